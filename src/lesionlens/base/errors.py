@@ -1,0 +1,72 @@
+"""Every deliberate exception, each with the exit status that the command line gives it.
+
+An error teaches: what was found, what was expected, what to do next. The three are keyword
+arguments, so that none is forgotten.
+"""
+
+from __future__ import annotations
+
+
+class LesionLensError(Exception):
+    """A deliberate refusal; `exit_status` is what the command line ends with.
+
+    Parameters
+    ----------
+    found, expected, next_step : str
+        Three short texts without a trailing full stop: the thing met, the thing asked for, and
+        what the user can do about it.
+    """
+
+    exit_status = 1
+
+    def __init__(self, *, found: str, expected: str, next_step: str) -> None:
+        self.found, self.expected, self.next_step = found, expected, next_step
+        parts = (f"Found {found}", f"Expected {expected}", next_step)
+        super().__init__(". ".join(part.strip().rstrip(".") for part in parts) + ".")
+
+
+class UnusableInputError(LesionLensError):
+    """The input or the arguments cannot be used (exit status 2)."""
+
+    exit_status = 2
+
+
+class GeometryError(UnusableInputError):
+    """A grid, affine or spacing that cannot be a scan's."""
+
+
+class ReadError(UnusableInputError):
+    """A file that cannot be read as what it claims to be."""
+
+
+class WeightsError(UnusableInputError):
+    """Weights that are missing, altered or made for another network."""
+
+
+class ConfigError(UnusableInputError):
+    """A configuration with an unknown key or an impossible value."""
+
+
+class ResourceError(LesionLensError):
+    """Memory, disk or a device that is not there (exit status 1)."""
+
+
+class MissingPluginError(LesionLensError):
+    """A reader, engine, exporter or viewer that is not installed."""
+
+
+class ExportError(LesionLensError):
+    """What was written differs, read back, from what was meant (exit status 1)."""
+
+
+class CancelledError(LesionLensError):
+    """The user asked to stop (exit status 130); nothing was written."""
+
+    exit_status = 130
+
+    def __init__(self, stage: str = "the analysis") -> None:
+        super().__init__(
+            found=f"a request to stop during {stage}",
+            expected="nothing more",
+            next_step="Start it again when you want the result",
+        )

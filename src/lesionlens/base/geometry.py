@@ -1,0 +1,210 @@
+"""Pure functions on affines; the only place where RAS meets LPS.
+
+An affine maps a voxel index (i, j, k), integers at voxel centres, to patient RAS+ millimetres
+(NIfTI's frame) unless a name says `lps`.
+"""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lesionlens.base.errors import GeometryError
+
+Affine = NDArray[np.float64]
+Shape3 = tuple[int, int, int]
+Vec3 = tuple[float, float, float]
+
+_RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def ras_from_lps(affine_lps: ArrayLike) -> Affine:
+    """Turn an affine that ends in LPS+ (DICOM, ITK) into one that ends in RAS+ (NIfTI), or back.
+
+    Parameters
+    ----------
+    affine_lps : (4, 4) float64
+        Voxel index to patient LPS+, mm.
+
+    Returns
+    -------
+    (4, 4) float64
+        The same map, ending in RAS+. The function is its own inverse.
+
+    Examples
+    --------
+    >>> ras_from_lps(np.eye(4))[0, 0]
+    np.float64(-1.0)
+    """
+    return np.asarray(_RAS_LPS @ np.asarray(affine_lps, dtype=np.float64))
+
+
+lps_from_ras = ras_from_lps
+"""RAS+ to LPS+; the same flip of the first two axes."""
+
+
+def points_lps_from_ras(points_mm: ArrayLike) -> NDArray[np.float64]:
+    """Flip the first two coordinates of (..., 3) points: RAS+ mm to LPS+ mm, or back."""
+    flipped: NDArray[np.float64] = np.asarray(points_mm, dtype=np.float64) * (-1.0, -1.0, 1.0)
+    return flipped
+
+
+def apply(affine: Affine, points: ArrayLike) -> NDArray[np.float64]:
+    """Map (..., 3) points through an affine.
+
+    Examples
+    --------
+    >>> apply(np.diag([2.0, 2.0, 5.0, 1.0]), [1, 2, 3])
+    array([ 2.,  4., 15.])
+    """
+    return np.asarray(np.asarray(points, dtype=np.float64) @ affine[:3, :3].T + affine[:3, 3])
+
+
+def spacing_mm(affine: Affine) -> NDArray[np.float64]:
+    """Return the (3,) voxel edges along i, j, k in mm."""
+    return np.asarray(np.linalg.norm(affine[:3, :3], axis=0))
+
+
+def voxel_ml(affine: Affine) -> float:
+    """Return the volume of one voxel in ml.
+
+    Examples
+    --------
+    >>> voxel_ml(np.diag([1.0, 1.0, 5.0, 1.0]))
+    0.005
+    """
+    return round(float(abs(np.linalg.det(affine[:3, :3]))) / 1000.0, 12)
+
+
+def centre_mm(affine: Affine, shape: Shape3) -> NDArray[np.float64]:
+    """Return the (3,) centre of the field of view, RAS+ mm."""
+    return apply(affine, (np.asarray(shape, dtype=np.float64) - 1) / 2)
+
+
+def axis_codes(affine: Affine) -> str:
+    """Name the direction in which each voxel axis grows.
+
+    Examples
+    --------
+    >>> axis_codes(np.diag([-1.0, -1.0, 1.0, 1.0]))
+    'LPS'
+    """
+    return "".join(nib.orientations.aff2axcodes(affine))
+
+
+def shear_of(affine: Affine) -> float:
+    """Return the largest absolute cosine between two voxel axes; 0 for a grid at right angles."""
+    unit = affine[:3, :3] / spacing_mm(affine)
+    gram = unit.T @ unit - np.eye(3)
+    return float(np.abs(gram).max())
+
+
+def check_affine(affine: ArrayLike, *, where: str) -> Affine:
+    """Return the affine as float64, or refuse one that no scan can have.
+
+    Raises
+    ------
+    GeometryError
+        Not (4, 4), not finite, flat, or its last row is not 0, 0, 0, 1.
+    """
+    found = np.asarray(affine, dtype=np.float64)
+    fine = (
+        found.shape == (4, 4)
+        and bool(np.isfinite(found).all())
+        and np.allclose(found[3], (0, 0, 0, 1))
+    )
+    if fine:
+        edges = spacing_mm(found)
+        volume = abs(float(np.linalg.det(found[:3, :3])))
+        fine = bool((edges > 1e-3).all() and (edges < 100).all()) and volume > 1e-3 * edges.prod()
+    if not fine:
+        raise GeometryError(
+            found=f"an orientation matrix that no scan can have in {where}: {found.tolist()}",
+            expected="a finite (4, 4) affine with voxel edges between 0.001 and 100 mm",
+            next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
+        )
+    return found
+
+
+def respace(affine: Affine, shape: Shape3, wanted_mm: Vec3) -> tuple[Affine, Shape3]:
+    """Lay a grid of another voxel size over the same field of view.
+
+    The centre of the field of view stays put, also where no voxel sits on it.
+
+    Parameters
+    ----------
+    affine : (4, 4) float64
+        Voxel index (i, j, k) to patient RAS+, mm.
+    shape : (3,) int
+        Voxels along i, j, k.
+    wanted_mm : (3,) float
+        Wanted voxel edges along i, j, k.
+
+    Returns
+    -------
+    affine, shape
+        Same frame and axes; the fewest voxels that cover the old field of view.
+
+    Raises
+    ------
+    GeometryError
+        An edge is not a positive, finite length.
+
+    Examples
+    --------
+    >>> respace(np.eye(4), (10, 10, 10), (2.0, 2.0, 5.0))[1]
+    (5, 5, 2)
+    """
+    wanted = np.asarray(wanted_mm, dtype=np.float64)
+    if not (np.isfinite(wanted).all() and (wanted > 0).all()):
+        raise GeometryError(
+            found=f"voxel edges {wanted_mm} mm",
+            expected="three positive, finite lengths",
+            next_step="Check PixelSpacing (DICOM) or pixdim (NIfTI) of this series",
+        )
+    edges = spacing_mm(affine)
+    i, j, k = np.ceil(np.round(np.asarray(shape) * edges / wanted, 6)).astype(int).tolist()
+    out = affine.copy()
+    out[:3, :3] = affine[:3, :3] / edges * wanted
+    out[:3, 3] = centre_mm(affine, shape) - out[:3, :3] @ ((np.array([i, j, k]) - 1) / 2)
+    return out, (i, j, k)
+
+
+def ras_grid(affine: Affine, shape: Shape3, edge_mm: float) -> tuple[Affine, Shape3]:
+    """Lay an axis-aligned RAS+ grid of cubes round a (possibly oblique) field of view.
+
+    Parameters
+    ----------
+    affine, shape
+        The field of view to cover.
+    edge_mm : float
+        Edge of the cubes.
+
+    Returns
+    -------
+    affine, shape
+        Diagonal, positive affine; the fewest cubes that hold every voxel's centre, the box
+        centred on the field of view.
+
+    Examples
+    --------
+    >>> ras_grid(np.diag([-1.0, -1.0, 2.0, 1.0]), (10, 10, 10), 1.0)[1]
+    (10, 10, 20)
+    """
+    half = np.abs(affine[:3, :3]) @ (np.asarray(shape) / 2)
+    counts = np.maximum(np.ceil(np.round(2 * half / edge_mm, 6)).astype(int), 1)
+    out = np.diag([edge_mm, edge_mm, edge_mm, 1.0])
+    out[:3, 3] = centre_mm(affine, shape) - edge_mm * (counts - 1) / 2
+    return out, (int(counts[0]), int(counts[1]), int(counts[2]))
+
+
+def index_map(source: Affine, target: Affine) -> Affine:
+    """Return the (4, 4) map from a voxel index of `source` to that of `target`.
+
+    Examples
+    --------
+    >>> index_map(np.eye(4), np.diag([2.0, 2.0, 2.0, 1.0]))[0, 0]
+    np.float64(0.5)
+    """
+    return np.asarray(np.linalg.inv(target) @ source)

@@ -1,0 +1,65 @@
+"""A voxel grid in the patient: shape, affine and the frame of reference they share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lesionlens.base import geometry
+from lesionlens.base.geometry import Affine, Shape3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """Where voxels lie.
+
+    Parameters
+    ----------
+    shape : (3,) int
+        Voxels along i, j, k.
+    affine : (4, 4) float64
+        Voxel index, integers at voxel centres, to patient RAS+ mm.
+    frame_uid : str or None
+        DICOM Frame of Reference UID, where the source names one.
+    """
+
+    shape: Shape3
+    affine: Affine
+    frame_uid: str | None = None
+
+    def __post_init__(self) -> None:
+        affine = geometry.check_affine(self.affine, where="a grid").copy()
+        affine.flags.writeable = False
+        object.__setattr__(self, "affine", affine)
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+
+    @property
+    def spacing_mm(self) -> NDArray[np.float64]:
+        """Voxel edges along i, j, k."""
+        return geometry.spacing_mm(self.affine)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel."""
+        return geometry.voxel_ml(self.affine)
+
+    @property
+    def axis_codes(self) -> str:
+        """Direction of growth of each axis, such as LPS."""
+        return geometry.axis_codes(self.affine)
+
+    def to_mm(self, voxel: ArrayLike) -> NDArray[np.float64]:
+        """Map (..., 3) voxel indices to RAS+ mm."""
+        return geometry.apply(self.affine, voxel)
+
+    def to_voxel(self, point_mm: ArrayLike) -> NDArray[np.float64]:
+        """Map (..., 3) RAS+ mm to (fractional) voxel indices."""
+        return geometry.apply(np.asarray(np.linalg.inv(self.affine)), point_mm)
+
+    def matches(self, other: Grid, tolerance_mm: float = 1e-3) -> bool:
+        """Whether both grids have the same voxels at the same places."""
+        return self.shape == other.shape and bool(
+            np.allclose(self.affine, other.affine, atol=tolerance_mm)
+        )

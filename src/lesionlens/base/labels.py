@@ -1,0 +1,91 @@
+"""The closed sets of the product: sequences, regions, labels, review states.
+
+Each label has exactly one row that gives name, colour and code to JSON, SEG, SR and the viewer
+alike; `base.codes` holds the coded concepts.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+
+class MrSequence(StrEnum):
+    """MR sequences in the network's channel order; the value is the key in files."""
+
+    T1 = "t1"
+    """Native T1-weighted."""
+    T1C = "t1c"
+    """T1-weighted after contrast agent."""
+    T2 = "t2"
+    """T2-weighted."""
+    FLAIR = "flair"
+    """T2-weighted with fluid attenuated."""
+
+    @property
+    def words(self) -> str:
+        """The name as a radiologist writes it."""
+        return {"t1": "T1", "t1c": "T1c", "t2": "T2", "flair": "FLAIR"}[self.value]
+
+
+REFERENCE_ORDER = (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)
+"""The first one present is the reference, on whose native grid results lie."""
+
+
+class Region(StrEnum):
+    """Nested tumour regions, largest first; the value is the key in files."""
+
+    WT = "wt"
+    """Whole tumour: core and oedema or infiltration."""
+    TC = "tc"
+    """Tumour core: necrotic, non-enhancing and enhancing parts."""
+    ET = "et"
+    """Enhancing tumour."""
+
+    @property
+    def words(self) -> str:
+        """The name in words."""
+        return {"wt": "whole tumour", "tc": "tumour core", "et": "enhancing tumour"}[self.value]
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """The voxel labels that make up the region (BraTS 2023 order)."""
+        return {
+            "wt": (Label.CORE, Label.OEDEMA, Label.ENHANCING),
+            "tc": (Label.CORE, Label.ENHANCING),
+            "et": (Label.ENHANCING,),
+        }[self.value]
+
+
+class Label(IntEnum):
+    """Voxel labels of `segmentation.nii.gz` (BraTS 2023 order)."""
+
+    BACKGROUND = 0
+    CORE = 1
+    """Necrotic or non-enhancing core."""
+    OEDEMA = 2
+    """Oedema or infiltration."""
+    ENHANCING = 3
+
+    @property
+    def words(self) -> str:
+        """The name in words."""
+        return ("background", "non-enhancing core", "oedema or infiltration", "enhancing")[self]
+
+    @property
+    def colour(self) -> str:
+        """Colour-blind safe (Okabe and Ito), as #rrggbb."""
+        return ("#000000", "#0072B2", "#009E73", "#E69F00")[self]
+
+
+class ReviewState(StrEnum):
+    """What a reader said of a candidate."""
+
+    UNREVIEWED = "unreviewed"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    DEFERRED = "deferred"
+    EDITED = "edited"
+
+
+RESEARCH_USE_NOTICE = "Research use only. Flags regions; does not exclude disease."
+"""Stands wherever results are shown."""

@@ -1,0 +1,42 @@
+"""Look up what is plugged in by entry points, and name what there is when it is missing."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Any
+
+from lesionlens.base.errors import MissingPluginError
+
+READERS = "lesionlens.readers"
+ENGINES = "lesionlens.engines"
+EXPORTERS = "lesionlens.exporters"
+VIEWERS = "lesionlens.viewers"
+
+
+def names(group: str) -> tuple[str, ...]:
+    """Return the names installed in a group, sorted."""
+    return tuple(sorted({point.name for point in entry_points(group=group)}))
+
+
+def load(group: str, name: str) -> Any:
+    """Return the object that an entry point names.
+
+    Raises
+    ------
+    MissingPluginError
+        Nothing of that name is installed; the message lists what is.
+    """
+    for point in entry_points(group=group):
+        if point.name == name:
+            return point.load()
+    kind = group.removeprefix("lesionlens.").removesuffix("s")
+    raise MissingPluginError(
+        found=f"no {kind} named {name!r}; installed: {', '.join(names(group)) or 'none'}",
+        expected=f"an entry point in the group {group}",
+        next_step="Install the package that provides it; `lesionlens doctor` lists what is there",
+    )
+
+
+def load_all(group: str) -> tuple[Any, ...]:
+    """Return every object installed in a group, by name."""
+    return tuple(load(group, name) for name in names(group))

@@ -1,0 +1,80 @@
+"""Progress, cancellation and the clock of a run's stages."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from lesionlens.base.errors import CancelledError
+
+
+class Progress(Protocol):
+    """Told of each step; must return quickly and may be called from a worker thread."""
+
+    def __call__(self, stage: str, fraction: float) -> None:
+        """Take the stage's name in words and how much of it is done, 0 to 1."""
+
+
+class Cancel(Protocol):
+    """Asked between steps whether the user wants to stop."""
+
+    def is_set(self) -> bool:
+        """Whether to stop now."""
+
+
+def no_progress(stage: str, fraction: float) -> None:
+    """Tell nobody."""
+
+
+NEVER: Cancel = threading.Event()
+"""A request to stop that never comes."""
+
+
+def check(cancel: Cancel, stage: str) -> None:
+    """Raise CancelledError where the user asked to stop."""
+    if cancel.is_set():
+        raise CancelledError(stage)
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    """What one stage took: wall seconds, and the process's peak memory (MiB) when it ended."""
+
+    name: str
+    seconds: float
+    peak_memory_mib: float
+
+
+def peak_memory_mib() -> float:
+    """Return the process's peak resident memory so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+@dataclass(slots=True)
+class StageClock:
+    """Times the stages of one run and passes on progress and cancellation.
+
+    The one mutable object that travels through a run; it ends as a tuple of `StageTime`.
+    """
+
+    progress: Progress = no_progress
+    cancel: Cancel = NEVER
+    times: list[StageTime] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage; announces its start and its end, stops before it when asked to."""
+        check(self.cancel, name)
+        self.progress(name, 0.0)
+        start = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - start
+        self.times.append(StageTime(name, seconds, peak_memory_mib()))
+        self.progress(name, 1.0)

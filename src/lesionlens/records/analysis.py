@@ -1,0 +1,90 @@
+"""The whole of one analysis: all that an exporter may read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.labels import Region
+from lesionlens.base.stages import StageTime
+from lesionlens.records.arrays import Volume
+from lesionlens.records.attention import AttentionMaps
+from lesionlens.records.findings import Findings
+from lesionlens.records.prediction import EngineInfo
+from lesionlens.records.review import Review
+from lesionlens.records.study import PreparedStudy, Study
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Volumes:
+    """Results on the native grid of the reference sequence.
+
+    Parameters
+    ----------
+    labels : Volume of uint8
+        0 background, 1 core, 2 oedema, 3 enhancing; non-zero exactly where a candidate is.
+    probability, attention : mapping of Region to Volume of float32
+        0 to 1; empty where the engine gives none.
+    uncertainty : Volume of float32 or None
+        0 to 1.
+    """
+
+    labels: Volume
+    probability: Mapping[Region, Volume]
+    attention: Mapping[Region, Volume]
+    uncertainty: Volume | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """How it was made.
+
+    Parameters
+    ----------
+    engine : EngineInfo
+        Name, version, weights.
+    device : str
+        Such as "cpu (2 threads)" or the GPU's name.
+    stages : tuple of StageTime
+        Seconds and peak memory.
+    versions : mapping of str to str
+        Of this package and of what decides results.
+    inputs : tuple of (name, SHA-256)
+        The files read, by path below the study.
+    started : str
+        ISO 8601, UTC.
+    notices : tuple of str
+        All warnings of the run.
+    """
+
+    engine: EngineInfo
+    device: str
+    stages: tuple[StageTime, ...]
+    versions: Mapping[str, str]
+    inputs: tuple[tuple[str, str], ...]
+    started: str
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Analysis:
+    """Everything known of one analysed study; the one argument of every exporter."""
+
+    study: Study
+    prepared: PreparedStudy
+    maps: AttentionMaps | None
+    volumes: Volumes
+    findings: Findings
+    run: RunInfo
+    review: Review = field(default_factory=Review)
+
+    def images(self) -> Mapping[str, NDArray[np.float32]]:
+        """Return each present sequence on the working grid (what pictures are drawn from)."""
+        return {
+            sequence.value: self.prepared.channels[index]
+            for index, sequence in enumerate(type(self.prepared.reference))
+            if self.prepared.present[index]
+        }

@@ -1,0 +1,54 @@
+"""Volumes: an array with its grid, read-only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.errors import GeometryError
+from lesionlens.base.geometry import Affine
+from lesionlens.base.grid import Grid
+
+
+def frozen(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a read-only view of an array."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Volume:
+    """One array on one grid.
+
+    Parameters
+    ----------
+    data : (I, J, K) array
+        Voxels; kept as a read-only view.
+    grid : Grid
+        Where they lie.
+    """
+
+    data: NDArray[Any]
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        if self.data.shape != self.grid.shape:
+            raise GeometryError(
+                found=f"an array of {self.data.shape} voxels",
+                expected=f"{self.grid.shape}, the shape of its grid",
+                next_step="Report this as a defect of the reader or engine that made it",
+            )
+        object.__setattr__(self, "data", frozen(self.data))
+
+    @property
+    def affine(self) -> Affine:
+        """Voxel index to patient RAS+ mm, (4, 4) float64."""
+        return self.grid.affine
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Return the voxels, so that `np.asarray(volume)` works."""
+        return np.array(self.data, dtype=dtype, copy=copy)

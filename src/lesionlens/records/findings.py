@@ -1,0 +1,130 @@
+"""Candidates with the contract's fields; None with a notice where a field is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.records.arrays import frozen
+from lesionlens.records.study import QualityCheck
+
+Point = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where in words: side is left, right or both sides; region a lobe, approximate."""
+
+    side: str | None
+    region: str | None
+
+    @property
+    def words(self) -> str:
+        """For example "left frontal lobe"."""
+        return " ".join(part for part in (self.side, self.region) if part) or "place unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How the attention map fits the candidate: its peak inside, its share of mass inside."""
+
+    peak_inside: bool | None
+    mass_inside: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One flagged region. Millimetres are patient RAS+, volumes ml.
+
+    Parameters
+    ----------
+    id : int
+        From 1, by falling score.
+    tracking_uid : str
+        DICOM UID, the same in JSON, SEG and SR.
+    score : float
+        0 to 1.
+    centroid_mm : (3,)
+        Of the whole tumour.
+    bounding_box_mm : ((3,), (3,))
+        Lower and upper corner, by the voxels' outer edges.
+    peak_mm : (3,)
+        Voxel centre of the highest whole-tumour probability.
+    volume_ml : mapping of Region to float or None
+        ET is None where T1c is missing.
+    longest_axial_diameter_mm, perpendicular_diameter_mm : float or None
+        Of the enhancing part, else of the whole tumour, on RAS axial planes at 1 mm.
+    rano_measurable : bool or None
+        Enhancing, both diameters at least 10 mm, on two slices or more; None without T1c.
+    sequence_relevance : mapping of str to float or None
+        Keys t1c, flair, t2, t1, none: signed Shapley values that sum to the score.
+    """
+
+    id: int
+    tracking_uid: str
+    score: float
+    centroid_mm: Point
+    bounding_box_mm: tuple[Point, Point]
+    peak_mm: Point
+    volume_ml: Mapping[Region, float | None]
+    longest_axial_diameter_mm: float | None
+    perpendicular_diameter_mm: float | None
+    rano_measurable: bool | None
+    location: Location
+    uncertainty: float | None
+    attention: Agreement
+    sequence_relevance: Mapping[str, float | None] | None
+
+    @property
+    def has_enhancing(self) -> bool:
+        """Whether an enhancing part was measured."""
+        return bool(self.volume_ml.get(Region.ET))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Findings:
+    """All candidates of one study.
+
+    Parameters
+    ----------
+    candidates : tuple of Candidate
+        By falling score.
+    components : (I, J, K) int32
+        Candidate id of each voxel on the native grid, 0 elsewhere.
+    quality : tuple of QualityCheck
+        What a reader is told of the input.
+    conclusion : str
+        "2 candidate regions" or "no candidate region".
+    notices : tuple of str
+        Why a field is None, and other warnings.
+    """
+
+    candidates: tuple[Candidate, ...]
+    components: NDArray[np.int32]
+    quality: tuple[QualityCheck, ...]
+    conclusion: str
+    notices: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "components", frozen(self.components))
+
+
+def conclusion_of(count: int) -> str:
+    """Say how many candidates there are; never that there is nothing.
+
+    Examples
+    --------
+    >>> conclusion_of(0), conclusion_of(1), conclusion_of(2)
+    ('no candidate region', '1 candidate region', '2 candidate regions')
+    """
+    if count == 0:
+        return "no candidate region"
+    return f"{count} candidate region{'s' if count > 1 else ''}"
+
+
+SEQUENCE_KEYS = (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)
+"""The order of sequences in findings.json."""

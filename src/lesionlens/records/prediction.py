@@ -1,0 +1,88 @@
+"""What an engine says of a prepared study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.labels import Region
+
+
+class Capability(StrEnum):
+    """What an engine can do; what it cannot stays None, with a notice."""
+
+    SEGMENT = "segment"
+    DETECT = "detect"
+    ATTEND = "attend"
+    PROBE = "probe"
+    UNCERTAINTY = "uncertainty"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """Who decided: name, version, SHA-256 of the weights, capabilities, device."""
+
+    name: str
+    version: str
+    weights_sha256: str | None
+    capabilities: frozenset[Capability]
+    device: str = "cpu"
+    calibrated: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """What the network attended to, in numpy; enough to draw maps and answer probes.
+
+    Parameters
+    ----------
+    cross : mapping of Region to (I, J, K) float32
+        Cross-attention weights of the region's query over voxels of the working grid, summed
+        over heads, non-negative; the raw weights' sum over the brain is 1.
+    method : str
+        In words, for the report and the Parametric Map's label.
+    layers : tuple of str
+        Which layers went in.
+    probe_row : callable or None
+        Working index (3,) to (I, J, K) float32 on the working grid, where that voxel's token
+        attends (self-attention rollout), maximum 1.
+    """
+
+    cross: Mapping[Region, NDArray[np.float32]]
+    method: str
+    layers: tuple[str, ...]
+    probe_row: Callable[[tuple[int, int, int]], NDArray[np.float32]] | None = field(
+        default=None, repr=False
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """An engine's answer on the working grid.
+
+    Parameters
+    ----------
+    probability : mapping of Region to (I, J, K) float32, or None
+        0 to 1, nested: ET within TC within WT.
+    engine : EngineInfo
+        Who decided.
+    boxes : (N, 6) float32 or None
+        Half-open working indices i0, j0, k0, i1, j1, k1 of a detector.
+    uncertainty : (I, J, K) float32 or None
+        0 to 1.
+    trace : Trace or None
+        For attention maps and the probe.
+    notices : tuple of str
+        What a reader must know.
+    """
+
+    probability: Mapping[Region, NDArray[np.float32]] | None
+    engine: EngineInfo
+    boxes: NDArray[np.float32] | None = None
+    uncertainty: NDArray[np.float32] | None = None
+    trace: Trace | None = None
+    notices: tuple[str, ...] = ()

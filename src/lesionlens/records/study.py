@@ -1,0 +1,180 @@
+"""A study as it was found, and as it was prepared for an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.geometry import Affine
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.records.arrays import frozen
+
+
+class StudyKind(StrEnum):
+    """What the files of a study are."""
+
+    NIFTI = "nifti"
+    DICOM = "dicom"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One input file: its path relative to the study (for display) and how to find it again.
+
+    Parameters
+    ----------
+    path : Path
+        Where it lies on this machine; never shown or stored.
+    name : str
+        Path below the study, with forward slashes; what reports show.
+    sop_instance_uid, sop_class_uid : str or None
+        DICOM only.
+    """
+
+    path: Path
+    name: str
+    sop_instance_uid: str | None = None
+    sop_class_uid: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """One acquired volume.
+
+    Parameters
+    ----------
+    sequence : MrSequence or None
+        None where it is not one of the four (set aside, listed for the user).
+    detected_by : str
+        On what evidence, in words: "file name", "--t1c", "SeriesDescription 'T1 POST'".
+    confidence : float
+        0 to 1; 1 where the user named it.
+    grid : Grid
+        Native voxel grid.
+    files : tuple of SourceFile
+        In slice order along k where there is one file a slice (DICOM); else the one file.
+    load : callable
+        Reads the voxels: (I, J, K) float32 in scanner units, C order of the grid's axes. May take
+        seconds; raises ReadError.
+    description : str
+        SeriesDescription or file name, as found (hostile text: escape it).
+    uid : str or None
+        Series Instance UID.
+    """
+
+    sequence: MrSequence | None
+    detected_by: str
+    confidence: float
+    grid: Grid
+    files: tuple[SourceFile, ...]
+    load: Callable[[], NDArray[np.float32]] = field(repr=False)
+    description: str = ""
+    uid: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Study:
+    """One examination of one patient.
+
+    Parameters
+    ----------
+    name : str
+        The folder's or file's own name, for display.
+    kind : StudyKind
+        NIfTI or DICOM.
+    series : mapping of MrSequence to Series
+        At most one a sequence, in the order of MrSequence.
+    set_aside : tuple of Series
+        What was found and not used (other contrasts, localisers, a second T1, …).
+    uid : str or None
+        Study Instance UID.
+    notices : tuple of str
+        What a reader must know about how it was read.
+    root : Path
+        The folder or file opened.
+    """
+
+    name: str
+    kind: StudyKind
+    series: Mapping[MrSequence, Series]
+    root: Path
+    set_aside: tuple[Series, ...] = ()
+    uid: str | None = None
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class QualityCheck:
+    """One check of the input that a reader sees.
+
+    Parameters
+    ----------
+    check : str
+        Short name: "coverage", "motion", "contrast", "registration", "spacing", "missing", …
+    passed : bool
+        False makes it a warning.
+    message : str
+        One sentence in words, with the figure.
+    """
+
+    check: str
+    passed: bool
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreparationStep:
+    """One step of preparation: what was done to what, and its quality figure."""
+
+    step: str
+    sequence: MrSequence | None
+    done: bool
+    message: str
+    figure: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedStudy:
+    """The sequences together on one grid, ready for an engine.
+
+    Parameters
+    ----------
+    channels : (4, I, J, K) float32
+        In the order of MrSequence (t1, t1c, t2, flair), scanner units after bias correction,
+        zero where absent and outside the field of view. Not normalised: that is the engine's.
+    present : (4,) bool
+        Which sequences are there.
+    brain : (I, J, K) bool
+        Brain mask.
+    working : Grid
+        Axis-aligned RAS+, 1 mm cubes.
+    native : Grid
+        The reference sequence's own grid, on which results lie.
+    to_native : (4, 4) float64
+        Working index to native index.
+    reference : MrSequence
+        Whose grid `native` is.
+    steps, quality
+        What was done, what was checked.
+    """
+
+    channels: NDArray[np.float32]
+    present: NDArray[np.bool_]
+    brain: NDArray[np.bool_]
+    working: Grid
+    native: Grid
+    to_native: Affine
+    reference: MrSequence
+    steps: tuple[PreparationStep, ...] = ()
+    quality: tuple[QualityCheck, ...] = ()
+    notices: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "present", "brain", "to_native"):
+            object.__setattr__(self, name, frozen(getattr(self, name)))
