@@ -9,6 +9,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 
 
@@ -20,6 +21,8 @@ class Capability(StrEnum):
     ATTEND = "attend"
     PROBE = "probe"
     UNCERTAINTY = "uncertainty"
+    VARY = "vary"
+    """Looks again at variants of the study: without a sequence, mirrored, partly hidden."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,44 @@ class Trace:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Variant:
+    """The same study, changed: what would the engine say then?
+
+    Parameters
+    ----------
+    keep : (4,) tuple of bool
+        Sequences shown, in the order of MrSequence; an absent one stays absent.
+    mirrored : bool
+        Seen left for right; the answer is mirrored back.
+    hidden : (I, J, K) bool or None
+        Voxels of the glance grid whose contrast is replaced by the brain's mean.
+    """
+
+    keep: tuple[bool, bool, bool, bool]
+    mirrored: bool = False
+    hidden: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Glance:
+    """The engine's quick look over the whole brain at one or several variants of a study.
+
+    Parameters
+    ----------
+    probability : (V, I, J, K) float32
+        Calibrated whole-tumour probability of each variant.
+    grid : Grid
+        Where its voxels lie; axis-aligned RAS+.
+    """
+
+    probability: NDArray[np.float32]
+    grid: Grid
+
+
+DEFAULT_THRESHOLDS: Mapping[Region, float] = dict.fromkeys(Region, 0.5)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
     """An engine's answer on the working grid.
 
@@ -78,6 +119,10 @@ class Prediction:
         For attention maps and the probe.
     notices : tuple of str
         What a reader must know.
+    glance : Glance or None
+        The quick look (one variant, all sequences) from which scores are taken.
+    thresholds : mapping of Region to float
+        Probability from which a voxel is drawn as part of the region.
     """
 
     probability: Mapping[Region, NDArray[np.float32]] | None
@@ -86,3 +131,5 @@ class Prediction:
     uncertainty: NDArray[np.float32] | None = None
     trace: Trace | None = None
     notices: tuple[str, ...] = ()
+    glance: Glance | None = None
+    thresholds: Mapping[Region, float] = field(default_factory=lambda: DEFAULT_THRESHOLDS)

@@ -1,0 +1,96 @@
+"""What an engine is: the one interface behind which any network lives.
+
+Engines are found by the entry-point group `lesionlens.engines`, never imported from here. An
+engine says what it can do (`EngineInfo.capabilities`); what it cannot do stays None in the
+result, with a notice, and nothing is made up for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Region
+from lesionlens.base.stages import Cancel, Progress
+from lesionlens.records.arrays import Volume
+from lesionlens.records.prediction import EngineInfo, Glance, Prediction, Variant
+from lesionlens.records.study import PreparedStudy
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What an attribution explains: a region, within a box of the working grid or everywhere.
+
+    Parameters
+    ----------
+    region : Region
+        Whose evidence is explained.
+    box : (6,) int or None
+        Half-open working indices i0, j0, k0, i1, j1, k1.
+    """
+
+    region: Region
+    box: tuple[int, int, int, int, int, int] | None = None
+
+
+class Engine(Protocol):
+    """A network, or anything else, that looks at a prepared study."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """Name, version, weights, capabilities, device."""
+
+    def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
+        """Answer on the working grid.
+
+        Parameters
+        ----------
+        prepared : PreparedStudy
+            Channels in scanner units: any normalisation is the engine's own.
+        progress, cancel
+            Told of, and asked between, all steps that take longer than a moment.
+
+        Raises
+        ------
+        CancelledError
+            The user asked to stop.
+        ResourceError
+            The device or the memory does not suffice.
+        """
+
+    def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
+        """Explain by gradients or occlusion, on the working grid.
+
+        Parameters
+        ----------
+        method : str
+            Such as "gradient", "grad-cam" or "occlusion".
+
+        Raises
+        ------
+        UnusableInputError
+            The engine has no such method; the message lists those it has.
+        """
+
+
+@runtime_checkable
+class Varying(Protocol):
+    """The part of an engine with `Capability.VARY`."""
+
+    def glance_grid(self, prepared: PreparedStudy) -> Grid:
+        """Return the grid on which `glance` answers."""
+
+    def glance(
+        self,
+        prepared: PreparedStudy,
+        variants: Sequence[Variant],
+        *,
+        progress: Progress,
+        cancel: Cancel,
+    ) -> Glance:
+        """Look quickly over the whole brain at each variant of the study.
+
+        The variant that keeps all sequences gives what `predict` put into `Prediction.glance`.
+        """

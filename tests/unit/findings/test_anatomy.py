@@ -1,0 +1,78 @@
+"""Sides and lobes: published landmarks, and a head that is moved, scaled and turned."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lesionlens.base.grid import Grid
+from lesionlens.findings import anatomy
+
+LANDMARKS = {
+    "frontal lobe": [(-44, 30, 30), (0, -5, 60), (-50, 18, 16), (24, 34, -16), (4, 45, 10)],
+    "parietal lobe": [(-44, -34, 60), (46, -64, 36), (-26, -60, 60), (58, -40, 30), (0, -58, 40)],
+    "temporal lobe": [(26, -20, -16), (-58, -20, 2), (-36, 14, -34), (56, -52, 2), (36, -48, -18)],
+    "occipital lobe": [(-8, -88, 2), (8, -82, 24), (30, -88, -4)],
+    "insula": [(38, 5, 0), (-38, -8, 6)],
+    "deep grey nuclei": [(12, -18, 8), (-26, 4, 2), (12, 12, 8)],
+    "brainstem": [(0, -26, -32), (4, -36, -46)],
+    "cerebellum": [(24, -62, -34), (0, -60, -25), (-40, -66, -38)],
+}
+
+
+@pytest.mark.parametrize(
+    ("region", "point"), [(name, point) for name, points in LANDMARKS.items() for point in points]
+)
+def test_well_known_places_have_their_names(region, point):
+    found = anatomy.region_of(np.array([point], dtype=float))
+    assert anatomy.REGIONS[int(found[0])] == region
+
+
+def brain_at(centre, scale=1.0, yaw=0.0, spacing=3.0):
+    """An ellipsoid with the MNI brain's extents, its lower end cut off, turned about the z axis."""
+    counts = np.ceil(np.array([200, 240, 180]) * scale / spacing).astype(int)
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = np.asarray(centre) - spacing * (counts - 1) / 2
+    grid = Grid(tuple(counts), affine)
+    points = grid.to_mm(np.stack(np.indices(counts), -1)) - centre
+    x = np.cos(yaw) * points[..., 0] + np.sin(yaw) * points[..., 1]
+    y = -np.sin(yaw) * points[..., 0] + np.cos(yaw) * points[..., 1]
+    z = points[..., 2] / 1.0
+    inside = (x / 70) ** 2 + (y / 89) ** 2 + (z / 75) ** 2 < scale**2
+    return inside & (points[..., 2] > -50 * scale), grid
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.tuples(*[st.floats(-60, 60)] * 3), st.floats(0.85, 1.15), st.floats(-0.2, 0.2))
+def test_left_is_where_ras_x_falls_wherever_the_head_lies(centre, scale, yaw):
+    brain, grid = brain_at(np.array(centre), scale, yaw)
+    head = anatomy.find_head(brain, grid)
+    for side, sign in (("left", -1), ("right", 1)):
+        spot = np.array([sign * 25.0, 20.0, 10.0]) * scale
+        turned = [
+            np.cos(yaw) * spot[0] - np.sin(yaw) * spot[1],
+            np.sin(yaw) * spot[0] + np.cos(yaw) * spot[1],
+            spot[2],
+        ]
+        assert anatomy.locate(np.array([turned]) + centre, head).side == side
+
+
+def test_the_brain_is_scaled_onto_mni_although_its_lower_end_is_cut():
+    brain, grid = brain_at((12.0, -30.0, 55.0), 0.9)
+    head = anatomy.find_head(brain, grid)
+    # the ellipsoid's own centre is MNI (0, -17, 4): halfway between front and back, 75 below top
+    found = head.to_mni(np.array([12.0, -30.0, 55.0]))
+    np.testing.assert_allclose(found, (0, -17, 4), atol=5)
+
+
+def test_a_midline_region_is_on_both_sides():
+    brain, grid = brain_at((0.0, 0.0, 0.0))
+    head = anatomy.find_head(brain, grid)
+    points = np.array([[x, 30.0, 30.0] for x in np.linspace(-15, 15, 30)])
+    assert anatomy.locate(points, head).side == "both sides"
+
+
+def test_without_a_brain_the_place_is_unknown():
+    brain, grid = brain_at((0.0, 0.0, 0.0))
+    assert anatomy.find_head(np.zeros_like(brain), grid) is None
+    assert anatomy.locate(np.zeros((1, 3)), None).words == "place unknown"
