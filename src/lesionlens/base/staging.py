@@ -1,23 +1,25 @@
 """Write aside, swap in whole: an output folder is complete or untouched.
 
-Files are written into a hidden sibling folder on the same file system; only when all of them are
-there do they take the place of the earlier ones. Files of others in the folder stay.
+Files are written into a hidden folder on the same file system; only when all of them are there do
+they take the place of the earlier ones. Files of others in the folder stay.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import signal
+import threading
+import uuid
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 
-
-def _first_existing(path: Path) -> Path:
-    return next(p for p in (path, *path.parents) if p.exists())
+_CHOOSE = "Choose another folder with --out"
 
 
 def check_target(target: Path) -> None:
@@ -26,26 +28,48 @@ def check_target(target: Path) -> None:
     Raises
     ------
     UnusableInputError
-        The path, or a parent of it, is a file.
+        The path, or a parent of it, is a file or may not be written, or the name is impossible.
     """
-    nearest = _first_existing(target)
-    if not nearest.is_dir():
-        raise UnusableInputError(
-            found=f"a file where the output folder should be: {nearest.name}",
-            expected="a folder, or a name that is free",
-            next_step="Choose another folder with --out",
-        )
+    try:
+        dangling = _leads_nowhere(target)
+        nearest = next(p for p in (target, *target.absolute().parents) if p.exists())
+        folder, writable = nearest.is_dir(), os.access(nearest, os.W_OK | os.X_OK)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise _unusable(f"an output folder that cannot be looked up ({reason})") from error
+    if not folder:
+        raise _unusable(f"a file where the output folder should be: {nearest.name}")
+    if dangling:
+        raise _unusable(f"a link that leads nowhere: {target.name}")
+    if not writable:
+        raise _unusable(f"no permission to write into {nearest.name or nearest}")
+
+
+def _leads_nowhere(target: Path) -> bool:
+    try:
+        target.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return not target.exists()
+
+
+def _unusable(found: str) -> UnusableInputError:
+    return UnusableInputError(
+        found=found, expected="a folder that you may write, or a free name", next_step=_CHOOSE
+    )
 
 
 @contextmanager
-def staged(target: Path) -> Iterator[Path]:
+def staged(target: Path, *, ours: Collection[str] = ()) -> Iterator[Path]:
     """Give a folder to write into; on a clean exit its content takes its place in `target`.
 
     Parameters
     ----------
     target : Path
-        The output folder; made if it is not there. An earlier file of the same name is replaced;
-        a folder of ours (`dicom`) is replaced whole.
+        The output folder; made if it is not there. An earlier file of the same name is replaced.
+    ours : collection of str
+        Paths below the target that belong to a result, with forward slashes; a folder is meant
+        whole. One that the staged folder lacks goes away, so that two results never mix.
 
     Yields
     ------
@@ -55,59 +79,100 @@ def staged(target: Path) -> Iterator[Path]:
     Raises
     ------
     UnusableInputError
-        The target is, or lies below, a file.
+        The target is, or lies below, a file, or may not be written.
     ResourceError
-        The disk is full or the folder may not be written.
+        The disk is full or the system refuses.
+
+    Notes
+    -----
+    On the main thread SIGINT and SIGTERM are ignored while files change places (milliseconds):
+    an interrupt comes before that and changes nothing, or too late.
     """
     check_target(target)
-    made = [p for p in (target, *target.parents) if not p.exists()]
-    aside: Path | None = None
+    made = [p for p in target.absolute().parents if not p.exists()]
+    home = target if target.is_dir() else target.absolute().parent
+    work = home / f".lesionlens-{uuid.uuid4().hex[:12]}"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".lesionlens-", dir=target.parent))
-        yield aside
-        _swap_in(aside, target)
+        new = work / "new"
+        new.mkdir(parents=True)
+        yield new
+        with _uninterrupted():
+            _commit(work, target, ours)
+            shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
-        _remove(made, aside)
+        _remove(work, made)
         raise _explained(error, target) from error
     except BaseException:
-        _remove(made, aside)
+        _remove(work, made)
         raise
-    _remove([], aside)
 
 
-def _swap_in(aside: Path, target: Path) -> None:
-    """Move each staged entry over its namesake, keeping the old ones until all have moved."""
-    target.mkdir(exist_ok=True)
-    old = Path(tempfile.mkdtemp(prefix=".lesionlens-old-", dir=target.parent))
-    moved: list[str] = []
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ignore requests to stop; does nothing outside the main thread, which alone gets them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in held:
+        signal.signal(number, signal.SIG_IGN)
     try:
-        for entry in sorted(aside.iterdir()):
-            place = target / entry.name
-            if place.exists() or place.is_symlink():
-                place.rename(old / entry.name)
-            moved.append(entry.name)
-            entry.rename(place)
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def _commit(work: Path, target: Path, ours: Collection[str]) -> None:
+    new = work / "new"
+    if not target.exists():
+        new.rename(target)
+        return
+    files = sorted(p.relative_to(new) for p in new.rglob("*") if p.is_symlink() or not p.is_dir())
+    for name in files:
+        _check_place(target, name)
+    _swap(work, target, [Path(name) for name in sorted(ours)], files)
+    for name in {Path(name).parent for name in ours} - {Path()}:
+        with suppress(OSError):  # not empty: it holds the new result or a user's file
+            (target / name).rmdir()
+
+
+def _check_place(target: Path, name: Path) -> None:
+    """Refuse to put a file over a folder, or into a file, of somebody else."""
+    for parent in name.parents:
+        if (target / parent).exists() and not (target / parent).is_dir():
+            raise _unusable(f"a file named {parent} in the output folder")
+    place = target / name
+    if place.is_dir() and not place.is_symlink():
+        raise _unusable(f"a folder named {name} in the output folder")
+
+
+def _swap(work: Path, target: Path, gone: list[Path], files: list[Path]) -> None:
+    """Move earlier entries out and new files in; on any failure everything moves back."""
+    undo: list[Callable[[], object]] = []
+    try:
+        for name in (*gone, *files):
+            place, kept = target / name, work / "old" / name
+            if os.path.lexists(place):
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                place.rename(kept)
+                undo.append(partial(kept.rename, place))
+        for name in files:
+            place = target / name
+            for folder in reversed([p for p in place.parents if not p.exists()]):
+                folder.mkdir()
+                undo.append(folder.rmdir)
+            (work / "new" / name).rename(place)
+            undo.append(partial(place.rename, work / "new" / name))
     except BaseException:
-        for name in moved:
-            _discard(target / name)
-        for entry in old.iterdir():
-            entry.rename(target / entry.name)
-        shutil.rmtree(old, ignore_errors=True)
+        for act in reversed(undo):
+            act()
         raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
-def _discard(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _remove(made: list[Path], aside: Path | None) -> None:
-    if aside is not None:
-        shutil.rmtree(aside, ignore_errors=True)
+def _remove(work: Path, made: list[Path]) -> None:
+    """Remove the hidden folder, then the parents that were made for it, deepest first."""
+    shutil.rmtree(work, ignore_errors=True)
     for folder in made:
         try:
             folder.rmdir()
@@ -123,13 +188,9 @@ def _explained(error: OSError, target: Path) -> ResourceError | UnusableInputErr
             next_step="Free some space or choose another folder with --out; nothing was changed",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return UnusableInputError(
-            found=f"no permission to write into {target.name}",
-            expected="a folder that you may write",
-            next_step="Choose another folder with --out",
-        )
+        return _unusable(f"no permission to write into {target.name}")
     return ResourceError(
         found=f"the system's refusal to write the result ({error.strerror or error})",
         expected="a folder that can be written",
-        next_step="Choose another folder with --out",
+        next_step=_CHOOSE,
     )
