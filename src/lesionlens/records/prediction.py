@@ -65,7 +65,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Variant:
-    """The same study, changed: what would the engine say then?
+    """The same study, changed, to learn what the engine would say then.
 
     Parameters
     ----------

@@ -1,0 +1,179 @@
+"""From drawn components to candidates: measured, placed, scored and put in order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.labels import Region
+from lesionlens.findings import agreement, anatomy, measure
+from lesionlens.findings.components import Floats, Marked, Part, parts_of
+from lesionlens.records.findings import Agreement, Candidate, Findings, Point, conclusion_of
+from lesionlens.records.study import QualityCheck
+
+NO_T1C = (
+    "Without T1c the enhancing part cannot be told: its volume and the RANO rule are left empty"
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """What is known of each component of a `Marked`, in its order; None where it is not known.
+
+    Parameters
+    ----------
+    scores : sequence of float
+        0 to 1.
+    relevance : sequence of mapping, or None
+        Signed Shapley values that sum to the score.
+    uncertainty : (I, J, K) float32 or None
+        On the native grid.
+    attention : (I, J, K) float32 or None
+        The whole tumour's map on the native grid.
+    """
+
+    scores: Sequence[float]
+    relevance: Sequence[Mapping[str, float | None]] | None = None
+    uncertainty: Floats | None = None
+    attention: Floats | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Context:
+    """What candidates are described by besides their voxels.
+
+    Parameters
+    ----------
+    whole_tumour : (I, J, K) float32
+        Probability on the native grid.
+    head : anatomy.Head or None
+        Where the brain lies.
+    has_t1c : bool
+        Whether enhancement can be judged.
+    identity : str
+        Names study and engine; the same identity and voxels give the same tracking UID.
+    quality : tuple of QualityCheck
+        Passed on to the reader.
+    """
+
+    whole_tumour: Floats
+    head: anatomy.Head | None
+    has_t1c: bool
+    identity: str
+    quality: tuple[QualityCheck, ...] = ()
+
+
+def describe(marked: Marked, evidence: Evidence, context: Context) -> Findings:
+    """Measure each component and order them by falling score.
+
+    Returns
+    -------
+    Findings
+        `components` holds the candidates' ids, 1 for the highest score.
+    """
+    parts = list(parts_of(marked))
+    order = sorted(
+        range(marked.count), key=lambda n: (-evidence.scores[n], -np.count_nonzero(parts[n].mask))
+    )
+    fits = agreement.of_components(marked.components, marked.count, evidence.attention)
+    candidates = tuple(
+        _candidate(parts[n], evidence, context, rank, fits[n])
+        for rank, n in enumerate(order, start=1)
+    )
+    ids = np.zeros(marked.count + 1, np.int32)
+    ids[np.array(order, dtype=int) + 1] = np.arange(1, marked.count + 1)
+    notices = (NO_T1C,) if candidates and not context.has_t1c else ()
+    return Findings(
+        candidates=candidates,
+        components=ids[marked.components],
+        quality=context.quality,
+        conclusion=conclusion_of(marked.count),
+        notices=notices,
+    )
+
+
+def _candidate(
+    part: Part, evidence: Evidence, context: Context, rank: int, fit: Agreement
+) -> Candidate:
+    points = part.points_mm()
+    low, high = measure.bounding_box_mm(part.mask, part.grid)
+    sizes = _sizes(part, context.has_t1c)
+    unsure = evidence.uncertainty
+    return Candidate(
+        id=rank,
+        tracking_uid=tracking_uid(context.identity, points),
+        score=float(evidence.scores[part.index]),
+        centroid_mm=_point(points.mean(axis=0)),
+        bounding_box_mm=(_point(low), _point(high)),
+        peak_mm=_point(_peak(part, context.whole_tumour)),
+        volume_ml=sizes.volume_ml,
+        longest_axial_diameter_mm=sizes.diameters.longest_mm if sizes.diameters else None,
+        perpendicular_diameter_mm=sizes.diameters.perpendicular_mm if sizes.diameters else None,
+        rano_measurable=sizes.measurable,
+        location=anatomy.locate(points, context.head),
+        uncertainty=None if unsure is None else float(unsure[part.box][part.mask].mean()),
+        attention=fit,
+        sequence_relevance=None if evidence.relevance is None else evidence.relevance[part.index],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    volume_ml: Mapping[Region, float | None]
+    diameters: measure.Diameters | None
+    measurable: bool | None
+
+
+def _sizes(part: Part, has_t1c: bool) -> _Sizes:
+    drawn = bool(part.labels.any())
+    enhancing = part.region(Region.ET)
+    rings = has_t1c and bool(enhancing.any())
+    found = measure.diameters(enhancing if rings else part.region(Region.WT), part.grid)
+    volumes: dict[Region, float | None] = {
+        region: measure.volume_ml(part.region(region), part.grid) if drawn else None
+        for region in Region
+    }
+    if not has_t1c:
+        volumes[Region.ET] = None
+    measurable = None
+    if has_t1c and drawn:
+        measurable = rings and measure.is_rano_measurable(enhancing, part.grid, found)
+    return _Sizes(volumes, found, measurable)
+
+
+def _peak(part: Part, whole_tumour: Floats) -> NDArray[np.float64]:
+    """Return the RAS mm of the highest probability; of several, that nearest to their middle."""
+    inside = np.where(part.mask, whole_tumour[part.box], -1.0)
+    best = np.argwhere(inside >= inside.max())
+    middle = best.mean(axis=0)
+    nearest = int(((best - middle) ** 2).sum(axis=1).argmin())
+    return part.grid.to_mm(best[nearest])
+
+
+def _point(values: NDArray[np.float64]) -> Point:
+    return float(values[0]), float(values[1]), float(values[2])
+
+
+def tracking_uid(identity: str, points_mm: NDArray[np.float64]) -> str:
+    """Derive a UID from content, so that a rerun on the same study names the same candidate alike.
+
+    Parameters
+    ----------
+    identity : str
+        Study and engine.
+    points_mm : (N, 3) float64
+        The candidate's voxels, in any order.
+
+    Returns
+    -------
+    str
+        "2.25." and a 128-bit number (PS3.5 B.2), a valid DICOM UID.
+    """
+    rows = np.round(points_mm, 2) + 0.0
+    rows = rows[np.lexsort(rows.T)]
+    digest = hashlib.sha256(identity.encode() + rows.tobytes()).digest()
+    return f"2.25.{int.from_bytes(digest[:16], 'big')}"

@@ -1,0 +1,202 @@
+"""Draw candidates: thresholds, specks dropped, near parts merged, on the native grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Label, Region
+from lesionlens.records.prediction import DEFAULT_THRESHOLDS
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Box = tuple[slice, slice, slice]
+_TOUCHING = np.ones((3, 3, 3), dtype=bool)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What makes a candidate.
+
+    Parameters
+    ----------
+    thresholds : mapping of Region to float
+        Probability from which a voxel belongs to the region.
+    merge_mm : float
+        Parts whose gap closes when each grows by this much are one lesion, as BraTS 2023 counts
+        them.
+    smallest_ml : float
+        Connected parts below this are dropped, in each region.
+    """
+
+    thresholds: Mapping[Region, float] = field(default_factory=lambda: DEFAULT_THRESHOLDS)
+    merge_mm: float = 3.0
+    smallest_ml: float = 0.1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Marked:
+    """Voxels of the candidates, before they are measured.
+
+    Parameters
+    ----------
+    labels : (I, J, K) uint8
+        `base.labels.Label`; non-zero exactly where `components` is.
+    components : (I, J, K) int32
+        1 to `count`, 0 elsewhere.
+    count : int
+        Number of components.
+    grid : Grid
+        Native.
+    """
+
+    labels: NDArray[np.uint8]
+    components: NDArray[np.int32]
+    count: int
+    grid: Grid
+
+
+def mark(probability: Mapping[Region, Floats], grid: Grid, rules: Rules | None = None) -> Marked:
+    """Draw the candidates.
+
+    Parameters
+    ----------
+    probability : mapping of Region to (I, J, K) float32
+        0 to 1 on the native grid; what lies outside a larger region is not counted.
+    grid : Grid
+        Native.
+    rules : Rules or None
+        None for the defaults.
+
+    Returns
+    -------
+    Marked
+        The components in the order of their first voxel along the patient's axes.
+    """
+    rules = rules or Rules()
+    whole = probability[Region.WT] >= rules.thresholds[Region.WT]
+    box = _box(whole)
+    labels = np.zeros(grid.shape, np.uint8)
+    components = np.zeros(grid.shape, np.int32)
+    if box is None:
+        return Marked(labels, components, 0, grid)
+    smallest = max(1, round(rules.smallest_ml / grid.voxel_ml))
+    region = _without_specks(whole[box], smallest)
+    part = np.where(region, np.uint8(Label.OEDEMA), np.uint8(0))
+    for inner, label in ((Region.TC, Label.CORE), (Region.ET, Label.ENHANCING)):
+        region = region & (probability[inner][box] >= rules.thresholds[inner])
+        region = _without_specks(region, smallest)
+        part[region] = label
+    labels[box] = part
+    components[box], count = _lesions(part > 0, grid, rules.merge_mm)
+    return Marked(labels, components, count, grid)
+
+
+def mark_boxes(boxes: NDArray[np.float32], grid: Grid) -> Marked:
+    """Make candidates of a detector's boxes; no mask is invented, so labels stay empty.
+
+    Parameters
+    ----------
+    boxes : (N, 6) float
+        Half-open native voxel indices i0, j0, k0, i1, j1, k1.
+    grid : Grid
+        Native.
+
+    Returns
+    -------
+    Marked
+        `components` holds the boxes, later ones behind earlier ones; `labels` is zero.
+    """
+    components = np.zeros(grid.shape, np.int32)
+    count = 0
+    for box in np.rint(boxes).astype(int):
+        low = np.clip(box[:3], 0, grid.shape)
+        high = np.clip(box[3:], 0, grid.shape)
+        place = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        free = components[place] == 0
+        if free.any():
+            count += 1
+            components[place][free] = count
+    return Marked(np.zeros(grid.shape, np.uint8), components, count, grid)
+
+
+def _box(mask: Mask) -> Box | None:
+    sides: list[slice] = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        filled = np.flatnonzero(mask.any(axis=others))
+        if not filled.size:
+            return None
+        sides.append(slice(int(filled[0]), int(filled[-1]) + 1))
+    return sides[0], sides[1], sides[2]
+
+
+def _without_specks(mask: Mask, smallest: int) -> Mask:
+    parts, count = ndimage.label(mask, structure=_TOUCHING)
+    if not count:
+        return mask
+    keep = np.bincount(parts.ravel()) >= smallest
+    keep[0] = False
+    return np.asarray(keep[parts])
+
+
+def _lesions(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32], int]:
+    """Give each connected part a number, and parts with a small gap between them the same one."""
+    parts, count = ndimage.label(mask, structure=_TOUCHING)
+    if count < 2:
+        return parts.astype(np.int32), count
+    reach = np.ceil(merge_mm / grid.spacing_mm).astype(int)
+    padded = np.pad(mask, [(int(n), int(n)) for n in reach])
+    near = ndimage.distance_transform_edt(~padded, sampling=grid.spacing_mm) <= merge_mm
+    merged, _ = ndimage.label(near, structure=_TOUCHING)
+    inner = tuple(slice(int(n), size - int(n)) for n, size in zip(reach, merged.shape, strict=True))
+    found, numbers = np.unique(np.where(mask, merged[inner], 0), return_inverse=True)
+    return numbers.reshape(mask.shape).astype(np.int32), len(found) - 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """One component, cut out of the native grid.
+
+    Parameters
+    ----------
+    index : int
+        From 0, in the order of its `Marked`.
+    box : (3,) slices
+        Where it lies on the native grid.
+    mask : (I, J, K) bool
+        Its voxels within the box.
+    labels : (I, J, K) uint8
+        Its labels within the box, 0 elsewhere.
+    grid : Grid
+        Of the box.
+    """
+
+    index: int
+    box: Box
+    mask: Mask
+    labels: NDArray[np.uint8]
+    grid: Grid
+
+    def region(self, region: Region) -> Mask:
+        """Return the voxels of one region within the box."""
+        return np.isin(self.labels, region.labels)
+
+    def points_mm(self) -> NDArray[np.float64]:
+        """Return the (N, 3) RAS mm of its voxels."""
+        return self.grid.to_mm(np.argwhere(self.mask))
+
+
+def parts_of(marked: Marked) -> Iterator[Part]:
+    """Yield each component of a `Marked`, in order."""
+    for index, box in enumerate(ndimage.find_objects(marked.components)):
+        mask: Mask = marked.components[box] == index + 1
+        affine = marked.grid.affine.copy()
+        affine[:3, 3] = marked.grid.to_mm([side.start for side in box])
+        labels = np.where(mask, marked.labels[box], 0)
+        yield Part(index, box, mask, labels, Grid(mask.shape, affine))
