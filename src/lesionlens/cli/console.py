@@ -1,0 +1,107 @@
+"""What every command shares: its answer, progress on stderr, the wish to stop, safe text."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from lesionlens.base.stages import Progress
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+DEBUG = typer.Option("--debug", help="Show the traceback and library warnings when it fails.")
+JSON = typer.Option("--json", help="Print JSON to stdout, and nothing else there.")
+DEVICE = typer.Option("--device", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command says when it is done.
+
+    Parameters
+    ----------
+    output : tuple of str or rich renderable
+        For stdout, in this order; a str is printed as it is.
+    notes : tuple of str
+        For stderr: what the user must know.
+    status : int
+        Exit status.
+    """
+
+    output: tuple[RenderableType, ...] = ()
+    notes: tuple[str, ...] = ()
+    status: int = 0
+
+
+class Stop:
+    """The user's wish to stop (SIGINT, SIGTERM): raises at once and stays set for workers.
+
+    The first signal raises KeyboardInterrupt on the main thread; later ones wait until things are
+    put away.
+    """
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._raises = True
+
+    def gently(self) -> None:
+        """Only note the wish from now on: the work asks for it and puts its state away."""
+        self._raises = False
+
+    def is_set(self) -> bool:
+        """Whether to stop now."""
+        return self._event.is_set()
+
+    def listen(self) -> None:
+        """Take both signals from now on (main thread only)."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        del number, frame
+        if not self._event.is_set():
+            self._event.set()
+            if self._raises:
+                raise KeyboardInterrupt
+
+
+STOP = Stop()
+"""The one of this process."""
+
+
+def plain(text: str) -> str:
+    """Make text of unknown origin safe for a terminal: no control or direction characters.
+
+    Examples
+    --------
+    >>> plain("T1 " + chr(27) + "[31mred")
+    'T1 [31mred'
+    """
+    return "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf"))
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """Show stages on stderr while the block runs; silent where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("starting", total=1.0)
+
+        def report(stage: str, fraction: float) -> None:
+            bar.update(task, description=plain(stage), completed=min(max(fraction, 0.0), 1.0))
+
+        yield report

@@ -1,0 +1,119 @@
+"""`lesionlens doctor`: what is installed, what it runs on, what is missing and how to add it."""
+
+from __future__ import annotations
+
+import json as json_text
+import os
+import platform
+from importlib import metadata, util
+from typing import Annotated, Any
+
+from lesionlens import __version__
+from lesionlens.base import plugins
+from lesionlens.base.errors import LesionLensError
+from lesionlens.cli.console import DEBUG, JSON, Answer
+
+_CORE = ("torch", "numpy", "SimpleITK", "nibabel", "pydicom", "highdicom", "safetensors")
+_EXTRAS = {
+    "gui": (("napari", "napari"), ("qtpy", "qtpy")),
+    "pacs": (("dicomweb_client", "dicomweb-client"), ("pynetdicom", "pynetdicom")),
+    "cohort": (("distributed", "distributed"), ("pandas", "pandas")),
+    "train": (("monai", "monai"), ("tensorboard", "tensorboard")),
+    "pdf": (("reportlab", "reportlab"),),
+}
+_GROUPS = (plugins.READERS, plugins.ENGINES, plugins.EXPORTERS, plugins.VIEWERS)
+
+
+def doctor(json: Annotated[bool, JSON] = False, debug: Annotated[bool, DEBUG] = False) -> Answer:
+    """Say what is installed, which device is used, what is missing and how to add it.
+
+    Exit status 1 where the core itself cannot run.
+    """
+    del debug
+    found = examine()
+    status = 0 if found["ready"] else 1
+    if json:
+        return Answer((json_text.dumps(found, indent=1),), status=status)
+    return Answer(tuple(_lines(found)), status=status)
+
+
+def examine() -> dict[str, Any]:
+    """Return all that the command says, as JSON types."""
+    weights = _weights()
+    core = {name: _version(name) for name in _CORE}
+    return {
+        "lesionlens": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "core": core,
+        "device": _device(),
+        "weights": weights,
+        "extras": {extra: _extra(extra, parts) for extra, parts in _EXTRAS.items()},
+        "plugins": {group: list(plugins.names(group)) for group in _GROUPS},
+        "display": bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")),
+        "ready": all(core.values()) and weights["verified"],
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _extra(extra: str, parts: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    missing = [name for module, name in parts if util.find_spec(module) is None]
+    return {
+        "installed": not missing,
+        "versions": {name: _version(name) for _, name in parts if name not in missing},
+        "add": f'pip install "lesionlens[{extra}]"' if missing else None,
+    }
+
+
+def _device() -> dict[str, Any]:
+    """Return what `--device auto` takes, and the GPUs there are."""
+    if _version("torch") is None:
+        return {"auto": None, "gpus": [], "cpu_threads": os.cpu_count()}
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    chosen = "cuda" if torch.cuda.is_available() else "cpu"
+    return {"auto": chosen, "gpus": gpus, "cpu_threads": torch.get_num_threads()}
+
+
+def _weights() -> dict[str, Any]:
+    """Load the default weights, which checks their SHA-256, and say what came of it."""
+    try:
+        from lesionlens.network.weights import load_default
+
+        _, info = load_default("cpu")
+    except (LesionLensError, ImportError) as error:
+        return {"verified": False, "sha256": None, "version": None, "message": str(error)}
+    return {"verified": True, "sha256": info.sha256, "version": info.version, "message": None}
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    """Return the report in words."""
+    device, weights = found["device"], found["weights"]
+    gpus = ", ".join(device["gpus"]) or "none found"
+    lines = [
+        f"LesionLens {found['lesionlens']}, Python {found['python']}, {found['system']}",
+        f"Device      {device['auto']} ({device['cpu_threads']} threads; GPU: {gpus})",
+        _weights_line(weights),
+        f"Display     {'yes' if found['display'] else 'none (napari needs one, or xvfb-run)'}",
+        "Core        " + ", ".join(f"{n} {v or 'MISSING'}" for n, v in found["core"].items()),
+    ]
+    for extra, state in found["extras"].items():
+        words = ", ".join(f"{n} {v}" for n, v in state["versions"].items())
+        lines.append(f"{extra:<11} {words if state['installed'] else 'missing; ' + state['add']}")
+    for group, names in found["plugins"].items():
+        lines.append(f"{group.removeprefix('lesionlens.'):<11} {', '.join(names) or 'none'}")
+    lines.append("Ready." if found["ready"] else "Not ready: see what is missing above.")
+    return lines
+
+
+def _weights_line(weights: dict[str, Any]) -> str:
+    if weights["verified"]:
+        return f"Weights     {weights['version']}, verified, SHA-256 {weights['sha256'][:16]}…"
+    return f"Weights     NOT USABLE: {weights['message']}"

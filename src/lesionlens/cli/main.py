@@ -1,0 +1,148 @@
+"""The `lesionlens` command: runs what was asked for, prints its answer, maps errors to statuses.
+
+The only place that prints and that catches every exception.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from typing import Annotated
+
+import typer
+
+from lesionlens import __version__
+from lesionlens.base.errors import LesionLensError
+from lesionlens.cli import analyze, doctor, train
+from lesionlens.cli.console import STOP, Answer, plain
+
+_MEMORY_WORDS = ("out of memory", "can't allocate memory", "bad_alloc", "cannot allocate memory")
+_NO_MEMORY = (
+    "Found too little memory for this. Expected a few GB that are free. "
+    "Close other programs and start it again; nothing was changed."
+)
+_INTERRUPTED = "Interrupted; nothing was changed."
+
+app = typer.Typer(
+    name="lesionlens",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Research use only. Flags regions; does not exclude disease.",
+)
+
+
+def run() -> int:
+    """Run the command line of this process; returns only by SystemExit with the exit status."""
+    STOP.listen()
+    app(prog_name="lesionlens")
+    return 0
+
+
+def _guarded(command: Callable[..., Answer]) -> Callable[..., None]:
+    """Print a command's answer; turn whatever goes wrong into a message and a status."""
+
+    @functools.wraps(command)
+    def guarded(**arguments: object) -> None:
+        debug = bool(arguments.get("debug"))
+        _quieten(debug)
+        try:
+            with redirect_stdout(sys.stderr):
+                answer = command(**arguments)
+            _print(answer)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except (Exception, KeyboardInterrupt) as error:
+            if debug:
+                traceback.print_exc()
+            status, message = explain(error)
+            print(f"lesionlens: {plain(message)}", file=sys.stderr)
+            raise typer.Exit(status) from None
+        raise typer.Exit(answer.status)
+
+    return guarded
+
+
+def explain(error: BaseException) -> tuple[int, str]:
+    """Return the exit status and the one message that an exception deserves.
+
+    Examples
+    --------
+    >>> explain(KeyboardInterrupt())
+    (130, 'Interrupted; nothing was changed.')
+    """
+    if isinstance(error, LesionLensError):
+        return error.exit_status, str(error)
+    if isinstance(error, KeyboardInterrupt) or STOP.is_set():
+        return 130, _INTERRUPTED
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or any(word in text for word in _MEMORY_WORDS):
+        return 1, _NO_MEMORY
+    if isinstance(error, OSError):
+        reason = error.strerror or type(error).__name__
+        return 1, (
+            f"Found the system's refusal: {reason}. Expected files that can be read and written. "
+            "Check the disk and permissions; nothing was changed."
+        )
+    first = str(error).strip().splitlines() or ["no message"]
+    return 1, (
+        f"Found a defect in LesionLens ({type(error).__name__}: {first[0][:300]}). Expected none. "
+        "Start it again with --debug and report what it prints; nothing was changed."
+    )
+
+
+def _quieten(debug: bool) -> None:
+    """Keep libraries' warnings off the terminal, unless they are asked for."""
+    if debug:
+        logging.basicConfig(stream=sys.stderr, level=logging.INFO)
+        return
+    logging.basicConfig(handlers=[logging.NullHandler()])
+    warnings.simplefilter("ignore")
+
+
+def _print(answer: Answer) -> None:
+    for note in answer.notes:
+        print(plain(f"Note: {note}"), file=sys.stderr)
+    if not all(isinstance(part, str) for part in answer.output):
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        for part in answer.output:
+            console.print(part, markup=False) if isinstance(part, str) else console.print(part)
+        return
+    for part in answer.output:
+        print(part)
+    sys.stdout.flush()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"lesionlens {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Flag candidate tumour regions in brain MRI, with the attention behind them, for review."""
+    del version
+
+
+for _name, _module, _example in (
+    ("analyze", analyze.analyze, "lesionlens analyze sample_data/study --out out/demo"),
+    ("doctor", doctor.doctor, "lesionlens doctor"),
+    ("train", train.train, "lesionlens train configs/quick.toml --out runs/quick"),
+):
+    app.command(_name, epilog=f"Example: {_example}")(_guarded(_module))
