@@ -1,0 +1,51 @@
+# `make demo` and `make test` work from a fresh clone; everything lives in .venv and out/.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+BIN := .venv/bin
+JOBS ?= 2
+
+.PHONY: demo test test-all lint format types layers install system sample clean help
+
+help:
+	@echo "make demo      analyse the sample patient and show it in napari (a picture without a display)"
+	@echo "make test      lint, types, layers and the default tests, as CI does"
+	@echo "make test-all  the same with the slow tests"
+	@echo "make sample    draw the sample patient again"
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt tools/install.sh
+	@tools/install.sh
+
+system:
+	@tools/system.sh
+
+demo: system install
+	@PATH="$(CURDIR)/$(BIN):$$PATH" tools/demo.sh
+
+lint: install
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: install
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+types: install
+	@$(BIN)/mypy
+
+layers: install
+	@$(BIN)/lint-imports --no-logo
+
+test: system lint types layers
+	@tools/with_display.sh $(BIN)/pytest -m "not slow" -n $(JOBS) --dist worksteal \
+	  --cov --cov-report=term:skip-covered --cov-report=xml
+
+test-all: system lint types layers
+	@tools/with_display.sh $(BIN)/pytest -n $(JOBS) --dist worksteal \
+	  --cov --cov-report=term:skip-covered --cov-report=xml
+
+sample: install
+	@$(BIN)/python -m lesionlens.phantoms.sample --out src/lesionlens/sample_data
+
+clean:
+	rm -rf .venv out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage coverage.xml

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Analyse the sample patient, then show the result in napari, or paint it where there is no display.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+lesionlens analyze sample_data/study_dicom --out out/demo
+if [[ -n ${DISPLAY:-} || -n ${WAYLAND_DISPLAY:-} ]]; then
+  python -m lesionlens._napari.demo sample_data/study_dicom
+else
+  tools/with_display.sh python -m lesionlens._napari.demo sample_data/study_dicom \
+    --screenshot out/demo/napari.png
+  echo "No display: napari is painted in out/demo/napari.png"
+fi
