@@ -1,0 +1,137 @@
+"""Label, probability and attention volumes as NIfTI, on the reference sequence's native grid."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from lesionlens.base import geometry
+from lesionlens.base.errors import ExportError
+from lesionlens.records.analysis import Analysis
+from lesionlens.records.arrays import Volume
+from lesionlens.records.study import StudyKind
+
+GZIP_LEVEL = 1
+"""Measured on 240 by 240 by 155 float32 probabilities: levels 1 to 3 give one size and 0.14 s,
+level 6 saves 3 % and takes 0.18 to 0.4 s."""
+SCANNER, ALIGNED = 1, 2
+"""NIfTI's codes: millimetres of the scanner (from DICOM), or those of the input file."""
+SHEAR_LIMIT = 1e-4
+"""Largest cosine between axes that a quaternion can stand for."""
+
+
+class NiftiExporter:
+    """Writes segmentation, probability_*, attention_* and uncertainty `.nii.gz`."""
+
+    name = "nifti"
+
+    def missing(self, analysis: Analysis) -> str | None:
+        """Nothing is needed."""
+        del analysis
+        return None
+
+    def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
+        """Write every volume; two at a time, as compression releases the interpreter."""
+        code = SCANNER if analysis.study.kind is StudyKind.DICOM else ALIGNED
+        jobs = [(staged / f"{name}.nii.gz", volume) for name, volume in _named(analysis)]
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            return tuple(pool.map(lambda job: write_volume(*job, code=code), jobs))
+
+
+def _named(analysis: Analysis) -> Iterator[tuple[str, Volume]]:
+    volumes = analysis.volumes
+    yield "segmentation", volumes.labels
+    for region, volume in volumes.probability.items():
+        yield f"probability_{region.value}", volume
+    for region, volume in volumes.attention.items():
+        yield f"attention_{region.value}", volume
+    if volumes.uncertainty is not None:
+        yield "uncertainty", volumes.uncertainty
+
+
+def header_of(volume: Volume, code: int) -> nib.Nifti1Header:
+    """Return the header of a volume: exact affine in sform, and in qform where it can hold it.
+
+    Parameters
+    ----------
+    volume : Volume
+        uint8 labels or float32 values, (I, J, K).
+    code : int
+        NIfTI's code for what the millimetres mean.
+
+    Returns
+    -------
+    Nifti1Header
+        Units mm; qform code 0 where the axes are not at right angles.
+    """
+    header = nib.Nifti1Header()
+    header.set_data_dtype(volume.data.dtype)
+    header.set_data_shape(volume.data.shape)
+    header.set_sform(volume.affine, code)
+    straight = geometry.shear_of(volume.affine) < SHEAR_LIMIT
+    header.set_qform(volume.affine, code if straight else 0, strip_shears=True)
+    header.set_xyzt_units("mm")
+    header["descrip"] = b"LesionLens, research use only"
+    if volume.data.dtype.kind == "f":
+        header["cal_max"] = 1.0
+    header.set_slope_inter(1.0, 0.0)
+    header["magic"] = b"n+1"
+    header["vox_offset"] = 352
+    return header
+
+
+def write_volume(path: Path, volume: Volume, *, code: int = SCANNER) -> Path:
+    """Write one volume and read its header back.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in `.nii.gz`.
+    volume : Volume
+        uint8 labels, or float32 values that must all be finite, (I, J, K).
+    code : int
+        NIfTI's code for what the millimetres mean.
+
+    Raises
+    ------
+    ExportError
+        A value is not finite, or grid and type differ when read back.
+    """
+    if volume.data.dtype.kind == "f" and not np.isfinite(volume.data).all():
+        raise ExportError(
+            found=f"values that are not numbers in {path.name}",
+            expected="finite values",
+            next_step="Report this as a defect of the engine that made them",
+        )
+    header = header_of(volume, code)
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile("", "wb", GZIP_LEVEL, raw, mtime=0) as packed,  # no name or time inside
+    ):
+        packed.write(header.binaryblock)
+        packed.write(b"\0" * 4)
+        for k in range(volume.data.shape[2]):
+            packed.write(volume.data[:, :, k].tobytes(order="F"))
+    _check(path, volume)
+    return path
+
+
+def _check(path: Path, volume: Volume) -> None:
+    read: Any = nib.load(path)
+    same = (
+        read.shape == volume.data.shape
+        and read.get_data_dtype() == volume.data.dtype
+        and np.allclose(read.affine, volume.affine, atol=1e-4)
+    )
+    if not same:
+        raise ExportError(
+            found=f"another grid or type when {path.name} was read back",
+            expected="what was written",
+            next_step="Check the disk, then save again",
+        )

@@ -1,0 +1,194 @@
+"""Pictures of a report: a grey slice as WebP, contours, markers and scale bar as SVG over it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from skimage.measure import approximate_polygon, find_contours
+
+from lesionlens.base.labels import Label, MrSequence, Region
+from lesionlens.export.slices import Cut, Plane, Scene
+
+ATTENTION_COLOUR = "#CC79A7"
+"""Of the attention's contour (Okabe and Ito's reddish purple)."""
+ATTENTION_LEVEL = 0.5
+"""Its contour is drawn at half of the map's full scale."""
+REGION_COLOURS = {
+    Region.WT: Label.OEDEMA.colour,
+    Region.TC: Label.CORE.colour,
+    Region.ET: Label.ENHANCING.colour,
+}
+"""A region's outline has the colour of the label that it adds."""
+HEAT_STOPS = (
+    *("#000004", "#210c4a", "#57106e", "#8a226a", "#bc3754"),
+    *("#e45a31", "#f98e09", "#f9cb35", "#fcffa4"),
+)
+"""Nine evenly spaced colours of matplotlib's `inferno` (CC0): perceptually even."""
+HEAT_FROM = 0.1
+"""Attention below this share of full scale leaves the picture as it is."""
+QUALITY = 82
+BAR_MM = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A closed line over a picture, in voxels of the picture."""
+
+    kind: str
+    colour: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture of the report; lengths in working voxels (1 mm)."""
+
+    title: str
+    caption: str
+    href: str
+    width: int
+    height: int
+    markers: tuple[str, str]
+    bar: float
+    outlines: tuple[Outline, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class CandidatePictures:
+    """What is shown of one candidate."""
+
+    sequences: tuple[Picture, ...]
+    heat: Picture | None
+    planes: tuple[Picture, ...]
+
+
+def candidate_pictures(scene: Scene, number: int, reference: MrSequence) -> CandidatePictures:
+    """Draw a candidate: each sequence at its best axial slice, attention, and two more planes."""
+    cuts = scene.cuts(number)
+    axial = cuts[Plane.AXIAL]
+    outlines = outlines_of(scene, axial)
+    caption = f"axial, z = {scene.place_mm(axial):.0f} mm"
+    sequences = tuple(
+        _picture(scene, axial, scene.grey(sequence, axial), (sequence.words, caption), outlines)
+        for sequence in scene.images
+    )
+    heat = scene.attention(Region.WT, axial)
+    shown = None
+    if heat is not None:
+        colours = heated(scene.grey(reference, axial), heat)
+        words = ("Attention", f"whole tumour, on {reference.words}")
+        shown = _picture(scene, axial, colours, words, outlines)
+    planes = tuple(
+        _picture(
+            scene,
+            cuts[plane],
+            scene.grey(reference, cuts[plane]),
+            (
+                plane.value.capitalize(),
+                f"{reference.words}, {_axis(plane)} = {scene.place_mm(cuts[plane]):.0f} mm",
+            ),
+            outlines_of(scene, cuts[plane]),
+        )
+        for plane in (Plane.CORONAL, Plane.SAGITTAL)
+    )
+    return CandidatePictures(sequences, shown, planes)
+
+
+def overview_pictures(scene: Scene, reference: MrSequence, count: int = 8) -> tuple[Picture, ...]:
+    """Draw axial slices of the reference, for a study without a candidate."""
+    return tuple(
+        _picture(
+            scene,
+            cut,
+            scene.grey(reference, cut),
+            (reference.words, f"axial, z = {scene.place_mm(cut):.0f} mm"),
+            (),
+        )
+        for cut in scene.overview(count)
+    )
+
+
+def _axis(plane: Plane) -> str:
+    return "xyz"[plane.fixed]
+
+
+def _picture(
+    scene: Scene,
+    cut: Cut,
+    pixels: NDArray[np.uint8],
+    words: tuple[str, str],
+    outlines: tuple[Outline, ...],
+) -> Picture:
+    height, width = pixels.shape[:2]
+    return Picture(
+        title=words[0],
+        caption=words[1],
+        href=encoded(pixels),
+        width=width,
+        height=height,
+        markers=cut.plane.markers,
+        bar=BAR_MM / scene.edge_mm,
+        outlines=outlines,
+    )
+
+
+def encoded(pixels: NDArray[np.uint8]) -> str:
+    """Return (rows, columns) grey or (rows, columns, 3) RGB pixels as a WebP data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", quality=QUALITY, method=2)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def outlines_of(scene: Scene, cut: Cut) -> tuple[Outline, ...]:
+    """Return the outlines of the regions and of the attention in a slice, largest region first."""
+    drawn = [
+        Outline(region.value, REGION_COLOURS[region], path_of(scene.region(region, cut), 0.5))
+        for region in Region
+    ]
+    attention = scene.attention(Region.WT, cut)
+    if attention is not None:
+        drawn.append(Outline("attention", ATTENTION_COLOUR, path_of(attention, ATTENTION_LEVEL)))
+    return tuple(outline for outline in drawn if outline.path)
+
+
+def path_of(values: NDArray[np.bool_] | NDArray[np.float32], level: float) -> str:
+    """Return the SVG path of a contour; (0, 0) is the outer corner of the first pixel.
+
+    Examples
+    --------
+    >>> path_of(np.array([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]), 0.5)
+    'M2.0,1.5 1.5,1.0 1.0,1.5 1.5,2.0Z'
+    """
+    padded = np.pad(np.asarray(values, dtype=np.float32), 1)
+    parts = []
+    for line in find_contours(padded, level):
+        points = approximate_polygon(line, 0.2)[:-1] - 0.5
+        parts.append("M" + " ".join(f"{x:.1f},{y:.1f}" for y, x in points) + "Z")
+    return "".join(parts)
+
+
+def heated(grey: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Lay a map over a grey slice; its weight in the mixture grows with its value.
+
+    Parameters
+    ----------
+    grey : (rows, columns) uint8
+        The slice.
+    heat : (rows, columns) float32
+        0 to 1.
+
+    Returns
+    -------
+    (rows, columns, 3) uint8
+        Grey below `HEAT_FROM`, up to three quarters of the map's colour at 1.
+    """
+    stops = np.array([[int(h[i : i + 2], 16) for i in (1, 3, 5)] for h in HEAT_STOPS], float)
+    scale = np.linspace(0, 1, len(stops))
+    colours = np.stack([np.interp(heat, scale, stops[:, c]) for c in range(3)], axis=-1)
+    weight = 0.75 * np.clip((heat - HEAT_FROM) / (0.5 - HEAT_FROM), 0, 1)[..., None]
+    return np.asarray(grey[..., None] * (1 - weight) + colours * weight, dtype=np.uint8)

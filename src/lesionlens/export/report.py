@@ -1,0 +1,203 @@
+"""report.html: one self-contained page, as a radiologist would hand it to a colleague.
+
+Text is escaped by Jinja2's autoescape; nothing is loaded from elsewhere and no script runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, MrSequence, Region
+from lesionlens.export import pictures
+from lesionlens.export.pictures import CandidatePictures
+from lesionlens.export.run import RunFile, run_file
+from lesionlens.export.slices import Scene
+from lesionlens.export.tables import CandidateRow, FindingsFile, file_of, findings_file
+from lesionlens.records.analysis import Analysis
+from lesionlens.records.findings import SEQUENCE_KEYS
+
+UNKNOWN = "\u2013"
+"""Stands where a value could not be computed; the warnings say why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One signed bar of the sequence relevance; start and length in percent of the width."""
+
+    name: str
+    value: float | None
+    start: float
+    percent: float
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceLine:
+    """One sequence as found and prepared."""
+
+    words: str
+    reference: bool
+    file: str
+    detected_by: str
+    voxels: str
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateBlock:
+    """All that the page shows of one candidate."""
+
+    row: CandidateRow
+    place: str
+    pictures: CandidatePictures
+    bars: tuple[Bar, ...]
+
+
+def number(value: float | None, digits: int = 1, unit: str = "") -> str:
+    """Write a number with its unit, or a dash where there is none.
+
+    Examples
+    --------
+    >>> number(41.26, 1, "mm"), number(None) == UNKNOWN
+    ('41.3 mm', True)
+    """
+    if value is None:
+        return UNKNOWN
+    return f"{value:.{digits}f} {unit}".strip()
+
+
+def volume(value: float | None) -> str:
+    """Write ml with the digits that they deserve.
+
+    Examples
+    --------
+    >>> volume(61.23), volume(0.094), volume(0.0)
+    ('61.2 ml', '0.09 ml', '0 ml')
+    """
+    if value == 0:
+        return "0 ml"
+    return number(value, 1 if value is not None and value >= 1 else 2, "ml")
+
+
+def yes_no(value: bool | None) -> str:
+    """Write a truth value in words."""
+    return UNKNOWN if value is None else ("yes" if value else "no")
+
+
+def bars_of(row: CandidateRow) -> tuple[Bar, ...]:
+    """Return the bars of a candidate's sequence relevance; together they fill the width."""
+    if row.sequence_relevance is None:
+        return ()
+    values: dict[str, float | None] = row.sequence_relevance.model_dump()
+    known = [value for value in values.values() if value is not None]
+    low, high = min(0.0, *known, 0.0), max(0.0, *known, 0.0)
+    full = (high - low) or 1.0
+    named = [(key.words, values[key.value]) for key in SEQUENCE_KEYS]
+    named.append(("without any", values["none"]))
+    return tuple(
+        Bar(
+            name, value, 100 * (min(value or 0.0, 0.0) - low) / full, 100 * abs(value or 0.0) / full
+        )
+        for name, value in named
+    )
+
+
+def _sequences(analysis: Analysis) -> tuple[SequenceLine, ...]:
+    lines = []
+    for key in SEQUENCE_KEYS:
+        series = analysis.study.series.get(key)
+        if series is None:
+            continue
+        counts = "×".join(str(n) for n in series.grid.shape)
+        edges = "×".join(f"{e:.2g}" for e in series.grid.spacing_mm)
+        lines.append(
+            SequenceLine(
+                words=key.words,
+                reference=key is analysis.prepared.reference,
+                file=file_of(series),
+                detected_by=series.detected_by,
+                voxels=f"{counts}, {edges} mm",
+            )
+        )
+    return tuple(lines)
+
+
+def _blocks(analysis: Analysis, content: FindingsFile, scene: Scene) -> tuple[CandidateBlock, ...]:
+    reference = analysis.prepared.reference
+    return tuple(
+        CandidateBlock(
+            row=row,
+            place=candidate.location.words,
+            pictures=pictures.candidate_pictures(scene, candidate.id, reference),
+            bars=bars_of(row),
+        )
+        for row, candidate in zip(content.candidates, analysis.findings.candidates, strict=True)
+    )
+
+
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("lesionlens.export"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"number": number, "volume": volume, "yes_no": yes_no}
+    return made
+
+
+def report_html(analysis: Analysis) -> str:
+    """Return the whole page.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        With or without candidates, attention maps and a review.
+    """
+    content = findings_file(analysis)
+    run: RunFile = run_file(analysis)
+    scene = Scene(analysis)
+    blocks = _blocks(analysis, content, scene)
+    reference = analysis.prepared.reference
+    absent = [s.words for s in MrSequence if s not in analysis.study.series]
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            unknown=UNKNOWN,
+            notice=RESEARCH_USE_NOTICE,
+            study=analysis.study,
+            content=content,
+            run=run,
+            blocks=blocks,
+            overview=() if blocks else pictures.overview_pictures(scene, reference),
+            sequences=_sequences(analysis),
+            set_aside=[s.description for s in analysis.study.set_aside],
+            absent=absent,
+            regions=[(r.words, pictures.REGION_COLOURS[r]) for r in Region],
+            attention_colour=pictures.ATTENTION_COLOUR,
+            heat_stops=pictures.HEAT_STOPS,
+            heat_from=pictures.HEAT_FROM,
+            attention=analysis.maps,
+            reference=reference,
+        )
+    )
+
+
+class ReportExporter:
+    """Writes report.html."""
+
+    name = "report"
+
+    def missing(self, analysis: Analysis) -> str | None:
+        """Nothing is needed."""
+        del analysis
+        return None
+
+    def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
+        """Write the page."""
+        path = staged / "report.html"
+        path.write_text(report_html(analysis), encoding="utf-8")
+        return (path,)
