@@ -1,0 +1,179 @@
+"""Attention in two exact forms: flash, which keeps no weights, and readable, which returns them.
+
+Both compute softmax(Q K^T / sqrt(d) + bias) V (Vaswani et al. 2017, equation 1). `flash` is
+torch's `scaled_dot_product_attention` (Dao et al. 2022 on devices that have it); `readable` is the
+formula written out, a block of queries at a time, so that memory stays bounded.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+QUERY_BLOCK = 1024
+"""Queries that `readable` holds weights of at a time when they are not kept."""
+
+
+class Form(StrEnum):
+    """How attention is computed; the numbers are the same."""
+
+    FLASH = "flash"
+    READABLE = "readable"
+
+
+class SelfTrace(NamedTuple):
+    """What a probe or a rollout needs of one self-attention layer."""
+
+    q: Tensor
+    """(B, heads, N, d), detached."""
+    k: Tensor
+    """(B, heads, N, d), detached."""
+    grid: tuple[int, int, int]
+    """Tokens along I, J, K; N = I J K, last axis fastest."""
+
+
+def weights(q: Tensor, k: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Attention weights softmax(Q K^T / sqrt(d) + bias), in float32.
+
+    Parameters
+    ----------
+    q : (..., Q, d) Tensor
+    k : (..., N, d) Tensor
+    bias : (..., Q, N) Tensor or None
+
+    Returns
+    -------
+    (..., Q, N) float32 Tensor
+        Each row adds up to one.
+    """
+    score = (q @ k.transpose(-1, -2)).float() / math.sqrt(q.shape[-1])
+    if bias is not None:
+        score = score + bias
+    return score.softmax(-1)
+
+
+def readable(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Attention written out, `QUERY_BLOCK` queries at a time; (..., Q, d)."""
+    blocks = []
+    for start in range(0, q.shape[-2], QUERY_BLOCK):
+        rows = slice(start, start + QUERY_BLOCK)
+        part = None if bias is None else bias[..., rows, :]
+        blocks.append(weights(q[..., rows, :], k, part).to(v.dtype) @ v)
+    return torch.cat(blocks, -2)
+
+
+def flash(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The same numbers by torch's fused kernels; (..., Q, d)."""
+    mask = None if bias is None else bias.to(q.dtype)
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+class SelfAttention(nn.Module):
+    """One pre-norm transformer block over coarse tokens.
+
+    Parameters
+    ----------
+    dim, heads, ratio : int
+        Channels, attention heads, and how much wider the perceptron is.
+    """
+
+    def __init__(self, dim: int, heads: int, ratio: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.form = Form.FLASH
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, ratio * dim), nn.GELU(), nn.Linear(ratio * dim, dim))
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (B, N, dim) to tokens, q and k; q and k are (B, heads, N, dim / heads)."""
+        b, n, d = tokens.shape
+        mixed = self.qkv(self.norm1(tokens)).view(b, n, 3, self.heads, d // self.heads)
+        q, k, v = mixed.permute(2, 0, 3, 1, 4).unbind(0)
+        seen = (flash if self.form is Form.FLASH else readable)(q, k, v)
+        tokens = tokens + self.out(seen.transpose(1, 2).reshape(b, n, d))
+        return tokens + self.mlp(self.norm2(tokens)), q, k
+
+
+class GridCrossAttention(nn.Module):
+    """Few queries look over a grid of features, softly masked by what was found before.
+
+    Keys and values are linear maps of the features. Because the queries are few, both maps are
+    moved to the query side: q (W_k f) = (W_k^T q) f, and sum(a W_v f) = W_v sum(a f). The
+    attention is the same, and no voxel has to be projected, which makes full resolution cheap.
+
+    Parameters
+    ----------
+    dim : int
+        Channels of a query.
+    features : int
+        Channels of the grid.
+    heads : int
+    """
+
+    def __init__(self, dim: int, features: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.features = heads, features
+        self.form = Form.FLASH
+        self.norm = nn.LayerNorm(dim)
+        self.to_query = nn.Linear(dim, heads * features)
+        self.from_value = nn.Linear(heads * features, dim)
+
+    def forward(self, query: Tensor, grid: Tensor, bias: Tensor, keep: bool) -> tuple[Tensor, Tensor | None]:
+        """Look once.
+
+        Parameters
+        ----------
+        query : (B, Q, dim) Tensor
+        grid : (B, N, features) Tensor
+        bias : (B, Q, N) Tensor
+            Log of how much each voxel may be seen.
+        keep : bool
+            Return the weights too; this, like training, takes the readable form, which is also the
+            faster one for few queries with a gradient.
+
+        Returns
+        -------
+        query : (B, Q, dim) Tensor
+        weights : (B, heads, Q, N) float32 Tensor or None
+        """
+        b, count, _ = query.shape
+        q = self.to_query(self.norm(query)).view(b, count, self.heads, self.features).transpose(1, 2)
+        features = grid[:, None]
+        if keep or self.training or self.form is Form.READABLE:
+            kept = weights(q, features, bias[:, None])
+            seen = kept.to(features.dtype) @ features
+        else:
+            kept = None
+            shared = features.expand(-1, self.heads, -1, -1)
+            seen = flash(q.to(shared.dtype), shared, shared, bias[:, None].expand(-1, self.heads, -1, -1))
+        gathered = self.from_value(seen.transpose(1, 2).reshape(b, count, -1))
+        return query + gathered, kept if keep else None
+
+
+class AttentionGate(nn.Module):
+    """Weigh a skip connection by what the coarser scale found (Oktay et al. 2018, figure 2).
+
+    Parameters
+    ----------
+    features : int
+        Channels of the skip and of the upsampled coarser features.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        hidden = max(8, features // 4)
+        self.skip = nn.Conv3d(features, hidden, 1)
+        self.guide = nn.Conv3d(features, hidden, 1, bias=False)
+        self.gate = nn.Conv3d(hidden, 1, 1)
+        nn.init.constant_(self.gate.bias, 2.0)
+
+    def forward(self, skip: Tensor, guide: Tensor) -> Tensor:
+        """Gated skip, (B, features, I, J, K)."""
+        opened = self.gate(functional.silu(self.skip(skip) + self.guide(guide)))
+        return skip * opened.sigmoid()

@@ -1,0 +1,77 @@
+"""Presets by name: the one registry of network sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from lesionlens.base.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lesionlens.network.model import LensNetwork
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkConfig:
+    """Sizes of one network.
+
+    Parameters
+    ----------
+    channels : (4,) int
+        Features at 1/1, 1/2, 1/4 and 1/8 of the grid.
+    blocks : (3,) int
+        Residual blocks of the encoder at 1/2, 1/4 and 1/8.
+    layers, heads, ratio : int
+        Self-attention over the tokens at 1/8.
+    query_dim : int
+        Channels of a query.
+    query_heads : (3,) int
+        Heads of its cross-attention at 1/4, 1/2 and 1/1.
+    regions, lesions : int
+        Region queries, and lesion queries after them.
+    inputs : int
+        Sequences and presence channels.
+    """
+
+    channels: tuple[int, int, int, int]
+    blocks: tuple[int, int, int] = (1, 2, 1)
+    layers: int = 4
+    heads: int = 4
+    ratio: int = 2
+    query_dim: int = 64
+    query_heads: tuple[int, int, int] = (2, 2, 1)
+    regions: int = 3
+    lesions: int = 0
+    inputs: int = 8
+
+
+PRESETS: Mapping[str, NetworkConfig] = MappingProxyType({
+    "tiny": NetworkConfig(channels=(8, 16, 32, 64), blocks=(1, 1, 1), layers=2, query_dim=32),
+    "base": NetworkConfig(channels=(16, 32, 64, 128)),
+    "large": NetworkConfig(channels=(16, 48, 96, 192), blocks=(2, 2, 2), layers=6, heads=6),
+})  # fmt: skip
+"""Name to sizes."""
+
+
+def preset(name: str) -> NetworkConfig:
+    """The sizes of a preset.
+
+    Raises
+    ------
+    ConfigError
+        No preset has this name.
+    """
+    if name not in PRESETS:
+        raise ConfigError(
+            found=f'network "{name}"', expected=f"one of {', '.join(PRESETS)}",
+            next_step="Choose a preset, or give the sizes themselves")
+    return PRESETS[name]
+
+
+def build(network: str | NetworkConfig) -> LensNetwork:
+    """A fresh network from a preset's name or from sizes."""
+    from lesionlens.network.model import LensNetwork  # noqa: PLC0415  (torch only when needed)
+
+    return LensNetwork(preset(network) if isinstance(network, str) else network)

@@ -1,0 +1,74 @@
+"""From coarse tokens back to fine features, with attention gates on the skips."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lesionlens.network.attention import AttentionGate
+from lesionlens.network.build import NetworkConfig
+from lesionlens.network.encoder import Features, Residual
+
+
+class Pyramid(NamedTuple):
+    """Decoded features, (B, C, I, J, K) each."""
+
+    quarter: Tensor
+    half: Tensor
+    full: Tensor
+
+
+class GatedUp(nn.Module):
+    """Upsample, gate the skip with it, and mix the two."""
+
+    def __init__(self, coarse: int, fine: int) -> None:
+        super().__init__()
+        self.narrow = nn.Conv3d(coarse, fine, 1)
+        self.gate = AttentionGate(fine)
+        self.mix = Residual(2 * fine, fine)
+
+    def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
+        """(B, coarse, I/2, ...) and (B, fine, I, ...) to (B, fine, I, ...)."""
+        up = functional.interpolate(self.narrow(coarse), scale_factor=2, mode="trilinear")
+        return self.mix(torch.cat([up, self.gate(skip, up)], 1))
+
+
+class SubvoxelUp(nn.Module):
+    """To full resolution by depth-to-space (Shi et al. 2016), then one light convolution.
+
+    No normalisation: at full resolution it would cost as much as the convolution.
+    """
+
+    def __init__(self, coarse: int, fine: int) -> None:
+        super().__init__()
+        self.expand = nn.Conv3d(coarse, 8 * fine, 1)
+        self.mix = nn.Conv3d(fine, fine, 3, 1, 1)
+
+    def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
+        """(B, coarse, I/2, ...) and (B, fine, I, ...) to (B, fine, I, ...)."""
+        b, _, i, j, k = coarse.shape
+        fine = skip.shape[1]
+        parts = self.expand(coarse).view(b, 2, 2, 2, fine, i, j, k)
+        up = parts.permute(0, 4, 5, 1, 6, 2, 7, 3).reshape(b, fine, 2 * i, 2 * j, 2 * k)
+        joined = functional.silu(up + skip)
+        return joined + functional.silu(self.mix(joined))
+
+
+class Decoder(nn.Module):
+    """Three steps up."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        full, half, quarter, eighth = config.channels
+        self.to_quarter = GatedUp(eighth, quarter)
+        self.to_half = GatedUp(quarter, half)
+        self.to_full = SubvoxelUp(half, full)
+
+    def forward(self, seen: Features) -> Pyramid:
+        """Decode what the encoder saw."""
+        quarter = self.to_quarter(seen.eighth, seen.quarter)
+        half = self.to_half(quarter, seen.half)
+        return Pyramid(quarter, half, self.to_full(half, seen.full))

@@ -1,0 +1,98 @@
+"""Stem, residual convolutions and global self-attention over the coarse tokens."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lesionlens.network.attention import SelfAttention, SelfTrace
+from lesionlens.network.build import NetworkConfig
+
+STRIDE = 8
+"""Voxels along an axis that one token stands for."""
+
+
+def _group_norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(max(1, channels // 8), channels)
+
+
+class Residual(nn.Module):
+    """Two 3x3x3 convolutions with group norm and a shortcut (He et al. 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv3d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm1 = _group_norm(outputs)
+        self.conv2 = nn.Conv3d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm2 = _group_norm(outputs)
+        same = inputs == outputs and stride == 1
+        self.short = nn.Identity() if same else nn.Conv3d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, I, J, K) to (B, outputs, I / stride, ...)."""
+        y = functional.silu(self.norm1(self.conv1(x)))
+        return functional.silu(self.norm2(self.conv2(y)) + self.short(x))
+
+
+def position_code(grid: tuple[int, int, int], dim: int, device: torch.device) -> Tensor:
+    """Sines and cosines of the 3-D position relative to the volume, (1, I J K, dim)."""
+    each = dim // 6
+    frequency = math.pi * 2 ** torch.linspace(-1, 3, each, device=device)
+    axes = [torch.linspace(-1, 1, n, device=device) for n in grid]
+    codes = []
+    for place in torch.meshgrid(*axes, indexing="ij"):
+        angle = place.reshape(-1, 1) * frequency
+        codes += [angle.sin(), angle.cos()]
+    code = torch.cat(codes, 1)
+    return functional.pad(code, (0, dim - code.shape[1]))[None]
+
+
+class Features(NamedTuple):
+    """Encoder output, fine to coarse."""
+
+    full: Tensor
+    half: Tensor
+    quarter: Tensor
+    eighth: Tensor
+    trace: tuple[SelfTrace, ...]
+
+
+class Encoder(nn.Module):
+    """Four scales of features, the coarsest mixed by self-attention."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        full, half, quarter, eighth = config.channels
+        self.stem = nn.Conv3d(config.inputs, full, 3, 1, 1)
+        self.to_half = self._stage(full, half, config.blocks[0])
+        self.to_quarter = self._stage(half, quarter, config.blocks[1])
+        self.to_eighth = self._stage(quarter, eighth, config.blocks[2])
+        self.transformer = nn.ModuleList(
+            SelfAttention(eighth, config.heads, config.ratio) for _ in range(config.layers)
+        )
+
+    @staticmethod
+    def _stage(inputs: int, outputs: int, blocks: int) -> nn.Sequential:
+        later = [Residual(outputs, outputs) for _ in range(blocks - 1)]
+        return nn.Sequential(Residual(inputs, outputs, stride=2), *later)
+
+    def forward(self, x: Tensor, *, trace: bool) -> Features:
+        """Features of (B, inputs, I, J, K); I, J, K are multiples of `STRIDE`."""
+        full = functional.silu(self.stem(x))
+        half = self.to_half(full)
+        quarter = self.to_quarter(half)
+        eighth = self.to_eighth(quarter)
+        b, c, i, j, k = eighth.shape
+        tokens = eighth.flatten(2).transpose(1, 2)
+        tokens = tokens + position_code((i, j, k), c, x.device).to(tokens.dtype)
+        traces = []
+        for block in self.transformer:
+            tokens, query, key = block(tokens)
+            if trace:
+                traces.append(SelfTrace(query.detach(), key.detach(), (i, j, k)))
+        eighth = tokens.transpose(1, 2).reshape(b, c, i, j, k)
+        return Features(full, half, quarter, eighth, tuple(traces))

@@ -1,0 +1,105 @@
+"""The Lens network: wiring only."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lesionlens.network.attention import Form, SelfAttention, SelfTrace
+from lesionlens.network.build import NetworkConfig
+from lesionlens.network.decoder import Decoder
+from lesionlens.network.encoder import STRIDE, Encoder
+from lesionlens.network.queries import QueryDecoder
+
+
+class AttentionTrace(NamedTuple):
+    """Everything attended to in one pass, on padded grids (`LensOutput.padded`)."""
+
+    self_attention: tuple[SelfTrace, ...]
+    """One a layer, first to last."""
+    cross_attention: tuple[Tensor, ...]
+    """Weights of the looks at 1/4, 1/2 and 1/1, (B, heads, Q, I, J, K) each."""
+    padded: tuple[int, int, int]
+    """Grid after padding at the high ends to a multiple of the stride."""
+
+
+class LensOutput(NamedTuple):
+    """What one pass yields.
+
+    Regions are nested in the order WT, TC, ET.
+    """
+
+    logits: Tensor
+    """(B, 3, I, J, K) float32 on the input's grid."""
+    deep: tuple[Tensor, ...]
+    """Mask logits at 1/2 and 1/4 of the padded grid, for training."""
+    exists: Tensor
+    """(B, 3) logits that the region is there at all."""
+    attention: Tensor
+    """(B, 3, I, J, K) float32 on the input's grid: the region queries' last cross-attention
+    weights, softmax over voxels, heads averaged; they add up to one over the padded grid."""
+    trace: AttentionTrace | None
+
+
+def _padding(shape: torch.Size) -> list[int]:
+    """Amounts for `functional.pad` that make (I, J, K) multiples of the stride."""
+    amounts: list[int] = []
+    for size in reversed(shape):
+        amounts += [0, -size % STRIDE]
+    return amounts
+
+
+class LensNetwork(nn.Module):
+    """Hybrid of convolutions, global self-attention and region queries."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.queries = QueryDecoder(config)
+        self.refine = nn.Conv3d(config.channels[0], config.regions, 1)
+        self.exists = nn.Linear(config.query_dim, 1)
+        nn.init.zeros_(self.refine.weight)
+        nn.init.zeros_(self.refine.bias)
+
+    def set_attention(self, form: Form | str) -> None:
+        """Switch between ``flash`` and ``readable``; the numbers stay the same."""
+        chosen = Form(form)
+        self.queries.set_form(chosen)
+        for module in self.modules():
+            if isinstance(module, SelfAttention):
+                module.form = chosen
+
+    def forward(self, x: Tensor, *, trace: bool = False) -> LensOutput:
+        """Look at a batch.
+
+        Parameters
+        ----------
+        x : (B, 8, I, J, K) Tensor
+            From `normalise.network_input`; any I, J, K.
+        trace : bool
+            Also keep what every attention layer saw.
+        """
+        i, j, k = x.shape[2:]
+        padded = functional.pad(x, _padding(x.shape[2:]))
+        seen = self.encoder(padded, trace=trace)
+        pyramid = self.decoder(seen)
+        answers = self.queries(pyramid, trace=trace)
+        regions = self.config.regions
+        quarter, half, full = (mask[:, :regions] for mask in answers.masks)
+        logits = full + self.refine(pyramid.full).float()
+        kept = None
+        if trace:
+            size = (padded.shape[2], padded.shape[3], padded.shape[4])
+            kept = AttentionTrace(seen.trace, answers.looks, size)
+        return LensOutput(
+            logits=logits[..., :i, :j, :k],
+            deep=(half, quarter),
+            exists=self.exists(answers.query[:, :regions])[..., 0].float(),
+            attention=answers.attention[:, :regions, :i, :j, :k],
+            trace=kept,
+        )

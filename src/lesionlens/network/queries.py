@@ -1,0 +1,110 @@
+"""Queries that look at the features coarse to fine, each look confined by the mask before it.
+
+After Mask2Former (Cheng et al. 2022, equations 1 and 2), with two changes: the mask is soft, its
+log-probability added to the attention scores, so that a region that was not found leaves the
+attention free; and it is taken at three scales, so that the last attention map is as sharp as the
+mask. Region queries come first, lesion queries after them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lesionlens.network.attention import Form, GridCrossAttention
+from lesionlens.network.build import NetworkConfig
+from lesionlens.network.decoder import Pyramid
+
+_FLOOR = 1e-3
+"""Share of attention that a voxel keeps whose mask is zero."""
+
+
+class Answers(NamedTuple):
+    """What the queries found."""
+
+    masks: tuple[Tensor, Tensor, Tensor]
+    """Logits at 1/4, 1/2 and 1/1, (B, Q, I, J, K) each."""
+    attention: Tensor
+    """(B, Q, I, J, K), weights of the last look, heads averaged; adds up to one a query."""
+    query: Tensor
+    """(B, Q, dim) after the last look."""
+    looks: tuple[Tensor, ...]
+    """Weights of every look, (B, heads, Q, I, J, K); empty unless asked for."""
+
+
+class Look(nn.Module):
+    """One scale: cross-attention to the grid, self-attention between queries, a mask."""
+
+    def __init__(self, dim: int, features: int, heads: int) -> None:
+        super().__init__()
+        self.cross = GridCrossAttention(dim, features, heads)
+        self.norm = nn.LayerNorm(dim)
+        self.among = nn.MultiheadAttention(dim, 4, batch_first=True)
+        self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        self.mask = nn.Linear(dim, features + 1)
+        nn.init.normal_(self.mask.weight, std=0.02)
+        nn.init.zeros_(self.mask.bias)
+        with torch.no_grad():
+            self.mask.bias[-1] = -2.0
+
+    def forward(self, query: Tensor, grid: Tensor, bias: Tensor, keep: bool) -> tuple[Tensor, Tensor | None]:
+        """Queries (B, Q, dim) after looking at (B, N, features)."""
+        query, kept = self.cross(query, grid, bias, keep)
+        q = self.norm(query)
+        query = query + self.among(q, q, q, need_weights=False)[0]
+        return query + self.mlp(query), kept
+
+    def draw(self, query: Tensor, features: Tensor) -> Tensor:
+        """Mask logits (B, Q, I, J, K): query times features, in float32."""
+        code = self.mask(query)
+        flat = code[..., :-1] @ features.flatten(2).to(code.dtype)
+        out = flat.float() + code[..., -1:].float()
+        return out.view(*out.shape[:2], *features.shape[2:])
+
+
+def _as_bias(mask: Tensor, size: torch.Size) -> Tensor:
+    """Mask logits of the scale before to log-weights at `size`, (B, Q, N), without gradient."""
+    mask = mask.detach().float()
+    if mask.shape[2:] != size:
+        mask = functional.interpolate(mask, size=size, mode="trilinear")
+    return torch.log(mask.sigmoid() + _FLOOR).flatten(2)
+
+
+class QueryDecoder(nn.Module):
+    """Region and lesion queries over the pyramid."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        full, half, quarter, _ = config.channels
+        dim = config.query_dim
+        self.query = nn.Parameter(torch.randn(config.regions + config.lesions, dim) * 0.5)
+        self.looks = nn.ModuleList(
+            Look(dim, features, heads)
+            for features, heads in zip((quarter, half, full), config.query_heads, strict=True)
+        )
+
+    def set_form(self, form: Form) -> None:
+        """Choose how cross-attention is computed."""
+        for look in self.looks:
+            look.cross.form = form
+
+    def forward(self, pyramid: Pyramid, *, trace: bool) -> Answers:
+        """Look at each scale in turn; the first look is guided by the untrained mask alone."""
+        query = self.query.expand(len(pyramid.full), -1, -1)
+        masks: list[Tensor] = []
+        kept: list[Tensor] = []
+        attention = pyramid.full
+        for look, features in zip(self.looks, pyramid, strict=True):
+            last = features is pyramid.full
+            before = masks[-1] if masks else look.draw(query, features)
+            grid = features.flatten(2).transpose(1, 2)
+            query, seen = look(query, grid, _as_bias(before, features.shape[2:]), trace or last)
+            masks.append(look.draw(query, features))
+            if seen is not None:
+                seen = seen.view(*seen.shape[:3], *features.shape[2:])
+                attention = seen.mean(1)
+                kept.append(seen.detach())
+        return Answers((masks[0], masks[1], masks[2]), attention, query, tuple(kept) if trace else ())

@@ -1,0 +1,170 @@
+"""Find, check and read weights; safetensors only, verified by SHA-256."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lesionlens.base.errors import WeightsError
+from lesionlens.network.build import NetworkConfig
+from lesionlens.network.model import LensNetwork
+
+DEFAULT_NAME = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsNotes:
+    """What travels with weights besides the sizes of the network.
+
+    Parameters
+    ----------
+    version : str
+        Of the weights, not of the package.
+    spacing_mm : float
+        Grid of the glance over the whole brain.
+    focus_spacing_mm : float or None
+        Grid of the windows round candidates; None where a second look does not help.
+    temperature : (3,) float
+        Logits of WT, TC, ET are divided by these before the sigmoid.
+    operating_points : tuple of dict
+        Rising in sensitivity: ``threshold``, ``sensitivity``, ``false_per_scan`` on drawn scans.
+    provenance : dict
+        Data, recipe, steps, minutes.
+    """
+
+    version: str = "0"
+    spacing_mm: float = 2.0
+    focus_spacing_mm: float | None = None
+    temperature: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    operating_points: tuple[Mapping[str, float], ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsInfo:
+    """Weights as loaded: `WeightsNotes`, the sizes of the network and the file's hash."""
+
+    sha256: str
+    config: NetworkConfig
+    version: str
+    spacing_mm: float
+    focus_spacing_mm: float | None
+    temperature: tuple[float, float, float]
+    operating_points: tuple[Mapping[str, float], ...]
+    provenance: Mapping[str, Any]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def save(
+    path: Path,
+    config: NetworkConfig,
+    state: Mapping[str, Tensor],
+    notes: WeightsNotes,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> str:
+    """Write weights and everything needed to use them; returns the SHA-256.
+
+    The file is complete or not there: it is written aside and moved.
+    """
+    metadata = {
+        "format": "lesionlens-weights-1",
+        "network": json.dumps(dataclasses.asdict(config)),
+        "notes": json.dumps(dataclasses.asdict(notes)),
+    }
+    tensors = {name: value.detach().cpu().contiguous().to(dtype) for name, value in state.items()}
+    aside = path.with_name(path.name + ".part")
+    save_file(tensors, aside, metadata)
+    aside.replace(path)
+    return _sha256(path)
+
+
+def _tuples(table: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
+
+
+def _unreadable(path: Path, why: object) -> WeightsError:
+    return WeightsError(
+        found=f"{path.name}, which cannot be used ({why})",
+        expected="weights written by LesionLens (safetensors)",
+        next_step="Train again, or leave --weights out to use the default weights",
+    )
+
+
+def load(
+    path: Path, device: torch.device | str = "cpu", *, sha256: str | None = None
+) -> tuple[LensNetwork, WeightsInfo]:
+    """Network in evaluation mode, channels last, and what is known of its weights.
+
+    Parameters
+    ----------
+    path : Path
+    device : torch.device or str
+    sha256 : str or None
+        What the file must hash to.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing, altered, unreadable or of another network.
+    """
+    if not path.is_file():
+        raise WeightsError(
+            found=f"no file {path.name}", expected="weights (safetensors)",
+            next_step="Check the path, or leave --weights out to use the default weights")
+    actual = _sha256(path)
+    if sha256 is not None and actual != sha256:
+        raise WeightsError(
+            found=f"{path.name} with SHA-256 {actual[:12]}...", expected=f"{sha256[:12]}...",
+            next_step="Install LesionLens again; the file was altered or cut off")
+    try:
+        with safe_open(path, framework="pt") as stream:
+            metadata = stream.metadata() or {}
+            state = {name: stream.get_tensor(name).float() for name in stream.keys()}  # noqa: SIM118
+        config = NetworkConfig(**_tuples(json.loads(metadata["network"])))
+        notes = WeightsNotes(**_tuples(json.loads(metadata["notes"])))
+        network = LensNetwork(config)
+        network.load_state_dict(state)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise _unreadable(path, error) from error
+    network = network.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
+    about = {f.name: getattr(notes, f.name) for f in dataclasses.fields(notes)}
+    return network, WeightsInfo(sha256=actual, config=config, **about)
+
+
+def default_path() -> Path:
+    """The default weights of this installation."""
+    return Path(str(files("lesionlens.weights") / f"{DEFAULT_NAME}.safetensors"))
+
+
+def load_default(device: torch.device | str = "cpu") -> tuple[LensNetwork, WeightsInfo]:
+    """The shipped weights, checked against the hash shipped beside them.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing or altered.
+    """
+    path = default_path()
+    beside = path.with_suffix(".json")
+    if not beside.is_file():
+        raise WeightsError(
+            found=f"no {beside.name}", expected="the hash of the default weights",
+            next_step="Install LesionLens again")
+    expected = json.loads(beside.read_text("utf-8"))["sha256"]
+    return load(path, device, sha256=expected)

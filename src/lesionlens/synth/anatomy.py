@@ -1,0 +1,161 @@
+"""A brain that never was: warped MNI152 tissue maps with individual folding, atrophy and mask.
+
+The tissue maps are population averages (ICBM 152, see NOTICE), not a patient's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lesionlens.synth.fields import Dice, Frame, blur, noise, spread
+
+CORTEX, WHITE, SULCUS, VENTRICLE, DEEP = range(5)
+"""Channels of `Anatomy.tissue`."""
+_MASK, _CEREBELLUM = 5, 6
+
+
+class Atlas(NamedTuple):
+    """Tissue maps on the 2 mm MNI152 grid."""
+
+    maps: Tensor
+    """(7, I, J, K) float32 0-1: cortex, white, outer CSF, ventricle, deep grey, mask, cerebellum."""
+    origin_mm: Tensor
+    """(3,) RAS+ position of voxel (0, 0, 0)."""
+    step_mm: Tensor
+    """(3,) signed voxel edges."""
+    centre_mm: Tensor
+    """(3,) middle of the brain's bounding box, RAS+."""
+
+
+@lru_cache(maxsize=4)
+def load_atlas(device: str = "cpu") -> Atlas:
+    """The bundled tissue maps on a device."""
+    with (files("lesionlens.synth") / "tissues.npz").open("rb") as stream, np.load(stream) as stored:
+        maps = torch.from_numpy(stored["maps"].astype(np.float32) / 255)
+        affine = torch.from_numpy(stored["affine"].astype(np.float32))
+    inside = (maps[_MASK] > 0.5).nonzero().float()
+    middle = (inside.amin(0) + inside.amax(0)) / 2
+    step, origin = torch.diagonal(affine)[:3].clone(), affine[:3, 3].clone()
+    parts = (maps, origin, step, origin + middle * step)
+    return Atlas(*(part.to(device) for part in parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """Patient millimetres (about the volume's middle) to atlas millimetres, per volume."""
+
+    linear: Tensor
+    """(B, 3, 3)."""
+    shift: Tensor
+    """(B, 3), atlas mm."""
+
+    def to_patient(self, atlas_mm: Tensor) -> Tensor:
+        """Atlas points (B, N, 3) in patient mm."""
+        return (atlas_mm - self.shift[:, None]) @ torch.linalg.inv(self.linear).transpose(1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """Healthy tissue of a batch; every tensor is (B, C, I, J, K)."""
+
+    tissue: Tensor
+    """Five shares that add up to one: cortex, white, outer CSF, ventricle, deep grey."""
+    cerebellum: Tensor
+    """0-1, one channel."""
+    brain: Tensor
+    """1 inside the brain, one channel."""
+    mask: Tensor
+    """1 inside the brain mask, which keeps scraps of dura and bone, one channel."""
+    midline_mm: Tensor
+    """Signed distance from the sagittal midplane, one channel."""
+
+
+def rotation(angles: Tensor) -> Tensor:
+    """Rotation matrices (..., 3, 3) from angles (..., 3) in radians about the three axes."""
+    c, s = angles.cos().unbind(-1), angles.sin().unbind(-1)
+    one, nil = torch.ones_like(c[0]), torch.zeros_like(c[0])
+
+    def matrix(*rows: Tensor) -> Tensor:
+        return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+    about_x = matrix(one, nil, nil, nil, c[0], -s[0], nil, s[0], c[0])
+    about_y = matrix(c[1], nil, s[1], nil, one, nil, -s[1], nil, c[1])
+    about_z = matrix(c[2], -s[2], nil, s[2], c[2], nil, nil, nil, one)
+    return about_x @ about_y @ about_z
+
+
+def draw_pose(dice: Dice, atlas: Atlas) -> Pose:
+    """Head position and size: turns to 12 degrees, sizes .86 to 1.15, some sheared or mirrored."""
+    scale = dice.uniform(0.91, 1.10, 3) * dice.uniform(0.94, 1.05, 1)
+    turn = rotation(torch.deg2rad(dice.uniform(-12, 12, 3)))
+    shear = torch.eye(3, device=dice.device) + torch.triu(dice.uniform(-0.06, 0.06, 3, 3), 1)
+    linear = turn @ shear @ torch.diag_embed(1 / scale)
+    mirror = torch.ones(len(dice), 3, device=dice.device)
+    mirror[:, 0] = torch.where(dice.chance(0.5), -1.0, 1.0)
+    return Pose(linear * mirror[:, None], atlas.centre_mm + dice.uniform(-5, 5, 3))
+
+
+def warp(dice: Dice, frame: Frame, pose: Pose, grid_mm: Tensor) -> Tensor:
+    """Atlas position of every voxel, mm, (B, 3, I, J, K): the pose and two elastic scales."""
+    point = torch.einsum("bij,bjxyz->bixyz", pose.linear, grid_mm) + spread(pose.shift)
+    long, short = dice.uniform(45, 65), dice.uniform(18, 28)
+    point = point + noise(dice, frame, long, low=45, channels=3) * spread(dice.uniform(1, 4))
+    return point + noise(dice, frame, short, low=18, channels=3) * spread(dice.uniform(0.4, 2.2))
+
+
+def _sample(atlas: Atlas, point: Tensor) -> Tensor:
+    """Atlas maps at (B, 3, I, J, K) atlas positions; (B, 7, I, J, K)."""
+    size = torch.tensor(atlas.maps.shape[1:], device=point.device)
+    unit = (point - atlas.origin_mm.view(3, 1, 1, 1)) / atlas.step_mm.view(3, 1, 1, 1)
+    unit = 2 * unit / (size.view(3, 1, 1, 1) - 1) - 1
+    maps = atlas.maps.expand(len(point), *atlas.maps.shape)
+    return functional.grid_sample(
+        maps, unit.flip(1).movedim(1, -1), mode="bilinear", padding_mode="zeros", align_corners=True
+    )
+
+
+def _masks(dice: Dice, frame: Frame, coverage: Tensor) -> tuple[Tensor, Tensor]:
+    """Brain and brain mask: real masks keep a dark rim of dura, bone and fat, or lose some cortex."""
+    ragged = coverage + 0.12 * noise(dice, frame, dice.uniform(11, 18), low=11)
+    brain = (ragged > spread(dice.uniform(0.3, 0.65))).float()
+    halo = blur(brain, frame, 4.0)
+    wavy = halo + 0.10 * noise(dice, frame, dice.uniform(18, 28), low=18, octaves=2)
+    level = torch.where(dice.chance(0.8), dice.uniform(0.10, 0.55), torch.full_like(wavy[:, 0, 0, 0, 0], 9))
+    scraps = (wavy > spread(level)) & (halo > 0.08)
+    return brain, torch.maximum(brain, scraps.float())
+
+
+def grow(dice: Dice, frame: Frame, atlas: Atlas, point: Tensor) -> Anatomy:
+    """Tissue of one brain from the atlas positions of its voxels.
+
+    Parameters
+    ----------
+    point : (B, 3, I, J, K) Tensor
+        Atlas position of every voxel, mm, mass effect included.
+    """
+    maps = _sample(atlas, point)
+    brain, mask = _masks(dice, frame, maps[:, _MASK : _MASK + 1])
+    finer = (2.0 / frame.spacing).clamp(0.8, 1.5)
+    logits = maps[:, :5].clamp_min(1e-3).log() * spread(dice.uniform(1.0, 1.9) * finer)
+    wide = noise(dice, frame, dice.uniform(13, 20), low=13, channels=5, octaves=2)
+    folds = noise(dice, frame, dice.uniform(6.5, 10), low=6.5, channels=3)
+    logits = logits + wide * spread(dice.uniform(0.1, 0.6))
+    logits[:, :3] += folds * spread(dice.uniform(0.0, 0.8))
+    atrophy = dice.uniform(-0.7, 0.9, 1)
+    wider = torch.cat([atrophy, atrophy + dice.uniform(-0.3, 0.7, 1)], 1)
+    logits[:, SULCUS : VENTRICLE + 1] += spread(wider)
+    return Anatomy(
+        tissue=logits.softmax(1),
+        cerebellum=maps[:, _CEREBELLUM : _CEREBELLUM + 1],
+        brain=brain,
+        mask=mask,
+        midline_mm=point[:, :1] - atlas.centre_mm[0],
+    )

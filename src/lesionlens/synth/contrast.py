@@ -1,0 +1,119 @@
+"""Brightness of every tissue in every sequence, rolled from ranges wider than reality.
+
+The unit is free, for volumes are z-scored afterwards: white matter is 1 on T1 and T1c, cortex is
+1 on T2 and FLAIR. The ranges were set against brightness medians of real development cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.synth.fields import Dice
+
+CLASSES = (
+    "cortex", "white", "sulcus", "ventricle", "deep",
+    "oedema", "solid", "necrosis", "enhancing", "shell",
+)  # fmt: skip
+"""Order of the tissue classes in a membership volume."""
+
+Range = tuple[float, float]
+PRIORS: Mapping[MrSequence, Mapping[str, Range]] = MappingProxyType({
+    MrSequence.T1: {
+        "white": (1.0, 1.0), "cortex": (0.72, 0.96), "deep_mix": (0.2, 1.1), "csf": (0.15, 0.65),
+        "oedema": (0.68, 1.0), "solid": (0.52, 1.02), "necrosis": (0.35, 0.95),
+        "enhancing": (0.60, 1.20), "shell": (0.0, 0.5)},
+    MrSequence.T1C: {
+        "white": (1.0, 1.0), "cortex": (0.74, 1.04), "deep_mix": (0.2, 1.6), "csf": (0.2, 0.80),
+        "oedema": (0.65, 1.02), "solid": (0.50, 1.05), "necrosis": (0.35, 0.97),
+        "enhancing": (1.05, 2.2), "shell": (0.05, 0.6)},
+    MrSequence.T2: {
+        "white": (0.64, 0.98), "cortex": (1.0, 1.0), "deep_mix": (0.2, 1.1), "csf": (1.4, 2.9),
+        "oedema": (1.06, 1.9), "solid": (1.0, 2.3), "necrosis": (1.1, 2.5),
+        "enhancing": (0.9, 2.1), "shell": (0.0, 0.7)},
+    MrSequence.FLAIR: {
+        "white": (0.76, 1.10), "cortex": (1.0, 1.0), "deep_mix": (0.0, 1.0), "csf": (0.15, 0.75),
+        "oedema": (1.08, 1.9), "solid": (0.95, 2.1), "necrosis": (0.4, 2.1),
+        "enhancing": (0.95, 2.1), "shell": (0.05, 0.65)},
+})  # fmt: skip
+"""Uniform ranges of brightness."""
+
+Palette = dict[str, Tensor]
+
+
+def _roll(dice: Dice, sequence: MrSequence) -> Palette:
+    """One brightness (B,) for each named tissue."""
+    return {name: dice.uniform(*bounds) for name, bounds in PRIORS[sequence].items()}
+
+
+def _choose(chance: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    return torch.where(chance, new, old)
+
+
+def _t1c_like_t1(dice: Dice, t1: Palette, t1c: Palette) -> Palette:
+    """The same protocol before and after contrast agent: only uptake differs."""
+    out = dict(t1c)
+    for name, most in (("cortex", 0.08), ("csf", 0.08), ("oedema", 0.08), ("solid", 0.15), ("necrosis", 0.2)):
+        out[name] = t1[name] + dice.uniform(0, most)
+    return out
+
+
+def _weak_uptake(dice: Dice, palette: Palette) -> Palette:
+    """Half of the tumours enhance only against what surrounds them, not against white matter."""
+    around = torch.stack([palette[name] for name in ("oedema", "solid", "necrosis")]).amax(0)
+    weak = around + dice.uniform(0.18, 1.2)
+    return palette | {"enhancing": _choose(dice.chance(0.5), weak, palette["enhancing"])}
+
+
+def _below_fluid(palette: Palette) -> Palette:
+    """On T2 nothing is brighter than CSF."""
+    csf = palette["csf"]
+    return palette | {
+        "oedema": torch.minimum(palette["oedema"], 0.95 * csf),
+        "solid": torch.minimum(palette["solid"], csf),
+        "necrosis": torch.minimum(palette["necrosis"], 1.05 * csf),
+    }
+
+
+def _palettes(dice: Dice) -> list[Palette]:
+    """Brightness by sequence, with the ties that physics puts between them."""
+    t1 = _roll(dice, MrSequence.T1)
+    blood, spill = dice.chance(0.08), dice.chance(0.5)
+    glow = dice.uniform(1.0, 1.4)
+    t1["necrosis"] = _choose(blood & spill, glow, t1["necrosis"])
+    t1["enhancing"] = _choose(blood & ~spill, glow, t1["enhancing"])
+    t1c = _roll(dice, MrSequence.T1C)
+    tied, same = _t1c_like_t1(dice, t1, t1c), dice.chance(0.5)
+    t1c = {name: _choose(same, tied[name], t1c[name]) for name in t1c}
+    t1c = _weak_uptake(dice, t1c)
+    t2 = _below_fluid(_roll(dice, MrSequence.T2))
+    flair = _roll(dice, MrSequence.FLAIR)
+    flair["solid"] = _choose(dice.chance(0.15), dice.uniform(0.5, 1.1), flair["solid"])
+    flat = dice.chance(0.12)
+    for name in ("oedema", "solid"):
+        faint = 1 + (flair[name] - 1) * 0.45
+        flair[name] = _choose(flat, faint, flair[name])
+    palettes = [t1, t1c, t2, flair]
+    fluid = dice.uniform(0.6, 1.0) * dice.chance(0.15)
+    for palette in palettes:
+        pale = dice.uniform(0.0, 0.3) * (palette["cortex"] - palette["csf"])
+        target = palette["csf"] + pale
+        palette["necrosis"] = palette["necrosis"] + fluid * (target - palette["necrosis"])
+    return palettes
+
+
+def roll_contrast(dice: Dice) -> Tensor:
+    """Brightness of each class in each sequence, (B, 4, len(CLASSES))."""
+    rows = []
+    for palette in _palettes(dice):
+        mix = palette["deep_mix"]
+        palette["deep"] = palette["white"] * mix + palette["cortex"] * (1 - mix)
+        palette["ventricle"] = palette["csf"] * dice.uniform(0.92, 1.08)
+        impure = dice.uniform(0.0, 0.6)
+        palette["sulcus"] = palette["csf"] + (palette["cortex"] - palette["csf"]) * impure
+        rows.append(torch.stack([palette[name] for name in CLASSES], 1))
+    return torch.stack(rows, 1)

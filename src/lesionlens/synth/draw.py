@@ -1,0 +1,202 @@
+"""One typed configuration and seeds in, volumes and their truth out.
+
+Geometry (warp, tumours, distractors) is drawn once and may be painted several times with other
+contrasts and artefacts; both depend on the seed alone. No file is read but the tissue maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from lesionlens.network.normalise import zscore
+from lesionlens.synth import tumour as lesions
+from lesionlens.synth.anatomy import Anatomy, draw_pose, grow, load_atlas, warp
+from lesionlens.synth.artefacts import SEQUENCES, Damage, acquire
+from lesionlens.synth.contrast import CLASSES, roll_contrast
+from lesionlens.synth.distractors import Distractors, carve_cavity, scatter
+from lesionlens.synth.fields import Dice, Frame, blur, noise, spread
+from lesionlens.synth.head import add_head
+
+
+@dataclass(frozen=True, slots=True)
+class DrawConfig:
+    """Every choice of the generator that is not rolled.
+
+    Parameters
+    ----------
+    shape : (3,) int
+        Voxels along I, J, K.
+    spacing_mm : (2,) float
+        Voxel edges are rolled between these.
+    tumour_free : float
+        Share of volumes without a tumour.
+    cavity : float
+        Share of volumes with an old cavity.
+    oedema_label : float
+        Share of tumour from which a voxel counts; readers outline the outer, fading side.
+    reader_margin_mm : float
+        Smoothing before core and enhancing labels are cut at their outer side.
+    head : bool
+        Draw skull and scalp round the brain instead of leaving it stripped.
+    damage : Damage
+        Strength of the artefacts.
+    """
+
+    shape: tuple[int, int, int] = (80, 96, 80)
+    spacing_mm: tuple[float, float] = (2.0, 2.0)
+    tumour_free: float = 0.15
+    cavity: float = 0.05
+    oedema_label: float = 0.25
+    reader_margin_mm: float = 1.2
+    head: bool = False
+    damage: Damage = field(default_factory=Damage)
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What is where, before anything has a brightness."""
+
+    frame: Frame
+    anatomy: Anatomy
+    distractors: Distractors
+    membership: Tensor
+    """(B, 10, I, J, K) shares of the classes of `contrast.CLASSES`, adding up to the mask."""
+    labels: Tensor
+    """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A batch of patients that never were.
+
+    `channels` are positive, scanner-like, zero outside the brain unless a head was asked for;
+    `zscored` is what the network reads.
+    """
+
+    channels: Tensor
+    """(B, 4, I, J, K) float32: T1, T1c, T2, FLAIR."""
+    zscored: Tensor
+    """(B, 4, I, J, K) float32."""
+    labels: Tensor
+    """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
+    brain: Tensor
+    """(B, I, J, K) bool."""
+    spacing_mm: Tensor
+    """(B,)."""
+
+
+def _membership(anatomy: Anatomy, tumour: lesions.Tumour) -> Tensor:
+    core = (tumour.solid + tumour.necrosis + tumour.enhancing).clamp(0, 1)
+    normal = anatomy.tissue * (1 - core - tumour.oedema).clamp(0, 1)
+    share = torch.cat([normal, tumour.oedema, tumour.solid, tumour.necrosis, tumour.enhancing], 1)
+    share = share / share.sum(1, keepdim=True).clamp_min(1e-3) * anatomy.brain
+    return torch.cat([share, anatomy.mask - anatomy.brain], 1)
+
+
+def _labels(config: DrawConfig, frame: Frame, share: Tensor, brain: Tensor) -> Tensor:
+    """Nested labels as readers draw them: on the outer side of an edge, thin rims included."""
+    oedema, solid, necrosis, enhancing = share[:, 5:9].split(1, 1)
+    core = (solid + necrosis + enhancing).clamp(0, 1)
+    soft = blur(torch.cat([core, enhancing], 1), frame, config.reader_margin_mm)
+    inside = brain > 0
+    et = (soft[:, 1:] > 0.22) & (enhancing > 0.6 * torch.maximum(solid, necrosis)) & inside
+    tc = ((soft[:, :1] > 0.35) & inside) | et
+    wt = tc | ((core + oedema > config.oedema_label) & inside)
+    return torch.cat([wt, tc, et], 1).to(torch.uint8)
+
+
+@torch.no_grad()
+def draw_geometry(config: DrawConfig, seeds: Sequence[int], device: str = "cpu") -> Geometry:
+    """Draw anatomy, tumours and distractors; see `draw`."""
+    place = torch.device(device)
+    dice, atlas = Dice(seeds, place), load_atlas(device)
+    low, high = config.spacing_mm
+    frame = Frame(config.shape, dice.uniform(low, high))
+    grid, pose = frame.grid_mm(), draw_pose(dice, atlas)
+    plan = lesions.plan(dice, atlas, pose, config.tumour_free)
+    point = warp(dice, frame, pose, grid) - lesions.push(dice, plan, pose, grid)
+    anatomy = carve_cavity(dice, frame, grow(dice, frame, atlas, point), config.cavity)
+    distance = lesions.measure(dice, frame, plan, grid)
+    share = _membership(anatomy, lesions.compose(dice, frame, plan, distance, anatomy))
+    lesion = share[:, 5:9].sum(1, keepdim=True)
+    labels = _labels(config, frame, share, anatomy.brain)
+    return Geometry(frame, anatomy, scatter(dice, frame, anatomy, lesion), share, labels)
+
+
+def _texture(dice: Dice, geometry: Geometry, image: Tensor, values: Tensor) -> Tensor:
+    """Unevenness of tissue, of lesions, of contrast uptake and of the scraps round the brain."""
+    frame, share = geometry.frame, geometry.membership
+    core, lesion = share[:, 6:9].sum(1, keepdim=True), share[:, 5:9].sum(1, keepdim=True)
+    fine = noise(dice, frame, 2.5 * frame.spacing, low=2.5 * float(frame.spacing.min()), octaves=2, channels=2)
+    coarse = noise(dice, frame, dice.uniform(24, 36), low=24, channels=SEQUENCES)
+    lumps = noise(dice, frame, dice.uniform(9, 22), low=9, octaves=2)
+    scraps = noise(dice, frame, dice.uniform(9, 14), low=9, octaves=2, channels=2)
+    image = image * (1 + geometry.anatomy.cerebellum * spread(dice.uniform(-0.08, 0.2, SEQUENCES)))
+    fat = torch.sigmoid((scraps[:, 1:] - 1.6) / 0.2) * spread(dice.uniform(0.3, 1.6, SEQUENCES))
+    fat = fat * dice.chance(0.4).float().view(-1, 1, 1, 1, 1)
+    shell = spread(values[:, :, 9])
+    image = image + share[:, 9:10] * (shell * (0.6 * scraps[:, :1]).clamp_min(-1) + fat)
+    sign = torch.where(dice.chance(0.25, SEQUENCES), -1.0, 1.0)
+    image = image * (1 + spread(0.4 * sign * dice.beta(1, 2, SEQUENCES)) * lumps * core)
+    grain = spread(dice.uniform(0.005, 0.035, SEQUENCES)) + spread(dice.uniform(0, 0.12, SEQUENCES)) * lesion
+    image = image * (1 + grain * fine[:, [0, 1, 0, 1]] + spread(dice.uniform(0, 0.05, SEQUENCES)) * coarse)
+    uptake = dice.uniform(0.05, 0.3) * dice.chance(0.7) * (values[:, 1, 8] - values[:, 1, 0])
+    image[:, 1:2] += share[:, 8:9] * spread(uptake) * coarse[:, :1]
+    return image
+
+
+def _overlay(dice: Dice, extra: Distractors, image: Tensor, values: Tensor) -> Tensor:
+    """Paint the distractors into the sequences in which they show."""
+    t1, t1c, t2, flair = image.split(1, 1)
+    gain = dice.uniform(0.35, 1.1, 2) * (values[:, 2:, 5] - values[:, 2:, 1]).abs()
+    t2 = t2 + extra.white_spots * spread(gain[:, :1])
+    flair = flair + extra.white_spots * spread(gain[:, 1:])
+    t1 = t1 - extra.white_spots * spread(dice.uniform(0.0, 0.3))
+    active = dice.uniform(-0.2, 0.1) + dice.chance(0.1) * dice.uniform(0.2, 0.9)
+    t1c = t1c + extra.white_spots * spread(active)
+    t1c = t1c + extra.vessels * (spread(dice.uniform(1.1, 2.4)) - t1c)
+    t1c = t1c + extra.plexus * (spread(dice.uniform(0.9, 1.9)) - t1c)
+    t1c = t1c + extra.dura * spread(dice.uniform(0.2, 1.0))
+    flair = flair + extra.dura * spread(dice.uniform(-0.1, 0.5))
+    flair = flair + extra.plexus * spread(dice.uniform(0.0, 0.6))
+    t2 = t2 * (1 - 0.7 * extra.vessels)
+    t2, flair = t2 * (1 - 0.7 * extra.bleeds), flair * (1 - 0.5 * extra.bleeds)
+    stain = spread(dice.uniform(-0.3, 0.4))
+    t1, t1c = t1 + extra.bleeds * stain, t1c + extra.bleeds * stain
+    return torch.cat([t1, t1c, t2, flair], 1).clamp_min(0)
+
+
+@torch.no_grad()
+def paint(config: DrawConfig, geometry: Geometry, seeds: Sequence[int], round_: int = 0) -> Drawn:
+    """Give a geometry contrasts and artefacts; another `round_`, another scanner."""
+    dice = Dice(seeds, geometry.membership.device, stream=1 + round_)
+    values = roll_contrast(dice)
+    share, frame = geometry.membership, geometry.frame
+    image = (values @ share.flatten(2)).view(len(seeds), SEQUENCES, *frame.shape)
+    image = _texture(dice, geometry, image, values)
+    image = _overlay(dice, geometry.distractors, image, values)
+    mask = geometry.anatomy.mask
+    if config.head:
+        image, mask = add_head(dice, frame, image, mask)
+    image = acquire(dice, frame, image, mask, config.damage)
+    brain = geometry.anatomy.mask[:, 0] > 0
+    scale = spread(dice.log_uniform(200, 1500, SEQUENCES))
+    return Drawn(image * scale, zscore(image, brain), geometry.labels, brain, frame.spacing)
+
+
+def draw(config: DrawConfig, seeds: Sequence[int], device: str = "cpu") -> Drawn:
+    """Draw one patient for each seed.
+
+    Parameters
+    ----------
+    config : DrawConfig
+    seeds : sequence of int
+        The same seed gives the same patient, whatever else is in the batch.
+    device : str
+        ``cpu`` or ``cuda``; numbers are the same up to rounding.
+    """
+    return paint(config, draw_geometry(config, seeds, device), seeds)

@@ -1,0 +1,219 @@
+"""Seeded dice, smooth random fields and separable filters, all batched.
+
+A field is a small random lattice spread over the volume by cubic B-splines, one dense matrix an
+axis: three matrix products draw it, whatever its wavelength, on a CPU as on a GPU. Every random
+number comes from one NumPy generator a volume, so a volume depends on its seed alone and not on
+its neighbours in the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Dice:
+    """One random stream a volume; every draw returns a tensor whose first axis is the volume.
+
+    Parameters
+    ----------
+    seeds : sequence of int
+        One seed a volume.
+    device : torch.device
+        Where the drawn tensors lie.
+    stream : int
+        Separates independent uses of the same seed (geometry, first painting, second painting).
+    """
+
+    def __init__(self, seeds: Sequence[int], device: torch.device, stream: int = 0) -> None:
+        self.device = device
+        self.streams = [np.random.default_rng((int(seed), stream)) for seed in seeds]
+
+    def __len__(self) -> int:
+        return len(self.streams)
+
+    def _gather(self, rows: list[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.stack(rows).astype(np.float32)).to(self.device)
+
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        """Uniform numbers, (B, *shape)."""
+        return self._gather([np.asarray(s.uniform(low, high, shape)) for s in self.streams])
+
+    def log_uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        """Numbers whose logarithm is uniform, (B, *shape)."""
+        return self.uniform(math.log(low), math.log(high), *shape).exp()
+
+    def beta(self, a: float, b: float, *shape: int) -> Tensor:
+        """Beta-distributed numbers, (B, *shape)."""
+        return self._gather([np.asarray(s.beta(a, b, shape)) for s in self.streams])
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers, (B, *shape)."""
+        return self._gather([s.standard_normal(shape, dtype=np.float32) for s in self.streams])
+
+    def chance(self, probability: float, *shape: int) -> Tensor:
+        """True with `probability`, (B, *shape) bool."""
+        return self.uniform(0.0, 1.0, *shape) < probability
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The voxel grids of a batch: one shape, a spacing for each volume.
+
+    Parameters
+    ----------
+    shape : (3,) int
+        Voxels along I, J, K.
+    spacing : (B,) Tensor
+        Voxel edge of each volume, mm.
+    """
+
+    shape: tuple[int, int, int]
+    spacing: Tensor
+
+    def axes_mm(self) -> list[Tensor]:
+        """Voxel centres about the middle of the volume, mm; three tensors (B, N)."""
+        device = self.spacing.device
+        return [
+            (torch.arange(n, device=device) - (n - 1) / 2) * self.spacing[:, None]
+            for n in self.shape
+        ]
+
+    def grid_mm(self) -> Tensor:
+        """Voxel centres about the middle of the volume, mm, (B, 3, I, J, K)."""
+        i, j, k = self.axes_mm()
+        size = (len(self.spacing), *self.shape)
+        parts = (i[:, :, None, None], j[:, None, :, None], k[:, None, None, :])
+        return torch.stack([p.expand(size) for p in parts], 1)
+
+
+def along_axes(volume: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    """Apply one matrix an axis.
+
+    Parameters
+    ----------
+    volume : (B, C, I, J, K) Tensor
+    matrices : three of (B, out, in) or (B, C, out, in) Tensor
+
+    Returns
+    -------
+    (B, C, I', J', K') Tensor
+    """
+    mi, mj, mk = (m if m.ndim == 4 else m[:, None] for m in matrices)
+    out = volume @ mk[:, :, None].transpose(-1, -2)
+    out = mj[:, :, None] @ out
+    shape = out.shape
+    out = mi @ out.flatten(3)
+    return out.view(*shape[:2], mi.shape[-2], *shape[3:])
+
+
+def _spline_basis(position: Tensor, nodes: int) -> Tensor:
+    """Cubic B-spline weights of lattice nodes, scaled to keep unit variance; (B, N, nodes)."""
+    t = (position[..., None] - torch.arange(nodes, device=position.device)).abs()
+    near = 2 / 3 - t**2 + t**3 / 2
+    far = (2 - t).clamp_min(0) ** 3 / 6
+    weight = torch.where(t < 1, near, far)
+    return weight / weight.square().sum(-1, keepdim=True).sqrt()
+
+
+def noise(
+    dice: Dice, frame: Frame, wavelength: Tensor, *, low: float, channels: int = 1, octaves: int = 1
+) -> Tensor:
+    """Smooth noise of zero mean and unit variance.
+
+    Parameters
+    ----------
+    dice, frame
+        Where the numbers come from and the grids they fill.
+    wavelength : (B,) Tensor
+        Distance of the lattice nodes of the first octave, mm.
+    low : float
+        Shortest wavelength that this call may meet, mm; it fixes the size of the lattice.
+    channels, octaves : int
+        Independent fields; octaves halve the wavelength and keep .55 of the amplitude.
+
+    Returns
+    -------
+    (B, channels, I, J, K) float32 Tensor
+    """
+    total, power = None, 0.0
+    spacing = float(frame.spacing.min())
+    for octave in range(octaves):
+        if octave and low / 2**octave < 0.8 * spacing:
+            break
+        matrices = []
+        for axis in frame.axes_mm():
+            extent = float(axis.max() - axis.min())
+            nodes = math.ceil(extent / (low / 2**octave)) + 5
+            step = wavelength[:, None] / 2**octave
+            position = (axis - axis[:, :1]) / step + 1 + dice.uniform(0, 1)[:, None]
+            matrices.append(_spline_basis(position, nodes))
+        lattice = dice.normal(channels, *(m.shape[-1] for m in matrices))
+        layer = along_axes(lattice, matrices)
+        amplitude = 0.55**octave
+        total = layer if total is None else total.add_(layer, alpha=amplitude)
+        power += amplitude**2
+    if total is None:
+        raise ValueError(f"octaves is {octaves}, expected at least 1")
+    return total.mul_(1 / math.sqrt(power))
+
+
+def blur_matrix(sigma: Tensor, size: int) -> Tensor:
+    """Gaussian smoothing of one axis that keeps a constant constant.
+
+    Parameters
+    ----------
+    sigma : (...) Tensor
+        In voxels; zero leaves the axis as it is.
+    size : int
+
+    Returns
+    -------
+    (..., size, size) Tensor
+    """
+    index = torch.arange(size, device=sigma.device, dtype=torch.float32)
+    distance = index[:, None] - index
+    weight = torch.exp(-0.5 * (distance / sigma.clamp_min(1e-2)[..., None, None]) ** 2)
+    return weight / weight.sum(-1, keepdim=True)
+
+
+def slice_matrix(thickness: Tensor, shift: Tensor, size: int) -> Tensor:
+    """Acquire an axis in thick slices and interpolate back, moved by `shift`.
+
+    Parameters
+    ----------
+    thickness, shift : (...) Tensor
+        In voxels; a thickness of one or less only shifts.
+    size : int
+
+    Returns
+    -------
+    (..., size, size) Tensor
+    """
+    index = torch.arange(size, device=shift.device, dtype=torch.float32)
+    wide = thickness.clamp_min(1.0)[..., None, None]
+    source = (index[:, None] + shift[..., None, None]).expand(*shift.shape, size, 1)
+    slice_low = torch.floor(source / wide)
+    share = source / wide - slice_low
+    weight = torch.zeros(*shift.shape, size, size, device=shift.device)
+    for offset, part in ((0.0, 1 - share), (1.0, share)):
+        centre = (slice_low + offset) * wide
+        cover = (0.5 * wide + 0.5 - (index - centre).abs()).clamp(0, 1)
+        weight = weight + part * cover / cover.sum(-1, keepdim=True).clamp_min(1e-3)
+    return weight / weight.sum(-1, keepdim=True).clamp_min(1e-3)
+
+
+def blur(volume: Tensor, frame: Frame, sigma_mm: float | Tensor) -> Tensor:
+    """Isotropic Gaussian smoothing of (B, C, I, J, K); `sigma_mm` a number or (B,)."""
+    sigma = torch.as_tensor(sigma_mm, device=volume.device) / frame.spacing
+    return along_axes(volume, [blur_matrix(sigma, n) for n in frame.shape])
+
+
+def spread(values: Tensor) -> Tensor:
+    """Give (B,) or (B, C) room for three spatial axes (and a channel axis for (B,))."""
+    return values.view(len(values), -1, 1, 1, 1)

@@ -1,0 +1,105 @@
+"""Checkpoints that survive a kill at any moment and travel in small parts.
+
+A checkpoint is a folder `step-00001234/` of safetensors parts, none above 15 MiB; `latest.json`
+names it. The folder is complete before it is named, and the one before goes only afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lesionlens.base.errors import ResourceError, WeightsError
+
+PART_BYTES = 15 * 2**20
+_POINTER = "latest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """All that a run needs to go on."""
+
+    tensors: Mapping[str, Tensor]
+    meta: Mapping[str, Any]
+    """JSON: step, minutes, network and the like."""
+
+
+def _parts(tensors: Mapping[str, Tensor], limit: int) -> list[dict[str, Tensor]]:
+    """Groups of at most `limit` bytes, cut in order; a larger tensor goes alone."""
+    groups: list[dict[str, Tensor]] = [{}]
+    filled = 0
+    for name, tensor in tensors.items():
+        size = tensor.numel() * tensor.element_size() + 1024
+        if filled and filled + size > limit:
+            groups.append({})
+            filled = 0
+        groups[-1][name] = tensor.detach().cpu().contiguous()
+        filled += size
+    return groups
+
+
+def save(folder: Path, checkpoint: Checkpoint, *, part_bytes: int = PART_BYTES) -> Path:
+    """Write a checkpoint beside the last one, then make it the latest.
+
+    Raises
+    ------
+    ResourceError
+        The disk is full or cannot be written; the checkpoint before is intact.
+    """
+    name = f"step-{int(checkpoint.meta['step']):08d}"
+    target, aside = folder / name, folder / f"{name}.part"
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        for index, group in enumerate(_parts(checkpoint.tensors, part_bytes)):
+            save_file(group, aside / f"part-{index:03d}.safetensors")
+        (aside / "meta.json").write_text(json.dumps(dict(checkpoint.meta), indent=1), "utf-8")
+        shutil.rmtree(target, ignore_errors=True)
+        aside.rename(target)
+        pointer = folder / f"{_POINTER}.part"
+        pointer.write_text(json.dumps({"folder": name}), "utf-8")
+        os.replace(pointer, folder / _POINTER)  # noqa: PTH105  (atomic on every platform)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise ResourceError(
+            found=f"a checkpoint that could not be written ({error})",
+            expected=f"room in {folder.name}",
+            next_step="Free some space and start again; the last checkpoint is intact") from error
+    for old in folder.glob("step-*"):
+        if old != target:
+            shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def load(folder: Path) -> Checkpoint | None:
+    """The latest checkpoint, or None where there is none.
+
+    Raises
+    ------
+    WeightsError
+        There is one, but it is damaged.
+    """
+    pointer = folder / _POINTER
+    if not pointer.exists():
+        return None
+    try:
+        place = folder / json.loads(pointer.read_text("utf-8"))["folder"]
+        meta = json.loads((place / "meta.json").read_text("utf-8"))
+        tensors: dict[str, torch.Tensor] = {}
+        for part in sorted(place.glob("part-*.safetensors")):
+            tensors.update(load_file(part))
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise WeightsError(
+            found=f"a damaged checkpoint in {folder.name} ({error})", expected="the parts it names",
+            next_step="Choose another output folder, or delete this one") from error
+    return Checkpoint(tensors, meta)

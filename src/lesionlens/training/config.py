@@ -1,0 +1,225 @@
+"""The recipe: one typed TOML file; an unknown key is an error, not a surprise."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lesionlens.base.errors import ConfigError
+from lesionlens.network.build import PRESETS
+from lesionlens.synth.draw import DrawConfig
+
+
+@dataclass(frozen=True, slots=True)
+class StageConfig:
+    """One stage: a grid, a batch and a stretch of steps.
+
+    Parameters
+    ----------
+    steps : int
+        Optimiser steps of this stage.
+    shape, spacing_mm
+        Grid of the drawn volumes, before they are cut to the brain.
+    batch : int
+        Volumes a step.
+    rate : (2,) float
+        Share of `OptimiserConfig.rate` at the start and at the end; linear in between.
+    window : (3,) int or None
+        Cut windows of this size, most of them at a tumour, instead of whole brains.
+    """
+
+    steps: int
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float]
+    batch: int = 2
+    rate: tuple[float, float] = (1.0, 1.0)
+    window: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OptimiserConfig:
+    """Muon on matrices, AdamW on the rest, both at one rate.
+
+    Parameters
+    ----------
+    rate, weight_decay, clip : float
+        Learning rate, decoupled decay, largest gradient norm.
+    warmup : int
+        Steps until the rate is reached.
+    average : float
+        Decay of the moving average of the weights that is saved for use.
+    matrix : bool
+        Orthogonalise the update of matrices and kernels (Muon); else AdamW everywhere.
+    """
+
+    rate: float = 2e-3
+    weight_decay: float = 0.01
+    clip: float = 3.0
+    warmup: int = 40
+    average: float = 0.998
+    matrix: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LossConfig:
+    """Weights of the parts of the loss.
+
+    Parameters
+    ----------
+    regions : (3,) float
+        WT, TC, ET.
+    scales : (3,) float
+        Mask logits at 1/1, 1/2, 1/4.
+    overlap, voxel : float
+        Soft Dice and cross-entropy.
+    attention, exists : float
+        Attention mass inside the region; presence of the region.
+    """
+
+    regions: tuple[float, float, float] = (1.0, 1.0, 1.2)
+    scales: tuple[float, float, float] = (1.0, 0.4, 0.2)
+    overlap: float = 1.0
+    voxel: float = 3.0
+    attention: float = 0.03
+    exists: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class DataConfig:
+    """How drawn volumes become batches.
+
+    Parameters
+    ----------
+    workers : int
+        Generator processes; 0 draws in the training process and is exactly repeatable.
+    pool : int
+        Volumes kept for another look.
+    paintings : int
+        Contrasts painted on one geometry.
+    complete : float
+        Share of volumes with all four sequences.
+    single : (4,) float
+        Shares with T1, T1c, T2 or FLAIR alone; what is left gets a random subset.
+    """
+
+    workers: int = 1
+    pool: int = 160
+    paintings: int = 2
+    complete: float = 0.5
+    single: tuple[float, float, float, float] = (0.05, 0.08, 0.05, 0.08)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """Everything that decides the weights."""
+
+    stages: tuple[StageConfig, ...]
+    network: str = "base"
+    seed: int = 0
+    autocast: bool = True
+    checkpoint_minutes: float = 4.0
+    validation_volumes: int = 6
+    init: str | None = None
+    """Weights to start from, safetensors."""
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    draw: DrawConfig = field(default_factory=DrawConfig)
+
+    @property
+    def steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> tuple[int, int]:
+        """Stage and step within it; the last stage holds every later step."""
+        for index, stage in enumerate(self.stages):
+            if step < stage.steps or index == len(self.stages) - 1:
+                return index, step
+            step -= stage.steps
+        raise ConfigError(
+            found="no stage", expected="at least one [[stages]]", next_step="Add one to the recipe")
+
+
+def _refuse(where: str, found: str, expected: str) -> ConfigError:
+    return ConfigError(
+        found=f"{found} in {where}", expected=expected, next_step="Correct the recipe and start again")
+
+
+def _tuple_of(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
+    inner = typing.get_args(kind)
+    if not isinstance(value, list):
+        raise _refuse(where, repr(value), "a list")
+    if inner[-1] is Ellipsis:
+        return tuple(_typed(inner[0], item, where) for item in value)
+    if len(inner) != len(value):
+        raise _refuse(where, f"{len(value)} entries", str(len(inner)))
+    return tuple(_typed(one, item, where) for one, item in zip(inner, value, strict=True))
+
+
+def _typed(kind: Any, value: Any, where: str) -> Any:
+    """`value` as `kind`, or a ConfigError that names the place."""
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _record(kind, value, where)
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        return _tuple_of(kind, value, where)
+    if origin in (typing.Union, types.UnionType):
+        return _typed(typing.get_args(kind)[0], value, where)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise _refuse(where, repr(value), f"a value of type {kind.__name__}")
+    return value
+
+
+def _record(kind: type[Any], table: Any, where: str) -> Any:
+    if not isinstance(table, Mapping):
+        raise _refuse(where, repr(table), "a table")
+    hints = typing.get_type_hints(kind)
+    for key in table:
+        if key not in hints:
+            raise _refuse(where, f'unknown key "{key}"', f"one of {', '.join(hints)}")
+    given = {key: _typed(hints[key], value, f"{where}.{key}") for key, value in table.items()}
+    for one in dataclasses.fields(kind):
+        needed = one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
+        if needed and one.name not in given:
+            raise _refuse(where, f'no "{one.name}"', f"a value for {one.name}")
+    return kind(**given)
+
+
+def parse_config(table: Mapping[str, Any]) -> TrainConfig:
+    """A recipe from parsed TOML.
+
+    Raises
+    ------
+    ConfigError
+        An unknown key, a wrong type, an unknown network or no stage.
+    """
+    config: TrainConfig = _record(TrainConfig, table, "recipe")
+    if not config.stages:
+        raise _refuse("recipe", "no stage", "at least one [[stages]]")
+    if config.network not in PRESETS:
+        raise _refuse("recipe.network", repr(config.network), f"one of {', '.join(PRESETS)}")
+    return config
+
+
+def read_config(path: Path) -> TrainConfig:
+    """A recipe from a TOML file; see `parse_config`."""
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            found=f"no file {path.name}", expected="a recipe in TOML",
+            next_step="Start from configs/default.toml") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            found=f"{path.name}, which is not TOML ({error})", expected="a recipe in TOML",
+            next_step="Start from configs/default.toml") from error
+    return parse_config(table)

@@ -1,0 +1,220 @@
+"""Batches: drawn volumes by worker processes, kept in a pool, varied each time they are shown.
+
+`Source` is all that the loop knows, so that folders of real cases can take the generator's place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import queue as queues
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch import multiprocessing as processes
+
+from lesionlens.synth.draw import DrawConfig, draw_geometry, paint
+from lesionlens.training.config import DataConfig, StageConfig
+
+VALIDATION_SEED = 2_000_000_000
+"""Seeds from here on are for validation, and from `SAMPLE_SEED` for sample data."""
+SAMPLE_SEED = 3_000_000_000
+_STRIDE = 8
+_WAIT_S = 300.0
+_NICE = 5
+
+
+class Batch(NamedTuple):
+    """What one step reads."""
+
+    channels: Tensor
+    """(B, 4, I, J, K) float32 z-scores."""
+    present: Tensor
+    """(B, 4) bool."""
+    brain: Tensor
+    """(B, I, J, K) bool."""
+    labels: Tensor
+    """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
+
+
+class Source(Protocol):
+    """Where batches come from."""
+
+    def batch(self, size: int) -> Batch:
+        """The next batch, on the CPU."""
+        ...
+
+    def close(self) -> None:
+        """Give back processes and memory."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """One volume cut to its brain, small enough to keep many."""
+
+    channels: NDArray[np.float16]
+    """(4, I, J, K) z-scores."""
+    code: NDArray[np.uint8]
+    """(I, J, K): 0 outside, 1 brain, 2 WT, 3 TC, 4 ET."""
+
+
+def pack(channels: Tensor, labels: Tensor, brain: Tensor) -> Packed:
+    """Cut (4, I, J, K), (3, I, J, K) and (I, J, K) to the brain's box and store them small."""
+    inside = brain.nonzero()
+    low, high = inside.amin(0).tolist(), (inside.amax(0) + 1).tolist()
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    code = brain.to(torch.uint8) + labels.sum(0, dtype=torch.uint8) * brain
+    return Packed(channels[(slice(None), *box)].half().numpy(), code[box].numpy())
+
+
+def draw_packed(config: DrawConfig, seed: int, paintings: int) -> Iterator[Packed]:
+    """One geometry, painted several times."""
+    geometry = draw_geometry(config, [seed])
+    for round_ in range(paintings):
+        drawn = paint(config, geometry, [seed], round_)
+        if bool(drawn.brain.any()):
+            yield pack(drawn.zscored[0], drawn.labels[0], drawn.brain[0])
+
+
+def _produce(out: Any, config: DrawConfig, first: int, step: int, paintings: int) -> None:
+    """A worker: draw for ever."""
+    torch.set_num_threads(1)
+    os.nice(_NICE)
+    seed = first
+    while True:
+        for packed in draw_packed(config, seed, paintings):
+            out.put((packed.channels, packed.code))
+        seed += step
+
+
+def roll_presence(rng: np.random.Generator, config: DataConfig) -> NDArray[np.bool_]:
+    """Which of the four sequences are shown, (4,) bool; at least one."""
+    roll = rng.random() - config.complete
+    if roll < 0:
+        return np.ones(4, dtype=bool)
+    for sequence, share in enumerate(config.single):
+        if roll < share:
+            return np.arange(4) == sequence
+        roll -= share
+    kept = np.zeros(4, dtype=bool)
+    kept[rng.choice(4, size=int(rng.integers(1, 4)), replace=False)] = True
+    return kept
+
+
+def _cut(packed: Packed, window: tuple[int, int, int], rng: np.random.Generator) -> Packed:
+    """A window, centred near a tumour voxel in four of five where there is tumour."""
+    code = packed.code
+    lesion = np.argwhere(code > 1)
+    pick = lesion if len(lesion) and rng.random() < 0.8 else np.argwhere(code > 0)
+    centre = pick[rng.integers(len(pick))] + rng.normal(0, 6, 3)
+    box = []
+    for size, wanted, middle in zip(code.shape, window, centre, strict=True):
+        start = int(np.clip(round(middle - wanted / 2), 0, max(0, size - wanted)))
+        box.append(slice(start, start + min(wanted, size)))
+    return Packed(packed.channels[(slice(None), *box)], code[tuple(box)])
+
+
+def collate(volumes: list[Packed], rng: np.random.Generator, config: DataConfig) -> Batch:
+    """Pad to one grid and vary: mirror, gain, offset, sequences left out."""
+    sizes = np.array([v.code.shape for v in volumes]).max(0)
+    shape = tuple(int(-(-n // _STRIDE) * _STRIDE) for n in sizes)
+    channels = np.zeros((len(volumes), 4, *shape), np.float32)
+    code = np.zeros((len(volumes), *shape), np.uint8)
+    present = np.stack([roll_presence(rng, config) for _ in volumes])
+    for item, volume in enumerate(volumes):
+        start = [int(rng.integers(0, n - m + 1)) for n, m in zip(shape, volume.code.shape, strict=True)]
+        box = tuple(slice(a, a + m) for a, m in zip(start, volume.code.shape, strict=True))
+        gain, offset = rng.uniform(0.88, 1.12, (4, 1, 1, 1)), rng.uniform(-0.12, 0.12, (4, 1, 1, 1))
+        values = volume.channels.astype(np.float32) * gain.astype(np.float32) + offset.astype(np.float32)
+        channels[(item, slice(None), *box)] = values * (volume.code > 0)
+        code[(item, *box)] = volume.code
+        if rng.random() < 0.5:
+            channels[item], code[item] = channels[item, :, ::-1].copy(), code[item, ::-1].copy()
+    channels *= present[:, :, None, None, None]
+    labels = np.stack([code > level for level in (1, 2, 3)], 1)
+    return Batch(
+        torch.from_numpy(channels),
+        torch.from_numpy(present),
+        torch.from_numpy(code > 0),
+        torch.from_numpy(labels.astype(np.uint8)),
+    )
+
+
+class SynthSource:
+    """Drawn volumes for one stage.
+
+    Parameters
+    ----------
+    draw : DrawConfig
+        Its grid is taken from the stage.
+    stage : StageConfig
+    config : DataConfig
+    seed : int
+        Of the first volume; the caller passes another one after every restart.
+    """
+
+    def __init__(self, draw: DrawConfig, stage: StageConfig, config: DataConfig, seed: int) -> None:
+        self._draw = dataclasses.replace(draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
+        self._stage, self._config = stage, config
+        self._rng = np.random.default_rng(seed)
+        self._pool: list[Packed] = []
+        self._seed, self.drawn, self.shown = seed, 0, 0
+        self._workers: list[Any] = []
+        if config.workers:
+            context = processes.get_context("spawn")
+            self._queue = context.Queue(maxsize=8)
+            for index in range(config.workers):
+                given = (self._queue, self._draw, seed + index, config.workers, config.paintings)
+                worker = context.Process(target=_produce, args=given, daemon=True)
+                worker.start()
+                self._workers.append(worker)
+
+    def _receive(self, *, wait: bool) -> bool:
+        try:
+            channels, code = self._queue.get(timeout=_WAIT_S) if wait else self._queue.get_nowait()
+        except queues.Empty:
+            return False
+        self._pool.append(Packed(channels, code))
+        self.drawn += 1
+        return True
+
+    def _fill(self) -> None:
+        """Take what the workers have ready; wait only while the pool is very small."""
+        least = min(8, self._config.pool)
+        while len(self._pool) < least:
+            if not self._receive(wait=True):
+                raise TimeoutError(f"no volume was drawn within {_WAIT_S:.0f} s")
+        while self._receive(wait=False):
+            pass
+        del self._pool[: max(0, len(self._pool) - self._config.pool)]
+
+    def _pick(self) -> Packed:
+        if not self._workers:
+            packed = list(draw_packed(self._draw, self._seed + self.drawn, 1))
+            self.drawn += 1
+            return packed[0] if packed else self._pick()
+        recent = self._pool[-12:] if self._rng.random() < 0.6 else self._pool
+        return recent[int(self._rng.integers(len(recent)))]
+
+    def batch(self, size: int) -> Batch:
+        """The next batch; half of it from the newest volumes."""
+        if self._workers:
+            self._fill()
+        chosen = [self._pick() for _ in range(size)]
+        if self._stage.window is not None:
+            chosen = [_cut(packed, self._stage.window, self._rng) for packed in chosen]
+        self.shown += size
+        return collate(chosen, self._rng, self._config)
+
+    def close(self) -> None:
+        """Stop the workers."""
+        for worker in self._workers:
+            worker.terminate()
+            worker.join(timeout=10)
+        self._workers, self._pool = [], []

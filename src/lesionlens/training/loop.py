@@ -1,0 +1,272 @@
+"""Train, in as many sittings as it takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lesionlens.base.errors import WeightsError
+from lesionlens.network import weights
+from lesionlens.network.build import build
+from lesionlens.network.model import LensNetwork
+from lesionlens.network.normalise import network_input
+from lesionlens.training import checkpoint as checkpoints
+from lesionlens.training.board import open_board
+from lesionlens.training.config import TrainConfig
+from lesionlens.training.data import Batch, Source, SynthSource
+from lesionlens.training.losses import lens_loss
+from lesionlens.training.optimiser import Optimiser
+from lesionlens.training.validate import validate
+
+logger = logging.getLogger(__name__)
+_REPORT_EVERY = 20
+_SEEDS_A_SITTING = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class TrainEvent:
+    """Progress of a run."""
+
+    step: int
+    steps: int
+    loss: float
+    minutes: float
+    stage: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSummary:
+    """How a sitting ended."""
+
+    step: int
+    steps: int
+    finished: bool
+    minutes: float
+    """Of all sittings."""
+    loss: float
+    """Running mean."""
+    weights: Path
+    """Averaged weights, safetensors."""
+
+
+Progress = Callable[[TrainEvent], None]
+
+
+@dataclass(slots=True)
+class _Run:
+    """State of one sitting."""
+
+    config: TrainConfig
+    out: Path
+    device: torch.device
+    network: LensNetwork
+    optimiser: Optimiser
+    step: int = 0
+    spent_s: float = 0.0
+    sitting: int = 0
+    loss: float = float("nan")
+
+    def save(self) -> Path:
+        """Checkpoint and averaged weights; returns the weights' path."""
+        tensors = {f"network/{n}": p for n, p in self.network.state_dict().items()}
+        tensors |= self.optimiser.state()
+        meta = {
+            "step": self.step, "minutes": self.spent_s / 60, "sitting": self.sitting,
+            "loss": self.loss, "network": self.config.network, "seed": self.config.seed}
+        checkpoints.save(self.out / "checkpoint", checkpoints.Checkpoint(tensors, meta))
+        stage = self.config.stages[self.config.stage_at(max(0, self.step - 1))[0]]
+        about = weights.WeightsNotes(
+            spacing_mm=max(1.0, round(sum(stage.spacing_mm) / 2, 2)),
+            focus_spacing_mm=None,
+            provenance={"data": "synthetic only", "steps": self.step, "minutes": round(self.spent_s / 60, 1)},
+        )
+        path = self.out / "weights.safetensors"
+        weights.save(path, self.network.config, self.optimiser.average, about)
+        return path
+
+    def restore(self) -> None:
+        """Go on from the checkpoint of this folder, if there is one."""
+        found = checkpoints.load(self.out / "checkpoint")
+        if found is None:
+            return
+        if found.meta["network"] != self.config.network:
+            raise WeightsError(
+                found=f'a checkpoint of network "{found.meta["network"]}"',
+                expected=f'"{self.config.network}" as in the recipe',
+                next_step="Choose another output folder, or start afresh without resuming")
+        prefix = "network/"
+        own = {n[len(prefix):]: t for n, t in found.tensors.items() if n.startswith(prefix)}
+        self.network.load_state_dict(own)
+        self.optimiser.load(dict(found.tensors))
+        self.step, self.sitting = int(found.meta["step"]), int(found.meta["sitting"]) + 1
+        self.spent_s, self.loss = float(found.meta["minutes"]) * 60, float(found.meta["loss"])
+
+
+def _begin(config: TrainConfig, out: Path, device: str, *, resume: bool) -> _Run:
+    place = torch.device(device)
+    torch.manual_seed(config.seed)
+    network = build(config.network).to(place, memory_format=torch.channels_last_3d)
+    if config.init is not None:
+        start, _ = weights.load(Path(config.init), place)
+        network.load_state_dict(start.state_dict())
+    run = _Run(config, out, place, network, Optimiser(network, config.optimiser))
+    out.mkdir(parents=True, exist_ok=True)
+    if resume:
+        run.restore()
+    return run
+
+
+def _rate(config: TrainConfig, step: int) -> float:
+    """Share of the full learning rate at a step."""
+    index, within = config.stage_at(step)
+    stage = config.stages[index]
+    start, end = stage.rate
+    done = min(1.0, within / max(1, stage.steps))
+    return (start + (end - start) * done) * min(1.0, (step + 1) / max(1, config.optimiser.warmup))
+
+
+def learn(run: _Run, batch: Batch) -> tuple[float, dict[str, float]]:
+    """One step on one batch; the loss and its parts."""
+    moved = Batch(*(t.to(run.device) for t in batch))
+    x = network_input(moved.channels, moved.present, moved.brain)
+    x = x.contiguous(memory_format=torch.channels_last_3d)
+    with torch.autocast(run.device.type, torch.bfloat16, enabled=run.config.autocast):
+        output = run.network(x)
+    loss, parts = lens_loss(output, moved.labels, run.config.loss)
+    value = float(loss.detach())
+    if value == value and value != float("inf"):
+        parts["gradient"] = run.optimiser.step(loss, _rate(run.config, run.step), run.step)
+    else:
+        logger.warning("step %d has no finite loss and is left out", run.step)
+    run.step += 1
+    return value, parts
+
+
+def _source(run: _Run, stage: int) -> Source:
+    config = run.config
+    first = config.seed * 50_000_000 + (run.sitting * 16 + stage) * _SEEDS_A_SITTING
+    if config.data.workers == 0:
+        first += run.step
+    return SynthSource(config.draw, config.stages[stage], config.data, first)
+
+
+def _report(run: _Run, value: float, parts: dict[str, float], source: Any, board: Any) -> None:
+    row = {"step": run.step, "minutes": round(run.spent_s / 60, 2), "loss": round(run.loss, 4)}
+    row |= {name: round(part, 4) for name, part in parts.items()}
+    row |= {"drawn": getattr(source, "drawn", 0), "shown": getattr(source, "shown", 0)}
+    with (run.out / "log.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(row) + "\n")
+    board.scalars({"loss": value, **parts}, run.step)
+
+
+def _check(run: _Run, board: Any) -> None:
+    """Validation on seeds never trained on; writes a line."""
+    config = run.config
+    if not config.validation_volumes:
+        return
+    judge = build(config.network).to(run.device, memory_format=torch.channels_last_3d)
+    judge.load_state_dict(run.optimiser.average)
+    stage = config.stages[config.stage_at(run.step)[0]]
+    grid = dataclasses.replace(config.draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
+    figures, picture = validate(judge, grid, config.validation_volumes, run.device)
+    with (run.out / "validation.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps({"step": run.step, **figures}) + "\n")
+    board.scalars({f"validation/{k}": v for k, v in figures.items()}, run.step)
+    board.picture("validation/t1c, truth, found", picture, run.step)
+
+
+def _sit(run: _Run, limit_s: float, progress: Progress | None) -> None:
+    """Step until the recipe or the time is used up."""
+    config, board = run.config, open_board(run.out)
+    begun, before = time.monotonic(), run.spent_s
+    stage, source = -1, None
+    saved = begun
+    try:
+        while run.step < config.steps and time.monotonic() - begun < limit_s:
+            now = config.stage_at(run.step)[0]
+            if source is None or now != stage:
+                if source is not None:
+                    source.close()
+                stage, source = now, _source(run, now)
+            value, parts = learn(run, source.batch(config.stages[stage].batch))
+            run.spent_s = before + time.monotonic() - begun
+            run.loss = value if run.loss != run.loss else 0.98 * run.loss + 0.02 * value
+            if run.step % _REPORT_EVERY == 0:
+                _report(run, value, parts, source, board)
+                if progress is not None:
+                    progress(TrainEvent(run.step, config.steps, run.loss, run.spent_s / 60, stage))
+            if time.monotonic() - saved > config.checkpoint_minutes * 60:
+                run.save()
+                _check(run, board)
+                saved = time.monotonic()
+    finally:
+        if source is not None:
+            source.close()
+        board.close()
+
+
+def train(
+    config: TrainConfig,
+    out: Path,
+    *,
+    minutes: float | None = None,
+    device: str = "cpu",
+    resume: bool = True,
+    progress: Progress | None = None,
+) -> TrainSummary:
+    """Train, or go on training, until the recipe's steps or `minutes` are used up.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    out : Path
+        Gets `checkpoint/`, `weights.safetensors` (the moving average), `log.jsonl`,
+        `validation.jsonl` and, where TensorBoard is installed, `board/`.
+    minutes : float or None
+        Stop after this long; the next call goes on.
+    device : str
+        ``cpu``, ``cuda`` or ``cuda:1``.
+    resume : bool
+        Go on from the checkpoint in `out`, if there is one.
+    progress : callable or None
+        Told every `_REPORT_EVERY` steps.
+
+    Raises
+    ------
+    WeightsError
+        The checkpoint is damaged or of another network.
+    ResourceError
+        A checkpoint cannot be written; the last one is intact.
+    """
+    run = _begin(config, out, device, resume=resume)
+    limit_s = float("inf") if minutes is None else minutes * 60
+    _sit(run, limit_s, progress)
+    path = run.save()
+    finished = run.step >= config.steps
+    return TrainSummary(run.step, config.steps, finished, run.spent_s / 60, run.loss, path)
+
+
+def average_of(run_folder: Path) -> dict[str, Tensor]:
+    """The averaged weights of a run's checkpoint, by parameter name.
+
+    Raises
+    ------
+    WeightsError
+        The folder holds no checkpoint.
+    """
+    found = checkpoints.load(run_folder / "checkpoint")
+    if found is None:
+        raise WeightsError(
+            found=f"no checkpoint in {run_folder.name}", expected="a training run",
+            next_step="Give the folder that was passed to train as --out")
+    prefix = "average/"
+    return {n[len(prefix):]: t for n, t in found.tensors.items() if n.startswith(prefix)}

@@ -1,0 +1,136 @@
+"""Muon for matrices and kernels, AdamW for the rest, and the moving average of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from lesionlens.training.config import OptimiserConfig
+
+_NEWTON = (3.4445, -4.7750, 2.0315)
+_MOMENTUM = 0.95
+_BETAS = (0.9, 0.98)
+
+
+def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
+    """Nearest semi-orthogonal matrix, roughly, by Newton-Schulz (Jordan et al. 2024, Muon).
+
+    Parameters
+    ----------
+    matrix : (M, N) Tensor
+
+    Returns
+    -------
+    (M, N) Tensor
+        Singular values between about .7 and 1.2.
+    """
+    a, b, c = _NEWTON
+    flipped = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if flipped else matrix
+    x = x / (x.norm() + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if flipped else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalised, scaled to the size of an AdamW update (Liu et al. 2025)."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], rate: float, weight_decay: float) -> None:
+        super().__init__(parameters, {"lr": rate, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Take one step."""
+        del closure
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if "momentum" not in state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                momentum = state["momentum"].mul_(_MOMENTUM).add_(parameter.grad)
+                ahead = parameter.grad.add(momentum, alpha=_MOMENTUM)
+                flat = ahead.reshape(len(ahead), -1)
+                update = orthogonalise(flat) * (0.2 * max(flat.shape) ** 0.5)
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.sub_(update.view_as(parameter) * group["lr"])
+
+
+def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
+    wide = parameter.ndim >= 2 and min(len(parameter), parameter[0].numel()) >= 8
+    return wide and not name.endswith("queries.query") and "refine" not in name
+
+
+class Optimiser:
+    """Both optimisers and the average behind one face."""
+
+    def __init__(self, network: nn.Module, config: OptimiserConfig) -> None:
+        self.network, self.config = network, config
+        named = list(network.named_parameters())
+        matrices = [(n, p) for n, p in named if config.matrix and _is_matrix(n, p)]
+        chosen = {n for n, _ in matrices}
+        rest = [(n, p) for n, p in named if n not in chosen]
+        self.parts: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(
+                [p for _, p in rest], lr=config.rate, betas=_BETAS, weight_decay=config.weight_decay
+            )
+        ]
+        if matrices:
+            self.parts.append(Muon([p for _, p in matrices], config.rate, config.weight_decay))
+        self.names = {id(p): n for n, p in named}
+        self.average = {n: p.detach().clone() for n, p in network.state_dict().items()}
+
+    def step(self, loss: Tensor, share: float, done: int) -> float:
+        """Backward, clip, step, average; returns the gradient's norm.
+
+        Parameters
+        ----------
+        loss : () Tensor
+        share : float
+            Of the configured rate.
+        done : int
+            Steps taken before.
+        """
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+            for group in part.param_groups:
+                group["lr"] = self.config.rate * share
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        for part in self.parts:
+            part.step()
+        self._blend(min(self.config.average, (1 + done) / (10 + done)))
+        return float(norm)
+
+    @torch.no_grad()
+    def _blend(self, decay: float) -> None:
+        for name, value in self.network.state_dict().items():
+            self.average[name].lerp_(value, 1 - decay)
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors that a resumed run needs, by name."""
+        out = {f"average/{name}": value for name, value in self.average.items()}
+        for part in self.parts:
+            for parameter, state in part.state.items():
+                for key, value in state.items():
+                    out[f"state/{self.names[id(parameter)]}/{key}"] = torch.as_tensor(value)
+        return out
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Put back what `state` gave."""
+        for name, value in self.average.items():
+            value.copy_(state[f"average/{name}"])
+        by_name = {n: p for p_id, n in self.names.items() for p in self.network.parameters() if id(p) == p_id}
+        for part in self.parts:
+            for group in part.param_groups:
+                for parameter in group["params"]:
+                    prefix = f"state/{self.names[id(parameter)]}/"
+                    found = {k[len(prefix):]: v for k, v in state.items() if k.startswith(prefix)}
+                    kept = {k: v if k == "step" else v.to(parameter.device).clone() for k, v in found.items()}
+                    if kept and by_name:
+                        part.state[parameter] = kept

@@ -1,0 +1,61 @@
+"""Figures on drawn volumes that no step has seen."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lesionlens.network.model import LensNetwork
+from lesionlens.network.normalise import network_input
+from lesionlens.synth.draw import DrawConfig, draw
+from lesionlens.training.data import VALIDATION_SEED
+
+_REGIONS = ("wt", "tc", "et")
+
+
+def dice(found: Tensor, truth: Tensor) -> float:
+    """Overlap of two bool tensors; 1 where both are empty."""
+    total = int(found.sum()) + int(truth.sum())
+    return 1.0 if total == 0 else 2 * int((found & truth).sum()) / total
+
+
+def _picture(channels: Tensor, truth: Tensor, found: Tensor) -> Tensor:
+    """T1c, truth and result side by side in the slice with most tumour, (H, W) 0-1."""
+    level = int(truth[0].sum((0, 1)).argmax())
+    grey = ((channels[1, :, :, level] + 2.5) / 6).clamp(0, 1)
+    drawn = [labels[:, :, :, level].float().sum(0) / 3 for labels in (truth, found)]
+    return torch.cat([grey, *drawn], 1).cpu()
+
+
+@torch.no_grad()
+def validate(
+    network: LensNetwork, config: DrawConfig, volumes: int, device: torch.device
+) -> tuple[dict[str, float], Tensor]:
+    """Mean Dice with all sequences, peak inside, and what is flagged in tumour-free brains.
+
+    Returns
+    -------
+    figures : dict
+        ``wt``, ``tc``, ``et`` (Dice), ``peak`` (share of WT attention peaks inside),
+        ``flagged_ml`` (mean in tumour-free brains).
+    picture : (H, W) Tensor
+        Of the last volume.
+    """
+    network.eval()
+    scores: dict[str, list[float]] = {name: [] for name in (*_REGIONS, "peak", "flagged_ml")}
+    picture = torch.zeros(1, 1)
+    for index in range(volumes):
+        drawn = draw(config, [VALIDATION_SEED + index], str(device))
+        x = network_input(drawn.zscored, torch.ones(1, 4, device=device), drawn.brain)
+        with torch.autocast(device.type, torch.bfloat16):
+            output = network(x.contiguous(memory_format=torch.channels_last_3d))
+        found, truth = output.logits[0] > 0, drawn.labels[0] > 0
+        if not bool(truth.any()):
+            edge = float(drawn.spacing_mm[0])
+            scores["flagged_ml"].append(float(found[0].sum()) * edge**3 / 1000)
+            continue
+        for region, name in enumerate(_REGIONS):
+            scores[name].append(dice(found[region], truth[region]))
+        scores["peak"].append(float(truth[0].flatten()[int(output.attention[0, 0].argmax())]))
+        picture = _picture(drawn.zscored[0], truth, found)
+    return {k: round(sum(v) / len(v), 4) for k, v in scores.items() if v}, picture
