@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lesionlens.base.errors import WeightsError
+from lesionlens.base.stages import NEVER, Cancel
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.model import LensNetwork
@@ -184,14 +185,16 @@ def _check(run: _Run, board: Any) -> None:
     board.picture("validation/t1c, truth, found", picture, run.step)
 
 
-def _sit(run: _Run, limit_s: float, progress: Progress | None) -> None:
-    """Step until the recipe or the time is used up."""
+def _sit(run: _Run, limit_s: float, progress: Progress | None, cancel: Cancel) -> None:
+    """Step until the recipe or the time is used up, or the user asks to stop."""
     config, board = run.config, open_board(run.out)
     begun, before = time.monotonic(), run.spent_s
     stage, source = -1, None
     saved = begun
     try:
         while run.step < config.steps and time.monotonic() - begun < limit_s:
+            if cancel.is_set():
+                break
             now = config.stage_at(run.step)[0]
             if source is None or now != stage:
                 if source is not None:
@@ -222,6 +225,7 @@ def train(
     device: str = "cpu",
     resume: bool = True,
     progress: Progress | None = None,
+    cancel: Cancel = NEVER,
 ) -> TrainSummary:
     """Train, or go on training, until the recipe's steps or `minutes` are used up.
 
@@ -239,6 +243,8 @@ def train(
         Go on from the checkpoint in `out`, if there is one.
     progress : callable or None
         Told every `_REPORT_EVERY` steps.
+    cancel : Cancel
+        Asked before every step; a stop saves a checkpoint like any other end.
 
     Raises
     ------
@@ -249,7 +255,7 @@ def train(
     """
     run = _begin(config, out, device, resume=resume)
     limit_s = float("inf") if minutes is None else minutes * 60
-    _sit(run, limit_s, progress)
+    _sit(run, limit_s, progress, cancel)
     path = run.save()
     finished = run.step >= config.steps
     return TrainSummary(run.step, config.steps, finished, run.spent_s / 60, run.loss, path)
