@@ -151,7 +151,7 @@ def measure(dice: Dice, frame: Frame, lesions: Plan, grid_mm: Tensor) -> Distanc
 def push(dice: Dice, lesions: Plan, pose: Pose, grid_mm: Tensor) -> Tensor:
     """Mass effect: how far the atlas position of each voxel moves, mm, (B, 3, I, J, K)."""
     moved = torch.zeros_like(grid_mm)
-    strength = dice.uniform(-0.15, 0.6, MAX_LESIONS).clamp_min(0)
+    strength = dice.uniform(-0.2, 0.75, MAX_LESIONS).clamp_min(0)
     for lesion in range(MAX_LESIONS):
         rows = (lesions.count > lesion).nonzero()[:, 0]
         if not len(rows):
