@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lesionlens.base.labels import Label
+from lesionlens.base.labels import Label, ReviewState
 
 
 class Code(NamedTuple):
@@ -32,6 +32,21 @@ PERPENDICULAR = Code("131189007", "SCT", "Perpendicular axis")
 SALIENCY = Code("130404", "DCM", "Saliency")
 CERTAINTY = Code("111012", "DCM", "Certainty of Finding")
 PROBABILITY = Code("122157", "DCM", "Probability")
+ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+BRAIN_MRI = Code("24590-2", "LN", "Brain MRI")
+CUBIC_CENTIMETRE = Code("cm3", "UCUM", "cubic centimeter")
+RANO = Code("C114879", "NCIt", "RANO")
+
+OWN_SCHEME = "99LESIONLENS"
+"""For what has no public code; DICOM reserves 99 for private schemes."""
+TUMOUR_CORE = Code("tumour-core", OWN_SCHEME, "Core of the lesion, enhancing or not")
+CONCLUSION = Code("conclusion", OWN_SCHEME, "Conclusion of the algorithm")
+NO_CANDIDATE = Code("no-candidate", OWN_SCHEME, "No candidate region; does not exclude disease")
+REVIEW_STATE = Code("review-state", OWN_SCHEME, "State of the reader's review")
+REVIEW_STATES = {
+    state: Code(f"review-{state.value}", OWN_SCHEME, state.value.capitalize())
+    for state in ReviewState
+}
 
 LABEL_TYPES = {
     Label.ENHANCING: Code("C113842", "NCIt", "Enhancing Lesion"),

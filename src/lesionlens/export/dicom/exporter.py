@@ -1,0 +1,58 @@
+"""DICOM objects of a result: Segmentation, Comprehensive 3D SR and Parametric Map.
+
+Rejected candidates are left out (they stay, with their state, in NIfTI, JSON and the report).
+Without a candidate there is no Segmentation, which would be invalid without segments, and the
+report says so. Each object is read back and compared before it counts as written.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lesionlens.export.dicom import pmap, refs, seg, sr
+from lesionlens.records.analysis import Analysis
+from lesionlens.records.study import StudyKind
+
+
+class DicomExporter:
+    """Writes dicom/seg.dcm, dicom/sr.dcm and dicom/attention.dcm for DICOM input."""
+
+    name = "dicom"
+
+    def missing(self, analysis: Analysis) -> str | None:
+        """Only a DICOM study with a frame of reference has instances to point at."""
+        if analysis.study.kind is not StudyKind.DICOM:
+            return "the study is not DICOM: there are no source images to point at"
+        if not analysis.prepared.native.frame_uid:
+            return "the reference series names no Frame of Reference"
+        return None
+
+    def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
+        """Write the objects.
+
+        Raises
+        ------
+        ReadError
+            A source file has gone or changed.
+        ExportError
+            An object differs, read back, from what was meant.
+        """
+        folder = staged / "dicom"
+        folder.mkdir()
+        sources = refs.read_sources(analysis.study.series[analysis.prepared.reference])
+        segments = seg.segments_of(analysis)
+        written = []
+        segmentation = None
+        if segments:
+            segmentation = seg.build_seg(analysis, sources, segments)
+            written.append(folder / "seg.dcm")
+            segmentation.save_as(written[-1])
+            seg.check_seg(written[-1], analysis, sources, segments)
+        written.append(folder / "sr.dcm")
+        sr.build_sr(analysis, sources, segments, segmentation).save_as(written[-1])
+        sr.check_sr(written[-1], analysis)
+        if pmap.channels(analysis):
+            written.append(folder / "attention.dcm")
+            pmap.build_pmap(analysis, sources).save_as(written[-1])
+            pmap.check_pmap(written[-1], analysis, sources)
+        return tuple(written)

@@ -1,0 +1,81 @@
+"""What all DICOM objects say alike: who made them, of which candidates, by which algorithm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from highdicom import AlgorithmIdentificationSequence
+from highdicom.sr import CodedConcept
+from pydicom.uid import UID, generate_uid
+
+from lesionlens.base.codes import ARTIFICIAL_INTELLIGENCE, Code
+from lesionlens.base.labels import ReviewState
+from lesionlens.records.analysis import Analysis
+from lesionlens.records.findings import Candidate
+
+MANUFACTURER = "LesionLens"
+SERIES_NUMBERS = {"seg": 9701, "sr": 9702, "attention": 9703, "key_objects": 9704}
+"""High, so that a viewer lists them after the scanner's series."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewObject:
+    """The identifiers of an object about to be written."""
+
+    series_uid: UID
+    instance_uid: UID
+    series_number: int
+
+
+def new_object(kind: str) -> NewObject:
+    """Return fresh identifiers: every export is a new instance, as DICOM asks."""
+    return NewObject(generate_uid(), generate_uid(), SERIES_NUMBERS[kind])
+
+
+def concept(code: Code) -> CodedConcept:
+    """Return a coded concept as highdicom wants it."""
+    return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)
+
+
+def exported(analysis: Analysis) -> tuple[Candidate, ...]:
+    """Return the candidates that go into DICOM: all but those that a reader rejected.
+
+    NIfTI, JSON and the report keep every candidate with its review state.
+    """
+    review = analysis.review
+    return tuple(
+        c
+        for c in analysis.findings.candidates
+        if review.state_of(c.tracking_uid) is not ReviewState.REJECTED
+    )
+
+
+def tracking_id(candidate: Candidate) -> str:
+    """Return the identifier in words that SEG and SR share."""
+    return f"LesionLens candidate {candidate.id}"
+
+
+def package_version(analysis: Analysis) -> str:
+    """Return the version of this package that made the analysis."""
+    return analysis.run.versions.get("lesionlens", "unknown")[:64]
+
+
+def serial_number(analysis: Analysis) -> str:
+    """Return the first digits of the weights' SHA-256: one trained network is one device."""
+    return (analysis.run.engine.weights_sha256 or "no weights")[:16]
+
+
+def algorithm_name(analysis: Analysis) -> str:
+    """Return the engine's name."""
+    return f"LesionLens {analysis.run.engine.name}"[:64]
+
+
+def algorithm(analysis: Analysis) -> AlgorithmIdentificationSequence:
+    """Return the algorithm with its version and weights, for Segmentation."""
+    engine = analysis.run.engine
+    return AlgorithmIdentificationSequence(
+        name=algorithm_name(analysis),
+        family=concept(ARTIFICIAL_INTELLIGENCE),
+        version=engine.version or "unknown",
+        parameters={"weights_sha256": engine.weights_sha256} if engine.weights_sha256 else None,
+    )

@@ -1,0 +1,165 @@
+"""Segmentation (BINARY): per candidate one segment for each label that it holds."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import pydicom
+from highdicom.color import CIELabColor
+from highdicom.seg import SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription
+from numpy.typing import NDArray
+
+from lesionlens.base.codes import ABNORMAL_STRUCTURE, BRAIN, LABEL_TYPES
+from lesionlens.base.errors import ExportError
+from lesionlens.base.labels import Label, ReviewState
+from lesionlens.export.dicom import identity
+from lesionlens.export.dicom.geometry import plane_positions
+from lesionlens.export.dicom.refs import SourceFrames
+from lesionlens.records.analysis import Analysis
+from lesionlens.records.findings import Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One label of one candidate; `number` is its place in the Segmentation, from 1."""
+
+    number: int
+    candidate: Candidate
+    label: Label
+
+
+def segments_of(analysis: Analysis) -> tuple[Segment, ...]:
+    """List the segments: candidates in their order, within each the labels that it holds."""
+    labels, components = analysis.volumes.labels.data, analysis.findings.components
+    found: list[Segment] = []
+    for candidate in identity.exported(analysis):
+        held = set(np.unique(labels[components == candidate.id]).tolist()) - {0}
+        found += [
+            Segment(len(found) + 1 + n, candidate, Label(value))
+            for n, value in enumerate(sorted(held))
+        ]
+    return tuple(found)
+
+
+def segment_map(analysis: Analysis, segments: tuple[Segment, ...]) -> NDArray[np.uint16]:
+    """Return the segment number of each native voxel (I, J, K), 0 where there is none."""
+    labels, components = analysis.volumes.labels.data, analysis.findings.components
+    highest = max((c.id for c in analysis.findings.candidates), default=0)
+    table = np.zeros((highest + 1, len(Label)), dtype=np.uint16)
+    for segment in segments:
+        table[segment.candidate.id, segment.label] = segment.number
+    return np.asarray(table[components, labels])
+
+
+def _described(segment: Segment, analysis: Analysis) -> SegmentDescription:
+    edited = analysis.review.state_of(segment.candidate.tracking_uid) is ReviewState.EDITED
+    colour = segment.label.colour
+    kind = (
+        SegmentAlgorithmTypeValues.SEMIAUTOMATIC if edited else SegmentAlgorithmTypeValues.AUTOMATIC
+    )
+    return SegmentDescription(
+        segment_number=segment.number,
+        segment_label=f"{segment.candidate.id} {segment.label.words}",
+        segmented_property_category=identity.concept(ABNORMAL_STRUCTURE),
+        segmented_property_type=identity.concept(LABEL_TYPES[segment.label]),
+        algorithm_type=kind,
+        algorithm_identification=identity.algorithm(analysis),
+        tracking_uid=segment.candidate.tracking_uid,
+        tracking_id=identity.tracking_id(segment.candidate),
+        anatomic_regions=[identity.concept(BRAIN)],
+        display_color=CIELabColor.from_rgb(*(int(colour[i : i + 2], 16) for i in (1, 3, 5))),
+    )
+
+
+def build_seg(
+    analysis: Analysis, sources: SourceFrames, segments: tuple[Segment, ...]
+) -> highdicom.seg.Segmentation:
+    """Build the Segmentation; frames without a voxel of their segment are left out.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        With at least one segment.
+    sources : SourceFrames
+        Of the reference series.
+    segments : tuple of Segment
+        From `segments_of`.
+    """
+    made = identity.new_object("seg")
+    pixels = sources.stack(segment_map(analysis, segments))
+    every = np.arange(len(sources.places))
+    seg = highdicom.seg.Segmentation(
+        source_images=sources.images(every),
+        pixel_array=pixels.astype(np.uint8) if len(segments) < 256 else pixels,
+        segmentation_type=SegmentationTypeValues.BINARY,
+        segment_descriptions=[_described(segment, analysis) for segment in segments],
+        series_instance_uid=made.series_uid,
+        series_number=made.series_number,
+        sop_instance_uid=made.instance_uid,
+        instance_number=1,
+        manufacturer=identity.MANUFACTURER,
+        manufacturer_model_name=identity.algorithm_name(analysis),
+        software_versions=identity.package_version(analysis),
+        device_serial_number=identity.serial_number(analysis),
+        content_label="CANDIDATES",
+        content_description="Candidate regions, research use only",
+        plane_positions=plane_positions(sources, every),
+        series_description="LesionLens candidate regions (research use)",
+    )
+    _name_segment_per_frame(seg)
+    return seg
+
+
+def _name_segment_per_frame(seg: highdicom.seg.Segmentation) -> None:
+    """Move the segment's number of a single-segment object from shared to each frame.
+
+    highdicom shares it there; other readers, and highdicom's own `ReferencedSegment`, look for it
+    at the frame, where the standard allows it as well.
+    """
+    shared = seg.SharedFunctionalGroupsSequence[0]
+    if "SegmentIdentificationSequence" not in shared:
+        return
+    for groups in seg.PerFrameFunctionalGroupsSequence:
+        groups.SegmentIdentificationSequence = copy.deepcopy(shared.SegmentIdentificationSequence)
+    del shared.SegmentIdentificationSequence
+
+
+def check_seg(
+    path: Path, analysis: Analysis, sources: SourceFrames, segments: tuple[Segment, ...]
+) -> None:
+    """Read a Segmentation back and compare every frame with the labels.
+
+    Raises
+    ------
+    ExportError
+        A voxel, a place or a tracking UID differs.
+    """
+    read = pydicom.dcmread(path)
+    wanted = sources.stack(segment_map(analysis, segments))
+    places = {tuple(np.round(p, 3)): n for n, p in enumerate(sources.positions)}
+    left = wanted.copy()
+    frames = np.asarray(read.pixel_array).reshape(-1, read.Rows, read.Columns)
+    for frame, groups in zip(frames, read.PerFrameFunctionalGroupsSequence, strict=True):
+        position = groups.PlanePositionSequence[0].ImagePositionPatient
+        number = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        at = places.get(tuple(np.round([float(v) for v in position], 3)))
+        if at is None or not np.array_equal(frame > 0, wanted[at] == number):
+            raise _differs("frame")
+        left[at][frame > 0] = 0
+    if left.any():
+        raise _differs("missing frame")
+    named = [str(s.TrackingUID) for s in read.SegmentSequence]
+    if named != [s.candidate.tracking_uid for s in segments]:
+        raise _differs("tracking UID")
+
+
+def _differs(what: str) -> ExportError:
+    return ExportError(
+        found=f"a {what} in seg.dcm that differs, read back, from the result",
+        expected="what was meant to be written",
+        next_step="Report this as a defect; nothing was saved",
+    )

@@ -1,0 +1,280 @@
+"""Structured report: Comprehensive 3D SR by TID 1500, unverified until a reader verifies it.
+
+Each candidate is one measurement group for each region that was measured (whole tumour, core,
+enhancing part), all with the candidate's tracking UID; a group points at exactly the segments that
+make up its region, so that a volume is never read as that of another part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import highdicom
+import numpy as np
+from highdicom.sr import (
+    AlgorithmIdentification,
+    Comprehensive3DSR,
+    DeviceObserverIdentifyingAttributes,
+    FindingSite,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    QualitativeEvaluation,
+    ReferencedSegment,
+    SourceImageForMeasurementGroup,
+    SourceImageForSegmentation,
+    TrackingIdentifier,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import generate_uid
+
+from lesionlens.base import codes as own
+from lesionlens.base.errors import ExportError
+from lesionlens.base.labels import Region
+from lesionlens.export.dicom import identity
+from lesionlens.export.dicom.refs import SourceFrames
+from lesionlens.export.dicom.seg import Segment
+from lesionlens.records.analysis import Analysis
+from lesionlens.records.findings import Candidate
+
+FINDINGS = {
+    Region.WT: own.LESION_OF_BRAIN,
+    Region.TC: own.TUMOUR_CORE,
+    Region.ET: own.LABEL_TYPES[Region.ET.labels[0]],
+}
+"""What each region of a candidate is called; a neoplasm would be a person's verdict."""
+SIDES = {"left": own.LEFT, "right": own.RIGHT, "both sides": own.BILATERAL}
+
+
+def build_sr(
+    analysis: Analysis,
+    sources: SourceFrames,
+    segments: tuple[Segment, ...],
+    seg: Dataset | None,
+) -> Comprehensive3DSR:
+    """Build the report.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        With or without candidates.
+    sources : SourceFrames
+        Of the reference series.
+    segments : tuple of Segment
+        What the Segmentation holds.
+    seg : Dataset or None
+        The Segmentation; None without a candidate, and then the report says so.
+    """
+    made = identity.new_object("sr")
+    if seg is None:
+        groups: list[Any] = [_nothing_flagged(analysis, sources)]
+    else:
+        groups = [
+            group
+            for candidate in identity.exported(analysis)
+            for group in _candidate_groups(analysis, sources, candidate, segments, seg)
+        ]
+    report = MeasurementReport(
+        observation_context=ObservationContext(observer_device_context=_device(analysis)),
+        procedure_reported=identity.concept(own.BRAIN_MRI),
+        imaging_measurements=groups,
+    )
+    evidence = [*sources.datasets] + ([seg] if seg is not None else [])
+    return Comprehensive3DSR(
+        evidence=evidence,
+        content=report[0],
+        series_instance_uid=made.series_uid,
+        series_number=made.series_number,
+        sop_instance_uid=made.instance_uid,
+        instance_number=1,
+        manufacturer=identity.MANUFACTURER,
+        manufacturer_model_name=identity.algorithm_name(analysis),
+        software_versions=identity.package_version(analysis),
+        device_serial_number=identity.serial_number(analysis),
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        series_description="LesionLens measurements (research use)",
+    )
+
+
+def _device(analysis: Analysis) -> ObserverContext:
+    engine = analysis.run.engine
+    seed = ["lesionlens", engine.name, engine.version, engine.weights_sha256 or ""]
+    return ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+            uid=generate_uid(entropy_srcs=seed),
+            name=identity.algorithm_name(analysis),
+            manufacturer_name=identity.MANUFACTURER,
+            model_name=f"{engine.name} {engine.version}"[:64],
+            serial_number=identity.serial_number(analysis),
+        ),
+    )
+
+
+def _algorithm(analysis: Analysis) -> AlgorithmIdentification:
+    engine = analysis.run.engine
+    digest = engine.weights_sha256
+    return AlgorithmIdentification(
+        name=identity.algorithm_name(analysis),
+        version=engine.version or "unknown",
+        parameters=[f"weights SHA-256 {digest}"] if digest else None,
+        family=identity.concept(own.ARTIFICIAL_INTELLIGENCE),
+        manufacturer=identity.MANUFACTURER,
+    )
+
+
+def _nothing_flagged(
+    analysis: Analysis, sources: SourceFrames
+) -> MeasurementsAndQualitativeEvaluations:
+    """Say that no candidate was found: a group on the source images, without a measurement."""
+    dataset, numbers = sources.reference(len(sources.places) // 2)
+    said = QualitativeEvaluation(
+        identity.concept(own.CONCLUSION), identity.concept(own.NO_CANDIDATE)
+    )
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=generate_uid(), identifier="LesionLens whole study"
+        ),
+        algorithm_id=_algorithm(analysis),
+        finding_sites=[FindingSite(identity.concept(own.BRAIN))],
+        qualitative_evaluations=[said],
+        source_images=[
+            SourceImageForMeasurementGroup(dataset.SOPClassUID, dataset.SOPInstanceUID, numbers)
+        ],
+    )
+
+
+def _candidate_groups(
+    analysis: Analysis,
+    sources: SourceFrames,
+    candidate: Candidate,
+    segments: tuple[Segment, ...],
+    seg: Dataset,
+) -> list[VolumetricROIMeasurementsAndQualitativeEvaluations]:
+    """Return one group for each region of a candidate that has voxels and a measured volume."""
+    groups = []
+    for region, measures in _measures(analysis, candidate).items():
+        parts = [s for s in segments if s.candidate is candidate and s.label in region.labels]
+        if not parts:
+            continue
+        whole = region is Region.WT
+        groups.append(
+            VolumetricROIMeasurementsAndQualitativeEvaluations(
+                tracking_identifier=TrackingIdentifier(
+                    uid=candidate.tracking_uid, identifier=identity.tracking_id(candidate)
+                ),
+                referenced_segment=_referenced(analysis, sources, parts, seg),
+                finding_category=identity.concept(own.ABNORMAL_STRUCTURE),
+                finding_type=identity.concept(FINDINGS[region]),
+                algorithm_id=_algorithm(analysis),
+                finding_sites=[_site(candidate)],
+                measurements=measures,
+                qualitative_evaluations=_reviewed(analysis, candidate) if whole else None,
+            )
+        )
+    return groups
+
+
+def _measures(analysis: Analysis, candidate: Candidate) -> Mapping[Region, list[Measurement]]:
+    """Return what was measured of each region; what is not known is left out."""
+    found: dict[Region, list[Measurement]] = {}
+    for region in Region:
+        volume = candidate.volume_ml.get(region)
+        if volume is not None:
+            cubic_centimetre = identity.concept(own.CUBIC_CENTIMETRE)
+            found[region] = [_measure(own.VOLUME, round(volume, 4), cubic_centimetre)]
+    measured = Region.ET if candidate.has_enhancing else Region.WT
+    rows = (
+        (own.LONG_AXIS, candidate.longest_axial_diameter_mm),
+        (own.SHORT_AXIS, candidate.perpendicular_diameter_mm),
+    )
+    lengths = [_measure(c, round(v, 3), codes.UCUM.Millimeter) for c, v in rows if v is not None]
+    found.setdefault(measured, []).extend(lengths)
+    calibrated = analysis.run.engine.calibrated
+    score = _measure(
+        own.PROBABILITY if calibrated else own.CERTAINTY,
+        round(100 * candidate.score, 4),
+        codes.UCUM.Percent,
+    )
+    found.setdefault(Region.WT, []).append(score)
+    return found
+
+
+def _measure(code: own.Code, value: float, unit: Any) -> Measurement:
+    return Measurement(name=identity.concept(code), value=value, unit=unit)
+
+
+def _referenced(
+    analysis: Analysis, sources: SourceFrames, parts: list[Segment], seg: Dataset
+) -> ReferencedSegment:
+    """Point at the segments of a region, and at the source images on which they lie."""
+    labels, components = analysis.volumes.labels.data, analysis.findings.components
+    inside = components == parts[0].candidate.id
+    inside &= np.isin(labels, [int(part.label) for part in parts])
+    axis = sources.places[0].fixed
+    held = inside.any(axis=tuple(a for a in range(3) if a != axis))
+    frames = [n for n, place in enumerate(sources.places) if held[place.index]]
+    numbers = [part.number for part in parts]
+    return ReferencedSegment(
+        sop_class_uid=seg.SOPClassUID,
+        sop_instance_uid=seg.SOPInstanceUID,
+        segment_number=numbers if len(numbers) > 1 else numbers[0],
+        source_images=_source_images(sources, frames),
+    )
+
+
+def _source_images(sources: SourceFrames, frames: list[int]) -> list[SourceImageForSegmentation]:
+    if sources.numbers is not None:
+        dataset = sources.datasets[0]
+        numbers = [sources.numbers[frame] for frame in frames]
+        return [SourceImageForSegmentation(dataset.SOPClassUID, dataset.SOPInstanceUID, numbers)]
+    return [
+        SourceImageForSegmentation(
+            sources.datasets[frame].SOPClassUID, sources.datasets[frame].SOPInstanceUID
+        )
+        for frame in frames
+    ]
+
+
+def _site(candidate: Candidate) -> FindingSite:
+    side = SIDES.get(candidate.location.side or "")
+    return FindingSite(
+        anatomic_location=identity.concept(own.BRAIN),
+        laterality=None if side is None else identity.concept(side),
+    )
+
+
+def _reviewed(analysis: Analysis, candidate: Candidate) -> list[QualitativeEvaluation]:
+    state = analysis.review.state_of(candidate.tracking_uid)
+    return [
+        QualitativeEvaluation(
+            identity.concept(own.REVIEW_STATE), identity.concept(own.REVIEW_STATES[state])
+        )
+    ]
+
+
+def check_sr(path: Path, analysis: Analysis) -> None:
+    """Read a report back and compare its candidates with those meant.
+
+    Raises
+    ------
+    ExportError
+        highdicom cannot read it, or its candidates are others.
+    """
+    read = highdicom.sr.srread(path)
+    groups = read.content.get_volumetric_roi_measurement_groups()
+    found = {str(group.tracking_uid) for group in groups}
+    if found != {c.tracking_uid for c in identity.exported(analysis)}:
+        raise ExportError(
+            found="other candidates in sr.dcm, read back, than in the result",
+            expected="what was meant to be written",
+            next_step="Report this as a defect; nothing was saved",
+        )
