@@ -66,6 +66,10 @@ class Series:
         SeriesDescription or file name, as found (hostile text: escape it).
     uid : str or None
         Series Instance UID.
+    frames : tuple of int
+        For a multi-frame DICOM file, the frame (from 1) of each slice along k; else empty.
+    even : bool
+        False where slices were missing or uneven and the volume is interpolated along k.
     """
 
     sequence: MrSequence | None
@@ -76,6 +80,8 @@ class Series:
     load: Callable[[], NDArray[np.float32]] = field(repr=False)
     description: str = ""
     uid: str | None = None
+    frames: tuple[int, ...] = ()
+    even: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,149 @@
+"""Which voxels are brain: read off a stripped image, found in a head with its skull."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.base.grid import Grid
+
+MAX_BRAIN_ML = 2300.0
+MIN_BRAIN_ML = 150.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BrainMask:
+    """A brain mask and how far to trust it.
+
+    Parameters
+    ----------
+    mask : (I, J, K) bool
+        Brain.
+    method : str
+        In words.
+    volume_ml : float
+        Of the mask.
+    doubtful : str or None
+        Why a reader should look, or None.
+    """
+
+    mask: NDArray[np.bool_]
+    method: str
+    volume_ml: float
+    doubtful: str | None = None
+
+
+def foreground(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return everything that differs from the background value at the corners."""
+    corners = values[
+        :: max(values.shape[0] - 1, 1),
+        :: max(values.shape[1] - 1, 1),
+        :: max(values.shape[2] - 1, 1),
+    ]
+    background = np.float32(np.median(corners))
+    return np.asarray(values != background)
+
+
+def is_stripped(values: NDArray[np.float32], grid: Grid) -> bool:
+    """Whether the skull has been taken off: a constant background round a brain-sized object."""
+    fore = foreground(values)
+    share = float(fore.mean())
+    volume_ml = float(fore.sum()) * grid.voxel_ml
+    return share < 0.8 and MIN_BRAIN_ML < volume_ml < MAX_BRAIN_ML and _bare_faces(fore) >= 3
+
+
+def _bare_faces(fore: NDArray[np.bool_]) -> int:
+    """Count the faces of the field of view that the object does not touch."""
+    faces = 0
+    for axis in range(3):
+        for index in (0, -1):
+            faces += int(float(np.take(fore, index, axis=axis).mean()) < 0.02)
+    return faces
+
+
+def of_stripped(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return the filled object of a stripped image."""
+    return filled(largest(foreground(values)))
+
+
+def largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Keep the largest connected part (faces)."""
+    parts, count = ndimage.label(mask)
+    if count <= 1:
+        return mask
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return np.asarray(parts == int(sizes.argmax()))
+
+
+def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Fill what the mask encloses on all sides."""
+    parts, count = ndimage.label(np.pad(~mask, 1, constant_values=True))
+    if count <= 1:
+        return mask
+    return np.asarray((parts != parts[0, 0, 0])[1:-1, 1:-1, 1:-1])
+
+
+def box_of(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+    """Return the smallest box round a mask; the whole array where it is empty."""
+    found = []
+    for axis in range(3):
+        hits = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        found.append(
+            slice(int(hits[0]), int(hits[-1]) + 1) if hits.size else slice(0, mask.shape[axis])
+        )
+    return found[0], found[1], found[2]
+
+
+def ball(radius_vox: float) -> NDArray[np.bool_]:
+    """Return a ball as a structuring element."""
+    reach = int(np.ceil(radius_vox))
+    axes = np.ogrid[-reach : reach + 1, -reach : reach + 1, -reach : reach + 1]
+    return np.asarray(sum(axis**2 for axis in axes) <= radius_vox**2 + 1e-6)
+
+
+def eroded(mask: NDArray[np.bool_], distance_vox: float) -> NDArray[np.bool_]:
+    """Take off what lies within a distance of the mask's edge."""
+    return np.asarray(
+        ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1, 1:-1] > distance_vox
+    )
+
+
+def dilated(mask: NDArray[np.bool_], distance_vox: float) -> NDArray[np.bool_]:
+    """Add what lies within a distance of the mask."""
+    return np.asarray(ndimage.distance_transform_edt(~mask) <= distance_vox)
+
+
+def of_head(values: NDArray[np.float32], grid: Grid) -> BrainMask:
+    """Find the brain in a head with skull, by intensity and shape.
+
+    Parameters
+    ----------
+    values : (I, J, K) float32
+        One sequence on an axis-aligned grid of cubes (about 2 mm).
+    grid : Grid
+        That grid.
+
+    Returns
+    -------
+    BrainMask
+        With a warning where its size is not a brain's.
+    """
+    edge = float(grid.spacing_mm.mean())
+    inside = values[values > 0]
+    low, high = np.quantile(inside, (0.02, 0.98)) if inside.size else (0.0, 1.0)
+    from skimage.filters import threshold_otsu  # noqa: PLC0415
+
+    level = float(threshold_otsu(np.clip(inside, low, high))) if inside.size else 0.0
+    core = values > level * 0.7
+    small = largest(eroded(core, 5.0 / edge))
+    grown = dilated(small, 6.0 / edge)
+    mask = filled(eroded(dilated(grown, 6.0 / edge), 6.0 / edge))
+    volume = float(mask.sum()) * grid.voxel_ml
+    doubtful = None
+    if not 700.0 < volume < 2000.0:
+        doubtful = f"the brain mask measures {volume:.0f} ml"
+    return BrainMask(mask, "own method (intensity and shape)", volume, doubtful)

@@ -1,0 +1,179 @@
+"""What no scan of a head can be: grids and voxels that are refused, and how that is said."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.base import geometry
+from lesionlens.base.errors import GeometryError, ReadError, UnusableInputError
+from lesionlens.base.grid import Grid
+
+MAX_VOXELS = 300_000_000
+"""More voxels than any MR volume of a head has (about 670 cubed)."""
+MAX_SHEAR = 0.02
+MAX_EDGE_MM = 15.0
+MIN_VIEW_MM, MAX_VIEW_MM = 30.0, 600.0
+MAX_CENTRE_MM = 5000.0
+MIN_SLICES = 5
+
+
+def check_size(shape: tuple[int, ...], where: str) -> None:
+    """Refuse a shape that is not a volume of a size that an MR scan has.
+
+    Raises
+    ------
+    ReadError
+        Not three axes, an empty axis, or more voxels than `MAX_VOXELS`.
+    """
+    if len(shape) != 3 or min(shape, default=0) < 1:
+        raise ReadError(
+            found=f"{'x'.join(map(str, shape)) or 'no'} voxels in {where}",
+            expected="a volume with three dimensions, none of them empty",
+            next_step="Name a file that holds one volume, not a single slice or an empty one",
+        )
+    if float(np.prod(np.asarray(shape, dtype=float))) > MAX_VOXELS:
+        raise ReadError(
+            found=f"{'x'.join(map(str, shape))} voxels in {where}, too large for a scan of a head",
+            expected=f"at most {MAX_VOXELS // 10**6} million voxels",
+            next_step="Check the file's header; convert the scan again from its DICOM files",
+        )
+
+
+def check_grid(grid: Grid, where: str) -> None:
+    """Refuse a grid on which no head can be analysed.
+
+    Raises
+    ------
+    GeometryError
+        Sheared, with voxels or a field of view too large or too small, or far from the origin.
+    """
+    edges = grid.spacing_mm
+    view = edges * np.asarray(grid.shape)
+    shear = geometry.shear_of(grid.affine)
+    size = " x ".join(f"{v:.4g}" for v in view)
+    voxel = " x ".join(f"{v:.4g}" for v in edges)
+    if shear > MAX_SHEAR:
+        angle = float(np.degrees(np.arccos(min(shear, 1.0))))
+        raise GeometryError(
+            found=f"sheared voxel axes in {where} (two of them at {angle:.0f} degrees)",
+            expected="axes that are orthogonal, at right angles",
+            next_step="Resample it onto a right-angled grid, or convert the scan again from DICOM",
+        )
+    far = float(np.abs(geometry.centre_mm(grid.affine, grid.shape)).max())
+    if not far < MAX_CENTRE_MM:
+        raise GeometryError(
+            found=f"an origin that puts {where} {far:.3g} mm away from the scanner's centre",
+            expected=f"a position within {MAX_CENTRE_MM:.0f} mm",
+            next_step="The affine is damaged: convert the scan again from its DICOM files",
+        )
+    if edges.max() > MAX_EDGE_MM:
+        raise GeometryError(
+            found=f"a voxel spacing of {voxel} mm in {where}",
+            expected=f"voxel edges of at most {MAX_EDGE_MM:.0f} mm",
+            next_step="Check the voxel size in the header, or name a scan of finer resolution",
+        )
+    if min(grid.shape) < MIN_SLICES or view.min() < MIN_VIEW_MM or view.max() > MAX_VIEW_MM:
+        raise GeometryError(
+            found=f"a field of view of {size} mm in {'x'.join(map(str, grid.shape))} voxels "
+            f"(spacing {voxel} mm) in {where}",
+            expected=f"a volume of a head: at least {MIN_SLICES} slices and {MIN_VIEW_MM:.0f} mm, "
+            f"at most {MAX_VIEW_MM:.0f} mm, along each axis",
+            next_step="Name the full series rather than a single slice or a slab",
+        )
+
+
+def finite(values: NDArray[np.float32], where: str) -> tuple[NDArray[np.float32], str | None]:
+    """Return voxels without NaN or infinity, and a notice where some had to go.
+
+    NaN outside the head, as some tools write it, becomes zero. NaN or infinity within refuses.
+
+    Raises
+    ------
+    ReadError
+        Non-finite voxels that are not background.
+    """
+    if np.isfinite(values.sum(dtype=np.float64)):
+        return values, None
+    bad = ~np.isfinite(values)
+    share = float(bad.mean())
+    if share == 0:
+        return values, None
+    parts, _ = ndimage.label(bad)
+    edge = set()
+    for axis in range(3):
+        faces = np.take(parts, (0, -1), axis=axis)
+        edge |= set(np.unique(faces).tolist())
+    inner = bad & ~np.isin(parts, sorted(edge - {0}))
+    if share > 0.95 or inner.any() or np.isinf(values).any():
+        raise ReadError(
+            found=f"voxels that are not finite numbers (NaN or infinite) in {where}: {share:.1%}",
+            expected="finite voxels",
+            next_step="Convert the scan again, or mend these voxels before opening it",
+        )
+    return np.where(bad, np.float32(0), values), (
+        f"{where}: {share:.1%} of the voxels, all outside the head, were NaN and count as zero."
+    )
+
+
+def check_voxels(values: NDArray[np.float32], where: str) -> None:
+    """Refuse finite voxels that cannot be an MR scan of a head.
+
+    Parameters
+    ----------
+    values : (I, J, K) float32
+        Scanner units.
+    where : str
+        Names the file and sequence in messages.
+
+    Raises
+    ------
+    UnusableInputError
+        Constant, a label image, a CT, or noise.
+    """
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        same = "zero: it is blank" if low == 0 else f"{low:g}: a constant image"
+        raise UnusableInputError(
+            found=f"the same value in every voxel of {where}, {same}",
+            expected="an MR scan with contrast between tissues",
+            next_step="Export the series again, or leave it out of the folder",
+        )
+    coarse = values[::2, ::2, ::2] if values.size > 10**6 else values
+    if low < -500 and float((coarse < -500).mean()) > 0.05:
+        raise UnusableInputError(
+            found=f"intensities of {low:g} to {high:g} in {where}: CT (Hounsfield units), not MR",
+            expected="an MR scan: T1, T1c, T2 or FLAIR",
+            next_step="Choose the MR series of this patient",
+        )
+    inside = coarse[coarse != 0]
+    sample = inside[:: max(inside.size // 50_000, 1)]
+    kinds = np.unique(sample)
+    if kinds.size <= 24 and bool((kinds == np.rint(kinds)).all()):
+        raise UnusableInputError(
+            found=f"only {kinds.size + 1} different values in {where}: it looks like a label image",
+            expected="an MR scan with a range of intensities",
+            next_step="Name the scan itself, not its segmentation",
+        )
+    if smoothness(values) < 0.3:
+        raise UnusableInputError(
+            found=f"noise without a head in {where} (neighbouring voxels are unrelated)",
+            expected="an MR scan of a brain",
+            next_step="Look at the scan in a viewer; choose the series that shows the head",
+        )
+
+
+def smoothness(values: NDArray[np.float32]) -> float:
+    """Return the correlation of neighbouring voxels along the axis where it is greatest.
+
+    Near 1 in a head, near 0 in noise; robust against single wild voxels.
+    """
+    top = float(np.quantile(values[::3, ::3, ::3], 0.999))
+    clipped = np.clip(values[::1, ::2, ::2], None, top)
+    best = 0.0
+    for part in (clipped, np.moveaxis(np.clip(values[::2, :, ::2], None, top), 1, 0)):
+        first, second = part[:-1].ravel(), part[1:].ravel()
+        if first.size > 10 and first.std() > 0 and second.std() > 0:
+            best = max(best, float(np.corrcoef(first, second)[0, 1]))
+    return best

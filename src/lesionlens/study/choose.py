@@ -1,0 +1,74 @@
+"""One series a sequence: the user's word first, then the surest, then the finest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import MrSequence
+from lesionlens.records.study import Series
+
+
+def _rank(series: Series) -> tuple[float, ...]:
+    """Sort key, best first: confidence to a tenth, a full field of view, fine voxels."""
+    edges = series.grid.spacing_mm
+    view = edges * np.asarray(series.grid.shape)
+    whole = float(view.min() >= 100.0)
+    return (-round(series.confidence, 1), -whole, float(edges.max()), float(edges.prod()))
+
+
+def choose(
+    found: Iterable[Series], named: Mapping[MrSequence, Series]
+) -> tuple[dict[MrSequence, Series], tuple[Series, ...], tuple[str, ...]]:
+    """Choose at most one series a sequence.
+
+    Parameters
+    ----------
+    found : iterable of Series
+        Everything read, in a stable order.
+    named : mapping of MrSequence to Series
+        What the user named; wins.
+
+    Returns
+    -------
+    chosen : dict of MrSequence to Series
+        In the order of MrSequence.
+    set_aside : tuple of Series
+        The others.
+    notices : tuple of str
+        Where several were one sequence, which was taken and why.
+    """
+    taken = {id(series) for series in named.values()}
+    rest = [series for series in found if id(series) not in taken]
+    chosen: dict[MrSequence, Series] = {}
+    notices: list[str] = []
+    for sequence in MrSequence:
+        if sequence in named:
+            chosen[sequence] = named[sequence]
+            continue
+        candidates = sorted((s for s in rest if s.sequence is sequence), key=_rank)
+        if candidates:
+            chosen[sequence] = candidates[0]
+        if len(candidates) > 1:
+            others = ", ".join(f'"{s.description}"' for s in candidates[1:])
+            notices.append(
+                f"More than one {sequence.words} series: "
+                f'"{candidates[0].description}" was taken (the surest, fullest and finest), '
+                f"{others} set aside. "
+                f"Name another with --{sequence.value}."
+            )
+    used = {id(series) for series in chosen.values()}
+    return chosen, tuple(s for s in rest if id(s) not in used), tuple(notices)
+
+
+def nothing_recognised(set_aside: Iterable[Series], looks: str = "") -> UnusableInputError:
+    """Return the refusal of a study in which no sequence was recognised."""
+    listed = [f'"{s.description}" ({s.detected_by})' for s in set_aside]
+    shown = ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
+    return UnusableInputError(
+        found=f"{len(listed)} series, none recognised as a sequence T1, T1c, T2 or FLAIR: {shown}",
+        expected="at least one of the four, told by its name, a sidecar or the DICOM description",
+        next_step=f"Name it yourself, for example --flair path/to/series{looks}",
+    )

@@ -1,0 +1,279 @@
+"""Walk a folder and read the headers of its DICOM files: no pixels, only the tags that decide.
+
+A DICOMDIR is never followed: the files below the folder are looked at themselves, so that it can
+neither point outside nor hide what is there.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID
+
+from lesionlens.base.stages import Cancel, Progress, check
+
+CLASSIC_MR = "1.2.840.10008.5.1.4.1.1.4"
+ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
+LEGACY_CONVERTED_MR = "1.2.840.10008.5.1.4.1.1.4.4"
+MULTI_FRAME = frozenset({ENHANCED_MR, LEGACY_CONVERTED_MR})
+MR_IMAGES = frozenset({CLASSIC_MR, *MULTI_FRAME})
+DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
+GE_COMPONENT = (0x0043, 0x102F)
+MOSAIC_COUNT = (0x0019, 0x100A)
+
+_KEYWORDS = (
+    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
+    "PatientID", "PatientName", "StudyDate", "StudyDescription", "Modality", "ImageType",
+    "SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName", "ScanningSequence",
+    "RepetitionTime", "EchoTime", "InversionTime", "EchoNumbers", "ContrastBolusAgent",
+    "ContrastBolusAgentSequence", "SeriesNumber", "AcquisitionNumber", "InstanceNumber",
+    "TemporalPositionIdentifier", "TriggerTime", "AcquisitionTime", "ImagePositionPatient",
+    "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "Rows", "Columns",
+    "SamplesPerPixel", "NumberOfFrames", "RescaleSlope", "RescaleIntercept", "Manufacturer",
+    "ComplexImageComponent", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "SpecificCharacterSet", "BodyPartExamined",
+)  # fmt: skip
+_DAMAGED = (
+    InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError,
+    NotImplementedError, MemoryError, OverflowError, RecursionError,
+)  # fmt: skip
+_TAGS = [*_KEYWORDS, GE_COMPONENT, MOSAIC_COUNT]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slice:
+    """One plane: a classic image, or one frame of a multi-frame one.
+
+    Parameters
+    ----------
+    path : Path
+        Its file.
+    header : pydicom Dataset
+        Without pixels; only the tags that decide.
+    frame : int or None
+        Index from 0 in a multi-frame file.
+    groups : tuple of Dataset
+        The frame's functional groups, then the shared ones.
+    """
+
+    path: Path
+    header: Any
+    frame: int | None = None
+    groups: tuple[Any, ...] = ()
+
+    def get(self, keyword: str) -> Any:
+        """Return an attribute from the frame's functional groups, else from the header."""
+        for group in self.groups:
+            for element in group:
+                if element.VR == "SQ" and element.value:
+                    value = element.value[0].get(keyword)
+                    if value is not None:
+                        return value
+        return self.header.get(keyword)
+
+    def text(self, keyword: str) -> str:
+        """Return an attribute as text, empty where it is absent."""
+        try:
+            value = self.get(keyword)
+        except (ValueError, TypeError, KeyError, NotImplementedError):
+            return ""
+        return "" if value is None else str(value).strip()
+
+    def number(self, keyword: str) -> float | None:
+        """Return an attribute as a number, None where it is absent or none."""
+        found = self.numbers(keyword, 1)
+        return None if found is None else float(found[0])
+
+    def numbers(self, keyword: str, count: int) -> NDArray[np.float64] | None:
+        """Return an attribute as `count` finite numbers, None where it is not that."""
+        try:
+            value = self.get(keyword)
+            values = np.atleast_1d(np.asarray(value, dtype=np.float64))
+        except (ValueError, TypeError, KeyError, NotImplementedError):
+            return None
+        if value is None or values.shape != (count,) or not np.isfinite(values).all():
+            return None
+        return values
+
+    def texts(self, keyword: str) -> tuple[str, ...]:
+        """Return a multi-valued attribute as upper-case texts."""
+        value = self.get(keyword)
+        if value is None:
+            return ()
+        parts = [value] if isinstance(value, str) else value
+        return tuple(str(part).strip().upper() for part in parts)
+
+    @property
+    def uid(self) -> str:
+        """SOP Instance UID."""
+        return self.text("SOPInstanceUID")
+
+
+@dataclass(slots=True)
+class Scan:
+    """What a folder holds.
+
+    Parameters
+    ----------
+    slices : list of Slice
+        Of MR images that can be placed; each SOP instance once.
+    other : Counter
+        How many DICOM files of each other kind, by what they are.
+    problems : list of (series description, what is wrong)
+        Of MR images that cannot be used.
+    files : int
+        DICOM files met.
+    repeated : int
+        Files that hold an instance met before.
+    """
+
+    slices: list[Slice] = field(default_factory=list)
+    other: Counter[str] = field(default_factory=Counter)
+    problems: Counter[tuple[str, str]] = field(default_factory=Counter)
+    files: int = 0
+    repeated: int = 0
+    dicomdir: bool = False
+    nifti: int = 0
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Yield regular files below a folder in a stable order; links to folders are not followed."""
+    for base, inner, names in os.walk(folder):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(base, name)
+            if path.is_file():
+                yield path
+
+
+def looks_like_dicom(path: Path) -> bool:
+    """Whether the first bytes are a DICOM file's, with or without preamble."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(136)
+    except OSError:
+        return False
+    if head[128:132] == b"DICM":
+        return True
+    # no preamble: group 0002 or 0008 in little endian, then a plausible element
+    return head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:4] == b"\x00" and head[4:6].isalpha()
+
+
+def sop_class(path: Path) -> str:
+    """Return the SOP Class UID that a file's meta header names, empty where there is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return str(
+                pydicom.filereader.read_file_meta_info(path).get("MediaStorageSOPClassUID", "")
+            )
+    except (OSError, InvalidDicomError, ValueError, KeyError, EOFError, NotImplementedError):
+        return ""
+
+
+def scan(files: list[Path], progress: Progress, cancel: Cancel) -> Scan:
+    """Read the headers of all DICOM files.
+
+    Parameters
+    ----------
+    files : list of Path
+        Regular files of any kind.
+    progress, cancel
+        Told and asked every 50 files.
+    """
+    found = Scan()
+    seen: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd values are judged here, one by one
+        for number, path in enumerate(files):
+            if number % 50 == 0:
+                check(cancel, "opening the study")
+                progress("open", number / len(files))
+            if path.name.lower().endswith((".nii", ".nii.gz")):
+                found.nifti += 1
+            elif looks_like_dicom(path):
+                found.files += 1
+                _add(path, found, seen)
+    return found
+
+
+def _add(path: Path, found: Scan, seen: set[str]) -> None:
+    """Read one header and file it under slices, other kinds or problems."""
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
+        kind = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID", ""))
+    except _DAMAGED:
+        found.other["damaged DICOM file"] += 1
+        return
+    if kind == DICOMDIR_CLASS:
+        found.dicomdir = True
+        return
+    if kind not in MR_IMAGES:
+        found.other[_kind_in_words(kind, header)] += 1
+        return
+    item = Slice(path, header)
+    if not item.uid or item.uid not in seen:
+        seen.add(item.uid)
+        _file_under(item, kind, found)
+    else:
+        found.repeated += 1
+
+
+def _kind_in_words(kind: str, header: Any) -> str:
+    modality = str(header.get("Modality") or "")
+    name = UID(kind).name if kind else "DICOM file without a SOP class (damaged or not an image)"
+    return f"{name} (modality {modality})" if modality else str(name)
+
+
+def _file_under(item: Slice, kind: str, found: Scan) -> None:
+    problem = _problem(item, kind)
+    if problem:
+        found.problems[item.text("SeriesDescription"), problem] += 1
+    elif kind in MULTI_FRAME:
+        _add_frames(item, found)
+    else:
+        found.slices.append(item)
+
+
+def _problem(item: Slice, kind: str) -> str | None:
+    """Return why an MR image cannot be used at all, or None."""
+    rows, columns = item.number("Rows") or 0, item.number("Columns") or 0
+    samples, frames = item.number("SamplesPerPixel") or 1, item.number("NumberOfFrames") or 1
+    rules = (
+        (not item.text("SeriesInstanceUID"), "no SeriesInstanceUID: its series is unknown"),
+        (not item.text("StudyInstanceUID"), "no StudyInstanceUID: its study is unknown"),
+        (not item.uid, "no SOPInstanceUID: the image has no identity"),
+        (
+            rows < 1 or columns < 1,
+            f"an image size of {rows:.0f} rows and {columns:.0f} columns",
+        ),
+        (samples != 1, "colour (RGB) pixels: more than one sample a pixel"),
+        (
+            kind == CLASSIC_MR and frames > 1,
+            f"{frames:.0f} frames in an MR image of the single-frame kind",
+        ),
+    )
+    return next((words for wrong, words in rules if wrong), None)
+
+
+def _add_frames(item: Slice, found: Scan) -> None:
+    """Take a multi-frame image apart into its planes."""
+    shared = item.header.get("SharedFunctionalGroupsSequence") or ()
+    per_frame = item.header.get("PerFrameFunctionalGroupsSequence") or ()
+    count = item.number("NumberOfFrames") or 0
+    if count != len(per_frame) or not per_frame:
+        words = f"{count:.0f} frames, but {len(per_frame)} positions (NumberOfFrames is wrong)"
+        found.problems[item.text("SeriesDescription"), words] += 1
+        return
+    for index, groups in enumerate(per_frame):
+        found.slices.append(Slice(item.path, item.header, index, (groups, *shared[:1])))

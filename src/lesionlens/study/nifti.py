@@ -1,0 +1,398 @@
+"""NIfTI studies: a folder, a BIDS session or one file; sidecars of BIDS and dcm2niix."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from lesionlens.base.errors import GeometryError, LesionLensError, ReadError, UnusableInputError
+from lesionlens.base.geometry import Affine, check_affine, spacing_mm
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.stages import check
+from lesionlens.records.study import Series, SourceFile, Study, StudyKind
+from lesionlens.study import nifti_folder, sequences
+from lesionlens.study.checks import check_size
+from lesionlens.study.choose import choose, nothing_recognised
+from lesionlens.study.nifti_folder import is_nifti
+from lesionlens.study.readers import ReadOptions
+
+logger = logging.getLogger(__name__)
+
+_BROKEN = (
+    OSError, EOFError, ValueError, zlib.error, gzip.BadGzipFile,
+    ImageFileError, HeaderDataError,
+)  # fmt: skip
+
+
+_TRAILING = 2**20
+"""Bytes after the voxels (extensions, padding) that are read to reach the end of the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What the header of one file says, judged."""
+
+    grid: Grid
+    notices: tuple[str, ...]
+
+
+class NiftiReader:
+    """Reads a folder of NIfTI files, a BIDS session or one NIfTI file."""
+
+    name = "nifti"
+
+    def claims(self, path: Path) -> float:
+        """Return 1 for a NIfTI file, 0.9 for a folder that holds one at any depth."""
+        if path.is_file():
+            return 1.0 if is_nifti(path) else 0.0
+        return 0.9 if next(nifti_folder.walk(path), None) else 0.0
+
+    def read(self, path: Path, named: Mapping[MrSequence, str], options: ReadOptions) -> Study:
+        """Read the headers; see `readers.open_study`."""
+        root = path if path.is_dir() else path.parent
+        files = [path] if path.is_file() else nifti_folder.one_study(path, options.study_uid)
+        notices: list[str] = []
+        wanted = {seq: _resolve(value, root, seq) for seq, value in named.items()}
+        _refuse_repeats(wanted)
+        user_named = {p.resolve(): seq for seq, p in wanted.items()}
+        named_series = {seq: _series(p, root, seq, notices) for seq, p in wanted.items()}
+        found: list[Series] = []
+        for number, file in enumerate(files):
+            check(options.cancel, "opening the study")
+            options.progress("open", number / len(files))
+            if file.resolve() not in user_named:
+                series = _detected(file, root, notices)
+                if series is not None:
+                    found.append(series)
+        chosen, set_aside, told = choose(found, named_series)
+        if not chosen:
+            raise nothing_recognised(set_aside)
+        _refuse_two_patients([s.files[0].path for s in chosen.values()])
+        return Study(
+            name=path.name or path.resolve().name,
+            kind=StudyKind.NIFTI,
+            series=chosen,
+            root=path,
+            set_aside=set_aside,
+            notices=(*told, *notices),
+        )
+
+
+def _resolve(value: str, root: Path, sequence: MrSequence) -> Path:
+    """Find the file that a flag names: as given, or below the study."""
+    for candidate in (Path(value), root / value):
+        if candidate.is_file():
+            return candidate
+    raise UnusableInputError(
+        found=f"no such file for --{sequence.value}: {Path(value).name!r}",
+        expected="a NIfTI file, given as a path or by its place within the study",
+        next_step="Check the spelling; the flag of another sequence takes another file",
+    )
+
+
+def _refuse_repeats(wanted: Mapping[MrSequence, Path]) -> None:
+    seen: dict[Path, MrSequence] = {}
+    for sequence, path in wanted.items():
+        first = seen.setdefault(path.resolve(), sequence)
+        if first is not sequence:
+            raise UnusableInputError(
+                found=f"the same file for --{first.value} and --{sequence.value}: {path.name!r}",
+                expected="another file for each sequence",
+                next_step="Leave out the flag that does not fit",
+            )
+
+
+def series_of_file(path: Path, root: Path, sequence: MrSequence) -> tuple[Series, tuple[str, ...]]:
+    """Read the NIfTI file that the user named as a sequence; with the notices of its header."""
+    notices: list[str] = []
+    return _series(path, root, sequence, notices), tuple(notices)
+
+
+def _series(path: Path, root: Path, sequence: MrSequence, notices: list[str]) -> Series:
+    guess = sequences.Guess(sequence, f"--{sequence.value}, named by the user", 1.0)
+    return _make(path, root, guess, notices)
+
+
+def _detected(path: Path, root: Path, notices: list[str]) -> Series | None:
+    """Read one file of a folder; None, with a notice, where an unneeded one is damaged."""
+    guess = _guess(path, notices)
+    try:
+        return _make(path, root, guess, notices)
+    except LesionLensError as error:
+        if guess.sequence is not None:
+            raise
+        notices.append(f"{path.name!r} was left out: {error.found}.")
+        return None
+
+
+def _guess(path: Path, notices: list[str]) -> sequences.Guess:
+    by_name = sequences.from_name(path.name)
+    sidecar = read_sidecar(path, notices)
+    said = (
+        sequences.from_acquisition(sequences.acquisition_of_sidecar(sidecar), witness="sidecar")
+        if sidecar
+        else sequences.UNKNOWN
+    )
+    if by_name.sequence is None:
+        if by_name.confidence > 0:
+            return by_name
+        return next(
+            (g for g in (said, sequences.from_name_loosely(path.name)) if g.sequence),
+            said if said.confidence else by_name,
+        )
+    if said.sequence not in (None, by_name.sequence):
+        notices.append(
+            f"The JSON sidecar of {path.name!r} says {said.sequence.words}, its name "
+            f"{by_name.sequence.words}: the name was followed. "
+            f"Name the sequence with --{said.sequence.value} if it is wrong."
+        )
+        return replace(by_name, confidence=0.6)
+    return by_name
+
+
+def _stem(path: Path) -> str:
+    return path.name[: -len(".nii.gz")] if path.name.lower().endswith(".gz") else path.stem
+
+
+def read_sidecar(path: Path, notices: list[str]) -> Mapping[str, Any]:
+    """Return the JSON sidecar beside a NIfTI file, empty where there is none or it is broken."""
+    place = path.with_name(_stem(path) + ".json")
+    try:
+        text = place.read_text(encoding="utf-8") if place.is_file() else ""
+        found = json.loads(text) if text else {}
+    except (OSError, ValueError):
+        notices.append(f"The JSON sidecar of {path.name!r} could not be read and was ignored.")
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _make(path: Path, root: Path, guess: sequences.Guess, notices: list[str]) -> Series:
+    header = read_header(path)
+    notices.extend(header.notices)
+    return Series(
+        sequence=guess.sequence,
+        detected_by=guess.evidence,
+        confidence=guess.confidence,
+        grid=header.grid,
+        files=(SourceFile(path, shown_name(path, root)),),
+        load=_loader(path, header.grid.shape),
+        description=path.name,
+    )
+
+
+def shown_name(path: Path, root: Path) -> str:
+    """Return the path below the study with forward slashes, or the bare name outside of it."""
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError:
+        return path.name
+
+
+def _open(path: Path) -> Any:
+    """Open a NIfTI file lazily.
+
+    Raises
+    ------
+    ReadError
+        Empty, unreadable or not NIfTI.
+    """
+    if path.stat().st_size == 0:
+        raise ReadError(
+            found=f"an empty file, 0 bytes: {path.name!r}",
+            expected="a NIfTI file",
+            next_step="Copy or convert the scan again",
+        )
+    try:
+        image = nib.load(path)
+    except PermissionError as error:
+        raise ReadError(
+            found=f"no permission to read {path.name!r}",
+            expected="a readable file",
+            next_step="Ask its owner for read access, or copy it",
+        ) from error
+    except _BROKEN as error:
+        raise ReadError(
+            found=f"{path.name!r}, whose header is not that of a NIfTI file (damaged or another "
+            f"format: {_brief(error)})",
+            expected="NIfTI-1 or NIfTI-2, plain as .nii or gzip-compressed as .nii.gz",
+            next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
+        ) from error
+    if not isinstance(image, nib.Nifti1Image | nib.Nifti2Image):
+        raise ReadError(
+            found=f"{path.name!r}, a file of another format",
+            expected="a NIfTI file",
+            next_step="Convert the scan to NIfTI",
+        )
+    return image
+
+
+def _brief(error: BaseException) -> str:
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return text.split(" for file")[0][:120]
+
+
+def read_header(path: Path) -> _Header:
+    """Read shape and affine of a NIfTI file, refusing what has no honest answer.
+
+    Raises
+    ------
+    ReadError, GeometryError
+        Not three-dimensional, colour or complex voxels, or no usable orientation.
+    """
+    image = _open(path)
+    shape = tuple(int(n) for n in image.shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    _check_shape(shape, path.name)
+    kind = image.get_data_dtype()
+    if kind.fields is not None or kind.kind == "c" or kind.kind not in "iufb":
+        what = "colour (RGB)" if kind.fields is not None else "complex or unsupported"
+        raise ReadError(
+            found=f"voxels of {what} type in {path.name!r}",
+            expected="integer or floating-point intensities",
+            next_step="Export the magnitude image in greyscale",
+        )
+    affine, notices = _affine(image, shape, path.name)
+    return _Header(Grid((shape[0], shape[1], shape[2]), affine), notices)
+
+
+def _check_shape(shape: tuple[int, ...], name: str) -> None:
+    if len(shape) > 3 and min(shape) > 0:
+        raise ReadError(
+            found=f"{len(shape)} dimensions in {name!r}: {shape[3]} volumes in one 4-D file",
+            expected="one three-dimensional volume a file",
+            next_step="Split it (nibabel.four_to_three does) and name the volume to use",
+        )
+    check_size(shape, repr(name))
+
+
+_UNITS = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+
+
+def _affine(image: Any, shape: tuple[int, ...], name: str) -> tuple[Affine, tuple[str, ...]]:
+    header = image.header
+    if int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
+        raise GeometryError(
+            found=f"no orientation in {name!r}: the codes of sform and qform are both 0",
+            expected="an affine that says which side is left",
+            next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
+        )
+    scale = _UNITS[header.get_xyzt_units()[0]]
+    try:
+        affine = check_affine(_scaled(image.affine, scale), where=repr(name))
+        notice = _forms_agree(header, affine, shape, scale)
+    except (ValueError, HeaderDataError) as error:
+        raise GeometryError(
+            found=f"a damaged orientation (qform) in {name!r}: {_brief(error)}",
+            expected="an affine that says which side is left",
+            next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
+        ) from error
+    return affine, (f"{name!r}: {notice}",) if notice else ()
+
+
+def _scaled(affine: Affine, scale: float) -> Affine:
+    out = np.array(affine, dtype=np.float64)
+    out[:3] *= scale
+    return out
+
+
+def _forms_agree(header: Any, affine: Affine, shape: tuple[int, ...], scale: float) -> str | None:
+    """Compare sform and qform; a notice where they lie apart, a refusal where sides differ."""
+    if int(header["sform_code"]) == 0 or int(header["qform_code"]) == 0:
+        return None
+    other = _scaled(header.get_qform(), scale)
+    if not np.isfinite(other).all():
+        return "its qform is damaged, the sform is used."
+    if np.linalg.det(other) * np.linalg.det(affine) < 0:
+        raise GeometryError(
+            found="an sform and a qform that disagree on which side is left",
+            expected="one orientation",
+            next_step="Convert the scan again from its DICOM files, or correct the header",
+        )
+    corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=float)
+    corners[:, :3] *= np.asarray(shape) - 1
+    apart = float(np.abs(corners @ (affine - other).T).max())
+    if apart > max(1.0, float(spacing_mm(affine).max())):
+        return f"sform and qform disagree by up to {apart:.0f} mm; the sform is used."
+    return None
+
+
+def _loader(path: Path, shape: tuple[int, int, int]) -> Callable[[], NDArray[np.float32]]:
+    def load() -> NDArray[np.float32]:
+        return _load(path, shape)
+
+    return load
+
+
+def _load(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:
+    """Read the voxels as float32 in scanner units.
+
+    Raises
+    ------
+    ReadError
+        Cut short, damaged, or with a scale that is not finite.
+    """
+    image = _open(path)
+    if not (np.isfinite(image.dataobj.slope) and np.isfinite(image.dataobj.inter)):
+        raise ReadError(
+            found=f"a scale slope or intercept that is not finite in the header of {path.name!r}",
+            expected="finite numbers",
+            next_step="Convert the scan again from its DICOM files",
+        )
+    try:
+        if path.name.lower().endswith(".gz"):
+            image = type(image).from_bytes(_whole_stream(path, image))
+        values = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
+    except _BROKEN as error:
+        raise ReadError(
+            found=f"{path.name!r} ends before its last voxel or is corrupt (truncated or damaged: "
+            f"{_brief(error)})",
+            expected=f"{'x'.join(map(str, shape))} voxels",
+            next_step="Copy or download the file again, or convert the scan again",
+        ) from error
+    return values.reshape(tuple(shape))
+
+
+def _whole_stream(path: Path, image: Any) -> bytes:
+    """Decompress a .nii.gz to its end, so that its checksum is verified too."""
+    needed = int(image.dataobj.offset) + image.get_data_dtype().itemsize * int(
+        np.prod(image.shape, dtype=np.int64)
+    )
+    with gzip.open(path, "rb") as stream:
+        raw = stream.read(needed)
+        stream.read(_TRAILING)  # reaching the end makes gzip compare its checksum
+    return raw
+
+
+def _refuse_two_patients(files: Sequence[Path]) -> None:
+    """Refuse files whose sidecars or BIDS names tell of different patients."""
+    quiet: list[str] = []
+    seen: dict[str, set[str]] = {"PatientID": set(), "PatientName": set(), "sub": set()}
+    for path in files:
+        sidecar = read_sidecar(path, quiet)
+        for key in ("PatientID", "PatientName"):
+            value = str(sidecar.get(key) or "").strip()
+            if value:
+                seen[key].add(value)
+        subject, _ = nifti_folder.bids_entities(path.name)
+        if subject:
+            seen["sub"].add(subject)
+    if any(len(values) > 1 for values in seen.values()):
+        raise UnusableInputError(
+            found="scans of more than one patient (by their sidecars or BIDS names)",
+            expected="one patient a study",
+            next_step="Open each patient's folder for itself",
+        )

@@ -1,0 +1,349 @@
+"""Bring the sequences of a study onto one 1 mm RAS+ grid, with a brain mask and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.geometry import Affine, index_map, ras_grid
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
+from lesionlens.base.stages import StageClock, check
+from lesionlens.records.study import (
+    PreparationStep,
+    PreparedStudy,
+    QualityCheck,
+    Series,
+    Study,
+)
+from lesionlens.study import brain as brains
+from lesionlens.study import quality
+from lesionlens.study.checks import check_grid, check_voxels, finite
+from lesionlens.study.register import Registration, on_ras_grid, register
+from lesionlens.study.resample import crop_grid, resample
+
+MARGIN_VOX = 6
+BRAIN_EDGE_MM = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareOptions:
+    """How to prepare; each step can be left out.
+
+    Parameters
+    ----------
+    edge_mm : float
+        Edge of the working grid's cubes.
+    register : bool
+        Co-register sequences that do not share a grid.
+    strip : bool
+        Find the brain where the skull is still there; otherwise the whole head counts.
+    threads : int
+        Files read at a time.
+    """
+
+    edge_mm: float = 1.0
+    register: bool = True
+    strip: bool = True
+    threads: int = 2
+
+
+@dataclass(slots=True)
+class _Loaded:
+    """Voxels of one sequence, in its own frame."""
+
+    series: Series
+    values: NDArray[np.float32]
+    stripped: bool = False
+    moved: Affine | None = None
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What is told while preparing."""
+
+    steps: list[PreparationStep] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    registered: list[tuple[MrSequence, float, float, float, bool]] = field(default_factory=list)
+
+
+def prepare(
+    study: Study, clock: StageClock, options: PrepareOptions = PrepareOptions()
+) -> PreparedStudy:
+    """Load, check, co-register, find the brain and resample.
+
+    Sequences that already share a grid are not registered, and a stripped brain is not stripped
+    again: such input only changes its axes.
+
+    Parameters
+    ----------
+    study : Study
+        At least one sequence.
+    clock : StageClock
+        Times the stages, passes on progress and cancellation.
+    options : PrepareOptions
+        Which steps.
+
+    Returns
+    -------
+    PreparedStudy
+        On an axis-aligned RAS+ grid cropped to the brain, with the exact map to the native grid.
+
+    Raises
+    ------
+    UnusableInputError
+        A sequence that cannot be a head's MR scan; the message says which and why.
+    CancelledError
+        The user asked to stop.
+    """
+    notes = _Notes()
+    reference = reference_of(study.series)
+    with clock.stage("load"):
+        loaded = _load_all(study.series, clock, options, notes)
+    native = loaded[reference].series.grid
+    with clock.stage("register"):
+        _bring_together(loaded, reference, clock, options, notes)
+    with clock.stage("find the brain"):
+        mask, where = _find_brain(loaded, reference, options, notes)
+    with clock.stage("resample"):
+        working = _working_grid(mask, where, native, options.edge_mm)
+        channels, present, brain = _resample_all(loaded, mask, where, working, clock)
+    with clock.stage("check quality"):
+        checks = _quality(study.series, channels, brain, working, notes)
+    return PreparedStudy(
+        channels=channels,
+        present=present,
+        brain=brain,
+        working=working,
+        native=native,
+        to_native=index_map(working.affine, native.affine),
+        reference=reference,
+        steps=tuple(notes.steps),
+        quality=checks,
+        notices=tuple(notes.notices),
+    )
+
+
+def reference_of(series: Mapping[MrSequence, Series]) -> MrSequence:
+    """Return the sequence on whose grid results lie: the first there of T1c, FLAIR, T2, T1.
+
+    Raises
+    ------
+    UnusableInputError
+        There is none.
+    """
+    for sequence in REFERENCE_ORDER:
+        if sequence in series:
+            return sequence
+    raise UnusableInputError(
+        found="a study without any sequence",
+        expected="at least one of T1, T1c, T2 and FLAIR",
+        next_step="Name one, for example --flair path/to/series",
+    )
+
+
+def _load_all(
+    series: Mapping[MrSequence, Series], clock: StageClock, options: PrepareOptions, notes: _Notes
+) -> dict[MrSequence, _Loaded]:
+    for sequence, item in series.items():
+        check_grid(item.grid, _where(sequence, item))
+    with ThreadPoolExecutor(max(options.threads, 1)) as pool:
+        jobs = {s: pool.submit(_load_one, s, item) for s, item in series.items()}
+        loaded: dict[MrSequence, _Loaded] = {}
+        for number, (sequence, job) in enumerate(jobs.items(), 1):
+            loaded[sequence], told = job.result()
+            notes.notices.extend(told)
+            check(clock.cancel, "load")
+            clock.progress("load", number / len(jobs))
+    return loaded
+
+
+def _where(sequence: MrSequence, series: Series) -> str:
+    return f"{sequence.words} ({series.description!r})"
+
+
+def _load_one(sequence: MrSequence, series: Series) -> tuple[_Loaded, list[str]]:
+    where = _where(sequence, series)
+    values, told = finite(series.load(), where)
+    check_voxels(values, where)
+    told_all = [told] if told else []
+    capped, share = _capped(values)
+    if share:
+        told_all.append(f"{where}: {share} voxels far brighter than all others were capped.")
+    stripped = brains.is_stripped(capped, series.grid)
+    return _Loaded(series, capped, stripped), told_all
+
+
+def _capped(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+    """Cap single voxels ten times brighter than the 99.9th percentile; count them."""
+    top = 10.0 * float(np.quantile(values[::2, ::2, ::2], 0.999))
+    if top <= 0 or float(values.max()) <= top:
+        return values, 0
+    return np.minimum(values, np.float32(top)), int((values > top).sum())
+
+
+def _bring_together(
+    loaded: dict[MrSequence, _Loaded],
+    reference: MrSequence,
+    clock: StageClock,
+    options: PrepareOptions,
+    notes: _Notes,
+) -> None:
+    """Register every sequence to the reference, unless all lie on one grid already."""
+    fixed = loaded[reference]
+    others = [s for s in loaded if s is not reference]
+    if not others:
+        return
+    if quality.one_grid([item.series.grid for item in loaded.values()]):
+        notes.steps.append(
+            PreparationStep(
+                "register", None, False, "All sequences lie on one grid: left as they are."
+            )
+        )
+        return
+    if not options.register:
+        notes.steps.append(PreparationStep("register", None, False, "Left out on request."))
+        return
+    for number, sequence in enumerate(others):
+        moving = loaded[sequence]
+        found = register(
+            fixed.values, fixed.series.grid, moving.values, moving.series.grid, cancel=clock.cancel
+        )
+        moving.moved = found.moved
+        _note_registration(sequence, found, notes)
+        clock.progress("register", (number + 1) / len(others))
+
+
+def _note_registration(sequence: MrSequence, found: Registration, notes: _Notes) -> None:
+    notes.registered.append(
+        (sequence, found.shift_mm, found.angle_deg, found.pronounced, found.doubtful)
+    )
+    notes.steps.append(
+        PreparationStep(
+            "register",
+            sequence,
+            True,
+            f"Moved by {found.shift_mm:.1f} mm and {found.angle_deg:.1f} degrees; mutual "
+            f"information {found.information:.2f}, {found.pronounced:.0%} above that of 10 mm off.",
+            found.pronounced,
+        )
+    )
+    if found.doubtful:
+        notes.notices.append(
+            f"The registration of {sequence.words} is doubtful (check the alignment by eye): "
+            "the sequences may be of different patients or sessions, or hardly overlap."
+        )
+
+
+def _find_brain(
+    loaded: dict[MrSequence, _Loaded], reference: MrSequence, options: PrepareOptions, notes: _Notes
+) -> tuple[NDArray[np.bool_], Grid]:
+    """Return a brain mask and the grid on which it lies."""
+    first = next((s for s in (reference, *loaded) if loaded[s].stripped), None)
+    if first is not None:
+        item = loaded[first]
+        mask = brains.of_stripped(item.values)
+        notes.steps.append(
+            PreparationStep(
+                "find the brain", first, False, "Already without skull: its outline was taken."
+            )
+        )
+        return mask, item.series.grid if item.moved is None else _moved_grid(item)
+    item = loaded[reference]
+    values, grid = on_ras_grid(item.values, item.series.grid, BRAIN_EDGE_MM)
+    if not options.strip:
+        notes.steps.append(PreparationStep("find the brain", None, False, "Left out on request."))
+        return values > 0, grid
+    found = brains.of_head(values, grid)
+    notes.steps.append(
+        PreparationStep(
+            "find the brain",
+            reference,
+            True,
+            f"{found.method}: {found.volume_ml:.0f} ml.",
+            found.volume_ml,
+        )
+    )
+    if found.doubtful:
+        notes.notices.append(f"The brain mask is doubtful: {found.doubtful}. Check it by eye.")
+    if not found.mask.any():
+        raise UnusableInputError(
+            found="no brain in the scan",
+            expected="an MR scan of a head",
+            next_step="Look at the scan in a viewer; choose the series that shows the head",
+        )
+    return found.mask, grid
+
+
+def _moved_grid(item: _Loaded) -> Grid:
+    """Return the grid of a sequence as it lies in the reference's frame."""
+    if item.moved is None:
+        return item.series.grid
+    grid = item.series.grid
+    return Grid(grid.shape, np.asarray(np.linalg.inv(item.moved) @ grid.affine), grid.frame_uid)
+
+
+def _working_grid(mask: NDArray[np.bool_], where: Grid, native: Grid, edge_mm: float) -> Grid:
+    """Lay RAS+ cubes over the native field of view and cut them down to the brain."""
+    affine, shape = ras_grid(native.affine, native.shape, edge_mm)
+    whole = Grid(shape, affine, native.frame_uid)
+    box = brains.box_of(mask)
+    corners = np.array(
+        [[s.start - 0.5 if low else s.stop - 0.5 for s, low in zip(box, lows, strict=True)]
+         for lows in np.ndindex(2, 2, 2)]
+    )  # fmt: skip
+    found = whole.to_voxel(where.to_mm(corners))
+    low = np.maximum(np.floor(found.min(axis=0)).astype(int) - MARGIN_VOX, 0)
+    high = np.minimum(np.ceil(found.max(axis=0)).astype(int) + 1 + MARGIN_VOX, shape)
+    if (high - low < 8).any():
+        return whole
+    return crop_grid(
+        whole, (int(low[0]), int(low[1]), int(low[2])), (int(high[0]), int(high[1]), int(high[2]))
+    )
+
+
+def _resample_all(
+    loaded: dict[MrSequence, _Loaded],
+    mask: NDArray[np.bool_],
+    where: Grid,
+    working: Grid,
+    clock: StageClock,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Bring mask and sequences onto the working grid; outside of the brain stays as scanned."""
+    same = where.matches(working)
+    brain = mask if same else resample(mask.astype(np.float32), where, working) >= 0.5
+    channels = np.zeros((len(MrSequence), *working.shape), dtype=np.float32)
+    present = np.zeros(len(MrSequence), dtype=bool)
+    for index, sequence in enumerate(MrSequence):
+        if sequence in loaded:
+            item = loaded[sequence]
+            channels[index] = resample(item.values, item.series.grid, working, moved=item.moved)
+            present[index] = True
+            check(clock.cancel, "resample")
+    return channels, present, np.asarray(brain)
+
+
+def _quality(
+    series: Mapping[MrSequence, Series],
+    channels: NDArray[np.float32],
+    brain: NDArray[np.bool_],
+    working: Grid,
+    notes: _Notes,
+) -> tuple[QualityCheck, ...]:
+    by_sequence = {s: channels[i] for i, s in enumerate(MrSequence) if s in series}
+    valid = {s: values != 0 for s, values in by_sequence.items()}
+    volume = float(brain.sum()) * working.voxel_ml
+    found = [
+        quality.missing(series),
+        quality.coverage(brain, valid, volume),
+        quality.spacing(series),
+        quality.noise(by_sequence, brain),
+        quality.contrast_agent(by_sequence, brain),
+        quality.registration(notes.registered),
+    ]
+    return tuple(item for item in found if item is not None)

@@ -1,0 +1,175 @@
+"""Open a study: choose the reader whose headers fit, and name what to do when none does."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from lesionlens.base import plugins
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.records.study import Study
+
+SEQUENCE_FLAGS = "--t1, --t1c, --t2 or --flair"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """What the user said beside the path.
+
+    Parameters
+    ----------
+    study_uid : str or None
+        Which study, where the folder holds several: a Study Instance UID, or the name that the
+        refusal listed.
+    progress, cancel
+        As everywhere; asked between files.
+    """
+
+    study_uid: str | None = None
+    progress: Progress = no_progress
+    cancel: Cancel = NEVER
+
+
+class StudyReader(Protocol):
+    """Reads one kind of study; installed in the entry-point group `lesionlens.readers`."""
+
+    name: str
+
+    def claims(self, path: Path) -> float:
+        """Return how sure it is, by headers alone, that it can read `path`; 0 is not mine."""
+
+    def read(self, path: Path, named: Mapping[MrSequence, str], options: ReadOptions) -> Study:
+        """Read headers and geometry; voxels wait for `Series.load`."""
+
+
+def open_study(
+    path: str | Path,
+    *,
+    named: Mapping[MrSequence, str | Path] | None = None,
+    study_uid: str | None = None,
+    progress: Progress = no_progress,
+    cancel: Cancel = NEVER,
+) -> Study:
+    """Open a folder of NIfTI or DICOM files, or one NIfTI file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The study.
+    named : mapping of MrSequence to str or Path
+        What the user calls by name: a NIfTI file, a DICOM folder or a Series UID within the
+        study. Wins over what is detected.
+    study_uid : str or None
+        Which study, where the folder holds several.
+    progress, cancel
+        Told of, and asked, between files.
+
+    Returns
+    -------
+    Study
+        Headers and geometry of at most one series a sequence; voxels are read by `load()`.
+
+    Raises
+    ------
+    UnusableInputError
+        Nothing there that can be used; the message says what was found and what to do.
+    CancelledError
+        The user asked to stop.
+    """
+    place = Path(path)
+    check(cancel, "opening the study")
+    progress("open", 0.0)
+    check_path(place)
+    wanted = {MrSequence(key): str(value) for key, value in (named or {}).items()}
+    readers = [factory() for factory in plugins.load_all(plugins.READERS)]
+    claims = [(reader.claims(place), reader) for reader in readers]
+    surest, reader = max(claims, key=lambda pair: pair[0])
+    if surest <= 0:
+        raise UnusableInputError(
+            found=_what_is_there(place),
+            expected="a folder of NIfTI files (.nii, .nii.gz) or of DICOM files, or one NIfTI file",
+            next_step="Choose the folder that holds the scans themselves",
+        )
+    study: Study = reader.read(place, wanted, ReadOptions(study_uid, progress, cancel))
+    progress("open", 1.0)
+    return study
+
+
+def check_path(place: Path) -> None:
+    """Refuse a path that is not there, loops, may not be read or is no file or folder.
+
+    Raises
+    ------
+    UnusableInputError
+        With the reason in words.
+    """
+    try:
+        mode = place.stat().st_mode
+    except OSError as error:
+        raise UnusableInputError(
+            found=_why_not(error, place.name),
+            expected="an existing folder or file",
+            next_step="Check the spelling of the path and that the disk is mounted",
+        ) from error
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise UnusableInputError(
+            found=f"{place.name!r}, a pipe or device and not a regular file",
+            expected="a folder or a file",
+            next_step="Name the folder that holds the scans",
+        )
+    if not os.access(place, os.R_OK):
+        raise UnusableInputError(
+            found=f"no permission to read {place.name!r}",
+            expected="a readable folder or file",
+            next_step="Ask its owner for read access, or copy it",
+        )
+
+
+def _why_not(error: OSError, name: str) -> str:
+    if error.errno == errno.ELOOP:
+        return f"a loop of links at {name!r}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"no permission to read {name!r}"
+    return f"no such file or folder: {name!r} does not exist"
+
+
+def _what_is_there(place: Path) -> str:
+    """Describe in words what a path holds instead of scans."""
+    if place.is_file():
+        return f"{_kind_of(place)} named {place.name!r}: not a NIfTI or DICOM file"
+    folders, kinds = 0, Counter[str]()
+    for base, inner, names in os.walk(place):
+        folders += len(inner)
+        kinds.update(_state_of(Path(base, name)) for name in names)
+    if not kinds:
+        inside = f", only {folders} folder(s)" if folders else ""
+        return f"no image: the folder {place.name!r} is empty, no file in it{inside}"
+    parts = [f"no image among the {kinds.total()} file(s) found in {place.name!r}"]
+    parts += [f"{count} of them {state}" for state, count in kinds.items() if state]
+    return ", ".join(parts)
+
+
+def _state_of(item: Path) -> str:
+    """Say what is odd about a directory entry, empty where nothing is."""
+    if item.is_symlink() and not item.exists():
+        return "a link to what does not exist or to itself"
+    if not item.is_file():
+        return "a pipe or device, not a regular file"
+    return "" if item.stat().st_size else "empty, 0 bytes"
+
+
+def _kind_of(place: Path) -> str:
+    with place.open("rb") as stream:
+        head = stream.read(8)
+    kinds = ((b"%PDF", "a PDF"), (b"PK\x03\x04", "a zip archive"), (b"", "an empty file, 0 bytes,"))
+    if not head:
+        return kinds[2][1]
+    return next((words for magic, words in kinds[:2] if head.startswith(magic)), "a file")

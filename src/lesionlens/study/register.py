@@ -1,0 +1,213 @@
+"""Rigid co-registration of one sequence to the reference, with a figure that says how sure it is.
+
+Everything happens in the patient's RAS+ millimetres: both images lie on axis-aligned RAS grids,
+which ITK takes as its physical frame (it has no notion of which side is which).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from lesionlens.base.geometry import Affine, ras_grid
+from lesionlens.base.grid import Grid
+from lesionlens.base.stages import NEVER, Cancel, check
+from lesionlens.study.resample import resample
+
+COARSE_MM, FINE_MM = 4.0, 2.0
+DOUBTFUL_BELOW = 0.25
+"""A peak of mutual information less pronounced than this is called doubtful."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Registration:
+    """Where a sequence lies in the reference's frame.
+
+    Parameters
+    ----------
+    moved : (4, 4) float64
+        Reference RAS+ mm to the sequence's own RAS+ mm; rigid.
+    shift_mm, angle_deg : float
+        How far the middle of the head moved, and the rotation.
+    information : float
+        Mutual information (nats) of the aligned images.
+    pronounced : float
+        How much better that is than 10 mm beside: 1 - I(beside) / I(aligned); near 0 is doubtful.
+    """
+
+    moved: Affine
+    shift_mm: float
+    angle_deg: float
+    information: float
+    pronounced: float
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a reader should check the alignment by eye."""
+        return self.pronounced < DOUBTFUL_BELOW
+
+
+def _image(values: NDArray[np.float32], grid: Grid) -> sitk.Image:
+    image = sitk.GetImageFromArray(np.ascontiguousarray(values.T, dtype=np.float32))
+    image.SetSpacing(grid.spacing_mm.tolist())
+    image.SetOrigin(grid.affine[:3, 3].tolist())
+    return image
+
+
+def on_ras_grid(
+    values: NDArray[np.float32], grid: Grid, edge_mm: float
+) -> tuple[NDArray[np.float32], Grid]:
+    """Lay an image on an axis-aligned RAS+ grid of cubes over its own field of view."""
+    affine, shape = ras_grid(grid.affine, grid.shape, edge_mm)
+    target = Grid(shape, affine, grid.frame_uid)
+    return resample(values, grid, target), target
+
+
+def _compressed(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cap the brightest voxels, so that the histogram's bins go to tissue."""
+    inside = values[values > 0]
+    top = float(np.quantile(inside[:: max(inside.size // 50_000, 1)], 0.99)) if inside.size else 1.0
+    return np.clip(values, 0.0, top or 1.0)
+
+
+def centre_of_mass_mm(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:
+    """Return the (3,) centre of what is bright, RAS+ mm; of the field of view if all is dark."""
+    weight = np.sqrt(np.maximum(values, 0.0))
+    total = float(weight.sum())
+    if total <= 0:
+        return grid.to_mm((np.asarray(grid.shape) - 1) / 2)
+    centre = [
+        float(
+            (weight.sum(axis=tuple(a for a in range(3) if a != axis)) * np.arange(n)).sum() / total
+        )
+        for axis, n in enumerate(values.shape)
+    ]
+    return grid.to_mm(centre)
+
+
+def _matrix(transform: sitk.Euler3DTransform) -> Affine:
+    linear = np.asarray(transform.GetMatrix()).reshape(3, 3)
+    centre, shift = np.asarray(transform.GetCenter()), np.asarray(transform.GetTranslation())
+    out = np.eye(4)
+    out[:3, :3] = linear
+    out[:3, 3] = centre + shift - linear @ centre
+    return out
+
+
+def _method(sampling: float, iterations: int, step: float) -> sitk.ImageRegistrationMethod:
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsMattesMutualInformation(32)
+    method.SetMetricSamplingStrategy(method.REGULAR)
+    method.SetMetricSamplingPercentage(sampling, 7)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetOptimizerAsRegularStepGradientDescent(step, 0.01, iterations, 0.6, 1e-6)
+    method.SetOptimizerScalesFromPhysicalShift()
+    return method
+
+
+def register(
+    fixed: NDArray[np.float32],
+    fixed_grid: Grid,
+    moving: NDArray[np.float32],
+    moving_grid: Grid,
+    *,
+    cancel: Cancel = NEVER,
+) -> Registration:
+    """Find the rigid movement between two sequences of one head.
+
+    Starts from where the headers put it and from equal centres of mass; the better one, by mutual
+    information at 4 mm, is refined at 2 mm.
+
+    Parameters
+    ----------
+    fixed, moving : (I, J, K) float32
+        Reference and sequence, on any grids.
+    fixed_grid, moving_grid : Grid
+        Those.
+    cancel : Cancel
+        Asked between starts.
+
+    Returns
+    -------
+    Registration
+        Never silently bad: `doubtful` says when to look.
+
+    Notes
+    -----
+    Mattes et al., IEEE TMI 2003, 22(1):120-128, doi 10.1109/TMI.2003.809072.
+    """
+    centre = centre_of_mass_mm(fixed, fixed_grid)
+    apart = centre_of_mass_mm(moving, moving_grid) - centre
+    pyramid = {}
+    for edge in (COARSE_MM, FINE_MM):
+        a, a_grid = on_ras_grid(fixed, fixed_grid, edge)
+        b, b_grid = on_ras_grid(moving, moving_grid, edge)
+        pyramid[edge] = (_image(_compressed(a), a_grid), _image(_compressed(b), b_grid))
+    best: tuple[float, sitk.Euler3DTransform] | None = None
+    for shift in _starts(apart):
+        check(cancel, "registration")
+        start = sitk.Euler3DTransform(centre.tolist(), 0.0, 0.0, 0.0, shift.tolist())
+        found = _run(pyramid[COARSE_MM], start, _method(0.5, 60, 4.0))
+        if found is not None and (best is None or found[0] < best[0]):
+            best = found
+    if best is None:
+        return Registration(np.eye(4), 0.0, 0.0, 0.0, 0.0)
+    check(cancel, "registration")
+    fine = _run(pyramid[FINE_MM], best[1], _method(0.25, 60, 1.0)) or best
+    return _judged(fine[1], pyramid[COARSE_MM], centre)
+
+
+def _starts(apart: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    starts = [np.zeros(3)]
+    if float(np.linalg.norm(apart)) > 5.0:
+        starts.append(apart)
+    return starts
+
+
+def _run(
+    pair: tuple[sitk.Image, sitk.Image],
+    start: sitk.Euler3DTransform,
+    method: sitk.ImageRegistrationMethod,
+) -> tuple[float, sitk.Euler3DTransform] | None:
+    """Optimise from one start; None where the images do not overlap there."""
+    transform = sitk.Euler3DTransform(start)
+    method.SetInitialTransform(transform, inPlace=True)
+    try:
+        method.Execute(*pair)
+        value = float(method.GetMetricValue())
+    except RuntimeError:
+        return None
+    return value, transform
+
+
+def _metric(pair: tuple[sitk.Image, sitk.Image], transform: sitk.Transform) -> float:
+    method = _method(0.5, 1, 1.0)
+    method.SetInitialTransform(transform)
+    try:
+        return float(-method.MetricEvaluate(*pair))
+    except RuntimeError:
+        return 0.0
+
+
+def _judged(
+    transform: sitk.Euler3DTransform,
+    pair: tuple[sitk.Image, sitk.Image],
+    centre: NDArray[np.float64],
+) -> Registration:
+    information = _metric(pair, transform)
+    beside = []
+    for axis in range(3):
+        for sign in (-10.0, 10.0):
+            other = sitk.Euler3DTransform(transform)
+            shift = np.asarray(other.GetTranslation())
+            shift[axis] += sign
+            other.SetTranslation(shift.tolist())
+            beside.append(_metric(pair, other))
+    pronounced = 1.0 - float(np.mean(beside)) / information if information > 1e-6 else 0.0
+    moved = _matrix(transform)
+    angle = float(np.degrees(np.arccos(np.clip((np.trace(moved[:3, :3]) - 1) / 2, -1.0, 1.0))))
+    shift_mm = float(np.linalg.norm(moved[:3, :3] @ centre + moved[:3, 3] - centre))
+    return Registration(moved, shift_mm, angle, information, pronounced)
