@@ -13,10 +13,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, MrSequence, Region
 from lesionlens.export import pictures
 from lesionlens.export.pictures import CandidatePictures
-from lesionlens.export.run import RunFile, run_file
+from lesionlens.export.run import run_file
 from lesionlens.export.slices import Scene
-from lesionlens.export.tables import CandidateRow, FindingsFile, file_of, findings_file
+from lesionlens.export.tables import file_of, findings_file
 from lesionlens.records.analysis import Analysis
+from lesionlens.records.files import CandidateRow, FindingsFile, RunFile
 from lesionlens.records.findings import SEQUENCE_KEYS
 
 UNKNOWN = "\u2013"

@@ -4,64 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.stages import StageTime
 from lesionlens.records.analysis import Analysis
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class StageRow(_Strict):
-    """What one stage took."""
-
-    name: str
-    seconds: float
-    peak_memory_mib: float
-
-
-class InputRow(_Strict):
-    """One file that was read, by its path below the study."""
-
-    file: str
-    sha256: str
-
-
-class StepRow(_Strict):
-    """One step of preparation."""
-
-    step: str
-    sequence: str | None
-    done: bool
-    message: str
-    figure: float | None
-
-
-class RunFile(_Strict):
-    """The whole of run.json."""
-
-    schema_: Literal["lesionlens/run/1"] = Field(
-        default="lesionlens/run/1", validation_alias="schema", serialization_alias="schema"
-    )
-    started: str
-    engine: str
-    engine_version: str
-    weights_sha256: str | None
-    calibrated: bool
-    device: str
-    versions: dict[str, str]
-    stages: tuple[StageRow, ...]
-    seconds: float
-    peak_memory_mib: float
-    preparation: tuple[StepRow, ...]
-    warnings: tuple[str, ...]
-    inputs: tuple[InputRow, ...]
-    notice: str = RESEARCH_USE_NOTICE
+from lesionlens.records.files import InputRow, RunFile, StageRow, StepRow
 
 
 def warnings_of(analysis: Analysis) -> tuple[str, ...]:

@@ -8,112 +8,26 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.labels import Region, ReviewState
 from lesionlens.export.run import warnings_of
 from lesionlens.records.analysis import Analysis
+from lesionlens.records.files import (
+    AttentionRow,
+    CandidateRow,
+    FindingsFile,
+    LocationRow,
+    PointMm,
+    QualityRow,
+    RelevanceRow,
+    ReviewRow,
+    SequenceRow,
+    VolumeMl,
+)
 from lesionlens.records.findings import SEQUENCE_KEYS, Candidate
 from lesionlens.records.review import Review
 from lesionlens.records.study import Series
-
-PointMm = tuple[float, float, float]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class VolumeMl(_Strict):
-    """Volumes in ml; null where the region could not be measured."""
-
-    wt: float | None
-    tc: float | None
-    et: float | None
-
-
-class LocationRow(_Strict):
-    """Where in words; approximate."""
-
-    side: str | None
-    region: str | None
-
-
-class AttentionRow(_Strict):
-    """How the attention map fits the candidate."""
-
-    peak_inside: bool | None
-    mass_inside: float | None
-
-
-class RelevanceRow(_Strict):
-    """Signed Shapley values in units of the score; with `none` they sum to it."""
-
-    t1c: float | None
-    flair: float | None
-    t2: float | None
-    t1: float | None
-    none: float | None
-
-
-class ReviewRow(_Strict):
-    """What a reader last said."""
-
-    state: ReviewState
-    reader: str | None
-    time: str | None
-    reason: str | None
-
-
-class CandidateRow(_Strict):
-    """One flagged region; millimetres are patient RAS+."""
-
-    id: int
-    tracking_uid: str
-    score: float
-    centroid_mm: PointMm
-    bounding_box_mm: tuple[PointMm, PointMm]
-    peak_mm: PointMm
-    volume_ml: VolumeMl
-    longest_axial_diameter_mm: float | None
-    perpendicular_diameter_mm: float | None
-    rano_measurable: bool | None
-    location: LocationRow
-    uncertainty: float | None
-    attention: AttentionRow
-    sequence_relevance: RelevanceRow | None
-    review: ReviewRow
-
-
-class QualityRow(_Strict):
-    """One check of the input."""
-
-    check: str
-    passed: bool
-    message: str
-
-
-class SequenceRow(_Strict):
-    """Which series a sequence came from, and on what evidence."""
-
-    file: str
-    detected_by: str
-
-
-class FindingsFile(_Strict):
-    """The whole of findings.json."""
-
-    schema_: Literal["lesionlens/findings/1"] = Field(
-        default="lesionlens/findings/1", validation_alias="schema", serialization_alias="schema"
-    )
-    candidates: tuple[CandidateRow, ...]
-    quality: tuple[QualityRow, ...]
-    reference: MrSequence
-    sequences: dict[MrSequence, SequenceRow]
-    conclusion: str
-    warnings: tuple[str, ...] = ()
 
 
 def findings_file(analysis: Analysis) -> FindingsFile:
@@ -155,7 +69,8 @@ def file_of(series: Series) -> str:
 def candidate_row(candidate: Candidate, review: Review) -> CandidateRow:
     """Build one candidate's row; millimetres, ml and shares are rounded to what they mean."""
     low, high = candidate.bounding_box_mm
-    said = review.of(candidate.tracking_uid)
+    state = review.state_of(candidate.tracking_uid)
+    said = None if state is ReviewState.UNREVIEWED else review.of(candidate.tracking_uid)
     relevance = candidate.sequence_relevance
     return CandidateRow(
         id=candidate.id,
@@ -180,7 +95,7 @@ def candidate_row(candidate: Candidate, review: Review) -> CandidateRow:
             **{k: _round(relevance.get(k), 6) for k in ("t1c", "flair", "t2", "t1", "none")}
         ),
         review=ReviewRow(
-            state=review.state_of(candidate.tracking_uid),
+            state=state,
             reader=said.reader if said else None,
             time=said.time if said else None,
             reason=said.reason if said else None,

@@ -121,6 +121,8 @@ class Prediction:
         What a reader must know.
     glance : Glance or None
         The quick look (one variant, all sequences) from which scores are taken.
+    box_scores : (N,) float32 or None
+        0 to 1, of each box.
     thresholds : mapping of Region to float
         Probability from which a voxel is drawn as part of the region.
     """
@@ -133,3 +135,4 @@ class Prediction:
     notices: tuple[str, ...] = ()
     glance: Glance | None = None
     thresholds: Mapping[Region, float] = field(default_factory=lambda: DEFAULT_THRESHOLDS)
+    box_scores: NDArray[np.float32] | None = None

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from lesionlens.base.labels import ReviewState
+
+
+class ReviewAct(StrEnum):
+    """How an event came about; an undo or redo is an act of its own and stays on the record."""
+
+    MARK = "mark"
+    UNDO = "undo"
+    REDO = "redo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +32,8 @@ class ReviewEvent:
         ISO 8601, UTC.
     reason : str or None
         In the reader's words.
+    act : ReviewAct
+        For UNDO and REDO, `state` and `reason` are those that hold again.
     """
 
     tracking_uid: str
@@ -30,6 +41,7 @@ class ReviewEvent:
     reader: str | None
     time: str
     reason: str | None = None
+    act: ReviewAct = ReviewAct.MARK
 
 
 @dataclass(frozen=True, slots=True)

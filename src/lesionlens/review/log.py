@@ -1,0 +1,112 @@
+"""The log of one review: append-only events with undo and redo; the state is a fold over them.
+
+An undo does not remove anything: it appends an event that says which state holds again. So the
+record shows every change of mind, and a log read back from a file can still be undone.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from lesionlens.base.labels import ReviewState
+from lesionlens.records.review import Review, ReviewAct, ReviewEvent
+
+
+def now() -> str:
+    """Return the time as ISO 8601, UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class ReviewLog:
+    """Takes a reader's acts, one after the other.
+
+    Parameters
+    ----------
+    review : Review
+        What to continue; empty for a new review.
+
+    Examples
+    --------
+    >>> log = ReviewLog()
+    >>> log.mark("1.2.3", ReviewState.ACCEPTED, reader="A. Reader")
+    >>> log.undo()
+    >>> log.review.state_of("1.2.3"), len(log.review.events)
+    (<ReviewState.UNREVIEWED: 'unreviewed'>, 2)
+    """
+
+    def __init__(self, review: Review | None = None) -> None:
+        self._events = list((review or Review()).events)
+        self._done, self._undone = _replayed(self._events)
+
+    @property
+    def review(self) -> Review:
+        """All that was said up to now."""
+        return Review(tuple(self._events))
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is an act to take back."""
+        return bool(self._done)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is an act to repeat."""
+        return bool(self._undone)
+
+    def mark(
+        self,
+        tracking_uid: str,
+        state: ReviewState,
+        *,
+        reader: str | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Record what a reader says of a candidate; nothing can be redone after that."""
+        event = ReviewEvent(tracking_uid, ReviewState(state), reader, now(), reason)
+        self._events.append(event)
+        self._done.append(event)
+        self._undone.clear()
+
+    def undo(self) -> None:
+        """Take the last act back; does nothing where there is none."""
+        if not self._done:
+            return
+        taken = self._done.pop()
+        self._undone.append(taken)
+        before = _before(self._done, taken)
+        state = before.state if before else ReviewState.UNREVIEWED
+        self._restore(taken, ReviewAct.UNDO, state, before.reason if before else None)
+
+    def redo(self) -> None:
+        """Repeat the act taken back last; does nothing where there is none."""
+        if not self._undone:
+            return
+        again = self._undone.pop()
+        self._done.append(again)
+        self._restore(again, ReviewAct.REDO, again.state, again.reason)
+
+    def _restore(
+        self, about: ReviewEvent, act: ReviewAct, state: ReviewState, reason: str | None
+    ) -> None:
+        event = ReviewEvent(about.tracking_uid, state, about.reader, now(), reason, act)
+        self._events.append(event)
+
+
+def _before(done: list[ReviewEvent], event: ReviewEvent) -> ReviewEvent | None:
+    """Return the act on the same candidate that an undone one had replaced."""
+    return next((e for e in reversed(done) if e.tracking_uid == event.tracking_uid), None)
+
+
+def _replayed(events: list[ReviewEvent]) -> tuple[list[ReviewEvent], list[ReviewEvent]]:
+    """Return the acts that hold and those that were taken back, from the events alone."""
+    done: list[ReviewEvent] = []
+    undone: list[ReviewEvent] = []
+    for event in events:
+        if event.act is ReviewAct.MARK:
+            done.append(event)
+            undone.clear()
+        elif event.act is ReviewAct.UNDO and done:
+            undone.append(done.pop())
+        elif event.act is ReviewAct.REDO and undone:
+            done.append(undone.pop())
+    return done, undone
