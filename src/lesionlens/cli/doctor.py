@@ -8,7 +8,6 @@ import platform
 from importlib import metadata, util
 from typing import Annotated, Any
 
-from lesionlens import __version__
 from lesionlens.base import plugins
 from lesionlens.base.errors import LesionLensError
 from lesionlens.cli.console import DEBUG, JSON, Answer
@@ -42,7 +41,7 @@ def examine() -> dict[str, Any]:
     weights = _weights()
     core = {name: _version(name) for name in _CORE}
     return {
-        "lesionlens": __version__,
+        "lesionlens": metadata.version("lesionlens"),
         "python": platform.python_version(),
         "system": platform.platform(),
         "core": core,

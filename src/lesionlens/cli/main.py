@@ -13,11 +13,11 @@ import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from importlib import metadata
 from typing import Annotated
 
 import typer
 
-from lesionlens import __version__
 from lesionlens.base.errors import LesionLensError
 from lesionlens.cli import analyze, doctor, train
 from lesionlens.cli.console import STOP, Answer, plain
@@ -125,7 +125,7 @@ def _print(answer: Answer) -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"lesionlens {__version__}")
+        print(f"lesionlens {metadata.version('lesionlens')}")
         raise typer.Exit
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionlens.cli.console import DEBUG, DEVICE, STOP, Answer, progress_bar
+from lesionlens.cli.console import DEBUG, STOP, Answer, progress_bar
+
+if TYPE_CHECKING:
+    from lesionlens.training.loop import TrainEvent, TrainSummary
 
 
 def train(
@@ -16,10 +19,19 @@ def train(
         Path,
         typer.Option("--out", help="Folder for checkpoints, logs and weights.", metavar="DIR"),
     ],
-    device: Annotated[str, DEVICE] = "auto",
+    device: Annotated[
+        str, typer.Option("--device", help="cpu, cuda or cuda:N.", metavar="DEVICE")
+    ] = "cpu",
+    minutes: Annotated[
+        float | None,
+        typer.Option("--minutes", help="Stop after this long; start again to go on.", min=0),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew instead of going on from a checkpoint.")
+    ] = False,
     debug: Annotated[bool, DEBUG] = False,
 ) -> Answer:
-    """Train the network on synthetic brains, as a recipe says; continues where DIR left off.
+    """Train the network on synthetic brains, as a recipe says; goes on where DIR left off.
 
     No patient's scan is needed. Ctrl-C saves a checkpoint; the same command goes on from there.
     """
@@ -30,5 +42,24 @@ def train(
         from lesionlens.training.config import read_config
         from lesionlens.training.loop import train as run
 
-        weights = run(read_config(config), out, device=device, progress=progress, cancel=STOP)
-    return Answer((f"Weights: {weights}",))
+        def tell(event: TrainEvent) -> None:
+            progress(f"step {event.step}, loss {event.loss:.3f}", event.step / event.steps)
+
+        summary = run(
+            read_config(config),
+            out,
+            minutes=minutes,
+            device=device,
+            resume=not fresh,
+            progress=tell,
+            cancel=STOP,
+        )
+    return _answer(summary)
+
+
+def _answer(summary: TrainSummary) -> Answer:
+    done = f"{summary.step} of {summary.steps} steps in {summary.minutes:.1f} minutes"
+    lines = (f"{done}, loss {summary.loss:.3f}", f"Weights: {summary.weights}")
+    if STOP.is_set():
+        return Answer(lines, ("stopped; the same command goes on from here",), status=130)
+    return Answer(lines)

@@ -70,12 +70,11 @@ def write_nifti(
     folder.mkdir(parents=True, exist_ok=True)
     written = {}
     for sequence in sequences:
-        image = acquire(patient.sequences[sequence], _of(how, sequence))
         written[sequence] = folder / f"{sequence.value}.nii.gz"
-        _save(image, written[sequence])
+        save_nifti(patient.sequences[sequence], written[sequence], _of(how, sequence))
     if truth:
         first = next(s for s in REFERENCE_ORDER if s in sequences)
-        _save(acquire(patient.labels, _of(how, first)), folder / "seg.nii.gz")
+        save_nifti(patient.labels, folder / "seg.nii.gz", _of(how, first))
     return written
 
 
@@ -124,13 +123,25 @@ def _of(how: How, sequence: MrSequence, default: Acquisition = AS_IS) -> Acquisi
     return how if isinstance(how, Acquisition) else how.get(sequence, default)
 
 
-def _save(volume: Volume, path: Path) -> None:
-    """Write integers as they are and intensities rounded to int16, RAS+ mm in sform and qform."""
-    data: NDArray[np.generic] = volume.data
+def save_nifti(volume: Volume, path: Path, how: Acquisition = AS_IS) -> None:
+    """Image a volume and write it: intensities as int16, RAS+ mm in sform and qform.
+
+    Parameters
+    ----------
+    volume : Volume
+        Intensities (float) or labels (integers, kept as they are).
+    path : Path
+        Ends in `.nii` or `.nii.gz`; its folder is made if it is not there.
+    how : Acquisition
+        Orientation, spacing, tilt.
+    """
+    image = acquire(volume, how)
+    data: NDArray[np.generic] = image.data
     if data.dtype.kind == "f":
         data = np.clip(np.rint(data), -32768, 32767).astype(np.int16)
-    image = nib.Nifti1Image(data, volume.affine)
-    image.header.set_xyzt_units("mm", "sec")
-    image.set_sform(volume.affine, code=1)
-    image.set_qform(volume.affine, code=1)
-    nib.save(image, path)
+    nifti = nib.Nifti1Image(data, image.affine)
+    nifti.header.set_xyzt_units("mm", "sec")
+    nifti.set_sform(image.affine, code=1)
+    nifti.set_qform(image.affine, code=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nifti, path)

@@ -172,6 +172,7 @@ def _tissues(
         nucleus = _radius(points, (side * 24.0, -6.0, 8.0), (7.0, 18.0, 9.0))
         tissue[(nucleus < 1) & (tissue == _WHITE)] = _GREY
     tissue[(np.abs(points[0]) < 1.5) & brain & (points[2] > 30)] = _FLUID
+    tissue[~brain] = 0
     return tissue, brain
 
 
