@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from lesionlens.base.labels import MrSequence
+from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.phantoms.acquire import AXIAL, Acquisition
 from lesionlens.phantoms.files import DicomLayout, write_dicom, write_nifti
 from lesionlens.phantoms.headers import Identity
 from lesionlens.phantoms.simple import Lesion, Patient, make_patient
+from lesionlens.records.study import PreparedStudy
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MakeStudy = Callable[..., Path]
+MakePrepared = Callable[..., PreparedStudy]
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +68,44 @@ def make_study(tmp_path: Path, patient: Patient) -> MakeStudy:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_prepared() -> MakePrepared:
+    """Make a study that is ready for an engine, without files, on 4 mm cubes.
+
+    `make_prepared(present={"flair", "t1c"}, patient=...)`.
+    """
+
+    def make(
+        present: Iterable[str] = tuple(MrSequence), patient: Patient | None = None
+    ) -> PreparedStudy:
+        head = patient or make_patient(spacing_mm=4.0)
+        there = np.array([sequence in set(present) for sequence in MrSequence])
+        channels = np.stack([head.sequences[sequence].data for sequence in MrSequence])
+        channels = channels * there[:, None, None, None]
+        grid = head.labels.grid
+        reference = next(s for s in REFERENCE_ORDER if there[list(MrSequence).index(s)])
+        return PreparedStudy(
+            channels.astype(np.float32), there, head.brain.data, grid, grid, np.eye(4), reference
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the smallest network as it starts, before any training."""
+    torch = pytest.importorskip("torch")
+    from lesionlens.network import weights
+    from lesionlens.network.build import build, preset
+
+    torch.manual_seed(3)
+    network = build("tiny")
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    notes = weights.WeightsNotes(version="test", spacing_mm=4.0)
+    weights.save(path, preset("tiny"), network.state_dict(), notes)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,75 @@
+"""From an engine's trace to attention maps from 0 to 1 that two studies can be compared by.
+
+Normalisation, the same for every engine, study and region:
+
+1. The weights of the region's query are shared out over the brain's voxels, so that they sum to 1.
+2. They are multiplied by the number of brain voxels: 1 is what every voxel would get if the
+   network attended everywhere alike. This is the raw value; its range is kept beside the map.
+3. The map is the raw value divided by its maximum, or by `FAINT` where the maximum is lower. A
+   map that singles out nothing thus stays faint instead of being blown up to full scale.
+
+The map is proportional to the weights, so that shares of mass and the place of the peak are the
+network's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.labels import Region
+from lesionlens.records.attention import AttentionMaps
+from lesionlens.records.prediction import Trace
+
+FAINT = 8.0
+"""Times the uniform weight that a map's maximum must reach to be drawn at full scale."""
+
+
+def draw(trace: Trace, brain: NDArray[np.bool_]) -> AttentionMaps:
+    """Normalise the cross-attention of each region.
+
+    Parameters
+    ----------
+    trace : Trace
+        Weights on the working grid.
+    brain : (I, J, K) bool
+        On the working grid; weights outside of it are left out.
+
+    Returns
+    -------
+    AttentionMaps
+        0 to 1, and raw ranges in multiples of the uniform weight.
+
+    Examples
+    --------
+    >>> weights = np.zeros((2, 2, 4), np.float32); weights[0, 0, 0] = 3; weights[0, 0, 1] = 1
+    >>> maps = draw(Trace({Region.WT: weights}, "a test", ()), np.ones((2, 2, 4), bool))
+    >>> maps.raw_range[Region.WT], float(maps.maps[Region.WT].max())
+    ((0.0, 12.0), 1.0)
+    """
+    maps: dict[Region, NDArray[np.float32]] = {}
+    ranges: dict[Region, tuple[float, float]] = {}
+    for region, weights in trace.cross.items():
+        raw = relative(weights, brain)
+        inside = raw[brain]
+        low, high = (float(inside.min()), float(inside.max())) if inside.size else (0.0, 0.0)
+        maps[region] = (raw / max(high, FAINT)).astype(np.float32)
+        ranges[region] = (low, high)
+    return AttentionMaps(_in_order(maps), ranges, trace.method, trace.layers)
+
+
+def relative(weights: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return (I, J, K) weights in multiples of the uniform weight; zero outside the brain."""
+    shown = np.where(brain, np.clip(weights, 0.0, None), 0.0).astype(np.float32)
+    total = float(shown.sum(dtype=np.float64))
+    if total <= 0:
+        return shown
+    return np.asarray(shown * np.float32(np.count_nonzero(brain) / total))
+
+
+def _in_order(
+    maps: Mapping[Region, NDArray[np.float32]],
+) -> dict[Region, NDArray[np.float32]]:
+    return {region: maps[region] for region in Region if region in maps}

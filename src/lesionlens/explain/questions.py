@@ -1,0 +1,102 @@
+"""Ask the engine again: without each sequence, and mirrored; one pass answers two questions.
+
+The answers give each candidate's Shapley values (what did each sequence contribute?) and the map
+of uncertainty (where does the answer change when the study is seen otherwise?).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.stages import Cancel, Progress
+from lesionlens.explain import relevance
+from lesionlens.inference.engine import Varying
+from lesionlens.inference.uncertainty import spread
+from lesionlens.records.prediction import Glance, Variant
+from lesionlens.records.study import PreparedStudy
+
+Voxels = Sequence[NDArray[np.intp]]
+_MIRRORED = Variant((True, True, True, True), mirrored=True)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answers:
+    """What the engine said to variants of a study.
+
+    Parameters
+    ----------
+    scores : (N,) float64
+        Of each component, with all sequences.
+    relevance : list of dict
+        Of each component: signed Shapley values that sum to its score.
+    uncertainty : (I, J, K) float32
+        0 to 1, on `grid`.
+    grid : Grid
+        The glance's.
+    """
+
+    scores: NDArray[np.float64]
+    relevance: list[dict[str, float | None]]
+    uncertainty: NDArray[np.float32]
+    grid: Grid
+
+
+def present_in(prepared: PreparedStudy) -> tuple[MrSequence, ...]:
+    """Return the sequences of a study, in channel order."""
+    return tuple(s for s, there in zip(MrSequence, prepared.present, strict=True) if there)
+
+
+def ask(
+    engine: Varying,
+    prepared: PreparedStudy,
+    seen: Glance,
+    components: Voxels,
+    *,
+    progress: Progress,
+    cancel: Cancel,
+) -> Answers:
+    """Ask about every subset of the sequences, and mirrored.
+
+    Without a component only what uncertainty needs is asked.
+
+    Parameters
+    ----------
+    engine : Varying
+        With `Capability.VARY`.
+    prepared : PreparedStudy
+        The study.
+    seen : Glance
+        What the engine said to the whole study.
+    components : sequence of (n,) int
+        Flat voxels of each component on the glance's grid.
+
+    Raises
+    ------
+    CancelledError
+        The user asked to stop.
+    """
+    present = present_in(prepared)
+    everything = frozenset(present)
+    single_out = [s for s in relevance.subsets_of(present) if len(s) == len(present) - 1 and s]
+    wanted = relevance.subsets_of(present)[:-1] if components else single_out
+    variants = [_MIRRORED, *(relevance.variant_of(subset) for subset in wanted)]
+    said = engine.glance(prepared, variants, progress=progress, cancel=cancel)
+    by_subset = dict(zip(wanted, said.probability[1:], strict=True))
+    by_subset[everything] = seen.probability[0]
+    table = {
+        subset: relevance.scores(Glance(answer[None], seen.grid), components)[0]
+        for subset, answer in by_subset.items()
+    }
+    voices = [seen.probability[0], said.probability[0], *(by_subset[s] for s in single_out)]
+    return Answers(
+        scores=table[everything],
+        relevance=relevance.of_components(present, table) if components else [],
+        uncertainty=spread(np.stack(voices)),
+        grid=seen.grid,
+    )

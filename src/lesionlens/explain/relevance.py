@@ -1,0 +1,136 @@
+"""How much each sequence contributes to a candidate's score: exact signed Shapley values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from math import factorial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.inference.calibration import component_score
+from lesionlens.records.prediction import Glance, Variant
+
+Subset = frozenset[MrSequence]
+NONE = "none"
+"""Key of what the network says without any sequence."""
+
+
+def subsets_of(present: Sequence[MrSequence]) -> list[Subset]:
+    """Return all subsets of the present sequences, the empty one first, the full one last.
+
+    Examples
+    --------
+    >>> [len(s) for s in subsets_of([MrSequence.T1, MrSequence.FLAIR])]
+    [0, 1, 1, 2]
+    """
+    return [
+        frozenset(chosen)
+        for size in range(len(present) + 1)
+        for chosen in combinations(present, size)
+    ]
+
+
+def variant_of(subset: Subset) -> Variant:
+    """Return the variant of a study that shows only these sequences."""
+    t1, t1c, t2, flair = (sequence in subset for sequence in MrSequence)
+    return Variant((t1, t1c, t2, flair))
+
+
+def shapley(
+    present: Sequence[MrSequence], value: Mapping[Subset, float]
+) -> dict[str, float | None]:
+    """Share a score out among the sequences.
+
+    Parameters
+    ----------
+    present : sequence of MrSequence
+        The players.
+    value : mapping of subset to float
+        The score that each subset of them gives.
+
+    Returns
+    -------
+    dict
+        One signed value for each sequence, None for an absent one, and "none" for the score
+        without any; together they sum to the score of all.
+
+    Notes
+    -----
+    Shapley 1953, equation 13: the mean over all orders of what a sequence adds when it comes. All
+    subsets are used, so the values are exact.
+
+    Examples
+    --------
+    >>> T1, FLAIR = MrSequence.T1, MrSequence.FLAIR
+    >>> table = {frozenset(): 0.1, frozenset({T1}): 0.2, frozenset({FLAIR}): 0.8,
+    ...          frozenset({T1, FLAIR}): 0.9}
+    >>> {key: round(v, 3) for key, v in shapley([T1, FLAIR], table).items() if v is not None}
+    {'t1': 0.1, 'flair': 0.7, 'none': 0.1}
+    """
+    out: dict[str, float | None] = {sequence.value: None for sequence in MrSequence}
+    total = factorial(len(present))
+    for player in present:
+        others = [sequence for sequence in present if sequence is not player]
+        out[player.value] = sum(
+            factorial(len(without))
+            * factorial(len(others) - len(without))
+            / total
+            * (value[without | {player}] - value[without])
+            for without in subsets_of(others)
+        )
+    out[NONE] = value[frozenset()]
+    return out
+
+
+def voxels_on(points_mm: NDArray[np.float64], grid: Grid) -> NDArray[np.intp]:
+    """Return the flat indices of the voxels of a grid that hold any of (N, 3) RAS points.
+
+    Points beyond the grid count for its nearest voxel, so that no candidate is left without one.
+    """
+    index = np.rint(grid.to_voxel(points_mm)).astype(np.intp)
+    index = np.clip(index, 0, np.array(grid.shape) - 1)
+    return np.unique(np.ravel_multi_index(tuple(index.T), grid.shape))
+
+
+def scores(glance: Glance, components: Sequence[NDArray[np.intp]]) -> NDArray[np.float64]:
+    """Score each component on each variant of a glance.
+
+    Parameters
+    ----------
+    glance : Glance
+        V variants.
+    components : sequence of (n,) int
+        Flat voxel indices on the glance's grid, from `voxels_on`.
+
+    Returns
+    -------
+    (V, N) float64
+        0 to 1.
+    """
+    flat = glance.probability.reshape(len(glance.probability), -1)
+    if not components:
+        return np.zeros((len(flat), 0))
+    return np.stack([component_score(flat[:, voxels]) for voxels in components], axis=1)
+
+
+def of_components(
+    present: Sequence[MrSequence], table: Mapping[Subset, NDArray[np.float64]]
+) -> list[dict[str, float | None]]:
+    """Return each component's Shapley values.
+
+    Parameters
+    ----------
+    present : sequence of MrSequence
+        The sequences of the study.
+    table : mapping of subset to (N,) float64
+        The components' scores with each subset.
+    """
+    count = len(next(iter(table.values())))
+    return [
+        shapley(present, {subset: float(row[n]) for subset, row in table.items()})
+        for n in range(count)
+    ]

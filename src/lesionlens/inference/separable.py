@@ -1,0 +1,92 @@
+"""Resample between axis-aligned grids, one axis at a time, as three matrix products.
+
+Two axis-aligned grids differ along each axis by a scale and a shift alone, so that smoothing and
+linear interpolation along an axis are one small matrix. Three products bring four sequences of a
+brain to 2 mm in a fraction of the time that general interpolation takes, on any device.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lesionlens.base.errors import GeometryError
+from lesionlens.base.grid import Grid
+
+ANTIALIAS = 0.42
+"""Standard deviation of the smoothing before a coarser grid, in edges of that grid."""
+
+
+def matrices(source: Grid, target: Grid, *, antialias: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the (n_target, n_source) float32 matrix of each axis.
+
+    Parameters
+    ----------
+    source, target : Grid
+        Both axis-aligned, axes in the same order and direction.
+    antialias : bool
+        For images, on the way to a coarser grid: smooth by a Gaussian of `ANTIALIAS` target edges
+        first, and fade to zero beyond the outer voxels. Else, for maps on their way back, hold
+        the outer voxels' values.
+
+    Raises
+    ------
+    GeometryError
+        The grids are turned against each other.
+    """
+    index = np.linalg.inv(source.affine) @ target.affine
+    steps = np.diag(index)[:3]
+    if not np.allclose(index[:3, :3], np.diag(steps), atol=1e-6) or (steps <= 0).any():
+        raise GeometryError(
+            found="two grids that are turned against each other",
+            expected="axis-aligned grids of the same orientation",
+            next_step="Report this as a defect of the preparation",
+        )
+    found = [
+        _one_axis(n_in, n_out, step, start, antialias)
+        for n_in, n_out, step, start in zip(
+            source.shape, target.shape, steps, index[:3, 3], strict=True
+        )
+    ]
+    return found[0], found[1], found[2]
+
+
+def _one_axis(n_in: int, n_out: int, step: float, start: float, antialias: bool) -> Tensor:
+    place = start + step * np.arange(n_out, dtype=np.float64)
+    if not antialias:
+        return torch.from_numpy(_linear(np.clip(place, 0, n_in - 1), n_in).astype(np.float32))
+    linear = _linear(place, n_in)
+    if step > 1.01:
+        linear = linear @ _gaussian(n_in, ANTIALIAS * step)
+    return torch.from_numpy(linear.astype(np.float32))
+
+
+def _linear(place: NDArray[np.float64], n_in: int) -> NDArray[np.float64]:
+    """Weights of linear interpolation, fading to zero over half a voxel beyond the last ones."""
+    gaps = np.abs(place[:, None] - np.arange(n_in)[None])
+    return np.clip(1.0 - gaps, 0.0, None)
+
+
+def _gaussian(n: int, sigma: float) -> NDArray[np.float64]:
+    gaps = np.arange(n)[:, None] - np.arange(n)[None]
+    kernel = np.exp(-0.5 * (gaps / sigma) ** 2) * (np.abs(gaps) <= np.ceil(4 * sigma))
+    return np.asarray(kernel / kernel.sum(axis=1, keepdims=True))
+
+
+def apply(volumes: Tensor, along: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """Bring (..., I, J, K) volumes to (..., I', J', K'); float32, on the volumes' device.
+
+    Examples
+    --------
+    >>> halve = torch.tensor([[0.5, 0.5]])
+    >>> apply(torch.ones(2, 2, 2), (halve, halve, halve)).shape
+    torch.Size([1, 1, 1])
+    """
+    first, second, third = (matrix.to(volumes.device) for matrix in along)
+    out = volumes.float() @ third.T
+    out = second @ out
+    shape = out.shape
+    flat = out.reshape(*shape[:-2], shape[-2] * shape[-1])
+    return (first @ flat).reshape(*shape[:-3], first.shape[0], *shape[-2:])

@@ -1,0 +1,352 @@
+"""Lens: from an opened study to candidates, maps and measures; Result: what to do with them."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base import plugins
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, no_progress
+from lesionlens.explain import maps as attention_maps
+from lesionlens.explain import probe as probes
+from lesionlens.explain import questions, relevance
+from lesionlens.findings import anatomy
+from lesionlens.findings.candidates import Context, Evidence, describe
+from lesionlens.findings.components import Marked, Rules, mark, mark_boxes, parts_of
+from lesionlens.inference import native
+from lesionlens.inference.calibration import component_score
+from lesionlens.inference.engine import Engine, Varying
+from lesionlens.records.analysis import Analysis, RunInfo, Volumes
+from lesionlens.records.arrays import Volume
+from lesionlens.records.attention import AttentionMaps
+from lesionlens.records.findings import Candidate, Findings
+from lesionlens.records.prediction import Capability, Prediction
+from lesionlens.records.study import PreparedStudy, Study
+from lesionlens.study.prepare import prepare
+from lesionlens.study.resample import resample
+
+_DECIDING = ("torch", "numpy", "scipy", "SimpleITK", "nibabel", "pydicom", "scikit-image", "monai")
+_BUNDLE_ENGINE = "monai-bundle"
+
+
+class Lens:
+    """The whole analysis with one engine; loads it once, analyses any number of studies.
+
+    Parameters
+    ----------
+    device : str
+        "auto" (the GPU where there is one), "cpu", "cuda" or "cuda:N".
+    weights : str or Path, optional
+        A weights file in place of those shipped with the package.
+    bundle : str or Path, optional
+        A MONAI bundle's folder: its network decides instead of ours.
+    engine : str or Engine
+        Name of an installed engine (entry-point group `lesionlens.engines`), or one of your own.
+
+    Raises
+    ------
+    WeightsError
+        The weights are missing, altered or made for another network.
+    ResourceError
+        The device is not there.
+    MissingPluginError
+        No such engine is installed.
+    """
+
+    def __init__(
+        self,
+        device: str = "auto",
+        *,
+        weights: str | Path | None = None,
+        bundle: str | Path | None = None,
+        engine: str | Engine = "lens",
+    ) -> None:
+        self._engine: Engine
+        if bundle is not None and weights is not None:
+            raise UnusableInputError(
+                found="both a weights file and a bundle",
+                expected="one of them",
+                next_step="Leave out `weights`: a bundle brings its own",
+            )
+        if not isinstance(engine, str):
+            self._engine = engine
+            return
+        name = engine if bundle is None else _BUNDLE_ENGINE
+        options: dict[str, Any] = {"device": device}
+        if weights is not None:
+            options["weights"] = Path(weights)
+        if bundle is not None:
+            options["bundle"] = Path(bundle)
+        self._engine = plugins.load(plugins.ENGINES, name)(**options)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that decides."""
+        return self._engine
+
+    def __call__(
+        self, study: Study, *, progress: Progress = no_progress, cancel: Cancel = NEVER
+    ) -> Result:
+        """Analyse a study.
+
+        Parameters
+        ----------
+        study : Study
+            From `open_study`.
+        progress, cancel
+            Told of, and asked between, all steps; both may come from another thread.
+
+        Raises
+        ------
+        UnusableInputError
+            The study cannot be analysed.
+        ResourceError
+            Memory or device do not suffice.
+        CancelledError
+            The user asked to stop.
+        """
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        clock = StageClock(progress, cancel)
+        with ThreadPoolExecutor(1) as aside:
+            hashes = aside.submit(_inputs_of, study)
+            prepared = prepare(study, clock)
+            with clock.stage("network"):
+                prediction = self._engine.predict(prepared, progress=progress, cancel=cancel)
+            found = _Steps(self._engine, prepared, prediction, clock).run(study, hashes)
+        run = RunInfo(
+            engine=prediction.engine,
+            device=prediction.engine.device,
+            stages=tuple(clock.times),
+            versions=_versions(),
+            inputs=hashes.result(),
+            started=started,
+            notices=(*prediction.notices, *found.notices),
+        )
+        analysis = Analysis(study, prepared, found.maps, found.volumes, found.findings, run)
+        return Result(analysis, prediction)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    maps: AttentionMaps | None
+    volumes: Volumes
+    findings: Findings
+    notices: tuple[str, ...]
+
+
+class _Steps:
+    """What follows the network: native grid, candidates, explanations, measures."""
+
+    def __init__(
+        self, engine: Engine, prepared: PreparedStudy, prediction: Prediction, clock: StageClock
+    ) -> None:
+        self._engine, self._prepared = engine, prepared
+        self._prediction, self._clock = prediction, clock
+        self._notices: list[str] = []
+
+    def run(self, study: Study, hashes: Future[tuple[tuple[str, str], ...]]) -> _Found:
+        prepared, prediction = self._prepared, self._prediction
+        maps = None
+        if prediction.trace is not None:
+            maps = attention_maps.draw(prediction.trace, prepared.brain)
+        else:
+            self._notices.append("This engine gives no attention map")
+        with self._clock.stage("native grid"):
+            probability = native.bring_regions(prediction.probability or {}, prepared, nested=True)
+            attention = native.bring_regions(maps.maps if maps else {}, prepared, nested=False)
+        with self._clock.stage("candidates"):
+            marked = self._mark(probability)
+            evidence = self._evidence(marked, probability, attention)
+        with self._clock.stage("measures"):
+            whole = probability.get(Region.WT)
+            if whole is None:
+                whole = (marked.components > 0).astype(np.float32)
+            findings = describe(marked, evidence, self._context(study, whole, hashes.result()))
+        unsure = evidence.uncertainty
+        volumes = Volumes(
+            labels=Volume(marked.labels, prepared.native),
+            probability={r: Volume(p, prepared.native) for r, p in probability.items()},
+            attention={r: Volume(a, prepared.native) for r, a in attention.items()},
+            uncertainty=None if unsure is None else Volume(unsure, prepared.native),
+        )
+        return _Found(maps, volumes, findings, tuple(self._notices))
+
+    def _mark(self, probability: Mapping[Region, NDArray[np.float32]]) -> Marked:
+        prediction, grid = self._prediction, self._prepared.native
+        if probability:
+            complete = {region: probability[region] for region in Region}
+            return mark(complete, grid, Rules(prediction.thresholds))
+        if prediction.boxes is None:
+            raise UnusableInputError(
+                found=f"neither probabilities nor boxes from the engine {prediction.engine.name}",
+                expected="at least one of them",
+                next_step="Report this to the engine's authors",
+            )
+        self._notices.append("This engine gives boxes: no outline was drawn, no volume measured")
+        return mark_boxes(_native_boxes(prediction.boxes, self._prepared), grid)
+
+    def _evidence(
+        self,
+        marked: Marked,
+        probability: Mapping[Region, NDArray[np.float32]],
+        attention: Mapping[Region, NDArray[np.float32]],
+    ) -> Evidence:
+        prediction, engine = self._prediction, self._engine
+        shown = attention.get(Region.WT)
+        seen = prediction.glance
+        can_vary = Capability.VARY in prediction.engine.capabilities
+        if seen is None or not can_vary or not isinstance(engine, Varying):
+            self._notices.append("This engine cannot tell which sequence mattered")
+            return Evidence(_plain_scores(marked, prediction, probability), attention=shown)
+        components = [relevance.voxels_on(p.points_mm(), seen.grid) for p in parts_of(marked)]
+        clock = self._clock
+        answers = questions.ask(
+            engine,
+            self._prepared,
+            seen,
+            components,
+            progress=clock.progress,
+            cancel=clock.cancel,
+        )
+        unsure = resample(answers.uncertainty, answers.grid, self._prepared.native)
+        return Evidence(
+            scores=answers.scores.tolist(),
+            relevance=answers.relevance,
+            uncertainty=np.clip(np.ascontiguousarray(unsure), 0.0, 1.0),
+            attention=shown,
+        )
+
+    def _context(
+        self,
+        study: Study,
+        whole: NDArray[np.float32],
+        inputs: tuple[tuple[str, str], ...],
+    ) -> Context:
+        prepared, about = self._prepared, self._prediction.engine
+        digest = ",".join(sha for _, sha in sorted(inputs))
+        return Context(
+            whole_tumour=whole,
+            head=anatomy.find_head(prepared.brain, prepared.working),
+            has_t1c=MrSequence.T1C in questions.present_in(prepared),
+            identity=f"{study.uid}|{digest}|{about.name}|{about.weights_sha256}",
+            quality=prepared.quality,
+        )
+
+
+def _plain_scores(
+    marked: Marked, prediction: Prediction, probability: Mapping[Region, NDArray[np.float32]]
+) -> list[float]:
+    """Score components by their probability on the native grid; a detector's boxes by theirs."""
+    if Region.WT in probability:
+        whole = probability[Region.WT]
+        return [float(component_score(whole[p.box][p.mask])) for p in parts_of(marked)]
+    given = prediction.box_scores
+    if given is None:
+        return [0.5] * marked.count
+    return [float(score) for score in given[: marked.count]]
+
+
+def _native_boxes(boxes: NDArray[np.float32], prepared: PreparedStudy) -> NDArray[np.float32]:
+    """Bring half-open working boxes to the native grid, by their corners."""
+    picks = np.array(np.meshgrid([0, 3], [1, 4], [2, 5])).reshape(3, -1).T
+    corners = boxes[:, picks] - 0.5
+    moved = corners @ prepared.to_native[:3, :3].T + prepared.to_native[:3, 3] + 0.5
+    return np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1).astype(np.float32)
+
+
+def _inputs_of(study: Study) -> tuple[tuple[str, str], ...]:
+    """Return (name, SHA-256) of every file that was read, by name."""
+    files = {f.name: f.path for series in study.series.values() for f in series.files}
+    return tuple((name, _sha256(path)) for name, path in sorted(files.items()))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("lesionlens", *_DECIDING):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+class Result:
+    """One analysed study.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Everything that is exported.
+    prediction : Prediction or None
+        What the engine said; needed by `probe` alone.
+    """
+
+    def __init__(self, analysis: Analysis, prediction: Prediction | None = None) -> None:
+        self._analysis, self._prediction = analysis, prediction
+
+    @property
+    def analysis(self) -> Analysis:
+        """The record that exporters read."""
+        return self._analysis
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Flagged regions by falling score."""
+        return self._analysis.findings.candidates
+
+    @property
+    def attention(self) -> Mapping[Region, Volume]:
+        """Attention of each region, 0 to 1 on the reference grid; keys "wt", "tc", "et" work."""
+        return self._analysis.volumes.attention
+
+    @property
+    def probability(self) -> Mapping[Region, Volume]:
+        """Probability of each region, 0 to 1 on the reference grid."""
+        return self._analysis.volumes.probability
+
+    @property
+    def labels(self) -> Volume:
+        """Labels on the reference grid: 0 background, 1 core, 2 oedema, 3 enhancing."""
+        return self._analysis.volumes.labels
+
+    def probe(self, voxel: tuple[int, int, int]) -> Volume:
+        """Return where a voxel of the reference grid attends; see `explain.probe.ask`."""
+        trace = self._prediction.trace if self._prediction else None
+        i, j, k = (int(v) for v in voxel)
+        return probes.ask(trace, self._analysis.prepared, (i, j, k))
+
+    def save(self, out: str | Path) -> Path:
+        """Write every file of the contract into a folder: together, or not at all."""
+        from lesionlens.export.exporter import save  # noqa: PLC0415  (exporters load much)
+
+        save(self._analysis, Path(out))
+        return Path(out)
+
+    def show(self) -> Any:
+        """Open the result in the installed viewer (napari).
+
+        Raises
+        ------
+        MissingPluginError
+            No viewer is installed.
+        """
+        installed = plugins.names(plugins.VIEWERS)
+        name = "napari" if "napari" in installed or not installed else installed[0]
+        return cast("Any", plugins.load(plugins.VIEWERS, name))(self)

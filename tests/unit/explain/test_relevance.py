@@ -1,0 +1,79 @@
+"""Shapley values: the four axioms, on any table of scores."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.explain import relevance
+
+presences = st.sets(st.sampled_from(list(MrSequence)), min_size=1).map(
+    lambda chosen: [s for s in MrSequence if s in chosen]
+)
+
+
+def table_of(present, seed):
+    rng = np.random.default_rng(seed)
+    return {subset: float(rng.random()) for subset in relevance.subsets_of(present)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(presences, st.integers(0, 10_000))
+def test_they_sum_to_the_score_and_absent_ones_are_none(present, seed):
+    table = table_of(present, seed)
+    values = relevance.shapley(present, table)
+    assert set(values) == {"t1", "t1c", "t2", "flair", "none"}
+    assert sum(v for v in values.values() if v is not None) == pytest.approx(
+        table[frozenset(present)], abs=1e-9
+    )
+    assert {key for key, v in values.items() if v is None} == {
+        s.value for s in MrSequence if s not in present
+    }
+
+
+@settings(max_examples=40, deadline=None)
+@given(presences, st.integers(0, 10_000))
+def test_a_sequence_that_changes_nothing_is_worth_nothing(present, seed):
+    idle, base = present[0], table_of(present, seed)
+    table = {subset: base[subset - {idle}] for subset in base}
+    assert relevance.shapley(present, table)[idle.value] == pytest.approx(0, abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000))
+def test_two_that_add_the_same_are_worth_the_same(seed):
+    present = list(MrSequence)
+    one, two = present[1], present[3]
+    base = table_of(present, seed)
+
+    def swapped(subset):
+        return frozenset({one: two, two: one}.get(s, s) for s in subset)
+
+    table = {subset: (base[subset] + base[swapped(subset)]) / 2 for subset in base}
+    values = relevance.shapley(present, table)
+    assert values[one.value] == pytest.approx(values[two.value])
+
+
+@settings(max_examples=30, deadline=None)
+@given(presences, st.integers(0, 10_000), st.integers(0, 10_000))
+def test_values_of_a_mean_are_the_mean_of_values(present, one, two):
+    tables = [table_of(present, seed) for seed in (one, two)]
+    mean = {subset: (tables[0][subset] + tables[1][subset]) / 2 for subset in tables[0]}
+    values = [relevance.shapley(present, table) for table in (*tables, mean)]
+    for sequence in present:
+        assert values[2][sequence.value] == pytest.approx(
+            (values[0][sequence.value] + values[1][sequence.value]) / 2
+        )
+
+
+def test_variants_show_exactly_the_subset():
+    variant = relevance.variant_of(frozenset({MrSequence.T1C, MrSequence.FLAIR}))
+    assert variant.keep == (False, True, False, True)
+
+
+def test_a_tiny_component_still_has_a_voxel():
+    grid = Grid((5, 5, 5), np.diag([4.0, 4.0, 4.0, 1.0]))
+    assert list(relevance.voxels_on(np.array([[4.9, 0.0, 0.0]]), grid)) == [25]
+    assert list(relevance.voxels_on(np.array([[-90.0, 0.0, 0.0]]), grid)) == [0]

@@ -1,0 +1,209 @@
+"""The Lens engine on a phantom with untrained weights: shapes, laws, cancelling, memory."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
+from lesionlens.base.labels import Region
+from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.inference import ready
+from lesionlens.inference.engine import Varying
+from lesionlens.inference.engines.own import LensEngine
+from lesionlens.inference.watch import watched
+from lesionlens.network import weights
+from lesionlens.network.build import build, preset
+from lesionlens.records.prediction import Variant
+
+
+@pytest.fixture(scope="module")
+def engine(random_weights):
+    return LensEngine("cpu", random_weights)
+
+
+@pytest.fixture(scope="module")
+def study(make_prepared):
+    return make_prepared()
+
+
+@pytest.fixture(scope="module")
+def prediction(engine, study):
+    return engine.predict(study, progress=no_progress, cancel=NEVER)
+
+
+def test_probabilities_are_nested_and_only_in_the_brain(prediction, study):
+    whole, core, enhancing = (prediction.probability[region] for region in Region)
+    assert whole.shape == study.working.shape
+    assert whole.dtype == np.float32
+    assert (whole >= core).all()
+    assert (core >= enhancing).all()
+    assert enhancing.min() >= 0
+    assert whole.max() <= 1
+    assert not whole[~study.brain].any()
+    assert whole[study.brain].any()
+
+
+def test_attention_is_a_share_of_the_brain(prediction, study):
+    for weights_of in prediction.trace.cross.values():
+        assert weights_of.min() >= 0
+        assert weights_of.sum() == pytest.approx(1, abs=1e-3)
+        assert not weights_of[~study.brain].any()
+
+
+def test_the_same_study_gives_the_same_answer(engine, study, prediction):
+    again = engine.predict(study, progress=no_progress, cancel=NEVER)
+    np.testing.assert_array_equal(again.probability[Region.ET], prediction.probability[Region.ET])
+
+
+def test_a_glance_at_everything_is_the_predictions_own(engine, study, prediction):
+    assert isinstance(engine, Varying)
+    everything = Variant((True,) * 4)
+    seen = engine.glance(study, [everything], progress=no_progress, cancel=NEVER)
+    np.testing.assert_allclose(seen.probability, prediction.glance.probability, atol=1e-5)
+    assert seen.grid.matches(prediction.glance.grid)
+    assert seen.grid.matches(engine.glance_grid(study))
+
+
+def test_variants_are_what_they_say(engine, study):
+    grid = engine.glance_grid(study)
+    hidden = np.zeros(grid.shape, bool)
+    hidden[: grid.shape[0] // 2] = True
+    variants = [
+        Variant((True,) * 4),
+        Variant((False, False, False, True)),
+        Variant((True,) * 4, mirrored=True),
+        Variant((True,) * 4, hidden=hidden),
+    ]
+    said = engine.glance(study, variants, progress=no_progress, cancel=NEVER).probability
+    assert len({answer.tobytes() for answer in said}) == 4
+    only_flair = engine._ready(study).input_of(variants[1])
+    assert not only_flair[0, :3].any()
+    assert not only_flair[0, 4:7].any()
+    assert only_flair[0, 3].any()
+    shown, masked = (engine._ready(study).input_of(variants[n]) for n in (0, 3))
+    assert not masked[0, :4, hidden].any()
+    torch.testing.assert_close(masked[0, :4, ~hidden], shown[0, :4, ~hidden])
+    torch.testing.assert_close(masked[0, 4:], shown[0, 4:])
+
+
+def test_an_absent_sequence_stays_absent(engine, make_prepared):
+    study = make_prepared(present={"flair", "t2"})
+    x = engine._ready(study).input_of(Variant((True,) * 4))
+    assert not x[0, :2].any()
+    assert not x[0, 4:6].any()
+    assert x[0, 6:].any()
+
+
+def test_a_mirrored_look_at_a_mirrored_input_is_the_plain_one(engine, study):
+    plain = engine._ready(study).input_of(Variant((True,) * 4))
+    mirrored = engine._ready(study).input_of(Variant((True,) * 4, mirrored=True))
+    torch.testing.assert_close(mirrored, plain.flip(2))
+
+
+def test_scanner_units_do_not_matter(engine, study, prediction):
+    scale = np.array([3.0, 0.2, 10.0, 1.5], np.float32)[:, None, None, None]
+    other = type(study)(
+        study.channels * scale,
+        study.present,
+        study.brain,
+        study.working,
+        study.native,
+        study.to_native,
+        study.reference,
+    )
+    again = engine.predict(other, progress=no_progress, cancel=NEVER)
+    np.testing.assert_allclose(
+        again.probability[Region.WT], prediction.probability[Region.WT], atol=2e-3
+    )
+
+
+def test_the_probe_answers_inside_the_brain_only(prediction, study):
+    inside = tuple(int(v) for v in np.argwhere(study.brain).mean(0).round())
+    answer = prediction.trace.probe_row(inside)
+    assert answer.shape == study.working.shape
+    assert answer.max() == pytest.approx(1)
+    assert answer.min() >= 0
+    assert not answer[~study.brain].any()
+    for outside in ((0, 0, 0), (-1, 5, 5), (10_000, 5, 5)):
+        with pytest.raises(UnusableInputError, match="outside the brain"):
+            prediction.trace.probe_row(outside)
+
+
+def test_two_far_voxels_are_answered_differently(prediction, study):
+    found = np.argwhere(study.brain)
+    rows = [prediction.trace.probe_row(tuple(map(int, found[n]))) for n in (0, len(found) - 1)]
+    assert np.abs(rows[0] - rows[1]).max() > 0.05
+
+
+def test_it_stops_in_the_middle_of_a_pass(random_weights, study):
+    engine, stop, told = LensEngine("cpu", random_weights), threading.Event(), []
+
+    def progress(stage, fraction):
+        told.append(fraction)
+        if fraction > 0.3:
+            stop.set()
+
+    with pytest.raises(CancelledError):
+        engine.predict(study, progress=progress, cancel=stop)
+    assert max(told) < 0.5
+    engine.predict(study, progress=no_progress, cancel=NEVER)
+
+
+def test_progress_reaches_the_end_and_never_falls(engine, study):
+    told = []
+    engine.predict(study, progress=lambda stage, f: told.append(f), cancel=NEVER)
+    assert told == sorted(told)
+    assert told[-1] > 0.9
+
+
+def test_too_little_memory_is_said_in_words(engine):
+    def refuse():
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried")
+
+    with (
+        pytest.raises(ResourceError, match="too little memory"),
+        watched(engine.network, "a test", no_progress, NEVER),
+    ):
+        refuse()
+
+
+def test_a_study_without_a_brain_is_refused(make_prepared):
+    study = make_prepared()
+    empty = type(study)(
+        study.channels,
+        study.present,
+        np.zeros_like(study.brain),
+        study.working,
+        study.native,
+        study.to_native,
+        study.reference,
+    )
+    with pytest.raises(UnusableInputError, match="no brain"):
+        ready.brain_box(empty)
+
+
+def test_focus_changes_only_what_is_near_a_suspicion(tmp_path, study, random_weights):
+    torch.manual_seed(3)
+    network, path = build("tiny"), tmp_path / "focus.safetensors"
+    state = network.state_dict()
+    notes = weights.WeightsNotes(spacing_mm=6.0, focus_spacing_mm=4.0)
+    weights.save(path, preset("tiny"), state, notes)
+    focused = LensEngine("cpu", path).predict(study, progress=no_progress, cancel=NEVER)
+    plain_notes = weights.WeightsNotes(spacing_mm=6.0)
+    weights.save(path, preset("tiny"), state, plain_notes)
+    plain = LensEngine("cpu", path).predict(study, progress=no_progress, cancel=NEVER)
+    suspected = plain.probability[Region.WT] >= 0.25
+    changed = np.abs(focused.probability[Region.WT] - plain.probability[Region.WT]) > 1e-3
+    assert changed.any() == suspected.any()
+
+
+@pytest.mark.gpu
+def test_the_gpu_agrees_with_the_cpu(random_weights, study, prediction):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    found = LensEngine("cuda", random_weights).predict(study, progress=no_progress, cancel=NEVER)
+    np.testing.assert_allclose(
+        found.probability[Region.WT], prediction.probability[Region.WT], atol=0.03
+    )

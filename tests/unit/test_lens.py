@@ -1,0 +1,136 @@
+"""The whole analysis on a phantom, with untrained weights and with scripted engines."""
+
+import re
+import threading
+
+import numpy as np
+import pytest
+
+from lesionlens.base.errors import CancelledError, MissingPluginError, UnusableInputError
+from lesionlens.base.labels import Region
+from lesionlens.lens import Lens
+from lesionlens.records.prediction import Capability, EngineInfo, Prediction
+from lesionlens.study.readers import open_study
+
+
+class Scripted:
+    """Calls every bright voxel of FLAIR a tumour; no attention, no variants."""
+
+    def __init__(self, *, boxes=False):
+        self.boxes = boxes
+        kind = Capability.DETECT if boxes else Capability.SEGMENT
+        self.info = EngineInfo("scripted", "1", "0" * 64, frozenset({kind}))
+
+    def predict(self, prepared, *, progress, cancel):
+        flair = prepared.channels[3]
+        bright = (flair > np.percentile(flair[prepared.brain], 98)) & prepared.brain
+        if self.boxes:
+            found = np.argwhere(bright)
+            box = np.concatenate([found.min(0), found.max(0) + 1]).astype(np.float32)
+            return Prediction(
+                None, self.info, boxes=box[None], box_scores=np.array([0.8], np.float32)
+            )
+        maps = {region: np.where(bright, 0.9, 0.05).astype(np.float32) for region in Region}
+        return Prediction(maps, self.info)
+
+    def attribute(self, prepared, target, method):
+        raise NotImplementedError
+
+
+@pytest.fixture(scope="module")
+def lens(random_weights):
+    return Lens("cpu", weights=random_weights)
+
+
+def test_a_scripted_engine_finds_the_phantoms_lesion_on_its_side(make_study, patient):
+    result = Lens(engine=Scripted())(open_study(make_study()))
+    truth = patient.labels.grid.to_mm(np.argwhere(patient.labels.data > 0)).mean(0)
+    first = result.candidates[0]
+    np.testing.assert_allclose(first.centroid_mm, truth, atol=6)
+    assert first.location.side == "left"
+    assert first.score == pytest.approx(0.9, abs=0.01)
+    assert first.sequence_relevance is None
+    assert first.uncertainty is None
+    assert first.attention.peak_inside is None
+    assert not result.attention
+    notices = " ".join(result.analysis.run.notices)
+    assert "no attention map" in notices
+    assert "which sequence" in notices
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPS", "SRP", "AIL"])
+def test_the_lesion_stays_where_it_is_however_the_file_is_stored(make_study, orientation):
+    found = [
+        Lens(engine=Scripted())(open_study(make_study(name=name, orientation=name))).candidates[0]
+        for name in ("RAS", orientation)
+    ]
+    np.testing.assert_allclose(found[1].centroid_mm, found[0].centroid_mm, atol=1)
+    assert found[1].volume_ml[Region.WT] == pytest.approx(found[0].volume_ml[Region.WT], rel=0.1)
+    assert found[1].location == found[0].location
+
+
+def test_a_detectors_box_is_a_candidate_without_a_volume(make_study):
+    result = Lens(engine=Scripted(boxes=True))(open_study(make_study()))
+    assert result.candidates[0].score == pytest.approx(0.8)
+    assert result.candidates[0].volume_ml[Region.WT] is None
+    assert not result.labels.data.any()
+
+
+def test_results_lie_on_the_references_grid(lens, make_study):
+    study = open_study(make_study(sequences={"flair", "t2"}, spacing_mm=(4, 4, 6)))
+    result = lens(study)
+    grid = study.series["flair"].grid
+    for volume in (result.labels, *result.probability.values(), *result.attention.values()):
+        assert volume.grid.matches(grid)
+    assert result.labels.data.dtype == np.uint8
+    assert set(result.attention) == {"wt", "tc", "et"}
+    for maps in (result.attention, result.probability):
+        for volume in maps.values():
+            assert volume.data.dtype == np.float32
+            assert volume.data.min() >= 0
+            assert volume.data.max() <= 1
+    assert (result.labels.data > 0).sum() == (result.analysis.findings.components > 0).sum()
+
+
+def test_the_run_says_how_it_was_made(lens, make_study, random_weights):
+    run = lens(open_study(make_study())).analysis.run
+    assert {"network", "native grid", "candidates", "measures"} <= {s.name for s in run.stages}
+    assert all(s.seconds >= 0 for s in run.stages)
+    assert [name for name, _ in run.inputs] == [
+        "flair.nii.gz",
+        "t1.nii.gz",
+        "t1c.nii.gz",
+        "t2.nii.gz",
+    ]
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for _, digest in run.inputs)
+    assert re.fullmatch("[0-9a-f]{64}", run.engine.weights_sha256)
+    assert {"torch", "numpy", "python"} <= set(run.versions)
+    assert run.device.startswith("cpu")
+
+
+def test_a_probe_answers_and_a_reopened_result_says_why_it_cannot(lens, make_study):
+    result = lens(open_study(make_study()))
+    middle = tuple(int(n) // 2 for n in result.labels.data.shape)
+    answer = result.probe(voxel=middle)
+    assert answer.data.shape == result.labels.data.shape
+    assert answer.data.max() == pytest.approx(1, abs=0.2)
+    with pytest.raises(UnusableInputError, match="Analyse the study again"):
+        type(result)(result.analysis).probe(middle)
+
+
+def test_it_stops_when_asked(lens, make_study):
+    study, stop = open_study(make_study()), threading.Event()
+
+    def progress(stage, fraction):
+        if stage == "network":
+            stop.set()
+
+    with pytest.raises(CancelledError):
+        lens(study, progress=progress, cancel=stop)
+
+
+def test_impossible_wishes_are_refused():
+    with pytest.raises(MissingPluginError, match="installed: lens"):
+        Lens("cpu", engine="no-such-engine")
+    with pytest.raises(UnusableInputError, match="both a weights file and a bundle"):
+        Lens("cpu", weights="a", bundle="b")
