@@ -24,19 +24,19 @@ CLASSES = (
 Range = tuple[float, float]
 PRIORS: Mapping[MrSequence, Mapping[str, Range]] = MappingProxyType({
     MrSequence.T1: {
-        "white": (1.0, 1.0), "cortex": (0.72, 0.96), "deep_mix": (0.2, 1.1), "csf": (0.15, 0.65),
+        "white": (1.0, 1.0), "cortex": (0.72, 0.96), "deep_mix": (0.2, 1.1), "csf": (0.2, 0.72),
         "oedema": (0.68, 1.0), "solid": (0.52, 1.02), "necrosis": (0.35, 0.95),
         "enhancing": (0.60, 1.20), "shell": (0.0, 0.5)},
     MrSequence.T1C: {
-        "white": (1.0, 1.0), "cortex": (0.74, 1.04), "deep_mix": (0.2, 1.6), "csf": (0.2, 0.80),
+        "white": (1.0, 1.0), "cortex": (0.74, 1.04), "deep_mix": (0.2, 1.6), "csf": (0.22, 0.85),
         "oedema": (0.65, 1.02), "solid": (0.50, 1.05), "necrosis": (0.35, 0.97),
         "enhancing": (1.05, 2.2), "shell": (0.05, 0.6)},
     MrSequence.T2: {
-        "white": (0.64, 0.98), "cortex": (1.0, 1.0), "deep_mix": (0.2, 1.1), "csf": (1.4, 2.9),
+        "white": (0.64, 0.98), "cortex": (1.0, 1.0), "deep_mix": (0.2, 1.1), "csf": (1.3, 2.6),
         "oedema": (1.06, 1.9), "solid": (1.0, 2.3), "necrosis": (1.1, 2.5),
         "enhancing": (0.9, 2.1), "shell": (0.0, 0.7)},
     MrSequence.FLAIR: {
-        "white": (0.76, 1.10), "cortex": (1.0, 1.0), "deep_mix": (0.0, 1.0), "csf": (0.15, 0.75),
+        "white": (0.74, 1.08), "cortex": (1.0, 1.0), "deep_mix": (0.0, 1.0), "csf": (0.2, 0.85),
         "oedema": (1.08, 1.9), "solid": (0.95, 2.1), "necrosis": (0.4, 2.1),
         "enhancing": (0.95, 2.1), "shell": (0.05, 0.65)},
 })  # fmt: skip
@@ -93,10 +93,10 @@ def _palettes(dice: Dice) -> list[Palette]:
     t2 = _below_fluid(_roll(dice, MrSequence.T2))
     flair = _roll(dice, MrSequence.FLAIR)
     flair["solid"] = _choose(dice.chance(0.15), dice.uniform(0.5, 1.1), flair["solid"])
-    flat = dice.chance(0.12)
-    for name in ("oedema", "solid"):
-        faint = 1 + (flair[name] - 1) * 0.45
-        flair[name] = _choose(flat, faint, flair[name])
+    flat = dice.chance(0.18)
+    for palette, name in ((flair, "oedema"), (flair, "solid"), (t2, "oedema"), (t2, "solid")):
+        faint = 1 + (palette[name] - 1) * 0.45
+        palette[name] = _choose(flat, faint, palette[name])
     palettes = [t1, t1c, t2, flair]
     fluid = dice.uniform(0.6, 1.0) * dice.chance(0.15)
     for palette in palettes:

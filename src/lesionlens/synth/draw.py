@@ -141,8 +141,8 @@ def _texture(dice: Dice, geometry: Geometry, image: Tensor, values: Tensor) -> T
     shell = spread(values[:, :, 9])
     image = image + share[:, 9:10] * (shell * (0.6 * scraps[:, :1]).clamp_min(-1) + fat)
     sign = torch.where(dice.chance(0.25, SEQUENCES), -1.0, 1.0)
-    image = image * (1 + spread(0.4 * sign * dice.beta(1, 2, SEQUENCES)) * lumps * core)
-    grain = spread(dice.uniform(0.005, 0.035, SEQUENCES)) + spread(dice.uniform(0, 0.12, SEQUENCES)) * lesion
+    image = image * (1 + spread(0.4 * sign * dice.beta(1, 2, SEQUENCES)) * lumps * (core + 0.5 * share[:, 5:6]))
+    grain = spread(dice.uniform(0.008, 0.05, SEQUENCES)) + spread(dice.uniform(0, 0.12, SEQUENCES)) * lesion
     image = image * (1 + grain * fine[:, [0, 1, 0, 1]] + spread(dice.uniform(0, 0.05, SEQUENCES)) * coarse)
     uptake = dice.uniform(0.05, 0.3) * dice.chance(0.7) * (values[:, 1, 8] - values[:, 1, 0])
     image[:, 1:2] += share[:, 8:9] * spread(uptake) * coarse[:, :1]

@@ -57,7 +57,7 @@ class Tumour:
 def _radii(dice: Dice) -> tuple[Tensor, Tensor]:
     """Counts (B,) and radii (B, MAX_LESIONS), mm: solitary, with satellites, or metastases."""
     kind = dice.uniform(0, 1)
-    large = dice.log_uniform(6, 40, 1).clamp_max(36)
+    large = dice.log_uniform(6.5, 42, 1).clamp_max(36)
     satellites = dice.log_uniform(3.5, 16, MAX_LESIONS)
     metastases = dice.log_uniform(2.2, 13, MAX_LESIONS)
     few = dice.uniform(1, 3.999).floor()
@@ -187,7 +187,7 @@ def _kind(dice: Dice, lesions: Plan) -> _Kind:
     nodule = torch.where(ring, dice.uniform(0.6, 2.4), never)
     nodule = torch.where(patchy, dice.uniform(-0.6, 1.1), nodule)
     mixed = dice.uniform(-1.5, 1.5)
-    mixed = torch.where(dice.chance(0.45), torch.where(ring, -never, never), mixed)
+    mixed = torch.where(dice.chance(0.55), torch.where(ring, -never, never), mixed)
     cyst = torch.where((style == 3) & dice.chance(0.3), dice.uniform(0.1, 0.6), never)
     return _Kind(wall, gap, nodule, mixed, cyst)
 

@@ -29,11 +29,11 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     a, b, c = _NEWTON
     flipped = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if flipped else matrix
-    x = x / (x.norm() + 1e-7)
+    x = (x / (x.norm() + 1e-7)).bfloat16()
     for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if flipped else x
+    return (x.T if flipped else x).to(matrix.dtype)
 
 
 class Muon(torch.optim.Optimizer):
