@@ -1,0 +1,233 @@
+"""What the panel, the keys and the menus can do: each act calls the session or starts a job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lesionlens._napari import sample
+from lesionlens._napari.model.display import overlays_of
+from lesionlens._napari.model.session import Overlay, Plane, ReviewSession
+from lesionlens._napari.preferences import Preferences, read_preferences
+from lesionlens._napari.qt.jobs import Jobs, problem_of
+from lesionlens.base.errors import LesionLensError
+from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.stages import Cancel, Progress
+from lesionlens.review import store
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+
+class Actions:
+    """Every act of the reader.
+
+    Parameters
+    ----------
+    session : ReviewSession
+        Holds what follows from them.
+    jobs : Jobs
+        Runs what takes longer than a blink.
+    viewer : ViewerModel
+        Where opened layers go and where the pointer is.
+    """
+
+    def __init__(self, session: ReviewSession, jobs: Jobs, viewer: ViewerModel) -> None:
+        self.session = session
+        self.jobs = jobs
+        self.viewer = viewer
+        self.reason = ""
+        self._lens: tuple[str, Any] | None = None
+
+    # --- work in the background -----------------------------------------------------------
+
+    def open(self, place: Path, named: Mapping[MrSequence, str | Path] | None = None) -> bool:
+        """Open a folder or file; its layers come when they are read."""
+
+        def task(progress: Progress, cancel: Cancel) -> Any:
+            from lesionlens._napari.reader import read_study  # noqa: PLC0415
+
+            return read_study(place, named=named, progress=progress, cancel=cancel)
+
+        def done(found: list[Any]) -> None:
+            from napari.layers import Layer  # noqa: PLC0415
+
+            study = found[0][1]["metadata"]["lesionlens"]["study"] if found else None
+            if study is not None:
+                self.session.open(study, named)
+            for data in found:
+                self.viewer.layers.append(Layer.create(*data))
+
+        return self.jobs.start("Opening", task, done)
+
+    def open_sample(self) -> bool:
+        """Open the synthetic sample."""
+        return self.open(sample.SAMPLES / "study")
+
+    def analyse(self) -> bool:
+        """Analyse the open study."""
+        study = self.session.state.study
+        if study is None:
+            return False
+        preferences = read_preferences()
+
+        def task(progress: Progress, cancel: Cancel) -> Any:
+            result = self._lens_for(preferences.device)(study, progress=progress, cancel=cancel)
+            progress("draw", 0.0)
+            return result, overlays_of(result.analysis)
+
+        def done(value: Any) -> None:
+            result, overlays = value
+            self.take(result, overlays, preferences)
+
+        return self.jobs.start("Analysing", task, done)
+
+    def take(self, result: Any, overlays: Any, preferences: Preferences | None = None) -> None:
+        """Show a result; decisions that a crash interrupted are there again."""
+        analysis = result.analysis
+        found = analysis.review if analysis.review.events else store.recover(analysis)
+        self.session.analysed(result, overlays, found)
+        wanted = (preferences or read_preferences()).overlay
+        if wanted is not Overlay.OFF:
+            self.session.choose_overlay(wanted)
+
+    def _lens_for(self, device: str) -> Any:
+        if self._lens is None or self._lens[0] != device:
+            from lesionlens.lens import Lens  # noqa: PLC0415
+
+            self._lens = (device, Lens(device))
+        return self._lens[1]
+
+    def export(self, folder: Path) -> bool:
+        """Write everything of the result, with the review, into a folder."""
+        state = self.session.state
+        if state.analysis is None:
+            return False
+        analysis = replace(state.analysis, review=state.review)
+
+        def task(progress: Progress, cancel: Cancel) -> Path:  # noqa: ARG001
+            from lesionlens.export.exporter import save  # noqa: PLC0415
+
+            progress("write and read back", 0.0)
+            save(analysis, folder)
+            return folder
+
+        return self.jobs.start("Exporting", task, lambda where: f"Saved in {where.name}.")
+
+    def probe(self, point_mm: tuple[float, float, float]) -> bool:
+        """Ask where the voxel at a point (RAS+ mm) attended."""
+        state, result = self.session.state, self.session.result
+        if state.analysis is None or state.overlays is None or result is None:
+            return False
+        grid, overlays = state.analysis.volumes.labels.grid, state.overlays
+        i, j, k = (round(float(v)) for v in grid.to_voxel(point_mm))
+        if not all(0 <= n < size for n, size in zip((i, j, k), grid.shape, strict=True)):
+            return False
+
+        def task(progress: Progress, cancel: Cancel) -> Any:  # noqa: ARG001
+            from lesionlens._napari.model.display import onto  # noqa: PLC0415
+
+            volume = result.probe(voxel=(i, j, k))
+            return onto(volume.data, volume.grid, overlays.grid)
+
+        def done(answer: Any) -> None:
+            self.session.probe((i, j, k), replace(overlays, probe=answer))
+
+        return self.jobs.start("Probing", task, done)
+
+    def end_probe(self) -> None:
+        """Put the probe's answer away."""
+        overlays = self.session.state.overlays
+        if overlays is not None and overlays.probe is not None:
+            self.session.probe(None, replace(overlays, probe=None))
+
+    def stop(self) -> None:
+        """Ask what runs to stop."""
+        self.jobs.stop()
+
+    # --- keys -----------------------------------------------------------------------------
+
+    def next_candidate(self) -> None:
+        """Go to the next candidate."""
+        self.session.step(1)
+
+    def previous_candidate(self) -> None:
+        """Go to the previous candidate."""
+        self.session.step(-1)
+
+    def accept(self) -> None:
+        """Accept the candidate in focus."""
+        self.mark(ReviewState.ACCEPTED)
+
+    def reject(self) -> None:
+        """Reject it."""
+        self.mark(ReviewState.REJECTED)
+
+    def defer(self) -> None:
+        """Leave it for later."""
+        self.mark(ReviewState.DEFERRED)
+
+    def mark(self, state: ReviewState) -> None:
+        """Record a decision, with the reason typed for it, and keep it on disk at once."""
+        if self.session.mark(state, self.reason) is not None:
+            self.reason = ""
+            self._autosave()
+
+    def undo(self) -> None:
+        """Take the last decision back."""
+        self.session.undo()
+        self._autosave()
+
+    def redo(self) -> None:
+        """Repeat what was taken back."""
+        self.session.redo()
+        self._autosave()
+
+    def _autosave(self) -> None:
+        state = self.session.state
+        if state.analysis is None:
+            return
+        try:
+            store.autosave(state.analysis)
+        except LesionLensError as refusal:
+            self.session.failed(problem_of(refusal))
+
+    def toggle_overlay(self) -> None:
+        """Overlay on (contours) or off."""
+        now = self.session.state.choices.overlay
+        self.session.choose_overlay(Overlay.CONTOUR if now is Overlay.OFF else Overlay.OFF)
+
+    def next_overlay(self) -> None:
+        """Contours, or contours with the map."""
+        now = self.session.state.choices.overlay
+        self.session.choose_overlay(Overlay.CONTOUR if now is Overlay.MAP else Overlay.MAP)
+
+    def hold_hidden(self, held: bool) -> None:
+        """Hide every overlay while held."""
+        self.session.hold_hidden(held)
+
+    def next_region(self) -> None:
+        """Whole tumour, tumour core, enhancing tumour."""
+        self.session.choose_region(_after(tuple(Region), self.session.state.choices.region))
+
+    def next_sequence(self) -> None:
+        """Show the next sequence of the study."""
+        study, now = self.session.state.study, self.session.state.choices.sequence
+        if study is not None and study.series:
+            self.session.choose_sequence(_after(tuple(study.series), now))
+
+    def next_plane(self) -> None:
+        """Axial, coronal, sagittal."""
+        self.session.choose_plane(_after(tuple(Plane), self.session.state.choices.plane))
+
+    def probe_cursor(self) -> None:
+        """Probe the voxel under the pointer."""
+        position = tuple(float(v) for v in self.viewer.cursor.position)
+        if len(position) == 3:
+            self.probe(position)
+
+
+def _after(choices: tuple[Any, ...], now: Any) -> Any:
+    return choices[(choices.index(now) + 1) % len(choices)] if now in choices else choices[0]

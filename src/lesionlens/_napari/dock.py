@@ -1,0 +1,187 @@
+"""The dock widget: the panel joined to its viewer; and `show(result)`, napari as a viewer.
+
+napari imports this module when the panel is first opened, never to list plugins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import napari
+from qtpy.QtGui import QCloseEvent
+
+from lesionlens._napari.canvas import Canvas, plane_of
+from lesionlens._napari.layers import Layers
+from lesionlens._napari.model.display import overlays_of
+from lesionlens._napari.model.keys import KEYS, Key
+from lesionlens._napari.model.screen import Screen, resolve
+from lesionlens._napari.model.session import Overlay, ReviewSession, State
+from lesionlens._napari.preferences import read_preferences
+from lesionlens._napari.reader import KEY
+from lesionlens._napari.widgets.panel import Panel
+
+
+class LesionLens(Panel):
+    """What the Plugins menu docks: a Panel that drives its viewer.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        Its layers of ours, if any, become the session's study.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        # napari hands plugins a proxy, which is not the same object as its own viewer
+        viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        preferences = read_preferences()
+        session = ReviewSession(reader=preferences.reader_name, defaults=preferences.choices())
+        super().__init__(viewer, session)
+        self._viewer = viewer
+        self._screen = Screen()
+        self._state = session.state
+        self._drawing = False
+        self.layers = Layers(viewer)
+        self.canvas = Canvas(viewer)
+        session.changed.connect(self._on_changed)
+        viewer.layers.events.inserted.connect(self._on_inserted)
+        viewer.events.theme.connect(self._on_theme)
+        viewer.dims.events.order.connect(self._on_order)
+        viewer.dims.events.ndisplay.connect(self._on_ndisplay)
+        self._bound = [self._bind(key) for key in KEYS]
+        self.show_screen(self._screen, session.state)
+        for layer in list(viewer.layers):
+            self._adopt(layer)
+
+    # --- session → screen -----------------------------------------------------------------
+
+    def _on_changed(self, _: State, __: State) -> None:
+        """Draw the state of now; a change made while drawing is drawn after it."""
+        if self._drawing:
+            return
+        self._drawing = True
+        try:
+            while self._state is not self.session.state:
+                old, self._state = self._state, self.session.state
+                self._draw(old, self._state)
+        finally:
+            self._drawing = False
+
+    def _draw(self, old: State, new: State) -> None:
+        before, screen = self._screen.scene, resolve(new)
+        self._screen = screen
+        if new.study is not old.study:
+            self.layers.forget_others(new.study)
+            if new.study is not None:
+                self.canvas.set_up()
+        if new.overlays is not old.overlays:
+            bare = not any(KEY in layer.metadata for layer in self._viewer.layers)
+            self.layers.take(new.overlays, new.study)
+            if bare:
+                self.canvas.fit()
+        self.layers.apply(before, screen.scene)
+        self.canvas.show_plane(screen.scene.plane)
+        if screen.scene.visit is not None and screen.scene.visit != before.visit:
+            self.canvas.go_to(screen.scene.visit[1])
+        self.show_screen(screen, new)
+
+    # --- viewer → session -----------------------------------------------------------------
+
+    def _on_inserted(self, event: Any) -> None:
+        self._adopt(event.value)
+
+    def _adopt(self, layer: Any) -> None:
+        ours = layer.metadata.get(KEY)
+        if ours is None or "sequence" not in ours or ours.get("study") is None:
+            return
+        if self.session.state.study is None or ours["study"] is not self.session.state.study:
+            self.session.open(ours["study"])
+        self.layers.adopt(layer)
+        shown = self.session.state.choices.sequence
+        if shown is not None and ours["sequence"] == shown.value:
+            layer.visible = True
+            self._viewer.layers.selection.active = layer
+            self.canvas.show_plane(self.session.state.choices.plane)
+            self.canvas.fit()
+
+    def _on_theme(self) -> None:
+        self.show_theme(self._viewer.theme)
+
+    def _on_order(self) -> None:
+        plane = plane_of(self._viewer.dims.order)
+        if plane is not None and self.session.state.study is not None:
+            self.session.choose_plane(plane)
+
+    def _on_ndisplay(self) -> None:
+        self.layers.apply(self._screen.scene, self._screen.scene)
+
+    # --- keys -----------------------------------------------------------------------------
+
+    def _bind(self, key: Key) -> str:
+        target = self if key.act == "show_keys" else self.actions_
+        act: Callable[..., Any] = getattr(target, key.act)
+
+        def press(_: Any) -> None:
+            act()
+            if key.act in ("accept", "reject", "defer"):
+                self.candidates.clear_reason()
+
+        def hold(_: Any) -> Iterator[None]:
+            act(True)
+            yield
+            act(False)
+
+        self._viewer.bind_key(key.key, hold if key.hold else press, overwrite=True)
+        return key.key
+
+    def release(self) -> None:
+        """Let go of the viewer: nothing of it is heard or bound any more."""
+        viewer = self._viewer
+        self.jobs.abandon()
+        self.session.changed.disconnect(self._on_changed)
+        viewer.layers.events.inserted.disconnect(self._on_inserted)
+        viewer.events.theme.disconnect(self._on_theme)
+        viewer.dims.events.order.disconnect(self._on_order)
+        viewer.dims.events.ndisplay.disconnect(self._on_ndisplay)
+        self.canvas.tear_down()
+        for key in self._bound:
+            viewer.bind_key(key, None)
+        self._bound = []
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        """Let go of the viewer when the panel closes for good."""
+        if self._bound:
+            self.release()
+        super().closeEvent(event)
+
+
+def open_panel(viewer: napari.Viewer) -> LesionLens:
+    """Return the viewer's panel, docked now if it was not."""
+    _, widget = viewer.window.add_plugin_dock_widget("lesionlens", "LesionLens")
+    return cast("LesionLens", widget)
+
+
+def show(result: Any, *, block: bool | None = None) -> napari.Viewer:
+    """Open a result in napari with its contours on.
+
+    Parameters
+    ----------
+    result : lesionlens.lens.Result
+        Anything with `.analysis`, an Analysis.
+    block : bool or None
+        Whether to wait until the window closes; None waits unless an event loop runs already.
+
+    Returns
+    -------
+    napari.Viewer
+    """
+    viewer = napari.Viewer(title="LesionLens")
+    panel = open_panel(viewer)
+    panel.actions_.take(result, overlays_of(result.analysis))
+    candidates = result.analysis.findings.candidates
+    if candidates:
+        panel.session.choose_overlay(Overlay.CONTOUR)
+        panel.session.go_to(candidates[0].id)
+    if block is not False:
+        napari.run()
+    return viewer

@@ -1,0 +1,253 @@
+"""Two Screens → layer edits: the only module that makes and changes napari layers.
+
+Layers of ours carry `metadata["lesionlens"]` with their role. What the user changes by hand
+(visibility, contrast, colour map) stays until the Screen itself changes that very thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image, Labels
+from napari.utils.colormaps import AVAILABLE_COLORMAPS, Colormap, DirectLabelColormap
+from numpy.typing import NDArray
+
+from lesionlens._napari.model.display import (
+    Overlays,
+    contrast_limits,
+    geometry_keywords,
+    image_keywords,
+)
+from lesionlens._napari.model.screen import Outline, Scene
+from lesionlens._napari.reader import KEY
+from lesionlens.base.labels import MrSequence, Region
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+OUTLINE, BOX, ATTENTION, UNCERTAINTY, PROBE = (
+    "candidates", "box", "attention", "uncertainty", "probe",
+)  # fmt: skip
+BOX_COLOUR = "#F0E442"
+_MAPS = {ATTENTION: "inferno", UNCERTAINTY: "cividis", PROBE: "viridis"}
+_ORDER = (UNCERTAINTY, ATTENTION, PROBE, OUTLINE, BOX)
+
+
+def see_through(name: str) -> Colormap:
+    """Return a perceptual colour map that starts transparent, so that the image stays visible."""
+    base = AVAILABLE_COLORMAPS[name]
+    stops = np.linspace(0.0, 1.0, 64)
+    colours = np.asarray(base.map(0.25 + 0.75 * stops))
+    colours[:, 3] = np.clip((stops - 0.05) / 0.45, 0.0, 1.0)
+    return Colormap(colours, name=f"lesionlens-{name}", display_name=f"{name} (see-through)")
+
+
+def label_colours(colours: Mapping[int, str]) -> DirectLabelColormap:
+    """Return a label colour map in which every other label is transparent."""
+    table: dict[int | None, str] = {None: "transparent", 0: "transparent"}
+    return DirectLabelColormap(color_dict=table | dict(colours))
+
+
+class Layers:
+    """The layers of one session in one viewer."""
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self._made: dict[str, Any] = {}
+        self._drawn: dict[str, Any] = {}
+        self._overlays: Overlays | None = None
+
+    # --- images ---------------------------------------------------------------------------
+
+    def adopt(self, layer: Any) -> None:
+        """Take a layer that the reader made as the picture of its sequence."""
+        self._made[layer.metadata[KEY]["sequence"]] = layer
+
+    def forget_others(self, study: Any) -> None:
+        """Remove the layers of any other study, and all overlays."""
+        for layer in list(self._viewer.layers):
+            ours = layer.metadata.get(KEY)
+            if ours is not None and ours.get("study") is not study:
+                self._viewer.layers.remove(layer)
+        self._overlays = None
+        self._drawn.clear()
+        self._made = {role: layer for role, layer in self._made.items() if self._has(layer)}
+
+    def _has(self, layer: Any) -> bool:
+        return layer in self._viewer.layers
+
+    def _get(self, role: str) -> Any:
+        layer = self._made.get(role)
+        return layer if layer is not None and self._has(layer) else None
+
+    def take(self, overlays: Overlays | None, study: Any) -> None:
+        """Show an analysis's images in place of the study's; overlays are drawn anew."""
+        if overlays is self._overlays:
+            return
+        old, self._overlays = self._overlays, overlays
+        if overlays is None:
+            return
+        if old is not None and old.images is overlays.images:
+            self._drawn.pop(PROBE, None)
+            return
+        self._drawn.clear()
+        for sequence in reversed(tuple(overlays.images)):
+            self._show_image(sequence, overlays, study)
+
+    def _show_image(self, sequence: MrSequence, overlays: Overlays, study: Any) -> None:
+        data = overlays.images[sequence]
+        layer = self._get(sequence.value)
+        if layer is None:
+            metadata = {KEY: {"study": study, "sequence": sequence.value}}
+            keywords = image_keywords(data, overlays.grid)
+            layer = Image(data, name=sequence.words, metadata=metadata, **keywords)
+            self._made[sequence.value] = layer
+            self._viewer.layers.insert(0, layer)
+            return
+        place = geometry_keywords(overlays.grid)
+        layer.data = data
+        layer.scale, layer.translate = place["scale"], place["translate"]
+        layer.contrast_limits = contrast_limits(data)
+
+    # --- scene ----------------------------------------------------------------------------
+
+    def apply(self, old: Scene, new: Scene) -> None:
+        """Change what differs between two scenes."""
+        if new.sequence is not None:
+            self._show_sequence(new.sequence, changed=old.sequence is not new.sequence)
+        if self._overlays is None:
+            return
+        self._apply_map(ATTENTION, new.attention is not None, new)
+        self._apply_map(UNCERTAINTY, new.uncertainty, new)
+        self._apply_map(PROBE, new.probe, new)
+        self._apply_outline(new.outline)
+        self._apply_box(new.outline)
+
+    def _show_sequence(self, sequence: MrSequence, *, changed: bool) -> None:
+        if not changed:
+            return
+        for other in MrSequence:
+            layer = self._get(other.value)
+            if layer is not None:
+                layer.visible = other is sequence
+        wanted = self._get(sequence.value)
+        if wanted is not None:
+            self._viewer.layers.selection.active = wanted
+
+    def _apply_map(self, role: str, visible: bool, scene: Scene) -> None:
+        layer = self._get(role)
+        if not visible:
+            if layer is not None:
+                layer.visible = False
+            return
+        region = scene.attention or scene.outline.region
+        key, data, name = self._map(role, region)
+        if data is None:
+            return
+        if layer is None:
+            layer = self._add_map(role, data)
+        elif self._drawn.get(role) != key:
+            layer.data = data
+        self._drawn[role] = key
+        layer.name, layer.opacity, layer.visible = name, scene.opacity, True
+
+    def _map(self, role: str, region: Region) -> tuple[Any, NDArray[np.float32] | None, str]:
+        overlays = self._overlays
+        if overlays is None:
+            return None, None, ""
+        if role == ATTENTION:
+            return region, overlays.attention.get(region), f"Attention · {region.words}"
+        if role == UNCERTAINTY:
+            return role, overlays.uncertainty, "Uncertainty"
+        return id(overlays.probe), overlays.probe, "Probe · what this voxel attended to"
+
+    def _add_map(self, role: str, data: NDArray[np.float32]) -> Any:
+        layer = Image(
+            data,
+            colormap=see_through(_MAPS[role]),
+            contrast_limits=(0.0, 1.0),
+            blending="translucent_no_depth",
+            rendering="mip",
+            interpolation2d="linear",
+            **self._keywords(role),
+        )
+        return self._add(role, layer)
+
+    def _apply_outline(self, outline: Outline) -> None:
+        layer = self._get(OUTLINE)
+        if not outline.visible or self._overlays is None:
+            if layer is not None:
+                layer.visible = False
+            return
+        if layer is None:
+            layer = self._add_labels(
+                OUTLINE, "Candidates", self._overlays.outline(outline.region), 2
+            )
+        elif self._drawn.get(OUTLINE) is not outline.region:
+            layer.data = self._overlays.outline(outline.region)
+        self._drawn[OUTLINE] = outline.region
+        if self._drawn.get("colours") != outline.colours:
+            layer.colormap = label_colours(dict(outline.colours))
+            self._drawn["colours"] = outline.colours
+        layer.name = (
+            "Candidates" if outline.region is Region.WT else f"Candidates · {outline.region.words}"
+        )
+        layer.visible = True
+
+    def _apply_box(self, outline: Outline) -> None:
+        layer = self._get(BOX)
+        boxed = outline.boxed
+        boxes = {} if self._overlays is None else self._overlays.boxes
+        if not outline.visible or self._overlays is None or boxed is None or boxed not in boxes:
+            if layer is not None:
+                layer.visible = False
+            return
+        if layer is None or self._drawn.get(BOX) != boxed:
+            low, high = boxes[boxed]
+            data = np.zeros(self._overlays.grid.shape, np.uint8)
+            data[tuple(slice(max(a - 2, 0), b + 3) for a, b in zip(low, high, strict=True))] = 1
+            if layer is None:
+                layer = self._add_labels(BOX, "Box", data, 1)
+                layer.colormap = label_colours({1: BOX_COLOUR})
+            else:
+                layer.data = data
+            self._drawn[BOX] = boxed
+        layer.name = f"Box · candidate {boxed}"
+        layer.visible = self._viewer.dims.ndisplay == 2
+
+    def _add_labels(self, role: str, name: str, data: NDArray[Any], contour: int) -> Any:
+        layer = Labels(data, opacity=0.95, **(self._keywords(role) | {"name": name}))
+        layer.contour = contour
+        layer.editable = False
+        self._drawn.pop("colours", None)
+        return self._add(role, layer)
+
+    def _keywords(self, role: str) -> dict[str, Any]:
+        if self._overlays is None:
+            raise RuntimeError("an overlay was asked for before an analysis was taken")
+        study = next(
+            (
+                layer.metadata[KEY]["study"]
+                for layer in self._viewer.layers
+                if KEY in layer.metadata
+            ),
+            None,
+        )
+        return geometry_keywords(self._overlays.grid) | {
+            "name": role,
+            "metadata": {KEY: {"study": study, "role": role}},
+        }
+
+    def _add(self, role: str, layer: Any) -> Any:
+        """Put a layer in its place above the images without taking the selection."""
+        layers = self._viewer.layers
+        active = layers.selection.active
+        rank = _ORDER.index(role)
+        above = [self._get(other) for other in _ORDER[rank + 1 :]]
+        places = [layers.index(other) for other in above if other is not None]
+        layers.insert(min(places, default=len(layers)), layer)
+        self._made[role] = layer
+        layers.selection.active = active
+        return layer

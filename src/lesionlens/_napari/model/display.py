@@ -1,0 +1,241 @@
+"""Arrays for the screen: on axis-aligned RAS grids only, because 2-D slicing drops rotations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.base import geometry
+from lesionlens.base.geometry import Affine, Shape3
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.records.analysis import Analysis
+from lesionlens.records.arrays import Volume, frozen
+from lesionlens.study.resample import resample
+
+TILT_ALLOWED = 0.25
+"""Voxels by which the far corner of a grid may be off before it is resampled for display."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Overlays:
+    """What can lie over the image, on the working grid (axis-aligned RAS+, mm).
+
+    Parameters
+    ----------
+    grid : Grid
+        The working grid.
+    images : mapping of MrSequence to (I, J, K) float32
+        The sequences together on it.
+    components : (I, J, K) int32
+        Candidate id of each voxel, 0 elsewhere.
+    labels : (I, J, K) uint8
+        Tumour part of each voxel.
+    boxes : mapping of int to ((3,), (3,))
+        Bounding box of each candidate in working indices, first and last voxel.
+    attention : mapping of Region to (I, J, K) float32
+        0 to 1; empty where the engine gives none.
+    uncertainty : (I, J, K) float32 or None
+        0 to 1.
+    probe : (I, J, K) float32 or None
+        Where the probed voxel attended, 0 to 1.
+    """
+
+    grid: Grid
+    images: Mapping[MrSequence, NDArray[np.float32]]
+    components: NDArray[np.int32]
+    labels: NDArray[np.uint8]
+    boxes: Mapping[int, tuple[tuple[int, int, int], tuple[int, int, int]]]
+    attention: Mapping[Region, NDArray[np.float32]]
+    uncertainty: NDArray[np.float32] | None = None
+    probe: NDArray[np.float32] | None = None
+
+    def outline(self, region: Region) -> NDArray[np.int32]:
+        """Return the candidate id of each voxel of a region, 0 elsewhere."""
+        inside = np.isin(self.labels, [int(label) for label in region.labels])
+        return np.where(inside, self.components, 0).astype(np.int32)
+
+
+def overlays_of(analysis: Analysis) -> Overlays:
+    """Bring everything that can be shown onto the working grid; takes about a second.
+
+    Labels go by nearest neighbour, maps by linear interpolation; maps that exist on the working
+    grid already are taken from there.
+    """
+    prepared, volumes = analysis.prepared, analysis.volumes
+    grid = prepared.working
+
+    def nearest(data: NDArray[Any]) -> NDArray[Any]:
+        return onto(data, prepared.native, grid, nearest=True)
+
+    components = nearest(analysis.findings.components).astype(np.int32)
+    maps = analysis.maps.maps if analysis.maps is not None else {}
+    attention = {
+        region: frozen(maps[region]) if region in maps else _linear(volume, grid)
+        for region, volume in volumes.attention.items()
+    }
+    doubt = volumes.uncertainty
+    return Overlays(
+        grid=grid,
+        images={
+            sequence: prepared.channels[index]
+            for index, sequence in enumerate(MrSequence)
+            if prepared.present[index]
+        },
+        components=frozen(components),
+        labels=frozen(nearest(volumes.labels.data).astype(np.uint8)),
+        boxes=_boxes(components),
+        attention=attention,
+        uncertainty=None if doubt is None else _linear(doubt, grid),
+    )
+
+
+def _linear(volume: Volume, grid: Grid) -> NDArray[np.float32]:
+    data = onto(volume.data.astype(np.float32), volume.grid, grid)
+    return frozen(data.astype(np.float32))
+
+
+def _boxes(
+    components: NDArray[np.int32],
+) -> dict[int, tuple[tuple[int, int, int], tuple[int, int, int]]]:
+    boxes = {}
+    for index, place in enumerate(ndimage.find_objects(components), start=1):
+        if place is not None:
+            i, j, k = place
+            boxes[index] = ((i.start, j.start, k.start), (i.stop - 1, j.stop - 1, k.stop - 1))
+    return boxes
+
+
+def onto(data: NDArray[Any], source: Grid, target: Grid, *, nearest: bool = False) -> NDArray[Any]:
+    """Resample an array from one grid onto another; 0 outside `source`.
+
+    Parameters
+    ----------
+    data : (I, J, K) array
+        Voxels on `source`.
+    source, target : Grid
+        Where they lie, where they are wanted.
+    nearest : bool
+        Nearest neighbour, for labels; else linear.
+
+    Returns
+    -------
+    (I', J', K') array
+        Same dtype, on `target`.
+    """
+    if source.matches(target):
+        return data
+    moved = resample(data.astype(np.float32), source, target, nearest=nearest)
+    return np.asarray(moved).astype(data.dtype)
+
+
+def axis_aligned(volume: Volume) -> Volume:
+    """Lay a volume on an axis-aligned RAS+ grid.
+
+    Voxels are only reordered where the axes are the patient's to within a quarter of a voxel over
+    the whole field of view; otherwise they are resampled, linearly, at the finest voxel edge.
+
+    Parameters
+    ----------
+    volume : Volume
+        Any orientation.
+
+    Returns
+    -------
+    Volume
+        Diagonal, positive affine; the same millimetres.
+
+    Examples
+    --------
+    >>> flipped = Grid((4, 5, 6), np.diag([-1.0, -1.0, 2.0, 1.0]))
+    >>> axis_aligned(Volume(np.zeros((4, 5, 6)), flipped)).grid.axis_codes
+    'RAS'
+    """
+    data, affine = _reordered(volume.data, volume.affine)
+    if _tilt(affine, data.shape) > TILT_ALLOWED:
+        edge = float(volume.grid.spacing_mm.min())
+        flat, shape = geometry.ras_grid(volume.affine, volume.grid.shape, edge)
+        grid = Grid(shape, flat, volume.grid.frame_uid)
+        return Volume(onto(volume.data, volume.grid, grid), grid)
+    straight = np.diag([*geometry.spacing_mm(affine), 1.0])
+    half = (np.asarray(data.shape) - 1) / 2
+    straight[:3, 3] = geometry.apply(affine, half) - straight[:3, :3] @ half
+    return Volume(data, Grid(_shape(data), straight, volume.grid.frame_uid))
+
+
+def _shape(data: NDArray[Any]) -> Shape3:
+    i, j, k = data.shape
+    return i, j, k
+
+
+def _reordered(data: NDArray[Any], affine: Affine) -> tuple[NDArray[Any], Affine]:
+    """Swap and flip whole axes so that they grow to the right, front and top as well as can be."""
+    turns = nib.orientations.io_orientation(affine)
+    moved = nib.orientations.apply_orientation(data, turns)
+    back = nib.orientations.inv_ornt_aff(turns, data.shape)
+    return np.asarray(moved), np.asarray(affine @ back, dtype=np.float64)
+
+
+def _tilt(affine: Affine, shape: tuple[int, ...]) -> float:
+    """Return by how many of its finest voxels the worst corner would be off, were it straight."""
+    edges = geometry.spacing_mm(affine)
+    off = np.abs(affine[:3, :3] - np.diag(edges)) @ ((np.asarray(shape) - 1) / 2)
+    return float(off.max() / edges.min())
+
+
+def contrast_limits(data: NDArray[np.float32]) -> tuple[float, float]:
+    """Return the window of an image: the 1st to 99.5th percentile of what is not background.
+
+    Parameters
+    ----------
+    data : (I, J, K) float32
+        Scanner units; background is taken to be the lowest value.
+
+    Returns
+    -------
+    low, high : float
+        Always low < high.
+
+    Examples
+    --------
+    >>> contrast_limits(np.zeros((2, 2, 2), np.float32))
+    (0.0, 1.0)
+    """
+    sample = data[::2, ::2, ::2]
+    inside = sample[np.isfinite(sample) & (sample > sample.min())]
+    if inside.size == 0:
+        low = float(sample.min())
+        return low, low + 1.0
+    low, high = (float(v) for v in np.percentile(inside, (1.0, 99.5)))
+    low = min(low, float(np.percentile(sample, 50)))
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+AXIS_LABELS = ("left–right", "back–front", "bottom–top")
+"""Of layers and sliders: each axis grows towards the second word."""
+
+
+def geometry_keywords(grid: Grid) -> dict[str, Any]:
+    """Return a layer's scale, translate, units and axis labels on an axis-aligned grid."""
+    return {
+        "scale": tuple(float(edge) for edge in grid.spacing_mm),
+        "translate": tuple(float(v) for v in grid.affine[:3, 3]),
+        "units": ("mm", "mm", "mm"),
+        "axis_labels": AXIS_LABELS,
+    }
+
+
+def image_keywords(data: NDArray[np.float32], grid: Grid) -> dict[str, Any]:
+    """Return what an image layer of a sequence is made with, apart from name and metadata."""
+    return geometry_keywords(grid) | {
+        "colormap": "gray",
+        "contrast_limits": contrast_limits(data),
+        "interpolation2d": "linear",
+        "rendering": "attenuated_mip",
+    }

@@ -1,0 +1,62 @@
+"""The keys of the review: one table, from which the viewer binds and the help is written.
+
+Letters are those that napari 0.9 leaves free on the viewer, on image and on labels layers, so that
+no tool of napari loses its key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key.
+
+    Parameters
+    ----------
+    key : str
+        As napari writes it, such as "Shift-N".
+    act : str
+        Name of the method of `Actions` that it calls.
+    words : str
+        What it does, for the help.
+    hold : bool
+        Whether letting go ends it (the method is called with True, then with False).
+    """
+
+    key: str
+    act: str
+    words: str
+    hold: bool = False
+
+    @property
+    def shown(self) -> str:
+        """As people write it."""
+        return self.key.replace("-", "+")
+
+
+KEYS = (
+    Key("N", "next_candidate", "go to the next candidate"),
+    Key("Shift-N", "previous_candidate", "go to the previous candidate"),
+    Key("A", "accept", "accept the candidate"),
+    Key("R", "reject", "reject the candidate"),
+    Key("D", "defer", "defer the candidate"),
+    Key("U", "undo", "undo the last decision"),
+    Key("Shift-U", "redo", "redo it"),
+    Key("T", "toggle_overlay", "overlay on or off"),
+    Key("H", "hold_hidden", "hide every overlay while held", hold=True),
+    Key("G", "next_overlay", "contour or attention map"),
+    Key("W", "next_region", "whole tumour, tumour core or enhancing tumour"),
+    Key("S", "next_sequence", "show the next sequence"),
+    Key("J", "next_plane", "axial, coronal or sagittal"),
+    Key("Q", "probe_cursor", "ask the voxel under the pointer what it attended to"),
+    Key("Shift-Q", "end_probe", "put the probe's answer away"),
+    Key("K", "show_keys", "show these keys"),
+)
+"""Every key of the plugin; `tests/gui` holds it against napari's own."""
+
+
+def keys_text() -> str:
+    """Return the table as lines of text, for help and documentation."""
+    return "\n".join(f"{key.shown:<8} {key.words}" for key in KEYS)

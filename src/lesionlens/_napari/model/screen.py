@@ -1,0 +1,339 @@
+"""From the state to what the window shows: pure, frozen, no Qt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from lesionlens._napari.model.session import Activity, Overlay, Plane, Problem, State
+from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
+from lesionlens.records.analysis import Analysis
+from lesionlens.records.findings import SEQUENCE_KEYS, Candidate
+from lesionlens.records.study import Study
+
+STATE_COLOURS = {
+    ReviewState.UNREVIEWED: "#E69F00",
+    ReviewState.ACCEPTED: "#009E73",
+    ReviewState.REJECTED: "#8C8C8C",
+    ReviewState.DEFERRED: "#56B4E9",
+    ReviewState.EDITED: "#CC79A7",
+}
+"""Okabe and Ito; never the only sign of a state (see STATE_SIGNS)."""
+
+STATE_SIGNS = {
+    ReviewState.UNREVIEWED: "○",
+    ReviewState.ACCEPTED: "✓",
+    ReviewState.REJECTED: "✕",
+    ReviewState.DEFERRED: "…",
+    ReviewState.EDITED: "✎",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceRow:
+    """One of the four sequences: present or not, shown or not, and on what evidence."""
+
+    sequence: MrSequence
+    present: bool
+    shown: bool
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRow:
+    """One line of the table."""
+
+    id: int
+    place: str
+    size: str
+    volume: str
+    score: str
+    state: ReviewState
+    focus: bool
+    details: str
+
+    @property
+    def colour(self) -> str:
+        """Of its state, as #rrggbb."""
+        return STATE_COLOURS[self.state]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A short statement with its verdict: True good, False a warning, None neither."""
+
+    words: str
+    good: bool | None
+    tooltip: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """Signed relevance of one sequence to the candidate in focus."""
+
+    words: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """Contours of the candidates: visible or not, colour of each id, the one with a box."""
+
+    visible: bool
+    region: Region
+    colours: tuple[tuple[int, str], ...] = ()
+    boxed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What lies in the viewer."""
+
+    sequence: MrSequence | None = None
+    outline: Outline = Outline(visible=False, region=Region.WT)
+    attention: Region | None = None
+    uncertainty: bool = False
+    probe: bool = False
+    opacity: float = 0.6
+    plane: Plane = Plane.AXIAL
+    visit: tuple[int, tuple[float, float, float]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """Everything that the panel and the viewer show."""
+
+    title: str = ""
+    subtitle: str = ""
+    sequences: tuple[SequenceRow, ...] = ()
+    notices: tuple[str, ...] = ()
+    quality: tuple[Fact, ...] = ()
+    can_analyse: bool = False
+    analysed: bool = False
+    activity: Activity | None = None
+    problem: Problem | None = None
+    message: str = ""
+    candidates: tuple[CandidateRow, ...] = ()
+    conclusion: str = ""
+    threshold: float = 0.0
+    below_threshold: int = 0
+    can_mark: bool = False
+    can_undo: bool = False
+    can_redo: bool = False
+    overlay: Overlay = Overlay.OFF
+    region: Region = Region.WT
+    opacity: float = 0.6
+    has_attention: bool = False
+    has_uncertainty: bool = False
+    can_probe: bool = False
+    focus_title: str = ""
+    facts: tuple[Fact, ...] = ()
+    relevance: tuple[Bar, ...] = ()
+    reviewed: str = ""
+    can_export: bool = False
+    scene: Scene = Scene()
+
+
+def resolve(state: State) -> Screen:
+    """Say what the window shows in a state."""
+    if state.study is None:
+        return Screen(activity=state.activity, problem=state.problem, message=state.message)
+    study, analysis, choices = state.study, state.analysis, state.choices
+    common: dict[str, Any] = {
+        "title": study.name,
+        "subtitle": _subtitle(study, analysis),
+        "sequences": _sequences(study, choices.sequence),
+        "notices": study.notices,
+        "can_analyse": bool(study.series) and state.activity is None,
+        "activity": state.activity,
+        "problem": state.problem,
+        "message": state.message,
+        "region": choices.region,
+        "opacity": choices.opacity,
+        "threshold": choices.threshold,
+    }
+    if analysis is None:
+        return Screen(scene=Scene(sequence=choices.sequence, plane=choices.plane), **common)
+    return _analysed(state, analysis, common)
+
+
+def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Screen:
+    choices = state.choices
+    listed = [c for c in analysis.findings.candidates if c.score >= choices.threshold]
+    focus = next((c for c in listed if c.id == choices.candidate), None)
+    capabilities = {str(c) for c in analysis.run.engine.capabilities}
+    done = sum(
+        state.review.state_of(c.tracking_uid) is not ReviewState.UNREVIEWED
+        for c in analysis.findings.candidates
+    )
+    total = len(analysis.findings.candidates)
+    return Screen(
+        **common,
+        analysed=True,
+        quality=tuple(Fact(q.check, q.passed, q.message) for q in analysis.findings.quality),
+        candidates=tuple(_row(c, state, focus=c is focus) for c in listed),
+        conclusion=analysis.findings.conclusion,
+        below_threshold=total - len(listed),
+        can_mark=focus is not None,
+        can_undo=state.can_undo,
+        can_redo=state.can_redo,
+        overlay=choices.overlay,
+        has_attention=bool(analysis.volumes.attention),
+        has_uncertainty=analysis.volumes.uncertainty is not None,
+        can_probe="probe" in capabilities,
+        focus_title="" if focus is None else f"{focus.id} · {focus.location.words}",
+        facts=() if focus is None else _facts(focus),
+        relevance=() if focus is None else _bars(focus),
+        reviewed=f"{done} of {total} reviewed" if total else "",
+        can_export=state.activity is None,
+        scene=_scene(state, listed, focus),
+    )
+
+
+def _scene(state: State, listed: list[Candidate], focus: Candidate | None) -> Scene:
+    choices = state.choices
+    on = choices.overlay is not Overlay.OFF and not choices.hidden
+    overlays = state.overlays
+    return Scene(
+        sequence=choices.sequence,
+        outline=Outline(
+            visible=on,
+            region=choices.region,
+            colours=tuple(
+                (c.id, STATE_COLOURS[state.review.state_of(c.tracking_uid)]) for c in listed
+            ),
+            boxed=None if focus is None else focus.id,
+        ),
+        attention=choices.region if on and choices.overlay is Overlay.MAP else None,
+        uncertainty=on and choices.uncertainty,
+        probe=not choices.hidden and overlays is not None and overlays.probe is not None,
+        opacity=choices.opacity,
+        plane=choices.plane,
+        visit=None if focus is None else (choices.visits, focus.centroid_mm),
+    )
+
+
+def _subtitle(study: Study, analysis: Analysis | None) -> str:
+    count = len(study.series)
+    words = f"{count} sequence{'' if count == 1 else 's'}"
+    reference = (
+        analysis.prepared.reference
+        if analysis is not None
+        else next((s for s in REFERENCE_ORDER if s in study.series), None)
+    )
+    return words if reference is None else f"{words} · reference {reference.words}"
+
+
+def _sequences(study: Study, shown: MrSequence | None) -> tuple[SequenceRow, ...]:
+    rows = []
+    for sequence in MrSequence:
+        series = study.series.get(sequence)
+        evidence = (
+            f"{sequence.words}: not in this study"
+            if series is None
+            else f"{sequence.words}: {series.description or 'unnamed'}, known by "
+            f"{series.detected_by}; {_edges(series.grid.spacing_mm)} mm"
+        )
+        rows.append(SequenceRow(sequence, series is not None, sequence is shown, evidence))
+    return tuple(rows)
+
+
+def _edges(spacing_mm: Any) -> str:
+    return " × ".join(f"{float(edge):.3g}" for edge in spacing_mm)
+
+
+def _row(candidate: Candidate, state: State, *, focus: bool) -> CandidateRow:
+    event = state.review.of(candidate.tracking_uid)
+    review = state.review.state_of(candidate.tracking_uid)
+    said = review.value if event is None else f"{review.value}, {event.reader or 'reader unnamed'}"
+    if event is not None and event.reason:
+        said += f": {event.reason}"
+    return CandidateRow(
+        id=candidate.id,
+        place=short_place(candidate),
+        size=size_words(candidate),
+        volume=volume_words(candidate.volume_ml.get(Region.WT)),
+        score=f"{candidate.score:.2f}",
+        state=review,
+        focus=focus,
+        details=_details(candidate) + f"\n{said}",
+    )
+
+
+def _details(candidate: Candidate) -> str:
+    parts = [candidate.location.words]
+    for region in Region:
+        volume = candidate.volume_ml.get(region)
+        parts.append(f"{region.words}: {volume_words(volume) if volume is not None else '–'}")
+    if candidate.rano_measurable is not None:
+        parts.append("measurable (RANO)" if candidate.rano_measurable else "not measurable (RANO)")
+    return "\n".join(parts)
+
+
+def short_place(candidate: Candidate) -> str:
+    """Say where in as few words as fit a narrow table.
+
+    The full words are in the tooltip and the focus line.
+    """
+    words = candidate.location.words
+    return words.removesuffix(" lobe")
+
+
+def size_words(candidate: Candidate) -> str:
+    """Say the two diameters; a dash where they are not known."""
+    long, short = candidate.longest_axial_diameter_mm, candidate.perpendicular_diameter_mm
+    if long is None:
+        return "–"
+    return f"{long:.0f} mm" if short is None else f"{long:.0f} × {short:.0f} mm"
+
+
+def volume_words(volume_ml: float | None) -> str:
+    """Say a volume with two significant figures below 10 ml, whole above.
+
+    Examples
+    --------
+    >>> volume_words(61.23), volume_words(0.912), volume_words(0.004), volume_words(None)
+    ('61 ml', '0.9 ml', '<0.1 ml', '–')
+    """
+    if volume_ml is None:
+        return "–"
+    if volume_ml >= 10:
+        return f"{volume_ml:.0f} ml"
+    return f"{volume_ml:.1f} ml" if volume_ml >= 0.05 else "<0.1 ml"
+
+
+def _facts(candidate: Candidate) -> tuple[Fact, ...]:
+    facts = []
+    inside, mass = candidate.attention.peak_inside, candidate.attention.mass_inside
+    if inside is not None:
+        facts.append(
+            Fact(
+                "peak inside" if inside else "peak outside",
+                inside,
+                "Whether the strongest attention lies within the candidate.",
+            )
+        )
+    if mass is not None:
+        facts.append(
+            Fact(f"{mass:.0%} inside", None, "Share of all attention that lies within it.")
+        )
+    if candidate.uncertainty is not None:
+        unsure = candidate.uncertainty >= 0.25
+        facts.append(
+            Fact(
+                f"uncertainty {candidate.uncertainty:.2f}",
+                False if unsure else None,
+                "Spread of the probability under flips and missing sequences, 0 to 1.",
+            )
+        )
+    return tuple(facts)
+
+
+def _bars(candidate: Candidate) -> tuple[Bar, ...]:
+    relevance = candidate.sequence_relevance or {}
+    bars = [
+        Bar(sequence.words, float(value))
+        for sequence in SEQUENCE_KEYS
+        if (value := relevance.get(sequence.value)) is not None
+    ]
+    return tuple(sorted(bars, key=lambda bar: -abs(bar.value)))

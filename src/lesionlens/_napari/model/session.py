@@ -1,0 +1,357 @@
+"""What the reader has open and chosen: state and signals, without Qt and without napari.
+
+The session is the one mutable object of the window. It holds a frozen `State`; every act replaces
+it and emits `changed`. What is on the screen follows from the state by `screen.resolve`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+
+from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
+from lesionlens.records.analysis import Analysis
+from lesionlens.records.findings import Candidate
+from lesionlens.records.review import Review
+from lesionlens.records.study import Study
+from lesionlens.review.log import ReviewLog
+
+if TYPE_CHECKING:
+    from lesionlens._napari.model.display import Overlays
+
+
+class Overlay(StrEnum):
+    """What lies over the image."""
+
+    OFF = "off"
+    CONTOUR = "contour"
+    MAP = "map"
+
+
+class Plane(StrEnum):
+    """Which plane is looked at; napari's axes are R, A, S."""
+
+    AXIAL = "axial"
+    CORONAL = "coronal"
+    SAGITTAL = "sagittal"
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What runs in the background: its name, the stage and how much of it is done (0 to 1)."""
+
+    words: str
+    stage: str = ""
+    fraction: float = 0.0
+    stopping: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why something did not work, and what to do; nothing of the state is lost with it."""
+
+    title: str
+    found: str
+    expected: str = ""
+    next_step: str = ""
+    details: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the reader chose to see.
+
+    Parameters
+    ----------
+    candidate : int or None
+        Id of the candidate in focus.
+    sequence : MrSequence or None
+        The image shown.
+    region : Region
+        Whose contour and attention are shown.
+    overlay : Overlay
+        Off when a study opens: the reader reads unaided first.
+    asked : bool
+        Whether the reader has switched the overlay, so that focus does not do it for them.
+    opacity : float
+        Of the maps, 0 to 1.
+    threshold : float
+        Candidates that score less are not listed.
+    uncertainty : bool
+        Whether the uncertainty map is shown.
+    hidden : bool
+        Whether all overlays are held hidden.
+    visits : int
+        Counts how often a candidate was gone to; the view moves when it grows.
+    """
+
+    candidate: int | None = None
+    sequence: MrSequence | None = None
+    region: Region = Region.WT
+    overlay: Overlay = Overlay.OFF
+    asked: bool = False
+    opacity: float = 0.6
+    threshold: float = 0.0
+    uncertainty: bool = False
+    hidden: bool = False
+    plane: Plane = Plane.AXIAL
+    visits: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """Everything that the window is drawn from."""
+
+    study: Study | None = None
+    analysis: Analysis | None = None
+    overlays: Overlays | None = None
+    review: Review = field(default_factory=Review)
+    choices: Choices = field(default_factory=Choices)
+    activity: Activity | None = None
+    problem: Problem | None = None
+    message: str = ""
+    named: Mapping[MrSequence, Path | str] = field(default_factory=dict)
+    can_undo: bool = False
+    can_redo: bool = False
+    probed: tuple[int, int, int] | None = None
+
+
+class ReviewSession:
+    """The state of one window and every act on it; an act that does nothing emits nothing.
+
+    Parameters
+    ----------
+    reader : str or None
+        Who reviews, written into every event.
+    defaults : Choices
+        What is chosen when a study opens (from the preferences).
+    """
+
+    changed = Signal(State, State)
+    """Old state, new state."""
+
+    def __init__(
+        self,
+        *,
+        reader: str | None = None,
+        defaults: Choices | None = None,
+    ) -> None:
+        self.reader = reader
+        self.defaults = defaults or Choices()
+        self.result: Any = None
+        self._log = ReviewLog()
+        self._state = State(choices=self.defaults)
+
+    @property
+    def state(self) -> State:
+        """The state now."""
+        return self._state
+
+    def _set(self, **changes: Any) -> None:
+        old = self._state
+        if all(getattr(old, name) is value for name, value in changes.items()):
+            return
+        self._state = replace(old, **changes)
+        self.changed.emit(old, self._state)
+
+    def _choose(self, **changes: Any) -> None:
+        choices = replace(self._state.choices, **changes)
+        if choices != self._state.choices:
+            self._set(choices=choices)
+
+    # --- study and analysis ---------------------------------------------------------------
+
+    def open(self, study: Study, named: Mapping[MrSequence, Path | str] | None = None) -> None:
+        """Take a study; an analysis of an earlier one goes, the overlay is off."""
+        if study is self._state.study:
+            return
+        first = next((s for s in REFERENCE_ORDER if s in study.series), None)
+        self.result = None
+        self._log = ReviewLog()
+        self._set(
+            study=study,
+            analysis=None,
+            overlays=None,
+            review=Review(),
+            choices=replace(self.defaults, sequence=first),
+            problem=None,
+            message="",
+            named=dict(named or {}),
+            can_undo=False,
+            can_redo=False,
+            probed=None,
+        )
+
+    def analysed(self, result: Any, overlays: Overlays, review: Review | None = None) -> None:
+        """Take a result (anything with `.analysis`); its review, or this one, continues."""
+        review = result.analysis.review if review is None else review
+        analysis: Analysis = replace(result.analysis, review=review)
+        same = analysis.study is self._state.study
+        self.result = result
+        self._log = ReviewLog(review)
+        kept = self._state.choices if same else self.defaults
+        self._set(
+            study=analysis.study,
+            analysis=analysis,
+            overlays=overlays,
+            review=review,
+            choices=replace(
+                kept,
+                sequence=kept.sequence if same and kept.sequence else analysis.prepared.reference,
+                candidate=None,
+            ),
+            problem=None,
+            message="",
+            named=self._state.named if same else {},
+            can_undo=self._log.can_undo,
+            can_redo=self._log.can_redo,
+            probed=None,
+        )
+
+    def close(self) -> None:
+        """Return to the empty state."""
+        self.result = None
+        self._log = ReviewLog()
+        self._set(**{name: getattr(State(), name) for name in _FIELDS} | {"choices": self.defaults})
+
+    # --- what runs, what failed -----------------------------------------------------------
+
+    def begin(self, words: str) -> None:
+        """Say that something runs."""
+        self._set(activity=Activity(words), problem=None, message="")
+
+    def progressed(self, stage: str, fraction: float) -> None:
+        """Say how far it is."""
+        activity = self._state.activity
+        if activity is not None:
+            self._set(activity=replace(activity, stage=stage, fraction=fraction))
+
+    def stopping(self) -> None:
+        """Say that a stop was asked for."""
+        if self._state.activity is not None:
+            self._set(activity=replace(self._state.activity, stopping=True))
+
+    def ended(self, message: str = "") -> None:
+        """Say that nothing runs any more."""
+        self._set(activity=None, message=message)
+
+    def failed(self, problem: Problem) -> None:
+        """Say why something did not work; study, analysis and review stay."""
+        self._set(activity=None, problem=problem)
+
+    def dismiss(self) -> None:
+        """Take the failure off the screen."""
+        self._set(problem=None)
+
+    # --- choices --------------------------------------------------------------------------
+
+    def listed(self) -> tuple[Candidate, ...]:
+        """Return the candidates at or above the threshold."""
+        analysis = self._state.analysis
+        if analysis is None:
+            return ()
+        floor = self._state.choices.threshold
+        return tuple(c for c in analysis.findings.candidates if c.score >= floor)
+
+    def candidate(self) -> Candidate | None:
+        """Return the candidate in focus."""
+        wanted = self._state.choices.candidate
+        return next((c for c in self.listed() if c.id == wanted), None)
+
+    def go_to(self, candidate_id: int) -> None:
+        """Bring a candidate into focus; its contour appears unless the overlay was switched off."""
+        if any(c.id == candidate_id for c in self.listed()):
+            choices = self._state.choices
+            overlay = choices.overlay
+            if not choices.asked and overlay is Overlay.OFF:
+                overlay = Overlay.CONTOUR
+            self._choose(candidate=candidate_id, overlay=overlay, visits=choices.visits + 1)
+
+    def step(self, by: int) -> None:
+        """Go `by` candidates on; from the last one on to the first."""
+        ids = [c.id for c in self.listed()]
+        if ids:
+            now = self._state.choices.candidate
+            place = (ids.index(now) + by) % len(ids) if now in ids else (0 if by > 0 else -1)
+            self.go_to(ids[place])
+
+    def choose_threshold(self, threshold: float) -> None:
+        """List only candidates that score at least this."""
+        self._choose(threshold=threshold)
+        if self.candidate() is None:
+            self._choose(candidate=None)
+
+    def choose_overlay(self, overlay: Overlay) -> None:
+        """Show nothing, contours, or contours and the attention map."""
+        if self._state.analysis is not None:
+            self._choose(overlay=overlay, asked=True)
+
+    def choose_region(self, region: Region) -> None:
+        """Show this region's contour and attention."""
+        self._choose(region=region)
+
+    def choose_sequence(self, sequence: MrSequence) -> None:
+        """Show this sequence."""
+        study = self._state.study
+        if study is not None and sequence in study.series:
+            self._choose(sequence=sequence)
+
+    def choose_plane(self, plane: Plane) -> None:
+        """Look at this plane."""
+        self._choose(plane=plane)
+
+    def choose_opacity(self, opacity: float) -> None:
+        """Draw maps this strong."""
+        self._choose(opacity=min(max(opacity, 0.0), 1.0))
+
+    def choose_uncertainty(self, shown: bool) -> None:
+        """Show or hide the uncertainty map."""
+        self._choose(uncertainty=shown)
+
+    def hold_hidden(self, hidden: bool) -> None:
+        """Hide every overlay while a key is held."""
+        self._choose(hidden=hidden)
+
+    def probe(self, voxel: tuple[int, int, int] | None, overlays: Overlays | None = None) -> None:
+        """Take the answer to a probe of a voxel of the reference grid, or put it away."""
+        self._set(probed=voxel, overlays=overlays or self._state.overlays)
+
+    # --- review ---------------------------------------------------------------------------
+
+    def mark(self, state: ReviewState, reason: str | None = None) -> Candidate | None:
+        """Record what the reader says of the candidate in focus; return that candidate."""
+        candidate = self.candidate()
+        if candidate is not None:
+            self._log.mark(candidate.tracking_uid, state, reader=self.reader, reason=reason or None)
+            self._reviewed()
+        return candidate
+
+    def undo(self) -> None:
+        """Take the last decision back."""
+        if self._log.can_undo:
+            self._log.undo()
+            self._reviewed()
+
+    def redo(self) -> None:
+        """Repeat what was taken back."""
+        if self._log.can_redo:
+            self._log.redo()
+            self._reviewed()
+
+    def _reviewed(self) -> None:
+        review = self._log.review
+        analysis = self._state.analysis
+        self._set(
+            review=review,
+            analysis=None if analysis is None else replace(analysis, review=review),
+            can_undo=self._log.can_undo,
+            can_redo=self._log.can_redo,
+        )
+
+
+_FIELDS = tuple(State.__dataclass_fields__)

@@ -1,0 +1,98 @@
+"""The candidates of a Screen as a Qt table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
+from qtpy.QtGui import QColor
+
+from lesionlens._napari.model.screen import STATE_SIGNS, CandidateRow
+
+COLUMNS = ("", "Place", "Size", "Volume", "Score", "")
+STATE_ROLE = int(Qt.ItemDataRole.UserRole) + 1
+ID_ROLE = int(Qt.ItemDataRole.UserRole) + 2
+
+_LEFT = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
+_RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+_CENTRE = Qt.AlignmentFlag.AlignCenter
+_ALIGN = (_CENTRE, _LEFT, _RIGHT, _RIGHT, _RIGHT, _CENTRE)
+
+
+class CandidateModel(QAbstractTableModel):
+    """Rows are candidates by falling score; columns are number, place, size, volume, score, state.
+
+    A change of rows that keeps the ids (a decision, a new focus) keeps the view's selection.
+    """
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._rows: tuple[CandidateRow, ...] = ()
+
+    @property
+    def rows(self) -> tuple[CandidateRow, ...]:
+        """What is shown."""
+        return self._rows
+
+    def show(self, rows: tuple[CandidateRow, ...]) -> None:
+        """Show these rows."""
+        if rows == self._rows:
+            return
+        if [row.id for row in rows] == [row.id for row in self._rows]:
+            self._rows = rows
+            self.dataChanged.emit(self.index(0, 0), self.index(len(rows) - 1, len(COLUMNS) - 1))
+            return
+        self.beginResetModel()
+        self._rows = rows
+        self.endResetModel()
+
+    def row_of(self, candidate_id: int | None) -> int | None:
+        """Return the row of a candidate, or None."""
+        return next((n for n, row in enumerate(self._rows) if row.id == candidate_id), None)
+
+    def rowCount(self, parent: QModelIndex | None = None) -> int:
+        """Return how many candidates are listed."""
+        return 0 if parent is not None and parent.isValid() else len(self._rows)
+
+    def columnCount(self, parent: QModelIndex | None = None) -> int:
+        """Return the number of columns."""
+        return 0 if parent is not None and parent.isValid() else len(COLUMNS)
+
+    def headerData(
+        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
+    ) -> Any:
+        """Return the column's title."""
+        if orientation != Qt.Orientation.Horizontal:
+            return None
+        if role == Qt.ItemDataRole.DisplayRole:
+            return COLUMNS[section]
+        if role == Qt.ItemDataRole.TextAlignmentRole:
+            return _ALIGN[section]
+        return None
+
+    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        """Return text, colour, alignment, tooltip, state or id of a cell."""
+        if not index.isValid():
+            return None
+        row = self._rows[index.row()]
+        answers = {
+            int(Qt.ItemDataRole.DisplayRole): _text(row)[index.column()],
+            int(Qt.ItemDataRole.TextAlignmentRole): _ALIGN[index.column()],
+            int(Qt.ItemDataRole.ToolTipRole): row.details,
+            int(Qt.ItemDataRole.AccessibleTextRole): _spoken(row),
+            STATE_ROLE: row.state,
+            ID_ROLE: row.id,
+        }
+        if role == Qt.ItemDataRole.ForegroundRole:
+            return QColor(row.colour) if index.column() in (0, 5) else None
+        return answers.get(int(role))
+
+
+def _text(row: CandidateRow) -> tuple[str, ...]:
+    return (str(row.id), row.place, row.size, row.volume, row.score, STATE_SIGNS[row.state])
+
+
+def _spoken(row: CandidateRow) -> str:
+    return (
+        f"candidate {row.id}, {row.place}, {row.size}, {row.volume}, score {row.score}, {row.state}"
+    )

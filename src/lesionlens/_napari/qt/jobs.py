@@ -1,0 +1,154 @@
+"""Work in a thread: progress, cancellation and errors come back on the main thread.
+
+A task is a callable `task(progress, cancel)` that returns one complete value. It runs in a Python
+thread; the window stays alive. One job at a time: what the reader started ends or is stopped
+before the next begins.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import QObject, Signal
+
+from lesionlens._napari.model.session import Problem, ReviewSession
+from lesionlens.base.errors import CancelledError, LesionLensError, ResourceError
+from lesionlens.base.stages import Cancel, Progress
+
+logger = logging.getLogger(__name__)
+
+Task = Callable[[Progress, Cancel], Any]
+
+
+class _Messenger(QObject):
+    """Carries signals out of the thread; has no parent, so it outlives the window if it must."""
+
+    progressed = Signal(str, float)
+    finished = Signal(object, object)
+
+
+class Jobs(QObject):
+    """Runs one task at a time for a session.
+
+    Parameters
+    ----------
+    session : ReviewSession
+        Told of begin, progress, end and failure, on the main thread.
+    parent : QObject or None
+        When it goes, the running task is asked to stop and its result is dropped.
+    """
+
+    def __init__(self, session: ReviewSession, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._cancel = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._messenger: _Messenger | None = None
+        self._done: Callable[[Any], str | None] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether a task runs."""
+        return self._thread is not None
+
+    def start(self, words: str, task: Task, done: Callable[[Any], str | None]) -> bool:
+        """Run a task; `done(value)` is called on the main thread and may return a message.
+
+        Returns
+        -------
+        bool
+            False when something else runs; nothing is started then.
+        """
+        if self.running:
+            return False
+        self._cancel = threading.Event()
+        self._done = done
+        messenger = _Messenger()
+        messenger.progressed.connect(self._on_progress)
+        messenger.finished.connect(self._on_finished)
+        self._messenger = messenger
+        self._session.begin(words)
+        self._thread = threading.Thread(
+            target=_work, args=(task, messenger, self._cancel), name="lesionlens-job", daemon=True
+        )
+        self._thread.start()
+        return True
+
+    def stop(self) -> None:
+        """Ask the running task to stop; it does so between two steps."""
+        if self.running:
+            self._cancel.set()
+            self._session.stopping()
+
+    def abandon(self) -> None:
+        """Stop and hear no more of it: the window closes."""
+        self._cancel.set()
+        if self._messenger is not None:
+            self._messenger.progressed.disconnect(self._on_progress)
+            self._messenger.finished.disconnect(self._on_finished)
+        self._messenger = self._thread = self._done = None
+
+    def _on_progress(self, stage: str, fraction: float) -> None:
+        self._session.progressed(stage, fraction)
+
+    def _on_finished(self, value: Any, error: BaseException | None) -> None:
+        done, self._done = self._done, None
+        self._thread = self._messenger = None
+        if isinstance(error, CancelledError):
+            self._session.ended("Stopped. Nothing was changed.")
+        elif error is not None:
+            self._session.failed(problem_of(error))
+        else:
+            self._session.ended()
+            try:
+                message = done(value) if done is not None else None
+            except Exception as failure:
+                logger.exception("showing a result failed")
+                self._session.failed(problem_of(failure))
+            else:
+                if message:
+                    self._session.ended(message)
+
+
+def _work(task: Task, messenger: _Messenger, cancel: threading.Event) -> None:
+    def progress(stage: str, fraction: float) -> None:
+        messenger.progressed.emit(stage, fraction)
+
+    value: Any = None
+    error: BaseException | None = None
+    try:
+        value = task(progress, cancel)
+    except LesionLensError as refusal:
+        error = refusal
+    except MemoryError:
+        error = ResourceError(
+            found="too little memory",
+            expected="about 3 GB free for one study",
+            next_step="Close other programs, or analyse with the command line on a larger machine",
+        )
+    except Exception as failure:
+        logger.exception("a job failed")
+        error = failure
+    messenger.finished.emit(value, error)
+
+
+def problem_of(error: BaseException) -> Problem:
+    """Say an error in the panel's words; a defect keeps its traceback for the report."""
+    if isinstance(error, LesionLensError):
+        return Problem(
+            title="This did not work",
+            found=error.found,
+            expected=error.expected,
+            next_step=error.next_step,
+        )
+    return Problem(
+        title="A defect in LesionLens",
+        found=f"{type(error).__name__}: {error}",
+        expected="no such error",
+        next_step="Your study and your decisions are kept. Try again, and report the details",
+        details="".join(traceback.format_exception(error)),
+    )

@@ -1,0 +1,150 @@
+"""napari's reader: a folder of NIfTI or DICOM, or one NIfTI file, as one image layer a sequence.
+
+Nothing heavy is imported until a path is really read. A folder is declined by a glance at its
+first names and bytes, because napari offers every folder to every reader.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lesionlens.base.labels import MrSequence
+    from lesionlens.base.stages import Cancel, Progress
+    from lesionlens.records.study import Series, Study
+
+LayerData = tuple[Any, dict[str, Any], str]
+KEY = "lesionlens"
+"""Under which a layer's metadata holds its study, sequence and true affine."""
+
+NAMES_LOOKED_AT = 200
+_NIFTI = (".nii", ".nii.gz")
+_NOT_SCANS = (".txt", ".json", ".csv", ".png", ".jpg", ".tif", ".tiff", ".py", ".zarr", ".html")
+
+
+def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerData]] | None:
+    """Return the reading function, or None where the path is no study of ours.
+
+    Parameters
+    ----------
+    path : str or list of str
+        What the user opened or dropped; several files at once are not ours.
+    """
+    if isinstance(path, list):
+        if len(path) != 1:
+            return None
+        path = path[0]
+    place = Path(path)
+    if place.is_dir():
+        return read if _looks_like_study(place) else None
+    return read if place.name.lower().endswith(_NIFTI) else None
+
+
+def read(path: str | list[str]) -> list[LayerData]:
+    """Read a study for `viewer.open`; the window stays painted while it is read.
+
+    Raises
+    ------
+    UnusableInputError
+        Nothing there can be used; the message says why and what to do.
+    """
+    place = Path(path[0] if isinstance(path, list) else path)
+    return read_study(place)
+
+
+def read_study(
+    place: Path,
+    *,
+    named: Mapping[MrSequence, str | Path] | None = None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> list[LayerData]:
+    """Open a study and load its sequences as layers, in a worker or on the main thread.
+
+    Parameters
+    ----------
+    place : Path
+        Folder or file.
+    named : mapping of MrSequence to str or Path
+        What the user calls by name.
+    progress, cancel
+        As everywhere.
+
+    Returns
+    -------
+    list of (data, keywords, "image")
+        On axis-aligned RAS+ grids in mm; the sequence that is read first comes last, on top.
+    """
+    from lesionlens.base.stages import NEVER, no_progress  # noqa: PLC0415
+    from lesionlens.study.readers import open_study  # noqa: PLC0415
+
+    say, stop = progress or no_progress, cancel or NEVER
+    study = open_study(place, named=named, progress=say, cancel=stop)
+    return layers_of(study, say, stop)
+
+
+def layers_of(study: Study, progress: Progress, cancel: Cancel) -> list[LayerData]:
+    """Load every sequence of a study as layer data."""
+    from lesionlens.base.labels import REFERENCE_ORDER  # noqa: PLC0415
+    from lesionlens.base.stages import check  # noqa: PLC0415
+
+    wanted = [s for s in reversed(REFERENCE_ORDER) if s in study.series]
+    layers = []
+    for number, sequence in enumerate(wanted):
+        check(cancel, "reading the images")
+        progress(f"read {sequence.words}", number / len(wanted))
+        layers.append(_layer(study, sequence, study.series[sequence], top=sequence is wanted[-1]))
+    progress("read", 1.0)
+    return layers
+
+
+def _layer(study: Study, sequence: MrSequence, series: Series, *, top: bool) -> LayerData:
+    from lesionlens._napari.model.display import axis_aligned, image_keywords  # noqa: PLC0415
+    from lesionlens.records.arrays import Volume  # noqa: PLC0415
+
+    volume = axis_aligned(Volume(series.load(), series.grid))
+    keywords = image_keywords(volume.data, volume.grid)
+    keywords |= {
+        "name": sequence.words,
+        "visible": top,
+        "metadata": {
+            KEY: {
+                "study": study,
+                "sequence": sequence.value,
+                "affine": series.grid.affine.tolist(),
+            }
+        },
+    }
+    return volume.data, keywords, "image"
+
+
+def _looks_like_study(folder: Path) -> bool:
+    """Whether a NIfTI or DICOM file is among the first names below the folder."""
+    return any(_is_scan(path) for path in islice(_files(folder), NAMES_LOOKED_AT))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for base, inner, names in os.walk(folder):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        if base.endswith(".zarr"):
+            inner.clear()
+            continue
+        for name in sorted(names):
+            yield Path(base) / name
+
+
+def _is_scan(path: Path) -> bool:
+    name = path.name.lower()
+    if name.endswith(_NIFTI) or name == "dicomdir":
+        return True
+    if name.startswith(".") or name.endswith(_NOT_SCANS):
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False

@@ -1,0 +1,27 @@
+"""The two samples of File → Open Sample: one synthetic patient as NIfTI and as DICOM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lesionlens._napari.reader import LayerData
+
+SAMPLES = Path(__file__).resolve().parents[1] / "sample_data"
+
+
+def nifti() -> list[LayerData]:
+    """Return the sample patient's layers, read from NIfTI."""
+    return _read("study")
+
+
+def dicom() -> list[LayerData]:
+    """Return the sample patient's layers, read from DICOM."""
+    return _read("study_dicom")
+
+
+def _read(name: str) -> list[LayerData]:
+    from lesionlens._napari.reader import read  # noqa: PLC0415
+
+    return read(str(SAMPLES / name))

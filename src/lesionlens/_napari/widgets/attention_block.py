@@ -1,0 +1,101 @@
+"""What lies over the image: region, off/contour/map, opacity, and what the attention is worth."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QCheckBox, QComboBox, QSlider, QToolButton
+
+from lesionlens._napari.model.screen import Screen
+from lesionlens._napari.model.session import Overlay
+from lesionlens._napari.widgets.parts import Bars, Section, Segments, label, row, set_role
+from lesionlens.base.labels import Region
+
+
+class AttentionBlock(Section):
+    """Shows and changes the overlay."""
+
+    region_chosen = Signal(object)
+    overlay_chosen = Signal(object)
+    opacity_chosen = Signal(float)
+    uncertainty_chosen = Signal(bool)
+    probe_ended = Signal()
+
+    def __init__(self) -> None:
+        super().__init__("ATTENTION")
+        self._region = QComboBox()
+        for region in Region:
+            self._region.addItem(region.words, region)
+        self._region.activated.connect(
+            lambda _: self.region_chosen.emit(self._region.currentData())
+        )
+        self._overlay = Segments(
+            [
+                (Overlay.OFF, "off", "No overlay (T)"),
+                (
+                    Overlay.CONTOUR,
+                    "contour",
+                    "Outlines, box of the one in focus (T)",
+                ),
+                (Overlay.MAP, "map", "Outline and attention map (G)"),
+            ]
+        )
+        self._overlay.chosen.connect(self.overlay_chosen)
+        self._opacity = QSlider(Qt.Orientation.Horizontal)
+        self._opacity.setRange(10, 100)
+        self._opacity.valueChanged.connect(lambda value: self.opacity_chosen.emit(value / 100))
+        self._uncertainty = QCheckBox("uncertainty")
+        self._uncertainty.clicked.connect(self.uncertainty_chosen)
+        self._title = label("")
+        self._facts = [label("", "dim") for _ in range(3)]
+        self._bars = Bars()
+        self._probe = QToolButton()
+        self._probe.setText("✕ probe")
+        self._probe.setProperty("role", "flat")
+        self._probe.clicked.connect(lambda _=False: self.probe_ended.emit())
+        self._hint = label("", "dim", wrap=True)
+        self.body.addLayout(row(self._region, None, self._overlay))
+        self.body.addLayout(row(label("opacity", "dim"), self._opacity, self._uncertainty))
+        self.body.addWidget(self._title)
+        self.body.addLayout(row(*self._facts, None, spacing=10))
+        self.body.addWidget(self._bars)
+        self.body.addLayout(row(self._hint, self._probe))
+
+    def show_screen(self, screen: Screen) -> None:
+        """Show the overlay's settings; hides itself before the analysis."""
+        self.setVisible(screen.analysed)
+        if not screen.analysed:
+            return
+        self._region.setCurrentIndex(self._region.findData(screen.region))
+        self._overlay.show_choice(screen.overlay)
+        self._overlay.button(Overlay.MAP).setEnabled(screen.has_attention)
+        blocked = self._opacity.blockSignals(True)
+        self._opacity.setValue(round(screen.opacity * 100))
+        self._opacity.blockSignals(blocked)
+        self._uncertainty.setVisible(screen.has_uncertainty)
+        self._uncertainty.setChecked(screen.scene.uncertainty)
+        self._title.setText(screen.focus_title)
+        self._title.setVisible(bool(screen.focus_title))
+        for number, fact_label in enumerate(self._facts):
+            fact = screen.facts[number] if number < len(screen.facts) else None
+            fact_label.setVisible(fact is not None)
+            if fact is not None:
+                sign = {True: " ✓", False: " ⚠", None: ""}[fact.good]
+                fact_label.setText(fact.words + sign)
+                fact_label.setToolTip(fact.tooltip)
+                set_role(fact_label, {True: "good", False: "warn", None: "dim"}[fact.good])
+        self._bars.show_bars(screen.relevance)
+        self._bars.setVisible(bool(screen.relevance))
+        self._probe.setVisible(screen.scene.probe)
+        hint = _hint(screen)
+        self._hint.setText(hint)
+        self._hint.setVisible(bool(hint))
+
+
+def _hint(screen: Screen) -> str:
+    if screen.scene.probe:
+        return "Probe: where the voxel that you asked attended to."
+    if screen.overlay is Overlay.OFF and screen.candidates:
+        return "Overlay off: finish your own reading, then press T."
+    if screen.can_probe:
+        return "Point at a voxel and press Q to see what it attended to."
+    return ""

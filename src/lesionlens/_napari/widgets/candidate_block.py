@@ -1,0 +1,154 @@
+"""The table of candidates, the threshold, and the buttons that decide."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QModelIndex, Qt, Signal
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QHeaderView,
+    QPushButton,
+    QSlider,
+    QTableView,
+    QToolButton,
+)
+
+from lesionlens._napari.model.screen import Screen
+from lesionlens._napari.qt.candidate_model import ID_ROLE, CandidateModel
+from lesionlens._napari.widgets.parts import Section, label, row
+
+REASONS = ("", "vessel", "postoperative change", "artefact", "white-matter lesion", "not certain")
+ROW_HEIGHT, VISIBLE_ROWS = 26, 6
+
+
+class CandidateBlock(Section):
+    """Shows the candidates; emits what the reader does."""
+
+    gone_to = Signal(int)
+    threshold_chosen = Signal(float)
+    marked = Signal(str)
+    reason_changed = Signal(str)
+    undone = Signal()
+    redone = Signal()
+
+    def __init__(self) -> None:
+        self._undo, self._redo = _flat("↶", "Undo (U)"), _flat("↷", "Redo (Shift+U)")
+        self._count = label("", "dim")
+        super().__init__("CANDIDATES")
+        self.model = CandidateModel(self)
+        self.table = QTableView()
+        self._set_up_table()
+        self._slider = QSlider(Qt.Orientation.Horizontal)
+        self._slider.setRange(0, 100)
+        self._slider.setToolTip("List only candidates that score at least this")
+        self._slider.valueChanged.connect(lambda value: self.threshold_chosen.emit(value / 100))
+        self._floor = label("", "dim")
+        self._accept = self._button("Accept  A", "accept")
+        self._reject = self._button("Reject  R", "reject")
+        self._defer = self._button("Defer  D", "defer")
+        self._reason = QComboBox()
+        self._reason.setEditable(True)
+        self._reason.addItems(REASONS)
+        self._reason.lineEdit().setPlaceholderText("reason (optional)")
+        self._reason.currentTextChanged.connect(self.reason_changed)
+        self._undo.clicked.connect(lambda _=False: self.undone.emit())
+        self._redo.clicked.connect(lambda _=False: self.redone.emit())
+        self.body.addWidget(self._count)
+        self.body.addWidget(self.table)
+        self.body.addLayout(row(label("threshold", "dim"), self._slider, self._floor))
+        self.body.addLayout(row(self._accept, self._reject, self._defer))
+        self.body.addLayout(row(self._reason, self._undo, self._redo))
+
+    def _button(self, words: str, act: str) -> QPushButton:
+        button = QPushButton(words)
+        button.clicked.connect(lambda _=False: self.marked.emit(act))
+        return button
+
+    def _set_up_table(self) -> None:
+        table = self.table
+        table.setModel(self.model)
+        table.setShowGrid(False)
+        table.setWordWrap(False)
+        table.setTabKeyNavigation(False)
+        table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        table.setAccessibleName("Candidates")
+        table.verticalHeader().hide()
+        table.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
+        header = table.horizontalHeader()
+        header.setHighlightSections(False)
+        header.setMinimumSectionSize(22)
+        for column, width in enumerate((22, 0, 84, 52, 42, 24)):
+            stretch = column == 1
+            header.setSectionResizeMode(
+                column,
+                QHeaderView.ResizeMode.Stretch if stretch else QHeaderView.ResizeMode.Fixed,
+            )
+            if not stretch:
+                header.resizeSection(column, width)
+        table.selectionModel().currentRowChanged.connect(self._on_row)
+        table.clicked.connect(self._on_click)
+
+    def show_screen(self, screen: Screen) -> None:
+        """Show the candidates of a screen; hides itself before the analysis."""
+        self.setVisible(screen.analysed)
+        if not screen.analysed:
+            return
+        self._count.setText(_counted(screen))
+        selection = self.table.selectionModel()
+        blocked = selection.blockSignals(True)
+        self.model.show(screen.candidates)
+        focus = next((row.id for row in screen.candidates if row.focus), None)
+        place = self.model.row_of(focus)
+        if place is None:
+            self.table.clearSelection()
+            self.table.setCurrentIndex(QModelIndex())
+        elif self.table.currentIndex().row() != place or not selection.hasSelection():
+            self.table.selectRow(place)
+            self.table.scrollTo(self.model.index(place, 0))
+        selection.blockSignals(blocked)
+        self.table.viewport().update()
+        rows = min(max(len(screen.candidates), 1), VISIBLE_ROWS)
+        header = self.table.horizontalHeader().sizeHint().height()
+        self.table.setFixedHeight(header + rows * ROW_HEIGHT + 4)
+        self._show_threshold(screen)
+        for button in (self._accept, self._reject, self._defer):
+            button.setEnabled(screen.can_mark)
+        self._undo.setEnabled(screen.can_undo)
+        self._redo.setEnabled(screen.can_redo)
+
+    def _show_threshold(self, screen: Screen) -> None:
+        blocked = self._slider.blockSignals(True)
+        self._slider.setValue(round(screen.threshold * 100))
+        self._slider.blockSignals(blocked)
+        self._floor.setText(f"score ≥ {screen.threshold:.2f}")
+
+    def _on_row(self, current: QModelIndex, _: QModelIndex) -> None:
+        if current.isValid():
+            self.gone_to.emit(int(self.model.data(current, ID_ROLE)))
+
+    def _on_click(self, index: QModelIndex) -> None:
+        row_of = next((r for r in self.model.rows if r.focus), None)
+        clicked = int(self.model.data(index, ID_ROLE))
+        if row_of is not None and row_of.id == clicked:
+            self.gone_to.emit(clicked)
+
+    def clear_reason(self) -> None:
+        """Empty the reason once it was used."""
+        self._reason.setCurrentText("")
+
+
+def _flat(text: str, tooltip: str) -> QToolButton:
+    button = QToolButton()
+    button.setText(text)
+    button.setToolTip(tooltip)
+    button.setProperty("role", "flat")
+    return button
+
+
+def _counted(screen: Screen) -> str:
+    if screen.below_threshold:
+        return f"{screen.conclusion} · {screen.below_threshold} below the threshold"
+    return screen.conclusion

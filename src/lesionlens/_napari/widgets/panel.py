@@ -1,0 +1,206 @@
+"""The panel: one column of blocks; it shows Screens and forwards what the reader does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QFrame,
+    QMenu,
+    QMessageBox,
+    QPushButton,
+    QScrollArea,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from lesionlens._napari.actions import Actions
+from lesionlens._napari.model.keys import KEYS
+from lesionlens._napari.model.screen import Screen
+from lesionlens._napari.model.session import ReviewSession, State
+from lesionlens._napari.qt.jobs import Jobs
+from lesionlens._napari.widgets.attention_block import AttentionBlock
+from lesionlens._napari.widgets.candidate_block import CandidateBlock
+from lesionlens._napari.widgets.parts import label, row, style_sheet
+from lesionlens._napari.widgets.run_block import ProblemBlock, RunBlock
+from lesionlens._napari.widgets.study_block import QualityBlock, StudyBlock, empty_state
+from lesionlens.base.labels import RESEARCH_USE_NOTICE
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+
+class Panel(QWidget):
+    """The whole panel of one viewer.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Where pictures and overlays go.
+    session : ReviewSession
+        What is shown.
+    """
+
+    def __init__(self, viewer: ViewerModel, session: ReviewSession) -> None:
+        super().__init__()
+        self.setObjectName("lesionlens")
+        self.setAcceptDrops(True)
+        self.setMinimumWidth(360)
+        self.session = session
+        self.jobs = Jobs(session, self)
+        self.actions_ = Actions(session, self.jobs, viewer)
+        self._build()
+        self._connect()
+        self.show_theme(viewer.theme)
+
+    def _build(self) -> None:
+        menu = QMenu(self)
+        for words, slot in self._openers():
+            menu.addAction(words).triggered.connect(slot)
+        self.study = StudyBlock(menu)
+        self.empty = empty_state(self._openers())
+        self.problem = ProblemBlock()
+        self.quality = QualityBlock()
+        self.run = RunBlock()
+        self.candidates = CandidateBlock()
+        self.attention = AttentionBlock()
+        self._reviewed = label("", "dim")
+        self._export = QPushButton("Export…")
+        self._export.clicked.connect(lambda _=False: self.ask_export())
+        keys = QToolButton()
+        keys.setText("Keys (K)")
+        keys.setProperty("role", "flat")
+        keys.clicked.connect(lambda _=False: self.show_keys())
+        self._footer = QWidget()
+        self._footer.setLayout(row(self._reviewed, None, keys, self._export))
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(12, 10, 12, 10)
+        column.setSpacing(12)
+        for block in (
+            self.empty, self.study, self.quality, self.problem, self.run, self.candidates,
+            self.attention, self._footer,
+        ):  # fmt: skip
+            column.addWidget(block)
+        column.addStretch(1)
+        column.addWidget(label(RESEARCH_USE_NOTICE, "notice", wrap=True))
+        scroll = QScrollArea()
+        scroll.setWidget(inner)
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scroll)
+
+    def _openers(self) -> tuple[tuple[str, Callable[..., Any]], ...]:
+        return (
+            ("Open a folder…", lambda _=False: self.ask_folder()),
+            ("Open a NIfTI file…", lambda _=False: self.ask_file()),
+            ("Try the sample", lambda _=False: self.actions_.open_sample()),
+        )
+
+    def _connect(self) -> None:
+        acts, session = self.actions_, self.session
+        self.study.sequence_chosen.connect(session.choose_sequence)
+        self.study.renamed.connect(self._rename)
+        self.run.analyse.connect(acts.analyse)
+        self.run.cancel.connect(acts.stop)
+        self.problem.dismissed.connect(session.dismiss)
+        self.candidates.gone_to.connect(session.go_to)
+        self.candidates.threshold_chosen.connect(session.choose_threshold)
+        self.candidates.reason_changed.connect(self._set_reason)
+        self.candidates.marked.connect(self._mark)
+        self.candidates.undone.connect(acts.undo)
+        self.candidates.redone.connect(acts.redo)
+        self.attention.region_chosen.connect(session.choose_region)
+        self.attention.overlay_chosen.connect(session.choose_overlay)
+        self.attention.opacity_chosen.connect(session.choose_opacity)
+        self.attention.uncertainty_chosen.connect(session.choose_uncertainty)
+        self.attention.probe_ended.connect(acts.end_probe)
+
+    # --- shown ----------------------------------------------------------------------------
+
+    def show_screen(self, screen: Screen, state: State) -> None:
+        """Show a screen."""
+        opened = state.study is not None
+        self.empty.setVisible(not opened and screen.activity is None)
+        self.study.setVisible(opened)
+        if opened:
+            self.study.show_screen(screen, state.study)
+        self.quality.show_screen(screen)
+        self.problem.show_problem(screen.problem)
+        self.run.show_screen(screen)
+        self.candidates.show_screen(screen)
+        self.attention.show_screen(screen)
+        self._reviewed.setText(screen.reviewed)
+        self._export.setEnabled(screen.can_export)
+        self._footer.setVisible(screen.analysed)
+
+    def show_theme(self, theme: str) -> None:
+        """Take the colours of a theme of napari."""
+        self.setStyleSheet(style_sheet(theme))
+
+    def show_keys(self) -> None:
+        """Show the table of keys."""
+        rows = "".join(
+            f"<tr><td><b>{key.shown}</b></td><td>&nbsp;&nbsp;{key.words}</td></tr>" for key in KEYS
+        )
+        box = QMessageBox(self)
+        box.setWindowTitle("LesionLens keys")
+        box.setText(f"<table>{rows}</table>")
+        box.setModal(False)
+        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        box.show()
+
+    # --- asked ----------------------------------------------------------------------------
+
+    def ask_folder(self) -> None:
+        """Ask for a folder and open it."""
+        chosen = QFileDialog.getExistingDirectory(self, "Open a folder of NIfTI or DICOM files")
+        if chosen:
+            self.actions_.open(Path(chosen))
+
+    def ask_file(self) -> None:
+        """Ask for a NIfTI file and open it."""
+        chosen, _ = QFileDialog.getOpenFileName(
+            self, "Open a NIfTI file", "", "NIfTI (*.nii *.nii.gz)"
+        )
+        if chosen:
+            self.actions_.open(Path(chosen))
+
+    def ask_export(self) -> None:
+        """Ask for a folder and export into it."""
+        chosen = QFileDialog.getExistingDirectory(self, "Export into this folder")
+        if chosen:
+            self.actions_.export(Path(chosen))
+
+    def _rename(self, named: Any) -> None:
+        study = self.session.state.study
+        if study is not None:
+            self.actions_.open(study.root, named)
+
+    def _set_reason(self, reason: str) -> None:
+        self.actions_.reason = reason
+
+    def _mark(self, act: str) -> None:
+        getattr(self.actions_, act)()
+        self.candidates.clear_reason()
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """Accept one folder or file."""
+        if len(event.mimeData().urls()) == 1:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Open what was dropped."""
+        place = event.mimeData().urls()[0].toLocalFile()
+        if place:
+            event.acceptProposedAction()
+            self.actions_.open(Path(place))

@@ -1,0 +1,231 @@
+"""Small parts of the panel: headings, segmented choices, relevance bars, the style sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from qtpy.QtCore import QRectF, QSize, Qt, Signal
+from qtpy.QtGui import QColor, QPainter, QPaintEvent
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from lesionlens._napari.model.screen import Bar
+
+STYLE = """
+QWidget#lesionlens QLabel {{ background: transparent; }}
+QWidget#lesionlens QLabel[role="heading"] {{
+  color: {dim}; font-size: 10px; font-weight: 600; letter-spacing: 1px; }}
+QWidget#lesionlens QLabel[role="title"] {{ font-size: 14px; font-weight: 600; }}
+QWidget#lesionlens QLabel[role="dim"] {{ color: {dim}; font-size: 11px; }}
+QWidget#lesionlens QLabel[role="warn"] {{ color: {warn}; font-size: 11px; }}
+QWidget#lesionlens QLabel[role="good"] {{ color: {good}; font-size: 11px; }}
+QWidget#lesionlens QLabel[role="notice"] {{ color: {dim}; font-size: 10px; }}
+QWidget#lesionlens QFrame[role="rule"] {{
+  background: {rule}; max-height: 1px; min-height: 1px; border: none; }}
+QWidget#lesionlens QFrame[role="card"] {{ background: {card}; border-radius: 4px; }}
+QWidget#lesionlens QFrame[role="problem"] {{
+  background: {card}; border-left: 3px solid {warn}; border-radius: 2px; }}
+QWidget#lesionlens QToolButton[role="segment"] {{
+  background: {rule}; border: none; padding: 4px 7px; border-radius: 3px; font-size: 11px; }}
+QWidget#lesionlens QToolButton[role="segment"]:hover {{ background: {hover}; }}
+QWidget#lesionlens QToolButton[role="segment"]:checked {{
+  background: {accent}; color: #ffffff; }}
+QWidget#lesionlens QToolButton[role="segment"]:disabled {{ color: {off}; background: {card}; }}
+QWidget#lesionlens QToolButton[role="flat"] {{
+  background: transparent; border: none; padding: 2px 4px; color: {dim}; }}
+QWidget#lesionlens QToolButton[role="flat"]:hover {{ color: {text}; }}
+QWidget#lesionlens QPushButton {{ padding: 5px 6px; border-radius: 3px; min-width: 40px; }}
+QWidget#lesionlens QPushButton[role="primary"] {{
+  background: {accent}; color: #ffffff; font-weight: 600; }}
+QWidget#lesionlens QPushButton[role="primary"]:disabled {{ background: {rule}; color: {off}; }}
+QWidget#lesionlens QTableView {{
+  background: {card}; border: none; border-radius: 4px; gridline-color: transparent;
+  selection-background-color: {select}; selection-color: {text}; outline: 0; }}
+QWidget#lesionlens QTableView::item:selected {{ background: {select}; color: {text}; }}
+QWidget#lesionlens QHeaderView::section {{
+  background: {card}; color: {dim}; border: none; font-size: 10px; padding: 3px 2px; }}
+"""
+"""Filled from the theme by `style_sheet`."""
+
+_DARK = {
+    "dim": "#9aa3b2", "warn": "#f0b849", "good": "#4cc19a", "rule": "#3a404b", "card": "#2b3039",
+    "hover": "#4a5160", "accent": "#2f6fb5", "off": "#6b7280", "text": "#f0f1f2",
+    "select": "#3f5878",
+}  # fmt: skip
+_LIGHT = {
+    "dim": "#5b6472", "warn": "#9a6700", "good": "#0b7a55", "rule": "#d5d9df", "card": "#f3f4f6",
+    "hover": "#c3c8d0", "accent": "#2f6fb5", "off": "#9aa0a8", "text": "#1d2026",
+    "select": "#c5d9f0",
+}  # fmt: skip
+
+
+def style_sheet(theme: str) -> str:
+    """Return the panel's style for a theme of napari, by whether that theme is light."""
+    return STYLE.format(**(_LIGHT if "light" in theme else _DARK))
+
+
+def label(text: str = "", role: str = "", *, wrap: bool = False) -> QLabel:
+    """Make a label of plain text (hostile descriptions are never read as markup)."""
+    made = QLabel(text)
+    made.setTextFormat(Qt.TextFormat.PlainText)
+    if role:
+        made.setProperty("role", role)
+    if wrap:
+        made.setWordWrap(True)
+        made.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    return made
+
+
+def set_role(widget: QWidget, role: str) -> None:
+    """Give a widget another role and draw it so."""
+    if widget.property("role") != role:
+        widget.setProperty("role", role)
+        widget.style().unpolish(widget)
+        widget.style().polish(widget)
+
+
+def row(*items: QWidget | None, spacing: int = 6) -> QHBoxLayout:
+    """Lay widgets side by side; None stretches."""
+    layout = QHBoxLayout()
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(spacing)
+    for item in items:
+        if item is None:
+            layout.addStretch(1)
+        else:
+            layout.addWidget(item)
+    return layout
+
+
+class ElidedLabel(QLabel):
+    """One line of plain text that ends in … where there is no room; the whole is its tooltip."""
+
+    def __init__(self, role: str = "") -> None:
+        super().__init__()
+        self._whole = ""
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setProperty("role", role)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+
+    def show_text(self, text: str) -> None:
+        """Show this text."""
+        self._whole = text
+        self._elide()
+
+    def resizeEvent(self, event: Any) -> None:
+        """Fit the text into the new width."""
+        super().resizeEvent(event)
+        self._elide()
+
+    def _elide(self) -> None:
+        width = max(self.width(), 1)
+        shown = self.fontMetrics().elidedText(self._whole, Qt.TextElideMode.ElideMiddle, width)
+        self.setText(shown)
+        self.setToolTip(self._whole if shown != self._whole else "")
+
+
+class Section(QWidget):
+    """A block with a heading, a thin rule above it and room for one widget at its right."""
+
+    def __init__(self, title: str, corner: QWidget | None = None) -> None:
+        super().__init__()
+        self.body = QVBoxLayout(self)
+        self.body.setContentsMargins(0, 0, 0, 0)
+        self.body.setSpacing(6)
+        rule = QFrame()
+        rule.setProperty("role", "rule")
+        self.body.addWidget(rule)
+        self.heading = label(title, "heading")
+        items = [self.heading, None] + ([corner] if corner is not None else [])
+        self.body.addLayout(row(*items))
+
+
+class Segments(QWidget):
+    """A choice of one among a few, side by side."""
+
+    chosen = Signal(object)
+
+    def __init__(self, choices: Sequence[tuple[object, str, str]]) -> None:
+        """Take (value, words, tooltip) of each choice."""
+        super().__init__()
+        self._buttons: dict[object, QToolButton] = {}
+        self._group = QButtonGroup(self)
+        layout = row(spacing=2)
+        self.setLayout(layout)
+        for value, words, tooltip in choices:
+            button = QToolButton()
+            button.setText(words)
+            button.setToolTip(tooltip)
+            button.setCheckable(True)
+            button.setProperty("role", "segment")
+            button.clicked.connect(lambda _=False, value=value: self.chosen.emit(value))
+            self._group.addButton(button)
+            self._buttons[value] = button
+            layout.addWidget(button)
+
+    def show_choice(self, value: object) -> None:
+        """Show what is chosen, without a signal."""
+        button = self._buttons.get(value)
+        if button is not None and not button.isChecked():
+            button.setChecked(True)
+
+    def button(self, value: object) -> QToolButton:
+        """Return the button of a choice."""
+        return self._buttons[value]
+
+
+class Bars(QWidget):
+    """Signed relevance of the sequences: one small bar each, to the left where negative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bars: tuple[Bar, ...] = ()
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def show_bars(self, bars: tuple[Bar, ...]) -> None:
+        """Draw these."""
+        if bars != self._bars:
+            self._bars = bars
+            self.setToolTip(
+                "How much each sequence adds to the score (Shapley values):\n"
+                + "\n".join(f"{bar.words}: {bar.value:+.2f}" for bar in bars)
+            )
+            self.setAccessibleName(", ".join(f"{b.words} {b.value:+.2f}" for b in bars))
+            self.updateGeometry()
+            self.update()
+
+    def sizeHint(self) -> QSize:
+        """Return room for one line a bar."""
+        return QSize(200, 15 * len(self._bars))
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
+        """Draw words, bar and figure on each line."""
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        font = self.font()
+        font.setPixelSize(11)
+        painter.setFont(font)
+        text = self.palette().windowText().color()
+        span = max((abs(bar.value) for bar in self._bars), default=1.0) or 1.0
+        width = max(self.width() - 48 - 44, 10)
+        for n, bar in enumerate(self._bars):
+            top = n * 15
+            painter.setPen(text)
+            left = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
+            right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+            painter.drawText(QRectF(0, top, 46, 15), left, bar.words)
+            painter.drawText(QRectF(self.width() - 44, top, 44, 15), right, f"{bar.value:+.2f}")
+            painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(QColor("#56B4E9" if bar.value >= 0 else "#D55E00"))
+            length = max(abs(bar.value) / span * width, 1.0)
+            painter.drawRoundedRect(QRectF(48, top + 4, length, 7), 2, 2)
+        painter.end()

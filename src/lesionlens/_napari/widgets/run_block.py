@@ -1,0 +1,128 @@
+"""Analyse, progress and cancel; messages; failures with what was found and what to do."""
+
+from __future__ import annotations
+
+import time
+
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import (
+    QApplication,
+    QFrame,
+    QHBoxLayout,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from lesionlens._napari.model.screen import Screen
+from lesionlens._napari.model.session import Problem
+from lesionlens._napari.widgets.parts import ElidedLabel, label, row
+
+
+class RunBlock(QWidget):
+    """One line: the button, or what runs with its progress, its seconds and Cancel."""
+
+    analyse = Signal()
+    cancel = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        self._analyse = QPushButton("Analyse")
+        self._analyse.setProperty("role", "primary")
+        self._analyse.clicked.connect(lambda _=False: self.analyse.emit())
+        self._bar = QProgressBar()
+        self._bar.setTextVisible(False)
+        self._bar.setRange(0, 1000)
+        self._bar.setFixedHeight(6)
+        self._stage = ElidedLabel("dim")
+        self._cancel = QPushButton("Cancel")
+        self._cancel.clicked.connect(lambda _=False: self.cancel.emit())
+        self._message = label("", "good", wrap=True)
+        line = QHBoxLayout()
+        line.setContentsMargins(0, 0, 0, 0)
+        line.addWidget(self._stage, 1)
+        line.addWidget(self._cancel)
+        layout.addWidget(self._analyse)
+        layout.addLayout(line)
+        layout.addWidget(self._bar)
+        layout.addWidget(self._message)
+        self._began = 0.0
+        self._screen = Screen()
+        self._clock = QTimer(self)
+        self._clock.setInterval(500)
+        self._clock.timeout.connect(self._tick)
+
+    def show_screen(self, screen: Screen) -> None:
+        """Show what runs and what was said."""
+        running = screen.activity is not None
+        if running and self._screen.activity is None:
+            self._began = time.monotonic()
+            self._clock.start()
+        if not running:
+            self._clock.stop()
+        self._screen = screen
+        self._analyse.setVisible(not running and bool(screen.title))
+        self._analyse.setEnabled(screen.can_analyse)
+        self._analyse.setText("Analyse again" if screen.analysed else "Analyse")
+        for widget in (self._bar, self._stage, self._cancel):
+            widget.setVisible(running)
+        self._message.setText(screen.message)
+        self._message.setVisible(bool(screen.message))
+        self._tick()
+        self.setVisible(running or bool(screen.title) or bool(screen.message))
+
+    def _tick(self) -> None:
+        activity = self._screen.activity
+        if activity is None:
+            return
+        seconds = time.monotonic() - self._began
+        words = "Stopping…" if activity.stopping else f"{activity.words} · {activity.stage}"
+        self._stage.show_text(f"{words.removesuffix(' · ')} · {seconds:.0f} s")
+        self._bar.setValue(round(1000 * min(max(activity.fraction, 0.0), 1.0)))
+        self._cancel.setEnabled(not activity.stopping)
+
+
+class ProblemBlock(QFrame):
+    """A failure: what was found, what was expected, what to do; Retry is the reader's own act."""
+
+    dismissed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setProperty("role", "problem")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(10, 8, 8, 8)
+        layout.setSpacing(4)
+        self._title = label("", "title")
+        self._found = label("", wrap=True)
+        self._expected = label("", "dim", wrap=True)
+        self._next = label("", "warn", wrap=True)
+        self._copy = QPushButton("Copy details")
+        close = QPushButton("Back")
+        close.setToolTip("Your study and your decisions are kept")
+        close.clicked.connect(lambda _=False: self.dismissed.emit())
+        self._copy.clicked.connect(self._copy_details)
+        for item in (self._title, self._found, self._expected, self._next):
+            layout.addWidget(item)
+        layout.addLayout(row(None, self._copy, close))
+        self._problem: Problem | None = None
+
+    def show_problem(self, problem: Problem | None) -> None:
+        """Show a failure, or hide."""
+        self._problem = problem
+        self.setVisible(problem is not None)
+        if problem is None:
+            return
+        self._title.setText(problem.title)
+        self._found.setText(f"Found {problem.found}.")
+        self._expected.setText(f"Expected {problem.expected}." if problem.expected else "")
+        self._next.setText(f"{problem.next_step}." if problem.next_step else "")
+        self._copy.setVisible(bool(problem.details))
+
+    def _copy_details(self) -> None:
+        if self._problem is not None:
+            QApplication.clipboard().setText(self._problem.details)

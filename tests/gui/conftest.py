@@ -1,0 +1,136 @@
+"""A small analysed head and the panel in a real viewer; skips where no display is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lesionlens.base.geometry import Vec3
+from lesionlens.base.labels import MrSequence
+from lesionlens.phantoms.analysis import make_analysis, write_study
+from lesionlens.phantoms.simple import Lesion, Patient, make_patient
+from lesionlens.records.analysis import Analysis
+from lesionlens.records.arrays import Volume
+from lesionlens.records.prediction import Capability
+
+HERE = Path(__file__).parent
+MANIFEST = HERE.parents[1] / "src" / "lesionlens" / "napari.yaml"
+LEFT: Vec3 = (-28.0, 8.0, 26.0)
+RIGHT: Vec3 = (34.0, -40.0, 30.0)
+
+
+def display_missing() -> str | None:
+    """Why no window can open here, or None."""
+    if sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        return "no display: run under xvfb-run"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that uses a viewer; without a display it is skipped, not failed."""
+    why = display_missing()
+    for item in items:
+        if HERE in Path(item.path).parents and "panel" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.gui)
+            item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning:napari"))
+            if why is not None:
+                item.add_marker(pytest.mark.skip(reason=why))
+
+
+@pytest.fixture(scope="session")
+def head() -> Patient:
+    """A head at 4 mm with a large lesion on the left and a small one on the right."""
+    return make_patient(5, spacing_mm=4.0, lesions=(Lesion(LEFT, 18.0), Lesion(RIGHT, 10.0)))
+
+
+@pytest.fixture(scope="session")
+def analysis(head: Patient, tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    """The head's truth as an analysis: two candidates, uncertainty, a probe-able engine."""
+    study = write_study(head, tmp_path_factory.mktemp("gui") / "head")
+    made = make_analysis(head, study)
+    doubt = Volume(np.full(made.prepared.native.shape, 0.1, np.float32), made.prepared.native)
+    engine = replace(
+        made.run.engine, capabilities=made.run.engine.capabilities | {Capability.PROBE}
+    )
+    return replace(
+        made,
+        volumes=replace(made.volumes, uncertainty=doubt),
+        run=replace(made.run, engine=engine),
+    )
+
+
+@dataclass
+class FakeResult:
+    """What Lens returns, as far as the window needs it."""
+
+    analysis: Analysis
+
+    def probe(self, *, voxel: tuple[int, int, int]) -> Volume:
+        """Answer with a single bright voxel where it was asked."""
+        grid = self.analysis.prepared.native
+        data = np.zeros(grid.shape, np.float32)
+        data[voxel] = 1.0
+        return Volume(data, grid)
+
+
+@pytest.fixture
+def result(analysis: Analysis) -> FakeResult:
+    """The analysis as a result."""
+    return FakeResult(analysis)
+
+
+@pytest.fixture
+def panel(
+    make_napari_viewer: Callable[..., Any],
+    plugin_settings: None,
+    npe2pm: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Any]:
+    """The docked panel of a real viewer; leaks of Qt widgets fail the test."""
+    from npe2 import PluginManifest
+
+    from lesionlens._napari.dock import LesionLens
+
+    monkeypatch.setattr("lesionlens.review.store.sessions_folder", lambda: tmp_path / "reviews")
+    npe2pm.register(PluginManifest.from_file(MANIFEST))
+
+    viewer = make_napari_viewer(strict_qt="raise")
+    widget = LesionLens(viewer)
+    viewer.window.add_dock_widget(widget, name="LesionLens")
+    yield widget
+    widget.release()
+
+
+@pytest.fixture
+def loaded(panel: Any, analysis: Analysis) -> Any:
+    """The panel with the study's four layers in its viewer."""
+    from napari.layers import Layer
+
+    from lesionlens._napari.reader import layers_of
+    from lesionlens.base.stages import NEVER, no_progress
+
+    for data in layers_of(analysis.study, no_progress, NEVER):
+        panel._viewer.layers.append(Layer.create(*data))
+    return panel
+
+
+@pytest.fixture
+def reviewed(loaded: Any, result: FakeResult) -> Any:
+    """The panel after the analysis."""
+    from lesionlens._napari.model.display import overlays_of
+
+    loaded.actions_.take(result, overlays_of(result.analysis))
+    return loaded
+
+
+__all__ = ["LEFT", "RIGHT", "FakeResult", "MrSequence"]

@@ -1,0 +1,183 @@
+"""The panel in a real viewer: what a reader does, and what must be seen then."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.gui.conftest import LEFT
+
+from lesionlens._napari.model.session import Overlay, Plane
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.stages import check
+
+
+def visible(panel):
+    return {layer.name for layer in panel._viewer.layers if layer.visible}
+
+
+def test_an_empty_panel_says_how_to_open_a_scan(panel):
+    assert panel.empty.isVisibleTo(panel)
+    assert not panel.study.isVisibleTo(panel)
+    assert not panel.candidates.isVisibleTo(panel)
+
+
+def test_a_study_opens_with_its_sequences_and_no_overlay(loaded):
+    viewer = loaded._viewer
+    assert [layer.name for layer in viewer.layers] == ["T1", "T2", "FLAIR", "T1c"]
+    assert visible(loaded) == {"T1c"}
+    assert loaded.study.isVisibleTo(loaded)
+    assert not loaded.candidates.isVisibleTo(loaded)
+    for layer in viewer.layers:
+        assert [str(unit) for unit in layer.units] == ["millimeter"] * 3
+        assert layer.axis_labels == ("left–right", "back–front", "bottom–top")
+
+
+def test_the_analysis_keeps_the_unaided_read_until_the_reader_asks(reviewed):
+    assert reviewed.candidates.model.rowCount() == 2
+    assert visible(reviewed) == {"T1c"}
+    reviewed.actions_.toggle_overlay()
+    assert visible(reviewed) == {"T1c", "Candidates"}
+    reviewed.actions_.next_overlay()
+    assert visible(reviewed) == {"T1c", "Candidates", "Attention · whole tumour"}
+    reviewed.actions_.toggle_overlay()
+    assert visible(reviewed) == {"T1c"}
+
+
+def test_a_click_on_a_row_goes_to_the_candidate(reviewed, analysis):
+    second = analysis.findings.candidates[1]
+    reviewed.candidates.table.setCurrentIndex(reviewed.candidates.model.index(1, 1))
+    viewer = reviewed._viewer
+    np.testing.assert_allclose(viewer.dims.point, second.centroid_mm, atol=4.0)
+    assert reviewed.session.state.choices.candidate == second.id
+    assert "Box · candidate 2" in visible(reviewed)
+
+
+def test_axial_slices_show_the_patients_right_on_the_left(reviewed):
+    viewer = reviewed._viewer
+    camera = viewer.scene.camera
+    assert tuple(viewer.dims.order) == (2, 1, 0)
+    assert tuple(str(axis) for axis in camera.orientation) == ("away", "up", "left")
+    texts = {
+        name: viewer.canvas.overlays[name].text
+        for name in viewer.canvas.overlays
+        if name.startswith("lesionlens_")
+    }
+    assert texts["lesionlens_middle_left"] == "R"
+    assert texts["lesionlens_top_center"] == "A"
+    reviewed.session.choose_plane(Plane.SAGITTAL)
+    assert viewer.canvas.overlays["lesionlens_middle_left"].text == "A"
+    assert viewer.canvas.overlays["lesionlens_top_center"].text == "S"
+
+
+def test_the_contour_lies_where_the_lesion_is(reviewed):
+    reviewed.session.go_to(1)
+    layer = reviewed._viewer.layers["Candidates"]
+    inside = np.argwhere(np.asarray(layer.data) == 1).mean(axis=0)
+    np.testing.assert_allclose(layer.data_to_world(inside), LEFT, atol=3.0)
+
+
+def test_decisions_are_shown_undone_and_counted(reviewed):
+    reviewed.session.go_to(1)
+    reviewed.candidates.marked.emit("accept")
+    assert reviewed.candidates.model.rows[0].state is ReviewState.ACCEPTED
+    assert reviewed._reviewed.text() == "1 of 2 reviewed"
+    reviewed.actions_.undo()
+    assert reviewed._reviewed.text() == "0 of 2 reviewed"
+    reviewed.actions_.redo()
+    assert reviewed._reviewed.text() == "1 of 2 reviewed"
+
+
+def test_held_key_hides_and_letting_go_shows(reviewed):
+    reviewed.session.choose_overlay(Overlay.MAP)
+    shown = visible(reviewed)
+    reviewed.actions_.hold_hidden(True)
+    assert visible(reviewed) == {"T1c"}
+    reviewed.actions_.hold_hidden(False)
+    assert visible(reviewed) == shown
+
+
+def test_region_and_opacity_reach_the_map(reviewed):
+    reviewed.session.choose_overlay(Overlay.MAP)
+    reviewed.attention.region_chosen.emit(Region.ET)
+    reviewed.attention.opacity_chosen.emit(0.35)
+    layer = reviewed._viewer.layers["Attention · enhancing tumour"]
+    assert layer.opacity == pytest.approx(0.35)
+    expected = reviewed.session.state.overlays.attention[Region.ET]
+    assert np.asarray(layer.data).sum() == pytest.approx(float(expected.sum()), rel=1e-5)
+
+
+def test_a_failure_is_told_in_the_panel_and_loses_nothing(reviewed, qtbot):
+    def task(progress, cancel):
+        raise UnusableInputError(found="no scan", expected="a scan", next_step="Choose another")
+
+    reviewed.session.go_to(1)
+    reviewed.candidates.marked.emit("reject")
+    reviewed.jobs.start("Opening", task, lambda _: None)
+    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=5000)
+    assert reviewed.problem.isVisibleTo(reviewed)
+    assert "no scan" in reviewed.problem._found.text()
+    assert reviewed.candidates.model.rows[0].state is ReviewState.REJECTED
+    reviewed.problem.dismissed.emit()
+    assert not reviewed.problem.isVisibleTo(reviewed)
+
+
+def test_cancel_stops_between_steps_and_says_so(loaded, qtbot):
+    begun = threading.Event()
+
+    def task(progress, cancel):
+        begun.set()
+        for _ in range(1000):
+            check(cancel, "a test")
+            cancel.wait(0.01)
+
+    loaded.jobs.start("Analysing", task, lambda _: None)
+    begun.wait(2)
+    loaded.run.cancel.emit()
+    assert loaded.session.state.activity.stopping
+    qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=5000)
+    assert "Nothing was changed" in loaded.session.state.message
+
+
+def test_a_defect_keeps_its_details_for_the_report(panel, qtbot, caplog):
+    def task(progress, cancel):
+        raise ZeroDivisionError("by chance")
+
+    panel.jobs.start("Opening", task, lambda _: None)
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=5000)
+    assert "ZeroDivisionError" in panel.session.state.problem.details
+
+
+def test_the_probe_shows_its_answer_where_it_was_asked(reviewed, qtbot):
+    assert reviewed.actions_.probe(LEFT)
+    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=5000)
+    layer = reviewed._viewer.layers["Probe · what this voxel attended to"]
+    place = np.unravel_index(int(np.argmax(layer.data)), layer.data.shape)
+    np.testing.assert_allclose(layer.data_to_world(place), LEFT, atol=4.0)
+    reviewed.actions_.end_probe()
+    assert not layer.visible
+
+
+def test_another_sequence_is_one_key_away(reviewed):
+    reviewed.actions_.next_sequence()
+    assert visible(reviewed) == {"T2"}
+    reviewed.study.sequence_chosen.emit(MrSequence.FLAIR)
+    assert visible(reviewed) == {"FLAIR"}
+
+
+def test_opening_a_folder_happens_in_a_worker(panel, analysis, qtbot):
+    assert panel.actions_.open(analysis.study.root)
+    assert panel.session.state.activity is not None
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=20000)
+    assert panel.session.state.problem is None
+    assert {layer.name for layer in panel._viewer.layers} == {"T1", "T2", "FLAIR", "T1c"}
+
+
+def test_opening_what_is_no_study_says_what_to_do(panel, qtbot, tmp_path: Path):
+    panel.actions_.open(tmp_path)
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=20000)
+    assert panel.session.state.problem is not None
+    assert panel.session.state.problem.next_step
