@@ -44,8 +44,7 @@ CONCLUSION = Code("conclusion", OWN_SCHEME, "Conclusion of the algorithm")
 NO_CANDIDATE = Code("no-candidate", OWN_SCHEME, "No candidate region; does not exclude disease")
 REVIEW_STATE = Code("review-state", OWN_SCHEME, "State of the reader's review")
 REVIEW_STATES = {
-    state: Code(f"review-{state.value}", OWN_SCHEME, state.value.capitalize())
-    for state in ReviewState
+    state: Code(state.value, OWN_SCHEME, state.value.capitalize()) for state in ReviewState
 }
 
 LABEL_TYPES = {

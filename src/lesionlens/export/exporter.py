@@ -30,7 +30,13 @@ logger = logging.getLogger(__name__)
 
 REVIEW_FILE = "review.json"
 EARLIER = "earlier_reviews"
-SPOKEN_OF = (REVIEW_FILE, "findings.json", "segmentation.nii.gz", "review_edits")
+SPOKEN_OF = (
+    REVIEW_FILE,
+    "findings.json",
+    "segmentation.nii.gz",
+    "candidates.nii.gz",
+    "review_edits",
+)
 """What is kept together when a review is set aside."""
 OURS = (
     "segmentation.nii.gz",

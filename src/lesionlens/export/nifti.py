@@ -1,4 +1,8 @@
-"""Label, probability and attention volumes as NIfTI, on the reference sequence's native grid."""
+"""Label, probability and attention volumes as NIfTI, on the reference sequence's native grid.
+
+`candidates.nii.gz` (uint16) holds the id of the candidate that each voxel belongs to: what
+findings.json calls `id`, and what a reopened result is put together by.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ SHEAR_LIMIT = 1e-4
 
 
 class NiftiExporter:
-    """Writes segmentation, probability_*, attention_* and uncertainty `.nii.gz`."""
+    """Writes segmentation, candidates, probability_*, attention_* and uncertainty `.nii.gz`."""
 
     name = "nifti"
 
@@ -47,6 +51,8 @@ class NiftiExporter:
 def _named(analysis: Analysis) -> Iterator[tuple[str, Volume]]:
     volumes = analysis.volumes
     yield "segmentation", volumes.labels
+    ids = analysis.findings.components.astype(np.uint16)
+    yield "candidates", Volume(ids, volumes.labels.grid)
     for region, volume in volumes.probability.items():
         yield f"probability_{region.value}", volume
     for region, volume in volumes.attention.items():

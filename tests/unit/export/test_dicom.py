@@ -1,0 +1,376 @@
+"""DICOM objects: same voxels at the same millimetres, from every plane, and valid."""
+
+import shutil
+import subprocess
+from dataclasses import replace
+
+import highdicom
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom.sr._concepts_dict import concepts
+
+from lesionlens.base import codes as own
+from lesionlens.base import geometry
+from lesionlens.base.errors import ExportError, ReadError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
+from lesionlens.export.dicom import pmap, refs, seg
+from lesionlens.export.dicom.exporter import DicomExporter
+from lesionlens.phantoms.simple import Lesion
+from lesionlens.records.review import Review, ReviewEvent
+
+PLANES = ("LPS", "PIR", "LIP", "RAI", "AIL")
+
+
+def _written(analysis, folder):
+    DicomExporter().write(analysis, folder)
+    return {p.stem: pydicom.dcmread(p) for p in (folder / "dicom").iterdir()}
+
+
+def _marked_mm(ds, keep):
+    """Return the RAS mm of every pixel of a segmentation's chosen segments, read by pydicom."""
+    shared = ds.SharedFunctionalGroupsSequence[0]
+    orientation = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)
+    row_mm, column_mm = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)
+    found = []
+    frames = ds.pixel_array.reshape(-1, ds.Rows, ds.Columns)
+    for frame, groups in zip(frames, ds.PerFrameFunctionalGroupsSequence, strict=True):
+        if groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber not in keep:
+            continue
+        position = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float)
+        rows, columns = np.nonzero(frame)
+        lps = position + np.outer(columns * column_mm, orientation[:3])
+        found.append(lps + np.outer(rows * row_mm, orientation[3:]))
+    return geometry.points_lps_from_ras(np.concatenate(found))
+
+
+def _sorted(points):
+    rounded = np.round(points, 2) + 0.0
+    return rounded[np.lexsort(rounded.T)]
+
+
+@pytest.mark.parametrize("orientation", PLANES)
+def test_segments_lie_where_the_labels_lie(make, tmp_path, orientation):
+    analysis = make(dicom=True, orientation=orientation, spacing_mm=(3.0, 4.0, 6.0), tilt_deg=11)
+    ds = _written(analysis, tmp_path)["seg"]
+    volumes, components = analysis.volumes, analysis.findings.components
+    for candidate in analysis.findings.candidates:
+        for label in Label:
+            numbers = [
+                s.SegmentNumber
+                for s in ds.SegmentSequence
+                if s.TrackingUID == candidate.tracking_uid
+                and s.SegmentLabel == f"{candidate.id} {label.words}"
+            ]
+            where = (components == candidate.id) & (volumes.labels.data == label)
+            if label is Label.BACKGROUND or not where.any():
+                assert numbers == []
+                continue
+            wanted = volumes.labels.grid.to_mm(np.argwhere(where))
+            np.testing.assert_allclose(_sorted(_marked_mm(ds, numbers)), _sorted(wanted), atol=0.03)
+
+
+def test_left_stays_left(make, tmp_path):
+    analysis = make(dicom=True, orientation="PIR", tilt_deg=7, lesions=(Lesion(),))
+    points = _marked_mm(_written(analysis, tmp_path)["seg"], {1, 2, 3})
+    assert (points[:, 0] < 0).all()
+    (candidate,) = analysis.findings.candidates
+    assert candidate.location.side == "left"
+
+
+@pytest.mark.parametrize("orientation", PLANES)
+def test_highdicom_reads_the_same_voxels(make, tmp_path, orientation):
+    analysis = make(dicom=True, orientation=orientation, spacing_mm=(4.0, 3.0, 5.0), tilt_deg=5)
+    _written(analysis, tmp_path)
+    read = highdicom.seg.segread(tmp_path / "dicom" / "seg.dcm")
+    volume = read.get_volume(combine_segments=True, relabel=True)
+    affine = geometry.ras_from_lps(volume.affine)
+    voxels = np.argwhere(volume.array > 0)
+    wanted = analysis.volumes.labels.grid.to_mm(np.argwhere(analysis.volumes.labels.data > 0))
+    np.testing.assert_allclose(_sorted(geometry.apply(affine, voxels)), _sorted(wanted), atol=0.03)
+
+
+@pytest.mark.parametrize("orientation", PLANES)
+def test_attention_lies_where_the_map_lies(make, tmp_path, orientation):
+    analysis = make(dicom=True, orientation=orientation, spacing_mm=(3.0, 4.0, 6.0), tilt_deg=11)
+    ds = _written(analysis, tmp_path)["attention"]
+    shared = ds.SharedFunctionalGroupsSequence[0]
+    orient = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)
+    row_mm, column_mm = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)
+    frames = np.frombuffer(ds.FloatPixelData, "<f4").reshape(-1, ds.Rows, ds.Columns)
+    seen = set()
+    for frame, groups in zip(frames, ds.PerFrameFunctionalGroupsSequence, strict=True):
+        mapping = groups.RealWorldValueMappingSequence[0]
+        region = Region(mapping.LUTLabel.removeprefix("attention_"))
+        seen.add(region)
+        row, column = np.unravel_index(frame.argmax(), frame.shape)
+        position = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float)
+        lps = position + column * column_mm * orient[:3] + row * row_mm * orient[3:]
+        volume = analysis.volumes.attention[region]
+        voxel = volume.grid.to_voxel(geometry.points_lps_from_ras(lps))
+        assert np.abs(voxel - np.rint(voxel)).max() < 0.05
+        assert volume.data[tuple(np.rint(voxel).astype(int))] == frame.max()
+    assert seen == set(Region)
+
+
+def test_the_three_share_study_frame_and_tracking(make, tmp_path):
+    analysis = make(dicom=True)
+    written = _written(analysis, tmp_path)
+    first = pydicom.dcmread(analysis.study.series[MrSequence.T1C].files[0].path)
+    uids = {c.tracking_uid for c in analysis.findings.candidates}
+    assert set(written) == {"seg", "sr", "attention"}
+    for ds in written.values():
+        assert ds.StudyInstanceUID == first.StudyInstanceUID
+        assert ds.PatientID == first.PatientID
+        assert ds.SeriesInstanceUID != first.SeriesInstanceUID
+    for name in ("seg", "attention"):
+        assert written[name].FrameOfReferenceUID == first.FrameOfReferenceUID
+    assert {s.TrackingUID for s in written["seg"].SegmentSequence} == uids
+    report = highdicom.sr.srread(tmp_path / "dicom" / "sr.dcm")
+    groups = report.content.get_volumetric_roi_measurement_groups()
+    assert {g.tracking_uid for g in groups} == uids
+    assert written["sr"].VerificationFlag == "UNVERIFIED"
+
+
+def test_a_group_points_at_exactly_the_parts_of_its_region(make, tmp_path):
+    analysis = make(dicom=True)
+    written = _written(analysis, tmp_path)
+    types = {
+        int(s.SegmentNumber): s.SegmentedPropertyTypeCodeSequence[0].CodeValue
+        for s in written["seg"].SegmentSequence
+    }
+    wanted = {
+        own.LESION_OF_BRAIN.value: {own.LABEL_TYPES[label].value for label in Region.WT.labels},
+        own.TUMOUR_CORE.value: {own.LABEL_TYPES[label].value for label in Region.TC.labels},
+        own.LABEL_TYPES[Label.ENHANCING].value: {own.LABEL_TYPES[Label.ENHANCING].value},
+    }
+    seen = 0
+    for item in written["sr"].iterall():
+        if item.keyword != "ContentSequence":
+            continue
+        names = {
+            i.ConceptNameCodeSequence[0].CodeValue: i
+            for i in item.value
+            if "ConceptNameCodeSequence" in i
+        }
+        if "121191" not in names or "121071" not in names:  # referenced segment, finding
+            continue
+        finding = names["121071"].ConceptCodeSequence[0].CodeValue
+        numbers = names["121191"].ReferencedSOPSequence[0].ReferencedSegmentNumber
+        numbers = [numbers] if isinstance(numbers, int) else list(numbers)
+        held = {types[n] for n in numbers}
+        assert held <= wanted[finding]
+        seen += 1
+    assert seen == 6
+
+
+def test_a_rejected_candidate_is_left_out_and_an_edited_one_is_semiautomatic(make, tmp_path):
+    analysis = make(dicom=True)
+    first, second = analysis.findings.candidates
+    events = (
+        ReviewEvent(first.tracking_uid, ReviewState.REJECTED, "A", "2026-01-05T10:00:00Z"),
+        ReviewEvent(second.tracking_uid, ReviewState.EDITED, "A", "2026-01-05T10:01:00Z"),
+    )
+    written = _written(replace(analysis, review=Review(events)), tmp_path)
+    segments = written["seg"].SegmentSequence
+    assert {s.TrackingUID for s in segments} == {second.tracking_uid}
+    assert {s.SegmentAlgorithmType for s in segments} == {"SEMIAUTOMATIC"}
+
+
+def test_without_a_candidate_the_report_says_so(make, tmp_path):
+    written = _written(make(dicom=True, lesions=()), tmp_path)
+    assert set(written) == {"sr", "attention"}
+    values = [
+        e.value[0].CodeValue for e in written["sr"].iterall() if e.keyword == "ConceptCodeSequence"
+    ]
+    assert own.NO_CANDIDATE.value in values
+
+
+def test_all_rejected_is_as_none(make, tmp_path):
+    analysis = make(dicom=True)
+    events = tuple(
+        ReviewEvent(c.tracking_uid, ReviewState.REJECTED, "A", "2026-01-05T10:00:00Z")
+        for c in analysis.findings.candidates
+    )
+    assert "seg" not in _written(replace(analysis, review=Review(events)), tmp_path)
+
+
+def test_a_single_segment_names_itself_at_each_frame(make, tmp_path):
+    analysis = make(dicom=True, lesions=(Lesion(),))
+    labels = np.where(analysis.volumes.labels.data > 0, Label.OEDEMA, 0).astype(np.uint8)
+    volumes = replace(analysis.volumes, labels=replace(analysis.volumes.labels, data=labels))
+    ds = _written(replace(analysis, volumes=volumes), tmp_path)["seg"]
+    assert len(ds.SegmentSequence) == 1
+    assert "SegmentIdentificationSequence" not in ds.SharedFunctionalGroupsSequence[0]
+    read = highdicom.seg.segread(tmp_path / "dicom" / "seg.dcm")
+    pointed = highdicom.sr.ReferencedSegment.from_segmentation(read, segment_number=1)
+    assert pointed
+
+
+def test_nifti_input_gives_no_dicom(make):
+    assert "not DICOM" in DicomExporter().missing(make())
+
+
+def test_a_study_that_has_gone_is_said_so(make, tmp_path):
+    analysis = make(dicom=True)
+    analysis.study.series[MrSequence.T1C].files[3].path.unlink()
+    with pytest.raises(ReadError, match="no longer"):
+        DicomExporter().write(analysis, tmp_path)
+
+
+def test_another_image_under_the_same_name_is_refused(make, tmp_path):
+    analysis = make(dicom=True)
+    files = analysis.study.series[MrSequence.T1C].files
+    shutil.copy(files[4].path, files[3].path)
+    with pytest.raises(ReadError, match="another image"):
+        DicomExporter().write(analysis, tmp_path)
+
+
+def test_a_result_beside_its_source_is_refused(make):
+    analysis = make(dicom=True)
+    series = analysis.study.series[MrSequence.T1C]
+    moved = series.grid.affine.copy()
+    moved[:3, 3] += 2.0
+    other = replace(series, grid=Grid(series.grid.shape, moved, series.grid.frame_uid))
+    with pytest.raises(ExportError, match="beside"):
+        refs.read_sources(other)
+
+
+def test_a_slice_without_a_source_is_refused(make):
+    series = make(dicom=True).study.series[MrSequence.T1C]
+    with pytest.raises(ExportError, match="source images for"):
+        refs.read_sources(replace(series, files=series.files[:-1]))
+
+
+def test_a_changed_voxel_is_noticed(make, tmp_path):
+    analysis = make(dicom=True)
+    _written(analysis, tmp_path)
+    sources = refs.read_sources(analysis.study.series[MrSequence.T1C])
+    segments = seg.segments_of(analysis)
+    path = tmp_path / "dicom" / "seg.dcm"
+    seg.check_seg(path, analysis, sources, segments)
+    ds = pydicom.dcmread(path)
+    ds.PixelData = bytes([ds.PixelData[0] ^ 1]) + ds.PixelData[1:]
+    ds.save_as(path)
+    with pytest.raises(ExportError, match="differs"):
+        seg.check_seg(path, analysis, sources, segments)
+    path = tmp_path / "dicom" / "attention.dcm"
+    ds = pydicom.dcmread(path)
+    ds.FloatPixelData = np.float32(0.5).tobytes() + ds.FloatPixelData[4:]
+    ds.save_as(path)
+    with pytest.raises(ExportError, match="differs"):
+        pmap.check_pmap(path, analysis, sources)
+
+
+def test_a_missing_frame_is_noticed(make, tmp_path):
+    analysis = make(dicom=True)
+    _written(analysis, tmp_path)
+    sources = refs.read_sources(analysis.study.series[MrSequence.T1C])
+    segments = seg.segments_of(analysis)
+    other = replace(analysis, volumes=analysis.volumes)
+    labels = analysis.volumes.labels.data.copy()
+    free = np.argwhere((labels == 0) & (analysis.findings.components == 0))[0]
+    components = analysis.findings.components.copy()
+    components[tuple(free)], labels[tuple(free)] = 1, Label.OEDEMA
+    other = replace(
+        analysis,
+        volumes=replace(analysis.volumes, labels=replace(analysis.volumes.labels, data=labels)),
+        findings=replace(analysis.findings, components=components),
+    )
+    with pytest.raises(ExportError, match="differs"):
+        seg.check_seg(tmp_path / "dicom" / "seg.dcm", other, sources, segments)
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy is not installed")
+@pytest.mark.parametrize("lesions", [(), (Lesion(),)])
+def test_dciodvfy_finds_no_error(make, tmp_path, lesions):
+    _written(make(dicom=True, lesions=lesions, tilt_deg=9), tmp_path)
+    for path in (tmp_path / "dicom").iterdir():
+        said = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
+        errors = [
+            line
+            for line in (said.stdout + said.stderr).splitlines()
+            if line.startswith("Error") and "Laterality" not in line
+        ]
+        assert errors == [], path.name
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *(v for v in vars(own).values() if isinstance(v, own.Code)),
+        *own.LABEL_TYPES.values(),
+    ],
+    ids=lambda code: f"{code.scheme}-{code.value}",
+)
+def test_every_public_code_is_in_pydicoms_dictionary(code):
+    if code.scheme == own.OWN_SCHEME:
+        assert len(code.value) <= 16
+        return
+    meanings = {
+        meaning.lower()
+        for versions in concepts[code.scheme].values()
+        for value, (meaning, _) in versions.items()
+        if value == code.value
+    }
+    assert meanings
+    assert code.meaning.lower() in meanings | {"right and left"}  # so in CID 244
+
+
+def test_own_codes_fit_dicoms_short_strings():
+    for code in own.REVIEW_STATES.values():
+        assert len(code.value) <= 16
+        assert len(code.scheme) <= 16
+
+
+def _rotation(angles):
+    a, b, c = angles
+    x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    return z @ y @ x
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    angles=st.tuples(*[st.floats(-3.1, 3.1)] * 3),
+    spacing=st.tuples(*[st.floats(0.4, 7.0)] * 3),
+    rows=st.integers(2, 6),
+    columns=st.integers(2, 6),
+    slices=st.integers(1, 5),
+    order=st.permutations([0, 1, 2]),
+    flips=st.tuples(*[st.booleans()] * 3),
+    shear=st.floats(-0.3, 0.3),
+)
+def test_every_pixel_is_its_voxel_however_the_grid_is_turned(
+    angles, spacing, rows, columns, slices, order, flips, shear
+):
+    """Frames of any plane, on a grid whose axes are permuted and flipped against them."""
+    turn = _rotation(angles)
+    frame = np.eye(4)
+    frame[:3, :3] = turn * spacing
+    frame[:3, 2] += shear * frame[:3, 0]  # slices that are shifted against each other
+    frame[:3, 3] = (-30.0, 20.0, 10.0)
+    shape = np.array([columns, rows, slices])
+    change = np.eye(4)
+    change[:3, :3] = np.eye(3)[:, order]
+    for axis, flipped in enumerate(flips):
+        if flipped:
+            change[:3, axis] *= -1
+            change[order[axis], 3] = shape[order[axis]] - 1
+    grid = Grid(tuple(shape[list(order)]), geometry.ras_from_lps(frame @ change))
+    volume = np.arange(shape.prod()).reshape(grid.shape)
+    cosines = (*turn[:, 0], *turn[:, 1])
+    for k in range(slices):
+        position = geometry.apply(frame, (0, 0, k))
+        plane = refs.plane_matrix(position, cosines, (spacing[1], spacing[0]))
+        cut = refs._placed(plane, rows, columns, grid).cut(volume)
+        assert cut.shape == (rows, columns)
+        for row in range(rows):
+            for column in range(columns):
+                lps = plane @ (column, row, 1)
+                voxel = grid.to_voxel(geometry.points_lps_from_ras(lps))
+                assert cut[row, column] == volume[tuple(np.rint(voxel).astype(int))]

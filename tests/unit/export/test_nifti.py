@@ -1,0 +1,107 @@
+"""Volumes as NIfTI: same grid, same values, small and finite."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lesionlens.base.errors import ExportError
+from lesionlens.base.grid import Grid
+from lesionlens.export.nifti import NiftiExporter, header_of, write_volume
+from lesionlens.records.arrays import Volume
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPS", "PIR", "LIP"])
+def test_every_volume_lies_on_the_native_grid(make, tmp_path, orientation):
+    analysis = make(orientation=orientation, spacing_mm=(3.0, 4.0, 6.0), tilt_deg=9)
+    written = NiftiExporter().write(analysis, tmp_path)
+    assert {p.name for p in written} == {
+        "segmentation.nii.gz",
+        "candidates.nii.gz",
+        *(f"{k}_{r}.nii.gz" for k in ("probability", "attention") for r in ("wt", "tc", "et")),
+    }
+    native = analysis.prepared.native
+    for path in written:
+        image = nib.load(path)
+        assert image.shape == native.shape
+        np.testing.assert_allclose(image.affine, native.affine, atol=1e-5)
+        assert image.header.get_xyzt_units()[0] == "mm"
+        assert image.header["sform_code"] == image.header["qform_code"] == 2
+        np.testing.assert_allclose(image.get_qform(), native.affine, atol=1e-3)
+
+
+def test_values_and_types_are_kept(make, tmp_path):
+    analysis = make()
+    NiftiExporter().write(analysis, tmp_path)
+    labels = nib.load(tmp_path / "segmentation.nii.gz")
+    assert labels.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(np.asanyarray(labels.dataobj), analysis.volumes.labels.data)
+    for region, volume in analysis.volumes.attention.items():
+        image = nib.load(tmp_path / f"attention_{region}.nii.gz")
+        assert image.get_data_dtype() == np.float32
+        np.testing.assert_array_equal(np.asanyarray(image.dataobj), volume.data)
+
+
+def test_dicom_millimetres_are_called_scanner(make, tmp_path):
+    NiftiExporter().write(make(dicom=True), tmp_path)
+    assert nib.load(tmp_path / "segmentation.nii.gz").header["sform_code"] == 1
+
+
+def test_same_volume_same_bytes(make, tmp_path):
+    analysis = make()
+    for name in ("a.nii.gz", "b.nii.gz"):
+        write_volume(tmp_path / name, analysis.volumes.labels)
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+def test_a_value_that_is_no_number_is_refused(tmp_path):
+    data = np.zeros((2, 3, 4), np.float32)
+    data[1, 1, 1] = np.nan
+    with pytest.raises(ExportError, match="not numbers"):
+        write_volume(tmp_path / "x.nii.gz", Volume(data, Grid((2, 3, 4), np.eye(4))))
+
+
+def test_a_sheared_grid_has_no_quaternion():
+    affine = np.eye(4)
+    affine[0, 1] = 0.3
+    header = header_of(Volume(np.zeros((2, 3, 4), np.uint8), Grid((2, 3, 4), affine)), 1)
+    assert header["qform_code"] == 0
+    np.testing.assert_allclose(header.get_best_affine(), affine, atol=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 7)] * 3),
+    spacing=st.tuples(*[st.floats(0.4, 7.0)] * 3),
+    angles=st.tuples(*[st.floats(-3.0, 3.0)] * 3),
+    origin=st.tuples(*[st.floats(-200.0, 200.0)] * 3),
+    mirrored=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_a_marked_voxel_keeps_its_millimetres(
+    tmp_path_factory, shape, spacing, angles, origin, mirrored, seed
+):
+    affine = np.eye(4)
+    affine[:3, :3] = _rotation(angles) * spacing
+    if mirrored:
+        affine[:3, 0] *= -1
+    affine[:3, 3] = origin
+    rng = np.random.default_rng(seed)
+    data = rng.integers(0, 4, shape, dtype=np.uint8)
+    grid = Grid(shape, affine)
+    path = write_volume(tmp_path_factory.mktemp("nifti") / "x.nii.gz", Volume(data, grid))
+    read = nib.load(path)
+    voxel = tuple(rng.integers(0, shape))
+    place = nib.affines.apply_affine(np.linalg.inv(read.affine), grid.to_mm(voxel))
+    np.testing.assert_allclose(place, voxel, atol=1e-3)
+    assert np.asanyarray(read.dataobj)[voxel] == data[voxel]
+    assert np.linalg.det(read.affine) * np.linalg.det(affine) > 0
+
+
+def _rotation(angles):
+    a, b, c = angles
+    x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    return z @ y @ x

@@ -1,0 +1,245 @@
+"""report.html: self-contained, escaped, complete, and it never says more than is known."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, MrSequence, Region, ReviewState
+from lesionlens.export import pictures
+from lesionlens.export.report import bars_of, report_html
+from lesionlens.export.slices import Plane, Scene
+from lesionlens.export.tables import findings_file
+from lesionlens.phantoms.simple import Lesion
+from lesionlens.records.findings import Agreement, Location
+from lesionlens.records.review import Review, ReviewEvent
+from lesionlens.records.study import QualityCheck
+
+ALL = tuple(MrSequence)
+HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
+
+
+class _Tags(HTMLParser):
+    """Counts tags, texts and what would be loaded."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.loaded, self.text, self.open = [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.loaded += [v for k, v in attributes if k in {"src", "href", "xlink:href"}]
+        self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        self.open.append(f"/{tag}")
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def _parsed(html):
+    tags = _Tags()
+    tags.feed(html)
+    return tags
+
+
+def _figures(html):
+    return [t for t, a in _parsed(html).tags if t == "figure"]
+
+
+def test_it_loads_nothing_and_runs_nothing(make):
+    page = _parsed(report_html(make(sequences=ALL)))
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "img", "object"}
+    assert all(v.startswith(("data:image/webp;base64,", "#")) for v in page.loaded)
+    assert not any(k.startswith("on") for _, attributes in page.tags for k in attributes)
+
+
+def test_it_holds_what_a_colleague_needs(make):
+    analysis = make(sequences=ALL)
+    html = report_html(analysis)
+    text = " ".join(_parsed(html).text)
+    assert html.count(RESEARCH_USE_NOTICE) == 2
+    assert "2 candidate regions" in text
+    for sequence in ALL:
+        assert f"{sequence.value}.nii.gz" in text
+    for candidate in analysis.findings.candidates:
+        assert f"{candidate.score:.2f}" in text
+        assert f"{candidate.longest_axial_diameter_mm:.1f}" in text
+    assert "The whole brain is in the field of view." in text
+    assert all(digest in text for _, digest in analysis.run.inputs)
+    assert len(_figures(html)) == 2 * (4 + 1 + 2)
+
+
+def test_its_size_is_moderate(make):
+    assert len(report_html(make(sequences=ALL))) < 3_000_000
+
+
+@pytest.mark.parametrize("lesions", [(), (Lesion(),)])
+def test_it_never_says_that_there_is_nothing(make, lesions):
+    text = " ".join(_parsed(report_html(make(lesions=lesions))).text).lower()
+    assert not re.search(r"\bnormal\b|\bno tumou?r\b|\bhealthy\b", text)
+    assert "does not exclude disease" in text
+
+
+def test_without_a_candidate_it_shows_an_overview(make):
+    html = report_html(make(lesions=()))
+    assert "no candidate region" in html
+    assert len(_figures(html)) == 8
+    assert '<table class="list"' not in html
+
+
+def test_one_sequence_alone_is_enough(make):
+    html = report_html(make(sequences=(MrSequence.FLAIR,)))
+    text = " ".join(_parsed(html).text)
+    assert len(_figures(html)) == 2 * (1 + 1 + 2)
+    assert text.count("not there") == 3
+    assert "absent" in text
+
+
+def test_without_attention_maps_no_heat_is_drawn(make):
+    analysis = make()
+    volumes = replace(analysis.volumes, attention={})
+    candidates = tuple(
+        replace(c, attention=Agreement(None, None)) for c in analysis.findings.candidates
+    )
+    bare = replace(
+        analysis,
+        maps=None,
+        volumes=volumes,
+        findings=replace(analysis.findings, candidates=candidates),
+    )
+    html = report_html(bare)
+    assert len(_figures(html)) == 2 * (2 + 2)
+    assert "no map" in html
+
+
+def test_hostile_texts_stay_texts(make):
+    analysis = make()
+    study = replace(
+        analysis.study,
+        name=HOSTILE,
+        notices=(HOSTILE,),
+        series={
+            k: replace(s, detected_by=HOSTILE, description=HOSTILE)
+            for k, s in analysis.study.series.items()
+        },
+    )
+    first = replace(analysis.findings.candidates[0], location=Location(HOSTILE, HOSTILE))
+    event = ReviewEvent(first.tracking_uid, ReviewState.REJECTED, HOSTILE, HOSTILE, HOSTILE)
+    findings = replace(
+        analysis.findings,
+        candidates=(first, *analysis.findings.candidates[1:]),
+        quality=(QualityCheck(HOSTILE, False, HOSTILE),),
+    )
+    run = replace(analysis.run, device=HOSTILE, inputs=((HOSTILE, "0" * 64),))
+    hostile = replace(analysis, study=study, findings=findings, run=run, review=Review((event,)))
+    html = report_html(hostile)
+    page = _parsed(html)
+    assert "<script" not in html
+    assert not any(tag in {"script", "img"} for tag, _ in page.tags)
+    plain = _parsed(report_html(analysis))
+    assert len(page.tags) - len(plain.tags) < 40
+
+
+def test_every_tag_is_closed(make):
+    void = {"meta", "input", "br", "image", "path"}
+    stack = []
+    for tag in _parsed(report_html(make())).open:
+        if tag.startswith("/"):
+            if tag[1:] not in void:
+                assert stack.pop() == tag[1:]
+        elif tag not in void:
+            stack.append(tag)
+    assert stack == []
+
+
+def test_a_map_that_points_elsewhere_is_labelled(make):
+    analysis = make()
+    candidates = tuple(
+        replace(c, attention=Agreement(False, 0.02)) for c in analysis.findings.candidates
+    )
+    html = report_html(
+        replace(analysis, findings=replace(analysis.findings, candidates=candidates))
+    )
+    assert html.count("not reliable here") >= 2
+
+
+def test_the_review_is_on_the_page(make):
+    analysis = make()
+    uid = analysis.findings.candidates[0].tracking_uid
+    event = ReviewEvent(uid, ReviewState.REJECTED, "A. Reader", "2026-01-05T10:00:00Z", "a vessel")
+    html = report_html(replace(analysis, review=Review((event,))))
+    assert "a vessel" in html
+    assert 'class="state rejected"' in html
+
+
+def test_an_uncalibrated_score_is_not_called_a_probability(make):
+    analysis = make()
+    assert "not a calibrated probability" in report_html(analysis)
+    engine = replace(analysis.run.engine, calibrated=True)
+    sure = report_html(replace(analysis, run=replace(analysis.run, engine=engine)))
+    assert "not a calibrated probability" not in sure
+
+
+def test_right_is_on_the_left_and_anterior_up(make):
+    """The lesion on the patient's left is drawn in the right half of the axial picture."""
+    analysis = make(orientation="PIR", spacing_mm=(4.0, 4.0, 5.0), tilt_deg=6)
+    scene = Scene(analysis)
+    for candidate in analysis.findings.candidates:
+        cuts = scene.cuts(candidate.id)
+        axial = scene.candidate(candidate.id, cuts[Plane.AXIAL])
+        rows, columns = np.nonzero(axial)
+        on_left = candidate.centroid_mm[0] < 0
+        assert (columns.mean() > axial.shape[1] / 2) == on_left
+        behind = candidate.centroid_mm[1] < -16  # the brain's centre
+        assert (rows.mean() > axial.shape[0] / 2) == behind
+        sagittal = scene.candidate(candidate.id, cuts[Plane.SAGITTAL])
+        assert (np.nonzero(sagittal)[1].mean() > sagittal.shape[1] / 2) == behind
+    assert Plane.AXIAL.markers == ("R", "L")
+    assert Plane.SAGITTAL.markers == ("A", "P")
+
+
+def test_the_best_slice_holds_most_of_the_candidate(make):
+    analysis = make()
+    scene = Scene(analysis)
+    cut = scene.cuts(1)[Plane.AXIAL]
+    areas = [
+        scene.candidate(1, type(cut)(Plane.AXIAL, k)).sum()
+        for k in range(analysis.prepared.working.shape[2])
+    ]
+    assert scene.candidate(1, cut).sum() == max(areas) > 0
+
+
+def test_labels_and_greys_lie_on_each_other(make):
+    """Enhancing voxels are bright on T1c whatever the native orientation."""
+    analysis = make(orientation="LIP", spacing_mm=(4.0, 4.0, 4.0))
+    scene = Scene(analysis)
+    cut = scene.cuts(1)[Plane.CORONAL]
+    grey = scene.grey(MrSequence.T1C, cut)
+    inside = scene.region(Region.ET, cut)
+    assert inside.any()
+    assert np.median(grey[inside]) > np.median(grey[~inside & (grey > 30)]) + 20
+
+
+def test_heat_leaves_the_picture_alone_where_there_is_no_attention():
+    grey = np.full((4, 5), 90, np.uint8)
+    heat = np.zeros((4, 5), np.float32)
+    heat[2, 3] = 1.0
+    mixed = pictures.heated(grey, heat)
+    assert (mixed[0] == 90).all()
+    assert mixed[2, 3, 0] > 180
+
+
+def test_signed_bars_share_one_zero(make):
+    row = findings_file(make()).candidates[0]
+    relevance = row.sequence_relevance.model_copy(update={"t1c": 0.6, "flair": -0.2, "none": 0.0})
+    bars = bars_of(row.model_copy(update={"sequence_relevance": relevance}))
+    by_name = {bar.name: bar for bar in bars}
+    assert by_name["T1c"].start == pytest.approx(25.0)
+    assert by_name["T1c"].percent == pytest.approx(75.0)
+    assert by_name["FLAIR"].start == pytest.approx(0.0)
+    assert by_name["FLAIR"].percent == pytest.approx(25.0)
+    assert by_name["T2"].value is None
