@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import highdicom
-import numpy as np
+import pydicom
 from highdicom.sr import (
     AlgorithmIdentification,
     Comprehensive3DSR,
@@ -26,7 +25,7 @@ from highdicom.sr import (
     QualitativeEvaluation,
     ReferencedSegment,
     SourceImageForMeasurementGroup,
-    SourceImageForSegmentation,
+    SourceSeriesForSegmentation,
     TrackingIdentifier,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
@@ -49,6 +48,8 @@ FINDINGS = {
     Region.ET: own.LABEL_TYPES[Region.ET.labels[0]],
 }
 """What each region of a candidate is called; a neoplasm would be a person's verdict."""
+TRACKING_UID = "112040"
+"""DICOM's code of the name under which a group gives its tracking UID."""
 SIDES = {"left": own.LEFT, "right": own.RIGHT, "both sides": own.BILATERAL}
 
 
@@ -171,7 +172,7 @@ def _candidate_groups(
                 tracking_identifier=TrackingIdentifier(
                     uid=candidate.tracking_uid, identifier=identity.tracking_id(candidate)
                 ),
-                referenced_segment=_referenced(analysis, sources, parts, seg),
+                referenced_segment=_referenced(sources, parts, seg),
                 finding_category=identity.concept(own.ABNORMAL_STRUCTURE),
                 finding_type=identity.concept(FINDINGS[region]),
                 algorithm_id=_algorithm(analysis),
@@ -212,36 +213,15 @@ def _measure(code: own.Code, value: float, unit: Any) -> Measurement:
     return Measurement(name=identity.concept(code), value=value, unit=unit)
 
 
-def _referenced(
-    analysis: Analysis, sources: SourceFrames, parts: list[Segment], seg: Dataset
-) -> ReferencedSegment:
-    """Point at the segments of a region, and at the source images on which they lie."""
-    labels, components = analysis.volumes.labels.data, analysis.findings.components
-    inside = components == parts[0].candidate.id
-    inside &= np.isin(labels, [int(part.label) for part in parts])
-    axis = sources.places[0].fixed
-    held = inside.any(axis=tuple(a for a in range(3) if a != axis))
-    frames = [n for n, place in enumerate(sources.places) if held[place.index]]
+def _referenced(sources: SourceFrames, parts: list[Segment], seg: Dataset) -> ReferencedSegment:
+    """Point at the segments of a region and at their source series."""
     numbers = [part.number for part in parts]
     return ReferencedSegment(
         sop_class_uid=seg.SOPClassUID,
         sop_instance_uid=seg.SOPInstanceUID,
         segment_number=numbers if len(numbers) > 1 else numbers[0],
-        source_images=_source_images(sources, frames),
+        source_series=SourceSeriesForSegmentation(sources.datasets[0].SeriesInstanceUID),
     )
-
-
-def _source_images(sources: SourceFrames, frames: list[int]) -> list[SourceImageForSegmentation]:
-    if sources.numbers is not None:
-        dataset = sources.datasets[0]
-        numbers = [sources.numbers[frame] for frame in frames]
-        return [SourceImageForSegmentation(dataset.SOPClassUID, dataset.SOPInstanceUID, numbers)]
-    return [
-        SourceImageForSegmentation(
-            sources.datasets[frame].SOPClassUID, sources.datasets[frame].SOPInstanceUID
-        )
-        for frame in frames
-    ]
 
 
 def _site(candidate: Candidate) -> FindingSite:
@@ -267,12 +247,19 @@ def check_sr(path: Path, analysis: Analysis) -> None:
     Raises
     ------
     ExportError
-        highdicom cannot read it, or its candidates are others.
+        Its candidates are others.
     """
-    read = highdicom.sr.srread(path)
-    groups = read.content.get_volumetric_roi_measurement_groups()
-    found = {str(group.tracking_uid) for group in groups}
-    if found != {c.tracking_uid for c in identity.exported(analysis)}:
+    read = pydicom.dcmread(path)
+    found = {
+        str(item.UID)
+        for content in read.iterall()
+        if content.keyword == "ContentSequence"
+        for item in content.value
+        if item.get("ValueType") == "UIDREF"
+        and item.ConceptNameCodeSequence[0].CodeValue == TRACKING_UID
+    }
+    wanted = {c.tracking_uid for c in identity.exported(analysis)}
+    if not wanted <= found or len(found) != max(len(wanted), 1):  # one of the whole study
         raise ExportError(
             found="other candidates in sr.dcm, read back, than in the result",
             expected="what was meant to be written",
