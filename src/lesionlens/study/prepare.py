@@ -13,7 +13,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Affine, index_map, ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
-from lesionlens.base.stages import StageClock, check
+from lesionlens.base.stages import Cancel, StageClock, check
 from lesionlens.records.study import (
     PreparationStep,
     PreparedStudy,
@@ -24,11 +24,13 @@ from lesionlens.records.study import (
 from lesionlens.study import brain as brains
 from lesionlens.study import quality
 from lesionlens.study.checks import check_grid, check_voxels, finite
-from lesionlens.study.register import Registration, on_ras_grid, register
+from lesionlens.study.head import find_brain
+from lesionlens.study.register import Registration, register
 from lesionlens.study.resample import crop_grid, resample
 
 MARGIN_VOX = 6
 BRAIN_EDGE_MM = 2.0
+BRAIN_STEP = "find the brain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,8 @@ def prepare(
     native = loaded[reference].series.grid
     with clock.stage("register"):
         _bring_together(loaded, reference, clock, options, notes)
-    with clock.stage("find the brain"):
-        mask, where = _find_brain(loaded, reference, options, notes)
+    with clock.stage(BRAIN_STEP):
+        mask, where = _find_brain(loaded, reference, options, notes, clock.cancel)
     with clock.stage("resample"):
         working = _working_grid(mask, where, native, options.edge_mm)
         channels, present, brain = _resample_all(loaded, mask, where, working, clock)
@@ -241,7 +243,11 @@ def _note_registration(sequence: MrSequence, found: Registration, notes: _Notes)
 
 
 def _find_brain(
-    loaded: dict[MrSequence, _Loaded], reference: MrSequence, options: PrepareOptions, notes: _Notes
+    loaded: dict[MrSequence, _Loaded],
+    reference: MrSequence,
+    options: PrepareOptions,
+    notes: _Notes,
+    cancel: Cancel,
 ) -> tuple[NDArray[np.bool_], Grid]:
     """Return a brain mask and the grid on which it lies."""
     first = next((s for s in (reference, *loaded) if loaded[s].stripped), None)
@@ -250,34 +256,37 @@ def _find_brain(
         mask = brains.of_stripped(item.values)
         notes.steps.append(
             PreparationStep(
-                "find the brain", first, False, "Already without skull: its outline was taken."
+                BRAIN_STEP, first, False, "Already without skull: its outline was taken."
             )
         )
         return mask, item.series.grid if item.moved is None else _moved_grid(item)
     item = loaded[reference]
-    values, grid = on_ras_grid(item.values, item.series.grid, BRAIN_EDGE_MM)
+    affine, shape = ras_grid(item.series.grid.affine, item.series.grid.shape, BRAIN_EDGE_MM)
+    grid = Grid(shape, affine, item.series.grid.frame_uid)
+    order = [reference, *(s for s in loaded if s is not reference)]
+    images = {
+        s: resample(loaded[s].values, loaded[s].series.grid, grid, moved=loaded[s].moved)
+        for s in order
+    }
     if not options.strip:
-        notes.steps.append(PreparationStep("find the brain", None, False, "Left out on request."))
-        return values > 0, grid
-    found = brains.of_head(values, grid)
-    notes.steps.append(
-        PreparationStep(
-            "find the brain",
-            reference,
-            True,
-            f"{found.method}: {found.volume_ml:.0f} ml.",
-            found.volume_ml,
-        )
-    )
-    if found.doubtful:
-        notes.notices.append(f"The brain mask is doubtful: {found.doubtful}. Check it by eye.")
+        notes.steps.append(PreparationStep(BRAIN_STEP, None, False, "Left out on request."))
+        return images[reference] > 0, grid
+    found = find_brain(images, grid, cancel=cancel)
+    _note_brain(found, reference, notes)
+    return found.mask, grid
+
+
+def _note_brain(found: brains.BrainMask, reference: MrSequence, notes: _Notes) -> None:
     if not found.mask.any():
         raise UnusableInputError(
             found="no brain in the scan",
             expected="an MR scan of a head",
             next_step="Look at the scan in a viewer; choose the series that shows the head",
         )
-    return found.mask, grid
+    words = f"{found.method}: {found.volume_ml:.0f} ml."
+    notes.steps.append(PreparationStep(BRAIN_STEP, reference, True, words, found.volume_ml))
+    if found.doubtful:
+        notes.notices.append(f"The brain mask is doubtful: {found.doubtful}. Check it by eye.")
 
 
 def _moved_grid(item: _Loaded) -> Grid:

@@ -150,13 +150,13 @@ def register(
     for shift in _starts(apart):
         check(cancel, "registration")
         start = sitk.Euler3DTransform(centre.tolist(), 0.0, 0.0, 0.0, shift.tolist())
-        found = _run(pyramid[COARSE_MM], start, _method(0.5, 60, 4.0))
+        found = _run(pyramid[COARSE_MM], start, _method(0.25, 60, 4.0))
         if found is not None and (best is None or found[0] < best[0]):
             best = found
     if best is None:
         return Registration(np.eye(4), 0.0, 0.0, 0.0, 0.0)
     check(cancel, "registration")
-    fine = _run(pyramid[FINE_MM], best[1], _method(0.25, 60, 1.0)) or best
+    fine = _run(pyramid[FINE_MM], best[1], _method(0.06, 60, 1.0)) or best
     return _judged(fine[1], pyramid[COARSE_MM], centre)
 
 
