@@ -35,7 +35,6 @@ from lesionlens.records.findings import Candidate, Findings
 from lesionlens.records.prediction import Capability, Prediction
 from lesionlens.records.study import PreparedStudy, Study
 from lesionlens.study.prepare import prepare
-from lesionlens.study.resample import resample
 
 _DECIDING = ("torch", "numpy", "scipy", "SimpleITK", "nibabel", "pydicom", "scikit-image", "monai")
 _BUNDLE_ENGINE = "monai-bundle"
@@ -220,11 +219,11 @@ class _Steps:
             progress=clock.progress,
             cancel=clock.cancel,
         )
-        unsure = resample(answers.uncertainty, answers.grid, self._prepared.native)
+        unsure = native.bring(answers.uncertainty, self._prepared, answers.grid)
         return Evidence(
             scores=answers.scores.tolist(),
             relevance=answers.relevance,
-            uncertainty=np.clip(np.ascontiguousarray(unsure), 0.0, 1.0),
+            uncertainty=unsure,
             attention=shown,
         )
 

@@ -5,11 +5,12 @@ Normalisation, the same for every engine, study and region:
 1. The weights of the region's query are shared out over the brain's voxels, so that they sum to 1.
 2. They are multiplied by the number of brain voxels: 1 is what every voxel would get if the
    network attended everywhere alike. This is the raw value; its range is kept beside the map.
-3. The map is the raw value divided by its maximum, or by `FAINT` where the maximum is lower. A
-   map that singles out nothing thus stays faint instead of being blown up to full scale.
+3. The map is the raw value divided by its full scale and cut at 1. Full scale is the value above
+   which the strongest `TOP_MASS` of the attention lies, so that a single spike does not hide the
+   rest; at least `FAINT`, so that a map that singles out nothing stays faint instead of being
+   blown up.
 
-The map is proportional to the weights, so that shares of mass and the place of the peak are the
-network's own.
+Below full scale the map is proportional to the weights.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from lesionlens.records.attention import AttentionMaps
 from lesionlens.records.prediction import Trace
 
 FAINT = 8.0
-"""Times the uniform weight that a map's maximum must reach to be drawn at full scale."""
+"""Times the uniform weight that is drawn at full scale at the least."""
+TOP_MASS = 0.2
+"""Share of the attention that is drawn at full scale."""
 
 
 def draw(trace: Trace, brain: NDArray[np.bool_]) -> AttentionMaps:
@@ -55,7 +58,7 @@ def draw(trace: Trace, brain: NDArray[np.bool_]) -> AttentionMaps:
         raw = relative(weights, brain)
         inside = raw[brain]
         low, high = (float(inside.min()), float(inside.max())) if inside.size else (0.0, 0.0)
-        maps[region] = (raw / max(high, FAINT)).astype(np.float32)
+        maps[region] = np.minimum(raw / np.float32(full_scale(inside)), np.float32(1.0))
         ranges[region] = (low, high)
     return AttentionMaps(_in_order(maps), ranges, trace.method, trace.layers)
 
@@ -67,6 +70,21 @@ def relative(weights: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[
     if total <= 0:
         return shown
     return np.asarray(shown * np.float32(np.count_nonzero(brain) / total))
+
+
+def full_scale(raw: NDArray[np.float32]) -> float:
+    """Return the raw value from which on (N,) values are drawn as 1.
+
+    Examples
+    --------
+    >>> full_scale(np.array([1, 1, 1, 1, 1, 1, 1, 1, 20, 100], np.float32))
+    100.0
+    """
+    values = np.sort(raw[raw > FAINT])[::-1]
+    if not values.size:
+        return FAINT
+    reached = np.searchsorted(np.cumsum(values, dtype=np.float64), TOP_MASS * raw.sum())
+    return float(values[min(int(reached), values.size - 1)])
 
 
 def _in_order(

@@ -17,7 +17,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import Cancel, Progress
 from lesionlens.explain import relevance
 from lesionlens.inference.engine import Varying
-from lesionlens.inference.uncertainty import spread
+from lesionlens.inference.uncertainty import undecided
 from lesionlens.records.prediction import Glance, Variant
 from lesionlens.records.study import PreparedStudy
 
@@ -97,6 +97,6 @@ def ask(
     return Answers(
         scores=table[everything],
         relevance=relevance.of_components(present, table) if components else [],
-        uncertainty=spread(np.stack(voices)),
+        uncertainty=undecided(np.stack(voices)),
         grid=seen.grid,
     )

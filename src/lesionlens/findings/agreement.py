@@ -39,14 +39,18 @@ def of_components(
     """
     if attention is None or not attention.any():
         return [Agreement(None, None)] * count
-    numbers = np.arange(count + 1)
-    peaks = np.asarray(ndimage.maximum(attention, components, numbers))
-    sums = np.bincount(components.ravel(), attention.ravel(), minlength=count + 1)
-    outside, peak_outside = sums[0], peaks[0]
-    return [
-        Agreement(
-            peak_inside=bool(peaks[n] >= peak_outside),
-            mass_inside=float(sums[n] / (sums[n] + outside)) if sums[n] + outside > 0 else None,
+    rest = components == 0
+    peak_outside = float(attention.max(where=rest, initial=0.0))
+    mass_outside = float(attention.sum(where=rest, dtype=np.float64))
+    found = []
+    for number, box in enumerate(ndimage.find_objects(components, count), start=1):
+        inside = attention[box][components[box] == number] if box else np.zeros(1, np.float32)
+        mass = float(inside.sum(dtype=np.float64))
+        total = mass + mass_outside
+        found.append(
+            Agreement(
+                peak_inside=bool(inside.max() >= peak_outside),
+                mass_inside=mass / total if total > 0 else None,
+            )
         )
-        for n in numbers[1:]
-    ]
+    return found

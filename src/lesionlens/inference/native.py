@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,30 +12,54 @@ from lesionlens.base.geometry import apply
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.records.study import PreparedStudy
-from lesionlens.study.resample import resample
+from lesionlens.study.resample import crop_grid, resample
 
 Floats = NDArray[np.float32]
 
 
-def bring(values: Floats, prepared: PreparedStudy) -> Floats:
+def bring(values: Floats, prepared: PreparedStudy, source: Grid | None = None) -> Floats:
     """Bring one map of shares to the native grid.
 
     Parameters
     ----------
     values : (I, J, K) float32
-        0 to 1 on the working grid.
+        0 to 1 on the working grid, zero outside the brain.
     prepared : PreparedStudy
-        Names both grids.
+        Names both grids and the brain.
+    source : Grid or None
+        The map's grid in the native frame, where it is not the working grid.
 
     Returns
     -------
     (I', J', K') float32
-        0 to 1 on the native grid, C order, zero beyond the working grid. A plain copy where
-        voxels coincide, else linear interpolation.
+        0 to 1 on the native grid, C order, zero away from the brain. A plain copy where voxels
+        coincide, else linear interpolation.
     """
-    working = Grid(prepared.working.shape, prepared.native.affine @ prepared.to_native)
-    out = resample(values, working, prepared.native)
-    return np.clip(np.ascontiguousarray(out, dtype=np.float32), 0.0, 1.0)
+    if source is None:
+        source = Grid(prepared.working.shape, prepared.native.affine @ prepared.to_native)
+    out = np.zeros(prepared.native.shape, np.float32)
+    box = _reached(prepared)
+    low = (box[0].start, box[1].start, box[2].start)
+    high = (box[0].stop, box[1].stop, box[2].stop)
+    if any(a >= b for a, b in zip(low, high, strict=True)):
+        return out
+    part = resample(values, source, crop_grid(prepared.native, low, high))
+    np.clip(part, 0.0, 1.0, out=out[box])
+    return out
+
+
+def _reached(prepared: PreparedStudy) -> tuple[slice, slice, slice]:
+    """Return the box of the native grid in which the brain lies, by the corners of its box."""
+    found = np.argwhere(prepared.brain)
+    if not len(found):
+        return slice(0), slice(0), slice(0)
+    reach = np.stack([found.min(axis=0) - 1.5, found.max(axis=0) + 1.5])
+    corners = np.array(list(product(*reach.T)))
+    moved = apply(prepared.to_native, corners)
+    low = np.clip(np.floor(moved.min(axis=0)), 0, prepared.native.shape).astype(int)
+    high = np.clip(np.ceil(moved.max(axis=0)) + 1, 0, prepared.native.shape).astype(int)
+    i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return i, j, k
 
 
 def bring_regions(
@@ -55,7 +80,7 @@ def bring_regions(
             continue
         found = bring(maps[region], prepared)
         if nested and out:
-            found = np.minimum(found, out[next(reversed(out))])
+            np.minimum(found, out[next(reversed(out))], out=found)
         out[region] = found
     return out
 

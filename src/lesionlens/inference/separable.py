@@ -75,6 +75,14 @@ def _gaussian(n: int, sigma: float) -> NDArray[np.float64]:
     return np.asarray(kernel / kernel.sum(axis=1, keepdims=True))
 
 
+def smooth(volumes: Tensor, sigma_vox: float) -> Tensor:
+    """Blur (..., I, J, K) volumes by a Gaussian, in voxels; borders are weighed again."""
+    kernels = [
+        torch.from_numpy(_gaussian(n, sigma_vox).astype(np.float32)) for n in volumes.shape[-3:]
+    ]
+    return apply(volumes, (kernels[0], kernels[1], kernels[2]))
+
+
 def apply(volumes: Tensor, along: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """Bring (..., I, J, K) volumes to (..., I', J', K'); float32, on the volumes' device.
 

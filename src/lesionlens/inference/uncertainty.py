@@ -8,8 +8,12 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 
-def spread(probability: Floats) -> Floats:
-    """Return the disagreement of several answers, 0 to 1.
+def undecided(probability: Floats) -> Floats:
+    """Return how near the mean of several answers is to undecided, 0 to 1.
+
+    Answers that contradict each other pull their mean towards a half, and so does a single answer
+    that is itself near a half: both kinds of doubt count. A part that is seen in all but one of
+    six answers scores a third.
 
     Parameters
     ----------
@@ -19,12 +23,13 @@ def spread(probability: Floats) -> Floats:
     Returns
     -------
     (I, J, K) float32
-        Twice the standard deviation over the answers: 0 where all agree, 1 where half say yes and
-        half say no.
+        1 - |2 mean - 1|: 0 where all say the same with certainty, 1 where half say yes and half
+        say no.
 
     Examples
     --------
-    >>> spread(np.array([1.0, 0.0], np.float32).reshape(2, 1, 1, 1)).item()
+    >>> undecided(np.array([1.0, 0.0], np.float32).reshape(2, 1, 1, 1)).item()
     1.0
     """
-    return np.asarray(np.clip(2.0 * probability.std(axis=0), 0.0, 1.0), dtype=np.float32)
+    mean = probability.mean(axis=0, dtype=np.float32)
+    return np.asarray(1.0 - np.abs(2.0 * mean - 1.0), dtype=np.float32)

@@ -63,14 +63,14 @@ def test_without_a_candidate_only_uncertainty_is_asked(make_prepared):
     assert answers.relevance == []
     assert len(engine.asked) == 5
     voices = np.array([0.86, 0.86, 0.85, 0.66, 0.76, 0.36])
-    assert answers.uncertainty.max() == pytest.approx(2 * voices.std(), abs=1e-5)
+    assert answers.uncertainty.max() == pytest.approx(1 - (2 * voices.mean() - 1), abs=1e-5)
 
 
 def test_one_sequence_alone_is_only_mirrored(make_prepared):
     answers, engine = asked_of(make_prepared(present={"flair"}), [])
     assert len(engine.asked) == 1
     assert engine.asked[0].mirrored
-    assert answers.uncertainty.max() == pytest.approx(0, abs=1e-6)
+    assert answers.uncertainty.max() == pytest.approx(1 - (1 - 2 * 0.55) * -1, abs=1e-5)
 
 
 def test_a_probe_answers_on_the_native_grid(make_prepared):

@@ -24,6 +24,7 @@ def with_native(study, affine, shape):
 def test_a_reordered_native_grid_gets_the_same_voxels(make_prepared, order, mirrored):
     study = make_prepared()
     values = np.random.default_rng(0).random(study.working.shape).astype(np.float32)
+    values *= study.brain
     shape = study.working.shape
     turn = np.zeros((4, 4))
     turn[3, 3] = 1
@@ -40,6 +41,7 @@ def test_a_smooth_map_keeps_its_place_on_an_oblique_grid(make_prepared):
     points = study.working.to_mm(np.stack(np.indices(study.working.shape), -1))
     centre = study.working.to_mm((np.array(study.working.shape) - 1) / 2)
     bump = np.exp(-((points - centre) ** 2).sum(-1) / (2 * 20.0**2)).astype(np.float32)
+    bump *= study.brain
     angle = 0.3
     affine = np.eye(4)
     affine[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
@@ -55,7 +57,10 @@ def test_a_smooth_map_keeps_its_place_on_an_oblique_grid(make_prepared):
 def test_regions_stay_nested(make_prepared):
     study = make_prepared()
     rng = np.random.default_rng(1)
-    maps = {region: rng.random(study.working.shape).astype(np.float32) for region in Region}
+    maps = {
+        region: rng.random(study.working.shape).astype(np.float32) * study.brain
+        for region in Region
+    }
     out = native.bring_regions(maps, study, nested=True)
     assert (out[Region.WT] >= out[Region.TC]).all()
     assert (out[Region.TC] >= out[Region.ET]).all()
