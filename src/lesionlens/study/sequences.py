@@ -156,7 +156,8 @@ def from_name_loosely(name: str) -> Guess:
 
 
 def _loose(text: str) -> MrSequence | None:
-    if _LOOSE_FLAIR.search(text):
+    inverted_t1 = _LOOSE_T1.search(text) and not _LOOSE_T2.search(text)  # "T1 FLAIR" is a T1
+    if _LOOSE_FLAIR.search(text) and not inverted_t1:
         return FLAIR
     if _LOOSE_T1.search(text):
         after = _LOOSE_AGENT.search(text) and not _LOOSE_BEFORE.search(text)
@@ -239,7 +240,7 @@ def from_acquisition(found: Acquisition, *, witness: str = "SeriesDescription") 
     other = OTHER_KINDS.search(text)
     if other:
         return Guess(None, f'{witness} "{found.description}" is none of the four', 0.8)
-    spoken = sequence_in_words(words_of(text)) or _loose(text)
+    spoken = _loose(text) or sequence_in_words(words_of(text))
     timed = _by_timing(found)
     if spoken is T1 and _agent_given(found):
         return Guess(T1C, f'{witness} "{found.description}" with contrast agent recorded', 0.85)
