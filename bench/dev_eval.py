@@ -19,6 +19,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
+from nibabel.processing import resample_from_to
 from scipy import ndimage
 from torch.nn import functional
 
@@ -30,29 +31,38 @@ SEQUENCES = ("t1", "t1c", "t2", "flair")
 REGIONS = ("wt", "tc", "et")
 SUBSETS = {
     "all": (1, 1, 1, 1), "flair": (0, 0, 0, 1), "t1c": (0, 1, 0, 0), "t1c+flair": (0, 1, 0, 1),
-    "t2": (0, 0, 1, 0), "t1": (1, 0, 0, 0), "no t1c": (1, 0, 1, 1), "no t1": (0, 1, 1, 1)}  # fmt: skip
+    "t2": (0, 0, 1, 0), "t1": (1, 0, 0, 0), "no t1c": (1, 0, 1, 1),
+    "no t1": (0, 1, 1, 1)}  # fmt: skip
 MAIN_SUBSETS = ("all", "flair", "t1c", "t1c+flair")
 SPECK_VOXELS = 100
 
 
-def _volume(path: Path) -> np.ndarray:
-    image = nib.as_closest_canonical(nib.load(path))
-    return np.asarray(image.dataobj, dtype=np.float32), np.asarray(image.header.get_zooms()[:3])
+def _volumes(found: dict[str, Path]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Arrays on the grid of the first file, RAS, and its edges in mm."""
+    images = {name: nib.as_closest_canonical(nib.load(path)) for name, path in found.items()}
+    first = next(iter(images.values()))
+    arrays = {}
+    for name, image in images.items():
+        same = image.shape == first.shape and np.allclose(image.affine, first.affine, atol=1e-3)
+        moved = image if same else resample_from_to(image, first, order=0 if name == "seg" else 1)
+        arrays[name] = np.asarray(moved.dataobj, dtype=np.float32)
+    return arrays, np.asarray(first.header.get_zooms()[:3])
 
 
 @lru_cache(maxsize=32)
 def load_case(folder: Path) -> tuple[torch.Tensor, torch.Tensor, np.ndarray | None, np.ndarray]:
-    """Channels (4, I, J, K), presence (4,), labels (3, I, J, K) or None, edges; cut to the brain."""
-    found = {s: folder / f"{s}.nii.gz" for s in SEQUENCES}
-    present = torch.tensor([path.exists() for path in found.values()])
-    volumes = {s: _volume(path) for s, path in found.items() if path.exists()}
-    some, edges = next(iter(volumes.values()))
-    image = np.stack([volumes[s][0] if s in volumes else np.zeros_like(some) for s in SEQUENCES])
+    """Channels (4, I, J, K), presence (4,), labels (3, I, J, K) or None, edges; cut to brain."""
+    names = (*SEQUENCES, "seg")
+    found = {s: folder / f"{s}.nii.gz" for s in names if (folder / f"{s}.nii.gz").exists()}
+    present = torch.tensor([name in found for name in SEQUENCES])
+    volumes, edges = _volumes(found)
+    some = next(iter(volumes.values()))
+    image = np.stack([volumes.get(s, np.zeros_like(some)) for s in SEQUENCES])
     brain = (image > 0).any(0)
     box = tuple(slice(max(0, a.min() - 2), a.max() + 3) for a in np.nonzero(brain))
     labels = None
-    if (folder / "seg.nii.gz").exists():
-        seg = _volume(folder / "seg.nii.gz")[0][box]
+    if "seg" in volumes:
+        seg = volumes["seg"][box]
         labels = np.stack([seg > 0, (seg == 1) | (seg >= 3), seg >= 3])
     return torch.from_numpy(image[(slice(None), *box)]), present, labels, edges
 
@@ -71,18 +81,23 @@ def to_grid(volume: torch.Tensor, edges: np.ndarray, spacing: float) -> torch.Te
         for n, e, m in zip(shape, edges, volume.shape[1:], strict=True)
     ]
     where = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flip(-1)
-    return functional.grid_sample(torch.from_numpy(smooth)[None], where[None], align_corners=True)[0]
+    return functional.grid_sample(torch.from_numpy(smooth)[None], where[None], align_corners=True)[
+        0
+    ]
 
 
-def from_grid(volume: torch.Tensor, native: tuple[int, ...], edges: np.ndarray, spacing: float) -> torch.Tensor:
-    """The inverse of `to_grid`."""
+def from_grid(
+    volume: torch.Tensor, native: tuple[int, ...], edges: np.ndarray, spacing: float
+) -> torch.Tensor:
+    """Go back from `to_grid`."""
     axes = [
         (torch.arange(m) - (m - 1) / 2) * float(e) / spacing * 2 / (n - 1)
         for n, e, m in zip(volume.shape[1:], edges, native, strict=True)
     ]
     where = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flip(-1)
     return functional.grid_sample(
-        volume[None], where[None], padding_mode="border", align_corners=True)[0]
+        volume[None], where[None], padding_mode="border", align_corners=True
+    )[0]
 
 
 @lru_cache(maxsize=64)
@@ -94,7 +109,9 @@ def prepared(folder: Path, spacing: float) -> tuple[torch.Tensor, torch.Tensor, 
 
 
 @torch.no_grad()
-def predict(network: LensNetwork, folder: Path, spacing: float, keep: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor, float]:
+def predict(
+    network: LensNetwork, folder: Path, spacing: float, keep: tuple[int, ...]
+) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Logits and attention on the grid, and seconds."""
     channels, present, brain = prepared(folder, spacing)
     x = network_input(channels, present & torch.tensor(keep).bool(), brain)
@@ -120,7 +137,13 @@ def drop_specks(mask: np.ndarray) -> np.ndarray:
     return (size >= SPECK_VOXELS)[parts]
 
 
-def segment(network: LensNetwork, folder: Path, spacings: list[float], keep: tuple[int, ...], threshold: float = 0.5) -> tuple[np.ndarray, list[torch.Tensor], float]:
+def segment(
+    network: LensNetwork,
+    folder: Path,
+    spacings: list[float],
+    keep: tuple[int, ...],
+    threshold: float = 0.5,
+) -> tuple[np.ndarray, list[torch.Tensor], float]:
     """Nested masks (3, I, J, K) on the native grid, attention of each grid, seconds."""
     image, _, _, edges = load_case(folder)
     total, seconds, maps = torch.zeros(()), 0.0, []
@@ -136,7 +159,13 @@ def segment(network: LensNetwork, folder: Path, spacings: list[float], keep: tup
     return np.stack([drop_specks(m) for m in found]), maps, seconds
 
 
-def score(network: LensNetwork, folder: Path, spacings: list[float], keep: tuple[int, ...], threshold: float) -> dict:
+def score(
+    network: LensNetwork,
+    folder: Path,
+    spacings: list[float],
+    keep: tuple[int, ...],
+    threshold: float,
+) -> dict:
     """One row."""
     _, _, labels, edges = load_case(folder)
     found, maps, seconds = segment(network, folder, spacings, keep, threshold)
@@ -145,7 +174,9 @@ def score(network: LensNetwork, folder: Path, spacings: list[float], keep: tuple
         row[name] = dice(found[r], labels[r])
         row[f"{name}_ml"] = [round(float(m.sum()) / 1000, 1) for m in (labels[r], found[r])]
         if labels[r].any():
-            truth = to_grid(torch.from_numpy(labels[r][None].astype(np.float32)), edges, spacings[-1])[0]
+            truth = to_grid(
+                torch.from_numpy(labels[r][None].astype(np.float32)), edges, spacings[-1]
+            )[0]
             seen = maps[-1][r]
             row[f"{name}_peak"] = float(truth.flatten()[int(seen.argmax())] > 0.25)
             row[f"{name}_mass"] = float((seen * (truth > 0.25)).sum())
@@ -159,7 +190,10 @@ def line(rows: list[dict]) -> str:
         peak = [r[f"{name}_peak"] for r in rows if f"{name}_peak" in r]
         mass = [r[f"{name}_mass"] for r in rows if f"{name}_mass" in r]
         mean = np.mean([r[name] for r in rows])
-        parts.append(f"{name.upper()} {mean:.3f} (peak {sum(peak):.0f}/{len(peak)}, mass {np.mean(mass):.2f})")
+        parts.append(
+            f"{name.upper()} {mean:.3f} "
+            f"(peak {sum(peak):.0f}/{len(peak)}, mass {np.mean(mass):.2f})"
+        )
     return "  ".join(parts)
 
 
@@ -178,7 +212,9 @@ def clear(network: LensNetwork, folder: Path, spacings: list[float]) -> dict:
 
 def main() -> None:
     """Print tables."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("weights", nargs="+", type=Path)
     p.add_argument("--data", type=Path)
     p.add_argument("--clear", type=Path, nargs="*", default=[])
@@ -198,7 +234,9 @@ def main() -> None:
             folders = sorted(f for f in a.data.iterdir() if (f / "seg.nii.gz").exists())
             rows = [score(network, f, a.spacing, SUBSETS[name], a.threshold) for f in folders]
             every.append({"weights": str(path), "subset": name, "rows": rows})
-            sys.stdout.write(f"  {name:10s} {line(rows)}  {np.mean([r['seconds'] for r in rows]):.2f} s\n")
+            sys.stdout.write(
+                f"  {name:10s} {line(rows)}  {np.mean([r['seconds'] for r in rows]):.2f} s\n"
+            )
             for row in rows if a.cases else ():
                 cells = " ".join(f"{r} {row[r]:.2f} {row[r + '_ml']}" for r in REGIONS)
                 sys.stdout.write(f"      {row['case']:24s} {cells}\n")

@@ -28,7 +28,7 @@ def _ventricle_core(csf: np.ndarray, depth: np.ndarray, mm: np.ndarray) -> np.nd
 
 
 def tissue_maps() -> tuple[np.ndarray, np.ndarray]:
-    """The maps (7, I, J, K) float64 0-1 in RAS and their affine (4, 4)."""
+    """Make the maps (7, I, J, K) float64 0-1 in RAS and their affine (4, 4)."""
     grey_image = datasets.load_mni152_gm_template(resolution=RESOLUTION_MM)
     affine = np.asarray(grey_image.affine)
     grey = grey_image.get_fdata()

@@ -25,15 +25,24 @@ SPACING = 2.0
 LESIONS = {"oedema": (1, 0), "core without uptake": (1, 1), "enhancing": (1, 1, 1)}
 
 
-def measure(x: np.ndarray, brain: np.ndarray, classes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def measure(
+    x: np.ndarray, brain: np.ndarray, classes: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     """Median of each sequence in each class; spread inside the lesion; noise of white matter."""
-    out = {k: np.array([np.median(v[m]) if m.sum() > 15 else np.nan for v in x]) for k, m in classes.items()}
+    out = {
+        k: np.array([np.median(v[m]) if m.sum() > 15 else np.nan for v in x])
+        for k, m in classes.items()
+    }
     for name in LESIONS:
         mask = classes[name]
-        out[f"spread of {name}"] = np.array([v[mask].std() if mask.sum() > 50 else np.nan for v in x])
+        out[f"spread of {name}"] = np.array(
+            [v[mask].std() if mask.sum() > 50 else np.nan for v in x]
+        )
     white = classes["white"]
     rough = [v - ndimage.gaussian_filter(v, 1.0) for v in x]
-    out["roughness of white"] = np.array([r[white].std() if white.sum() > 15 else np.nan for r in rough])
+    out["roughness of white"] = np.array(
+        [r[white].std() if white.sum() > 15 else np.nan for r in rough]
+    )
     rim = brain & ~ndimage.binary_erosion(brain)
     out["outer rim"] = np.array([np.median(v[rim]) for v in x])
     return out
@@ -55,14 +64,24 @@ def real(folder: Path) -> dict[str, np.ndarray]:
     inside, found = np.argwhere(maps[5] > 0.5), np.argwhere(mask)
     grid = np.indices(mask.shape)
     low, high, mlow, mhigh = inside.min(0), inside.max(0), found.min(0), found.max(0)
-    where = [(grid[i] - mlow[i]) / (mhigh[i] - mlow[i]) * (high[i] - low[i]) + low[i] for i in range(3)]
+    where = [
+        (grid[i] - mlow[i]) / (mhigh[i] - mlow[i]) * (high[i] - low[i]) + low[i] for i in range(3)
+    ]
     tissue = np.stack([ndimage.map_coordinates(m, where, order=1) for m in maps])
     clean = mask & ~ndimage.binary_dilation(lesion[0] > 0.1, iterations=3)
     deep = ndimage.binary_dilation(tissue[3] > 0.3, iterations=3) & clean
     fluid = deep & (x[2] > np.quantile(x[2][deep], 0.75)) & (x[0] < np.quantile(x[0][deep], 0.3))
-    return measure(x, mask, {
-        "white": clean & (tissue[1] > 0.85), "cortex": clean & (tissue[0] > 0.7),
-        "deep grey": clean & (tissue[4] > 0.5), "ventricle": fluid, **lesion_classes(lesion)})
+    return measure(
+        x,
+        mask,
+        {
+            "white": clean & (tissue[1] > 0.85),
+            "cortex": clean & (tissue[0] > 0.7),
+            "deep grey": clean & (tissue[4] > 0.5),
+            "ventricle": fluid,
+            **lesion_classes(lesion),
+        },
+    )
 
 
 def drawn(seed: int) -> dict[str, np.ndarray]:
@@ -71,14 +90,26 @@ def drawn(seed: int) -> dict[str, np.ndarray]:
     geometry = draw_geometry(config, [seed])
     made = paint(config, geometry, [seed])
     t = geometry.membership[0].numpy()
-    return measure(made.zscored[0].numpy(), made.brain[0].numpy(), {
-        "white": t[1] > 0.85, "cortex": t[0] > 0.7, "deep grey": t[4] > 0.5, "ventricle": t[3] > 0.7,
-        "oedema": t[5] > 0.85, "core without uptake": t[6] + t[7] > 0.9, "enhancing": t[8] > 0.85})
+    return measure(
+        made.zscored[0].numpy(),
+        made.brain[0].numpy(),
+        {
+            "white": t[1] > 0.85,
+            "cortex": t[0] > 0.7,
+            "deep grey": t[4] > 0.5,
+            "ventricle": t[3] > 0.7,
+            "oedema": t[5] > 0.85,
+            "core without uptake": t[6] + t[7] > 0.9,
+            "enhancing": t[8] > 0.85,
+        },
+    )
 
 
 def main() -> None:
     """Print the table."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("--data", type=Path, required=True)
     p.add_argument("--volumes", type=int, default=40)
     a = p.parse_args()
@@ -95,8 +126,10 @@ def main() -> None:
                 continue
             outside = np.mean((r < np.quantile(s, 0.02)) | (r > np.quantile(s, 0.98)))
             cells.append(
-                f"{sequence} {np.median(r):+.2f} [{r.min():+.2f},{r.max():+.2f}] | {np.median(s):+.2f} "
-                f"[{np.quantile(s, 0.05):+.2f},{np.quantile(s, 0.95):+.2f}] | {outside:.0%}")
+                f"{sequence} {np.median(r):+.2f} [{r.min():+.2f},{r.max():+.2f}] | "
+                f"{np.median(s):+.2f} "
+                f"[{np.quantile(s, 0.05):+.2f},{np.quantile(s, 0.95):+.2f}] | {outside:.0%}"
+            )
         sys.stdout.write(f"{name:24s}" + "   ".join(cells) + "\n")
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 QUERY_BLOCK = 1024
 """Queries that `readable` holds weights of at a time when they are not kept."""
@@ -68,7 +69,7 @@ def readable(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Ten
 
 
 def flash(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The same numbers by torch's fused kernels; (..., Q, d)."""
+    """Compute the same numbers by torch's fused kernels; (..., Q, d)."""
     mask = None if bias is None else bias.to(q.dtype)
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
@@ -88,8 +89,11 @@ class SelfAttention(nn.Module):
         self.form = Form.FLASH
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.mlp = nn.Sequential(nn.Linear(dim, ratio * dim), nn.GELU(), nn.Linear(ratio * dim, dim))
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, ratio * dim), nn.GELU(), nn.Linear(ratio * dim, dim)
+        )
 
+    @override
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens (B, N, dim) to tokens, q and k; q and k are (B, heads, N, dim / heads)."""
         b, n, d = tokens.shape
@@ -125,7 +129,10 @@ class GridCrossAttention(nn.Module):
         self.to_query = nn.Linear(dim, heads * features)
         self.from_value = nn.Linear(heads * features, dim)
 
-    def forward(self, query: Tensor, grid: Tensor, bias: Tensor, keep: bool) -> tuple[Tensor, Tensor | None]:
+    @override
+    def forward(
+        self, query: Tensor, grid: Tensor, bias: Tensor, keep: bool
+    ) -> tuple[Tensor, Tensor | None]:
         """Look once.
 
         Parameters
@@ -144,7 +151,11 @@ class GridCrossAttention(nn.Module):
         weights : (B, heads, Q, N) float32 Tensor or None
         """
         b, count, _ = query.shape
-        q = self.to_query(self.norm(query)).view(b, count, self.heads, self.features).transpose(1, 2)
+        q = (
+            self.to_query(self.norm(query))
+            .view(b, count, self.heads, self.features)
+            .transpose(1, 2)
+        )
         features = grid[:, None]
         if keep or self.training or self.form is Form.READABLE:
             kept = weights(q, features, bias[:, None])
@@ -152,7 +163,9 @@ class GridCrossAttention(nn.Module):
         else:
             kept = None
             shared = features.expand(-1, self.heads, -1, -1)
-            seen = flash(q.to(shared.dtype), shared, shared, bias[:, None].expand(-1, self.heads, -1, -1))
+            seen = flash(
+                q.to(shared.dtype), shared, shared, bias[:, None].expand(-1, self.heads, -1, -1)
+            )
         gathered = self.from_value(seen.transpose(1, 2).reshape(b, count, -1))
         return query + gathered, kept if keep else None
 
@@ -172,9 +185,11 @@ class AttentionGate(nn.Module):
         self.skip = nn.Conv3d(features, hidden, 1)
         self.guide = nn.Conv3d(features, hidden, 1, bias=False)
         self.gate = nn.Conv3d(hidden, 1, 1)
-        nn.init.constant_(self.gate.bias, 2.0)
+        with torch.no_grad():
+            self.gate.bias.fill_(2.0)  # type: ignore[union-attr]
 
+    @override
     def forward(self, skip: Tensor, guide: Tensor) -> Tensor:
         """Gated skip, (B, features, I, J, K)."""
-        opened = self.gate(functional.silu(self.skip(skip) + self.guide(guide)))
+        opened: Tensor = self.gate(functional.silu(self.skip(skip) + self.guide(guide)))
         return skip * opened.sigmoid()

@@ -56,7 +56,7 @@ PRESETS: Mapping[str, NetworkConfig] = MappingProxyType({
 
 
 def preset(name: str) -> NetworkConfig:
-    """The sizes of a preset.
+    """Look up the sizes of a preset.
 
     Raises
     ------
@@ -65,13 +65,15 @@ def preset(name: str) -> NetworkConfig:
     """
     if name not in PRESETS:
         raise ConfigError(
-            found=f'network "{name}"', expected=f"one of {', '.join(PRESETS)}",
-            next_step="Choose a preset, or give the sizes themselves")
+            found=f'network "{name}"',
+            expected=f"one of {', '.join(PRESETS)}",
+            next_step="Choose a preset, or give the sizes themselves",
+        )
     return PRESETS[name]
 
 
 def build(network: str | NetworkConfig) -> LensNetwork:
-    """A fresh network from a preset's name or from sizes."""
+    """Make a fresh network from a preset's name or from sizes."""
     from lesionlens.network.model import LensNetwork  # noqa: PLC0415  (torch only when needed)
 
     return LensNetwork(preset(network) if isinstance(network, str) else network)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from lesionlens.network.attention import AttentionGate
 from lesionlens.network.build import NetworkConfig
@@ -30,10 +31,12 @@ class GatedUp(nn.Module):
         self.gate = AttentionGate(fine)
         self.mix = Residual(2 * fine, fine)
 
+    @override
     def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
         """(B, coarse, I/2, ...) and (B, fine, I, ...) to (B, fine, I, ...)."""
         up = functional.interpolate(self.narrow(coarse), scale_factor=2, mode="trilinear")
-        return self.mix(torch.cat([up, self.gate(skip, up)], 1))
+        mixed: Tensor = self.mix(torch.cat([up, self.gate(skip, up)], 1))
+        return mixed
 
 
 class SubvoxelUp(nn.Module):
@@ -47,6 +50,7 @@ class SubvoxelUp(nn.Module):
         self.expand = nn.Conv3d(coarse, 8 * fine, 1)
         self.mix = nn.Conv3d(fine, fine, 3, 1, 1)
 
+    @override
     def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
         """(B, coarse, I/2, ...) and (B, fine, I, ...) to (B, fine, I, ...)."""
         b, _, i, j, k = coarse.shape
@@ -67,6 +71,7 @@ class Decoder(nn.Module):
         self.to_half = GatedUp(quarter, half)
         self.to_full = SubvoxelUp(half, full)
 
+    @override
     def forward(self, seen: Features) -> Pyramid:
         """Decode what the encoder saw."""
         quarter = self.to_quarter(seen.eighth, seen.quarter)

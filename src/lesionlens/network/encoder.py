@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from lesionlens.network.attention import SelfAttention, SelfTrace
 from lesionlens.network.build import NetworkConfig
@@ -32,6 +33,7 @@ class Residual(nn.Module):
         same = inputs == outputs and stride == 1
         self.short = nn.Identity() if same else nn.Conv3d(inputs, outputs, 1, stride, bias=False)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, I, J, K) to (B, outputs, I / stride, ...)."""
         y = functional.silu(self.norm1(self.conv1(x)))
@@ -80,6 +82,7 @@ class Encoder(nn.Module):
         later = [Residual(outputs, outputs) for _ in range(blocks - 1)]
         return nn.Sequential(Residual(inputs, outputs, stride=2), *later)
 
+    @override
     def forward(self, x: Tensor, *, trace: bool) -> Features:
         """Features of (B, inputs, I, J, K); I, J, K are multiples of `STRIDE`."""
         full = functional.silu(self.stem(x))

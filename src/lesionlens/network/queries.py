@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from lesionlens.network.attention import Form, GridCrossAttention
 from lesionlens.network.build import NetworkConfig
@@ -43,24 +44,30 @@ class Look(nn.Module):
         self.cross = GridCrossAttention(dim, features, heads)
         self.norm = nn.LayerNorm(dim)
         self.among = nn.MultiheadAttention(dim, 4, batch_first=True)
-        self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim)
+        )
         self.mask = nn.Linear(dim, features + 1)
         nn.init.normal_(self.mask.weight, std=0.02)
         nn.init.zeros_(self.mask.bias)
         with torch.no_grad():
             self.mask.bias[-1] = -2.0
 
-    def forward(self, query: Tensor, grid: Tensor, bias: Tensor, keep: bool) -> tuple[Tensor, Tensor | None]:
-        """Queries (B, Q, dim) after looking at (B, N, features)."""
+    @override
+    def forward(
+        self, query: Tensor, grid: Tensor, bias: Tensor, keep: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Give queries (B, Q, dim) after looking at (B, N, features)."""
         query, kept = self.cross(query, grid, bias, keep)
         q = self.norm(query)
         query = query + self.among(q, q, q, need_weights=False)[0]
-        return query + self.mlp(query), kept
+        out: Tensor = query + self.mlp(query)
+        return out, kept
 
     def draw(self, query: Tensor, features: Tensor) -> Tensor:
         """Mask logits (B, Q, I, J, K): query times features, in float32."""
-        code = self.mask(query)
-        flat = code[..., :-1] @ features.flatten(2).to(code.dtype)
+        code: Tensor = self.mask(query)
+        flat: Tensor = code[..., :-1] @ features.flatten(2).to(code.dtype)
         out = flat.float() + code[..., -1:].float()
         return out.view(*out.shape[:2], *features.shape[2:])
 
@@ -81,23 +88,25 @@ class QueryDecoder(nn.Module):
         full, half, quarter, _ = config.channels
         dim = config.query_dim
         self.query = nn.Parameter(torch.randn(config.regions + config.lesions, dim) * 0.5)
-        self.looks = nn.ModuleList(
-            Look(dim, features, heads)
-            for features, heads in zip((quarter, half, full), config.query_heads, strict=True)
-        )
+        widths = zip((quarter, half, full), config.query_heads, strict=True)
+        self.looks = nn.ModuleList(Look(dim, features, heads) for features, heads in widths)
 
     def set_form(self, form: Form) -> None:
         """Choose how cross-attention is computed."""
-        for look in self.looks:
+        for look in self._in_order():
             look.cross.form = form
 
+    def _in_order(self) -> list[Look]:
+        return [look for look in self.looks if isinstance(look, Look)]
+
+    @override
     def forward(self, pyramid: Pyramid, *, trace: bool) -> Answers:
         """Look at each scale in turn; the first look is guided by the untrained mask alone."""
         query = self.query.expand(len(pyramid.full), -1, -1)
         masks: list[Tensor] = []
         kept: list[Tensor] = []
         attention = pyramid.full
-        for look, features in zip(self.looks, pyramid, strict=True):
+        for look, features in zip(self._in_order(), pyramid, strict=True):
             last = features is pyramid.full
             before = masks[-1] if masks else look.draw(query, features)
             grid = features.flatten(2).transpose(1, 2)
@@ -107,4 +116,6 @@ class QueryDecoder(nn.Module):
                 seen = seen.view(*seen.shape[:3], *features.shape[2:])
                 attention = seen.mean(1)
                 kept.append(seen.detach())
-        return Answers((masks[0], masks[1], masks[2]), attention, query, tuple(kept) if trace else ())
+        return Answers(
+            (masks[0], masks[1], masks[2]), attention, query, tuple(kept) if trace else ()
+        )

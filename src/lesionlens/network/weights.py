@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lesionlens.base.errors import WeightsError
 from lesionlens.network.build import NetworkConfig
-from lesionlens.network.model import LensNetwork
+from lesionlens.network.model import LensNetwork, channels_last
 
 DEFAULT_NAME = "default"
 
@@ -41,6 +41,11 @@ class WeightsNotes:
         Rising in sensitivity: ``threshold``, ``sensitivity``, ``false_per_scan`` on drawn scans.
     provenance : dict
         Data, recipe, steps, minutes.
+    score : (3,) float
+        Intercept, slope of the mean logit, slope of the logarithm of the ml: a candidate's score
+        is the sigmoid of their sum (`inference.calibration`), fitted on drawn scans.
+    score_floor : float
+        Regions that score less are not flagged.
     """
 
     version: str = "0"
@@ -49,6 +54,8 @@ class WeightsNotes:
     temperature: tuple[float, float, float] = (1.0, 1.0, 1.0)
     operating_points: tuple[Mapping[str, float], ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    score: tuple[float, float, float] = (0.0, 1.0, 0.0)
+    score_floor: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,8 @@ class WeightsInfo:
     temperature: tuple[float, float, float]
     operating_points: tuple[Mapping[str, float], ...]
     provenance: Mapping[str, Any]
+    score: tuple[float, float, float] = (0.0, 1.0, 0.0)
+    score_floor: float = 0.0
 
 
 def _sha256(path: Path) -> str:
@@ -125,13 +134,17 @@ def load(
     """
     if not path.is_file():
         raise WeightsError(
-            found=f"no file {path.name}", expected="weights (safetensors)",
-            next_step="Check the path, or leave --weights out to use the default weights")
+            found=f"no file {path.name}",
+            expected="weights (safetensors)",
+            next_step="Check the path, or leave --weights out to use the default weights",
+        )
     actual = _sha256(path)
     if sha256 is not None and actual != sha256:
         raise WeightsError(
-            found=f"{path.name} with SHA-256 {actual[:12]}...", expected=f"{sha256[:12]}...",
-            next_step="Install LesionLens again; the file was altered or cut off")
+            found=f"{path.name} with SHA-256 {actual[:12]}...",
+            expected=f"{sha256[:12]}...",
+            next_step="Install LesionLens again; the file was altered or cut off",
+        )
     try:
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata() or {}
@@ -142,18 +155,18 @@ def load(
         network.load_state_dict(state)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise _unreadable(path, error) from error
-    network = network.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
+    network = channels_last(network.to(device)).eval()
     about = {f.name: getattr(notes, f.name) for f in dataclasses.fields(notes)}
     return network, WeightsInfo(sha256=actual, config=config, **about)
 
 
 def default_path() -> Path:
-    """The default weights of this installation."""
+    """Find the default weights of this installation."""
     return Path(str(files("lesionlens.weights") / f"{DEFAULT_NAME}.safetensors"))
 
 
 def load_default(device: torch.device | str = "cpu") -> tuple[LensNetwork, WeightsInfo]:
-    """The shipped weights, checked against the hash shipped beside them.
+    """Load the shipped weights, checked against the hash shipped beside them.
 
     Raises
     ------
@@ -164,7 +177,9 @@ def load_default(device: torch.device | str = "cpu") -> tuple[LensNetwork, Weigh
     beside = path.with_suffix(".json")
     if not beside.is_file():
         raise WeightsError(
-            found=f"no {beside.name}", expected="the hash of the default weights",
-            next_step="Install LesionLens again")
+            found=f"no {beside.name}",
+            expected="the hash of the default weights",
+            next_step="Install LesionLens again",
+        )
     expected = json.loads(beside.read_text("utf-8"))["sha256"]
     return load(path, device, sha256=expected)

@@ -26,7 +26,8 @@ class Atlas(NamedTuple):
     """Tissue maps on the 2 mm MNI152 grid."""
 
     maps: Tensor
-    """(7, I, J, K) float32 0-1: cortex, white, outer CSF, ventricle, deep grey, mask, cerebellum."""
+    """(7, I, J, K) float32 0-1: cortex, white, outer CSF, ventricle, deep grey, mask,
+    cerebellum."""
     origin_mm: Tensor
     """(3,) RAS+ position of voxel (0, 0, 0)."""
     step_mm: Tensor
@@ -37,8 +38,11 @@ class Atlas(NamedTuple):
 
 @lru_cache(maxsize=4)
 def load_atlas(device: str = "cpu") -> Atlas:
-    """The bundled tissue maps on a device."""
-    with (files("lesionlens.synth") / "tissues.npz").open("rb") as stream, np.load(stream) as stored:
+    """Load the bundled tissue maps on a device."""
+    with (
+        (files("lesionlens.synth") / "tissues.npz").open("rb") as stream,
+        np.load(stream) as stored,
+    ):
         maps = torch.from_numpy(stored["maps"].astype(np.float32) / 255)
         affine = torch.from_numpy(stored["affine"].astype(np.float32))
     inside = (maps[_MASK] > 0.5).nonzero().float()
@@ -59,7 +63,10 @@ class Pose:
 
     def to_patient(self, atlas_mm: Tensor) -> Tensor:
         """Atlas points (B, N, 3) in patient mm."""
-        return (atlas_mm - self.shift[:, None]) @ torch.linalg.inv(self.linear).transpose(1, 2)
+        moved: Tensor = (atlas_mm - self.shift[:, None]) @ torch.linalg.inv(self.linear).transpose(
+            1, 2
+        )
+        return moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +91,13 @@ def rotation(angles: Tensor) -> Tensor:
     one, nil = torch.ones_like(c[0]), torch.zeros_like(c[0])
 
     def matrix(*rows: Tensor) -> Tensor:
-        return torch.stack(rows, -1).unflatten(-1, (3, 3))
+        return torch.stack(rows, -1).view(*angles.shape[:-1], 3, 3)
 
     about_x = matrix(one, nil, nil, nil, c[0], -s[0], nil, s[0], c[0])
     about_y = matrix(c[1], nil, s[1], nil, one, nil, -s[1], nil, c[1])
     about_z = matrix(c[2], -s[2], nil, s[2], c[2], nil, nil, nil, one)
-    return about_x @ about_y @ about_z
+    turned: Tensor = about_x @ about_y @ about_z
+    return turned
 
 
 def draw_pose(dice: Dice, atlas: Atlas) -> Pose:
@@ -123,12 +131,14 @@ def _sample(atlas: Atlas, point: Tensor) -> Tensor:
 
 
 def _masks(dice: Dice, frame: Frame, coverage: Tensor) -> tuple[Tensor, Tensor]:
-    """Brain and brain mask: real masks keep a dark rim of dura, bone and fat, or lose some cortex."""
+    """Draw brain and mask: real masks keep a dark rim of dura and bone, or lose some cortex."""
     ragged = coverage + 0.12 * noise(dice, frame, dice.uniform(11, 18), low=11)
     brain = (ragged > spread(dice.uniform(0.3, 0.65))).float()
     halo = blur(brain, frame, 4.0)
     wavy = halo + 0.10 * noise(dice, frame, dice.uniform(18, 28), low=18, octaves=2)
-    level = torch.where(dice.chance(0.8), dice.uniform(0.10, 0.55), torch.full_like(wavy[:, 0, 0, 0, 0], 9))
+    level = torch.where(
+        dice.chance(0.8), dice.uniform(0.10, 0.55), torch.full_like(wavy[:, 0, 0, 0, 0], 9)
+    )
     scraps = (wavy > spread(level)) & (halo > 0.08)
     return brain, torch.maximum(brain, scraps.float())
 

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lesionlens.synth.fields import Dice, Frame, along_axes, blur_matrix, noise, slice_matrix, spread
+from lesionlens.synth.fields import (
+    Dice,
+    Frame,
+    along_axes,
+    blur_matrix,
+    noise,
+    slice_matrix,
+    spread,
+)
 
 SEQUENCES = 4
 
@@ -46,7 +54,7 @@ def shade(dice: Dice, frame: Frame, image: Tensor, strength: float) -> Tensor:
 
 
 def _one_of_three(dice: Dice) -> Tensor:
-    """A random axis for each image, one-hot (B, 4, 3)."""
+    """Pick a random axis for each image, one-hot (B, 4, 3)."""
     pick = dice.uniform(0, 2.9999, SEQUENCES).long()
     return torch.nn.functional.one_hot(pick, 3).float()
 

@@ -25,11 +25,11 @@ Range = tuple[float, float]
 PRIORS: Mapping[MrSequence, Mapping[str, Range]] = MappingProxyType({
     MrSequence.T1: {
         "white": (1.0, 1.0), "cortex": (0.72, 0.96), "deep_mix": (0.2, 1.1), "csf": (0.2, 0.72),
-        "oedema": (0.68, 1.0), "solid": (0.52, 1.02), "necrosis": (0.35, 0.95),
+        "oedema": (0.58, 1.0), "solid": (0.52, 1.02), "necrosis": (0.35, 0.95),
         "enhancing": (0.60, 1.20), "shell": (0.0, 0.5)},
     MrSequence.T1C: {
         "white": (1.0, 1.0), "cortex": (0.74, 1.04), "deep_mix": (0.2, 1.6), "csf": (0.22, 0.85),
-        "oedema": (0.65, 1.02), "solid": (0.50, 1.05), "necrosis": (0.35, 0.97),
+        "oedema": (0.56, 1.02), "solid": (0.50, 1.05), "necrosis": (0.35, 0.97),
         "enhancing": (1.05, 2.2), "shell": (0.05, 0.6)},
     MrSequence.T2: {
         "white": (0.64, 0.98), "cortex": (1.0, 1.0), "deep_mix": (0.2, 1.1), "csf": (1.3, 2.6),
@@ -55,9 +55,15 @@ def _choose(chance: Tensor, new: Tensor, old: Tensor) -> Tensor:
 
 
 def _t1c_like_t1(dice: Dice, t1: Palette, t1c: Palette) -> Palette:
-    """The same protocol before and after contrast agent: only uptake differs."""
+    """Tie T1c to T1, the same protocol before and after contrast agent."""
     out = dict(t1c)
-    for name, most in (("cortex", 0.08), ("csf", 0.08), ("oedema", 0.08), ("solid", 0.15), ("necrosis", 0.2)):
+    for name, most in (
+        ("cortex", 0.08),
+        ("csf", 0.08),
+        ("oedema", 0.08),
+        ("solid", 0.15),
+        ("necrosis", 0.2),
+    ):
         out[name] = t1[name] + dice.uniform(0, most)
     return out
 
@@ -93,7 +99,7 @@ def _palettes(dice: Dice) -> list[Palette]:
     t2 = _below_fluid(_roll(dice, MrSequence.T2))
     flair = _roll(dice, MrSequence.FLAIR)
     flair["solid"] = _choose(dice.chance(0.15), dice.uniform(0.5, 1.1), flair["solid"])
-    flat = dice.chance(0.18)
+    flat = dice.chance(0.22)
     for palette, name in ((flair, "oedema"), (flair, "solid"), (t2, "oedema"), (t2, "solid")):
         faint = 1 + (palette[name] - 1) * 0.45
         palette[name] = _choose(flat, faint, palette[name])

@@ -32,7 +32,7 @@ def _where(dice: Dice, chance: float, field: Tensor) -> Tensor:
 
 
 def carve_cavity(dice: Dice, frame: Frame, anatomy: Anatomy, chance: float) -> Anatomy:
-    """An old cavity or arachnoid cyst: tissue replaced by CSF in one ragged ellipsoid."""
+    """Cut an old cavity or arachnoid cyst: tissue is replaced by CSF in one ragged ellipsoid."""
     centre = dice.uniform(-1, 1, 3) * torch.tensor([58.0, 72.0, 48.0], device=dice.device)
     size = dice.log_uniform(5, 24, 1) * dice.log_uniform(0.7, 1.4, 3)
     offset = (frame.grid_mm() - spread(centre)) / spread(size)
@@ -52,7 +52,9 @@ def _dura(dice: Dice, frame: Frame, anatomy: Anatomy) -> Tensor:
     rim = ((1 - inner) * 2).clamp(0, 1) * anatomy.mask
     falx = torch.exp(-((anatomy.midline_mm / spread(dice.uniform(0.8, 2.0))) ** 2))
     falx = falx * anatomy.tissue[:, SULCUS : SULCUS + 1] * anatomy.mask
-    return torch.maximum(_where(dice, 0.6, rim * patch[:, :1]), _where(dice, 0.5, falx * patch[:, 1:]))
+    return torch.maximum(
+        _where(dice, 0.6, rim * patch[:, :1]), _where(dice, 0.5, falx * patch[:, 1:])
+    )
 
 
 def scatter(dice: Dice, frame: Frame, anatomy: Anatomy, lesion: Tensor) -> Distractors:
@@ -67,9 +69,9 @@ def scatter(dice: Dice, frame: Frame, anatomy: Anatomy, lesion: Tensor) -> Distr
     ventricle = tissue[:, VENTRICLE : VENTRICLE + 1]
     near = blur(ventricle, frame, 7.0)
     spots = noise(dice, frame, dice.uniform(5, 14), low=5, octaves=2)
-    spots = spots + spread(dice.uniform(0.0, 5.0)) * near
-    spots = torch.sigmoid((spots - spread(dice.uniform(1.2, 2.8))) / 0.12)
-    spots = _where(dice, 0.65, spots * tissue[:, WHITE : WHITE + 1] * healthy)
+    spots = spots + spread(dice.uniform(0.0, 6.5)) * near
+    spots = torch.sigmoid((spots - spread(dice.uniform(1.0, 2.8))) / 0.12)
+    spots = _where(dice, 0.7, spots * tissue[:, WHITE : WHITE + 1] * healthy)
     pair = noise(dice, frame, dice.uniform(13, 26), low=13, channels=2)
     width = spread(dice.uniform(0.07, 0.2))
     lines = torch.exp(-pair.square().sum(1, keepdim=True) / (2 * width**2))

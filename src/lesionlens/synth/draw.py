@@ -16,7 +16,7 @@ from lesionlens.network.normalise import zscore
 from lesionlens.synth import tumour as lesions
 from lesionlens.synth.anatomy import Anatomy, draw_pose, grow, load_atlas, warp
 from lesionlens.synth.artefacts import SEQUENCES, Damage, acquire
-from lesionlens.synth.contrast import CLASSES, roll_contrast
+from lesionlens.synth.contrast import roll_contrast
 from lesionlens.synth.distractors import Distractors, carve_cavity, scatter
 from lesionlens.synth.fields import Dice, Frame, blur, noise, spread
 from lesionlens.synth.head import add_head
@@ -99,7 +99,7 @@ def _membership(anatomy: Anatomy, tumour: lesions.Tumour) -> Tensor:
 
 def _labels(config: DrawConfig, frame: Frame, share: Tensor, brain: Tensor) -> Tensor:
     """Nested labels as readers draw them: on the outer side of an edge, thin rims included."""
-    oedema, solid, necrosis, enhancing = share[:, 5:9].split(1, 1)
+    oedema, solid, necrosis, enhancing = torch.split(share[:, 5:9], 1, 1)
     core = (solid + necrosis + enhancing).clamp(0, 1)
     soft = blur(torch.cat([core, enhancing], 1), frame, config.reader_margin_mm)
     inside = brain > 0
@@ -131,7 +131,14 @@ def _texture(dice: Dice, geometry: Geometry, image: Tensor, values: Tensor) -> T
     """Unevenness of tissue, of lesions, of contrast uptake and of the scraps round the brain."""
     frame, share = geometry.frame, geometry.membership
     core, lesion = share[:, 6:9].sum(1, keepdim=True), share[:, 5:9].sum(1, keepdim=True)
-    fine = noise(dice, frame, 2.5 * frame.spacing, low=2.5 * float(frame.spacing.min()), octaves=2, channels=2)
+    fine = noise(
+        dice,
+        frame,
+        2.5 * frame.spacing,
+        low=2.5 * float(frame.spacing.min()),
+        octaves=2,
+        channels=2,
+    )
     coarse = noise(dice, frame, dice.uniform(24, 36), low=24, channels=SEQUENCES)
     lumps = noise(dice, frame, dice.uniform(9, 22), low=9, octaves=2)
     scraps = noise(dice, frame, dice.uniform(9, 14), low=9, octaves=2, channels=2)
@@ -141,17 +148,24 @@ def _texture(dice: Dice, geometry: Geometry, image: Tensor, values: Tensor) -> T
     shell = spread(values[:, :, 9])
     image = image + share[:, 9:10] * (shell * (0.6 * scraps[:, :1]).clamp_min(-1) + fat)
     sign = torch.where(dice.chance(0.25, SEQUENCES), -1.0, 1.0)
-    image = image * (1 + spread(0.4 * sign * dice.beta(1, 2, SEQUENCES)) * lumps * (core + 0.5 * share[:, 5:6]))
-    grain = spread(dice.uniform(0.008, 0.05, SEQUENCES)) + spread(dice.uniform(0, 0.12, SEQUENCES)) * lesion
-    image = image * (1 + grain * fine[:, [0, 1, 0, 1]] + spread(dice.uniform(0, 0.05, SEQUENCES)) * coarse)
-    uptake = dice.uniform(0.05, 0.3) * dice.chance(0.7) * (values[:, 1, 8] - values[:, 1, 0])
-    image[:, 1:2] += share[:, 8:9] * spread(uptake) * coarse[:, :1]
+    rough = 0.4 * dice.beta(1, 2, SEQUENCES) + dice.uniform(0.1, 0.4, 1) * dice.chance(0.2, 1)
+    image = image * (1 + spread(sign * rough) * lumps * (core + 0.5 * share[:, 5:6])).clamp_min(0.1)
+    grain = (
+        spread(dice.uniform(0.008, 0.05, SEQUENCES))
+        + spread(dice.uniform(0, 0.12, SEQUENCES)) * lesion
+    )
+    image = image * (
+        1 + grain * fine[:, [0, 1, 0, 1]] + spread(dice.uniform(0, 0.05, SEQUENCES)) * coarse
+    )
+    uptake = dice.uniform(0.05, 0.4, 2) * dice.chance(0.7, 2)
+    uneven = (torch.cat([coarse[:, :1], lumps], 1) * spread(uptake)).sum(1, keepdim=True)
+    image[:, 1:2] += share[:, 8:9] * uneven * spread(values[:, 1, 8] - values[:, 1, 0])
     return image
 
 
 def _overlay(dice: Dice, extra: Distractors, image: Tensor, values: Tensor) -> Tensor:
     """Paint the distractors into the sequences in which they show."""
-    t1, t1c, t2, flair = image.split(1, 1)
+    t1, t1c, t2, flair = torch.split(image, 1, 1)
     gain = dice.uniform(0.35, 1.1, 2) * (values[:, 2:, 5] - values[:, 2:, 1]).abs()
     t2 = t2 + extra.white_spots * spread(gain[:, :1])
     flair = flair + extra.white_spots * spread(gain[:, 1:])

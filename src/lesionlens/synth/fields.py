@@ -41,7 +41,7 @@ class Dice:
         return torch.from_numpy(np.stack(rows).astype(np.float32)).to(self.device)
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        """Uniform numbers, (B, *shape)."""
+        """Draw uniform numbers, (B, *shape)."""
         return self._gather([np.asarray(s.uniform(low, high, shape)) for s in self.streams])
 
     def log_uniform(self, low: float, high: float, *shape: int) -> Tensor:
@@ -53,11 +53,11 @@ class Dice:
         return self._gather([np.asarray(s.beta(a, b, shape)) for s in self.streams])
 
     def normal(self, *shape: int) -> Tensor:
-        """Standard normal numbers, (B, *shape)."""
+        """Draw standard normal numbers, (B, *shape)."""
         return self._gather([s.standard_normal(shape, dtype=np.float32) for s in self.streams])
 
     def chance(self, probability: float, *shape: int) -> Tensor:
-        """True with `probability`, (B, *shape) bool."""
+        """Say yes with `probability`, (B, *shape) bool."""
         return self.uniform(0.0, 1.0, *shape) < probability
 
 

@@ -55,7 +55,7 @@ class Tumour:
 
 
 def _radii(dice: Dice) -> tuple[Tensor, Tensor]:
-    """Counts (B,) and radii (B, MAX_LESIONS), mm: solitary, with satellites, or metastases."""
+    """Roll counts (B,) and radii (B, MAX_LESIONS), mm: solitary, with satellites, or metastases."""
     kind = dice.uniform(0, 1)
     large = dice.log_uniform(6.5, 42, 1).clamp_max(36)
     satellites = dice.log_uniform(3.5, 16, MAX_LESIONS)
@@ -66,7 +66,9 @@ def _radii(dice: Dice) -> tuple[Tensor, Tensor]:
     radius = torch.where((solitary | multifocal)[:, None], satellites, metastases)
     radius = torch.where(
         (solitary | multifocal)[:, None] & (torch.arange(MAX_LESIONS, device=dice.device) == 0),
-        large, radius)
+        large,
+        radius,
+    )
     count = torch.where(solitary, torch.ones_like(many), torch.where(multifocal, few + 1, many))
     return count, radius
 
@@ -94,7 +96,7 @@ def plan(dice: Dice, atlas: Atlas, pose: Pose, tumour_free: float) -> Plan:
     near[:, 0] = False
     centre = torch.where(near[..., None], centre[:, :1] + beside * reach, centre)
     roll = dice.uniform(0, 1)
-    style = (roll > 0.38).float() + (roll > 0.52).float() + (roll > 0.70).float()
+    style = (roll > 0.42).float() + (roll > 0.55).float() + (roll > 0.70).float()
     count = torch.where(dice.chance(tumour_free), torch.zeros_like(count), count)
     return Plan(count, centre, radius, style)
 
@@ -109,7 +111,7 @@ class Distance:
     """(B, 1, I, J, K) int64, index of that lesion."""
 
     def of(self, values: Tensor) -> Tensor:
-        """The nearest lesion's value of (B, MAX_LESIONS) at each voxel, (B, 1, I, J, K)."""
+        """Look up the nearest lesion's value of (B, MAX_LESIONS) at each voxel, (B, 1, I, J, K)."""
         flat = self.nearest.flatten(1)
         return values.gather(1, flat).view(self.nearest.shape)
 
@@ -121,7 +123,9 @@ def measure(dice: Dice, frame: Frame, lesions: Plan, grid_mm: Tensor) -> Distanc
     lobe_radius[..., 0] = lesions.radius
     away = dice.normal(MAX_LESIONS, _LOBES, 3)
     away = away / away.norm(dim=-1, keepdim=True).clamp_min(1e-3)
-    away = away * (lesions.radius[..., None] * dice.uniform(0.3, 0.95, MAX_LESIONS, _LOBES))[..., None]
+    away = (
+        away * (lesions.radius[..., None] * dice.uniform(0.3, 0.95, MAX_LESIONS, _LOBES))[..., None]
+    )
     away[..., 0, :] = 0
     lobes = dice.uniform(1, _LOBES + 0.999, MAX_LESIONS).floor()
     lobes = torch.where(lesions.radius > 5, lobes, torch.ones_like(lobes))
@@ -179,7 +183,9 @@ def _kind(dice: Dice, lesions: Plan) -> _Kind:
     """Roll the thresholds; styles as in `Plan.style`."""
     style = lesions.style
     ring, solid, patchy = style == 0, style == 1, style == 2
-    thick = (dice.uniform(0, 1, MAX_LESIONS) * (0.42 * lesions.radius / 0.8).clamp_min(1.6).log()).exp() * 0.8
+    thick = (
+        dice.uniform(0, 1, MAX_LESIONS) * (0.42 * lesions.radius / 0.8).clamp_min(1.6).log()
+    ).exp() * 0.8
     wall = torch.where(ring[:, None], thick, torch.zeros_like(thick))
     wall = torch.where(solid[:, None], torch.full_like(thick, _NEVER), wall)
     never = torch.full_like(style, _NEVER)
@@ -192,7 +198,9 @@ def _kind(dice: Dice, lesions: Plan) -> _Kind:
     return _Kind(wall, gap, nodule, mixed, cyst)
 
 
-def compose(dice: Dice, frame: Frame, lesions: Plan, distance: Distance, anatomy: Anatomy) -> Tumour:
+def compose(
+    dice: Dice, frame: Frame, lesions: Plan, distance: Distance, anatomy: Anatomy
+) -> Tumour:
     """Fill the outlines: oedema, solid tumour, necrosis and enhancing tissue."""
     kind, tissue = _kind(dice, lesions), anatomy.tissue
     signed = distance.signed_mm
@@ -215,10 +223,16 @@ def compose(dice: Dice, frame: Frame, lesions: Plan, distance: Distance, anatomy
     return Tumour(oedema * (1 - core), inner * (1 - share), inner * share, enhancing)
 
 
-def _oedema(dice: Dice, frame: Frame, lesions: Plan, distance: Distance, anatomy: Anatomy) -> Tensor:
+def _oedema(
+    dice: Dice, frame: Frame, lesions: Plan, distance: Distance, anatomy: Anatomy
+) -> Tensor:
     """Oedema or infiltration that follows the white matter, 0-1, (B, 1, I, J, K)."""
     tissue, radius = anatomy.tissue, lesions.radius
-    wide = dice.uniform(-3, 28, 1) * (0.5 + radius / 22).clamp_max(1) * dice.uniform(0.6, 1.2, MAX_LESIONS)
+    wide = (
+        dice.uniform(-3, 28, 1)
+        * (0.5 + radius / 22).clamp_max(1)
+        * dice.uniform(0.6, 1.2, MAX_LESIONS)
+    )
     narrow = dice.uniform(-5, 18, 1).expand_as(wide)
     extent = torch.where((lesions.style == 3)[:, None], narrow, wide).clamp_min(-4)
     white = blur(tissue[:, WHITE : WHITE + 1], frame, 4.0)
@@ -226,6 +240,10 @@ def _oedema(dice: Dice, frame: Frame, lesions: Plan, distance: Distance, anatomy
     reach = distance.of(extent) * (0.15 + 1.15 * white) * (1 + 0.5 * wobble).clamp_min(0.05)
     width = spread(torch.maximum(dice.log_uniform(0.6, 4.5), 0.3 * frame.spacing))
     out = torch.sigmoid((reach - distance.signed_mm) / width) * (distance.of(extent) > 0.5)
-    out = out * (1 - tissue[:, VENTRICLE : VENTRICLE + 1]) * (1 - 0.9 * tissue[:, SULCUS : SULCUS + 1])
+    out = (
+        out
+        * (1 - tissue[:, VENTRICLE : VENTRICLE + 1])
+        * (1 - 0.9 * tissue[:, SULCUS : SULCUS + 1])
+    )
     out = out * (1 - spread(dice.uniform(0.1, 0.8)) * tissue[:, CORTEX : CORTEX + 1])
     return out * (lesions.count > 0).float().view(-1, 1, 1, 1, 1)

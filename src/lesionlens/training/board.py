@@ -51,9 +51,9 @@ class _TensorBoard:
 
 
 def open_board(out: Path) -> Board:
-    """A board in `out/board`, or a silent one without TensorBoard."""
+    """Open a board in `out/board`, or a silent one without TensorBoard."""
     try:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  (optional)
     except ImportError:
         return _NoBoard()
-    return _TensorBoard(SummaryWriter(str(out / "board")))  # type: ignore[no-untyped-call]
+    return _TensorBoard(SummaryWriter(str(out / "board")))

@@ -35,7 +35,7 @@ class Checkpoint:
 
 
 def _parts(tensors: Mapping[str, Tensor], limit: int) -> list[dict[str, Tensor]]:
-    """Groups of at most `limit` bytes, cut in order; a larger tensor goes alone."""
+    """Make groups of at most `limit` bytes, cut in order; a larger tensor goes alone."""
     groups: list[dict[str, Tensor]] = [{}]
     filled = 0
     for name, tensor in tensors.items():
@@ -74,7 +74,8 @@ def save(folder: Path, checkpoint: Checkpoint, *, part_bytes: int = PART_BYTES) 
         raise ResourceError(
             found=f"a checkpoint that could not be written ({error})",
             expected=f"room in {folder.name}",
-            next_step="Free some space and start again; the last checkpoint is intact") from error
+            next_step="Free some space and start again; the last checkpoint is intact",
+        ) from error
     for old in folder.glob("step-*"):
         if old != target:
             shutil.rmtree(old, ignore_errors=True)
@@ -82,7 +83,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, part_bytes: int = PART_BYTES) 
 
 
 def load(folder: Path) -> Checkpoint | None:
-    """The latest checkpoint, or None where there is none.
+    """Read the latest checkpoint, or None where there is none.
 
     Raises
     ------
@@ -100,6 +101,8 @@ def load(folder: Path) -> Checkpoint | None:
             tensors.update(load_file(part))
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise WeightsError(
-            found=f"a damaged checkpoint in {folder.name} ({error})", expected="the parts it names",
-            next_step="Choose another output folder, or delete this one") from error
+            found=f"a damaged checkpoint in {folder.name} ({error})",
+            expected="the parts it names",
+            next_step="Choose another output folder, or delete this one",
+        ) from error
     return Checkpoint(tensors, meta)

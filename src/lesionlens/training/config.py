@@ -144,12 +144,16 @@ class TrainConfig:
                 return index, step
             step -= stage.steps
         raise ConfigError(
-            found="no stage", expected="at least one [[stages]]", next_step="Add one to the recipe")
+            found="no stage", expected="at least one [[stages]]", next_step="Add one to the recipe"
+        )
 
 
 def _refuse(where: str, found: str, expected: str) -> ConfigError:
     return ConfigError(
-        found=f"{found} in {where}", expected=expected, next_step="Correct the recipe and start again")
+        found=f"{found} in {where}",
+        expected=expected,
+        next_step="Correct the recipe and start again",
+    )
 
 
 def _tuple_of(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
@@ -195,7 +199,7 @@ def _record(kind: type[Any], table: Any, where: str) -> Any:
 
 
 def parse_config(table: Mapping[str, Any]) -> TrainConfig:
-    """A recipe from parsed TOML.
+    """Make a recipe from parsed TOML.
 
     Raises
     ------
@@ -211,15 +215,19 @@ def parse_config(table: Mapping[str, Any]) -> TrainConfig:
 
 
 def read_config(path: Path) -> TrainConfig:
-    """A recipe from a TOML file; see `parse_config`."""
+    """Read a recipe from a TOML file; see `parse_config`."""
     try:
         table = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(
-            found=f"no file {path.name}", expected="a recipe in TOML",
-            next_step="Start from configs/default.toml") from error
+            found=f"no file {path.name}",
+            expected="a recipe in TOML",
+            next_step="Start from configs/default.toml",
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(
-            found=f"{path.name}, which is not TOML ({error})", expected="a recipe in TOML",
-            next_step="Start from configs/default.toml") from error
+            found=f"{path.name}, which is not TOML ({error})",
+            expected="a recipe in TOML",
+            next_step="Start from configs/default.toml",
+        ) from error
     return parse_config(table)

@@ -46,7 +46,7 @@ class Source(Protocol):
     """Where batches come from."""
 
     def batch(self, size: int) -> Batch:
-        """The next batch, on the CPU."""
+        """Hand over the next batch, on the CPU."""
         ...
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ def draw_packed(config: DrawConfig, seed: int, paintings: int) -> Iterator[Packe
 
 
 def _produce(out: Any, config: DrawConfig, first: int, step: int, paintings: int) -> None:
-    """A worker: draw for ever."""
+    """Draw for ever, in a worker."""
     torch.set_num_threads(1)
     os.nice(_NICE)
     seed = first
@@ -100,7 +100,7 @@ def roll_presence(rng: np.random.Generator, config: DataConfig) -> NDArray[np.bo
         return np.ones(4, dtype=bool)
     for sequence, share in enumerate(config.single):
         if roll < share:
-            return np.arange(4) == sequence
+            return np.asarray(np.arange(4) == sequence)
         roll -= share
     kept = np.zeros(4, dtype=bool)
     kept[rng.choice(4, size=int(rng.integers(1, 4)), replace=False)] = True
@@ -108,12 +108,12 @@ def roll_presence(rng: np.random.Generator, config: DataConfig) -> NDArray[np.bo
 
 
 def _cut(packed: Packed, window: tuple[int, int, int], rng: np.random.Generator) -> Packed:
-    """A window, centred near a tumour voxel in four of five where there is tumour."""
+    """Cut a window, centred near a tumour voxel in four of five where there is tumour."""
     code = packed.code
     lesion = np.argwhere(code > 1)
     pick = lesion if len(lesion) and rng.random() < 0.8 else np.argwhere(code > 0)
     centre = pick[rng.integers(len(pick))] + rng.normal(0, 6, 3)
-    box = []
+    box: list[slice] = []
     for size, wanted, middle in zip(code.shape, window, centre, strict=True):
         start = int(np.clip(round(middle - wanted / 2), 0, max(0, size - wanted)))
         box.append(slice(start, start + min(wanted, size)))
@@ -128,12 +128,16 @@ def collate(volumes: list[Packed], rng: np.random.Generator, config: DataConfig)
     code = np.zeros((len(volumes), *shape), np.uint8)
     present = np.stack([roll_presence(rng, config) for _ in volumes])
     for item, volume in enumerate(volumes):
-        start = [int(rng.integers(0, n - m + 1)) for n, m in zip(shape, volume.code.shape, strict=True)]
-        box = tuple(slice(a, a + m) for a, m in zip(start, volume.code.shape, strict=True))
+        start = [
+            int(rng.integers(0, n - m + 1)) for n, m in zip(shape, volume.code.shape, strict=True)
+        ]
+        i, j, k = (slice(a, a + m) for a, m in zip(start, volume.code.shape, strict=True))
         gain, offset = rng.uniform(0.88, 1.12, (4, 1, 1, 1)), rng.uniform(-0.12, 0.12, (4, 1, 1, 1))
-        values = volume.channels.astype(np.float32) * gain.astype(np.float32) + offset.astype(np.float32)
-        channels[(item, slice(None), *box)] = values * (volume.code > 0)
-        code[(item, *box)] = volume.code
+        values = volume.channels.astype(np.float32) * gain.astype(np.float32) + offset.astype(
+            np.float32
+        )
+        channels[item, :, i, j, k] = values * (volume.code > 0)
+        code[item, i, j, k] = volume.code
         if rng.random() < 0.5:
             channels[item], code[item] = channels[item, :, ::-1].copy(), code[item, ::-1].copy()
     channels *= present[:, :, None, None, None]
@@ -156,15 +160,20 @@ class SynthSource:
     stage : StageConfig
     config : DataConfig
     seed : int
-        Of the first volume; the caller passes another one after every restart.
+        Of the first volume; with workers the caller passes another one after every restart.
+    done : int
+        Batches handed over before, so that without workers a resumed run sees what an
+        uninterrupted one would have seen.
     """
 
-    def __init__(self, draw: DrawConfig, stage: StageConfig, config: DataConfig, seed: int) -> None:
+    def __init__(
+        self, draw: DrawConfig, stage: StageConfig, config: DataConfig, seed: int, done: int = 0
+    ) -> None:
         self._draw = dataclasses.replace(draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
         self._stage, self._config = stage, config
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng((seed, done))
         self._pool: list[Packed] = []
-        self._seed, self.drawn, self.shown = seed, 0, 0
+        self._seed, self._done, self.drawn, self.shown = seed, done, 0, 0
         self._workers: list[Any] = []
         if config.workers:
             context = processes.get_context("spawn")
@@ -194,19 +203,26 @@ class SynthSource:
             pass
         del self._pool[: max(0, len(self._pool) - self._config.pool)]
 
-    def _pick(self) -> Packed:
-        if not self._workers:
-            packed = list(draw_packed(self._draw, self._seed + self.drawn, 1))
-            self.drawn += 1
-            return packed[0] if packed else self._pick()
-        recent = self._pool[-12:] if self._rng.random() < 0.6 else self._pool
-        return recent[int(self._rng.integers(len(recent)))]
+    def _draw_now(self, size: int) -> list[Packed]:
+        """Draw in this process, by the number of the batch alone."""
+        self._rng = np.random.default_rng((self._seed, self._done))
+        first = self._seed + self._done * size
+        self._done += 1
+        self.drawn += size
+        return [p for n in range(size) for p in draw_packed(self._draw, first + n, 1)]
+
+    def _choose(self, size: int) -> list[Packed]:
+        """More than half of the time one of the newest, else any of the pool."""
+        self._fill()
+        chosen = []
+        for _ in range(size):
+            recent = self._pool[-12:] if self._rng.random() < 0.6 else self._pool
+            chosen.append(recent[int(self._rng.integers(len(recent)))])
+        return chosen
 
     def batch(self, size: int) -> Batch:
-        """The next batch; half of it from the newest volumes."""
-        if self._workers:
-            self._fill()
-        chosen = [self._pick() for _ in range(size)]
+        """Hand over the next batch."""
+        chosen = self._choose(size) if self._workers else self._draw_now(size)
         if self._stage.window is not None:
             chosen = [_cut(packed, self._stage.window, self._rng) for packed in chosen]
         self.shown += size

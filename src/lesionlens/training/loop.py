@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from lesionlens.base.errors import WeightsError
 from lesionlens.base.stages import NEVER, Cancel
 from lesionlens.network import weights
 from lesionlens.network.build import build
-from lesionlens.network.model import LensNetwork
+from lesionlens.network.model import LensNetwork, channels_last
 from lesionlens.network.normalise import network_input
 from lesionlens.training import checkpoint as checkpoints
 from lesionlens.training.board import open_board
@@ -81,14 +82,23 @@ class _Run:
         tensors = {f"network/{n}": p for n, p in self.network.state_dict().items()}
         tensors |= self.optimiser.state()
         meta = {
-            "step": self.step, "minutes": self.spent_s / 60, "sitting": self.sitting,
-            "loss": self.loss, "network": self.config.network, "seed": self.config.seed}
+            "step": self.step,
+            "minutes": self.spent_s / 60,
+            "sitting": self.sitting,
+            "loss": self.loss,
+            "network": self.config.network,
+            "seed": self.config.seed,
+        }
         checkpoints.save(self.out / "checkpoint", checkpoints.Checkpoint(tensors, meta))
         stage = self.config.stages[self.config.stage_at(max(0, self.step - 1))[0]]
         about = weights.WeightsNotes(
             spacing_mm=max(1.0, round(sum(stage.spacing_mm) / 2, 2)),
             focus_spacing_mm=None,
-            provenance={"data": "synthetic only", "steps": self.step, "minutes": round(self.spent_s / 60, 1)},
+            provenance={
+                "data": "synthetic only",
+                "steps": self.step,
+                "minutes": round(self.spent_s / 60, 1),
+            },
         )
         path = self.out / "weights.safetensors"
         weights.save(path, self.network.config, self.optimiser.average, about)
@@ -103,9 +113,10 @@ class _Run:
             raise WeightsError(
                 found=f'a checkpoint of network "{found.meta["network"]}"',
                 expected=f'"{self.config.network}" as in the recipe',
-                next_step="Choose another output folder, or start afresh without resuming")
+                next_step="Choose another output folder, or start afresh without resuming",
+            )
         prefix = "network/"
-        own = {n[len(prefix):]: t for n, t in found.tensors.items() if n.startswith(prefix)}
+        own = {n[len(prefix) :]: t for n, t in found.tensors.items() if n.startswith(prefix)}
         self.network.load_state_dict(own)
         self.optimiser.load(dict(found.tensors))
         self.step, self.sitting = int(found.meta["step"]), int(found.meta["sitting"]) + 1
@@ -115,7 +126,7 @@ class _Run:
 def _begin(config: TrainConfig, out: Path, device: str, *, resume: bool) -> _Run:
     place = torch.device(device)
     torch.manual_seed(config.seed)
-    network = build(config.network).to(place, memory_format=torch.channels_last_3d)
+    network = channels_last(build(config.network).to(place))
     if config.init is not None:
         start, _ = weights.load(Path(config.init), place)
         network.load_state_dict(start.state_dict())
@@ -144,7 +155,7 @@ def learn(run: _Run, batch: Batch) -> tuple[float, dict[str, float]]:
         output = run.network(x)
     loss, parts = lens_loss(output, moved.labels, run.config.loss)
     value = float(loss.detach())
-    if value == value and value != float("inf"):
+    if math.isfinite(value):
         parts["gradient"] = run.optimiser.step(loss, _rate(run.config, run.step), run.step)
     else:
         logger.warning("step %d has no finite loss and is left out", run.step)
@@ -153,11 +164,12 @@ def learn(run: _Run, batch: Batch) -> tuple[float, dict[str, float]]:
 
 
 def _source(run: _Run, stage: int) -> Source:
+    """Seeds never meet: each run, stage and, with workers, sitting has a million of its own."""
     config = run.config
-    first = config.seed * 50_000_000 + (run.sitting * 16 + stage) * _SEEDS_A_SITTING
-    if config.data.workers == 0:
-        first += run.step
-    return SynthSource(config.draw, config.stages[stage], config.data, first)
+    own = stage if config.data.workers == 0 else run.sitting * 16 + stage
+    first = config.seed * 50_000_000 + own * _SEEDS_A_SITTING
+    done = config.stage_at(run.step)[1]
+    return SynthSource(config.draw, config.stages[stage], config.data, first, done)
 
 
 def _report(run: _Run, value: float, parts: dict[str, float], source: Any, board: Any) -> None:
@@ -170,11 +182,11 @@ def _report(run: _Run, value: float, parts: dict[str, float], source: Any, board
 
 
 def _check(run: _Run, board: Any) -> None:
-    """Validation on seeds never trained on; writes a line."""
+    """Validate on seeds never trained on; writes a line."""
     config = run.config
     if not config.validation_volumes:
         return
-    judge = build(config.network).to(run.device, memory_format=torch.channels_last_3d)
+    judge = channels_last(build(config.network).to(run.device))
     judge.load_state_dict(run.optimiser.average)
     stage = config.stages[config.stage_at(run.step)[0]]
     grid = dataclasses.replace(config.draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
@@ -202,7 +214,7 @@ def _sit(run: _Run, limit_s: float, progress: Progress | None, cancel: Cancel) -
                 stage, source = now, _source(run, now)
             value, parts = learn(run, source.batch(config.stages[stage].batch))
             run.spent_s = before + time.monotonic() - begun
-            run.loss = value if run.loss != run.loss else 0.98 * run.loss + 0.02 * value
+            run.loss = value if math.isnan(run.loss) else 0.98 * run.loss + 0.02 * value
             if run.step % _REPORT_EVERY == 0:
                 _report(run, value, parts, source, board)
                 if progress is not None:
@@ -217,7 +229,7 @@ def _sit(run: _Run, limit_s: float, progress: Progress | None, cancel: Cancel) -
         board.close()
 
 
-def train(
+def train(  # noqa: PLR0913  (what the command line offers)
     config: TrainConfig,
     out: Path,
     *,
@@ -262,7 +274,7 @@ def train(
 
 
 def average_of(run_folder: Path) -> dict[str, Tensor]:
-    """The averaged weights of a run's checkpoint, by parameter name.
+    """Read the averaged weights of a run's checkpoint, by parameter name.
 
     Raises
     ------
@@ -272,7 +284,9 @@ def average_of(run_folder: Path) -> dict[str, Tensor]:
     found = checkpoints.load(run_folder / "checkpoint")
     if found is None:
         raise WeightsError(
-            found=f"no checkpoint in {run_folder.name}", expected="a training run",
-            next_step="Give the folder that was passed to train as --out")
+            found=f"no checkpoint in {run_folder.name}",
+            expected="a training run",
+            next_step="Give the folder that was passed to train as --out",
+        )
     prefix = "average/"
-    return {n[len(prefix):]: t for n, t in found.tensors.items() if n.startswith(prefix)}
+    return {n[len(prefix) :]: t for n, t in found.tensors.items() if n.startswith(prefix)}

@@ -46,8 +46,10 @@ def attention_loss(attention: Tensor, target: Tensor) -> Tensor:
     return -(torch.log(inside.clamp_min(1e-4)) * there).sum() / there.sum().clamp_min(1)
 
 
-def lens_loss(output: LensOutput, labels: Tensor, config: LossConfig) -> tuple[Tensor, dict[str, float]]:
-    """The whole loss and its parts.
+def lens_loss(
+    output: LensOutput, labels: Tensor, config: LossConfig
+) -> tuple[Tensor, dict[str, float]]:
+    """Add up the whole loss, and hand over its parts.
 
     Parameters
     ----------

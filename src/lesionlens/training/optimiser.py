@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from lesionlens.training.config import OptimiserConfig
 
@@ -33,15 +34,19 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if flipped else x).to(matrix.dtype)
+    out: Tensor = (x.T if flipped else x).to(matrix.dtype)
+    return out
 
 
 class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised, scaled to the size of an AdamW update (Liu et al. 2025)."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], rate: float, weight_decay: float) -> None:
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], rate: float, weight_decay: float
+    ) -> None:
         super().__init__(parameters, {"lr": rate, "weight_decay": weight_decay})
 
+    @override
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Take one step."""
@@ -125,12 +130,14 @@ class Optimiser:
         """Put back what `state` gave."""
         for name, value in self.average.items():
             value.copy_(state[f"average/{name}"])
-        by_name = {n: p for p_id, n in self.names.items() for p in self.network.parameters() if id(p) == p_id}
         for part in self.parts:
             for group in part.param_groups:
                 for parameter in group["params"]:
                     prefix = f"state/{self.names[id(parameter)]}/"
-                    found = {k[len(prefix):]: v for k, v in state.items() if k.startswith(prefix)}
-                    kept = {k: v if k == "step" else v.to(parameter.device).clone() for k, v in found.items()}
-                    if kept and by_name:
+                    found = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+                    kept = {
+                        k: v if k == "step" else v.to(parameter.device).clone()
+                        for k, v in found.items()
+                    }
+                    if kept:
                         part.state[parameter] = kept

@@ -1,0 +1,91 @@
+"""The wiring: any grid in, nested logits and honest attention out."""
+
+import pytest
+import torch
+
+from lesionlens.base.errors import ConfigError
+from lesionlens.network.build import PRESETS, build, preset
+from lesionlens.network.normalise import network_input
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return build("tiny").eval()
+
+
+def _input(shape=(17, 24, 30)):
+    generator = torch.Generator().manual_seed(1)
+    channels = torch.randn(1, 4, *shape, generator=generator)
+    brain = torch.ones(1, *shape, dtype=torch.bool)
+    return network_input(channels, torch.ones(1, 4), brain)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 8), (17, 24, 30), (9, 40, 16)])
+def test_any_grid_comes_back_as_it_was(network, shape):
+    with torch.no_grad():
+        output = network(_input(shape))
+    assert output.logits.shape == output.attention.shape == (1, 3, *shape)
+    assert output.exists.shape == (1, 3)
+
+
+def test_attention_adds_up_to_one(network):
+    with torch.no_grad():
+        total = network(_input()).attention.sum((2, 3, 4))
+    torch.testing.assert_close(total, torch.ones(1, 3))
+
+
+@pytest.mark.parametrize("cast", [False, True])
+def test_flash_and_readable_networks_agree(network, cast):
+    outputs = []
+    for form in ("flash", "readable"):
+        network.set_attention(form)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=cast):
+            outputs.append(network(_input()))
+    network.set_attention("flash")
+    tolerance = 0.05 if cast else 1e-4
+    flash, readable = outputs
+    torch.testing.assert_close(flash.logits, readable.logits, atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(flash.attention, readable.attention, atol=1e-3, rtol=0.1)
+
+
+def test_trace_holds_every_layer_and_changes_nothing(network):
+    with torch.no_grad():
+        plain, traced = network(_input()), network(_input(), trace=True)
+    assert plain.trace is None
+    torch.testing.assert_close(plain.logits, traced.logits, atol=1e-4, rtol=1e-4)
+    trace = traced.trace
+    assert trace.padded == (24, 24, 32)
+    assert len(trace.self_attention) == network.config.layers
+    i, j, k = trace.self_attention[0].grid
+    assert (i, j, k) == (3, 3, 4)
+    assert trace.self_attention[0].q.shape[2] == i * j * k
+    grids = [tuple(look.shape[3:]) for look in trace.cross_attention]
+    assert grids == [(6, 6, 8), (12, 12, 16), (24, 24, 32)]
+    for look in trace.cross_attention:
+        torch.testing.assert_close(look.sum((3, 4, 5)), torch.ones(look.shape[:3]))
+
+
+def test_an_absent_sequence_cannot_matter(network):
+    shape = (16, 16, 16)
+    brain = torch.ones(1, *shape, dtype=torch.bool)
+    present = torch.tensor([[1, 0, 1, 1]])
+    channels = torch.randn(1, 4, *shape, generator=torch.Generator().manual_seed(2))
+    other = channels.clone()
+    other[:, 1] = 7
+    with torch.no_grad():
+        first = network(network_input(channels, present, brain)).logits
+        second = network(network_input(other, present, brain)).logits
+    torch.testing.assert_close(first, second, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_shipped_sizes_fit_in_16_mb_at_half_precision(name):
+    if name == "large":
+        pytest.skip("large is for users with a GPU; only base is shipped")
+    assert sum(p.numel() for p in build(name).parameters()) * 4 < 16e6
+
+
+def test_unknown_preset_is_refused():
+    with pytest.raises(ConfigError, match="tiny, base, large"):
+        preset("huge")

@@ -1,0 +1,86 @@
+"""Weights travel with all they need, and a changed byte is noticed."""
+
+import json
+
+import pytest
+import torch
+
+from lesionlens.base.errors import WeightsError
+from lesionlens.network import weights
+from lesionlens.network.build import build
+from lesionlens.network.weights import WeightsNotes
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    network = build("tiny")
+    notes = WeightsNotes(
+        version="3",
+        spacing_mm=1.5,
+        focus_spacing_mm=1.0,
+        temperature=(1.1, 1.2, 1.3),
+        operating_points=({"threshold": 0.4, "sensitivity": 0.9, "false_per_scan": 0.2},),
+        provenance={"data": "synthetic only"},
+    )
+    path = tmp_path / "w.safetensors"
+    return network, notes, path, weights.save(path, network.config, network.state_dict(), notes)
+
+
+def test_what_is_saved_is_loaded(saved):
+    network, notes, path, digest = saved
+    again, info = weights.load(path, sha256=digest)
+    assert info.sha256 == digest
+    assert info.config == network.config
+    assert info.temperature == notes.temperature
+    assert info.focus_spacing_mm == 1.0
+    assert info.operating_points[0]["sensitivity"] == 0.9
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value)
+
+
+def test_half_precision_halves_the_file(saved, tmp_path):
+    network, notes, path, _ = saved
+    small = tmp_path / "h.safetensors"
+    weights.save(small, network.config, network.state_dict(), notes, dtype=torch.float16)
+    assert small.stat().st_size < 0.6 * path.stat().st_size
+    weights.load(small)
+
+
+def test_a_changed_byte_is_noticed(saved):
+    _, _, path, digest = saved
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(WeightsError, match="SHA-256"):
+        weights.load(path, sha256=digest)
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights at all", b"\x00" * 64])
+def test_other_files_are_refused(tmp_path, content):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"x\.safetensors"):
+        weights.load(path)
+
+
+def test_weights_of_another_network_are_refused(saved, tmp_path):
+    _, notes, _, _ = saved
+    path = tmp_path / "mixed.safetensors"
+    weights.save(path, build("base").config, build("tiny").state_dict(), notes)
+    with pytest.raises(WeightsError, match="cannot be used"):
+        weights.load(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(WeightsError, match=r"no file gone\.safetensors"):
+        weights.load(tmp_path / "gone.safetensors")
+
+
+def test_default_weights_load_and_are_what_the_hash_says():
+    network, info = weights.load_default()
+    beside = json.loads(weights.default_path().with_suffix(".json").read_text("utf-8"))
+    assert info.sha256 == beside["sha256"]
+    assert weights.default_path().stat().st_size <= 16e6
+    assert info.provenance["data"] == "synthetic only"
+    assert not network.training

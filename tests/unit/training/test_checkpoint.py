@@ -1,0 +1,62 @@
+"""A checkpoint is whole or not there."""
+
+import pytest
+import torch
+
+from lesionlens.base.errors import ResourceError, WeightsError
+from lesionlens.training import checkpoint
+from lesionlens.training.checkpoint import Checkpoint
+
+
+def _state(step):
+    tensors = {f"t{i}": torch.full((50, 10), float(step + i)) for i in range(5)}
+    return Checkpoint(tensors, {"step": step})
+
+
+def test_parts_stay_small_and_come_back(tmp_path):
+    place = checkpoint.save(tmp_path, _state(1), part_bytes=7000)
+    parts = list(place.glob("part-*"))
+    assert len(parts) == 3
+    assert all(p.stat().st_size <= 7000 for p in parts)
+    found = checkpoint.load(tmp_path)
+    assert found.meta["step"] == 1
+    assert float(found.tensors["t3"][0, 0]) == 4.0
+
+
+def test_only_the_latest_stays(tmp_path):
+    checkpoint.save(tmp_path, _state(1))
+    checkpoint.save(tmp_path, _state(2))
+    assert [p.name for p in tmp_path.glob("step-*")] == ["step-00000002"]
+
+
+def test_nothing_there_is_none(tmp_path):
+    assert checkpoint.load(tmp_path) is None
+
+
+def test_a_full_disk_leaves_the_last_one(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, _state(1))
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(ResourceError, match="Free some space"):
+        checkpoint.save(tmp_path, _state(2))
+    assert checkpoint.load(tmp_path).meta["step"] == 1
+
+
+def test_a_kill_while_writing_leaves_the_last_one(tmp_path):
+    checkpoint.save(tmp_path, _state(1))
+    half = tmp_path / "step-00000002.part"
+    half.mkdir()
+    (half / "part-000.safetensors").write_bytes(b"half")
+    assert checkpoint.load(tmp_path).meta["step"] == 1
+    checkpoint.save(tmp_path, _state(2))
+    assert checkpoint.load(tmp_path).meta["step"] == 2
+
+
+def test_damage_is_told(tmp_path):
+    place = checkpoint.save(tmp_path, _state(1))
+    (place / "part-000.safetensors").write_bytes(b"x")
+    with pytest.raises(WeightsError, match="damaged checkpoint"):
+        checkpoint.load(tmp_path)

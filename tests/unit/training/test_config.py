@@ -1,0 +1,58 @@
+"""Recipes are typed."""
+
+from pathlib import Path
+
+import pytest
+
+from lesionlens.base.errors import ConfigError
+from lesionlens.training.config import parse_config, read_config
+
+STAGE = {"steps": 3, "shape": [32, 40, 32], "spacing_mm": [4.0, 5]}
+ROOT = Path(__file__).parents[3]
+
+
+def test_a_recipe_is_read():
+    config = parse_config({"stages": [STAGE], "network": "tiny", "optimiser": {"rate": 1e-3}})
+    assert config.stages[0].spacing_mm == (4.0, 5.0)
+    assert config.optimiser.rate == 1e-3
+    assert config.steps == 3
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.stem)
+def test_shipped_recipes_are_valid(path):
+    assert read_config(path).steps > 0
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ({"stages": [STAGE], "sead": 1}, 'unknown key "sead"'),
+        ({"stages": [STAGE], "loss": {"dice": 1}}, r'unknown key "dice" in recipe\.loss'),
+        ({"stages": [STAGE | {"batch": "two"}]}, "a value of type int"),
+        ({"stages": [STAGE | {"batch": True}]}, "a value of type int"),
+        ({"stages": [STAGE | {"shape": [1, 2]}]}, "2 entries"),
+        ({"stages": [{"steps": 1}]}, 'no "shape"'),
+        ({"stages": []}, "no stage"),
+        ({"stages": [STAGE], "network": "huge"}, "tiny"),
+        ({}, 'no "stages"'),
+        ({"stages": 3}, "a list"),
+        ({"stages": [STAGE], "loss": 3}, "a table"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_with_the_place(table, told):
+    with pytest.raises(ConfigError, match=told):
+        parse_config(table)
+
+
+def test_a_file_that_is_no_toml_is_refused(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text("= 3")
+    with pytest.raises(ConfigError, match="not TOML"):
+        read_config(path)
+    with pytest.raises(ConfigError, match="no file"):
+        read_config(tmp_path / "none.toml")
+
+
+def test_steps_belong_to_stages():
+    config = parse_config({"stages": [STAGE, STAGE | {"steps": 2}]})
+    assert [config.stage_at(s) for s in (0, 2, 3, 4, 9)] == [(0, 0), (0, 2), (1, 0), (1, 1), (1, 6)]

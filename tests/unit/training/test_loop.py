@@ -1,0 +1,84 @@
+"""Training goes on where it stopped."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from lesionlens.base.errors import WeightsError
+from lesionlens.network import weights
+from lesionlens.training.config import parse_config
+from lesionlens.training.loop import average_of, train
+
+RECIPE = parse_config({
+    "network": "tiny",
+    "validation_volumes": 0,
+    "data": {"workers": 0},
+    "optimiser": {"warmup": 2},
+    "stages": [{"steps": 4, "shape": [32, 40, 32], "spacing_mm": [5.0, 6.0], "batch": 1}],
+})  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    return train(RECIPE, out), out
+
+
+def test_a_run_ends_with_weights(uninterrupted):
+    summary, out = uninterrupted
+    assert summary.finished
+    assert summary.step == 4
+    _, info = weights.load(summary.weights)
+    assert info.provenance["data"] == "synthetic only"
+    assert set(average_of(out)) == set(weights.load(summary.weights)[0].state_dict())
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(uninterrupted, tmp_path):
+    half = dataclasses.replace(RECIPE, stages=(dataclasses.replace(RECIPE.stages[0], steps=2),))
+    assert train(half, tmp_path).step == 2
+    train(RECIPE, tmp_path)
+    for name, value in average_of(uninterrupted[1]).items():
+        torch.testing.assert_close(average_of(tmp_path)[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_a_finished_run_stays_finished(uninterrupted):
+    summary, out = uninterrupted
+    assert train(RECIPE, out).step == summary.step
+
+
+def test_no_minutes_no_step(tmp_path):
+    summary = train(RECIPE, tmp_path, minutes=0)
+    assert summary.step == 0
+    assert not summary.finished
+
+
+def test_a_checkpoint_of_another_network_is_refused(uninterrupted):
+    with pytest.raises(WeightsError, match='network "tiny"'):
+        train(dataclasses.replace(RECIPE, network="base"), uninterrupted[1])
+
+
+def test_training_starts_from_weights(uninterrupted, tmp_path):
+    summary, out = uninterrupted
+    started = dataclasses.replace(RECIPE, init=str(summary.weights))
+    train(started, tmp_path, minutes=0)
+    for name, value in average_of(out).items():
+        torch.testing.assert_close(average_of(tmp_path)[name], value)
+
+
+def test_validation_writes_a_line(tmp_path):
+    every = dataclasses.replace(RECIPE, checkpoint_minutes=0.0, validation_volumes=2)
+    once = dataclasses.replace(every, stages=(dataclasses.replace(RECIPE.stages[0], steps=1),))
+    train(once, tmp_path)
+    row = json.loads((tmp_path / "validation.jsonl").read_text().splitlines()[0])
+    assert row["step"] == 1
+    assert 0 <= row["wt"] <= 1
+
+
+def test_a_run_learns(tmp_path):
+    losses = []
+    longer = dataclasses.replace(RECIPE.stages[0], steps=40)
+    config = dataclasses.replace(RECIPE, stages=(longer,))
+    train(config, tmp_path, progress=lambda event: losses.append(event.loss))
+    assert losses[-1] < losses[0]

@@ -1,0 +1,62 @@
+"""The loss rewards what it should."""
+
+import torch
+
+from lesionlens.network.model import LensOutput
+from lesionlens.training.config import LossConfig, OptimiserConfig
+from lesionlens.training.losses import attention_loss, lens_loss
+from lesionlens.training.optimiser import Optimiser, orthogonalise
+
+
+def _output(labels, sign):
+    logits = (labels.float() * 2 - 1) * 8 * sign
+    deep = tuple(torch.nn.functional.avg_pool3d(logits, n) for n in (2, 4))
+    spread = labels.float() if sign > 0 else 1 - labels.float()
+    attention = spread / spread.sum((2, 3, 4), keepdim=True)
+    exists = torch.full((1, 3), 8.0 * sign)
+    return LensOutput(logits, deep, exists, attention, None)
+
+
+def test_right_is_cheap_and_wrong_is_dear():
+    labels = torch.zeros(1, 3, 16, 16, 16)
+    labels[..., 4:12, 4:12, 4:12] = 1
+    right, parts = lens_loss(_output(labels, 1), labels, LossConfig())
+    wrong, _ = lens_loss(_output(labels, -1), labels, LossConfig())
+    assert float(right) < 0.1
+    assert float(wrong) > 2
+    assert set(parts) == {"masks", "attention", "exists"}
+
+
+def test_padded_grids_are_met():
+    labels = torch.zeros(1, 3, 14, 16, 9)
+    deep = (torch.zeros(1, 3, 8, 8, 8), torch.zeros(1, 3, 4, 4, 4))
+    even = torch.full((1, 3, 14, 16, 9), 1 / (14 * 16 * 9))
+    output = LensOutput(torch.zeros(1, 3, 14, 16, 9), deep, torch.zeros(1, 3), even, None)
+    assert torch.isfinite(lens_loss(output, labels, LossConfig())[0])
+
+
+def test_attention_loss_ignores_absent_regions():
+    even = torch.full((1, 3, 4, 4, 4), 1 / 64)
+    assert float(attention_loss(even, torch.zeros(1, 3, 4, 4, 4))) == 0
+
+
+def test_orthogonalise_levels_the_singular_values():
+    matrix = torch.randn(12, 30, generator=torch.Generator().manual_seed(0)) * 5
+    values = torch.linalg.svdvals(orthogonalise(matrix))
+    assert float(values.min()) > 0.4
+    assert float(values.max()) < 1.4
+
+
+def test_optimiser_state_comes_back():
+    torch.manual_seed(0)
+    nets = [torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.Linear(16, 2)) for _ in range(2)]
+    one = Optimiser(nets[0], OptimiserConfig())
+    x = torch.randn(4, 16)
+    one.step(nets[0](x).square().mean(), 1.0, 0)
+    nets[1].load_state_dict(nets[0].state_dict())
+    two = Optimiser(nets[1], OptimiserConfig())
+    two.load({name: value.clone() for name, value in one.state().items()})
+    for net, optimiser in zip(nets, (one, two), strict=True):
+        optimiser.step(net(x).square().mean(), 1.0, 1)
+    for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        torch.testing.assert_close(a, b)
