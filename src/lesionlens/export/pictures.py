@@ -45,6 +45,17 @@ class Outline:
 
 
 @dataclass(frozen=True, slots=True)
+class Box:
+    """A candidate's bounding box in a slice, in voxels of the picture, and its number."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """One picture of the report; lengths in working voxels (1 mm)."""
 
@@ -56,6 +67,7 @@ class Picture:
     markers: tuple[str, str]
     bar: float
     outlines: tuple[Outline, ...] = field(default=())
+    box: Box | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +79,37 @@ class CandidatePictures:
     planes: tuple[Picture, ...]
 
 
-def candidate_pictures(scene: Scene, number: int, reference: MrSequence) -> CandidatePictures:
-    """Draw a candidate: each sequence at its best axial slice, attention, and two more planes."""
+def candidate_pictures(
+    scene: Scene, number: int, reference: MrSequence, *, trusted: bool
+) -> CandidatePictures:
+    """Draw a candidate: each sequence at its best axial slice, attention, and two more planes.
+
+    Parameters
+    ----------
+    scene : Scene
+        The analysis.
+    number : int
+        The candidate's id.
+    reference : MrSequence
+        Which sequence carries the attention and the other planes.
+    trusted : bool
+        False leaves the attention's contour out: its map failed a check.
+    """
     cuts = scene.cuts(number)
+    layers = {
+        plane: (outlines_of(scene, cut, attention=trusted), box_of(scene, number, cut))
+        for plane, cut in cuts.items()
+    }
     axial = cuts[Plane.AXIAL]
-    outlines = outlines_of(scene, axial)
     caption = f"axial, z = {scene.place_mm(axial):.0f} mm"
     sequences = tuple(
-        _picture(scene, axial, scene.grey(sequence, axial), (sequence.words, caption), outlines)
+        _picture(
+            axial,
+            scene,
+            scene.grey(sequence, axial),
+            (sequence.words, caption),
+            layers[axial.plane],
+        )
         for sequence in scene.images
     )
     heat = scene.attention(Region.WT, axial)
@@ -82,47 +117,53 @@ def candidate_pictures(scene: Scene, number: int, reference: MrSequence) -> Cand
     if heat is not None:
         colours = heated(scene.grey(reference, axial), heat)
         words = ("Attention", f"whole tumour, on {reference.words}")
-        shown = _picture(scene, axial, colours, words, outlines)
+        shown = _picture(axial, scene, colours, words, layers[axial.plane])
     planes = tuple(
         _picture(
-            scene,
             cuts[plane],
+            scene,
             scene.grey(reference, cuts[plane]),
-            (
-                plane.value.capitalize(),
-                f"{reference.words}, {_axis(plane)} = {scene.place_mm(cuts[plane]):.0f} mm",
-            ),
-            outlines_of(scene, cuts[plane]),
+            (plane.value.capitalize(), _caption(scene, reference, cuts[plane])),
+            layers[plane],
         )
         for plane in (Plane.CORONAL, Plane.SAGITTAL)
     )
     return CandidatePictures(sequences, shown, planes)
 
 
+def _caption(scene: Scene, sequence: MrSequence, cut: Cut) -> str:
+    return f"{sequence.words}, {'xyz'[cut.plane.fixed]} = {scene.place_mm(cut):.0f} mm"
+
+
+def box_of(scene: Scene, number: int, cut: Cut) -> Box | None:
+    """Return a candidate's box in a slice, a voxel wider than the candidate; None outside it."""
+    rows, columns = np.nonzero(scene.candidate(number, cut))
+    if not rows.size:
+        return None
+    top, left = int(rows.min()) - 2, int(columns.min()) - 2
+    return Box(left, top, int(columns.max()) + 3 - left, int(rows.max()) + 3 - top, number)
+
+
 def overview_pictures(scene: Scene, reference: MrSequence, count: int = 8) -> tuple[Picture, ...]:
     """Draw axial slices of the reference, for a study without a candidate."""
     return tuple(
         _picture(
-            scene,
             cut,
+            scene,
             scene.grey(reference, cut),
             (reference.words, f"axial, z = {scene.place_mm(cut):.0f} mm"),
-            (),
+            ((), None),
         )
         for cut in scene.overview(count)
     )
 
 
-def _axis(plane: Plane) -> str:
-    return "xyz"[plane.fixed]
-
-
 def _picture(
-    scene: Scene,
     cut: Cut,
+    scene: Scene,
     pixels: NDArray[np.uint8],
     words: tuple[str, str],
-    outlines: tuple[Outline, ...],
+    layers: tuple[tuple[Outline, ...], Box | None],
 ) -> Picture:
     height, width = pixels.shape[:2]
     return Picture(
@@ -133,7 +174,8 @@ def _picture(
         height=height,
         markers=cut.plane.markers,
         bar=BAR_MM / scene.edge_mm,
-        outlines=outlines,
+        outlines=layers[0],
+        box=layers[1],
     )
 
 
@@ -144,15 +186,15 @@ def encoded(pixels: NDArray[np.uint8]) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def outlines_of(scene: Scene, cut: Cut) -> tuple[Outline, ...]:
-    """Return the outlines of the regions and of the attention in a slice, largest region first."""
+def outlines_of(scene: Scene, cut: Cut, *, attention: bool) -> tuple[Outline, ...]:
+    """Return the outlines of the regions, largest first, and of the attention in a slice."""
     drawn = [
         Outline(region.value, REGION_COLOURS[region], path_of(scene.region(region, cut), 0.5))
         for region in Region
     ]
-    attention = scene.attention(Region.WT, cut)
-    if attention is not None:
-        drawn.append(Outline("attention", ATTENTION_COLOUR, path_of(attention, ATTENTION_LEVEL)))
+    heat = scene.attention(Region.WT, cut) if attention else None
+    if heat is not None:
+        drawn.append(Outline("attention", ATTENTION_COLOUR, path_of(heat, ATTENTION_LEVEL)))
     return tuple(outline for outline in drawn if outline.path)
 
 

@@ -43,6 +43,7 @@ class SequenceLine:
     file: str
     detected_by: str
     voxels: str
+    edges: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,8 @@ def _sequences(analysis: Analysis) -> tuple[SequenceLine, ...]:
                 reference=key is analysis.prepared.reference,
                 file=file_of(series),
                 detected_by=series.detected_by,
-                voxels=f"{counts}, {edges} mm",
+                voxels=counts,
+                edges=edges,
             )
         )
     return tuple(lines)
@@ -130,7 +132,9 @@ def _blocks(analysis: Analysis, content: FindingsFile, scene: Scene) -> tuple[Ca
         CandidateBlock(
             row=row,
             place=candidate.location.words,
-            pictures=pictures.candidate_pictures(scene, candidate.id, reference),
+            pictures=pictures.candidate_pictures(
+                scene, candidate.id, reference, trusted=row.attention.peak_inside is not False
+            ),
             bars=bars_of(row),
         )
         for row, candidate in zip(content.candidates, analysis.findings.candidates, strict=True)
@@ -177,6 +181,7 @@ def report_html(analysis: Analysis) -> str:
             sequences=_sequences(analysis),
             set_aside=[s.description for s in analysis.study.set_aside],
             absent=absent,
+            warnings=[w for w in content.warnings if w not in {q.message for q in content.quality}],
             regions=[(r.words, pictures.REGION_COLOURS[r]) for r in Region],
             attention_colour=pictures.ATTENTION_COLOUR,
             heat_stops=pictures.HEAT_STOPS,
