@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.study import dicom_scan, nifti, nifti_folder, sequences
 from lesionlens.study.choose import choose, nothing_recognised
+from lesionlens.study.dicom_mosaic import open_mosaic
 from lesionlens.study.dicom_pixels import load_stack
 from lesionlens.study.dicom_scan import MR_IMAGES, Scan, Slice, looks_like_dicom, walk
 from lesionlens.study.dicom_series import (
@@ -159,10 +160,8 @@ def _series_of(slices: list[Slice], root: Path) -> tuple[list[Series], list[tupl
             times = f" ({count} images)" if count > 1 else ""
             notices.append((uid, f'Series "{name}": {words}{times}.'))
         if sorted_out.mosaics:
-            notices.append(
-                (uid, f'Series "{name}" is a Siemens mosaic (many slices in one picture, as for '
-                      "functional or diffusion imaging): set aside.")
-            )  # fmt: skip
+            made += _mosaic(sorted_out.mosaics, root)
+            notices.append((uid, f'Series "{name}" is a Siemens mosaic: set aside.'))
         for number, stack in enumerate(sorted_out.stacks):
             broken = gap_problem(stack)
             notices += [(uid, f'Series "{name}": {words}.') for words in stack.notices]
@@ -194,6 +193,31 @@ def _series(stack: Stack, root: Path, number: int) -> Series:
         frames=tuple(i.frame + 1 for i in nearest if i.frame is not None),
         even=stack.even,
     )
+
+
+def _mosaic(items: list[Slice], root: Path) -> list[Series]:
+    """List the first volume of a mosaic series, which is none of the four."""
+    first = min(items, key=lambda item: item.number("InstanceNumber") or 0)
+    told = (
+        f"a Siemens mosaic of {len(items)} volume(s), many slices in one picture, as for "
+        "functional or diffusion imaging"
+    )
+    try:
+        mosaic = open_mosaic(first.path)
+    except ReadError:
+        return []
+    return [
+        Series(
+            sequence=None,
+            detected_by=told,
+            confidence=0.9,
+            grid=mosaic.grid,
+            files=(_source(first, root),),
+            load=mosaic.load,
+            description=first.text("SeriesDescription") or first.text("ProtocolName"),
+            uid=first.text("SeriesInstanceUID"),
+        )
+    ]
 
 
 def _source(item: Slice, root: Path) -> SourceFile:

@@ -41,26 +41,32 @@ def load_stack(stack: Stack) -> NDArray[np.float32]:
     """
     columns, rows, planes = stack.grid.shape
     whole = np.empty((len(stack.slices), rows, columns), dtype=np.float32)
-    opened: dict[Path, tuple[Any, NDArray[Any]]] = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for index, item in enumerate(stack.slices):
-            if item.frame is None:
-                opened.clear()
-            if item.path not in opened:
-                opened[item.path] = _decode(item.path)
-            pixels = opened[item.path][1]
-            plane = pixels if item.frame is None or pixels.ndim == 2 else pixels[item.frame]
-            whole[index] = _rescaled(plane, item, (rows, columns))
+    opened: dict[Path, NDArray[Any]] = {}
+    for index, item in enumerate(stack.slices):
+        if item.frame is None:
+            opened.clear()
+        if item.path not in opened:
+            opened[item.path] = decode(item.path)
+        pixels = opened[item.path]
+        plane = pixels if item.frame is None or pixels.ndim == 2 else pixels[item.frame]
+        whole[index] = _rescaled(plane, item, (rows, columns))
     if not stack.even:
         whole = _evened(whole, stack.depth_mm, planes)
     return whole.transpose(2, 1, 0)
 
 
-def _decode(path: Path) -> tuple[Any, NDArray[Any]]:
+def decode(path: Path) -> NDArray[Any]:
+    """Return the stored pixel values of a file: (rows, columns) or (frames, rows, columns).
+
+    Raises
+    ------
+    ReadError
+        Missing, cut short, or in a transfer syntax without a decoder.
+    """
     try:
-        dataset = pydicom.dcmread(path, force=True)
-        return None, np.asarray(dataset.pixel_array)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return np.asarray(pydicom.dcmread(path, force=True).pixel_array)
     except MemoryError as error:
         raise _undecodable(path, "more pixels than fit into memory") from error
     except _UNDECODABLE as error:
@@ -68,6 +74,8 @@ def _decode(path: Path) -> tuple[Any, NDArray[Any]]:
 
 
 def _brief(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror  # the full text would hold the path above the study
     text = " ".join(str(error).split())
     return text[:160] or type(error).__name__
 

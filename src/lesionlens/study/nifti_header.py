@@ -72,6 +72,8 @@ def open_image(path: Path) -> Any:
 
 def brief(error: BaseException) -> str:
     """Return the first line of a library's complaint, short."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror  # the full text would hold the path above the study
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return text.split(" for file")[0][:120]
 
