@@ -22,9 +22,10 @@ from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, no_progr
 from lesionlens.explain import maps as attention_maps
 from lesionlens.explain import probe as probes
 from lesionlens.explain import questions, relevance
+from lesionlens.explain.relevance import Spot
 from lesionlens.findings import anatomy
 from lesionlens.findings.candidates import Context, Evidence, describe
-from lesionlens.findings.components import Marked, Rules, mark, mark_boxes, parts_of
+from lesionlens.findings.components import Marked, Rules, keep, mark, mark_boxes, parts_of
 from lesionlens.inference import native
 from lesionlens.inference.calibration import component_score
 from lesionlens.inference.engine import Engine, Varying
@@ -167,7 +168,9 @@ class _Steps:
             attention = native.bring_regions(maps.maps if maps else {}, prepared, nested=False)
         with self._clock.stage("candidates"):
             marked = self._mark(probability)
-            evidence = self._evidence(marked, probability, attention)
+            marked, spots = self._flag(marked)
+        with self._clock.stage("explanations"):
+            evidence = self._evidence(marked, spots, probability, attention)
         with self._clock.stage("measures"):
             whole = probability.get(Region.WT)
             if whole is None:
@@ -196,34 +199,44 @@ class _Steps:
         self._notices.append("This engine gives boxes: no outline was drawn, no volume measured")
         return mark_boxes(_native_boxes(prediction.boxes, self._prepared), grid)
 
+    def _flag(self, marked: Marked) -> tuple[Marked, list[Spot]]:
+        """Keep the components that score enough, where the engine can score them."""
+        seen, scoring = self._prediction.glance, self._prediction.scoring
+        if seen is None:
+            return marked, []
+        spots = [
+            Spot(relevance.voxels_on(part.points_mm(), seen.grid), part.volume_ml)
+            for part in parts_of(marked)
+        ]
+        wanted = relevance.scores(seen, spots, scoring)[0] >= scoring.floor
+        kept = [spot for spot, enough in zip(spots, wanted, strict=True) if enough]
+        return keep(marked, wanted.tolist()), kept
+
     def _evidence(
         self,
         marked: Marked,
+        spots: list[Spot],
         probability: Mapping[Region, NDArray[np.float32]],
         attention: Mapping[Region, NDArray[np.float32]],
     ) -> Evidence:
-        prediction, engine = self._prediction, self._engine
+        prediction, engine, clock = self._prediction, self._engine, self._clock
         shown = attention.get(Region.WT)
-        seen = prediction.glance
         can_vary = Capability.VARY in prediction.engine.capabilities
-        if seen is None or not can_vary or not isinstance(engine, Varying):
+        if prediction.glance is None or not can_vary or not isinstance(engine, Varying):
             self._notices.append("This engine cannot tell which sequence mattered")
             return Evidence(_plain_scores(marked, prediction, probability), attention=shown)
-        components = [relevance.voxels_on(p.points_mm(), seen.grid) for p in parts_of(marked)]
-        clock = self._clock
         answers = questions.ask(
             engine,
             self._prepared,
-            seen,
-            components,
+            prediction,
+            spots,
             progress=clock.progress,
             cancel=clock.cancel,
         )
-        unsure = native.bring(answers.uncertainty, self._prepared, answers.grid)
         return Evidence(
             scores=answers.scores.tolist(),
             relevance=answers.relevance,
-            uncertainty=unsure,
+            uncertainty=native.bring(answers.uncertainty, self._prepared, answers.grid),
             attention=shown,
         )
 
@@ -250,7 +263,10 @@ def _plain_scores(
     """Score components by their probability on the native grid; a detector's boxes by theirs."""
     if Region.WT in probability:
         whole = probability[Region.WT]
-        return [float(component_score(whole[p.box][p.mask])) for p in parts_of(marked)]
+        return [
+            float(component_score(whole[p.box][p.mask], p.volume_ml, prediction.scoring))
+            for p in parts_of(marked)
+        ]
     given = prediction.box_scores
     if given is None:
         return [0.5] * marked.count

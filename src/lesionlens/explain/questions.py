@@ -12,16 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import Cancel, Progress
 from lesionlens.explain import relevance
+from lesionlens.explain.relevance import Spot
 from lesionlens.inference.engine import Varying
 from lesionlens.inference.uncertainty import undecided
-from lesionlens.records.prediction import Glance, Variant
+from lesionlens.records.prediction import Glance, Prediction, Variant
 from lesionlens.records.study import PreparedStudy
 
-Voxels = Sequence[NDArray[np.intp]]
 _MIRRORED = Variant((True, True, True, True), mirrored=True)
 
 
@@ -55,8 +56,8 @@ def present_in(prepared: PreparedStudy) -> tuple[MrSequence, ...]:
 def ask(
     engine: Varying,
     prepared: PreparedStudy,
-    seen: Glance,
-    components: Voxels,
+    prediction: Prediction,
+    spots: Sequence[Spot],
     *,
     progress: Progress,
     cancel: Cancel,
@@ -71,32 +72,39 @@ def ask(
         With `Capability.VARY`.
     prepared : PreparedStudy
         The study.
-    seen : Glance
-        What the engine said to the whole study.
-    components : sequence of (n,) int
-        Flat voxels of each component on the glance's grid.
+    prediction : Prediction
+        What the engine said to the whole study; with a glance.
+    spots : sequence of Spot
+        Each component on the glance's grid.
 
     Raises
     ------
     CancelledError
         The user asked to stop.
     """
+    seen = prediction.glance
+    if seen is None:
+        raise UnusableInputError(
+            found="a prediction without a glance",
+            expected="one from an engine with the capability `vary`",
+            next_step="Report this to the engine's authors",
+        )
     present = present_in(prepared)
     everything = frozenset(present)
     single_out = [s for s in relevance.subsets_of(present) if len(s) == len(present) - 1 and s]
-    wanted = relevance.subsets_of(present)[:-1] if components else single_out
+    wanted = relevance.subsets_of(present)[:-1] if spots else single_out
     variants = [_MIRRORED, *(relevance.variant_of(subset) for subset in wanted)]
     said = engine.glance(prepared, variants, progress=progress, cancel=cancel)
     by_subset = dict(zip(wanted, said.probability[1:], strict=True))
     by_subset[everything] = seen.probability[0]
     table = {
-        subset: relevance.scores(Glance(answer[None], seen.grid), components)[0]
+        subset: relevance.scores(Glance(answer[None], seen.grid), spots, prediction.scoring)[0]
         for subset, answer in by_subset.items()
     }
     voices = [seen.probability[0], said.probability[0], *(by_subset[s] for s in single_out)]
     return Answers(
         scores=table[everything],
-        relevance=relevance.of_components(present, table) if components else [],
+        relevance=relevance.of_components(present, table) if spots else [],
         uncertainty=undecided(np.stack(voices)),
         grid=seen.grid,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from math import factorial
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.inference.calibration import component_score
-from lesionlens.records.prediction import Glance, Variant
+from lesionlens.records.prediction import Glance, Scoring, Variant
 
 Subset = frozenset[MrSequence]
 NONE = "none"
@@ -96,15 +97,24 @@ def voxels_on(points_mm: NDArray[np.float64], grid: Grid) -> NDArray[np.intp]:
     return np.unique(np.ravel_multi_index(tuple(index.T), grid.shape))
 
 
-def scores(glance: Glance, components: Sequence[NDArray[np.intp]]) -> NDArray[np.float64]:
-    """Score each component on each variant of a glance.
+@dataclass(frozen=True, slots=True, eq=False)
+class Spot:
+    """A component as the glance sees it.
 
     Parameters
     ----------
-    glance : Glance
-        V variants.
-    components : sequence of (n,) int
-        Flat voxel indices on the glance's grid, from `voxels_on`.
+    voxels : (n,) int
+        Flat indices on the glance's grid, from `voxels_on`.
+    volume_ml : float
+        Of the component.
+    """
+
+    voxels: NDArray[np.intp]
+    volume_ml: float
+
+
+def scores(glance: Glance, spots: Sequence[Spot], scoring: Scoring) -> NDArray[np.float64]:
+    """Score each component on each variant of a glance.
 
     Returns
     -------
@@ -112,9 +122,10 @@ def scores(glance: Glance, components: Sequence[NDArray[np.intp]]) -> NDArray[np
         0 to 1.
     """
     flat = glance.probability.reshape(len(glance.probability), -1)
-    if not components:
+    if not spots:
         return np.zeros((len(flat), 0))
-    return np.stack([component_score(flat[:, voxels]) for voxels in components], axis=1)
+    found = [component_score(flat[:, spot.voxels], spot.volume_ml, scoring) for spot in spots]
+    return np.stack(found, axis=1)
 
 
 def of_components(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -159,6 +159,25 @@ def _lesions(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32]
     return numbers.reshape(mask.shape).astype(np.int32), len(found) - 1
 
 
+def keep(marked: Marked, wanted: Sequence[bool]) -> Marked:
+    """Return only the wanted components, numbered anew in the same order.
+
+    Parameters
+    ----------
+    marked : Marked
+        N components.
+    wanted : sequence of N bool
+        Which ones stay.
+    """
+    if all(wanted):
+        return marked
+    flags = np.array([False, *wanted])
+    numbers = np.where(flags, np.cumsum(flags), 0).astype(np.int32)
+    components = numbers[marked.components]
+    labels = np.where(components > 0, marked.labels, np.uint8(0))
+    return Marked(labels, components, int(flags.sum()), marked.grid)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
     """One component, cut out of the native grid.
@@ -182,6 +201,11 @@ class Part:
     mask: Mask
     labels: NDArray[np.uint8]
     grid: Grid
+
+    @property
+    def volume_ml(self) -> float:
+        """Its volume."""
+        return float(np.count_nonzero(self.mask)) * self.grid.voxel_ml
 
     def region(self, region: Region) -> Mask:
         """Return the voxels of one region within the box."""

@@ -98,6 +98,25 @@ class Glance:
     grid: Grid
 
 
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How an engine's candidates are scored: a logistic model, fitted on scans of known truth.
+
+    Parameters
+    ----------
+    intercept, logit, log_ml : float
+        Score = sigmoid(intercept + logit * mean logit + log_ml * ln(volume in ml)), where the mean
+        is over the component's surest voxels in the glance.
+    floor : float
+        Regions that score less are not flagged.
+    """
+
+    intercept: float = 0.0
+    logit: float = 1.0
+    log_ml: float = 0.0
+    floor: float = 0.0
+
+
 DEFAULT_THRESHOLDS: Mapping[Region, float] = dict.fromkeys(Region, 0.5)
 
 
@@ -123,6 +142,8 @@ class Prediction:
         The quick look (one variant, all sequences) from which scores are taken.
     box_scores : (N,) float32 or None
         0 to 1, of each box.
+    scoring : Scoring
+        How components are scored from the glance.
     thresholds : mapping of Region to float
         Probability from which a voxel is drawn as part of the region.
     """
@@ -136,3 +157,4 @@ class Prediction:
     glance: Glance | None = None
     thresholds: Mapping[Region, float] = field(default_factory=lambda: DEFAULT_THRESHOLDS)
     box_scores: NDArray[np.float32] | None = None
+    scoring: Scoring = Scoring()

@@ -7,7 +7,15 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.stages import NEVER, no_progress
 from lesionlens.explain import probe, questions
-from lesionlens.records.prediction import Glance, Trace, Variant
+from lesionlens.explain.relevance import Spot
+from lesionlens.records.prediction import (
+    Capability,
+    EngineInfo,
+    Glance,
+    Prediction,
+    Trace,
+    Variant,
+)
 
 GRID = Grid((6, 5, 4), np.eye(4))
 
@@ -36,21 +44,25 @@ def asked_of(prepared, components):
     engine = Additive(prepared.present)
     full = engine.glance(prepared, [Variant((True,) * 4)], progress=no_progress, cancel=NEVER)
     engine.asked.clear()
-    answers = questions.ask(engine, prepared, full, components, progress=no_progress, cancel=NEVER)
+    info = EngineInfo("additive", "1", None, frozenset({Capability.VARY}))
+    prediction = Prediction(None, info, glance=full)
+    answers = questions.ask(
+        engine, prepared, prediction, components, progress=no_progress, cancel=NEVER
+    )
     return answers, engine
 
 
 def test_each_sequence_gets_what_it_adds(make_prepared):
-    answers, engine = asked_of(make_prepared(), [np.arange(10)])
+    answers, engine = asked_of(make_prepared(), [Spot(np.arange(10), 1.0)])
     assert answers.scores[0] == pytest.approx(0.86, abs=1e-6)
     assert answers.relevance[0] == pytest.approx(
-        {"t1": 0.01, "t1c": 0.2, "t2": 0.1, "flair": 0.5, "none": 0.05}, abs=1e-6
+        {"t1": 0.01, "t1c": 0.2, "t2": 0.1, "flair": 0.5, "none": 0.05}, abs=1e-4
     )
     assert len(engine.asked) == 16
 
 
 def test_absent_sequences_cost_no_pass(make_prepared):
-    answers, engine = asked_of(make_prepared(present={"flair", "t2"}), [np.arange(10)])
+    answers, engine = asked_of(make_prepared(present={"flair", "t2"}), [Spot(np.arange(10), 1.0)])
     assert answers.relevance[0]["t1c"] is None
     assert sum(v for v in answers.relevance[0].values() if v is not None) == pytest.approx(
         answers.scores[0]

@@ -11,7 +11,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
 from lesionlens.findings import agreement, anatomy
 from lesionlens.findings.candidates import Context, Evidence, describe, tracking_uid
-from lesionlens.findings.components import Rules, mark, mark_boxes, parts_of
+from lesionlens.findings.components import Rules, keep, mark, mark_boxes, parts_of
 
 SHAPE = (60, 50, 40)
 
@@ -200,6 +200,16 @@ def test_a_detectors_boxes_become_candidates_without_a_mask():
     np.testing.assert_allclose(
         findings.candidates[0].bounding_box_mm, [[9.5, 4.5, 29.5], [19.5, 14.5, 39.5]]
     )
+
+
+def test_components_that_are_not_kept_leave_no_label():
+    marked = mark(drawn(((12, 25, 20), 7), ((45, 25, 20), 5)), make_grid())
+    kept = keep(marked, [False, True])
+    assert kept.count == 1
+    np.testing.assert_array_equal(kept.components, (marked.components == 2).astype(int))
+    np.testing.assert_array_equal(kept.labels > 0, kept.components > 0)
+    assert keep(marked, [True, True]) is marked
+    assert keep(marked, [False, False]).count == 0
 
 
 def test_agreement_asks_whether_the_map_points_at_the_candidate():

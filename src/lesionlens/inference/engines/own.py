@@ -28,19 +28,24 @@ from lesionlens.records.prediction import (
     EngineInfo,
     Glance,
     Prediction,
+    Scoring,
     Trace,
     Variant,
 )
 from lesionlens.records.study import PreparedStudy
 
 Floats = NDArray[np.float32]
-GLANCE, FOCUS = "looking over the whole brain", "looking closely at candidates"
+LOOK, FOCUS = "looking at the whole brain", "looking closely at candidates"
+GLANCE = "glancing at variants"
 _EVERYTHING = Variant((True, True, True, True))
 _FOCUS_VOX = 96
 _FOCUS_SHARE = 0.6
 _FOCUS_FROM = 0.25
 _FOCUS_MARGIN_MM = 6.0
 _TOKEN_VOX = 8
+_SCALE = 1.5
+"""The glance is taken at this many times the spacing: a second look at another scale, in which
+false regions seldom show again, and quick enough to be asked about every subset of sequences."""
 _ATTENTION_BLUR_VOX = 0.7
 """Of the glance grid: takes away the checkerboard of period two that upsampling leaves."""
 _CAPABILITIES = frozenset(
@@ -97,13 +102,13 @@ class LensEngine:
 
     def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
         """Answer on the working grid; see `inference.engine.Engine.predict`."""
-        glance = self._ready(prepared)
-        with watched(self._network, GLANCE, progress, cancel):
-            out = self._pass(glance.input_of(_EVERYTHING), trace=True)
+        study = ready.make_ready(prepared, self._about.spacing_mm, self._device)
+        with watched(self._network, LOOK, progress, cancel):
+            out = self._pass(study.input_of(_EVERYTHING), trace=True)
         logits = self._calibrated(out.logits)[0]
         box = ready.brain_box(prepared)
         cut = ready.box_grid(prepared, box)
-        along = separable.matrices(glance.grid, cut, antialias=False)
+        along = separable.matrices(study.grid, cut, antialias=False)
         fine = separable.apply(logits, along)
         if self._about.focus_spacing_mm is not None:
             fine = self._focus(prepared, fine, cut, progress, cancel)
@@ -114,8 +119,9 @@ class LensEngine:
         return Prediction(
             probability=_by_region(_whole(probability, prepared, box)),
             engine=self.info,
-            trace=self._trace(out, _whole(attention, prepared, box), glance.grid, prepared),
-            glance=Glance(_nested(logits)[:1].cpu().numpy(), glance.grid),
+            trace=self._trace(out, _whole(attention, prepared, box), study.grid, prepared),
+            glance=self.glance(prepared, [_EVERYTHING], progress=progress, cancel=cancel),
+            scoring=Scoring(*self._about.score, self._about.score_floor),
         )
 
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
@@ -135,7 +141,7 @@ class LensEngine:
 
     def glance_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid on which `glance` answers."""
-        return ready.grid_at(prepared, self._about.spacing_mm)
+        return ready.grid_at(prepared, _SCALE * self._about.spacing_mm)
 
     def glance(
         self,
@@ -148,8 +154,7 @@ class LensEngine:
         """Look once at each variant; see `inference.engine.Varying.glance`."""
         study = self._ready(prepared)
         answers: list[Floats] = []
-        stage = "asking what each sequence adds"
-        with watched(self._network, stage, progress, cancel, passes=len(variants)):
+        with watched(self._network, GLANCE, progress, cancel, passes=len(variants)):
             for variant in variants:
                 logits = self._calibrated(self._pass(study.input_of(variant)).logits)
                 whole = torch.sigmoid(logits[0, 0])
@@ -158,7 +163,7 @@ class LensEngine:
 
     def _ready(self, prepared: PreparedStudy) -> Ready:
         if self._last is None or self._last[0] is not prepared:
-            study = ready.make_ready(prepared, self._about.spacing_mm, self._device)
+            study = ready.make_ready(prepared, _SCALE * self._about.spacing_mm, self._device)
             self._last = (prepared, study)
         return self._last[1]
 
