@@ -1,0 +1,246 @@
+"""The command line as a user meets it: statuses, messages, files, nothing touched on failure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from lesionlens.phantoms.files import write_dicom, write_nifti
+
+COMMAND = Path(sys.executable).parent / "lesionlens"
+REPOSITORY = Path(__file__).resolve().parents[2]
+SAMPLE = REPOSITORY / "src" / "lesionlens" / "sample_data"
+REGIONS = ("wt", "tc", "et")
+CONTRACT_FILES = (
+    "segmentation.nii.gz",
+    *(f"{kind}_{region}.nii.gz" for kind in ("probability", "attention") for region in REGIONS),
+    "findings.json",
+    "findings.csv",
+    "report.html",
+    "run.json",
+)
+COMMANDS = ("analyze", "doctor", "train")
+TRACEBACK = "Traceback (most recent call last)"
+
+
+def lesionlens(*arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        cwd=REPOSITORY,
+    )
+    assert TRACEBACK not in done.stdout + done.stderr
+    return done
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    """An output folder with an earlier result and a file of the user's own."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "findings.json").write_text('{"conclusion": "earlier"}')
+    (out / "my notes.txt").write_text("mine")
+    return out
+
+
+@pytest.fixture(scope="module")
+def sample_result(tmp_path_factory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """The sample's DICOM study, analysed once."""
+    out = tmp_path_factory.mktemp("sample") / "out"
+    before = digests(SAMPLE)
+    done = lesionlens("analyze", SAMPLE / "study_dicom", "--out", out)
+    assert digests(SAMPLE) == before, "the study was touched"
+    return done, out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_an_example(command):
+    done = lesionlens(command, "--help")
+    assert done.returncode == 0
+    assert "Example: lesionlens " + command in " ".join(done.stdout.split())
+
+
+def test_version_is_that_of_the_package():
+    assert lesionlens("--version").stdout == "lesionlens 0.1.0\n"
+
+
+def test_help_comes_at_once():
+    start = time.perf_counter()
+    lesionlens("--help")
+    assert time.perf_counter() - start < 3.0  # 0.15 s alone; tests share the machine
+
+
+def test_doctor_finds_the_core_and_verified_weights():
+    done = lesionlens("doctor", "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert found["ready"]
+    assert found["weights"]["verified"]
+    assert len(found["weights"]["sha256"]) == 64
+    assert "lens" in found["plugins"]["lesionlens.engines"]
+
+
+def test_the_sample_gives_a_complete_result(sample_result):
+    done, out = sample_result
+    assert done.returncode == 0, done.stderr
+    files = {p.name for p in out.iterdir()}
+    assert files >= {*CONTRACT_FILES, "dicom"}
+    assert {p.name for p in (out / "dicom").iterdir()} == {"seg.dcm", "sr.dcm", "attention.dcm"}
+    assert [p.name for p in out.parent.iterdir()] == ["out"]
+    assert "candidate region" in done.stdout
+    assert "Research use only" in done.stdout
+
+
+def test_the_sample_s_tumour_is_found_on_its_side(sample_result):
+    _, out = sample_result
+    found = nib.load(out / "segmentation.nii.gz")
+    truth = nib.load(SAMPLE / "truth" / "segmentation.nii.gz")
+    assert found.shape == truth.shape
+    np.testing.assert_allclose(found.affine, truth.affine, atol=2e-3)
+    ours, theirs = np.asarray(found.dataobj) > 0, np.asarray(truth.dataobj) > 0
+    assert 2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()) > 0.6
+    findings = json.loads((out / "findings.json").read_text())
+    first = findings["candidates"][0]
+    centre = nib.affines.apply_affine(truth.affine, np.argwhere(theirs).mean(axis=0))
+    assert first["location"]["side"] == ("left" if centre[0] < 0 else "right")
+    assert np.sign(first["centroid_mm"][0]) == np.sign(centre[0])
+
+
+def test_maps_lie_on_the_reference_grid_within_0_and_1(sample_result):
+    _, out = sample_result
+    reference = nib.load(out / "segmentation.nii.gz")
+    for kind in ("probability", "attention"):
+        for region in REGIONS:
+            image = nib.load(out / f"{kind}_{region}.nii.gz")
+            voxels = np.asarray(image.dataobj)
+            assert image.shape == reference.shape
+            assert image.get_data_dtype() == np.float32
+            np.testing.assert_allclose(image.affine, reference.affine, atol=1e-5)
+            assert voxels.min() >= 0
+            assert voxels.max() <= 1
+
+
+def test_findings_have_the_contract_s_fields(sample_result):
+    _, out = sample_result
+    findings = json.loads((out / "findings.json").read_text())
+    assert findings["schema"] == "lesionlens/findings/1"
+    assert set(findings) >= {"candidates", "quality", "reference", "sequences", "conclusion"}
+    assert findings["reference"] == "t1c"
+    assert set(findings["sequences"]) == {"t1", "t1c", "t2", "flair"}
+    for candidate in findings["candidates"]:
+        assert set(candidate["volume_ml"]) == set(REGIONS)
+        assert set(candidate["sequence_relevance"]) == {"t1c", "flair", "t2", "t1", "none"}
+        total = sum(v for v in candidate["sequence_relevance"].values() if v is not None)
+        assert total == pytest.approx(candidate["score"], abs=0.02)
+        assert candidate["review"]["state"] == "unreviewed"
+
+
+def test_run_json_names_weights_inputs_and_stages(sample_result):
+    _, out = sample_result
+    run = json.loads((out / "run.json").read_text())
+    assert len(run["weights_sha256"]) == 64
+    assert len(run["inputs"]) == len(list((SAMPLE / "study_dicom").rglob("IM*")))
+    assert {"network", "register"} <= {stage["name"] for stage in run["stages"]}
+    assert str(REPOSITORY) not in (out / "run.json").read_text()
+
+
+def test_json_prints_findings_alone_and_replaces_only_what_is_ours(earlier, patient):
+    study = earlier.parent / "study"
+    write_nifti(patient, study)
+    done = lesionlens("analyze", study, "--out", earlier, "--json")
+    assert done.returncode == 0, done.stderr
+    written = (earlier / "findings.json").read_text()
+    assert json.loads(done.stdout) == json.loads(written)
+    assert "earlier" not in written
+    assert (earlier / "my notes.txt").read_text() == "mine"
+    assert sorted(p.name for p in earlier.parent.iterdir()) == ["out", "study"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere"], "nowhere"),
+        (["empty"], "empty"),
+        (["text"], "expected"),
+        (["study", "--t1c", "nowhere.nii.gz"], "nowhere"),
+        (["study", "--device", "toaster"], "toaster"),
+        (["study", "--bundle", "nowhere"], "nowhere"),
+        (["study_dicom", "--study", "1.2.3"], "1.2.3"),
+        (["study", "--sequence", "t1"], "--sequence"),
+        ([], "STUDY"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_used_ends_with_2_and_touches_nothing(earlier, patient, arguments, words):
+    base = earlier.parent
+    (base / "empty").mkdir()
+    (base / "text").mkdir()
+    (base / "text" / "notes.txt").write_text("no scan")
+    write_nifti(patient, base / "study")
+    write_dicom(patient, base / "study_dicom")
+    before = digests(base)
+    study = [base / arguments[0], *arguments[1:]] if arguments else []
+    done = lesionlens("analyze", *study, "--out", earlier)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert words.lower() in done.stderr.lower()
+    assert digests(base) == before
+
+
+def test_an_output_folder_within_the_study_is_refused(tmp_path, patient):
+    write_nifti(patient, tmp_path / "study")
+    before = digests(tmp_path)
+    done = lesionlens("analyze", tmp_path / "study", "--out", tmp_path / "study" / "out")
+    assert done.returncode == 2
+    assert "within the study" in done.stderr
+    assert digests(tmp_path) == before
+
+
+def test_a_file_as_output_folder_is_refused(tmp_path, patient):
+    write_nifti(patient, tmp_path / "study")
+    (tmp_path / "out").write_text("a file")
+    assert lesionlens("analyze", tmp_path / "study", "--out", tmp_path / "out").returncode == 2
+    assert (tmp_path / "out").read_text() == "a file"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("seconds", [0.4, 4.0], ids=["early", "at work"])
+def test_an_interrupt_ends_with_130_and_touches_nothing(earlier, number, seconds):
+    before = digests(earlier)
+    process = subprocess.Popen(
+        [COMMAND, "analyze", SAMPLE / "study_dicom", "--out", earlier],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    time.sleep(seconds)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, stderr
+    assert stdout == ""
+    assert TRACEBACK not in stderr
+    assert "nothing was changed" in stderr
+    assert digests(earlier) == before
+    assert [p.name for p in earlier.parent.iterdir()] == ["out"]
