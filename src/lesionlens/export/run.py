@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lesionlens.base.stages import StageTime
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.files import InputRow, RunFile, StageRow, StepRow
+from lesionlens.records.files import AttentionMethod, InputRow, RunFile, StageRow, StepRow
 
 
 def warnings_of(analysis: Analysis) -> tuple[str, ...]:
@@ -25,7 +25,7 @@ def warnings_of(analysis: Analysis) -> tuple[str, ...]:
 
 def run_file(analysis: Analysis, further: Iterable[StageTime] = ()) -> RunFile:
     """Build run.json's content; `further` stages (the export's own) follow the analysis's."""
-    run = analysis.run
+    run, maps = analysis.run, analysis.maps
     stages = (*run.stages, *further)
     return RunFile(
         started=run.started,
@@ -55,6 +55,14 @@ def run_file(analysis: Analysis, further: Iterable[StageTime] = ()) -> RunFile:
             )
             for s in analysis.prepared.steps
         ),
+        attention=None
+        if maps is None
+        else AttentionMethod(
+            method=maps.method,
+            layers=maps.layers,
+            raw_range={region.value: span for region, span in maps.raw_range.items()},
+        ),
+        study_uid=analysis.study.uid,
         warnings=warnings_of(analysis),
         inputs=tuple(InputRow(file=name, sha256=digest) for name, digest in run.inputs),
     )

@@ -3,12 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.labels import Region
+
+
+@dataclass(frozen=True, slots=True)
+class MapTrust:
+    """What one map's checks came to; None where a check could not be made.
+
+    Parameters
+    ----------
+    peak_inside : bool or None
+        Whether the strongest attention lies in a flagged part of its region.
+    mass_inside, volume_share : float or None
+        Share of the attention, and of the brain, that lies there.
+    deletion, deletion_random, deletion_centre : float or None
+        Share of the score that is left, on average, when the most attended voxels are hidden; and
+        when as many are hidden at random or about the brain's centre. Low is good for the first.
+    insertion, insertion_random : float or None
+        Share of the score that is there when only the most attended voxels are shown; and when as
+        many are shown at random. High is good for the first.
+    reliable : bool or None
+        Whether all checks that were made were passed.
+    words : str
+        The verdict for a reader, with its reason.
+    """
+
+    peak_inside: bool | None
+    mass_inside: float | None
+    volume_share: float | None
+    deletion: float | None = None
+    deletion_random: float | None = None
+    deletion_centre: float | None = None
+    insertion: float | None = None
+    insertion_random: float | None = None
+    reliable: bool | None = None
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,15 +53,19 @@ class AttentionMaps:
     ----------
     maps : mapping of Region to (I, J, K) float32
         0 to 1 on the working grid.
-    raw_range : mapping of Region to (minimum, maximum)
-        Of the weights before normalisation, so that two studies can be compared.
+    raw_range : mapping of Region to (least, full scale)
+        Before normalisation, in multiples of attending everywhere alike: the least value, and the
+        one drawn as 1, so that two studies can be compared.
     method : str
         In words.
     layers : tuple of str
         Which layers went in.
+    trust : mapping of Region to MapTrust
+        What was checked of each map; empty where nothing was.
     """
 
     maps: Mapping[Region, NDArray[np.float32]]
     raw_range: Mapping[Region, tuple[float, float]]
     method: str
     layers: tuple[str, ...]
+    trust: Mapping[Region, MapTrust] = field(default_factory=dict)

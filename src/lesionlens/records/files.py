@@ -135,6 +135,14 @@ class StepRow(_Strict):
     figure: float | None
 
 
+class AttentionMethod(_Strict):
+    """How the attention maps were made, and the weights' range before they were scaled to 0-1."""
+
+    method: str
+    layers: tuple[str, ...]
+    raw_range: dict[str, tuple[float, float]]
+
+
 class RunFile(_Strict):
     """The whole of run.json."""
 
@@ -152,6 +160,8 @@ class RunFile(_Strict):
     seconds: float
     peak_memory_mib: float
     preparation: tuple[StepRow, ...]
+    attention: AttentionMethod | None = None
+    study_uid: str | None = None
     warnings: tuple[str, ...]
     inputs: tuple[InputRow, ...]
     notice: str = RESEARCH_USE_NOTICE

@@ -374,3 +374,17 @@ def test_every_pixel_is_its_voxel_however_the_grid_is_turned(
                 lps = plane @ (column, row, 1)
                 voxel = grid.to_voxel(geometry.points_lps_from_ras(lps))
                 assert cut[row, column] == volume[tuple(np.rint(voxel).astype(int))]
+
+
+def test_a_detectors_box_is_reported_without_an_outline(make, tmp_path):
+    """No mask is invented: no Segmentation, and a group that points at a source image."""
+    analysis = make(dicom=True)
+    empty = np.zeros_like(analysis.volumes.labels.data)
+    volumes = replace(analysis.volumes, labels=replace(analysis.volumes.labels, data=empty))
+    written = _written(replace(analysis, volumes=volumes), tmp_path)
+    assert set(written) == {"sr", "attention"}
+    report = highdicom.sr.srread(tmp_path / "dicom" / "sr.dcm")
+    groups = report.content.get_image_measurement_groups()
+    assert {g.tracking_uid for g in groups} == {
+        c.tracking_uid for c in analysis.findings.candidates
+    }

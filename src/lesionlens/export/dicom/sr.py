@@ -70,17 +70,17 @@ def build_sr(
     segments : tuple of Segment
         What the Segmentation holds.
     seg : Dataset or None
-        The Segmentation; None without a candidate, and then the report says so.
+        The Segmentation; None without an outlined candidate. Without any candidate the report
+        says so.
     """
     made = identity.new_object("sr")
-    if seg is None:
-        groups: list[Any] = [_nothing_flagged(analysis, sources)]
-    else:
-        groups = [
-            group
-            for candidate in identity.exported(analysis)
-            for group in _candidate_groups(analysis, sources, candidate, segments, seg)
-        ]
+    groups: list[Any] = [
+        group
+        for candidate in identity.exported(analysis)
+        for group in _candidate_groups(analysis, sources, candidate, segments, seg)
+    ]
+    if not groups:
+        groups = [_nothing_flagged(analysis, sources)]
     report = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=_device(analysis)),
         procedure_reported=identity.concept(own.BRAIN_MRI),
@@ -158,13 +158,17 @@ def _candidate_groups(
     sources: SourceFrames,
     candidate: Candidate,
     segments: tuple[Segment, ...],
-    seg: Dataset,
-) -> list[VolumetricROIMeasurementsAndQualitativeEvaluations]:
+    seg: Dataset | None,
+) -> list[Any]:
     """Return one group for each region of a candidate that has voxels and a measured volume."""
-    groups = []
-    for region, measures in _measures(analysis, candidate).items():
+    measured = _measures(analysis, candidate)
+    if not any(s.candidate is candidate for s in segments):
+        every = [measure for measures in measured.values() for measure in measures]
+        return [_boxed_group(analysis, sources, candidate, every)]
+    groups: list[Any] = []
+    for region, measures in measured.items():
         parts = [s for s in segments if s.candidate is candidate and s.label in region.labels]
-        if not parts:
+        if not parts or seg is None:
             continue
         whole = region is Region.WT
         groups.append(
@@ -182,6 +186,31 @@ def _candidate_groups(
             )
         )
     return groups
+
+
+def _boxed_group(
+    analysis: Analysis, sources: SourceFrames, candidate: Candidate, measures: list[Measurement]
+) -> MeasurementsAndQualitativeEvaluations:
+    """Return the group of a candidate that a detector gave without an outline (TID 1501)."""
+    inside = analysis.findings.components == candidate.id
+    axis = sources.places[0].fixed
+    counts = inside.sum(axis=tuple(a for a in range(3) if a != axis))
+    best = max(range(len(sources.places)), key=lambda n: counts[sources.places[n].index])
+    dataset, numbers = sources.reference(best)
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=candidate.tracking_uid, identifier=identity.tracking_id(candidate)
+        ),
+        finding_category=identity.concept(own.ABNORMAL_STRUCTURE),
+        finding_type=identity.concept(own.LESION_OF_BRAIN),
+        algorithm_id=_algorithm(analysis),
+        finding_sites=[_site(candidate)],
+        measurements=measures,
+        qualitative_evaluations=_reviewed(analysis, candidate),
+        source_images=[
+            SourceImageForMeasurementGroup(dataset.SOPClassUID, dataset.SOPInstanceUID, numbers)
+        ],
+    )
 
 
 def _measures(analysis: Analysis, candidate: Candidate) -> Mapping[Region, list[Measurement]]:

@@ -1,0 +1,251 @@
+"""Open a saved result again, so that everything is as it was left.
+
+A result folder holds no images: candidates, labels and maps come from it, pictures and the working
+grid from the study it was made of, which is checked to be the same one. Nothing is computed again
+but the preparation of the images; the probe, which needs the network's trace, stays closed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+
+from lesionlens.base.errors import ReadError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.stages import StageTime
+from lesionlens.records.analysis import Analysis, RunInfo, Volumes
+from lesionlens.records.arrays import Volume
+from lesionlens.records.attention import AttentionMaps
+from lesionlens.records.files import CandidateRow, FindingsFile, RunFile
+from lesionlens.records.findings import Agreement, Candidate, Findings, Location
+from lesionlens.records.prediction import Capability, EngineInfo
+from lesionlens.records.review import Review
+from lesionlens.records.study import PreparedStudy, QualityCheck, Study
+from lesionlens.review import store
+from lesionlens.study.resample import resample
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SavedResult:
+    """What a result folder holds, without the study's images.
+
+    Parameters
+    ----------
+    findings : Findings
+        Candidates as they were found, and the voxels of each.
+    volumes : Volumes
+        On the native grid of `reference`.
+    review : Review
+        All that readers said up to now.
+    run : RunInfo
+        How it was made, and of which files.
+    reference : MrSequence
+        Whose grid the volumes are on.
+    attention : (method, layers, raw range) or None
+        How the attention maps were made.
+    """
+
+    findings: Findings
+    volumes: Volumes
+    review: Review
+    run: RunInfo
+    reference: MrSequence
+    attention: tuple[str, tuple[str, ...], dict[Region, tuple[float, float]]] | None
+
+
+def is_result(folder: Path) -> bool:
+    """Whether a folder looks like a saved result; reads no file."""
+    return (folder / "findings.json").is_file() and (folder / "run.json").is_file()
+
+
+def read_result(folder: Path) -> SavedResult:
+    """Read a result folder.
+
+    Raises
+    ------
+    ReadError
+        A file of the result is missing or is not one that LesionLens wrote.
+    """
+    content = _model(folder / "findings.json", FindingsFile)
+    run = _model(folder / "run.json", RunFile)
+    labels = _volume(folder / "segmentation.nii.gz", np.uint8)
+    ids = _volume(folder / "candidates.nii.gz", np.int32)
+    quality = tuple(QualityCheck(q.check, q.passed, q.message) for q in content.quality)
+    return SavedResult(
+        findings=Findings(
+            candidates=tuple(_candidate(row) for row in content.candidates),
+            components=ids.data,
+            quality=quality,
+            conclusion=content.conclusion,
+            notices=content.warnings,
+        ),
+        volumes=Volumes(
+            labels=labels,
+            probability=_regions(folder, "probability"),
+            attention=_regions(folder, "attention"),
+            uncertainty=_optional(folder / "uncertainty.nii.gz"),
+        ),
+        review=store.load(folder),
+        run=_run(run),
+        reference=content.reference,
+        attention=None
+        if run.attention is None
+        else (
+            run.attention.method,
+            run.attention.layers,
+            {Region(name): span for name, span in run.attention.raw_range.items()},
+        ),
+    )
+
+
+def difference(saved: SavedResult, study: Study) -> str | None:
+    """Say in words how a study differs from the one a result was made of; None where it is it.
+
+    Parameters
+    ----------
+    saved : SavedResult
+        From `read_result`.
+    study : Study
+        Just opened; the files of its reference series are read and hashed.
+    """
+    series = study.series.get(saved.reference)
+    if series is None:
+        return f"it has no {saved.reference.words}, the result's reference"
+    if not series.grid.matches(saved.volumes.labels.grid, tolerance_mm=1e-2):
+        return f"its {saved.reference.words} has other voxels than the result"
+    known = {sha256 for _, sha256 in saved.run.inputs}
+    for file in series.files:
+        with file.path.open("rb") as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() not in known:
+                return f"{file.name} is not among the files that were analysed"
+    return None
+
+
+def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysis:
+    """Put a saved result and its study together again.
+
+    Parameters
+    ----------
+    saved : SavedResult
+        From `read_result`.
+    study : Study
+        The one it was made of.
+    prepared : PreparedStudy
+        From `study.prepare.prepare`.
+
+    Raises
+    ------
+    ReadError
+        It is another study.
+    """
+    other = difference(saved, study)
+    if other is not None:
+        raise ReadError(
+            found=f"another study than the result was made of: {other}",
+            expected="the study that was analysed",
+            next_step="Open that study, or analyse this one",
+        )
+    return Analysis(
+        study=study,
+        prepared=prepared,
+        maps=_maps(saved, prepared),
+        volumes=saved.volumes,
+        findings=saved.findings,
+        run=saved.run,
+        review=saved.review,
+    )
+
+
+def _maps(saved: SavedResult, prepared: PreparedStudy) -> AttentionMaps | None:
+    if saved.attention is None or not saved.volumes.attention:
+        return None
+    method, layers, spans = saved.attention
+    maps = {
+        region: np.clip(resample(v.data, v.grid, prepared.working), 0.0, 1.0)
+        for region, v in saved.volumes.attention.items()
+    }
+    return AttentionMaps(maps, spans, method, layers)
+
+
+def _model(path: Path, model: type[Model]) -> Model:
+    try:
+        return model.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise _unreadable(path) from error
+
+
+def _volume(path: Path, dtype: Any) -> Volume:
+    try:
+        image: Any = nib.load(path)
+        data: NDArray[Any] = np.asarray(image.dataobj).astype(dtype, copy=False)
+    except (OSError, EOFError, ValueError, ImageFileError) as error:
+        raise _unreadable(path) from error
+    return Volume(data, Grid(data.shape, image.affine))
+
+
+def _optional(path: Path) -> Volume | None:
+    return _volume(path, np.float32) if path.exists() else None
+
+
+def _regions(folder: Path, kind: str) -> dict[Region, Volume]:
+    found = {region: _optional(folder / f"{kind}_{region.value}.nii.gz") for region in Region}
+    return {region: volume for region, volume in found.items() if volume is not None}
+
+
+def _unreadable(path: Path) -> ReadError:
+    return ReadError(
+        found=f"no readable {path.name} in the result folder",
+        expected="a folder that LesionLens wrote",
+        next_step="Choose another folder, or analyse the study again",
+    )
+
+
+def _candidate(row: CandidateRow) -> Candidate:
+    return Candidate(
+        id=row.id,
+        tracking_uid=row.tracking_uid,
+        score=row.score,
+        centroid_mm=row.centroid_mm,
+        bounding_box_mm=row.bounding_box_mm,
+        peak_mm=row.peak_mm,
+        volume_ml={region: getattr(row.volume_ml, region.value) for region in Region},
+        longest_axial_diameter_mm=row.longest_axial_diameter_mm,
+        perpendicular_diameter_mm=row.perpendicular_diameter_mm,
+        rano_measurable=row.rano_measurable,
+        location=Location(row.location.side, row.location.region),
+        uncertainty=row.uncertainty,
+        attention=Agreement(row.attention.peak_inside, row.attention.mass_inside),
+        sequence_relevance=None
+        if row.sequence_relevance is None
+        else row.sequence_relevance.model_dump(),
+    )
+
+
+def _run(run: RunFile) -> RunInfo:
+    return RunInfo(
+        engine=EngineInfo(
+            run.engine,
+            run.engine_version,
+            run.weights_sha256,
+            frozenset({Capability.SEGMENT}),
+            run.device,
+            run.calibrated,
+        ),
+        device=run.device,
+        stages=tuple(StageTime(s.name, s.seconds, s.peak_memory_mib) for s in run.stages),
+        versions=run.versions,
+        inputs=tuple((row.file, row.sha256) for row in run.inputs),
+        started=run.started,
+        notices=run.warnings,
+    )

@@ -1,0 +1,117 @@
+"""A result opened next day is the one that was closed."""
+
+import gzip
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lesionlens.base.errors import ReadError
+from lesionlens.base.labels import MrSequence, ReviewState
+from lesionlens.export.exporter import save
+from lesionlens.export.tables import findings_json
+from lesionlens.phantoms.acquire import Acquisition
+from lesionlens.phantoms.analysis import make_analysis, write_study
+from lesionlens.phantoms.simple import Lesion, make_patient
+from lesionlens.review.log import ReviewLog
+from lesionlens.review.reopen import difference, is_result, read_result, reopen
+
+BOTH = (MrSequence.T1C, MrSequence.FLAIR)
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory):
+    """An analysis with a review, and the folder it was saved to."""
+    patient = make_patient(spacing_mm=4.0, lesions=(Lesion(), Lesion((30.0, -40.0, 12.0), 12.0)))
+    folder = tmp_path_factory.mktemp("closed")
+    study = write_study(patient, folder / "study", sequences=BOTH, how=Acquisition("PIR"))
+    plain = make_analysis(patient, study)
+    log = ReviewLog()
+    log.mark(plain.findings.candidates[1].tracking_uid, ReviewState.REJECTED, reason="vessel")
+    hashes = tuple(
+        (f.name, hashlib.sha256(f.path.read_bytes()).hexdigest())
+        for s in study.series.values()
+        for f in s.files
+    )
+    analysis = replace(plain, review=log.review, run=replace(plain.run, inputs=hashes))
+    save(analysis, folder / "out")
+    return analysis, folder / "out"
+
+
+def test_everything_is_as_it_was(closed):
+    analysis, folder = closed
+    again = reopen(read_result(folder), analysis.study, analysis.prepared)
+    assert findings_json(again) == findings_json(analysis)
+    assert again.review == analysis.review
+    np.testing.assert_array_equal(again.findings.components, analysis.findings.components)
+    np.testing.assert_array_equal(again.volumes.labels.data, analysis.volumes.labels.data)
+    for kind in ("probability", "attention"):
+        for region, volume in getattr(analysis.volumes, kind).items():
+            np.testing.assert_array_equal(getattr(again.volumes, kind)[region].data, volume.data)
+    assert again.maps.method == analysis.maps.method
+    assert again.maps.raw_range == dict(analysis.maps.raw_range)
+    assert again.run.inputs == analysis.run.inputs
+
+
+def test_maps_return_to_the_working_grid(closed):
+    analysis, folder = closed
+    again = reopen(read_result(folder), analysis.study, analysis.prepared)
+    for region, wanted in analysis.maps.maps.items():
+        found = again.maps.maps[region]
+        assert found.shape == wanted.shape
+        peak = np.unravel_index(wanted.argmax(), wanted.shape)
+        assert found[peak] > 0.6 * wanted.max()
+
+
+def test_a_review_goes_on_after_reopening(closed, tmp_path):
+    analysis, folder = closed
+    again = reopen(read_result(folder), analysis.study, analysis.prepared)
+    log = ReviewLog(again.review)
+    log.undo()
+    save(replace(again, review=log.review), tmp_path / "again")
+    third = read_result(tmp_path / "again")
+    uid = analysis.findings.candidates[1].tracking_uid
+    assert third.review.state_of(uid) is ReviewState.UNREVIEWED
+    assert len(third.review.events) == 2
+
+
+def test_another_study_is_refused(closed, tmp_path):
+    analysis, folder = closed
+    saved = read_result(folder)
+    assert difference(saved, analysis.study) is None
+    patient = make_patient(seed=1, spacing_mm=4.0)
+    other = write_study(patient, tmp_path / "a", sequences=BOTH, how=Acquisition("PIR"))
+    assert "not among the files" in difference(saved, other)
+    turned = write_study(patient, tmp_path / "b", sequences=BOTH)
+    assert "other voxels" in difference(saved, turned)
+    less = write_study(patient, tmp_path / "c", sequences=(MrSequence.FLAIR,))
+    assert "no T1c" in difference(saved, less)
+    with pytest.raises(ReadError, match="another study"):
+        reopen(saved, other, analysis.prepared)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("findings.json", b"{"),
+        ("findings.json", b'{"schema": "lesionlens/findings/2"}'),
+        ("run.json", b"\xff"),
+        ("segmentation.nii.gz", b"earlier segmentation"),
+        ("segmentation.nii.gz", gzip.compress(b"short")),
+        ("candidates.nii.gz", None),
+    ],
+)
+def test_a_damaged_result_is_named(closed, tmp_path, name, content):
+    analysis, _ = closed
+    save(analysis, tmp_path / "out")
+    (tmp_path / "out" / name).unlink()
+    if content is not None:
+        (tmp_path / "out" / name).write_bytes(content)
+    with pytest.raises(ReadError, match=name.replace(".", r"\.")):
+        read_result(tmp_path / "out")
+
+
+def test_a_result_is_recognised_by_its_files(closed, tmp_path):
+    assert is_result(closed[1])
+    assert not is_result(tmp_path)
