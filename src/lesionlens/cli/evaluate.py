@@ -1,0 +1,224 @@
+"""`lesionlens evaluate`: results against reference segmentations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.cli import options
+from lesionlens.cli.console import Answer, plain, progress_bar
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lesionlens.training.cases import Case
+    from lesionlens.training.metrics import Bins
+    from lesionlens.training.summary import CaseScore, Summary
+
+_COLUMNS = (
+    ("WT", "wt", 3), ("TC", "tc", 3), ("ET", "et", 3), ("HD95 WT", "hd95_wt", 1),
+    ("lesions", "lesions", 0), ("found", "found", 0), ("false", "fp", 0),
+    ("peak in", "point_wt", 0), ("ECE", "ece", 3),
+)  # fmt: skip
+_ROWS = (
+    ("Dice WT", "wt", 3), ("Dice TC", "tc", 3), ("Dice ET", "et", 3),
+    ("HD95 WT (mm)", "hd95_wt", 1), ("HD95 TC (mm)", "hd95_tc", 1), ("HD95 ET (mm)", "hd95_et", 1),
+    ("lesion-wise Dice WT", "lesion_dice_wt", 3), ("lesion-wise Dice TC", "lesion_dice_tc", 3),
+    ("lesion-wise Dice ET", "lesion_dice_et", 3), ("lesion-wise F1 WT", "lesion_f1_wt", 3),
+    ("lesions found (share)", "sensitivity", 3), ("false candidates", "fp", 2),
+    ("attention peak in WT", "point_wt", 3), ("attention peak in TC", "point_tc", 3),
+    ("attention peak in ET", "point_et", 3), ("attention mass in WT", "mass_wt", 3),
+    ("attention mass in TC", "mass_tc", 3), ("attention mass in ET", "mass_et", 3),
+    ("calibration error WT", "ece", 3), ("candidates, healthy", "healthy_candidates", 2),
+    ("flagged ml, healthy", "healthy_flagged_ml", 2),
+)  # fmt: skip
+
+
+def evaluate(
+    predictions: Annotated[
+        Path, typer.Argument(help="Folder with one result folder a case.", metavar="PREDICTIONS")
+    ],
+    truth: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of cases with their segmentation (BraTS or Decathlon layout).",
+            metavar="TRUTH",
+        ),
+    ],
+    convention: Annotated[
+        str | None,
+        typer.Option(
+            "--convention",
+            help="What the labels of the truth mean: a name (brats, brats24, brats24ped, msd, "
+            "brats2012), or a table of case and convention parted by tabs.",
+            metavar="NAME|FILE",
+        ),
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="Write everything measured.", metavar="FILE")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw it, as PNG.", metavar="FILE")
+    ] = None,
+    debug: options.Debug = False,
+) -> Answer:
+    """Score results against reference segmentations.
+
+    Dice, HD95, BraTS 2023's lesion-wise scores, FROC, calibration and whether attention lies in the
+    tumour, each with a 95 % bootstrap interval over cases. A case without a result counts as
+    Dice 0. Needs no extra.
+    """
+    del debug
+    for place in (predictions, truth):
+        _check_folder(place)
+    for file in (json, plot):
+        _check_file(file)
+    with progress_bar() as progress:
+        progress("looking for cases", 0.0)
+        from lesionlens.training.cases import find_cases
+        from lesionlens.training.evaluate import evaluate as score
+        from lesionlens.training.summary import summarise
+
+        cases = find_cases(truth)
+        scores = score(predictions, cases, _convention_of(convention, truth), progress)
+        summary = summarise(scores)
+        if json is not None:
+            _write_json(json, scores, summary)
+        if plot is not None:
+            from lesionlens.training.plots import plot as draw
+
+            draw(scores, summary, plot)
+    notes = [f"{s.case}: {problem}" for s in scores for problem in s.problems]
+    files = tuple(f"Written: {plain(str(file))}" for file in (json, plot) if file is not None)
+    return Answer(
+        (_case_table(scores), _summary_table(summary), *_last(summary), *files), (*notes,)
+    )
+
+
+def _check_folder(place: Path) -> None:
+    if not place.is_dir():
+        raise UnusableInputError(
+            found=f"no folder {place.name!r}",
+            expected="a folder of results, then a folder of cases with their truth",
+            next_step="Check both paths; `lesionlens evaluate --help` shows an example",
+        )
+
+
+def _check_file(file: Path | None) -> None:
+    if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+        raise UnusableInputError(
+            found=f"{file.name!r}, which is a folder or lies in none",
+            expected="a file in a folder that is there",
+            next_step="Make the folder first, or choose another place",
+        )
+
+
+def _convention_of(given: str | None, truth: Path) -> Callable[[Case], str | None]:
+    """Return how a case's convention is told: by name, by a table, or by the collection."""
+    from lesionlens.training.conventions import TABLE_NAME, check_name, read_table
+
+    if given is not None and not Path(given).is_file():
+        name = check_name(given)
+        return lambda _: name
+    places = [truth / TABLE_NAME, truth.resolve().parent / TABLE_NAME]
+    table = Path(given) if given is not None else next((p for p in places if p.is_file()), None)
+    said = read_table(table) if table is not None else {}
+    return lambda case: said.get(case.name, case.convention)
+
+
+def _write_json(file: Path, scores: Sequence[CaseScore], summary: Summary) -> None:
+    import json as json_text
+
+    cases = [
+        {
+            "case": s.case,
+            "healthy": s.healthy,
+            "convention": s.convention,
+            "metrics": s.metrics,
+            "hits": [
+                {"score": h.score, "lesions": h.lesions, "false_positive": h.false_positive}
+                for h in s.hits
+            ],
+            "problems": s.problems,
+            "failed": s.failed,
+        }
+        for s in scores
+    ]
+    content = {
+        "schema": "lesionlens/evaluation/1",
+        "cases": cases,
+        "means": summary.means,
+        "medians": summary.medians,
+        "intervals_95": summary.intervals,
+        "froc": summary.froc,
+        "froc_curve": [point._asdict() for point in summary.curve],
+        "reliability": {
+            "voxels_wt": _bins(summary.voxels),
+            "candidates": _bins(summary.candidates),
+        },
+    }
+    file.write_text(json_text.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _bins(bins: Bins) -> dict[str, Any]:
+    return {
+        "error": bins.error if bins.count.any() else None,
+        "count": bins.count.tolist(),
+        "confidence_sum": bins.confidence.tolist(),
+        "positive_sum": bins.positive.tolist(),
+    }
+
+
+def _cell(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _new_table(*headings: str) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left")
+    return table
+
+
+def _case_table(scores: Sequence[CaseScore]) -> Table:
+    from rich.text import Text
+
+    table = _new_table("case", *(title for title, _, _ in _COLUMNS))
+    for s in scores:
+        mark = " (failed)" if s.failed else " (healthy)" if s.healthy else ""
+        cells = (_cell(s.metrics.get(key), digits) for _, key, digits in _COLUMNS)
+        table.add_row(Text(plain(s.case) + mark), *cells)
+    return table
+
+
+def _summary_table(summary: Summary) -> Table:
+    table = _new_table("", "mean", "95 % interval", "median")
+    for title, key, digits in _ROWS:
+        mean = summary.means.get(key)
+        if mean is None:
+            continue
+        found = summary.intervals.get(key)
+        between = f"{found.low:.{digits}f} – {found.high:.{digits}f}" if found else "–"
+        table.add_row(title, _cell(mean, digits), between, _cell(summary.medians[key], digits))
+    return table
+
+
+def _last(summary: Summary) -> tuple[str, ...]:
+    points = ", ".join(
+        f"{row['fp_per_scan']:g}: {_cell(row['sensitivity'], 2)} at {_cell(row['threshold'], 2)}"
+        for row in summary.froc
+    )
+    lines = [f"FROC (false candidates a scan: lesions found, at score): {points}"]
+    if summary.voxels.count.any():
+        lines.append(f"Calibration error of all voxels together: {summary.voxels.error:.4f}")
+    if summary.candidates.count.any():
+        lines.append(f"Calibration error of candidates' scores: {summary.candidates.error:.3f}")
+    lines.append(f"Failed: {int(summary.means['failures'] or 0)}")
+    return tuple(lines)
