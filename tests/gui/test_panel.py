@@ -107,7 +107,7 @@ def test_region_and_opacity_reach_the_map(reviewed):
     layer = reviewed._viewer.layers["Attention · enhancing tumour"]
     assert layer.opacity == pytest.approx(0.35)
     expected = reviewed.session.state.overlays.attention[Region.ET]
-    assert np.asarray(layer.data).sum() == pytest.approx(float(expected.sum()), rel=1e-5)
+    assert layer.data is expected.data
 
 
 def test_a_failure_is_told_in_the_panel_and_loses_nothing(reviewed, qtbot):
@@ -154,7 +154,7 @@ def test_a_defect_keeps_its_details_for_the_report(panel, qtbot, caplog):
 def test_the_probe_shows_its_answer_where_it_was_asked(reviewed, qtbot):
     assert reviewed.actions_.probe(LEFT)
     qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=5000)
-    layer = reviewed._viewer.layers["Probe · what this voxel attended to"]
+    layer = reviewed._viewer.layers["Probe"]
     place = np.unravel_index(int(np.argmax(layer.data)), layer.data.shape)
     np.testing.assert_allclose(layer.data_to_world(place), LEFT, atol=4.0)
     reviewed.actions_.end_probe()

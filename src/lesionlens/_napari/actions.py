@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lesionlens._napari import sample
-from lesionlens._napari.model.display import overlays_of
+from lesionlens._napari.model.display import overlays_of, probe_view
 from lesionlens._napari.model.session import Overlay, Plane, ReviewSession
 from lesionlens._napari.preferences import Preferences, read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
@@ -127,10 +127,7 @@ class Actions:
             return False
 
         def task(progress: Progress, cancel: Cancel) -> Any:  # noqa: ARG001
-            from lesionlens._napari.model.display import onto  # noqa: PLC0415
-
-            volume = result.probe(voxel=(i, j, k))
-            return onto(volume.data, volume.grid, overlays.grid)
+            return probe_view(result.probe(voxel=(i, j, k)), overlays.grid)
 
         def done(answer: Any) -> None:
             self.session.probe((i, j, k), replace(overlays, probe=answer))

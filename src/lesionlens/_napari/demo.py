@@ -1,6 +1,6 @@
 """`make demo`: the panel opens a study, analyses it and shows it, or paints itself into a file.
 
-    python -m lesionlens._napari.demo sample_data/study_dicom --screenshot out/demo/napari.png
+python -m lesionlens._napari.demo sample_data/study_dicom --screenshot out/demo/napari.png
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class LesionLens(Panel):
             self.session.choose_plane(plane)
 
     def _on_ndisplay(self) -> None:
-        self.layers.apply(self._screen.scene, self._screen.scene)
+        self.layers.show_dimensions(self._screen.scene)
 
     # --- keys -----------------------------------------------------------------------------
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels
-from napari.utils.colormaps import AVAILABLE_COLORMAPS, Colormap, DirectLabelColormap
+from napari.utils.colormaps import Colormap, DirectLabelColormap, ensure_colormap
 from numpy.typing import NDArray
 
 from lesionlens._napari.model.display import (
+    MapView,
     Overlays,
     contrast_limits,
     geometry_keywords,
@@ -27,17 +28,16 @@ from lesionlens.base.labels import MrSequence, Region
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-OUTLINE, BOX, ATTENTION, UNCERTAINTY, PROBE = (
-    "candidates", "box", "attention", "uncertainty", "probe",
-)  # fmt: skip
+OUTLINE, BOX, ATTENTION = "candidates", "box", "attention"
+UNCERTAINTY, PROBE, BRAIN = "uncertainty", "probe", "brain"
 BOX_COLOUR = "#F0E442"
 _MAPS = {ATTENTION: "inferno", UNCERTAINTY: "cividis", PROBE: "viridis"}
-_ORDER = (UNCERTAINTY, ATTENTION, PROBE, OUTLINE, BOX)
+_ORDER = (BRAIN, UNCERTAINTY, ATTENTION, PROBE, OUTLINE, BOX)
 
 
 def see_through(name: str) -> Colormap:
     """Return a perceptual colour map that starts transparent, so that the image stays visible."""
-    base = AVAILABLE_COLORMAPS[name]
+    base = ensure_colormap(name)
     stops = np.linspace(0.0, 1.0, 64)
     colours = np.asarray(base.map(0.25 + 0.75 * stops))
     colours[:, 3] = np.clip((stops - 0.05) / 0.45, 0.0, 1.0)
@@ -48,6 +48,11 @@ def label_colours(colours: Mapping[int, str]) -> DirectLabelColormap:
     """Return a label colour map in which every other label is transparent."""
     table: dict[int | None, str] = {None: "transparent", 0: "transparent"}
     return DirectLabelColormap(color_dict=table | dict(colours))
+
+
+def map_colours(role: str) -> NDArray[np.float64]:
+    """Return the (N, 4) colours of a map's role, lowest first, for its legend."""
+    return np.asarray(see_through(_MAPS[role]).colors, dtype=np.float64)
 
 
 class Layers:
@@ -83,18 +88,24 @@ class Layers:
         return layer if layer is not None and self._has(layer) else None
 
     def take(self, overlays: Overlays | None, study: Any) -> None:
-        """Show an analysis's images in place of the study's; overlays are drawn anew."""
+        """Show an analysis: overlays are drawn anew, sequences that were moved take their place.
+
+        The picture of any other sequence stays as it was read, voxel for voxel.
+        """
         if overlays is self._overlays:
             return
         old, self._overlays = self._overlays, overlays
-        if overlays is None:
-            return
-        if old is not None and old.images is overlays.images:
+        if old is not None and overlays is not None and old.images is overlays.images:
             self._drawn.pop(PROBE, None)
             return
+        for role in _ORDER:
+            layer = self._get(role)
+            if layer is not None:
+                self._viewer.layers.remove(layer)
         self._drawn.clear()
-        for sequence in reversed(tuple(overlays.images)):
-            self._show_image(sequence, overlays, study)
+        if overlays is not None:
+            for sequence in reversed(tuple(overlays.images)):
+                self._show_image(sequence, overlays, study)
 
     def _show_image(self, sequence: MrSequence, overlays: Overlays, study: Any) -> None:
         data = overlays.images[sequence]
@@ -105,69 +116,98 @@ class Layers:
             layer = Image(data, name=sequence.words, metadata=metadata, **keywords)
             self._made[sequence.value] = layer
             self._viewer.layers.insert(0, layer)
-            return
-        place = geometry_keywords(overlays.grid)
-        layer.data = data
-        layer.scale, layer.translate = place["scale"], place["translate"]
-        layer.contrast_limits = contrast_limits(data)
+        elif sequence in overlays.moved:
+            place = geometry_keywords(overlays.grid)
+            layer.data = data
+            layer.scale, layer.translate = place["scale"], place["translate"]
+            layer.contrast_limits = contrast_limits(data)
 
     # --- scene ----------------------------------------------------------------------------
 
     def apply(self, old: Scene, new: Scene) -> None:
         """Change what differs between two scenes."""
-        if new.sequence is not None:
-            self._show_sequence(new.sequence, changed=old.sequence is not new.sequence)
+        if new.sequence is not None and old.sequence is not new.sequence:
+            self._show_sequence(new.sequence)
         if self._overlays is None:
             return
-        self._apply_map(ATTENTION, new.attention is not None, new)
-        self._apply_map(UNCERTAINTY, new.uncertainty, new)
-        self._apply_map(PROBE, new.probe, new)
+        region = new.outline.region
+        attention = self._overlays.attention.get(region)
+        shown = (
+            (ATTENTION, new.attention is not None, attention, f"Attention · {region.words}"),
+            (UNCERTAINTY, new.uncertainty, self._overlays.uncertainty, "Uncertainty"),
+            (PROBE, new.probe, self._overlays.probe, "Probe"),
+        )
+        for role, visible, view, name in shown:
+            self._apply_map(role, view if visible else None, name, new.opacity)
         self._apply_outline(new.outline)
         self._apply_box(new.outline)
 
-    def _show_sequence(self, sequence: MrSequence, *, changed: bool) -> None:
-        if not changed:
+    def show_dimensions(self, scene: Scene) -> None:
+        """Show the brain without its skull in three dimensions, the slices in two."""
+        if self._overlays is None or scene.sequence is None:
             return
+        solid = self._viewer.dims.ndisplay == 3
+        brain = self._get(BRAIN)
+        if solid:
+            brain = brain or self._add_brain()
+            self._fill_brain(brain, scene.sequence)
+        if brain is not None:
+            brain.visible = solid
+        image = self._get(scene.sequence.value)
+        if image is not None:
+            image.visible = not solid
+        self._apply_box(scene.outline)
+
+    def _add_brain(self) -> Any:
+        layer = Image(
+            np.zeros((2, 2, 2), np.float32),
+            rendering="attenuated_mip",
+            attenuation=0.2,
+            opacity=0.5,
+            contrast_limits=(0.0, 1.0),
+            **(self._keywords(BRAIN) | {"name": "Brain"}),
+        )
+        return self._add(BRAIN, layer)
+
+    def _fill_brain(self, layer: Any, sequence: MrSequence) -> None:
+        if self._overlays is None or self._drawn.get(BRAIN) is sequence:
+            return
+        image, mask = self._overlays.images[sequence], self._overlays.brain
+        layer.data = np.where(mask, image, np.float32(0.0))
+        layer.contrast_limits = contrast_limits(layer.data)
+        self._drawn[BRAIN] = sequence
+
+    def _show_sequence(self, sequence: MrSequence) -> None:
+        solid = self._viewer.dims.ndisplay == 3 and self._get(BRAIN) is not None
         for other in MrSequence:
             layer = self._get(other.value)
             if layer is not None:
-                layer.visible = other is sequence
+                layer.visible = other is sequence and not solid
+        if solid:
+            self._fill_brain(self._get(BRAIN), sequence)
         wanted = self._get(sequence.value)
         if wanted is not None:
             self._viewer.layers.selection.active = wanted
 
-    def _apply_map(self, role: str, visible: bool, scene: Scene) -> None:
+    def _apply_map(self, role: str, view: MapView | None, name: str, opacity: float) -> None:
         layer = self._get(role)
-        if not visible:
+        if view is None:
             if layer is not None:
                 layer.visible = False
             return
-        region = scene.attention or scene.outline.region
-        key, data, name = self._map(role, region)
-        if data is None:
-            return
         if layer is None:
-            layer = self._add_map(role, data)
-        elif self._drawn.get(role) != key:
-            layer.data = data
-        self._drawn[role] = key
-        layer.name, layer.opacity, layer.visible = name, scene.opacity, True
+            layer = self._add_map(role, view)
+        elif self._drawn.get(role) is not view:
+            layer.data = view.data
+            layer.contrast_limits = (0.0, view.top)
+        self._drawn[role] = view
+        layer.name, layer.opacity, layer.visible = name, opacity, True
 
-    def _map(self, role: str, region: Region) -> tuple[Any, NDArray[np.float32] | None, str]:
-        overlays = self._overlays
-        if overlays is None:
-            return None, None, ""
-        if role == ATTENTION:
-            return region, overlays.attention.get(region), f"Attention · {region.words}"
-        if role == UNCERTAINTY:
-            return role, overlays.uncertainty, "Uncertainty"
-        return id(overlays.probe), overlays.probe, "Probe · what this voxel attended to"
-
-    def _add_map(self, role: str, data: NDArray[np.float32]) -> Any:
+    def _add_map(self, role: str, view: MapView) -> Any:
         layer = Image(
-            data,
+            view.data,
             colormap=see_through(_MAPS[role]),
-            contrast_limits=(0.0, 1.0),
+            contrast_limits=(0.0, view.top),
             blending="translucent_no_depth",
             rendering="mip",
             interpolation2d="linear",
@@ -218,7 +258,12 @@ class Layers:
         layer.visible = self._viewer.dims.ndisplay == 2
 
     def _add_labels(self, role: str, name: str, data: NDArray[Any], contour: int) -> Any:
-        layer = Labels(data, opacity=0.95, **(self._keywords(role) | {"name": name}))
+        layer = Labels(
+            data,
+            opacity=0.95,
+            blending="translucent_no_depth",
+            **(self._keywords(role) | {"name": name}),
+        )
         layer.contour = contour
         layer.editable = False
         self._drawn.pop("colours", None)

@@ -15,12 +15,35 @@ from lesionlens.base import geometry
 from lesionlens.base.geometry import Affine, Shape3
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
+from lesionlens.explain.maps import FAINT
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import Volume, frozen
 from lesionlens.study.resample import resample
 
 TILT_ALLOWED = 0.25
 """Voxels by which the far corner of a grid may be off before it is resampled for display."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MapView:
+    """A map as it is drawn.
+
+    Parameters
+    ----------
+    data : (I, J, K) float32
+        On the working grid.
+    top : float
+        Value at full colour; 0 is transparent.
+    ticks : tuple of (value, words)
+        For the legend.
+    meaning : str
+        What the numbers are, in words.
+    """
+
+    data: NDArray[np.float32]
+    top: float
+    ticks: tuple[tuple[float, str], ...]
+    meaning: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,12 +62,16 @@ class Overlays:
         Tumour part of each voxel.
     boxes : mapping of int to ((3,), (3,))
         Bounding box of each candidate in working indices, first and last voxel.
-    attention : mapping of Region to (I, J, K) float32
-        0 to 1; empty where the engine gives none.
-    uncertainty : (I, J, K) float32 or None
+    brain : (I, J, K) bool
+        For the view in three dimensions.
+    moved : frozenset of MrSequence
+        Which were moved onto the reference, so that their own files lie elsewhere.
+    attention : mapping of Region to MapView
+        Empty where the engine gives none.
+    uncertainty : MapView or None
         0 to 1.
-    probe : (I, J, K) float32 or None
-        Where the probed voxel attended, 0 to 1.
+    probe : MapView or None
+        Where the probed voxel attended.
     """
 
     grid: Grid
@@ -52,9 +79,11 @@ class Overlays:
     components: NDArray[np.int32]
     labels: NDArray[np.uint8]
     boxes: Mapping[int, tuple[tuple[int, int, int], tuple[int, int, int]]]
-    attention: Mapping[Region, NDArray[np.float32]]
-    uncertainty: NDArray[np.float32] | None = None
-    probe: NDArray[np.float32] | None = None
+    brain: NDArray[np.bool_]
+    moved: frozenset[MrSequence]
+    attention: Mapping[Region, MapView]
+    uncertainty: MapView | None = None
+    probe: MapView | None = None
 
     def outline(self, region: Region) -> NDArray[np.int32]:
         """Return the candidate id of each voxel of a region, 0 elsewhere."""
@@ -75,12 +104,6 @@ def overlays_of(analysis: Analysis) -> Overlays:
         return onto(data, prepared.native, grid, nearest=True)
 
     components = nearest(analysis.findings.components).astype(np.int32)
-    maps = analysis.maps.maps if analysis.maps is not None else {}
-    attention = {
-        region: frozen(maps[region]) if region in maps else _linear(volume, grid)
-        for region, volume in volumes.attention.items()
-    }
-    doubt = volumes.uncertainty
     return Overlays(
         grid=grid,
         images={
@@ -91,9 +114,62 @@ def overlays_of(analysis: Analysis) -> Overlays:
         components=frozen(components),
         labels=frozen(nearest(volumes.labels.data).astype(np.uint8)),
         boxes=_boxes(components),
-        attention=attention,
-        uncertainty=None if doubt is None else _linear(doubt, grid),
+        brain=prepared.brain,
+        moved=frozenset(
+            step.sequence
+            for step in prepared.steps
+            if step.step == "register" and step.done and step.sequence is not None
+        ),
+        attention=_attention(analysis),
+        uncertainty=_uncertainty(analysis),
     )
+
+
+def _attention(analysis: Analysis) -> dict[Region, MapView]:
+    """Draw attention on a logarithmic scale, in multiples of an even look over the brain.
+
+    A map from 0 to 1 alone (of a reopened result, whose raw range is not known) is drawn as it is.
+    """
+    grid, maps = analysis.prepared.working, analysis.maps
+    views = {}
+    for region, volume in analysis.volumes.attention.items():
+        if maps is not None and region in maps.maps:
+            high = max(maps.raw_range[region][1], FAINT)
+            views[region] = multiples(maps.maps[region] * np.float32(high), high)
+        else:
+            views[region] = MapView(_linear(volume, grid), 1.0, _SHARES, "of the map's maximum")
+    return views
+
+
+def multiples(raw: NDArray[np.float32], high: float) -> MapView:
+    """Return a map of multiples of the even look, from 1 (transparent) to `high`, by logarithm.
+
+    Examples
+    --------
+    >>> view = multiples(np.array([[[0.5, 1.0, 10.0, 100.0]]], np.float32), 100.0)
+    >>> view.data.tolist(), view.top, [words for _, words in view.ticks]
+    ([[[0.0, 0.0, 1.0, 2.0]]], 2.0, ['1×', '10×', '100×'])
+    """
+    top = float(np.log10(max(high, 2.0)))
+    data = np.log10(np.maximum(raw, np.float32(1.0)))
+    ticks = tuple((float(n), f"{10**n}×") for n in range(int(top + 0.01) + 1))
+    return MapView(frozen(data), top, ticks, "times an even look over the brain")
+
+
+def _uncertainty(analysis: Analysis) -> MapView | None:
+    doubt = analysis.volumes.uncertainty
+    if doubt is None:
+        return None
+    data = _linear(doubt, analysis.prepared.working)
+    return MapView(data, 1.0, _SHARES, "spread of the probability")
+
+
+def probe_view(answer: Volume, grid: Grid) -> MapView:
+    """Return a probe's answer as it is drawn."""
+    return MapView(_linear(answer, grid), 1.0, _SHARES, "of the strongest answer")
+
+
+_SHARES = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
 
 
 def _linear(volume: Volume, grid: Grid) -> NDArray[np.float32]:

@@ -130,6 +130,7 @@ class Screen:
     facts: tuple[Fact, ...] = ()
     relevance: tuple[Bar, ...] = ()
     reviewed: str = ""
+    all_reviewed: bool = False
     can_export: bool = False
     scene: Scene = Scene()
 
@@ -185,6 +186,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         facts=() if focus is None else _facts(focus),
         relevance=() if focus is None else _bars(focus),
         reviewed=f"{done} of {total} reviewed" if total else "",
+        all_reviewed=bool(total) and done == total,
         can_export=state.activity is None,
         scene=_scene(state, listed, focus),
     )
@@ -253,7 +255,7 @@ def _row(candidate: Candidate, state: State, *, focus: bool) -> CandidateRow:
         place=short_place(candidate),
         size=size_words(candidate),
         volume=volume_words(candidate.volume_ml.get(Region.WT)),
-        score=f"{candidate.score:.2f}",
+        score=score_words(candidate.score),
         state=review,
         focus=focus,
         details=_details(candidate) + f"\n{said}",
@@ -271,12 +273,24 @@ def _details(candidate: Candidate) -> str:
 
 
 def short_place(candidate: Candidate) -> str:
-    """Say where in as few words as fit a narrow table.
+    """Say where in as few words as fit a narrow table; the full words are in the tooltip."""
+    side, region = candidate.location.side, candidate.location.region
+    if side is not None and region is not None and side not in ("left", "right"):
+        return f"{region.removesuffix(' lobe')}, {side.removesuffix(' sides')}"
+    return candidate.location.words.removesuffix(" lobe")
 
-    The full words are in the tooltip and the focus line.
+
+def score_words(score: float) -> str:
+    """Say a score; never a certainty that no network has.
+
+    Examples
+    --------
+    >>> score_words(0.974), score_words(0.998), score_words(0.004)
+    ('0.97', '>0.99', '<0.01')
     """
-    words = candidate.location.words
-    return words.removesuffix(" lobe")
+    if score > 0.99:
+        return ">0.99"
+    return f"{score:.2f}" if score >= 0.01 else "<0.01"
 
 
 def size_words(candidate: Candidate) -> str:

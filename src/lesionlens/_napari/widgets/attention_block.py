@@ -5,8 +5,11 @@ from __future__ import annotations
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QSlider, QToolButton
 
+from lesionlens._napari.layers import ATTENTION, PROBE, UNCERTAINTY, map_colours
+from lesionlens._napari.model.display import MapView, Overlays
 from lesionlens._napari.model.screen import Screen
 from lesionlens._napari.model.session import Overlay
+from lesionlens._napari.widgets.legend import Legend
 from lesionlens._napari.widgets.parts import Bars, Section, Segments, label, row, set_role
 from lesionlens.base.labels import Region
 
@@ -54,13 +57,15 @@ class AttentionBlock(Section):
         self._probe.clicked.connect(lambda _=False: self.probe_ended.emit())
         self._hint = label("", "dim", wrap=True)
         self.body.addLayout(row(self._region, None, self._overlay))
+        self._legend = Legend()
         self.body.addLayout(row(label("opacity", "dim"), self._opacity, self._uncertainty))
+        self.body.addWidget(self._legend)
         self.body.addWidget(self._title)
         self.body.addLayout(row(*self._facts, None, spacing=10))
         self.body.addWidget(self._bars)
         self.body.addLayout(row(self._hint, self._probe))
 
-    def show_screen(self, screen: Screen) -> None:
+    def show_screen(self, screen: Screen, overlays: Overlays | None) -> None:
         """Show the overlay's settings; hides itself before the analysis."""
         self.setVisible(screen.analysed)
         if not screen.analysed:
@@ -73,6 +78,8 @@ class AttentionBlock(Section):
         self._opacity.blockSignals(blocked)
         self._uncertainty.setVisible(screen.has_uncertainty)
         self._uncertainty.setChecked(screen.scene.uncertainty)
+        role, view = shown_map(screen, overlays)
+        self._legend.show_map(view, map_colours(role))
         self._title.setText(screen.focus_title)
         self._title.setVisible(bool(screen.focus_title))
         for number, fact_label in enumerate(self._facts):
@@ -89,6 +96,18 @@ class AttentionBlock(Section):
         hint = _hint(screen)
         self._hint.setText(hint)
         self._hint.setVisible(bool(hint))
+
+
+def shown_map(screen: Screen, overlays: Overlays | None) -> tuple[str, MapView | None]:
+    """Return the map that the legend explains: the topmost that is shown."""
+    scene = screen.scene
+    if overlays is None:
+        return ATTENTION, None
+    if scene.probe:
+        return PROBE, overlays.probe
+    if scene.attention is not None:
+        return ATTENTION, overlays.attention.get(scene.attention)
+    return UNCERTAINTY, overlays.uncertainty if scene.uncertainty else None
 
 
 def _hint(screen: Screen) -> str:

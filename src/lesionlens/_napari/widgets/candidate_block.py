@@ -18,7 +18,7 @@ from lesionlens._napari.qt.candidate_model import ID_ROLE, CandidateModel
 from lesionlens._napari.widgets.parts import Section, label, row
 
 REASONS = ("", "vessel", "postoperative change", "artefact", "white-matter lesion", "not certain")
-ROW_HEIGHT, VISIBLE_ROWS = 26, 6
+ROW_HEIGHT, VISIBLE_ROWS = 26, 5
 
 
 class CandidateBlock(Section):
@@ -80,7 +80,7 @@ class CandidateBlock(Section):
         header = table.horizontalHeader()
         header.setHighlightSections(False)
         header.setMinimumSectionSize(22)
-        for column, width in enumerate((22, 0, 84, 52, 42, 24)):
+        for column, width in enumerate((22, 0, 82, 50, 50, 24)):
             stretch = column == 1
             header.setSectionResizeMode(
                 column,

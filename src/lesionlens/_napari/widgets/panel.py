@@ -27,7 +27,7 @@ from lesionlens._napari.model.session import ReviewSession, State
 from lesionlens._napari.qt.jobs import Jobs
 from lesionlens._napari.widgets.attention_block import AttentionBlock
 from lesionlens._napari.widgets.candidate_block import CandidateBlock
-from lesionlens._napari.widgets.parts import label, row, style_sheet
+from lesionlens._napari.widgets.parts import label, row, set_role, style_sheet
 from lesionlens._napari.widgets.run_block import ProblemBlock, RunBlock
 from lesionlens._napari.widgets.study_block import QualityBlock, StudyBlock, empty_state
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
@@ -82,7 +82,7 @@ class Panel(QWidget):
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(12, 10, 12, 10)
-        column.setSpacing(12)
+        column.setSpacing(10)
         for block in (
             self.empty, self.study, self.quality, self.problem, self.run, self.candidates,
             self.attention, self._footer,
@@ -138,9 +138,10 @@ class Panel(QWidget):
         self.problem.show_problem(screen.problem)
         self.run.show_screen(screen)
         self.candidates.show_screen(screen)
-        self.attention.show_screen(screen)
+        self.attention.show_screen(screen, state.overlays)
         self._reviewed.setText(screen.reviewed)
         self._export.setEnabled(screen.can_export)
+        set_role(self._export, "primary" if screen.all_reviewed else "")
         self._footer.setVisible(screen.analysed)
 
     def show_theme(self, theme: str) -> None:

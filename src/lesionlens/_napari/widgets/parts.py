@@ -42,6 +42,7 @@ QWidget#lesionlens QToolButton[role="segment"]:checked {{
 QWidget#lesionlens QToolButton[role="segment"]:disabled {{ color: {off}; background: {card}; }}
 QWidget#lesionlens QToolButton[role="flat"] {{
   background: transparent; border: none; padding: 2px 4px; color: {dim}; }}
+QWidget#lesionlens QToolButton::menu-indicator {{ image: none; width: 0; }}
 QWidget#lesionlens QToolButton[role="flat"]:hover {{ color: {text}; }}
 QWidget#lesionlens QPushButton {{ padding: 5px 6px; border-radius: 3px; min-width: 40px; }}
 QWidget#lesionlens QPushButton[role="primary"] {{
@@ -183,6 +184,17 @@ class Segments(QWidget):
         return self._buttons[value]
 
 
+def signed(value: float) -> str:
+    """Return a figure with its sign, and none on a zero.
+
+    Examples
+    --------
+    >>> signed(0.5), signed(-0.25), signed(-0.001)
+    ('+0.50', '-0.25', '0.00')
+    """
+    return "0.00" if abs(value) < 0.005 else f"{value:+.2f}"
+
+
 class Bars(QWidget):
     """Signed relevance of the sequences: one small bar each, to the left where negative."""
 
@@ -197,9 +209,9 @@ class Bars(QWidget):
             self._bars = bars
             self.setToolTip(
                 "How much each sequence adds to the score (Shapley values):\n"
-                + "\n".join(f"{bar.words}: {bar.value:+.2f}" for bar in bars)
+                + "\n".join(f"{bar.words}: {signed(bar.value)}" for bar in bars)
             )
-            self.setAccessibleName(", ".join(f"{b.words} {b.value:+.2f}" for b in bars))
+            self.setAccessibleName(", ".join(f"{b.words} {signed(b.value)}" for b in bars))
             self.updateGeometry()
             self.update()
 
@@ -223,7 +235,7 @@ class Bars(QWidget):
             left = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
             right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
             painter.drawText(QRectF(0, top, 46, 15), left, bar.words)
-            painter.drawText(QRectF(self.width() - 44, top, 44, 15), right, f"{bar.value:+.2f}")
+            painter.drawText(QRectF(self.width() - 44, top, 44, 15), right, signed(bar.value))
             painter.setPen(Qt.PenStyle.NoPen)
             painter.setBrush(QColor("#56B4E9" if bar.value >= 0 else "#D55E00"))
             length = max(abs(bar.value) / span * width, 1.0)

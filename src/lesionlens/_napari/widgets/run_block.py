@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 
 from lesionlens._napari.model.screen import Screen
 from lesionlens._napari.model.session import Problem
-from lesionlens._napari.widgets.parts import ElidedLabel, label, row
+from lesionlens._napari.widgets.parts import ElidedLabel, label, row, set_role
 
 
 class RunBlock(QWidget):
@@ -68,6 +68,7 @@ class RunBlock(QWidget):
         self._analyse.setVisible(not running and bool(screen.title))
         self._analyse.setEnabled(screen.can_analyse)
         self._analyse.setText("Analyse again" if screen.analysed else "Analyse")
+        set_role(self._analyse, "" if screen.analysed else "primary")
         for widget in (self._bar, self._stage, self._cancel):
             widget.setVisible(running)
         self._message.setText(screen.message)

@@ -31,7 +31,7 @@ class StudyBlock(Section):
 
     def __init__(self, menu: QMenu) -> None:
         more = QToolButton()
-        more.setText("Open ▾")
+        more.setText("Open…")
         more.setProperty("role", "flat")
         more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         more.setMenu(menu)
@@ -154,7 +154,7 @@ class QualityBlock(Section):
         """Show the checks; hides itself where there are none yet."""
         passed = [fact for fact in screen.quality if fact.good]
         warned = [fact for fact in screen.quality if not fact.good]
-        self._passed.setText("   ".join(f"✓ {fact.words}" for fact in passed))
+        self._passed.setText("   ".join(f"✓\N{NO-BREAK SPACE}{fact.words}" for fact in passed))
         self._passed.setToolTip("\n".join(fact.tooltip for fact in passed))
         self._passed.setVisible(bool(passed))
         self._warned.setText("\n".join(f"⚠ {fact.words}: {fact.tooltip}" for fact in warned))

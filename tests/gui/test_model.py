@@ -1,0 +1,212 @@
+"""Session and Screen without a window: what follows from what."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.gui.conftest import LEFT, FakeResult
+
+from lesionlens._napari.model import display
+from lesionlens._napari.model.keys import KEYS
+from lesionlens._napari.model.screen import resolve
+from lesionlens._napari.model.session import Choices, Overlay, Problem, ReviewSession
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.records.arrays import Volume
+from lesionlens.records.findings import Findings, conclusion_of
+from lesionlens.study.resample import resample
+
+
+@pytest.fixture
+def session(result):
+    made = ReviewSession(reader="A. Reader")
+    made.open(result.analysis.study)
+    made.analysed(result, display.overlays_of(result.analysis))
+    return made
+
+
+def screen(session):
+    return resolve(session.state)
+
+
+def test_a_study_opens_without_overlay_and_on_its_reference(analysis):
+    session = ReviewSession()
+    session.open(analysis.study)
+    shown = screen(session)
+    assert shown.overlay is Overlay.OFF
+    assert shown.scene.sequence is MrSequence.T1C
+    assert shown.can_analyse
+    assert not shown.analysed
+
+
+def test_nothing_is_shown_over_the_image_before_the_reader_asks(session):
+    scene = screen(session).scene
+    assert not scene.outline.visible
+    assert scene.attention is None
+
+
+def test_going_to_a_candidate_shows_its_contour_once(session):
+    session.go_to(2)
+    assert session.state.choices.overlay is Overlay.CONTOUR
+    session.choose_overlay(Overlay.OFF)
+    session.go_to(1)
+    assert session.state.choices.overlay is Overlay.OFF
+
+
+def test_steps_go_round(session):
+    seen = []
+    for _ in range(3):
+        session.step(1)
+        seen.append(session.state.choices.candidate)
+    assert seen == [1, 2, 1]
+    session.step(-1)
+    assert session.state.choices.candidate == 2
+
+
+def test_the_threshold_hides_and_says_how_many(session):
+    session.go_to(2)
+    session.choose_threshold(0.95)
+    shown = screen(session)
+    assert [row.id for row in shown.candidates] == [1]
+    assert shown.below_threshold == 1
+    assert session.candidate() is None
+    assert [label for label, _ in shown.scene.outline.colours] == [1]
+
+
+def test_a_decision_keeps_reader_and_reason_and_leaves_the_findings_alone(session):
+    before = session.state.analysis.findings
+    session.go_to(1)
+    session.mark(ReviewState.REJECTED, "vessel")
+    event = session.state.review.of(before.candidates[0].tracking_uid)
+    assert (event.reader, event.reason) == ("A. Reader", "vessel")
+    assert session.state.analysis.findings is before
+    assert session.state.analysis.review == session.state.review
+
+
+def test_a_decision_without_focus_does_nothing(session):
+    old = session.state
+    assert session.mark(ReviewState.ACCEPTED) is None
+    assert session.state is old
+
+
+def test_a_failure_keeps_study_analysis_and_review(session):
+    session.go_to(1)
+    session.mark(ReviewState.ACCEPTED)
+    kept = session.state
+    session.failed(Problem("Failed", "nothing"))
+    assert session.state.analysis is kept.analysis
+    assert session.state.review == kept.review
+    session.dismiss()
+    assert session.state.problem is None
+
+
+def test_another_study_starts_anew(session, analysis):
+    session.go_to(1)
+    session.open(replace(analysis.study, name="another"))
+    assert session.state.analysis is None
+    assert session.state.choices == replace(Choices(), sequence=MrSequence.T1C)
+    assert session.result is None
+
+
+def test_analysing_again_keeps_what_the_reader_looks_at(session, result):
+    session.choose_sequence(MrSequence.FLAIR)
+    session.analysed(result, display.overlays_of(result.analysis))
+    assert session.state.choices.sequence is MrSequence.FLAIR
+
+
+def test_no_candidate_is_never_called_normal(analysis):
+    none = replace(
+        analysis,
+        findings=Findings((), np.zeros_like(analysis.findings.components), (), conclusion_of(0)),
+    )
+    session = ReviewSession()
+    session.analysed(FakeResult(none), display.overlays_of(none))
+    shown = screen(session)
+    assert shown.conclusion == "no candidate region"
+    assert not shown.can_mark
+    session.step(1)
+    assert session.state.choices.candidate is None
+
+
+def test_signals_come_only_with_a_change(session):
+    heard = []
+    session.changed.connect(lambda old, new: heard.append(new))
+    session.choose_region(Region.WT)
+    session.hold_hidden(False)
+    assert heard == []
+    session.choose_region(Region.TC)
+    assert len(heard) == 1
+
+
+def test_every_label_shown_lies_at_its_millimetres(analysis):
+    overlays = display.overlays_of(analysis)
+    place = np.argwhere(overlays.components == 1).mean(axis=0)
+    np.testing.assert_allclose(overlays.grid.to_mm(place), LEFT, atol=3.0)
+    low, high = overlays.boxes[1]
+    inside = overlays.components[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))]
+    assert np.count_nonzero(inside == 1) == np.count_nonzero(overlays.components == 1)
+
+
+def test_a_region_outline_lies_within_the_whole(analysis):
+    overlays = display.overlays_of(analysis)
+    whole, core = overlays.outline(Region.WT), overlays.outline(Region.TC)
+    assert 0 < np.count_nonzero(core) < np.count_nonzero(whole)
+    assert (whole[core > 0] == core[core > 0]).all()
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPS", "PIR", "ASL"])
+def test_any_orientation_is_laid_straight_without_interpolation(orientation):
+    turns = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
+    affine = np.eye(4)
+    affine[:3, :3] = 0
+    for axis, letter in enumerate(orientation):
+        row, sign = turns[letter]
+        affine[row, axis] = sign * (axis + 1.0)
+    affine[:3, 3] = (5.0, -7.0, 11.0)
+    data = np.random.default_rng(1).normal(size=(4, 5, 6)).astype(np.float32)
+    volume = Volume(data, Grid((4, 5, 6), affine))
+    straight = display.axis_aligned(volume)
+    assert straight.grid.axis_codes == "RAS"
+    assert sorted(straight.data.ravel()) == sorted(data.ravel())
+    where = np.array(np.unravel_index(int(data.argmax()), data.shape))
+    there = np.array(np.unravel_index(int(straight.data.argmax()), straight.data.shape))
+    np.testing.assert_allclose(straight.grid.to_mm(there), volume.grid.to_mm(where), atol=1e-6)
+
+
+def test_an_oblique_scan_is_resampled_to_the_same_millimetres():
+    angle = np.deg2rad(15)
+    affine = np.eye(4)
+    affine[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    data = np.zeros((40, 40, 10), np.float32)
+    data[28:31, 9:12, 4:7] = 1.0
+    volume = Volume(data, Grid(data.shape, affine))
+    straight = display.axis_aligned(volume)
+    marked = np.argwhere(straight.data > 0.5).mean(axis=0)
+    np.testing.assert_allclose(
+        straight.grid.to_mm(marked), volume.grid.to_mm((29, 10, 5)), atol=0.5
+    )
+
+
+def test_labels_are_never_mixed_on_the_way_to_the_screen(analysis):
+    prepared, volumes = analysis.prepared, analysis.volumes
+    shown = display.onto(volumes.labels.data, prepared.native, prepared.working, nearest=True)
+    assert set(np.unique(shown)) <= set(np.unique(volumes.labels.data))
+    assert shown.dtype == volumes.labels.data.dtype
+    back = resample(shown.astype(np.float32), prepared.working, prepared.native, nearest=True)
+    np.testing.assert_array_equal(back, volumes.labels.data)
+
+
+def test_contrast_leaves_air_dark_and_tissue_spread():
+    rng = np.random.default_rng(0)
+    data = np.zeros((40, 40, 40), np.float32)
+    data[8:32, 8:32, 8:32] = rng.normal(600, 100, (24, 24, 24))
+    low, high = display.contrast_limits(data)
+    assert low <= 400
+    assert 700 < high < 1000
+
+
+def test_keys_and_acts_are_unique():
+    assert len({key.key for key in KEYS}) == len(KEYS)
+    assert len({key.act for key in KEYS}) == len(KEYS)
