@@ -6,7 +6,7 @@ import hashlib
 import platform
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,7 +21,7 @@ from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, no_progress
 from lesionlens.explain import maps as attention_maps
 from lesionlens.explain import probe as probes
-from lesionlens.explain import questions, relevance
+from lesionlens.explain import questions, relevance, trust
 from lesionlens.explain.relevance import Spot
 from lesionlens.findings import anatomy
 from lesionlens.findings.candidates import Context, Evidence, describe
@@ -31,7 +31,7 @@ from lesionlens.inference.calibration import component_score
 from lesionlens.inference.engine import Engine, Varying
 from lesionlens.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.records.arrays import Volume
-from lesionlens.records.attention import AttentionMaps
+from lesionlens.records.attention import AttentionMaps, MapTrust
 from lesionlens.records.findings import Candidate, Findings
 from lesionlens.records.prediction import Capability, Prediction
 from lesionlens.records.study import PreparedStudy, Study
@@ -171,6 +171,8 @@ class _Steps:
             marked, spots = self._flag(marked)
         with self._clock.stage("explanations"):
             evidence = self._evidence(marked, spots, probability, attention)
+            if maps is not None:
+                maps = replace(maps, trust=self._trust(marked, spots, attention))
         with self._clock.stage("measures"):
             whole = probability.get(Region.WT)
             if whole is None:
@@ -239,6 +241,23 @@ class _Steps:
             uncertainty=native.bring(answers.uncertainty, self._prepared, answers.grid),
             attention=shown,
         )
+
+    def _trust(
+        self, marked: Marked, spots: list[Spot], attention: Mapping[Region, NDArray[np.float32]]
+    ) -> dict[Region, MapTrust]:
+        """Check each map; ask the engine about the whole tumour's."""
+        prepared, prediction, engine = self._prepared, self._prediction, self._engine
+        voxels = np.count_nonzero(prepared.brain) * prepared.working.voxel_ml
+        found = trust.all_pointing(attention, marked.labels, voxels / prepared.native.voxel_ml)
+        seen, trace = prediction.glance, prediction.trace
+        if seen is None or trace is None or not isinstance(engine, Varying) or not spots:
+            return found
+        weights = trust.onto(trace.cross[Region.WT], prepared.working, seen.grid)
+        brain = trust.onto(prepared.brain.astype(np.float32), prepared.working, seen.grid) > 0
+        told = (self._clock.progress, self._clock.cancel)
+        case = (weights, brain, spots)
+        whole = trust.faithfulness(found[Region.WT], engine, prepared, prediction, case, told)
+        return {**found, Region.WT: whole}
 
     def _context(
         self,

@@ -4,13 +4,13 @@ Normalisation, the same for every engine, study and region:
 
 1. The weights of the region's query are shared out over the brain's voxels, so that they sum to 1.
 2. They are multiplied by the number of brain voxels: 1 is what every voxel would get if the
-   network attended everywhere alike. This is the raw value; its range is kept beside the map.
+   network attended everywhere alike. This is the raw value.
 3. The map is the raw value divided by its full scale and cut at 1. Full scale is the value above
    which the strongest `TOP_MASS` of the attention lies, so that a single spike does not hide the
    rest; at least `FAINT`, so that a map that singles out nothing stays faint instead of being
    blown up.
 
-Below full scale the map is proportional to the weights.
+Below full scale the map is proportional to the weights; the full scale is kept beside the map.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def draw(trace: Trace, brain: NDArray[np.bool_]) -> AttentionMaps:
     Returns
     -------
     AttentionMaps
-        0 to 1, and raw ranges in multiples of the uniform weight.
+        0 to 1; raw ranges are the least raw value in the brain and the one drawn as 1, in
+        multiples of the uniform weight.
 
     Examples
     --------
@@ -57,9 +58,9 @@ def draw(trace: Trace, brain: NDArray[np.bool_]) -> AttentionMaps:
     for region, weights in trace.cross.items():
         raw = relative(weights, brain)
         inside = raw[brain]
-        low, high = (float(inside.min()), float(inside.max())) if inside.size else (0.0, 0.0)
-        maps[region] = np.minimum(raw / np.float32(full_scale(inside)), np.float32(1.0))
-        ranges[region] = (low, high)
+        scale = full_scale(inside)
+        maps[region] = np.minimum(raw / np.float32(scale), np.float32(1.0))
+        ranges[region] = (float(inside.min(initial=scale)), scale)
     return AttentionMaps(_in_order(maps), ranges, trace.method, trace.layers)
 
 

@@ -54,8 +54,8 @@ class WeightsNotes:
     temperature: tuple[float, float, float] = (1.0, 1.0, 1.0)
     operating_points: tuple[Mapping[str, float], ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    score: tuple[float, float, float] = (0.0, 1.0, 0.0)
-    score_floor: float = 0.0
+    score: tuple[float, float, float] = (-1.5, 0.36, 0.0)
+    score_floor: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,8 @@ class WeightsInfo:
     temperature: tuple[float, float, float]
     operating_points: tuple[Mapping[str, float], ...]
     provenance: Mapping[str, Any]
-    score: tuple[float, float, float] = (0.0, 1.0, 0.0)
-    score_floor: float = 0.0
+    score: tuple[float, float, float] = (-1.5, 0.36, 0.0)
+    score_floor: float = 0.2
 
 
 def _sha256(path: Path) -> str:

@@ -1,0 +1,225 @@
+"""Checks that a map must pass before a reader is asked to believe it.
+
+Pointing and mass ask whether the map lies where the network drew the region. Deletion and
+insertion ask whether the network needed what the map shows: hide the most attended voxels, and
+the score should fall faster than when as many voxels are hidden at random, or in a ball about the
+brain's centre, where tumours like to be; show nothing else, and it should come back. A map that
+fails is labelled and not shown by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Region
+from lesionlens.base.stages import Cancel, Progress
+from lesionlens.explain import relevance
+from lesionlens.explain.relevance import Spot
+from lesionlens.inference.engine import Varying
+from lesionlens.records.attention import MapTrust
+from lesionlens.records.prediction import Prediction, Variant
+from lesionlens.records.study import PreparedStudy
+
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+
+HIDDEN_TIMES = (0.5, 1.0)
+"""Volumes that are hidden, in multiples of what was flagged."""
+SHOWN_TIMES = 2.0
+"""Volume that is shown, in multiples of what was flagged."""
+FAITHFUL = 0.5
+"""A faithful map's deletion leaves at most this share of what a random one leaves."""
+_EVERYTHING = (True, True, True, True)
+_BLOCK_VOX = 4
+_SEED = 20
+
+
+def pointing(attention: Floats, inside: Mask, brain_voxels: float) -> MapTrust:
+    """Check where a map lies.
+
+    Parameters
+    ----------
+    attention : (I, J, K) float32
+        Non-negative.
+    inside : (I, J, K) bool
+        Flagged voxels of the map's region, same grid.
+    brain_voxels : float
+        Volume of the brain, in voxels of that grid.
+
+    Returns
+    -------
+    MapTrust
+        Without deletion and insertion; all None where nothing is flagged or attended.
+    """
+    total = float(attention.sum(dtype=np.float64))
+    if total <= 0 or not inside.any():
+        return MapTrust(None, None, None, words="not checked: nothing of this region is flagged")
+    peak = bool(attention.max(where=inside, initial=0.0) >= attention.max())
+    mass = float(attention.sum(where=inside, dtype=np.float64)) / total
+    share = float(np.count_nonzero(inside)) / max(1.0, brain_voxels)
+    return _judged(MapTrust(peak, mass, share))
+
+
+def _judged(found: MapTrust) -> MapTrust:
+    """Fill in the verdict."""
+    if found.peak_inside is None:
+        return found
+    faults = []
+    if not found.peak_inside:
+        faults.append("its peak lies outside what is flagged")
+    if found.deletion is not None and found.deletion_random is not None:
+        if found.deletion > FAITHFUL * found.deletion_random:
+            faults.append("hiding what it shows changes the score too little")
+        elif found.deletion_centre is not None and found.deletion >= found.deletion_centre:
+            faults.append("hiding the brain's centre changes the score as much")
+    words = "not reliable here: " + "; ".join(faults) if faults else "passed its checks"
+    return replace(found, reliable=not faults, words=words)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Trial:
+    """One variant: which check it belongs to and what it hides."""
+
+    kind: str
+    hidden: Mask
+
+
+def faithfulness(
+    found: MapTrust,
+    engine: Varying,
+    prepared: PreparedStudy,
+    prediction: Prediction,
+    case: tuple[Floats, Mask, Sequence[Spot]],
+    told: tuple[Progress, Cancel],
+) -> MapTrust:
+    """Add deletion and insertion to a map's checks.
+
+    Parameters
+    ----------
+    found : MapTrust
+        From `pointing`.
+    engine : Varying
+        With `Capability.VARY`.
+    prepared, prediction
+        The study, and what the engine said.
+    case : (attention, brain, spots)
+        The map and the brain on the glance's grid, and the components on it.
+    told : (progress, cancel)
+        Told of, and asked between, passes.
+
+    Returns
+    -------
+    MapTrust
+        Unchanged where nothing is flagged.
+
+    Notes
+    -----
+    Petsiuk, Das and Saenko 2018, arXiv:1806.07421, section 3: deletion and insertion, here with
+    few steps that are set by the flagged volume, hidden voxels set to the brain's mean, and the
+    area taken as the mean over the steps. Random voxels are hidden in blocks of 4, so that they
+    are not simply interpolated away.
+    """
+    attention, brain, spots = case
+    if not spots or prediction.glance is None:
+        return found
+    flagged = len(np.unique(np.concatenate([spot.voxels for spot in spots])))
+    trials = _trials(attention, brain, flagged)
+    said = engine.glance(
+        prepared,
+        [Variant(_EVERYTHING, hidden=trial.hidden) for trial in trials],
+        progress=told[0],
+        cancel=told[1],
+    )
+    full = relevance.scores(prediction.glance, spots, prediction.scoring)[0].mean()
+    left = relevance.scores(said, spots, prediction.scoring).mean(axis=1) / full
+    kinds = [trial.kind for trial in trials]
+    means = {
+        kind: float(np.mean([v for v, k in zip(left, kinds, strict=True) if k == kind]))
+        for kind in dict.fromkeys(kinds)
+    }
+    return _judged(
+        replace(
+            found,
+            deletion=means["deletion"],
+            deletion_random=means["deletion_random"],
+            deletion_centre=means["deletion_centre"],
+            insertion=means["insertion"],
+            insertion_random=means["insertion_random"],
+        )
+    )
+
+
+def _trials(attention: Floats, brain: Mask, flagged: int) -> list[_Trial]:
+    rng = np.random.default_rng(_SEED)
+    ranks = {
+        "deletion": _rank(attention.astype(np.float64), brain),
+        "deletion_random": _rank(_blocks(rng, brain.shape), brain),
+        "deletion_centre": _rank(-_from_centre(brain), brain),
+    }
+    size = int(np.count_nonzero(brain))
+    trials = [
+        _Trial(kind, (rank < min(round(times * flagged), size)) & brain)
+        for kind, rank in ranks.items()
+        for times in HIDDEN_TIMES
+    ]
+    shown = min(round(SHOWN_TIMES * flagged), size)
+    for kind, source in (("insertion", "deletion"), ("insertion_random", "deletion_random")):
+        trials.append(_Trial(kind, (ranks[source] >= shown) & brain))
+    return trials
+
+
+def _rank(value: NDArray[np.float64], brain: Mask) -> NDArray[np.intp]:
+    """Return each brain voxel's place, 0 for the highest value."""
+    flat = np.where(brain, value, -np.inf).ravel()
+    order = np.argsort(-flat, kind="stable")
+    rank = np.empty(order.size, dtype=np.intp)
+    rank[order] = np.arange(order.size)
+    return rank.reshape(brain.shape)
+
+
+def _blocks(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    coarse = rng.random([-(-n // _BLOCK_VOX) for n in shape])
+    for axis in range(3):
+        coarse = np.repeat(coarse, _BLOCK_VOX, axis)
+    return coarse[tuple(slice(n) for n in shape)]
+
+
+def _from_centre(brain: Mask) -> NDArray[np.float64]:
+    centre = np.argwhere(brain).mean(axis=0)
+    axes = np.ogrid[tuple(slice(n) for n in brain.shape)]
+    return np.asarray(sum((axis - c) ** 2 for axis, c in zip(axes, centre, strict=True)))
+
+
+def all_pointing(
+    maps: Mapping[Region, Floats], labels: NDArray[np.uint8], brain_voxels: float
+) -> dict[Region, MapTrust]:
+    """Check where each region's map lies; see `pointing`.
+
+    Parameters
+    ----------
+    maps : mapping of Region to (I, J, K) float32
+        Attention.
+    labels : (I, J, K) uint8
+        Flagged voxels, `base.labels.Label`, same grid.
+    brain_voxels : float
+        Volume of the brain, in voxels of that grid.
+    """
+    return {
+        region: pointing(found, np.isin(labels, region.labels), brain_voxels)
+        for region, found in maps.items()
+    }
+
+
+def onto(values: Floats, source: Grid, target: Grid) -> Floats:
+    """Sample a map at the nearest voxel of another axis-aligned grid."""
+    index = np.linalg.inv(source.affine) @ target.affine
+    places = [
+        np.clip(np.rint(index[a, a] * np.arange(n) + index[a, 3]), 0, source.shape[a] - 1)
+        for a, n in enumerate(target.shape)
+    ]
+    return values[np.ix_(*(place.astype(np.intp) for place in places))]
