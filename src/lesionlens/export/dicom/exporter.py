@@ -7,6 +7,7 @@ report says so. Each object is read back and compared before it counts as writte
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from lesionlens.export.dicom import pmap, refs, seg, sr
@@ -37,7 +38,12 @@ class DicomExporter:
         ExportError
             An object differs, read back, from what was meant.
         """
-        folder = staged / "dicom"
+        with warnings.catch_warnings():
+            # a source's names and values are passed on as they are, odd ones too
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"(pydicom|highdicom)\.")
+            return self._write(analysis, staged / "dicom")
+
+    def _write(self, analysis: Analysis, folder: Path) -> tuple[Path, ...]:
         folder.mkdir()
         sources = refs.read_sources(analysis.study.series[analysis.prepared.reference])
         segments = seg.segments_of(analysis)

@@ -24,6 +24,8 @@ from lesionlens.export.dicom.geometry import plane_positions
 from lesionlens.export.dicom.refs import SourceFrames
 from lesionlens.records.analysis import Analysis
 
+BODY_PART = "BRAIN"
+"""Said because a validator else asks for a laterality; highdicom copies none into maps."""
 INVISIBLE = 1 / 512
 """Frames whose maximum is lower are left out."""
 
@@ -68,7 +70,7 @@ def build_pmap(analysis: Analysis, sources: SourceFrames) -> highdicom.pm.Parame
         for row, frame in enumerate(chosen):
             pixels[row, :, :, channel] = sources.places[frame].cut(volume)
     method = analysis.maps.method if analysis.maps is not None else "attention"
-    return highdicom.pm.ParametricMap(
+    made_map = highdicom.pm.ParametricMap(
         source_images=sources.images(chosen),
         pixel_array=pixels,
         series_instance_uid=made.series_uid,
@@ -89,6 +91,8 @@ def build_pmap(analysis: Analysis, sources: SourceFrames) -> highdicom.pm.Parame
         plane_positions=plane_positions(sources, chosen),
         series_description="LesionLens attention (research use)",
     )
+    made_map.BodyPartExamined = BODY_PART
+    return made_map
 
 
 def _mapping(region: Region, method: str) -> RealWorldValueMapping:

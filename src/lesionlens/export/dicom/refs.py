@@ -8,6 +8,7 @@ refused. So a flipped, sagittal, oblique or sheared series comes out where it we
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.valuerep import DA, TM
 
 from lesionlens.base import geometry
 from lesionlens.base.errors import ExportError, ReadError
@@ -29,6 +31,14 @@ TYPE_2 = (
     *("StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
 )
 """Attributes that DICOM wants present, empty where they are not known."""
+DATED = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
+"""Those of them that highdicom parses."""
+OPTIONAL = {
+    "PatientAge": r"\d{3}[DWMY]",
+    "PatientSize": r"[0-9.eE+-]+",
+    "PatientWeight": r"[0-9.eE+-]+",
+}
+"""Optional attributes that highdicom copies, and what a valid value looks like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +158,30 @@ def _header(file: SourceFile) -> Dataset:
             expected="the files that were analysed",
             next_step="Analyse the study again",
         )
+    return _passable(header)
+
+
+def _passable(header: Dataset) -> Dataset:
+    """Make what highdicom copies from a source valid, without inventing anything.
+
+    Missing attributes that must be present become empty, which says "not known"; so do dates and
+    times that are none (some anonymisers write "***"), as no valid object can hold them. What is
+    optional and empty or invalid goes.
+    """
     for keyword in TYPE_2:
         if keyword not in header:
             setattr(header, keyword, "")
+    for keyword, kind in DATED.items():
+        try:
+            kind(str(header.get(keyword) or ""))
+        except ValueError:
+            setattr(header, keyword, "")
+    for keyword, pattern in OPTIONAL.items():
+        if keyword in header and not re.fullmatch(pattern, str(header[keyword].value).strip()):
+            del header[keyword]
+    for element in list(header):
+        if element.VR == "SQ" and not element.value:
+            del header[element.tag]
     return header
 
 
