@@ -107,13 +107,15 @@ def save(analysis: Analysis, out: Path, *, progress: Progress = no_progress) -> 
     """
     out = Path(out)
     with staged(out, ours=OURS) as aside:
-        times = _write_all(analysis, aside, progress)
+        times, left_out = _write_all(analysis, aside, progress)
         _keep_review(out, aside, analysis.review)
-        write_run(analysis, aside, times)
+        write_run(analysis, aside, times, left_out)
 
 
-def _write_all(analysis: Analysis, aside: Path, progress: Progress) -> tuple[StageTime, ...]:
-    times = []
+def _write_all(
+    analysis: Analysis, aside: Path, progress: Progress
+) -> tuple[tuple[StageTime, ...], dict[str, str]]:
+    times, left_out = [], {}
     every = exporters()
     for index, exporter in enumerate(every):
         stage = f"export: {exporter.name}"
@@ -121,12 +123,13 @@ def _write_all(analysis: Analysis, aside: Path, progress: Progress) -> tuple[Sta
         reason = exporter.missing(analysis)
         if reason is not None:
             logger.info("%s was left out: %s", stage, reason)
+            left_out[exporter.name] = reason
             continue
         start = time.perf_counter()
         exporter.write(analysis, aside)
         times.append(StageTime(stage, time.perf_counter() - start, peak_memory_mib()))
     progress("saving", 1.0)
-    return tuple(times)
+    return tuple(times), left_out
 
 
 def _keep_review(out: Path, aside: Path, review: Review) -> None:

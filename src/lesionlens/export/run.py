@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lesionlens.base.stages import StageTime
@@ -23,8 +23,22 @@ def warnings_of(analysis: Analysis) -> tuple[str, ...]:
     return tuple(dict.fromkeys(said))
 
 
-def run_file(analysis: Analysis, further: Iterable[StageTime] = ()) -> RunFile:
-    """Build run.json's content; `further` stages (the export's own) follow the analysis's."""
+def run_file(
+    analysis: Analysis,
+    further: Iterable[StageTime] = (),
+    left_out: Mapping[str, str] | None = None,
+) -> RunFile:
+    """Build run.json's content.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        What was done.
+    further : iterable of StageTime
+        The export's own stages, which follow the analysis's.
+    left_out : mapping of str to str
+        Exporters that could not run, and why.
+    """
     run, maps = analysis.run, analysis.maps
     stages = (*run.stages, *further)
     return RunFile(
@@ -64,13 +78,19 @@ def run_file(analysis: Analysis, further: Iterable[StageTime] = ()) -> RunFile:
         ),
         study_uid=analysis.study.uid,
         warnings=warnings_of(analysis),
+        left_out=dict(left_out or {}),
         inputs=tuple(InputRow(file=name, sha256=digest) for name, digest in run.inputs),
     )
 
 
-def write_run(analysis: Analysis, staged: Path, further: Iterable[StageTime] = ()) -> Path:
-    """Write run.json into a staged folder."""
+def write_run(
+    analysis: Analysis,
+    staged: Path,
+    further: Iterable[StageTime] = (),
+    left_out: Mapping[str, str] | None = None,
+) -> Path:
+    """Write run.json into a staged folder; see `run_file`."""
     path = staged / "run.json"
-    text = run_file(analysis, further).model_dump_json(by_alias=True, indent=1)
+    text = run_file(analysis, further, left_out).model_dump_json(by_alias=True, indent=1)
     path.write_text(text + "\n", encoding="utf-8")
     return path

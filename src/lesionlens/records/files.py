@@ -163,6 +163,7 @@ class RunFile(_Strict):
     attention: AttentionMethod | None = None
     study_uid: str | None = None
     warnings: tuple[str, ...]
+    left_out: dict[str, str] = {}
     inputs: tuple[InputRow, ...]
     notice: str = RESEARCH_USE_NOTICE
 

@@ -1,7 +1,9 @@
 """DICOM objects: same voxels at the same millimetres, from every plane, and valid."""
 
+import json
 import shutil
 import subprocess
+import warnings
 from dataclasses import replace
 
 import highdicom
@@ -19,6 +21,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
 from lesionlens.export.dicom import pmap, refs, seg
 from lesionlens.export.dicom.exporter import DicomExporter
+from lesionlens.export.exporter import save
 from lesionlens.phantoms.simple import Lesion
 from lesionlens.records.review import Review, ReviewEvent
 
@@ -212,6 +215,40 @@ def test_a_single_segment_names_itself_at_each_frame(make, tmp_path):
 
 def test_nifti_input_gives_no_dicom(make):
     assert "not DICOM" in DicomExporter().missing(make())
+
+
+def test_a_mosaic_gives_no_dicom_and_the_record_says_why(make, tmp_path):
+    analysis = make(dicom=True)
+    series = analysis.study.series[MrSequence.T1C]
+    mosaic = replace(series, files=series.files[:1])
+    study = replace(analysis.study, series={**analysis.study.series, MrSequence.T1C: mosaic})
+    other = replace(analysis, study=study)
+    assert "mosaic" in DicomExporter().missing(other)
+    save(other, tmp_path / "out")
+    assert not (tmp_path / "out" / "dicom").exists()
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert "mosaic" in run["left_out"]["dicom"]
+
+
+def test_values_that_no_valid_object_can_hold_are_not_passed_on(make, tmp_path):
+    """Some anonymisers write *** over dates and ages, and leave empty sequences behind."""
+    analysis = make(dicom=True)
+    for file in analysis.study.series[MrSequence.T1C].files:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ds = pydicom.dcmread(file.path)
+            ds.add_new(0x00100030, "LO", "***")
+            ds.add_new(0x00101010, "LO", "***")
+            ds.ProcedureCodeSequence = []
+            del ds.AccessionNumber
+            ds.PatientName = "ONLY FAMILY"
+            ds.save_as(file.path)
+    written = _written(analysis, tmp_path)
+    for ds in written.values():
+        assert ds.PatientBirthDate == ds.AccessionNumber == ""
+        assert "PatientAge" not in ds
+        assert "ProcedureCodeSequence" not in ds
+        assert ds.PatientName == "ONLY FAMILY"
 
 
 def test_a_study_that_has_gone_is_said_so(make, tmp_path):

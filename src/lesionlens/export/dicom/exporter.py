@@ -14,6 +14,9 @@ from lesionlens.export.dicom import pmap, refs, seg, sr
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.study import StudyKind
 
+MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
+"""Classic MR Image Storage: one slice an instance."""
+
 
 class DicomExporter:
     """Writes dicom/seg.dcm, dicom/sr.dcm and dicom/attention.dcm for DICOM input."""
@@ -26,6 +29,10 @@ class DicomExporter:
             return "the study is not DICOM: there are no source images to point at"
         if not analysis.prepared.native.frame_uid:
             return "the reference series names no Frame of Reference"
+        series = analysis.study.series[analysis.prepared.reference]
+        single = len({file.path for file in series.files}) == 1
+        if single and min(series.grid.shape) > 1 and series.files[0].sop_class_uid == MR_IMAGE:
+            return "one image holds all slices (a mosaic), and its parts cannot be pointed at"
         return None
 
     def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
