@@ -150,6 +150,7 @@ def _texture(dice: Dice, geometry: Geometry, image: Tensor, values: Tensor) -> T
     sign = torch.where(dice.chance(0.25, SEQUENCES), -1.0, 1.0)
     rough = 0.4 * dice.beta(1, 2, SEQUENCES) + dice.uniform(0.1, 0.4, 1) * dice.chance(0.2, 1)
     image = image * (1 + spread(sign * rough) * lumps * (core + 0.5 * share[:, 5:6])).clamp_min(0.1)
+    image = _dull(dice, image, torch.sigmoid((scraps[:, :1] + lumps) / 0.3 - 1) * core)
     grain = (
         spread(dice.uniform(0.008, 0.05, SEQUENCES))
         + spread(dice.uniform(0, 0.12, SEQUENCES)) * lesion
@@ -161,6 +162,14 @@ def _texture(dice: Dice, geometry: Geometry, image: Tensor, values: Tensor) -> T
     uneven = (torch.cat([coarse[:, :1], lumps], 1) * spread(uptake)).sum(1, keepdim=True)
     image[:, 1:2] += share[:, 8:9] * uneven * spread(values[:, 1, 8] - values[:, 1, 0])
     return image
+
+
+def _dull(dice: Dice, image: Tensor, patch: Tensor) -> Tensor:
+    """Darken parts of some cores on T2 and FLAIR: blood, calcium, dense cells."""
+    patch = patch * dice.chance(0.25).float().view(-1, 1, 1, 1, 1)
+    level = spread(torch.cat([dice.uniform(0.7, 1.1, 2), dice.uniform(0.4, 1.1, 2)], 1))
+    amount = patch * spread(torch.cat([dice.uniform(0.0, 0.5, 2), dice.uniform(0.5, 1.0, 2)], 1))
+    return image + amount * (level - image)
 
 
 def _overlay(dice: Dice, extra: Distractors, image: Tensor, values: Tensor) -> Tensor:
