@@ -3,48 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import RESEARCH_USE_NOTICE, MrSequence, Region
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.base.staging import check_target
-from lesionlens.cli.console import DEBUG, DEVICE, JSON, STOP, Answer, plain, progress_bar
+from lesionlens.cli import options
+from lesionlens.cli.console import STOP, Answer, plain, progress_bar
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from lesionlens.records.findings import Candidate, Findings
 
-_SOURCE = "NIfTI file, DICOM folder or Series UID within STUDY to take as"
-
 
 def analyze(
-    study: Annotated[
-        Path,
-        typer.Argument(help="Folder of NIfTI or DICOM files, or one NIfTI file.", metavar="STUDY"),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the result.", metavar="DIR")],
-    t1: Annotated[str | None, typer.Option("--t1", help=f"{_SOURCE} T1.", metavar="F")] = None,
-    t1c: Annotated[
-        str | None, typer.Option("--t1c", help=f"{_SOURCE} T1 after contrast.", metavar="F")
-    ] = None,
-    t2: Annotated[str | None, typer.Option("--t2", help=f"{_SOURCE} T2.", metavar="F")] = None,
-    flair: Annotated[
-        str | None, typer.Option("--flair", help=f"{_SOURCE} FLAIR.", metavar="F")
-    ] = None,
-    study_uid: Annotated[
-        str | None,
-        typer.Option("--study", help="Which study, where a folder holds several.", metavar="UID"),
-    ] = None,
-    bundle: Annotated[
-        Path | None,
-        typer.Option("--bundle", help="MONAI bundle to use instead of our network.", metavar="DIR"),
-    ] = None,
-    device: Annotated[str, DEVICE] = "auto",
-    json: Annotated[bool, JSON] = False,
-    debug: Annotated[bool, DEBUG] = False,
+    study: options.StudyPath,
+    out: options.Out,
+    t1: options.T1 = None,
+    t1c: options.T1c = None,
+    t2: options.T2 = None,
+    flair: options.Flair = None,
+    study_uid: options.StudyUid = None,
+    bundle: options.Bundle = None,
+    device: options.Device = "auto",
+    json: options.Json = False,
+    debug: options.Debug = False,
 ) -> Answer:
     """Find candidate tumour regions in one brain MRI and write the result folder.
 
@@ -52,21 +35,11 @@ def analyze(
     headers unless you say so. The result appears whole or not at all.
     """
     del debug
-    _check_place(study, out)
-    given = {
-        MrSequence.T1: t1,
-        MrSequence.T1C: t1c,
-        MrSequence.T2: t2,
-        MrSequence.FLAIR: flair,
-    }
-    named = {sequence: source for sequence, source in given.items() if source is not None}
+    check_target(out)
+    options.check_outside(study, out)
     with progress_bar() as progress:
         progress("opening the study", 0.0)
-        from lesionlens.study.readers import open_study
-
-        opened = open_study(
-            study, named=named or None, study_uid=study_uid, progress=progress, cancel=STOP
-        )
+        opened = options.open_named(study, options.named(t1, t1c, t2, flair), study_uid, progress)
         progress("loading the network", 0.0)
         from lesionlens.export.run import warnings_of
         from lesionlens.lens import Lens
@@ -78,22 +51,10 @@ def analyze(
     notes = warnings_of(result.analysis)
     if json:
         return Answer(((out / "findings.json").read_text(encoding="utf-8").rstrip("\n"),), notes)
-    return Answer(_summary(result.analysis.findings, out), notes)
+    return Answer(summary(result.analysis.findings, out), notes)
 
 
-def _check_place(study: Path, out: Path) -> None:
-    """Refuse an output folder that cannot be, or that would write into the study."""
-    check_target(out)
-    inside = study.is_dir() and study.resolve() in (out.resolve(), *out.resolve().parents)
-    if inside:
-        raise UnusableInputError(
-            found="an output folder within the study",
-            expected="a folder outside it: a study is never written to",
-            next_step="Choose another folder with --out",
-        )
-
-
-def _summary(findings: Findings, out: Path) -> tuple[str | Table, ...]:
+def summary(findings: Findings, out: Path) -> tuple[str | Table, ...]:
     """Return what a person reads: candidates, where the files are, the notice."""
     parts: list[str | Table] = [findings.conclusion[0].upper() + findings.conclusion[1:]]
     if findings.candidates:

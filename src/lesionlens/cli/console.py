@@ -10,16 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from lesionlens.base.stages import Progress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-DEBUG = typer.Option("--debug", help="Show the traceback and library warnings when it fails.")
-JSON = typer.Option("--json", help="Print JSON to stdout, and nothing else there.")
-DEVICE = typer.Option("--device", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,12 @@ import json as json_text
 import os
 import platform
 from importlib import metadata, util
-from typing import Annotated, Any
+from typing import Any
 
 from lesionlens.base import plugins
 from lesionlens.base.errors import LesionLensError
-from lesionlens.cli.console import DEBUG, JSON, Answer
+from lesionlens.cli import options
+from lesionlens.cli.console import Answer
 
 _CORE = ("torch", "numpy", "SimpleITK", "nibabel", "pydicom", "highdicom", "safetensors")
 _EXTRAS = {
@@ -23,7 +24,7 @@ _EXTRAS = {
 _GROUPS = (plugins.READERS, plugins.ENGINES, plugins.EXPORTERS, plugins.VIEWERS)
 
 
-def doctor(json: Annotated[bool, JSON] = False, debug: Annotated[bool, DEBUG] = False) -> Answer:
+def doctor(json: options.Json = False, debug: options.Debug = False) -> Answer:
     """Say what is installed, which device is used, what is missing and how to add it.
 
     Exit status 1 where the core itself cannot run.

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionlens.cli.console import DEBUG, STOP, Answer, progress_bar
+from lesionlens.cli import options
+from lesionlens.cli.console import STOP, Answer, progress_bar
 
 if TYPE_CHECKING:
     from lesionlens.training.loop import TrainEvent, TrainSummary
@@ -29,7 +30,7 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew instead of going on from a checkpoint.")
     ] = False,
-    debug: Annotated[bool, DEBUG] = False,
+    debug: options.Debug = False,
 ) -> Answer:
     """Train the network on synthetic brains, as a recipe says; goes on where DIR left off.
 

@@ -1,0 +1,95 @@
+"""Options that several commands share, and the study that they name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import MrSequence
+from lesionlens.cli.console import STOP
+
+if TYPE_CHECKING:
+    from lesionlens.base.stages import Progress
+    from lesionlens.records.study import Study
+
+_SOURCE = "NIfTI file, DICOM folder or Series UID within STUDY to take as"
+
+StudyPath = Annotated[
+    Path,
+    typer.Argument(help="Folder of NIfTI or DICOM files, or one NIfTI file.", metavar="STUDY"),
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder for the result.", metavar="DIR")]
+T1 = Annotated[str | None, typer.Option("--t1", help=f"{_SOURCE} T1.", metavar="F")]
+T1c = Annotated[
+    str | None, typer.Option("--t1c", help=f"{_SOURCE} T1 after contrast.", metavar="F")
+]
+T2 = Annotated[str | None, typer.Option("--t2", help=f"{_SOURCE} T2.", metavar="F")]
+Flair = Annotated[str | None, typer.Option("--flair", help=f"{_SOURCE} FLAIR.", metavar="F")]
+StudyUid = Annotated[
+    str | None,
+    typer.Option("--study", help="Which study, where a folder holds several.", metavar="UID"),
+]
+Bundle = Annotated[
+    Path | None,
+    typer.Option("--bundle", help="MONAI bundle to use instead of our network.", metavar="DIR"),
+]
+Device = Annotated[
+    str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else there.")]
+Debug = Annotated[
+    bool,
+    typer.Option("--debug", help="Show the traceback and library warnings when it fails."),
+]
+
+
+def named(
+    t1: str | None, t1c: str | None, t2: str | None, flair: str | None
+) -> Mapping[MrSequence, str]:
+    """Return the sequences that the user named."""
+    given = {
+        MrSequence.T1: t1,
+        MrSequence.T1C: t1c,
+        MrSequence.T2: t2,
+        MrSequence.FLAIR: flair,
+    }
+    return {sequence: source for sequence, source in given.items() if source is not None}
+
+
+def open_named(
+    study: Path,
+    sequences: Mapping[MrSequence, str],
+    study_uid: str | None,
+    progress: Progress,
+) -> Study:
+    """Open a study as the user described it; the reader loads only now."""
+    from lesionlens.study.readers import open_study
+
+    return open_study(
+        study, named=sequences or None, study_uid=study_uid, progress=progress, cancel=STOP
+    )
+
+
+def check_outside(study: Path, out: Path) -> None:
+    """Refuse an output folder within the study, which is never written to.
+
+    Raises
+    ------
+    UnusableInputError
+        The output folder is the study or lies in it.
+    """
+    try:
+        place = out.resolve()
+        inside = study.is_dir() and study.resolve() in (place, *place.parents)
+    except (OSError, RuntimeError):
+        return  # a loop of links: opening the study says so
+    if inside:
+        raise UnusableInputError(
+            found="an output folder within the study",
+            expected="a folder outside it: a study is never written to",
+            next_step="Choose another folder with --out",
+        )
