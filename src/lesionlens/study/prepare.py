@@ -25,7 +25,7 @@ from lesionlens.study import brain as brains
 from lesionlens.study import quality
 from lesionlens.study.checks import check_grid, check_voxels, finite
 from lesionlens.study.head import find_brain
-from lesionlens.study.register import Registration, register
+from lesionlens.study.register import Registration, pyramid, register
 from lesionlens.study.resample import crop_grid, resample
 
 MARGIN_VOX = 6
@@ -211,11 +211,12 @@ def _bring_together(
     if not options.register:
         notes.steps.append(PreparationStep("register", None, False, "Left out on request."))
         return
+    reference_pyramid = pyramid(fixed.values, fixed.series.grid)
     for number, sequence in enumerate(others):
+        check(clock.cancel, "registration")
         moving = loaded[sequence]
-        found = register(
-            fixed.values, fixed.series.grid, moving.values, moving.series.grid, cancel=clock.cancel
-        )
+        its_pyramid = pyramid(moving.values, moving.series.grid)
+        found = register(reference_pyramid, its_pyramid, cancel=clock.cancel)
         moving.moved = found.moved
         _note_registration(sequence, found, notes)
         clock.progress("register", (number + 1) / len(others))

@@ -18,8 +18,11 @@ from lesionlens.base.stages import NEVER, Cancel, check
 from lesionlens.study.resample import resample
 
 COARSE_MM, FINE_MM = 4.0, 2.0
-DOUBTFUL_BELOW = 0.25
-"""A peak of mutual information less pronounced than this is called doubtful."""
+DOUBTFUL_BELOW = 0.2
+"""A peak of mutual information less pronounced than this is called doubtful.
+
+Measured: 0.24 to 0.43 between sequences of one patient, 0.17 and 0.18 between two patients.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,19 +106,47 @@ def _method(sampling: float, iterations: int, step: float) -> sitk.ImageRegistra
     method.SetMetricSamplingStrategy(method.REGULAR)
     method.SetMetricSamplingPercentage(sampling, 7)
     method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsRegularStepGradientDescent(step, 0.01, iterations, 0.6, 1e-6)
+    method.SetOptimizerAsRegularStepGradientDescent(step, 1e-3, iterations, 0.7, 1e-7)
     method.SetOptimizerScalesFromPhysicalShift()
     return method
 
 
-def register(
-    fixed: NDArray[np.float32],
-    fixed_grid: Grid,
-    moving: NDArray[np.float32],
-    moving_grid: Grid,
-    *,
-    cancel: Cancel = NEVER,
-) -> Registration:
+@dataclass(frozen=True, slots=True, eq=False)
+class Pyramid:
+    """One image at two resolutions, ready for ITK; made once, used for every partner.
+
+    Parameters
+    ----------
+    coarse, fine : sitk.Image
+        On RAS+ cubes of 4 and 2 mm.
+    centre_mm : (3,) float64
+        Middle of what is bright.
+    """
+
+    coarse: sitk.Image
+    fine: sitk.Image
+    centre_mm: NDArray[np.float64]
+
+
+def pyramid(values: NDArray[np.float32], grid: Grid) -> Pyramid:
+    """Lay an image on the two grids of the registration.
+
+    Parameters
+    ----------
+    values : (I, J, K) float32
+        On any grid.
+    grid : Grid
+        That one.
+    """
+    fine, fine_grid = on_ras_grid(values, grid, FINE_MM)
+    coarse, coarse_grid = on_ras_grid(fine, fine_grid, COARSE_MM)
+    centre = centre_of_mass_mm(coarse, coarse_grid)
+    return Pyramid(
+        _image(_compressed(coarse), coarse_grid), _image(_compressed(fine), fine_grid), centre
+    )
+
+
+def register(fixed: Pyramid, moving: Pyramid, *, cancel: Cancel = NEVER) -> Registration:
     """Find the rigid movement between two sequences of one head.
 
     Starts from where the headers put it and from equal centres of mass; the better one, by mutual
@@ -123,10 +154,8 @@ def register(
 
     Parameters
     ----------
-    fixed, moving : (I, J, K) float32
-        Reference and sequence, on any grids.
-    fixed_grid, moving_grid : Grid
-        Those.
+    fixed, moving : Pyramid
+        Reference and sequence.
     cancel : Cancel
         Asked between starts.
 
@@ -139,25 +168,18 @@ def register(
     -----
     Mattes et al., IEEE TMI 2003, 22(1):120-128, doi 10.1109/TMI.2003.809072.
     """
-    centre = centre_of_mass_mm(fixed, fixed_grid)
-    apart = centre_of_mass_mm(moving, moving_grid) - centre
-    pyramid = {}
-    for edge in (COARSE_MM, FINE_MM):
-        a, a_grid = on_ras_grid(fixed, fixed_grid, edge)
-        b, b_grid = on_ras_grid(moving, moving_grid, edge)
-        pyramid[edge] = (_image(_compressed(a), a_grid), _image(_compressed(b), b_grid))
     best: tuple[float, sitk.Euler3DTransform] | None = None
-    for shift in _starts(apart):
+    for shift in _starts(moving.centre_mm - fixed.centre_mm):
         check(cancel, "registration")
-        start = sitk.Euler3DTransform(centre.tolist(), 0.0, 0.0, 0.0, shift.tolist())
-        found = _run(pyramid[COARSE_MM], start, _method(0.25, 60, 4.0))
+        start = sitk.Euler3DTransform(fixed.centre_mm.tolist(), 0.0, 0.0, 0.0, shift.tolist())
+        found = _run((fixed.coarse, moving.coarse), start, _method(0.2, 80, 3.0))
         if found is not None and (best is None or found[0] < best[0]):
             best = found
     if best is None:
         return Registration(np.eye(4), 0.0, 0.0, 0.0, 0.0)
     check(cancel, "registration")
-    fine = _run(pyramid[FINE_MM], best[1], _method(0.06, 60, 1.0)) or best
-    return _judged(fine[1], pyramid[COARSE_MM], centre)
+    fine = _run((fixed.fine, moving.fine), best[1], _method(0.06, 50, 0.5)) or best
+    return _judged(fine[1], (fixed.coarse, moving.coarse), fixed.centre_mm)
 
 
 def _starts(apart: NDArray[np.float64]) -> list[NDArray[np.float64]]:
