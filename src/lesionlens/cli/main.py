@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from lesionlens.base.errors import LesionLensError
-from lesionlens.cli import analyze, doctor, train
+from lesionlens.cli import analyze, bench, doctor, evaluate, export, train
 from lesionlens.cli.console import STOP, Answer, plain
 
 _MEMORY_WORDS = ("out of memory", "can't allocate memory", "bad_alloc", "cannot allocate memory")
@@ -142,7 +142,14 @@ def top(
 
 for _name, _module, _example in (
     ("analyze", analyze.analyze, "lesionlens analyze sample_data/study --out out/demo"),
+    ("bench", bench.bench, "lesionlens bench --repeat 3"),
     ("doctor", doctor.doctor, "lesionlens doctor"),
-    ("train", train.train, "lesionlens train configs/quick.toml --out runs/quick"),
+    ("evaluate", evaluate.evaluate, "lesionlens evaluate out/batch cases --json scores.json"),
+    (
+        "export",
+        export.export,
+        "lesionlens export out/demo sample_data/study_dicom --out out/reviewed",
+    ),
+    ("train", train.train, "lesionlens train configs/default.toml --out runs/mine --minutes 60"),
 ):
     app.command(_name, epilog=f"Example: {_example}")(_guarded(_module))
