@@ -1,0 +1,68 @@
+"""What every installed exporter must hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lesionlens.base import plugins
+from lesionlens.base.labels import MrSequence
+from lesionlens.phantoms.acquire import Acquisition
+from lesionlens.phantoms.analysis import make_analysis, write_study
+from lesionlens.records.analysis import Analysis
+from lesionlens.records.study import StudyKind
+
+EXPORTERS = plugins.names(plugins.EXPORTERS)
+KINDS = tuple(StudyKind)
+
+
+@pytest.fixture(scope="module")
+def analyses(tmp_path_factory, patient) -> dict[StudyKind, Analysis]:
+    """One finished analysis of each kind of study, on a grid that is no cube."""
+    found = {}
+    for kind in KINDS:
+        how = Acquisition("LPS", (4.0, 4.0, 6.0))
+        folder = tmp_path_factory.mktemp(kind.value)
+        study = write_study(patient, folder, kind=kind, sequences=tuple(MrSequence), how=how)
+        found[kind] = make_analysis(patient, study)
+    return found
+
+
+def files_below(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", EXPORTERS)
+def test_it_writes_what_it_says_or_says_why_not(name, kind, analyses, tmp_path):
+    exporter = plugins.load(plugins.EXPORTERS, name)()
+    reason = exporter.missing(analyses[kind])
+    if reason is not None:
+        assert len(reason.split()) > 2
+        return
+    written = exporter.write(analyses[kind], tmp_path)
+    assert written
+    assert set(written) == files_below(tmp_path)
+    assert all(path.stat().st_size > 0 for path in written)
+
+
+@pytest.mark.parametrize("name", EXPORTERS)
+def test_it_never_touches_the_study(name, analyses, tmp_path):
+    analysis = analyses[StudyKind.DICOM]
+    root = analysis.study.root
+    before = {path: path.stat().st_mtime_ns for path in files_below(root)}
+    exporter = plugins.load(plugins.EXPORTERS, name)()
+    if exporter.missing(analysis) is None:
+        exporter.write(analysis, tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in files_below(root)} == before
+
+
+@pytest.mark.parametrize("name", EXPORTERS)
+def test_no_path_of_this_machine_leaves_it(name, analyses, tmp_path):
+    analysis = analyses[StudyKind.DICOM]
+    exporter = plugins.load(plugins.EXPORTERS, name)()
+    if exporter.missing(analysis) is not None:
+        pytest.skip(f"{name} does not run on this study")
+    for path in exporter.write(analysis, tmp_path):
+        assert str(analysis.study.root).encode() not in path.read_bytes()
