@@ -21,6 +21,7 @@ from lesionlens.records.arrays import Volume
 from lesionlens.records.prediction import Capability
 
 HERE = Path(__file__).parent
+WINDOWS = {"panel", "make_napari_viewer"}
 MANIFEST = HERE.parents[1] / "src" / "lesionlens" / "napari.yaml"
 LEFT: Vec3 = (-28.0, 8.0, 26.0)
 RIGHT: Vec3 = (34.0, -40.0, 30.0)
@@ -39,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test that uses a viewer; without a display it is skipped, not failed."""
     why = display_missing()
     for item in items:
-        if HERE in Path(item.path).parents and "panel" in getattr(item, "fixturenames", ()):
+        if HERE in Path(item.path).parents and WINDOWS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.gui)
             item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning:napari"))
             if why is not None:
@@ -102,6 +103,7 @@ def panel(
     from lesionlens._napari.dock import LesionLens
 
     monkeypatch.setattr("lesionlens.review.store.sessions_folder", lambda: tmp_path / "reviews")
+    monkeypatch.setattr("lesionlens._napari.model.memory.memory_folder", lambda: tmp_path / "kept")
     npe2pm.register(PluginManifest.from_file(MANIFEST))
 
     viewer = make_napari_viewer(strict_qt="raise")

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from tests.gui.conftest import LEFT, FakeResult
 
-from lesionlens._napari.model import display
+from lesionlens._napari.model import display, memory
 from lesionlens._napari.model.keys import KEYS
 from lesionlens._napari.model.screen import resolve
 from lesionlens._napari.model.session import Choices, Overlay, Problem, ReviewSession
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.records.arrays import Volume
+from lesionlens.records.attention import MapTrust
 from lesionlens.records.findings import Findings, conclusion_of
+from lesionlens.study.readers import open_study
 from lesionlens.study.resample import resample
 
 
@@ -210,3 +212,43 @@ def test_contrast_leaves_air_dark_and_tissue_spread():
 def test_keys_and_acts_are_unique():
     assert len({key.key for key in KEYS}) == len(KEYS)
     assert len({key.act for key in KEYS}) == len(KEYS)
+
+
+def test_what_the_user_said_of_sequences_is_known_when_the_study_is_opened_again(
+    make_study, tmp_path
+):
+    folder, kept = make_study(sequences={"t1", "t2"}), tmp_path / "kept"
+    study = open_study(folder)
+    assert memory.recall(study, kept) == {}
+    swapped = {MrSequence.T1: "t2.nii.gz", MrSequence.T2: "t1.nii.gz"}
+    chosen = open_study(folder, named=swapped)
+    memory.remember(chosen, kept)
+    moved = folder.rename(tmp_path / "elsewhere")
+    again = open_study(moved)
+    said = memory.recall(again, kept)
+    assert said == swapped
+    assert memory.differs(again, said)
+    assert not memory.differs(open_study(moved, named=said), said)
+    assert not list(moved.glob("*.json"))
+
+
+def test_a_damaged_memory_is_ignored_not_fatal(make_study, tmp_path):
+    study = open_study(make_study())
+    memory.remember(study, tmp_path)
+    (tmp_path / f"{memory.study_key(study)}.json").write_text("{broken")
+    assert memory.recall(study, tmp_path) == {}
+
+
+def test_a_map_that_failed_its_checks_is_shown_only_when_asked(session, analysis):
+    trust = MapTrust(False, 0.1, 0.1, reliable=False, words="The peak lies outside.")
+    maps = replace(analysis.maps, trust={Region.WT: trust})
+    failed = replace(analysis, maps=maps)
+    session.analysed(FakeResult(failed), display.overlays_of(failed))
+    session.choose_overlay(Overlay.MAP)
+    shown = screen(session)
+    assert shown.withheld
+    assert shown.scene.attention is None
+    assert shown.scene.outline.visible
+    assert shown.trust.good is False
+    session.choose_unreliable(True)
+    assert screen(session).scene.attention is Region.WT

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.gui.conftest import LEFT
+from npe2 import PluginManifest
+from tests.gui.conftest import LEFT, MANIFEST
 
 from lesionlens._napari.model.session import Overlay, Plane
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import check
+from lesionlens.review.reopen import read_result
 
 
 def visible(panel):
@@ -181,3 +183,35 @@ def test_opening_what_is_no_study_says_what_to_do(panel, qtbot, tmp_path: Path):
     qtbot.waitUntil(lambda: not panel.jobs.running, timeout=20000)
     assert panel.session.state.problem is not None
     assert panel.session.state.problem.next_step
+
+
+def test_a_saved_result_is_shown_again_with_its_review(reviewed, analysis, qtbot, tmp_path: Path):
+    reviewed.session.go_to(2)
+    reviewed.actions_.reject()
+    out = tmp_path / "out"
+    assert reviewed.actions_.export(out)
+    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=60000)
+    assert reviewed.session.state.problem is None
+    assert "out" in reviewed.session.state.message
+    saved = read_result(out)
+    uid = analysis.findings.candidates[1].tracking_uid
+    assert saved.review.state_of(uid) is ReviewState.REJECTED
+
+
+def test_a_result_without_its_study_says_to_open_it_first(panel, tmp_path: Path):
+    assert not panel.actions_.reopen(tmp_path)
+    assert "Open" in panel.session.state.problem.next_step
+
+
+def test_opening_through_napari_shows_layers_and_the_panel(
+    make_napari_viewer, npe2pm, plugin_settings, make_study, qtbot, monkeypatch, tmp_path
+):
+    """`viewer.open` returns the layers themselves; the panel follows when the window is idle."""
+    monkeypatch.setattr("lesionlens._napari.model.memory.memory_folder", lambda: tmp_path)
+    npe2pm.register(PluginManifest.from_file(MANIFEST))
+    viewer = make_napari_viewer(strict_qt="raise")
+    layers = viewer.open(str(make_study(dicom=True)), plugin="lesionlens")
+    assert {layer.name for layer in layers} == {"T1", "T1c", "T2", "FLAIR"}
+    qtbot.waitUntil(lambda: bool(viewer.window.dock_widgets), timeout=10000)
+    widget = next(iter(viewer.window.dock_widgets.values()))
+    assert widget.session.state.study.name == "study"

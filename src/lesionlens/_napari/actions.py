@@ -3,22 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lesionlens._napari import sample
 from lesionlens._napari.model.display import overlays_of, probe_view
-from lesionlens._napari.model.session import Overlay, Plane, ReviewSession
+from lesionlens._napari.model.session import Overlay, Plane, Problem, ReviewSession
 from lesionlens._napari.preferences import Preferences, read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
-from lesionlens.base.errors import LesionLensError
+from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
-from lesionlens.base.stages import Cancel, Progress
+from lesionlens.base.stages import Cancel, Progress, StageClock
+from lesionlens.records.analysis import Analysis
+from lesionlens.records.arrays import Volume
 from lesionlens.review import store
+from lesionlens.review.reopen import read_result, reopen
+from lesionlens.study.prepare import prepare
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reopened:
+    """A result from a folder: everything but the probe, which needs the network's trace."""
+
+    analysis: Analysis
+
+    def probe(self, *, voxel: tuple[int, int, int]) -> Volume:
+        """Refuse: there is no trace.
+
+        Raises
+        ------
+        UnusableInputError
+            Always.
+        """
+        raise UnusableInputError(
+            found=f"a question about voxel {voxel} of a reopened result",
+            expected="a result of this session: files hold no trace of the network",
+            next_step="Press Analyse again, then ask",
+        )
 
 
 class Actions:
@@ -115,6 +140,32 @@ class Actions:
             return folder
 
         return self.jobs.start("Exporting", task, lambda where: f"Saved in {where.name}.")
+
+    def reopen(self, folder: Path) -> bool:
+        """Show a saved result of the open study again, with its review."""
+        study = self.session.state.study
+        if study is None:
+            self.session.failed(
+                Problem(
+                    "Open the study first",
+                    found="no open study; a result folder holds no images",
+                    expected="the study that was analysed",
+                    next_step="Open its folder, then reopen the result",
+                )
+            )
+            return False
+
+        def task(progress: Progress, cancel: Cancel) -> Any:
+            saved = read_result(folder)
+            prepared = prepare(study, StageClock(progress, cancel))
+            analysis = reopen(saved, study, prepared)
+            return Reopened(analysis), overlays_of(analysis)
+
+        def done(value: Any) -> None:
+            result, overlays = value
+            self.take(result, overlays)
+
+        return self.jobs.start("Reopening", task, done)
 
     def probe(self, point_mm: tuple[float, float, float]) -> bool:
         """Ask where the voxel at a point (RAS+ mm) attended."""

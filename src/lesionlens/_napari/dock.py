@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import napari
+from npe2 import PluginManager
 from qtpy.QtGui import QCloseEvent
 
 from lesionlens._napari.canvas import Canvas, plane_of
@@ -159,6 +160,17 @@ def open_panel(viewer: napari.Viewer) -> LesionLens:
     """Return the viewer's panel, docked now if it was not."""
     _, widget = viewer.window.add_plugin_dock_widget("lesionlens", "LesionLens")
     return cast("LesionLens", widget)
+
+
+def offer_panel() -> None:
+    """Open the panel in the window of now, where there is one and the preferences say so."""
+    viewer = napari.current_viewer()
+    if (
+        viewer is not None
+        and "lesionlens" in PluginManager.instance()
+        and read_preferences().open_panel
+    ):
+        open_panel(viewer)
 
 
 def show(result: Any, *, block: bool | None = None) -> napari.Viewer:

@@ -7,6 +7,7 @@ first names and bytes, because napari offers every folder to every reader.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -53,7 +54,19 @@ def read(path: str | list[str]) -> list[LayerData]:
         Nothing there can be used; the message says why and what to do.
     """
     place = Path(path[0] if isinstance(path, list) else path)
-    return read_study(place)
+    if "qtpy" not in sys.modules:
+        return read_study(place)
+    from lesionlens._napari.qt.waiting import painted, when_idle  # noqa: PLC0415
+
+    layers = painted(lambda: read_study(place))
+    when_idle(_offer_panel)
+    return layers
+
+
+def _offer_panel() -> None:
+    from lesionlens._napari.dock import offer_panel  # noqa: PLC0415
+
+    offer_panel()
 
 
 def read_study(
@@ -70,7 +83,7 @@ def read_study(
     place : Path
         Folder or file.
     named : mapping of MrSequence to str or Path
-        What the user calls by name.
+        What the user calls by name; kept for the next time this study is opened.
     progress, cancel
         As everywhere.
 
@@ -79,11 +92,18 @@ def read_study(
     list of (data, keywords, "image")
         On axis-aligned RAS+ grids in mm; the sequence that is read first comes last, on top.
     """
+    from lesionlens._napari.model import memory  # noqa: PLC0415
     from lesionlens.base.stages import NEVER, no_progress  # noqa: PLC0415
     from lesionlens.study.readers import open_study  # noqa: PLC0415
 
     say, stop = progress or no_progress, cancel or NEVER
     study = open_study(place, named=named, progress=say, cancel=stop)
+    if named:
+        memory.remember(study)
+    else:
+        said = memory.recall(study)
+        if said and memory.differs(study, said):
+            study = open_study(place, named=said, progress=say, cancel=stop)
     return layers_of(study, say, stop)
 
 

@@ -126,6 +126,8 @@ class Screen:
     has_attention: bool = False
     has_uncertainty: bool = False
     can_probe: bool = False
+    trust: Fact | None = None
+    withheld: bool = False
     focus_title: str = ""
     facts: tuple[Fact, ...] = ()
     relevance: tuple[Bar, ...] = ()
@@ -182,6 +184,8 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         has_attention=bool(analysis.volumes.attention),
         has_uncertainty=analysis.volumes.uncertainty is not None,
         can_probe="probe" in capabilities,
+        trust=_trust(analysis, choices.region),
+        withheld=choices.overlay is Overlay.MAP and withheld(state),
         focus_title="" if focus is None else f"{focus.id} · {focus.location.words}",
         facts=() if focus is None else _facts(focus),
         relevance=() if focus is None else _bars(focus),
@@ -206,13 +210,30 @@ def _scene(state: State, listed: list[Candidate], focus: Candidate | None) -> Sc
             ),
             boxed=None if focus is None else focus.id,
         ),
-        attention=choices.region if on and choices.overlay is Overlay.MAP else None,
+        attention=choices.region
+        if on and choices.overlay is Overlay.MAP and not withheld(state)
+        else None,
         uncertainty=on and choices.uncertainty,
         probe=not choices.hidden and overlays is not None and overlays.probe is not None,
         opacity=choices.opacity,
         plane=choices.plane,
         visit=None if focus is None else (choices.visits, focus.centroid_mm),
     )
+
+
+def withheld(state: State) -> bool:
+    """Whether the region's map failed its checks and the reader did not ask for it."""
+    maps = None if state.analysis is None else state.analysis.maps
+    trust = None if maps is None else maps.trust.get(state.choices.region)
+    return trust is not None and trust.reliable is False and not state.choices.unreliable
+
+
+def _trust(analysis: Analysis, region: Region) -> Fact | None:
+    trust = None if analysis.maps is None else analysis.maps.trust.get(region)
+    if trust is None or trust.reliable is None:
+        return None
+    words = "map passed its checks" if trust.reliable else "map not reliable here"
+    return Fact(words, trust.reliable, trust.words)
 
 
 def _subtitle(study: Study, analysis: Analysis | None) -> str:

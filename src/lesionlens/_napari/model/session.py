@@ -84,6 +84,8 @@ class Choices:
         Candidates that score less are not listed.
     uncertainty : bool
         Whether the uncertainty map is shown.
+    unreliable : bool
+        Whether maps that failed their checks are shown all the same.
     hidden : bool
         Whether all overlays are held hidden.
     visits : int
@@ -98,6 +100,7 @@ class Choices:
     opacity: float = 0.6
     threshold: float = 0.0
     uncertainty: bool = False
+    unreliable: bool = False
     hidden: bool = False
     plane: Plane = Plane.AXIAL
     visits: int = 0
@@ -312,6 +315,10 @@ class ReviewSession:
     def choose_uncertainty(self, shown: bool) -> None:
         """Show or hide the uncertainty map."""
         self._choose(uncertainty=shown)
+
+    def choose_unreliable(self, shown: bool) -> None:
+        """Show maps that failed their checks all the same, or not."""
+        self._choose(unreliable=shown)
 
     def hold_hidden(self, hidden: bool) -> None:
         """Hide every overlay while a key is held."""

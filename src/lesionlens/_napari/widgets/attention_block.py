@@ -10,7 +10,7 @@ from lesionlens._napari.model.display import MapView, Overlays
 from lesionlens._napari.model.screen import Screen
 from lesionlens._napari.model.session import Overlay
 from lesionlens._napari.widgets.legend import Legend
-from lesionlens._napari.widgets.parts import Bars, Section, Segments, label, row, set_role
+from lesionlens._napari.widgets.parts import Bars, Section, Segments, label, row, show_fact
 from lesionlens.base.labels import Region
 
 
@@ -21,6 +21,7 @@ class AttentionBlock(Section):
     overlay_chosen = Signal(object)
     opacity_chosen = Signal(float)
     uncertainty_chosen = Signal(bool)
+    unreliable_chosen = Signal(bool)
     probe_ended = Signal()
 
     def __init__(self) -> None:
@@ -48,6 +49,9 @@ class AttentionBlock(Section):
         self._opacity.valueChanged.connect(lambda value: self.opacity_chosen.emit(value / 100))
         self._uncertainty = QCheckBox("uncertainty")
         self._uncertainty.clicked.connect(self.uncertainty_chosen)
+        self._trust = label("", "dim")
+        self._anyway = QCheckBox("show it all the same")
+        self._anyway.clicked.connect(self.unreliable_chosen)
         self._title = label("")
         self._facts = [label("", "dim") for _ in range(3)]
         self._bars = Bars()
@@ -60,6 +64,7 @@ class AttentionBlock(Section):
         self._legend = Legend()
         self.body.addLayout(row(label("opacity", "dim"), self._opacity, self._uncertainty))
         self.body.addWidget(self._legend)
+        self.body.addLayout(row(self._trust, None, self._anyway))
         self.body.addWidget(self._title)
         self.body.addLayout(row(*self._facts, None, spacing=10))
         self.body.addWidget(self._bars)
@@ -80,22 +85,24 @@ class AttentionBlock(Section):
         self._uncertainty.setChecked(screen.scene.uncertainty)
         role, view = shown_map(screen, overlays)
         self._legend.show_map(view, map_colours(role))
+        self._show_trust(screen)
         self._title.setText(screen.focus_title)
         self._title.setVisible(bool(screen.focus_title))
         for number, fact_label in enumerate(self._facts):
-            fact = screen.facts[number] if number < len(screen.facts) else None
-            fact_label.setVisible(fact is not None)
-            if fact is not None:
-                sign = {True: " ✓", False: " ⚠", None: ""}[fact.good]
-                fact_label.setText(fact.words + sign)
-                fact_label.setToolTip(fact.tooltip)
-                set_role(fact_label, {True: "good", False: "warn", None: "dim"}[fact.good])
+            show_fact(fact_label, screen.facts[number] if number < len(screen.facts) else None)
         self._bars.show_bars(screen.relevance)
         self._bars.setVisible(bool(screen.relevance))
         self._probe.setVisible(screen.scene.probe)
         hint = _hint(screen)
         self._hint.setText(hint)
         self._hint.setVisible(bool(hint))
+
+    def _show_trust(self, screen: Screen) -> None:
+        asked = screen.overlay is Overlay.MAP
+        show_fact(self._trust, screen.trust if asked else None)
+        failed = screen.trust is not None and not screen.trust.good
+        self._anyway.setVisible(asked and failed)
+        self._anyway.setChecked(not screen.withheld)
 
 
 def shown_map(screen: Screen, overlays: Overlays | None) -> tuple[str, MapView | None]:

@@ -64,7 +64,7 @@ class Panel(QWidget):
         for words, slot in self._openers():
             menu.addAction(words).triggered.connect(slot)
         self.study = StudyBlock(menu)
-        self.empty = empty_state(self._openers())
+        self.empty = empty_state([one for one in self._openers() if "Reopen" not in one[0]])
         self.problem = ProblemBlock()
         self.quality = QualityBlock()
         self.run = RunBlock()
@@ -103,6 +103,7 @@ class Panel(QWidget):
         return (
             ("Open a folder…", lambda _=False: self.ask_folder()),
             ("Open a NIfTI file…", lambda _=False: self.ask_file()),
+            ("Reopen a saved result…", lambda _=False: self.ask_result()),
             ("Try the sample", lambda _=False: self.actions_.open_sample()),
         )
 
@@ -123,6 +124,7 @@ class Panel(QWidget):
         self.attention.overlay_chosen.connect(session.choose_overlay)
         self.attention.opacity_chosen.connect(session.choose_opacity)
         self.attention.uncertainty_chosen.connect(session.choose_uncertainty)
+        self.attention.unreliable_chosen.connect(session.choose_unreliable)
         self.attention.probe_ended.connect(acts.end_probe)
 
     # --- shown ----------------------------------------------------------------------------
@@ -175,6 +177,12 @@ class Panel(QWidget):
         )
         if chosen:
             self.actions_.open(Path(chosen))
+
+    def ask_result(self) -> None:
+        """Ask for a result folder of the open study and show it again."""
+        chosen = QFileDialog.getExistingDirectory(self, "Reopen the result in this folder")
+        if chosen:
+            self.actions_.reopen(Path(chosen))
 
     def ask_export(self) -> None:
         """Ask for a folder and export into it."""

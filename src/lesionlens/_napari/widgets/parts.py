@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lesionlens._napari.model.screen import Bar
+from lesionlens._napari.model.screen import Bar, Fact
 
 STYLE = """
 QWidget#lesionlens QLabel {{ background: transparent; }}
@@ -92,6 +92,15 @@ def set_role(widget: QWidget, role: str) -> None:
         widget.setProperty("role", role)
         widget.style().unpolish(widget)
         widget.style().polish(widget)
+
+
+def show_fact(widget: QLabel, fact: Fact | None) -> None:
+    """Show a fact with its sign and colour, or hide the label."""
+    widget.setVisible(fact is not None)
+    if fact is not None:
+        widget.setText(fact.words + {True: " ✓", False: " ⚠", None: ""}[fact.good])
+        widget.setToolTip(fact.tooltip)
+        set_role(widget, {True: "good", False: "warn", None: "dim"}[fact.good])
 
 
 def row(*items: QWidget | None, spacing: int = 6) -> QHBoxLayout:

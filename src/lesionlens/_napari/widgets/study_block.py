@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from qtpy.QtCore import Signal
@@ -17,10 +18,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from lesionlens._napari.model.memory import address_of
 from lesionlens._napari.model.screen import Screen
 from lesionlens._napari.widgets.parts import ElidedLabel, Section, Segments, label
 from lesionlens.base.labels import MrSequence
-from lesionlens.records.study import Series, Study
+from lesionlens.records.study import Study
 
 
 class StudyBlock(Section):
@@ -120,7 +122,7 @@ class AssignmentEditor(QFrame):
         listed = [] if study is None else [*study.series.values(), *study.set_aside]
         for sequence, box in self._boxes.items():
             box.clear()
-            box.addItem("as detected: none", None)
+            box.addItem("none", None)
             for series in listed:
                 box.addItem(series.description or series.files[0].name, address_of(series))
             own = None if study is None else study.series.get(sequence)
@@ -133,11 +135,6 @@ class AssignmentEditor(QFrame):
             for sequence, box in self._boxes.items()
             if box.currentData() is not None
         }
-
-
-def address_of(series: Series) -> str:
-    """Return what names a series to `open_study`: its UID, or the path of its file."""
-    return series.uid if series.uid is not None else str(series.files[0].path)
 
 
 class QualityBlock(Section):
@@ -162,7 +159,7 @@ class QualityBlock(Section):
         self.setVisible(bool(screen.quality))
 
 
-def empty_state(menu_actions: tuple[tuple[str, object], ...]) -> QWidget:
+def empty_state(menu_actions: Sequence[tuple[str, object]]) -> QWidget:
     """Return what an empty panel says, with a button for each (words, slot)."""
     widget = QFrame()
     widget.setProperty("role", "card")
