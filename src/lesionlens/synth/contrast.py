@@ -99,10 +99,11 @@ def _palettes(dice: Dice) -> list[Palette]:
     t2 = _below_fluid(_roll(dice, MrSequence.T2))
     flair = _roll(dice, MrSequence.FLAIR)
     flair["solid"] = _choose(dice.chance(0.15), dice.uniform(0.5, 1.1), flair["solid"])
-    flat = dice.chance(0.22)
-    for palette, name in ((flair, "oedema"), (flair, "solid"), (t2, "oedema"), (t2, "solid")):
-        faint = 1 + (palette[name] - 1) * 0.45
-        palette[name] = _choose(flat, faint, palette[name])
+    both, rare, often = dice.chance(0.12), dice.chance(0.08), dice.chance(0.16)
+    for palette, flat in ((flair, both | rare), (t2, both | often)):
+        for name in ("oedema", "solid"):
+            faint = 1 + (palette[name] - 1) * 0.4
+            palette[name] = _choose(flat, faint, palette[name])
     palettes = [t1, t1c, t2, flair]
     fluid = dice.uniform(0.6, 1.0) * dice.chance(0.15)
     for palette in palettes:

@@ -45,10 +45,11 @@ def carve_cavity(dice: Dice, frame: Frame, anatomy: Anatomy, chance: float) -> A
 
 
 def _dura(dice: Dice, frame: Frame, anatomy: Anatomy) -> Tensor:
-    """Patches of the outer rim and of the falx."""
+    """Patches of the outer rim, some as thick as a venous sinus, and of the falx."""
     patch = noise(dice, frame, dice.uniform(20, 32), low=20, channels=2)
     patch = torch.sigmoid((patch - spread(dice.uniform(-0.5, 1.5, 2))) / 0.2)
-    inner = blur(anatomy.mask, frame, torch.maximum(dice.uniform(0.8, 1.8), 0.6 * frame.spacing))
+    width = dice.uniform(0.8, 1.8) + dice.chance(0.35) * dice.uniform(0.0, 3.5)
+    inner = blur(anatomy.mask, frame, torch.maximum(width, 0.6 * frame.spacing))
     rim = ((1 - inner) * 2).clamp(0, 1) * anatomy.mask
     falx = torch.exp(-((anatomy.midline_mm / spread(dice.uniform(0.8, 2.0))) ** 2))
     falx = falx * anatomy.tissue[:, SULCUS : SULCUS + 1] * anatomy.mask

@@ -183,7 +183,7 @@ def _overlay(dice: Dice, extra: Distractors, image: Tensor, values: Tensor) -> T
     t1c = t1c + extra.white_spots * spread(active)
     t1c = t1c + extra.vessels * (spread(dice.uniform(1.1, 2.4)) - t1c)
     t1c = t1c + extra.plexus * (spread(dice.uniform(0.9, 1.9)) - t1c)
-    t1c = t1c + extra.dura * spread(dice.uniform(0.2, 1.0))
+    t1c = t1c + extra.dura * spread(dice.uniform(0.2, 1.5))
     flair = flair + extra.dura * spread(dice.uniform(-0.1, 0.5))
     flair = flair + extra.plexus * spread(dice.uniform(0.0, 0.6))
     t2 = t2 * (1 - 0.7 * extra.vessels)

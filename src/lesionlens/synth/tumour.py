@@ -96,7 +96,7 @@ def plan(dice: Dice, atlas: Atlas, pose: Pose, tumour_free: float) -> Plan:
     near[:, 0] = False
     centre = torch.where(near[..., None], centre[:, :1] + beside * reach, centre)
     roll = dice.uniform(0, 1)
-    style = (roll > 0.42).float() + (roll > 0.55).float() + (roll > 0.70).float()
+    style = (roll > 0.40).float() + (roll > 0.51).float() + (roll > 0.68).float()
     count = torch.where(dice.chance(tumour_free), torch.zeros_like(count), count)
     return Plan(count, centre, radius, style)
 
@@ -229,7 +229,7 @@ def _oedema(
     """Oedema or infiltration that follows the white matter, 0-1, (B, 1, I, J, K)."""
     tissue, radius = anatomy.tissue, lesions.radius
     wide = (
-        dice.uniform(-3, 28, 1)
+        dice.uniform(-5, 28, 1)
         * (0.5 + radius / 22).clamp_max(1)
         * dice.uniform(0.6, 1.2, MAX_LESIONS)
     )
