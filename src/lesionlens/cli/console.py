@@ -45,6 +45,8 @@ class Stop:
     def __init__(self) -> None:
         self._event = threading.Event()
         self._raises = True
+        self.answered = False
+        """Whether the user has been told how it ended."""
 
     def gently(self) -> None:
         """Only note the wish from now on: the work asks for it and puts its state away."""
