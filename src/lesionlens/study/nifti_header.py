@@ -113,7 +113,8 @@ def _check_shape(shape: tuple[int, ...], name: str) -> None:
     check_size(shape, repr(name))
 
 
-_UNITS = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+_UNIT_MM = {1: 1000.0, 3: 0.001}
+"""NIfTI's codes of metre and micron; anything else, the undefined too, counts as millimetre."""
 
 
 def _affine(image: Any, shape: tuple[int, ...], name: str) -> tuple[Affine, tuple[str, ...]]:
@@ -124,7 +125,7 @@ def _affine(image: Any, shape: tuple[int, ...], name: str) -> tuple[Affine, tupl
             expected="an affine that says which side is left",
             next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
         )
-    scale = _UNITS[header.get_xyzt_units()[0]]
+    scale = _UNIT_MM.get(int(header["xyzt_units"]) & 7, 1.0)
     try:
         affine = check_affine(_scaled(image.affine, scale), where=repr(name))
         notice = _forms_agree(header, affine, shape, scale)

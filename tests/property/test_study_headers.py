@@ -1,0 +1,122 @@
+"""Fuzzed headers: whatever they say, the answer is a study or a refusal in words."""
+
+import contextlib
+import gzip
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+
+from lesionlens.base.errors import LesionLensError
+from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.phantoms.files import write_dicom
+from lesionlens.phantoms.simple import make_patient
+from lesionlens.study import dicom_scan
+from lesionlens.study.dicom_scan import Slice
+from lesionlens.study.dicom_series import acquisition, sort_series
+from lesionlens.study.nifti_header import read_header
+from lesionlens.study.readers import open_study
+from lesionlens.study.sequences import Acquisition, acquisition_of_sidecar, from_acquisition
+
+FUZZ = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+VALID = bytes(nib.Nifti1Image(np.zeros((6, 7, 8), np.int16), np.eye(4)).to_bytes())
+numbers = st.one_of(
+    st.none(),
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.integers(-(2**40), 2**40),
+    st.text(max_size=8),
+)
+triples = st.one_of(numbers, st.lists(numbers, max_size=7))
+
+
+@FUZZ
+@pytest.mark.filterwarnings("ignore")
+@given(offset=st.integers(0, 347), patch=st.binary(min_size=1, max_size=16), zipped=st.booleans())
+def test_a_patched_nifti_header_is_read_or_refused(tmp_path, offset, patch, zipped):
+    raw = bytearray(VALID)
+    raw[offset : offset + len(patch)] = patch[: max(352 - offset, 0)]
+    path = tmp_path / ("t1.nii.gz" if zipped else "t1.nii")
+    path.write_bytes(gzip.compress(bytes(raw)) if zipped else bytes(raw))
+    with contextlib.suppress(LesionLensError):  # which cannot be made without all its words
+        assert np.isfinite(read_header(path).grid.affine).all()
+
+
+@FUZZ
+@given(
+    position=triples, orientation=triples, spacing=triples, rows=numbers, te=numbers, echo=numbers
+)
+def test_slices_of_any_header_are_sorted_or_told_about(
+    position, orientation, spacing, rows, te, echo
+):
+    values = {
+        "ImagePositionPatient": position,
+        "ImageOrientationPatient": orientation,
+        "PixelSpacing": spacing,
+        "Rows": rows,
+        "EchoTime": te,
+        "EchoNumbers": echo,
+    }
+
+    class Header(dict):
+        """What pydicom would hand out, without its checks."""
+
+    header = Header({k: v for k, v in values.items() if v is not None} | {"Columns": 8})
+    item = Slice(None, header)
+    try:
+        out = sort_series([item])
+    except LesionLensError:
+        return
+    assert out.stacks or out.problems
+
+
+@FUZZ
+@given(st.dictionaries(st.sampled_from(
+    ["EchoTime", "RepetitionTime", "InversionTime", "ScanningSequence", "SeriesDescription",
+     "ProtocolName", "ImageType", "ContrastBolusAgent"]), triples))  # fmt: skip
+def test_any_sidecar_gives_a_guess(sidecar):
+    guess = from_acquisition(acquisition_of_sidecar(sidecar))
+    assert 0 <= guess.confidence <= 1
+    assert guess.evidence
+
+
+@FUZZ
+@given(st.text(max_size=60))
+def test_any_description_gives_a_guess(text):
+    assert from_acquisition(Acquisition(description=text)).evidence
+
+
+def test_an_empty_header_says_nothing():
+    assert acquisition(Slice(None, Dataset())) == Acquisition()
+
+
+@pytest.fixture(scope="module")
+def one_slice(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fuzz")
+    write_dicom(make_patient(spacing_mm=12.0), folder, sequences=("t1",))
+    return sorted(folder.rglob("IM*"))[3].read_bytes()
+
+
+@settings(FUZZ, max_examples=40)
+@given(
+    places=st.lists(
+        st.tuples(st.integers(0, 3000), st.binary(min_size=1, max_size=12)), max_size=4
+    ),
+    cut=st.integers(0, 4000),
+)
+def test_a_damaged_dicom_file_is_read_or_refused(tmp_path, one_slice, places, cut):
+    raw = bytearray(one_slice)
+    for place, patch in places:
+        raw[place : place + len(patch)] = patch
+    (tmp_path / "IM1").write_bytes(bytes(raw[: max(len(raw) - cut, 0)]))
+    scan = dicom_scan.scan([tmp_path / "IM1"], no_progress, NEVER)
+    sort_series(scan.slices)
+    with pytest.raises(LesionLensError) as caught:
+        open_study(tmp_path)  # one slice is no volume, whatever else is wrong
+    assert caught.value.found
