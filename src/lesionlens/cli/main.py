@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from lesionlens.base.errors import LesionLensError
-from lesionlens.cli import analyze, bench, doctor, evaluate, export, train
+from lesionlens.cli import analyze, batch, bench, doctor, evaluate, export, train
 from lesionlens.cli.console import STOP, Answer, plain
 
 _MEMORY_WORDS = ("out of memory", "can't allocate memory", "bad_alloc", "cannot allocate memory")
@@ -40,10 +40,17 @@ app = typer.Typer(
 
 
 def run() -> int:
-    """Run the command line of this process; returns only by SystemExit with the exit status."""
+    """Run the command line of this process; returns or raises SystemExit with the exit status."""
     STOP.listen()
-    app(prog_name="lesionlens")
-    return 0
+    try:
+        app(prog_name="lesionlens")
+    except KeyboardInterrupt:
+        pass
+    except SystemExit:
+        if STOP.answered or not STOP.is_set():
+            raise
+    print(f"lesionlens: {_INTERRUPTED}", file=sys.stderr)  # before the command itself began
+    return 130
 
 
 def _guarded(command: Callable[..., Answer]) -> Callable[..., None]:
@@ -66,6 +73,8 @@ def _guarded(command: Callable[..., Answer]) -> Callable[..., None]:
             status, message = explain(error)
             print(f"lesionlens: {plain(message)}", file=sys.stderr)
             raise typer.Exit(status) from None
+        finally:
+            STOP.answered = True
         raise typer.Exit(answer.status)
 
     return guarded
@@ -142,14 +151,15 @@ def top(
 
 for _name, _module, _example in (
     ("analyze", analyze.analyze, "lesionlens analyze sample_data/study --out out/demo"),
+    ("batch", batch.batch, "lesionlens batch sample_data --out out/batch"),
     ("bench", bench.bench, "lesionlens bench --repeat 3"),
     ("doctor", doctor.doctor, "lesionlens doctor"),
-    ("evaluate", evaluate.evaluate, "lesionlens evaluate out/batch cases --json scores.json"),
+    ("evaluate", evaluate.evaluate, "lesionlens evaluate out/demo sample_data/truth"),
     (
         "export",
         export.export,
         "lesionlens export out/demo sample_data/study_dicom --out out/reviewed",
     ),
-    ("train", train.train, "lesionlens train configs/default.toml --out runs/mine --minutes 60"),
+    ("train", train.train, "lesionlens train configs/default.toml --out runs/mine --minutes 5"),
 ):
     app.command(_name, epilog=f"Example: {_example}")(_guarded(_module))

@@ -1,0 +1,136 @@
+"""`lesionlens batch`: every study below a folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.base.staging import check_target
+from lesionlens.cli import options
+from lesionlens.cli.console import STOP, Answer, plain, progress_bar
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lesionlens.cohort.run import CohortRun
+
+_NO_CLUSTER = (
+    "Studies are analysed one after another: several at a time need dask.distributed, "
+    'pip install "lesionlens[cohort]"'
+)
+
+
+def batch(
+    studies: Annotated[
+        Path, typer.Argument(help="Folder with one sub-folder a study.", metavar="STUDIES")
+    ],
+    out: options.Out,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="Studies at a time; half of the cores.", min=1),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            "--scheduler", help="A dask scheduler, such as tcp://host:8786.", metavar="ADDRESS"
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Leave out studies that are complete and unchanged."),
+    ] = False,
+    bundle: options.Bundle = None,
+    device: options.Device = "auto",
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> Answer:
+    """Analyse every study below a folder, each on its own, with one table of all.
+
+    A study that fails is recorded with its message and never stops the rest; Ctrl-C keeps what is
+    complete, and --resume goes on from there. Exit status: 0 all analysed; 1 a defect or lack of
+    resources in at least one; 2 at least one cannot be used, or there is none; 130 interrupted.
+    """
+    del debug
+    check_target(out)
+    options.check_outside(studies, out)
+    with progress_bar() as progress:
+        progress("looking for studies", 0.0)
+        from lesionlens.cohort.run import Cohort, Crew, has_distributed, run_cohort
+        from lesionlens.cohort.studies import find_jobs, loose_files
+        from lesionlens.cohort.table import write_table
+        from lesionlens.cohort.work import Choice
+
+        notes = []
+        count = len(find_jobs(studies, out))
+        if loose := loose_files(studies):
+            notes.append(f"{loose} files beside the studies' folders belong to none: left out")
+        wanted = min(workers or max(1, (os.cpu_count() or 2) // 2), count)
+        if wanted > 1 and scheduler is None and not has_distributed():
+            notes.append(_NO_CLUSTER)
+            wanted = 1
+        STOP.gently()
+        done = run_cohort(
+            Cohort(studies, out, resume),
+            Choice(device, bundle),
+            Crew(wanted, scheduler),
+            progress=progress,
+            cancel=STOP,
+        )
+        written = write_table(out, done.outcomes)
+    if done.exit_status == 130:
+        notes.append("interrupted; what is complete stays, --resume goes on from here")
+    if json:
+        return Answer((_json(done),), tuple(notes), done.exit_status)
+    tables = ", ".join(plain(str(path)) for path in written)
+    last = (_counts(done), f"Tables: {tables}", RESEARCH_USE_NOTICE)
+    return Answer((_table(done), *last), tuple(notes), done.exit_status)
+
+
+def _counts(done: CohortRun) -> str:
+    from lesionlens.cohort.work import Status
+
+    number = {s: sum(o.status is s for o in done.outcomes) for s in Status}
+    parts = [f"{number[Status.ANALYSED]} of {len(done.outcomes)} studies analysed"]
+    if done.kept:
+        parts.append(f"{done.kept} of them before")
+    if number[Status.FAILED]:
+        parts.append(f"{number[Status.FAILED]} failed")
+    if number[Status.STOPPED]:
+        parts.append(f"{number[Status.STOPPED]} left")
+    return ", ".join(parts)
+
+
+def _table(done: CohortRun) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading, side in (("study", "left"), ("seconds", "right"), ("outcome", "left")):
+        table.add_column(heading, justify="right" if side == "right" else "left")
+    for outcome in done.outcomes:
+        message = Text(plain(outcome.message), style="" if outcome.exit_status == 0 else "red")
+        table.add_row(Text(plain(outcome.name)), f"{outcome.seconds:.1f}", message)
+    return table
+
+
+def _json(done: CohortRun) -> str:
+    import json
+
+    rows = [
+        {
+            "study": o.name,
+            "status": o.status.value,
+            "exit_status": o.exit_status,
+            "message": o.message,
+            "candidates": o.candidates,
+            "seconds": round(o.seconds, 2),
+            "peak_memory_mib": round(o.peak_memory_mib, 1),
+        }
+        for o in done.outcomes
+    ]
+    return json.dumps({"studies": rows, "kept": done.kept}, indent=1)

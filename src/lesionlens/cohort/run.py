@@ -1,0 +1,229 @@
+"""Run a worklist: one after another in this process, or on dask.distributed."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from lesionlens.base.errors import MissingPluginError, ResourceError
+from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
+from lesionlens.cohort.studies import Job, find_jobs, fingerprint
+from lesionlens.cohort.work import Choice, Outcome, Status, analyse, engine_of, load_lens
+from lesionlens.cohort.worklist import open_worklist
+
+_POLL_S = 0.2
+_ASK_S = 1.0
+_CONNECT_S = 20
+_DIED = "its worker died, most likely for lack of memory; give fewer --workers"
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """Who works.
+
+    Parameters
+    ----------
+    workers : int
+        Processes of a local cluster; 1 works in this process.
+    scheduler : str or None
+        Address of a dask scheduler whose workers see the same folders.
+    """
+
+    workers: int = 1
+    scheduler: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """What is worked on.
+
+    Parameters
+    ----------
+    studies : Path
+        One sub-folder a study.
+    out : Path
+        Gets one result folder a study and `worklist.sqlite`.
+    resume : bool
+        Leave studies alone that are complete and unchanged.
+    """
+
+    studies: Path
+    out: Path
+    resume: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CohortRun:
+    """How a run ended: an outcome for each study, by name, and how many were kept as they were."""
+
+    outcomes: tuple[Outcome, ...]
+    kept: int
+
+    @property
+    def exit_status(self) -> int:
+        """130 when stopped, 1 after a defect or lack, 2 after unusable input alone, else 0."""
+        found = {outcome.exit_status for outcome in self.outcomes}
+        return next((status for status in (130, 1, 2) if status in found), 0)
+
+
+def has_distributed() -> bool:
+    """Whether dask.distributed is installed."""
+    return find_spec("distributed") is not None
+
+
+def run_cohort(
+    cohort: Cohort,
+    choice: Choice,
+    crew: Crew,
+    *,
+    progress: Progress = no_progress,
+    cancel: Cancel = NEVER,
+) -> CohortRun:
+    """Analyse every study below a folder; each failure is its own.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Where studies lie and results go.
+    choice : Choice
+        What analyses.
+    crew : Crew
+        Who works.
+    progress, cancel
+        Told of each study's end, asked before and within each; a stop keeps what is complete.
+
+    Raises
+    ------
+    UnusableInputError
+        There is no study.
+    MissingPluginError
+        A scheduler was named and dask.distributed is not installed.
+    ResourceError
+        The scheduler does not answer, or the folder cannot be written.
+    """
+    jobs = find_jobs(cohort.studies, cohort.out)
+    here = crew.scheduler is None or cohort.resume
+    engine = engine_of(load_lens(choice)) if here else ""
+    outcomes: dict[str, Outcome] = {}
+    with open_worklist(cohort.out) as worklist:
+        prints = {job.name: fingerprint(job.study) for job in jobs}
+        for job in jobs if cohort.resume else ():
+            known = worklist.complete(job, prints[job.name], engine)
+            if known is not None:
+                outcomes[job.name] = known
+        kept = len(outcomes)
+        todo = [job for job in jobs if job.name not in outcomes]
+        for outcome in _outcomes(todo, choice, crew, progress, cancel):
+            outcomes[outcome.name] = outcome
+            if outcome.status is not Status.STOPPED:
+                worklist.record(outcome, prints[outcome.name])
+            progress(f"{len(outcomes)} of {len(jobs)} studies", len(outcomes) / len(jobs))
+        return CohortRun(tuple(outcomes[job.name] for job in jobs), kept)
+
+
+def _outcomes(
+    jobs: Sequence[Job], choice: Choice, crew: Crew, progress: Progress, cancel: Cancel
+) -> Iterator[Outcome]:
+    if not jobs:
+        return
+    if crew.scheduler is None and crew.workers <= 1:
+        for number, job in enumerate(jobs):
+            yield analyse(job, choice, cancel, _within(progress, number, len(jobs)))
+        return
+    if not has_distributed():
+        raise MissingPluginError(
+            found="no dask.distributed",
+            expected="it, to work on several processes or machines",
+            next_step='Install it: pip install "lesionlens[cohort]"; or leave --scheduler out',
+        )
+    yield from _on_cluster(jobs, choice, crew, cancel)
+
+
+def _within(progress: Progress, number: int, count: int) -> Progress:
+    """Tell a study's stages as those of one of many."""
+
+    def tell(stage: str, fraction: float) -> None:
+        del fraction
+        progress(f"{number + 1} of {count}: {stage}", number / count)
+
+    return tell
+
+
+def _on_cluster(
+    jobs: Sequence[Job], choice: Choice, crew: Crew, cancel: Cancel
+) -> Iterator[Outcome]:
+    """Hand every study to the cluster and yield what comes back, until nothing is under way."""
+    import distributed  # noqa: PLC0415  (an extra)
+
+    if crew.scheduler is None:
+        cores = os.cpu_count() or 1
+        threads = max(1, cores // crew.workers)
+        choice = Choice(choice.device, choice.bundle, threads)
+    with _client(crew) as client:
+        stop = distributed.Event(f"lesionlens-stop-{uuid.uuid4().hex}", client=client)
+        absolute = [Job(j.name, j.study.resolve(), j.out.resolve()) for j in jobs]
+        waiting = {
+            client.submit(_analyse_there, job, choice, stop.name, pure=False): job
+            for job in absolute
+        }
+        told = False
+        while waiting:
+            if cancel.is_set() and not told:
+                stop.set()
+                told = True
+            for future in [f for f in waiting if f.done()]:
+                job = waiting.pop(future)
+                broken = future.status != "finished"
+                yield _dead(job) if broken else future.result()
+            time.sleep(_POLL_S)
+
+
+def _dead(job: Job) -> Outcome:
+    return Outcome(job.name, Status.FAILED, 1, _DIED)
+
+
+def _client(crew: Crew) -> Any:
+    """Return a client of the scheduler, or of a cluster of our own that ends with it."""
+    import dask  # noqa: PLC0415  (an extra)
+    import distributed  # noqa: PLC0415
+
+    dask.config.set({"distributed.scheduler.allowed-failures": 1})
+    if crew.scheduler is None:
+        return distributed.Client(
+            n_workers=crew.workers, threads_per_worker=1, dashboard_address=None
+        )
+    try:
+        return distributed.Client(crew.scheduler, timeout=_CONNECT_S)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ResourceError(
+            found=f"no dask scheduler that answers at {crew.scheduler}",
+            expected="one, started with `dask scheduler`, with workers that see both folders",
+            next_step="Check the address, or leave --scheduler out to work on this machine",
+        ) from error
+
+
+class _StopThere:
+    """Asks the scheduler now and then whether the user wants to stop."""
+
+    def __init__(self, name: str) -> None:
+        import distributed  # noqa: PLC0415  (an extra)
+
+        self._event = distributed.Event(name)
+        self._asked, self._set = 0.0, False
+
+    def is_set(self) -> bool:
+        """Whether to stop now."""
+        if not self._set and time.monotonic() - self._asked > _ASK_S:
+            self._set, self._asked = bool(self._event.is_set()), time.monotonic()
+        return self._set
+
+
+def _analyse_there(job: Job, choice: Choice, stop: str) -> Outcome:
+    """Analyse in a worker of the cluster."""
+    return analyse(job, choice, _StopThere(stop))

@@ -1,0 +1,69 @@
+"""Which studies a folder holds, and whether one has changed since it was analysed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from lesionlens.base.errors import UnusableInputError
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One study to analyse.
+
+    Parameters
+    ----------
+    name : str
+        Of its folder, and of its result's.
+    study, out : Path
+        Where it lies, and where the result goes.
+    """
+
+    name: str
+    study: Path
+    out: Path
+
+
+def find_jobs(studies: Path, out: Path) -> tuple[Job, ...]:
+    """Return a job for each folder directly below `studies`, by name; hidden ones are left out.
+
+    Raises
+    ------
+    UnusableInputError
+        There is no such folder, or it holds no folder.
+    """
+    if not studies.is_dir():
+        raise UnusableInputError(
+            found=f"no folder {studies.name!r}",
+            expected="a folder with one sub-folder a study",
+            next_step="Check the path",
+        )
+    places = sorted(p for p in studies.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not places:
+        raise UnusableInputError(
+            found=f"no sub-folder in {studies.name!r}",
+            expected="one sub-folder a study",
+            next_step="For a single study use `lesionlens analyze`",
+        )
+    return tuple(Job(place.name, place, out / place.name) for place in places)
+
+
+def loose_files(studies: Path) -> int:
+    """Count the files that lie beside the studies' folders and belong to none."""
+    return sum(p.is_file() and not p.name.startswith(".") for p in studies.iterdir())
+
+
+def fingerprint(study: Path) -> str:
+    """Return a digest of a study's file names, sizes and times; it changes when the study does.
+
+    Contents are not read: that would take as long as opening the study.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(study.rglob("*")):
+        if path.is_file():
+            about = path.stat()
+            line = f"{path.relative_to(study).as_posix()}\0{about.st_size}\0{about.st_mtime_ns}\n"
+            digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

@@ -1,0 +1,105 @@
+"""One table of a cohort: a row a candidate, and a row for each study without one."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from lesionlens.cohort.work import Outcome, Status
+from lesionlens.export.tables import columns
+
+CSV_NAME, PARQUET_NAME = "cohort.csv", "cohort.parquet"
+STUDY_COLUMNS = ("study", "status", "message", "seconds", "candidates")
+_TEXT = (
+    "study",
+    "status",
+    "message",
+    "tracking_uid",
+    "location_side",
+    "location_region",
+    "review_state",
+    "review_reader",
+    "review_time",
+    "review_reason",
+)
+_FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@]")
+
+
+def write_table(out: Path, outcomes: Sequence[Outcome]) -> tuple[Path, ...]:
+    """Write `cohort.csv`, and `cohort.parquet` where pyarrow is installed.
+
+    Parameters
+    ----------
+    out : Path
+        The cohort's folder, with one result folder a study.
+    outcomes : sequence of Outcome
+        Of every study, in the order of the rows.
+
+    Returns
+    -------
+    tuple of Path
+        What was written, each in one step.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, (*STUDY_COLUMNS, *columns()), restval="", lineterminator="\n")
+    writer.writeheader()
+    for outcome in outcomes:
+        writer.writerows(_rows(out, outcome))
+    written = [_put(out / CSV_NAME, text.getvalue().encode("utf-8"))]
+    if find_spec("pyarrow") is not None:
+        written.append(_put(out / PARQUET_NAME, _parquet(text.getvalue())))
+    return tuple(written)
+
+
+def _rows(out: Path, outcome: Outcome) -> Iterator[dict[str, str | int | float]]:
+    about: dict[str, str | int | float] = {
+        "study": _safe(outcome.name),
+        "status": outcome.status.value,
+        "message": _safe(outcome.message),
+        "seconds": round(outcome.seconds, 2),
+        "candidates": outcome.candidates if outcome.status is Status.ANALYSED else "",
+    }
+    found: list[dict[str, str]] = []
+    if outcome.status is Status.ANALYSED:
+        with (out / outcome.name / "findings.csv").open(encoding="utf-8", newline="") as lines:
+            found = list(csv.DictReader(lines))
+    known = set(columns())
+    for row in found:
+        yield {**about, **{key: cell for key, cell in row.items() if key in known}}
+    if not found:
+        yield about
+
+
+def _safe(text: str) -> str:
+    """Keep a spreadsheet from running text as a formula."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def _put(path: Path, content: bytes) -> Path:
+    aside = path.with_name(f".{path.name}.new")
+    aside.write_bytes(content)
+    aside.replace(path)
+    return path
+
+
+def _parquet(text: str) -> bytes:
+    """Give the same table as Parquet: text stays text, empty cells are null."""
+    import pyarrow as pa  # noqa: PLC0415  (an extra)
+    from pyarrow import csv as arrow_csv  # noqa: PLC0415
+    from pyarrow import parquet  # noqa: PLC0415
+
+    kinds = dict.fromkeys(_TEXT, pa.string())
+    options = arrow_csv.ConvertOptions(column_types=kinds, strings_can_be_null=True)
+    reading = arrow_csv.ParseOptions(newlines_in_values=True)
+    stream = pa.py_buffer(text.encode("utf-8"))
+    table = arrow_csv.read_csv(
+        pa.BufferReader(stream), convert_options=options, parse_options=reading
+    )
+    sink = pa.BufferOutputStream()
+    parquet.write_table(table, sink)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content

@@ -1,0 +1,148 @@
+"""Analyse one study of many: whatever goes wrong with it is its own and is told in words.
+
+`analyse` is what a worker runs, in this process or on another machine; it takes and returns plain
+records, never raises, and loads the network once a process.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lesionlens.base.errors import LesionLensError
+from lesionlens.base.stages import Cancel, Progress, no_progress
+from lesionlens.cohort.studies import Job
+
+if TYPE_CHECKING:
+    from lesionlens.lens import Lens
+
+logger = logging.getLogger(__name__)
+_MEMORY_WORDS = ("out of memory", "can't allocate memory", "bad_alloc", "cannot allocate memory")
+
+
+class Status(StrEnum):
+    """How far a study came."""
+
+    ANALYSED = "analysed"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What analyses: the device, a MONAI bundle in place of our network, threads of a worker."""
+
+    device: str = "auto"
+    bundle: Path | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one study.
+
+    Parameters
+    ----------
+    name : str
+        Of the study.
+    status : Status
+        Stopped: the user asked for it; nothing was written.
+    exit_status : int
+        That `lesionlens analyze` would have ended with.
+    message : str
+        The conclusion, or why there is none.
+    seconds : float
+        Wall time.
+    candidates : int
+        Flagged regions.
+    engine : str
+        Name, version and SHA-256 of the weights.
+    peak_memory_mib : float
+        Of the process, when the study ended.
+    """
+
+    name: str
+    status: Status
+    exit_status: int
+    message: str
+    seconds: float = 0.0
+    candidates: int = 0
+    engine: str = ""
+    peak_memory_mib: float = 0.0
+
+
+@lru_cache(maxsize=1)
+def load_lens(choice: Choice) -> Lens:
+    """Return this process's network, loaded once."""
+    import torch  # noqa: PLC0415  (a cohort is listed without it)
+
+    from lesionlens.lens import Lens  # noqa: PLC0415
+
+    if choice.threads is not None:
+        torch.set_num_threads(choice.threads)
+    if choice.bundle is not None:
+        return Lens(choice.device, bundle=choice.bundle)
+    return Lens(choice.device)
+
+
+def engine_of(lens: Lens) -> str:
+    """Name an engine so that another one, or other weights, can be told from it."""
+    about = lens.engine.info
+    return f"{about.name} {about.version} {about.weights_sha256 or ''}".strip()
+
+
+def analyse(job: Job, choice: Choice, cancel: Cancel, progress: Progress = no_progress) -> Outcome:
+    """Analyse a study and write its result; a failure is an outcome, never an exception."""
+    if cancel.is_set():
+        return Outcome(job.name, Status.STOPPED, 130, "not begun")
+    start = time.perf_counter()
+    try:
+        done = _analyse(job, choice, cancel, progress)
+    except Exception as error:
+        logger.debug("a study of the cohort failed", exc_info=True)
+        status, message = failure(error)
+        state = Status.STOPPED if status == 130 else Status.FAILED
+        return Outcome(job.name, state, status, message, time.perf_counter() - start)
+    return done
+
+
+def _analyse(job: Job, choice: Choice, cancel: Cancel, progress: Progress) -> Outcome:
+    from lesionlens.study.readers import open_study  # noqa: PLC0415
+
+    start = time.perf_counter()
+    lens = load_lens(choice)
+    study = open_study(job.study, progress=progress, cancel=cancel)
+    result = lens(study, progress=progress, cancel=cancel)
+    result.save(job.out)
+    return Outcome(
+        name=job.name,
+        status=Status.ANALYSED,
+        exit_status=0,
+        message=result.analysis.findings.conclusion,
+        seconds=time.perf_counter() - start,
+        candidates=len(result.candidates),
+        engine=engine_of(lens),
+        peak_memory_mib=max(s.peak_memory_mib for s in result.analysis.run.stages),
+    )
+
+
+def failure(error: BaseException) -> tuple[int, str]:
+    """Return the exit status and the words that an exception deserves.
+
+    Examples
+    --------
+    >>> failure(MemoryError())[0], failure(KeyError("x"))[1]
+    (1, "a defect in LesionLens (KeyError: 'x')")
+    """
+    if isinstance(error, LesionLensError):
+        return error.exit_status, str(error)
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or any(word in text for word in _MEMORY_WORDS):
+        return 1, "too little memory for this study; give fewer --workers"
+    first = (str(error).strip().splitlines() or ["no message"])[0][:300]
+    return 1, f"a defect in LesionLens ({type(error).__name__}: {first})"

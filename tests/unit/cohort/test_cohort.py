@@ -1,0 +1,215 @@
+"""Many studies: each on its own, resumable, one table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import threading
+
+import pytest
+
+from lesionlens.base.errors import MissingPluginError, ReadError, UnusableInputError
+from lesionlens.cohort import run, work
+from lesionlens.cohort.run import Cohort, Crew, run_cohort
+from lesionlens.cohort.studies import Job, find_jobs, fingerprint
+from lesionlens.cohort.table import write_table
+from lesionlens.cohort.work import Choice, Outcome, Status
+from lesionlens.cohort.worklist import open_worklist
+from lesionlens.export.tables import TablesExporter
+from lesionlens.lens import Lens
+from lesionlens.phantoms.analysis import make_analysis
+from lesionlens.study.readers import open_study
+
+CPU = Choice("cpu")
+HERE = Crew()
+
+
+@pytest.fixture
+def studies(tmp_path, make_study):
+    """Two studies that can be analysed and, between them, one that cannot."""
+    for name in ("a", "c"):
+        make_study(name=f"studies/{name}", sequences={"t1c", "flair"})
+    broken = tmp_path / "studies" / "b"
+    broken.mkdir()
+    broken.joinpath("t1c.nii.gz").write_bytes(b"not a scan")
+    return tmp_path / "studies"
+
+
+@pytest.fixture(autouse=True)
+def small(random_weights, monkeypatch):
+    """The smallest network in the place of the shipped one."""
+    lens = Lens("cpu", weights=random_weights)
+    for module in (work, run):
+        monkeypatch.setattr(module, "load_lens", lambda choice: lens)
+
+
+@pytest.fixture
+def quick(patient, monkeypatch):
+    """Write the truth of the head in the place of an analysis: seconds faster."""
+
+    def analyse(job, choice, cancel, progress):
+        study = open_study(job.study)
+        job.out.mkdir(parents=True, exist_ok=True)
+        analysis = make_analysis(patient, study)
+        TablesExporter().write(analysis, job.out)
+        count = len(analysis.findings.candidates)
+        lens = work.load_lens(choice)
+        return Outcome(job.name, Status.ANALYSED, 0, "", 1.0, count, work.engine_of(lens))
+
+    monkeypatch.setattr(work, "_analyse", analyse)
+
+
+def states(done):
+    return {o.name: o.status.value for o in done.outcomes}
+
+
+def test_a_failing_study_is_recorded_and_the_rest_is_analysed(studies, tmp_path):
+    out = tmp_path / "out"
+    done = run_cohort(Cohort(studies, out), CPU, HERE)
+    assert states(done) == {"a": "analysed", "b": "failed", "c": "analysed"}
+    assert done.exit_status == 2
+    assert "t1c.nii.gz" in done.outcomes[1].message
+    assert not (out / "b").exists()
+    for name in ("a", "c"):
+        assert (out / name / "report.html").is_file()
+
+
+def test_a_resumed_run_leaves_complete_studies_alone(quick, studies, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    run_cohort(Cohort(studies, out), CPU, HERE)
+    begun = []
+    monkeypatch.setattr(run, "analyse", lambda job, *_: begun.append(job.name) or _failed(job))
+    done = run_cohort(Cohort(studies, out, resume=True), CPU, HERE)
+    assert begun == ["b"]
+    assert done.kept == 2
+    (studies / "a" / "more.txt").write_text("a later file")
+    (out / "c" / "findings.json").unlink()
+    begun.clear()
+    run_cohort(Cohort(studies, out, resume=True), CPU, HERE)
+    assert begun == ["a", "b", "c"]
+
+
+def _failed(job):
+    return Outcome(job.name, Status.FAILED, 1, "no memory")
+
+
+def test_a_defect_is_told_in_words_and_wins_over_unusable_input(
+    quick, studies, tmp_path, monkeypatch
+):
+    real = work._analyse
+
+    def breaks(job, *rest):
+        if job.name == "a":
+            raise KeyError("x")
+        return real(job, *rest)
+
+    monkeypatch.setattr(work, "_analyse", breaks)
+    done = run_cohort(Cohort(studies, tmp_path / "out"), CPU, HERE)
+    assert states(done) == {"a": "failed", "b": "failed", "c": "analysed"}
+    assert done.outcomes[0].message == "a defect in LesionLens (KeyError: 'x')"
+    assert done.exit_status == 1
+
+
+def test_a_stop_keeps_what_is_complete(quick, studies, tmp_path):
+    out, stop = tmp_path / "out", threading.Event()
+
+    def first_done(stage, fraction):
+        if stage.startswith("1 of"):
+            stop.set() if stage.endswith("studies") else None
+
+    done = run_cohort(Cohort(studies, out), CPU, HERE, progress=first_done, cancel=stop)
+    assert states(done) == {"a": "analysed", "b": "stopped", "c": "stopped"}
+    assert done.exit_status == 130
+    with open_worklist(out) as worklist:
+        assert worklist.outcome("a") is not None
+        assert worklist.outcome("c") is None
+
+
+def test_the_table_has_a_row_a_candidate_and_one_for_other_studies(quick, studies, tmp_path):
+    out = tmp_path / "out"
+    done = run_cohort(Cohort(studies, out), CPU, HERE)
+    written = write_table(out, done.outcomes)
+    with written[0].open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    for name in ("a", "c"):
+        found = json.loads((out / name / "findings.json").read_text())["candidates"]
+        mine = [row for row in rows if row["study"] == name]
+        assert len(mine) == max(len(found), 1)
+        assert [r["tracking_uid"] for r in mine if r["id"]] == [c["tracking_uid"] for c in found]
+    (failed,) = (row for row in rows if row["study"] == "b")
+    assert failed["status"] == "failed"
+    assert failed["id"] == ""
+
+
+def test_parquet_holds_the_same_as_csv(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="lesionlens[cohort] is not installed")
+    outcomes = [
+        Outcome("007", Status.FAILED, 2, "=1+1"),
+        Outcome("x", Status.FAILED, 1, 'a "b",\nc'),
+    ]
+    written = write_table(tmp_path, outcomes)
+    table = parquet.read_table(written[1]).to_pylist()
+    with written[0].open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    for one, other in zip(table, rows, strict=True):
+        assert one["study"] == other["study"]
+        assert one["message"] == other["message"]
+        assert one["score"] is None
+    assert table[0]["study"] == "007"
+    assert table[0]["message"] == "'=1+1"
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_cluster_gives_what_this_process_gives(quick, studies, tmp_path):
+    distributed = pytest.importorskip("distributed", reason="lesionlens[cohort] is not installed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+    ) as cluster:
+        crew = Crew(2, cluster.scheduler_address)
+        done = run_cohort(Cohort(studies, tmp_path / "there"), CPU, crew)
+        stop = threading.Event()
+        stop.set()
+        stopped = run_cohort(Cohort(studies, tmp_path / "no"), CPU, crew, cancel=stop)
+    alone = run_cohort(Cohort(studies, tmp_path / "here"), CPU, HERE)
+    assert states(done) == states(alone)
+    assert [o.candidates for o in done.outcomes] == [o.candidates for o in alone.outcomes]
+    assert set(states(stopped).values()) == {"stopped"}
+
+
+def test_a_scheduler_without_dask_names_the_extra(studies, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "has_distributed", lambda: False)
+    with pytest.raises(MissingPluginError, match=r"lesionlens\[cohort\]"):
+        run_cohort(Cohort(studies, tmp_path / "out"), CPU, Crew(1, "tcp://127.0.0.1:1"))
+
+
+def test_no_study_is_refused(tmp_path):
+    with pytest.raises(UnusableInputError, match="no folder"):
+        find_jobs(tmp_path / "nothing", tmp_path)
+    (tmp_path / ".hidden").mkdir()
+    with pytest.raises(UnusableInputError, match="no sub-folder"):
+        find_jobs(tmp_path, tmp_path)
+
+
+def test_a_fingerprint_follows_names_and_sizes(tmp_path):
+    tmp_path.joinpath("a").write_text("1")
+    first = fingerprint(tmp_path)
+    assert fingerprint(tmp_path) == first
+    tmp_path.joinpath("a").write_text("22")
+    assert fingerprint(tmp_path) != first
+
+
+def test_a_worklist_that_is_none_is_refused(tmp_path):
+    tmp_path.joinpath("worklist.sqlite").write_text("these are no rows, and this is long enough")
+    with pytest.raises(ReadError, match="cannot be read"), open_worklist(tmp_path):
+        pass
+
+
+def test_another_engine_analyses_again(tmp_path):
+    job = Job("a", tmp_path / "a", tmp_path / "out" / "a")
+    job.out.mkdir(parents=True)
+    job.out.joinpath("findings.json").write_text("{}")
+    with open_worklist(tmp_path / "out") as worklist:
+        worklist.record(Outcome("a", Status.ANALYSED, 0, "", engine="lens 1"), "f")
+        assert worklist.complete(job, "f", "lens 1") is not None
+        assert worklist.complete(job, "f", "lens 2") is None
+        assert worklist.complete(job, "g", "lens 1") is None
