@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from npe2 import PluginManifest
+from qtpy.QtCore import Qt
 from tests.gui.conftest import LEFT, MANIFEST
 
+from lesionlens._napari.model.keys import KEYS
 from lesionlens._napari.model.session import Overlay, Plane
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
@@ -215,3 +217,28 @@ def test_opening_through_napari_shows_layers_and_the_panel(
     qtbot.waitUntil(lambda: bool(viewer.window.dock_widgets), timeout=10000)
     widget = next(iter(viewer.window.dock_widgets.values()))
     assert widget.session.state.study.name == "study"
+
+
+def test_keys_pressed_on_the_canvas_reach_the_review(reviewed, qtbot):
+    canvas = reviewed._viewer.window._qt_viewer.canvas.native
+    qtbot.keyClick(canvas, Qt.Key.Key_N)
+    assert reviewed.session.state.choices.candidate == 1
+    qtbot.keyClick(canvas, Qt.Key.Key_D)
+    assert reviewed.candidates.model.rows[0].state is ReviewState.DEFERRED
+    qtbot.keyClick(canvas, Qt.Key.Key_T)
+    assert visible(reviewed) == {"T1c"}
+
+
+def test_the_panel_fits_in_360_pixels(reviewed):
+    reviewed.session.go_to(1)
+    reviewed.session.choose_overlay(Overlay.MAP)
+    inner = reviewed.study.parentWidget()
+    assert inner.minimumSizeHint().width() <= 360
+
+
+def test_closing_the_panel_leaves_the_viewer_as_a_plain_one(reviewed):
+    viewer = reviewed._viewer
+    viewer.window.remove_dock_widget(reviewed)
+    assert reviewed._on_click not in viewer.mouse_drag_callbacks
+    assert not {str(key) for key in viewer.keymap} & {key.shown for key in KEYS}
+    viewer.layers.clear()

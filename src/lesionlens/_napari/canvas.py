@@ -102,6 +102,11 @@ class Canvas:
             for axis, (low, high, _) in enumerate(viewer.dims.range):
                 viewer.dims.set_point(axis, (low + high) / 2)
 
+    def look_around(self) -> None:
+        """Fit the study in three dimensions, seen from the front, the left and a little above."""
+        self._viewer.reset_view()
+        self._viewer.scene.camera.set_view_direction((-0.35, -1.0, 0.55), (1.0, 0.0, 0.0))
+
     def _relabel(self) -> None:
         dims = self._viewer.dims
         plane = plane_of(dims.order) if dims.ndim == 3 and dims.ndisplay == 2 else None

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import napari
 from npe2 import PluginManager
-from qtpy.QtGui import QCloseEvent
+from qtpy.QtCore import QEvent
 
 from lesionlens._napari.canvas import Canvas, plane_of
 from lesionlens._napari.layers import Layers
@@ -49,6 +49,7 @@ class LesionLens(Panel):
         viewer.events.theme.connect(self._on_theme)
         viewer.dims.events.order.connect(self._on_order)
         viewer.dims.events.ndisplay.connect(self._on_ndisplay)
+        viewer.mouse_drag_callbacks.append(self._on_click)
         self._bound = [self._bind(key) for key in KEYS]
         self.show_screen(self._screen, session.state)
         for layer in list(viewer.layers):
@@ -115,6 +116,17 @@ class LesionLens(Panel):
 
     def _on_ndisplay(self) -> None:
         self.layers.show_dimensions(self._screen.scene)
+        if self._viewer.dims.ndisplay == 3 and self._state.study is not None:
+            self.canvas.look_around()
+        elif self._screen.scene.visit is not None:
+            self._viewer.reset_view()
+            self.canvas.go_to(self._screen.scene.visit[1])
+
+    def _on_click(self, _: Any, event: Any) -> None:
+        """Shift and a click ask the voxel what it attended to."""
+        if event.button == 1 and "Shift" in event.modifiers and len(event.position) == 3:
+            i, j, k = (float(v) for v in event.position)
+            self.actions_.probe((i, j, k))
 
     # --- keys -----------------------------------------------------------------------------
 
@@ -136,7 +148,9 @@ class LesionLens(Panel):
         return key.key
 
     def release(self) -> None:
-        """Let go of the viewer: nothing of it is heard or bound any more."""
+        """Let go of the viewer: nothing of it is heard or bound any more; once is enough."""
+        if not self._bound:
+            return
         viewer = self._viewer
         self.jobs.abandon()
         self.session.changed.disconnect(self._on_changed)
@@ -144,16 +158,20 @@ class LesionLens(Panel):
         viewer.events.theme.disconnect(self._on_theme)
         viewer.dims.events.order.disconnect(self._on_order)
         viewer.dims.events.ndisplay.disconnect(self._on_ndisplay)
+        if self._on_click in viewer.mouse_drag_callbacks:
+            viewer.mouse_drag_callbacks.remove(self._on_click)
         self.canvas.tear_down()
         for key in self._bound:
             viewer.bind_key(key, None)
         self._bound = []
 
-    def closeEvent(self, event: QCloseEvent) -> None:
-        """Let go of the viewer when the panel closes for good."""
-        if self._bound:
+    def changeEvent(self, event: QEvent) -> None:
+        """Let go of the viewer when the dock is closed: napari then takes the widget out of it."""
+        super().changeEvent(event)
+        gone = event.type() == QEvent.Type.ParentChange and self.parent() is None
+        if gone and getattr(self, "_bound", None):
             self.release()
-        super().closeEvent(event)
+            self.deleteLater()
 
 
 def open_panel(viewer: napari.Viewer) -> LesionLens:

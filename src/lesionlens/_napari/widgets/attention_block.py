@@ -123,5 +123,5 @@ def _hint(screen: Screen) -> str:
     if screen.overlay is Overlay.OFF and screen.candidates:
         return "Overlay off: finish your own reading, then press T."
     if screen.can_probe:
-        return "Point at a voxel and press Q to see what it attended to."
+        return "Shift+click a voxel (or point and press Q): what did it attend to?"
     return ""

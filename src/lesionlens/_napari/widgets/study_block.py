@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QMenu,
     QPushButton,
+    QSizePolicy,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -96,7 +97,7 @@ class AssignmentEditor(QFrame):
         self.setProperty("role", "card")
         self._study: Study | None = None
         form = QFormLayout()
-        form.setContentsMargins(8, 8, 8, 4)
+        form.setContentsMargins(0, 0, 0, 4)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         self._boxes: dict[MrSequence, QComboBox] = {}
         for sequence in MrSequence:
@@ -105,12 +106,13 @@ class AssignmentEditor(QFrame):
                 QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
             )
             box.setMinimumContentsLength(10)
+            box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
             self._boxes[sequence] = box
             form.addRow(label(sequence.words), box)
         button = QPushButton("Use these")
         button.clicked.connect(lambda _=False: self.applied.emit(self.assignment()))
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 8, 8)
+        layout.setContentsMargins(8, 8, 8, 8)
         layout.addLayout(form)
         layout.addWidget(button)
 
