@@ -25,11 +25,11 @@ Range = tuple[float, float]
 PRIORS: Mapping[MrSequence, Mapping[str, Range]] = MappingProxyType({
     MrSequence.T1: {
         "white": (1.0, 1.0), "cortex": (0.72, 0.96), "deep_mix": (0.2, 1.1), "csf": (0.2, 0.72),
-        "oedema": (0.58, 1.0), "solid": (0.52, 1.02), "necrosis": (0.35, 0.95),
+        "oedema": (0.48, 1.0), "solid": (0.50, 1.02), "necrosis": (0.35, 0.95),
         "enhancing": (0.60, 1.20), "shell": (0.0, 0.5)},
     MrSequence.T1C: {
         "white": (1.0, 1.0), "cortex": (0.74, 1.04), "deep_mix": (0.2, 1.6), "csf": (0.22, 0.85),
-        "oedema": (0.56, 1.02), "solid": (0.50, 1.05), "necrosis": (0.35, 0.97),
+        "oedema": (0.46, 1.02), "solid": (0.48, 1.05), "necrosis": (0.35, 0.97),
         "enhancing": (1.05, 2.2), "shell": (0.05, 0.6)},
     MrSequence.T2: {
         "white": (0.64, 0.98), "cortex": (1.0, 1.0), "deep_mix": (0.2, 1.1), "csf": (1.3, 2.6),
