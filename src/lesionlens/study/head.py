@@ -37,6 +37,9 @@ REACH_MM = 14.0
 """How far the surface may move beyond the template, and behind it."""
 DEPTH_MM = 5.0
 """Thickness that is compared inside and outside of the surface."""
+RIM_MM = 4.0
+"""Fluid round the brain, which masks drawn by readers and by HD-BET include; the surface itself
+stops at grey matter where fluid is dark."""
 FAT = 1.9
 """Times as bright as brain on T1: fat, not brain."""
 SMOOTHING = 12
@@ -324,7 +327,7 @@ def _displacement(
         shift = tried[np.argmax(pull, axis=1)]
         for _ in range(SMOOTHING):
             shift = 0.5 * shift + 0.5 * (surface.neighbours @ shift)
-    return np.asarray(shift)
+    return np.asarray(shift + RIM_MM)
 
 
 def _voxelised(
