@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.gui.conftest import LEFT, FakeResult
+from tests.gui.conftest import LEFT, MANIFEST, FakeResult
 
 from lesionlens._napari.model import display, memory
 from lesionlens._napari.model.keys import KEYS
@@ -252,3 +252,9 @@ def test_a_map_that_failed_its_checks_is_shown_only_when_asked(session, analysis
     assert shown.trust.good is False
     session.choose_unreliable(True)
     assert screen(session).scene.attention is Region.WT
+
+
+def test_the_manual_lists_every_key():
+    manual = (MANIFEST.parents[2] / "docs" / "napari.md").read_text(encoding="utf-8")
+    for key in KEYS:
+        assert f"| {key.shown} | {key.words} |" in manual

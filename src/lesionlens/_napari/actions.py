@@ -117,6 +117,8 @@ class Actions:
         wanted = (preferences or read_preferences()).overlay
         if wanted is not Overlay.OFF:
             self.session.choose_overlay(wanted)
+        if found is not analysis.review and found.events:
+            self.session.ended("Your decisions of an earlier session are shown again.")
 
     def _lens_for(self, device: str) -> Any:
         if self._lens is None or self._lens[0] != device:

@@ -29,6 +29,7 @@ LETTERS = {
 """At the left, right, top and bottom edge of the canvas."""
 
 _PLACES = ("middle_left", "middle_right", "top_center", "bottom_center")
+_CAPTION_COLOUR = (0.85, 0.87, 0.9, 1.0)
 _LETTER_COLOUR = (1.0, 0.85, 0.35, 1.0)
 
 
@@ -44,6 +45,7 @@ class Canvas:
         self._viewer = viewer
         self._ready = False
         self._letters = [TextOverlay(position=place, box=False) for place in _PLACES]
+        self._caption = TextOverlay(position="top_left", box=False)
 
     def set_up(self) -> None:
         """Turn the viewer to radiological convention; letters, scale bar and units appear."""
@@ -61,6 +63,11 @@ class Canvas:
                 letter.font_size = 13
                 overlays[name] = letter
                 letter.visible = True
+        if "lesionlens_caption" not in overlays:
+            self._caption.color = _CAPTION_COLOUR
+            self._caption.font_size = 11
+            overlays["lesionlens_caption"] = self._caption
+            self._caption.visible = True
         overlays.scale_bar.visible = True
         overlays.scale_bar.font_size = 10
         overlays.scale_bar.box = False
@@ -75,6 +82,11 @@ class Canvas:
         self._ready = False
         self._viewer.dims.events.order.disconnect(self._relabel)
         self._viewer.dims.events.ndisplay.disconnect(self._relabel)
+
+    def caption(self, words: str) -> None:
+        """Say at the top left what is looked at."""
+        if self._caption.text != words:
+            self._caption.text = words
 
     def show_plane(self, plane: Plane) -> None:
         """Look at a plane."""

@@ -83,6 +83,7 @@ class LesionLens(Panel):
                 self.canvas.fit()
         self.layers.apply(before, screen.scene)
         self.canvas.show_plane(screen.scene.plane)
+        self.canvas.caption(screen.caption)
         if screen.scene.visit is not None and screen.scene.visit != before.visit:
             self.canvas.go_to(screen.scene.visit[1])
         self.show_screen(screen, new)

@@ -105,6 +105,7 @@ class Screen:
 
     title: str = ""
     subtitle: str = ""
+    caption: str = ""
     sequences: tuple[SequenceRow, ...] = ()
     notices: tuple[str, ...] = ()
     quality: tuple[Fact, ...] = ()
@@ -145,6 +146,7 @@ def resolve(state: State) -> Screen:
     common: dict[str, Any] = {
         "title": study.name,
         "subtitle": _subtitle(study, analysis),
+        "caption": _caption(state),
         "sequences": _sequences(study, choices.sequence),
         "notices": study.notices,
         "can_analyse": bool(study.series) and state.activity is None,
@@ -234,6 +236,11 @@ def _trust(analysis: Analysis, region: Region) -> Fact | None:
         return None
     words = "map passed its checks" if trust.reliable else "map not reliable here"
     return Fact(words, trust.reliable, trust.words)
+
+
+def _caption(state: State) -> str:
+    sequence, plane = state.choices.sequence, state.choices.plane
+    return plane.value if sequence is None else f"{sequence.words} · {plane.value}"
 
 
 def _subtitle(study: Study, analysis: Analysis | None) -> str:

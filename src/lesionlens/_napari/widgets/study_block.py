@@ -41,9 +41,7 @@ class StudyBlock(Section):
         super().__init__("STUDY", more)
         self._title = ElidedLabel("title")
         self._subtitle = label("", "dim")
-        self._chips = Segments(
-            [(sequence, sequence.words, sequence.words) for sequence in MrSequence]
-        )
+        self._chips = Segments([(sequence, f"{sequence.words} ✓", "") for sequence in MrSequence])
         self._chips.chosen.connect(self.sequence_chosen)
         self._change = QToolButton()
         self._change.setText("change…")
