@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import platform
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,17 +15,28 @@ from numpy.typing import NDArray
 from lesionlens.base import plugins
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.provenance import sha256_of, versions
 from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, no_progress
+from lesionlens.explain import counterfactual, questions, relevance, trust
 from lesionlens.explain import maps as attention_maps
 from lesionlens.explain import probe as probes
-from lesionlens.explain import questions, relevance, trust
+from lesionlens.explain.counterfactual import WhatIf
 from lesionlens.explain.relevance import Spot
 from lesionlens.findings import anatomy
 from lesionlens.findings.candidates import Context, Evidence, describe
-from lesionlens.findings.components import Marked, Rules, keep, mark, mark_boxes, parts_of
+from lesionlens.findings.components import (
+    Marked,
+    Rules,
+    keep,
+    mark,
+    mark_boxes,
+    marked_of,
+    parts_of,
+    spots_of,
+)
 from lesionlens.inference import native
 from lesionlens.inference.calibration import component_score
-from lesionlens.inference.engine import Engine, Varying
+from lesionlens.inference.engine import Engine, Varying, as_varying
 from lesionlens.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import AttentionMaps, MapTrust
@@ -37,7 +45,6 @@ from lesionlens.records.prediction import Capability, Prediction
 from lesionlens.records.study import PreparedStudy, Study
 from lesionlens.study.prepare import prepare
 
-_DECIDING = ("torch", "numpy", "scipy", "SimpleITK", "nibabel", "pydicom", "scikit-image", "monai")
 _BUNDLE_ENGINE = "monai-bundle"
 
 
@@ -129,13 +136,13 @@ class Lens:
             engine=prediction.engine,
             device=prediction.engine.device,
             stages=tuple(clock.times),
-            versions=_versions(),
+            versions=versions(),
             inputs=hashes.result(),
             started=started,
             notices=(*prediction.notices, *found.notices),
         )
         analysis = Analysis(study, prepared, found.maps, found.volumes, found.findings, run)
-        return Result(analysis, prediction)
+        return Result(analysis, prediction, self._engine)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,17 +206,14 @@ class _Steps:
                 next_step="Report this to the engine's authors",
             )
         self._notices.append("This engine gives boxes: no outline was drawn, no volume measured")
-        return mark_boxes(_native_boxes(prediction.boxes, self._prepared), grid)
+        return mark_boxes(native.bring_boxes(prediction.boxes, self._prepared), grid)
 
     def _flag(self, marked: Marked) -> tuple[Marked, list[Spot]]:
         """Keep the components that score enough, where the engine can score them."""
         seen, scoring = self._prediction.glance, self._prediction.scoring
         if seen is None:
             return marked, []
-        spots = [
-            Spot(relevance.voxels_on(part.points_mm(), seen.grid), part.volume_ml)
-            for part in parts_of(marked)
-        ]
+        spots = spots_of(marked, seen.grid)
         wanted = relevance.scores(seen, spots, scoring)[0] >= scoring.floor
         kept = [spot for spot, enough in zip(spots, wanted, strict=True) if enough]
         return keep(marked, wanted.tolist()), kept
@@ -292,33 +296,10 @@ def _plain_scores(
     return [float(score) for score in given[: marked.count]]
 
 
-def _native_boxes(boxes: NDArray[np.float32], prepared: PreparedStudy) -> NDArray[np.float32]:
-    """Bring half-open working boxes to the native grid, by their corners."""
-    picks = np.array(np.meshgrid([0, 3], [1, 4], [2, 5])).reshape(3, -1).T
-    corners = boxes[:, picks] - 0.5
-    moved = corners @ prepared.to_native[:3, :3].T + prepared.to_native[:3, 3] + 0.5
-    return np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1).astype(np.float32)
-
-
 def _inputs_of(study: Study) -> tuple[tuple[str, str], ...]:
     """Return (name, SHA-256) of every file that was read, by name."""
     files = {f.name: f.path for series in study.series.values() for f in series.files}
-    return tuple((name, _sha256(path)) for name, path in sorted(files.items()))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in ("lesionlens", *_DECIDING):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return tuple((name, sha256_of(path)) for name, path in sorted(files.items()))
 
 
 class Result:
@@ -328,12 +309,17 @@ class Result:
     ----------
     analysis : Analysis
         Everything that is exported.
-    prediction : Prediction or None
-        What the engine said; needed by `probe` alone.
+    prediction, engine : Prediction and Engine, or None
+        What the engine said, and itself; needed by `probe`, `look` and `what_if` alone.
     """
 
-    def __init__(self, analysis: Analysis, prediction: Prediction | None = None) -> None:
-        self._analysis, self._prediction = analysis, prediction
+    def __init__(
+        self,
+        analysis: Analysis,
+        prediction: Prediction | None = None,
+        engine: Engine | None = None,
+    ) -> None:
+        self._analysis, self._prediction, self._engine = analysis, prediction, engine
 
     @property
     def analysis(self) -> Analysis:
@@ -365,6 +351,28 @@ class Result:
         trace = self._prediction.trace if self._prediction else None
         i, j, k = (int(v) for v in voxel)
         return probes.ask(trace, self._analysis.prepared, (i, j, k))
+
+    def look(self, region: Region | str, layer: int, head: int | None = None) -> Volume:
+        """Return the attention of one layer, or of one of its heads; see `explain.probe.look`."""
+        trace = self._prediction.trace if self._prediction else None
+        return probes.look(trace, self._analysis.prepared, Region(region), layer, head)
+
+    def what_if(
+        self, candidate: int, *, progress: Progress = no_progress, cancel: Cancel = NEVER
+    ) -> WhatIf:
+        """Hide one candidate, by its id, and look again; see `explain.counterfactual.ask`."""
+        prediction, engine = self._prediction, as_varying(self._engine)
+        seen = None if prediction is None else prediction.glance
+        if prediction is None or seen is None or engine is None:
+            raise UnusableInputError(
+                found="a result that was reopened, or an engine that cannot look again",
+                expected="a fresh result of an engine with the capability `vary`",
+                next_step="Analyse the study again",
+            )
+        prepared = self._analysis.prepared
+        spots = spots_of(marked_of(self._analysis.findings, prepared.native), seen.grid)
+        case = (spots, candidate - 1)
+        return counterfactual.ask(engine, prepared, prediction, case, (progress, cancel))
 
     def save(self, out: str | Path) -> Path:
         """Write every file of the contract into a folder: together, or not at all."""

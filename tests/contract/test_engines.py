@@ -1,7 +1,8 @@
 """What every engine owes: one suite over all that are installed, and one from outside."""
 
+import sys
 import threading
-from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,49 +14,20 @@ from lesionlens.base.labels import Region
 from lesionlens.base.stages import NEVER, no_progress
 from lesionlens.inference.engine import Target, Varying
 from lesionlens.lens import Lens
-from lesionlens.records.prediction import (
-    Capability,
-    EngineInfo,
-    Glance,
-    Prediction,
-    Variant,
-)
+from lesionlens.records.prediction import Capability, Variant
 from lesionlens.study.readers import open_study
 
+OUTSIDE = Path(__file__).parent / "outside"
+"""Holds a distribution that is not ours: its metadata, entry point and one module."""
 
-class BrightFlair:
-    """An engine that a third party could write: bright FLAIR is suspicious."""
 
-    def __init__(self, device="auto"):
-        kinds = {Capability.SEGMENT, Capability.VARY}
-        self.info = EngineInfo("bright-flair", "0.1", None, frozenset(kinds), device)
-
-    def _shares(self, prepared, keep):
-        if not (prepared.present[3] and keep[3]):
-            return np.zeros(prepared.working.shape, np.float32)
-        flair = prepared.channels[3]
-        inside = flair[prepared.brain]
-        bright = (flair - np.median(inside)) / (inside.std() + 1e-6)
-        return (1 / (1 + np.exp(4 - 2 * bright)) * prepared.brain).astype(np.float32)
-
-    def predict(self, prepared, *, progress, cancel):
-        if cancel.is_set():
-            raise CancelledError("looking at FLAIR")
-        progress("looking at FLAIR", 1.0)
-        shares = self._shares(prepared, (True,) * 4)
-        seen = Glance(shares[None], prepared.working)
-        return Prediction(dict.fromkeys(Region, shares), self.info, glance=seen)
-
-    def attribute(self, prepared, target, method):
-        raise LesionLensError(found=method, expected="nothing", next_step="Use another engine")
-
-    def glance_grid(self, prepared):
-        return prepared.working
-
-    def glance(self, prepared, variants, *, progress, cancel):
-        return Glance(
-            np.stack([self._shares(prepared, v.keep) for v in variants]), prepared.working
-        )
+@pytest.fixture(scope="module")
+def outside():
+    """Install it for this module's tests."""
+    sys.path.insert(0, str(OUTSIDE))
+    yield
+    sys.path.remove(str(OUTSIDE))
+    sys.modules.pop("bright_flair", None)
 
 
 @pytest.fixture(scope="module")
@@ -93,13 +65,11 @@ def small_bundle(tmp_path_factory):
     return folder
 
 
-ENGINES = (*plugins.names(plugins.ENGINES), "third-party")
+ENGINES = (*plugins.names(plugins.ENGINES), "bright-flair")
 
 
 @pytest.fixture(scope="module", params=ENGINES)
-def engine(request, random_weights):
-    if request.param == "third-party":
-        return BrightFlair("cpu")
+def engine(request, random_weights, outside):
     made = plugins.load(plugins.ENGINES, request.param)
     if request.param == "lens":
         return made("cpu", random_weights)
@@ -215,11 +185,11 @@ def test_the_whole_analysis_runs_on_it(engine, make_study):
             assert total == pytest.approx(candidate.score, abs=1e-6)
 
 
-def test_an_engine_from_outside_is_found_by_its_entry_point(monkeypatch, make_study):
-    point = EntryPoint("bright-flair", f"{__name__}:BrightFlair", plugins.ENGINES)
-    monkeypatch.setattr(plugins, "entry_points", lambda group: [point])
-    monkeypatch.setattr(EntryPoint, "load", lambda self: BrightFlair)
+def test_an_engine_from_outside_is_found_by_its_entry_point(outside, make_study):
+    assert "bright-flair" in plugins.names(plugins.ENGINES)
     result = Lens("cpu", engine="bright-flair")(open_study(make_study()))
     assert result.analysis.run.engine.name == "bright-flair"
-    assert result.candidates[0].location.side == "left"
-    assert result.candidates[0].sequence_relevance["flair"] > 0.5
+    first = max(result.candidates, key=lambda c: c.volume_ml[Region.WT])
+    assert first.location.side == "left"
+    assert first.sequence_relevance["flair"] > 0.5
+    assert first.sequence_relevance["t1"] == pytest.approx(0)

@@ -1,8 +1,12 @@
-"""Where one voxel attends: a click on the image, answered on the native grid."""
+"""Where one voxel attends, and what single layers and heads look at, on the native grid."""
 
 from __future__ import annotations
 
+import numpy as np
+
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import Region
+from lesionlens.explain import maps
 from lesionlens.inference import native
 from lesionlens.records.arrays import Volume
 from lesionlens.records.prediction import Trace
@@ -46,3 +50,48 @@ def ask(trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int
         )
     answer = trace.probe_row(native.to_working(voxel, prepared))
     return Volume(native.bring(answer, prepared), prepared.native)
+
+
+def look(
+    trace: Trace | None, prepared: PreparedStudy, region: Region, layer: int, head: int | None
+) -> Volume:
+    """Return what one layer, or one head of it, attends to for a region.
+
+    Parameters
+    ----------
+    trace : Trace or None
+        Of the analysis; `trace.looks` names the layers and counts their heads.
+    prepared : PreparedStudy
+        Names both grids.
+    region : Region
+        Whose query.
+    layer : int
+        From 0, coarse to fine.
+    head : int or None
+        From 0; None for the mean.
+
+    Returns
+    -------
+    Volume
+        float32 on the native grid, 0 to 1, normalised as `explain.maps` does it.
+
+    Raises
+    ------
+    UnusableInputError
+        There is no such layer or head, or the engine keeps none.
+    """
+    if trace is None or trace.look is None:
+        raise UnusableInputError(
+            found="a result whose engine keeps no single layers",
+            expected="a fresh one of the engine `lens`",
+            next_step="Analyse the study again with the engine `lens`",
+        )
+    fits = 0 <= layer < len(trace.looks)
+    if not fits or (head is not None and not 0 <= head < trace.looks[layer][1]):
+        known = ", ".join(f"{n}: {name} ({h} heads)" for n, (name, h) in enumerate(trace.looks))
+        raise UnusableInputError(
+            found=f"layer {layer}, head {head}", expected=known, next_step="Choose one of these"
+        )
+    raw = maps.relative(trace.look(region, layer, head), prepared.brain)
+    scale = np.float32(maps.full_scale(raw[prepared.brain]))
+    return Volume(native.bring(np.minimum(raw / scale, np.float32(1.0)), prepared), prepared.native)

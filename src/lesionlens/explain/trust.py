@@ -61,7 +61,7 @@ def pointing(attention: Floats, inside: Mask, brain_voxels: float) -> MapTrust:
         return MapTrust(None, None, None, words="not checked: nothing of this region is flagged")
     peak = bool(attention.max(where=inside, initial=0.0) >= attention.max())
     mass = float(attention.sum(where=inside, dtype=np.float64)) / total
-    share = float(np.count_nonzero(inside)) / max(1.0, brain_voxels)
+    share = float(np.count_nonzero(inside) / max(1.0, brain_voxels))
     return _judged(MapTrust(peak, mass, share))
 
 
@@ -136,7 +136,7 @@ def faithfulness(
         cancel=told[1],
     )
     full = relevance.scores(prediction.glance, spots, prediction.scoring)[0].mean()
-    left = relevance.scores(said, spots, prediction.scoring).mean(axis=1) / full
+    left = np.minimum(relevance.scores(said, spots, prediction.scoring).mean(axis=1) / full, 1.0)
     kinds = [trial.kind for trial in trials]
     means = {
         kind: float(np.mean([v for v, k in zip(left, kinds, strict=True) if k == kind]))

@@ -1,4 +1,4 @@
-"""Draw candidates: thresholds, specks dropped, near parts merged, on the native grid."""
+"""Draw candidates on the native grid: thresholds, holes filled, specks dropped, parts merged."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from scipy import ndimage
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
+from lesionlens.explain.relevance import Spot, voxels_on
+from lesionlens.records.findings import Findings
 from lesionlens.records.prediction import DEFAULT_THRESHOLDS
 
 Floats = NDArray[np.float32]
@@ -76,7 +78,7 @@ def mark(probability: Mapping[Region, Floats], grid: Grid, rules: Rules | None =
     Returns
     -------
     Marked
-        The components in the order of their first voxel along the patient's axes.
+        The components, numbered along the array's axes.
     """
     rules = rules or Rules()
     whole = probability[Region.WT] >= rules.thresholds[Region.WT]
@@ -86,11 +88,13 @@ def mark(probability: Mapping[Region, Floats], grid: Grid, rules: Rules | None =
     if box is None:
         return Marked(labels, components, 0, grid)
     smallest = max(1, round(rules.smallest_ml / grid.voxel_ml))
-    region = _without_specks(whole[box], smallest)
+    region = _without_specks(_filled(whole[box]), smallest)
     part = np.where(region, np.uint8(Label.OEDEMA), np.uint8(0))
     for inner, label in ((Region.TC, Label.CORE), (Region.ET, Label.ENHANCING)):
-        region = region & (probability[inner][box] >= rules.thresholds[inner])
-        region = _without_specks(region, smallest)
+        found = region & (probability[inner][box] >= rules.thresholds[inner])
+        if inner is Region.TC:
+            found = _filled(found) & region
+        region = _without_specks(found, smallest)
         part[region] = label
     labels[box] = part
     components[box], count = _lesions(part > 0, grid, rules.merge_mm)
@@ -134,6 +138,38 @@ def _box(mask: Mask) -> Box | None:
             return None
         sides.append(slice(int(filled[0]), int(filled[-1]) + 1))
     return sides[0], sides[1], sides[2]
+
+
+def _filled(mask: Mask) -> Mask:
+    """Add what the mask encloses in at least two of the three orthogonal planes.
+
+    What lies inside a tumour belongs to it, and what lies inside a ring of core is core, though
+    a cyst may look like fluid and a necrosis like oedema.
+
+    Examples
+    --------
+    >>> shell = np.ones((5, 5, 5), bool); shell[1:4, 1:4, 1:4] = False
+    >>> int(_filled(shell).sum()), int(_filled(shell[:, :, 1:4]).sum())
+    (125, 48)
+    """
+    votes = np.zeros(mask.shape, np.uint8)
+    for axis in range(3):
+        votes += _holes(mask, axis)
+    return mask | (votes >= 2)
+
+
+def _holes(mask: Mask, axis: int) -> Mask:
+    """Return what is enclosed within each plane across an axis."""
+    planar = ndimage.generate_binary_structure(3, 1)
+    planar[tuple(slice(None) if other != axis else slice(0, 3, 2) for other in range(3))] = False
+    free, count = ndimage.label(~mask, structure=planar)
+    outside = np.zeros(count + 1, dtype=bool)
+    outside[0] = True
+    for other in range(3):
+        if other != axis:
+            for end in (0, -1):
+                outside[free.take(end, axis=other)] = True
+    return np.asarray(~outside[free])
 
 
 def _without_specks(mask: Mask, smallest: int) -> Mask:
@@ -224,3 +260,14 @@ def parts_of(marked: Marked) -> Iterator[Part]:
         affine[:3, 3] = marked.grid.to_mm([side.start for side in box])
         labels = np.where(mask, marked.labels[box], 0)
         yield Part(index, box, mask, labels, Grid(mask.shape, affine))
+
+
+def spots_of(marked: Marked, grid: Grid) -> list[Spot]:
+    """Return each component as a glance on `grid` sees it."""
+    return [Spot(voxels_on(part.points_mm(), grid), part.volume_ml) for part in parts_of(marked)]
+
+
+def marked_of(findings: Findings, grid: Grid) -> Marked:
+    """Return candidates as components again, in the order of their ids, without labels."""
+    labels = np.zeros(grid.shape, np.uint8)
+    return Marked(labels, findings.components, len(findings.candidates), grid)

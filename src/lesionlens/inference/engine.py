@@ -94,3 +94,8 @@ class Varying(Protocol):
 
         The variant that keeps all sequences gives what `predict` put into `Prediction.glance`.
         """
+
+
+def as_varying(engine: object) -> Varying | None:
+    """Return the engine where it can look at variants, else None."""
+    return engine if isinstance(engine, Varying) else None

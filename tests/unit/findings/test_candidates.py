@@ -91,6 +91,25 @@ def test_specks_are_dropped_in_every_region():
     assert marked.labels[18, 25, 28] == Label.OEDEMA
 
 
+def test_what_a_ring_of_core_encloses_is_core():
+    probability = drawn(((25, 25, 20), 14))
+    for region in (Region.TC, Region.ET):
+        probability[region][ball((25, 25, 20), 4)] = 0.1
+    probability[Region.WT][ball((25, 25, 20), 2)] = 0.1
+    _, marked = found_in(probability)
+    assert marked.labels[25, 25, 20] == Label.CORE
+    assert marked.labels[25, 25, 17] == Label.CORE
+    assert marked.labels[25, 25, 26] == Label.ENHANCING
+
+
+def test_a_tunnel_is_no_hole():
+    probability = drawn(((25, 25, 20), 14))
+    for region in Region:
+        probability[region][23:28, 23:28, :] = 0.1
+    _, marked = found_in(probability)
+    assert marked.labels[25, 25, 20] == Label.BACKGROUND
+
+
 def test_ids_follow_the_score():
     probability = drawn(((12, 25, 20), 7), ((45, 25, 20), 5))
     findings, _ = found_in(probability, scores=[0.4, 0.8])

@@ -10,7 +10,7 @@ from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputE
 from lesionlens.base.labels import Region
 from lesionlens.base.stages import NEVER, no_progress
 from lesionlens.inference import ready
-from lesionlens.inference.engine import Varying
+from lesionlens.inference.engine import Target, Varying
 from lesionlens.inference.engines.own import LensEngine
 from lesionlens.inference.watch import watched
 from lesionlens.network import weights
@@ -211,3 +211,30 @@ def test_the_gpu_agrees_with_the_cpu(random_weights, study, prediction):
     np.testing.assert_allclose(
         found.probability[Region.WT], prediction.probability[Region.WT], atol=0.03
     )
+
+
+def test_single_layers_and_heads_are_shares_of_the_brain(prediction, study):
+    trace = prediction.trace
+    assert [heads for _, heads in trace.looks] == [2, 2, 1]
+    for layer, (_, heads) in enumerate(trace.looks):
+        each = [trace.look(Region.WT, layer, head) for head in range(heads)]
+        mean = trace.look(Region.WT, layer, None)
+        for weights_of in (*each, mean):
+            assert weights_of.shape == study.working.shape
+            assert weights_of.min() >= 0
+            assert weights_of.sum() == pytest.approx(1, abs=1e-2)
+            assert not weights_of[~study.brain].any()
+    # the last look is what the maps are drawn from, but for their slight blur
+    fine = trace.look(Region.WT, 2, None)[study.brain]
+    shown = trace.cross[Region.WT][study.brain]
+    assert np.corrcoef(fine, shown)[0, 1] > 0.6
+
+
+def test_a_second_opinion_by_gradients_lies_in_the_brain(engine, study):
+    found = engine.attribute(study, Target(Region.TC), "grad-cam")
+    assert found.grid.matches(study.working)
+    assert found.data.min() >= 0
+    assert not found.data[~study.brain].any()
+    assert found.data.sum() == pytest.approx(1, abs=1e-2)
+    with pytest.raises(UnusableInputError, match="grad-cam"):
+        engine.attribute(study, Target(Region.TC), "tea leaves")

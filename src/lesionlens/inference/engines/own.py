@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,8 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.stages import Cancel, Progress
 from lesionlens.inference import device as devices
-from lesionlens.inference import ready, rollout, separable, windows
+from lesionlens.inference import gradcam, ready, rollout, separable, windows
+from lesionlens.inference.asked import Looks, Probe
 from lesionlens.inference.engine import Target
 from lesionlens.inference.ready import Ready
 from lesionlens.inference.watch import watched
@@ -42,10 +43,11 @@ _FOCUS_VOX = 96
 _FOCUS_SHARE = 0.6
 _FOCUS_FROM = 0.25
 _FOCUS_MARGIN_MM = 6.0
-_TOKEN_VOX = 8
 _SCALE = 1.5
 """The glance is taken at this many times the spacing: a second look at another scale, in which
 false regions seldom show again, and quick enough to be asked about every subset of sequences."""
+_UNFITTED_FLOOR = 0.2
+"""Score from which a region is flagged, for weights that name none."""
 _ATTENTION_BLUR_VOX = 0.7
 """Of the glance grid: takes away the checkerboard of period two that upsampling leaves."""
 _CAPABILITIES = frozenset(
@@ -121,23 +123,30 @@ class LensEngine:
             engine=self.info,
             trace=self._trace(out, _whole(attention, prepared, box), study.grid, prepared),
             glance=self.glance(prepared, [_EVERYTHING], progress=progress, cancel=cancel),
-            scoring=Scoring(*self._about.score, self._about.score_floor),
+            scoring=Scoring(*self._about.score, self._about.score_floor or _UNFITTED_FLOOR),
         )
 
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
-        """Refuse: see `Engine.attribute`.
+        """Give a second opinion by "grad-cam"; see `inference.engine.Engine.attribute`.
 
-        Raises
-        ------
-        UnusableInputError
-            Always, until a method is there.
+        Gradients instead of attention: which features, at half the network's resolution, made it
+        draw the region. Weights that add up to one over the brain.
         """
-        del prepared, target
-        raise UnusableInputError(
-            found=f"the attribution method {method!r}",
-            expected="attention, which every analysis holds",
-            next_step="Use the attention maps of the result",
-        )
+        if method != "grad-cam":
+            raise UnusableInputError(
+                found=f"the attribution method {method!r}",
+                expected="grad-cam; attention is in every result",
+                next_step="Ask for grad-cam, or use the attention maps of the result",
+            )
+        study = ready.make_ready(prepared, self._about.spacing_mm, self._device)
+        x = study.input_of(_EVERYTHING).to(memory_format=torch.channels_last_3d)
+        channel = {target.region: list(Region).index(target.region)}
+        layer = self._network.decoder.to_half
+        cam = gradcam.maps(_logits_of(self._network), layer, x, channel)[target.region]
+        box = ready.brain_box(prepared)
+        along = separable.matrices(study.grid, ready.box_grid(prepared, box), antialias=False)
+        whole = _whole(separable.apply(cam[None], along), prepared, box)[0] * prepared.brain
+        return Volume(whole / max(float(whole.sum(dtype=np.float64)), 1e-12), prepared.working)
 
     def glance_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid on which `glance` answers."""
@@ -208,52 +217,27 @@ class LensEngine:
     ) -> Trace:
         cross = _by_region(attention / np.maximum(attention.sum((1, 2, 3), keepdims=True), 1e-12))
         seen = out.trace.self_attention if out.trace else ()
-        layers = ("query looks at 1/1",)
-        if not seen:
+        layers = (Looks.names[-1],)
+        if out.trace is None or not seen:
             return Trace(cross, METHOD, layers)
         matrices = [rollout.layer_weights(layer.q[0], layer.k[0]) for layer in seen]
-        asked = _Probe(matrices, seen[0].grid, grid, prepared)
-        return Trace(cross, METHOD, layers, asked)
+        looks = Looks(out.trace.cross_attention, out.trace.padded, grid, prepared)
+        return Trace(
+            cross,
+            METHOD,
+            layers,
+            probe_row=Probe(matrices, seen[0].grid, grid, prepared),
+            look=looks,
+            looks=tuple(zip(Looks.names, looks.heads, strict=True)),
+        )
 
 
-class _Probe:
-    """Answers where the token of a working voxel attends."""
+def _logits_of(network: LensNetwork) -> Callable[[Tensor], Tensor]:
+    def run(x: Tensor) -> Tensor:
+        out: LensOutput = network(x)
+        return out.logits
 
-    def __init__(
-        self,
-        layers: list[Tensor],
-        tokens: tuple[int, int, int],
-        glance: Grid,
-        prepared: PreparedStudy,
-    ) -> None:
-        affine = glance.affine.copy()
-        affine[:3, :3] *= _TOKEN_VOX
-        affine[:3, 3] = glance.to_mm([(_TOKEN_VOX - 1) / 2] * 3)
-        self._layers, self._grid = layers, Grid(tokens, affine)
-        self._working, self._brain = prepared.working, prepared.brain
-
-    def __call__(self, voxel: tuple[int, int, int]) -> Floats:
-        """Return the (I, J, K) rollout of one working voxel, maximum 1.
-
-        Raises
-        ------
-        UnusableInputError
-            The voxel lies outside the brain, where the network does not look.
-        """
-        inside = all(0 <= v < n for v, n in zip(voxel, self._brain.shape, strict=True))
-        if not inside or not self._brain[voxel]:
-            raise UnusableInputError(
-                found="a voxel outside the brain",
-                expected="one inside it, where the network looks",
-                next_step="Click inside the brain",
-            )
-        place = np.rint(self._grid.to_voxel(self._working.to_mm(voxel))).astype(int)
-        at = np.clip(place, 0, np.array(self._grid.shape) - 1)
-        token = int(np.ravel_multi_index(tuple(at), self._grid.shape))
-        weights = rollout.row(token, self._layers).view(1, *self._grid.shape)
-        along = separable.matrices(self._grid, self._working, antialias=False)
-        spread = separable.apply(weights, along)[0].cpu().numpy() * self._brain
-        return np.asarray(spread / max(float(spread.max()), 1e-12), dtype=np.float32)
+    return run
 
 
 def _nested(logits: Tensor) -> Tensor:

@@ -1,0 +1,27 @@
+"""What a result was made from and with: hashes of files, versions of packages."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_DECIDING = ("torch", "numpy", "scipy", "SimpleITK", "nibabel", "pydicom", "scikit-image", "monai")
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256, 64 hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, of this package and of those that decide results."""
+    found = {"python": platform.python_version()}
+    for name in ("lesionlens", *_DECIDING):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,106 @@
+"""Ask the counter-question: what would be said if this region showed nothing unusual."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.stages import Cancel, Progress
+from lesionlens.explain import relevance
+from lesionlens.explain.relevance import Spot
+from lesionlens.inference.engine import Varying
+from lesionlens.records.prediction import Prediction, Variant
+from lesionlens.records.study import PreparedStudy
+
+_MARGIN_MM = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """The scores with one region hidden.
+
+    Parameters
+    ----------
+    before, after : tuple of float
+        Scores of all candidates, in their order, as they are and with the region hidden.
+    hidden : int
+        Index of the region that was hidden.
+    words : str
+        What this says, for a reader.
+    """
+
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    hidden: int
+    words: str
+
+
+def ask(
+    engine: Varying,
+    prepared: PreparedStudy,
+    prediction: Prediction,
+    case: tuple[Sequence[Spot], int],
+    told: tuple[Progress, Cancel],
+) -> WhatIf:
+    """Hide one candidate and look again.
+
+    Its voxels, and 3 mm round them, are set to the brain's mean in every sequence: no tissue is
+    invented. Whether another candidate's score changes too tells whether it leant on this one.
+
+    Parameters
+    ----------
+    engine : Varying
+        With `Capability.VARY`.
+    prepared, prediction
+        The study, and what the engine said.
+    case : (spots, index)
+        All candidates on the glance's grid, and which one to hide.
+    told : (progress, cancel)
+        Told of, and asked between, passes.
+
+    Raises
+    ------
+    UnusableInputError
+        The prediction holds no glance, or there is no such candidate.
+    """
+    spots, index = case
+    seen = prediction.glance
+    if seen is None or not 0 <= index < len(spots):
+        raise UnusableInputError(
+            found="a candidate that cannot be asked about",
+            expected="one of this result, from an engine with the capability `vary`",
+            next_step="Choose one of the listed candidates",
+        )
+    flat = np.zeros(int(np.prod(seen.grid.shape)), dtype=bool)
+    flat[spots[index].voxels] = True
+    hidden = _grown(flat.reshape(seen.grid.shape), float(seen.grid.spacing_mm[0]))
+    said = engine.glance(
+        prepared,
+        [Variant((True, True, True, True), hidden=hidden)],
+        progress=told[0],
+        cancel=told[1],
+    )
+    before = relevance.scores(seen, spots, prediction.scoring)[0]
+    after = relevance.scores(said, spots, prediction.scoring)[0]
+    return WhatIf(
+        tuple(before.tolist()), tuple(after.tolist()), index, _words(before, after, index)
+    )
+
+
+def _grown(mask: NDArray[np.bool_], spacing_mm: float) -> NDArray[np.bool_]:
+    steps = max(1, round(_MARGIN_MM / spacing_mm))
+    return np.asarray(ndimage.binary_dilation(mask, np.ones((3, 3, 3)), iterations=steps))
+
+
+def _words(before: NDArray[np.float64], after: NDArray[np.float64], index: int) -> str:
+    own = f"with this region hidden its score is {after[index]:.2f} instead of {before[index]:.2f}"
+    leant = [n + 1 for n in range(len(before)) if n != index and after[n] < 0.5 * before[n]]
+    if not leant:
+        return own
+    others = ", ".join(str(n) for n in leant)
+    return f"{own}; candidate {others} is less than half as likely without it"

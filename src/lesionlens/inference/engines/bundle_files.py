@@ -1,0 +1,267 @@
+"""Read a MONAI bundle without running anything that it holds.
+
+A bundle's configuration may contain Python (`$...`) and name any class, and its weights are a
+pickle. So only the definition of the network is taken, only a class of `monai.networks.nets` is
+built, without expressions, and weights are loaded with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.networks import nets
+from torch import Tensor, nn
+
+from lesionlens.base.errors import MissingPluginError, UnusableInputError, WeightsError
+from lesionlens.base.labels import MrSequence, Region
+
+_DEFINITIONS = ("network_def", "network")
+_WEIGHTS = ("models/model.pt", "models/model.pth")
+_SEQUENCES = {
+    "t1c": MrSequence.T1C, "t1ce": MrSequence.T1C, "t1gd": MrSequence.T1C,
+    "t1post": MrSequence.T1C, "flair": MrSequence.FLAIR, "t2flair": MrSequence.FLAIR,
+    "t2f": MrSequence.FLAIR, "t2": MrSequence.T2, "t2w": MrSequence.T2, "t1": MrSequence.T1,
+    "t1w": MrSequence.T1, "t1n": MrSequence.T1,
+}  # fmt: skip
+_REGIONS = {
+    "wholetumor": Region.WT, "wholetumour": Region.WT, "wt": Region.WT, "tumor": Region.WT,
+    "tumour": Region.WT, "lesion": Region.WT, "tumorcore": Region.TC, "tumourcore": Region.TC,
+    "tc": Region.TC, "enhancingtumor": Region.ET, "enhancingtumour": Region.ET, "et": Region.ET,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """What is used of a bundle.
+
+    Parameters
+    ----------
+    name, version : str
+        From its metadata.
+    network : nn.Module
+        With weights, in evaluation mode, on the CPU.
+    sequences : tuple of MrSequence
+        One an input channel.
+    regions : tuple of Region or None
+        One an output channel; None for one that is not used.
+    window : (3,) int
+        Voxels that are seen at a time.
+    spacing_mm : float
+        Edge of the cubes it was trained on.
+    sha256 : str
+        Of the weights file.
+    fixed : bool
+        Whether the network reads windows of that size alone (position codes of a transformer).
+    """
+
+    name: str
+    version: str
+    network: nn.Module
+    sequences: tuple[MrSequence, ...]
+    regions: tuple[Region | None, ...]
+    window: tuple[int, int, int]
+    spacing_mm: float
+    sha256: str
+    fixed: bool = False
+
+
+def read(folder: Path) -> Bundle:
+    """Read a bundle's folder.
+
+    Raises
+    ------
+    UnusableInputError
+        It is not a bundle, or one for something else than brain tumours in MRI.
+    WeightsError
+        Its weights are missing, do not fit, or are more than tensors.
+    """
+    metadata = _config(folder, "metadata")
+    inference = _config(folder, "inference")
+    definition = _definition(inference)
+    network = _build(definition)
+    weights = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
+    if weights is None:
+        raise WeightsError(
+            found=f"no weights in {folder.name}",
+            expected=f"one of {', '.join(_WEIGHTS)}",
+            next_step="Download the bundle again, with its models folder",
+        )
+    _fill(network, weights)
+    data = metadata.get("network_data_format", {})
+    image = _only(data.get("inputs", {}), "input")
+    answer = _only(data.get("outputs", {}), "output")
+    sequences = _sequences(image)
+    regions = _regions(answer)
+    with weights.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return Bundle(
+        name=str(metadata.get("name", folder.name)),
+        version=str(metadata.get("version", "unknown")),
+        network=network.eval(),
+        sequences=sequences,
+        regions=regions,
+        window=_window(inference),
+        spacing_mm=_spacing(inference),
+        sha256=digest,
+        fixed="img_size" in definition,
+    )
+
+
+def _config(folder: Path, name: str) -> dict[str, Any]:
+    for suffix in (".json", ".yaml", ".yml"):
+        path = folder / "configs" / f"{name}{suffix}"
+        if path.is_file():
+            try:
+                found = ConfigParser.load_config_file(str(path))
+            except (ValueError, OSError) as error:
+                raise _no_bundle(folder, f"a broken {path.name}") from error
+            return dict(found)
+    raise _no_bundle(folder, f"no configs/{name}.json")
+
+
+def _no_bundle(folder: Path, found: str) -> UnusableInputError:
+    return UnusableInputError(
+        found=f"{found} in {folder.name}",
+        expected="a MONAI bundle: configs/metadata.json, configs/inference.json, models/model.pt",
+        next_step="Give the bundle's own folder, as `python -m monai.bundle download` makes it",
+    )
+
+
+def _definition(inference: Mapping[str, Any]) -> dict[str, Any]:
+    for name in _DEFINITIONS:
+        found = inference.get(name)
+        if isinstance(found, Mapping) and "_target_" in found:
+            return dict(found)
+    raise UnusableInputError(
+        found="an inference configuration without a definition of the network",
+        expected='an entry "network_def" with a "_target_"',
+        next_step="Use a bundle that defines its network in the usual way",
+    )
+
+
+def _build(definition: Mapping[str, Any]) -> nn.Module:
+    """Build a class of `monai.networks.nets` from plain values."""
+    target = str(definition["_target_"])
+    parts = target.rpartition(".")
+    known = parts[0] == "" or parts[0].startswith("monai.networks.nets")
+    made = getattr(nets, parts[2], None) if known else None
+    if not (isinstance(made, type) and issubclass(made, nn.Module)):
+        raise UnusableInputError(
+            found=f"the network {target!r}",
+            expected="a network of monai.networks.nets",
+            next_step="Provide other networks as an engine (entry point lesionlens.engines)",
+        )
+    options = {key: value for key, value in definition.items() if not key.startswith("_")}
+    if any(_is_code(value) for value in options.values()):
+        raise UnusableInputError(
+            found="Python code in the definition of the network",
+            expected="plain values: code from a bundle is not run",
+            next_step="Write the values out in configs/inference.json",
+        )
+    try:
+        return made(**options)
+    except ImportError as error:
+        raise MissingPluginError(
+            found=f"{parts[2]}, which needs a package that is not installed",
+            expected="the packages that MONAI's transformers use",
+            next_step="Install them: pip install 'lesionlens[train]'",
+        ) from error
+    except (TypeError, ValueError) as error:
+        raise UnusableInputError(
+            found=f"a definition of {parts[2]} that it does not accept ({error})",
+            expected="its parameters in the installed version of MONAI",
+            next_step="Install the version of MONAI that the bundle names",
+        ) from error
+
+
+def _is_code(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.startswith(("$", "@", "%"))
+    if isinstance(value, Mapping):
+        return "_target_" in value or any(_is_code(item) for item in value.values())
+    return isinstance(value, list | tuple) and any(_is_code(item) for item in value)
+
+
+def _fill(network: nn.Module, path: Path) -> None:
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+        for key in ("state_dict", "model"):
+            held = held.get(key, held)
+        state: dict[str, Tensor] = {k.removeprefix("module."): v for k, v in held.items()}
+        network.load_state_dict(state)
+    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            found=f"{path.name}, which holds more or other things than this network's tensors",
+            expected="a state dictionary of plain tensors",
+            next_step="Save the network's state_dict() alone; pickled objects are not loaded",
+        ) from error
+
+
+def _only(entries: Mapping[str, Any], what: str) -> Mapping[str, Any]:
+    if len(entries) != 1:
+        raise UnusableInputError(
+            found=f"{len(entries)} {what}s in the bundle's metadata",
+            expected="one",
+            next_step="Use a bundle for the segmentation of one image",
+        )
+    found: Mapping[str, Any] = next(iter(entries.values()))
+    return found
+
+
+def _channels(entry: Mapping[str, Any]) -> list[str]:
+    named = entry.get("channel_def", {})
+    return [
+        "".join(c for c in str(named[key]).lower() if c.isalnum()) for key in sorted(named, key=int)
+    ]
+
+
+def _sequences(entry: Mapping[str, Any]) -> tuple[MrSequence, ...]:
+    words = _channels(entry)
+    if not words or any(word not in _SEQUENCES for word in words):
+        raise UnusableInputError(
+            found=f"input channels {words}",
+            expected="names of MR sequences: T1, T1c, T2, FLAIR",
+            next_step="Name them in network_data_format of configs/metadata.json",
+        )
+    return tuple(_SEQUENCES[word] for word in words)
+
+
+def _regions(entry: Mapping[str, Any]) -> tuple[Region | None, ...]:
+    found = tuple(_REGIONS.get(word) for word in _channels(entry))
+    if Region.WT not in found:
+        raise UnusableInputError(
+            found=f"output channels {_channels(entry)}",
+            expected='one that is the "whole tumor"',
+            next_step="Name them in network_data_format of configs/metadata.json",
+        )
+    return found
+
+
+def _window(inference: Mapping[str, Any]) -> tuple[int, int, int]:
+    sizes = inference.get("inferer", {}).get("roi_size", (128, 128, 128))
+    plain = isinstance(sizes, list | tuple) and all(isinstance(n, int) for n in sizes)
+    if not plain or len(sizes) != 3:
+        return 128, 128, 128
+    return int(sizes[0]), int(sizes[1]), int(sizes[2])
+
+
+def _spacing(inference: Mapping[str, Any]) -> float:
+    """Return the voxel edge of a Spacingd in the preprocessing; 1 mm where there is none."""
+    for step in inference.get("preprocessing", {}).get("transforms", ()):
+        if isinstance(step, Mapping) and str(step.get("_target_", "")).startswith("Spacing"):
+            edges = step.get("pixdim", (1.0, 1.0, 1.0))
+            if isinstance(edges, list | tuple) and len({float(e) for e in edges}) == 1:
+                return float(edges[0])
+            raise UnusableInputError(
+                found=f"voxel edges {edges} in the bundle's preprocessing",
+                expected="cubes",
+                next_step="Use a bundle that was trained on isotropic voxels",
+            )
+    return 1.0

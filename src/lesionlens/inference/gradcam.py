@@ -1,0 +1,96 @@
+"""Grad-CAM for networks that draw masks: which features made them draw the region."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lesionlens.base.labels import Region
+
+
+def last_convolution_below(network: nn.Module, stride: int, x: Tensor) -> nn.Module:
+    """Return the last convolution whose output is `stride` times coarser than the input.
+
+    Late layers of a decoder see the whole context at a resolution that still localises.
+
+    Parameters
+    ----------
+    network : nn.Module
+    stride : int
+        1 for the finest.
+    x : (1, C, I, J, K) Tensor
+        An input to try it on.
+    """
+    found: list[nn.Module] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        del inputs
+        if output.dim() == 5 and output.shape[2] * stride <= x.shape[2] + stride - 1:
+            found.append(module)
+
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv3d | nn.ConvTranspose3d)]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    try:
+        with torch.inference_mode():
+            network(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found[-1] if found else layers[-1]
+
+
+def maps(
+    network: Callable[[Tensor], Tensor], layer: nn.Module, x: Tensor, channels: Mapping[Region, int]
+) -> dict[Region, Tensor]:
+    """Return a map of each region.
+
+    Parameters
+    ----------
+    network : callable
+        (1, C, I, J, K) to (1, R, I, J, K) logits.
+    layer : nn.Module
+        Whose output is weighed.
+    x : (1, C, I, J, K) Tensor
+        The input.
+    channels : mapping of Region to int
+        Output channel of each region.
+
+    Returns
+    -------
+    dict of Region to (I, J, K) float32 Tensor
+        Non-negative, on the input's grid.
+
+    Notes
+    -----
+    Selvaraju et al. 2017, doi:10.1109/ICCV.2017.74, equations 1 and 2, with the class score
+    replaced by the sum of the region's logits over the voxels drawn (Vinogradova et al. 2020,
+    arXiv:2002.11434, equation 2); where none is drawn, over the surest thousandth.
+    """
+    kept: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        del module, inputs
+        kept.append(output)
+
+    hook = layer.register_forward_hook(keep)
+    try:
+        with torch.enable_grad():
+            logits = network(x.detach().requires_grad_())
+    finally:
+        hook.remove()
+    features = kept[-1]
+    found = {}
+    for region, channel in channels.items():
+        score = logits[0, channel]
+        drawn = score > 0
+        if not bool(drawn.any()):
+            drawn = score >= score.flatten().topk(max(1, score.numel() // 1000)).values[-1]
+        (gradient,) = torch.autograd.grad(score[drawn].sum(), features, retain_graph=True)
+        weight = gradient.mean(dim=(2, 3, 4), keepdim=True)
+        cam = functional.relu((weight * features).sum(dim=1, keepdim=True))
+        size = [int(n) for n in x.shape[2:]]
+        found[region] = functional.interpolate(cam, size=size, mode="trilinear")[0, 0].detach()
+    return found

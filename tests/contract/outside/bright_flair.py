@@ -1,0 +1,44 @@
+"""An engine as a third party would write it, in a distribution of its own: bright FLAIR."""
+
+import numpy as np
+
+from lesionlens.base.errors import CancelledError, UnusableInputError
+from lesionlens.base.labels import Region
+from lesionlens.records.prediction import Capability, EngineInfo, Glance, Prediction
+
+
+class BrightFlair:
+    """Calls bright FLAIR suspicious, and says so of any subset of the sequences."""
+
+    def __init__(self, device="auto"):
+        kinds = {Capability.SEGMENT, Capability.VARY}
+        self.info = EngineInfo("bright-flair", "0.1", None, frozenset(kinds), device)
+
+    def _shares(self, prepared, keep):
+        if not (prepared.present[3] and keep[3]):
+            return np.zeros(prepared.working.shape, np.float32)
+        flair = prepared.channels[3]
+        inside = flair[prepared.brain]
+        bright = (flair - np.median(inside)) / (inside.std() + 1e-6)
+        return (1 / (1 + np.exp(4 - 2 * bright)) * prepared.brain).astype(np.float32)
+
+    def predict(self, prepared, *, progress, cancel):
+        if cancel.is_set():
+            raise CancelledError("looking at FLAIR")
+        progress("looking at FLAIR", 1.0)
+        shares = self._shares(prepared, (True,) * 4)
+        seen = Glance(shares[None], prepared.working)
+        return Prediction(dict.fromkeys(Region, shares), self.info, glance=seen)
+
+    def attribute(self, prepared, target, method):
+        raise UnusableInputError(
+            found=f"the method {method!r}", expected="none", next_step="Use another engine"
+        )
+
+    def glance_grid(self, prepared):
+        return prepared.working
+
+    def glance(self, prepared, variants, *, progress, cancel):
+        return Glance(
+            np.stack([self._shares(prepared, v.keep) for v in variants]), prepared.working
+        )

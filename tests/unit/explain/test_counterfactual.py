@@ -1,0 +1,64 @@
+"""What if a region were not there: an engine whose second finding leans on the first."""
+
+import numpy as np
+import pytest
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.grid import Grid
+from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.explain import counterfactual
+from lesionlens.explain.relevance import Spot
+from lesionlens.records.prediction import Capability, EngineInfo, Glance, Prediction
+
+SHAPE = (20, 20, 20)
+GRID = Grid(SHAPE, np.diag([3.0, 3.0, 3.0, 1.0]))
+FIRST, SECOND = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
+FIRST[3:6, 3:6, 3:6] = True
+SECOND[12:16, 12:16, 12:16] = True
+SPOTS = [Spot(np.flatnonzero(FIRST), 1.0), Spot(np.flatnonzero(SECOND), 2.0)]
+
+
+class Leaning:
+    def glance_grid(self, prepared):
+        return GRID
+
+    def glance(self, prepared, variants, *, progress, cancel):
+        answers = []
+        for variant in variants:
+            hidden = np.zeros(SHAPE, bool) if variant.hidden is None else variant.hidden
+            answer = np.full(SHAPE, 0.01, np.float32)
+            answer[FIRST & ~hidden] = 0.9
+            answer[SECOND & ~hidden] = 0.2 if hidden[FIRST].any() else 0.8
+            answers.append(answer)
+        return Glance(np.stack(answers), GRID)
+
+
+@pytest.fixture
+def asked(make_prepared):
+    prepared, engine = make_prepared(), Leaning()
+    info = EngineInfo("leaning", "1", None, frozenset({Capability.VARY}))
+    shown = np.full((1, *SHAPE), 0.01, np.float32)
+    shown[0, FIRST], shown[0, SECOND] = 0.9, 0.8
+    prediction = Prediction(None, info, glance=Glance(shown, GRID))
+    return lambda index: counterfactual.ask(
+        engine, prepared, prediction, (SPOTS, index), (no_progress, NEVER)
+    )
+
+
+def test_hiding_a_region_takes_its_score_and_what_leans_on_it(asked):
+    found = asked(0)
+    assert found.before == pytest.approx((0.9, 0.8), abs=1e-6)
+    assert found.after == pytest.approx((0.01, 0.2), abs=1e-6)
+    assert "0.01 instead of 0.90" in found.words
+    assert "candidate 2 is less than half as likely" in found.words
+
+
+def test_hiding_a_region_that_nothing_leans_on_changes_only_it(asked):
+    found = asked(1)
+    assert found.after[0] == pytest.approx(0.9, abs=1e-6)
+    assert "candidate" not in found.words
+
+
+def test_an_unknown_candidate_is_refused(asked):
+    with pytest.raises(UnusableInputError, match="one of this result"):
+        asked(2)

@@ -1,0 +1,224 @@
+"""Bundles made with MONAI's own tools, of both kinds, and those that must be refused."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("monai")
+
+from monai.bundle import ConfigParser
+from monai.networks import nets
+
+from lesionlens.base.errors import UnusableInputError, WeightsError
+from lesionlens.base.labels import Region
+from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.inference.engine import Target
+from lesionlens.inference.engines import bundle_files
+from lesionlens.inference.engines.monai_bundle import BundleEngine
+from lesionlens.lens import Lens
+from lesionlens.study.readers import open_study
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+SEGRESNET = {
+    "_target_": "SegResNet",
+    "spatial_dims": 3,
+    "init_filters": 8,
+    "in_channels": 4,
+    "out_channels": 3,
+    "blocks_down": [1, 1],
+    "blocks_up": [1],
+}
+INPUTS = {"0": "T1c", "1": "T1", "2": "T2", "3": "FLAIR"}
+OUTPUTS = {"0": "Tumor core", "1": "Whole tumor", "2": "Enhancing tumor"}
+
+
+def write_bundle(folder, definition=SEGRESNET, *, inputs=INPUTS, outputs=OUTPUTS, state=None):
+    """Lay a bundle out as the published brats_mri_segmentation is."""
+    (folder / "configs").mkdir(parents=True)
+    (folder / "models").mkdir()
+    metadata = {
+        "version": "0.5.4",
+        "name": "a small one",
+        "network_data_format": {
+            "inputs": {"image": {"num_channels": 4, "channel_def": inputs}},
+            "outputs": {"pred": {"num_channels": 3, "channel_def": outputs}},
+        },
+    }
+    inference = {
+        "imports": ["$import glob"],
+        "bundle_root": ".",
+        "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
+        "network_def": definition,
+        "network": "$@network_def.to(@device)",
+        "preprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": "LoadImaged", "keys": "image"},
+                {"_target_": "NormalizeIntensityd", "keys": "image", "nonzero": True},
+                {"_target_": "Spacingd", "keys": "image", "pixdim": [4.0, 4.0, 4.0]},
+            ],
+        },
+        "inferer": {"_target_": "SlidingWindowInferer", "roi_size": [32, 32, 32]},
+    }
+    ConfigParser.export_config_file(metadata, str(folder / "configs" / "metadata.json"))
+    ConfigParser.export_config_file(inference, str(folder / "configs" / "inference.json"))
+    if state is None:
+        torch.manual_seed(0)
+        made = ConfigParser({"net": definition}).get_parsed_content("net")
+        state = made.state_dict()
+    torch.save(state, folder / "models" / "model.pt")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return write_bundle(tmp_path_factory.mktemp("bundle") / "brats_small")
+
+
+@pytest.fixture(scope="module")
+def prediction(bundle, make_prepared):
+    engine = BundleEngine("cpu", bundle=bundle)
+    return engine.predict(make_prepared(), progress=no_progress, cancel=NEVER)
+
+
+def test_it_answers_as_every_engine_does(prediction, make_prepared):
+    study = make_prepared()
+    whole, core, enhancing = (prediction.probability[region] for region in Region)
+    assert whole.shape == study.working.shape
+    assert (whole >= core).all()
+    assert (core >= enhancing).all()
+    assert whole.max() <= 1
+    assert not whole[~study.brain].any()
+    assert prediction.engine.name == "monai-bundle a small one"
+    assert prediction.engine.version == "0.5.4"
+    assert prediction.notices == ()
+
+
+def test_channels_are_fed_and_read_by_their_names(bundle, prediction, make_prepared):
+    study = make_prepared()
+    engine = BundleEngine("cpu", bundle=bundle)
+    torch.manual_seed(0)
+    network = nets.SegResNet(**{k: v for k, v in SEGRESNET.items() if k != "_target_"}).eval()
+    from lesionlens.inference import ready
+
+    found = ready.make_ready(study, 4.0, torch.device("cpu"))
+    x = found.channels[:, [1, 0, 2, 3]]
+    torch.testing.assert_close(engine._input(found), x)
+    inside = tuple(slice(8, 24) for _ in range(3))
+    from monai.inferers import SlidingWindowInferer
+
+    with torch.inference_mode():
+        logits = SlidingWindowInferer((32, 32, 32), overlap=0.5, mode="gaussian")(x, network)
+    whole = torch.sigmoid(logits[0, 1]).numpy()
+    box = ready.brain_box(study)
+    got = prediction.probability[Region.WT][box]
+    brain = study.brain[box]
+    np.testing.assert_allclose(got[inside], (whole * brain)[inside], atol=1e-4)
+
+
+def test_grad_cam_gives_a_map_and_says_that_it_is_not_attention(prediction, make_prepared):
+    study = make_prepared()
+    assert "not attention" in prediction.trace.method
+    for weights in prediction.trace.cross.values():
+        assert weights.min() >= 0
+        assert not weights[~study.brain].any()
+
+
+def test_attribution_is_grad_cam_or_refused(bundle, prediction, make_prepared):
+    engine = BundleEngine("cpu", bundle=bundle)
+    found = engine.attribute(make_prepared(), Target(Region.WT), "grad-cam")
+    np.testing.assert_allclose(found.data, prediction.trace.cross[Region.WT], atol=1e-6)
+    with pytest.raises(UnusableInputError, match="grad-cam"):
+        engine.attribute(make_prepared(), Target(Region.WT), "tea leaves")
+
+
+def test_a_transformer_bundle_works_too(tmp_path, make_prepared):
+    pytest.importorskip("einops", reason="MONAI's transformers need einops")
+    unetr = {
+        "_target_": "monai.networks.nets.UNETR",
+        "in_channels": 4,
+        "out_channels": 3,
+        "img_size": [32, 32, 32],
+        "feature_size": 4,
+        "hidden_size": 24,
+        "mlp_dim": 32,
+        "num_heads": 2,
+    }
+    engine = BundleEngine("cpu", bundle=write_bundle(tmp_path / "unetr", unetr))
+    found = engine.predict(make_prepared(), progress=no_progress, cancel=NEVER)
+    assert found.probability[Region.WT].any()
+    assert set(found.trace.cross) == set(Region)
+
+
+def test_a_missing_sequence_is_said(bundle, make_prepared):
+    engine = BundleEngine("cpu", bundle=bundle)
+    found = engine.predict(make_prepared(present={"flair"}), progress=no_progress, cancel=NEVER)
+    assert "T1c, T1, T2" in found.notices[0]
+
+
+def test_the_whole_analysis_runs_on_a_bundle(bundle, make_study):
+    result = Lens("cpu", bundle=bundle)(open_study(make_study()))
+    assert set(result.attention) == {"wt", "tc", "et"}
+    assert all(c.sequence_relevance is None for c in result.candidates)
+    assert "which sequence mattered" in " ".join(result.analysis.run.notices)
+
+
+class Bomb:
+    """A pickle that would run code."""
+
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('code from a bundle was run')",))
+
+
+def test_a_pickle_that_holds_more_than_tensors_is_refused_unrun(tmp_path):
+    folder = write_bundle(tmp_path / "bomb")
+    (folder / "models" / "model.pt").write_bytes(pickle.dumps({"state_dict": Bomb()}, 2))
+    with pytest.raises(WeightsError, match="other things"):
+        bundle_files.read(folder)
+    torch.save({"state_dict": Bomb()}, folder / "models" / "model.pt")
+    with pytest.raises(WeightsError, match="pickled objects are not loaded"):
+        bundle_files.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"_target_": "os.system"}, "a network of monai.networks.nets"),
+        ({"_target_": "subprocess.SegResNet"}, "a network of monai.networks.nets"),
+        ({"act": "$__import__('os').system('true')"}, "code from a bundle is not run"),
+        ({"norm": {"_target_": "os.system"}}, "code from a bundle is not run"),
+        ({"no_such_option": 3}, "does not accept"),
+    ],
+)
+def test_a_definition_that_could_run_code_is_refused(tmp_path, change, words):
+    folder = write_bundle(tmp_path / "odd")
+    path = folder / "configs" / "inference.json"
+    config = json.loads(path.read_text())
+    config["network_def"] = {**SEGRESNET, **change}
+    path.write_text(json.dumps(config))
+    with pytest.raises(UnusableInputError, match=words):
+        bundle_files.read(folder)
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    folder = write_bundle(tmp_path / "other", state={"weight": torch.zeros(3)})
+    with pytest.raises(WeightsError, match="state_dict"):
+        bundle_files.read(folder)
+
+
+def test_a_bundle_for_something_else_is_refused(tmp_path):
+    folder = write_bundle(tmp_path / "spleen", inputs={"0": "CT"})
+    with pytest.raises(UnusableInputError, match="names of MR sequences"):
+        bundle_files.read(folder)
+    folder = write_bundle(tmp_path / "vessel", outputs={"0": "background", "1": "vessel"})
+    with pytest.raises(UnusableInputError, match="whole tumor"):
+        bundle_files.read(folder)
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
+    with pytest.raises(UnusableInputError, match="a MONAI bundle"):
+        bundle_files.read(tmp_path)
