@@ -124,7 +124,7 @@ def test_the_three_share_study_frame_and_tracking(make, tmp_path):
     written = _written(analysis, tmp_path)
     first = pydicom.dcmread(analysis.study.series[MrSequence.T1C].files[0].path)
     uids = {c.tracking_uid for c in analysis.findings.candidates}
-    assert set(written) == {"seg", "sr", "attention"}
+    assert set(written) == {"seg", "sr", "attention", "key_objects"}
     for ds in written.values():
         assert ds.StudyInstanceUID == first.StudyInstanceUID
         assert ds.PatientID == first.PatientID
@@ -419,9 +419,26 @@ def test_a_detectors_box_is_reported_without_an_outline(make, tmp_path):
     empty = np.zeros_like(analysis.volumes.labels.data)
     volumes = replace(analysis.volumes, labels=replace(analysis.volumes.labels, data=empty))
     written = _written(replace(analysis, volumes=volumes), tmp_path)
-    assert set(written) == {"sr", "attention"}
+    assert set(written) == {"sr", "attention", "key_objects"}
     report = highdicom.sr.srread(tmp_path / "dicom" / "sr.dcm")
     groups = report.content.get_image_measurement_groups()
     assert {g.tracking_uid for g in groups} == {
         c.tracking_uid for c in analysis.findings.candidates
     }
+
+
+def test_key_objects_name_the_slice_on_which_a_candidate_is_largest(make, tmp_path):
+    analysis = make(dicom=True, orientation="PIR", spacing_mm=(4.0, 4.0, 6.0))
+    series = analysis.study.series[MrSequence.T1C]
+    wanted = set()
+    for candidate in analysis.findings.candidates:
+        areas = (analysis.findings.components == candidate.id).sum(axis=(0, 1))
+        wanted |= {series.files[k].sop_instance_uid for k in np.flatnonzero(areas == areas.max())}
+    ds = _written(analysis, tmp_path)["key_objects"]
+    named = {
+        i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        for i in ds.ContentSequence
+        if i.ValueType == "IMAGE"
+    }
+    assert named <= wanted
+    assert len(named) == len(analysis.findings.candidates)

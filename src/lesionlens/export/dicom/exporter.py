@@ -1,4 +1,4 @@
-"""DICOM objects of a result: Segmentation, Comprehensive 3D SR and Parametric Map.
+"""DICOM objects of a result: Segmentation, SR, Parametric Map and Key Object Selection.
 
 Rejected candidates are left out (they stay, with their state, in NIfTI, JSON and the report).
 Without a candidate there is no Segmentation, which would be invalid without segments, and the
@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from lesionlens.export.dicom import pmap, refs, seg, sr
+from lesionlens.export.dicom import ko, pmap, refs, seg, sr
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.study import StudyKind
 
@@ -19,7 +19,7 @@ MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 
 
 class DicomExporter:
-    """Writes dicom/seg.dcm, dicom/sr.dcm and dicom/attention.dcm for DICOM input."""
+    """Writes seg.dcm, sr.dcm, attention.dcm and key_objects.dcm into `dicom`, for DICOM input."""
 
     name = "dicom"
 
@@ -68,4 +68,9 @@ class DicomExporter:
             written.append(folder / "attention.dcm")
             pmap.build_pmap(analysis, sources).save_as(written[-1])
             pmap.check_pmap(written[-1], analysis, sources)
+        selection = ko.build_ko(analysis, sources)
+        if selection is not None:
+            written.append(folder / "key_objects.dcm")
+            selection.save_as(written[-1])
+            ko.check_ko(written[-1], selection)
         return tuple(written)

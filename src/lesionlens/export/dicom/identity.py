@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from highdicom import AlgorithmIdentificationSequence
-from highdicom.sr import CodedConcept
+from highdicom.sr import CodedConcept, DeviceObserverIdentifyingAttributes, ObserverContext
+from pydicom.sr.codedict import codes
 from pydicom.uid import UID, generate_uid
 
 from lesionlens.base.codes import ARTIFICIAL_INTELLIGENCE, Code
@@ -78,4 +79,20 @@ def algorithm(analysis: Analysis) -> AlgorithmIdentificationSequence:
         family=concept(ARTIFICIAL_INTELLIGENCE),
         version=engine.version or "unknown",
         parameters={"weights_sha256": engine.weights_sha256} if engine.weights_sha256 else None,
+    )
+
+
+def observer(analysis: Analysis) -> ObserverContext:
+    """Return the engine as an observer; the same weights are the same device."""
+    engine = analysis.run.engine
+    seed = ["lesionlens", engine.name, engine.version, engine.weights_sha256 or ""]
+    return ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+            uid=generate_uid(entropy_srcs=seed),
+            name=algorithm_name(analysis),
+            manufacturer_name=MANUFACTURER,
+            model_name=f"{engine.name} {engine.version}"[:64],
+            serial_number=serial_number(analysis),
+        ),
     )

@@ -143,6 +143,7 @@ def check_seg(
     places = {tuple(np.round(p, 3)): n for n, p in enumerate(sources.positions)}
     left = wanted.copy()
     frames = np.asarray(read.pixel_array).reshape(-1, read.Rows, read.Columns)
+    frames = frames[: int(read.NumberOfFrames)]  # of a tiny frame, padding reads as another one
     for frame, groups in zip(frames, read.PerFrameFunctionalGroupsSequence, strict=True):
         position = groups.PlanePositionSequence[0].ImagePositionPatient
         number = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)

@@ -15,13 +15,11 @@ import pydicom
 from highdicom.sr import (
     AlgorithmIdentification,
     Comprehensive3DSR,
-    DeviceObserverIdentifyingAttributes,
     FindingSite,
     Measurement,
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
     ObservationContext,
-    ObserverContext,
     QualitativeEvaluation,
     ReferencedSegment,
     SourceImageForMeasurementGroup,
@@ -37,6 +35,7 @@ from lesionlens.base import codes as own
 from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import Region
 from lesionlens.export.dicom import identity
+from lesionlens.export.dicom.ko import best_frame
 from lesionlens.export.dicom.refs import SourceFrames
 from lesionlens.export.dicom.seg import Segment
 from lesionlens.records.analysis import Analysis
@@ -82,7 +81,7 @@ def build_sr(
     if not groups:
         groups = [_nothing_flagged(analysis, sources)]
     report = MeasurementReport(
-        observation_context=ObservationContext(observer_device_context=_device(analysis)),
+        observation_context=ObservationContext(observer_device_context=identity.observer(analysis)),
         procedure_reported=identity.concept(own.BRAIN_MRI),
         imaging_measurements=groups,
     )
@@ -102,21 +101,6 @@ def build_sr(
         is_final=False,
         is_verified=False,
         series_description="LesionLens measurements (research use)",
-    )
-
-
-def _device(analysis: Analysis) -> ObserverContext:
-    engine = analysis.run.engine
-    seed = ["lesionlens", engine.name, engine.version, engine.weights_sha256 or ""]
-    return ObserverContext(
-        observer_type=codes.DCM.Device,
-        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
-            uid=generate_uid(entropy_srcs=seed),
-            name=identity.algorithm_name(analysis),
-            manufacturer_name=identity.MANUFACTURER,
-            model_name=f"{engine.name} {engine.version}"[:64],
-            serial_number=identity.serial_number(analysis),
-        ),
     )
 
 
@@ -192,10 +176,7 @@ def _boxed_group(
     analysis: Analysis, sources: SourceFrames, candidate: Candidate, measures: list[Measurement]
 ) -> MeasurementsAndQualitativeEvaluations:
     """Return the group of a candidate that a detector gave without an outline (TID 1501)."""
-    inside = analysis.findings.components == candidate.id
-    axis = sources.places[0].fixed
-    counts = inside.sum(axis=tuple(a for a in range(3) if a != axis))
-    best = max(range(len(sources.places)), key=lambda n: counts[sources.places[n].index])
+    best = best_frame(analysis, sources, candidate)
     dataset, numbers = sources.reference(best)
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
