@@ -1,0 +1,102 @@
+"""Whatever goes wrong becomes one message and one status."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
+from lesionlens.cli import console, options
+from lesionlens.cli.console import Stop, plain
+from lesionlens.cli.main import explain
+
+WORDS = {"found": "a cat", "expected": "a dog", "next_step": "Fetch one"}
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (UnusableInputError(**WORDS), 2, "Found a cat"),
+        (ResourceError(**WORDS), 1, "Found a cat"),
+        (CancelledError("loading"), 130, "loading"),
+        (KeyboardInterrupt(), 130, "Interrupted"),
+        (MemoryError(), 1, "too little memory"),
+        (RuntimeError("std::bad_alloc"), 1, "too little memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), 1, "too little memory"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "No space left"),
+        (ZeroDivisionError("division by zero"), 1, "ZeroDivisionError: division by zero"),
+        (RuntimeError(), 1, "--debug"),
+    ],
+    ids=lambda value: repr(value)[:30] if isinstance(value, BaseException) else "",
+)
+def test_every_failure_has_its_status_and_words(error, status, words):
+    found, message = explain(error)
+    assert found == status
+    assert words in message
+    assert "bad_alloc" not in message
+
+
+@pytest.mark.parametrize("text", ["\x1b[31mred", "left\u202etfel", "bell\x07", "zero\u200bwidth"])
+def test_text_of_strangers_cannot_steer_the_terminal(text):
+    assert plain(text).isprintable()
+
+
+def test_line_breaks_of_our_own_messages_stay():
+    assert plain("one\ntwo") == "one\ntwo"
+
+
+def test_the_first_signal_raises_and_later_ones_wait():
+    stop = Stop()
+    with pytest.raises(KeyboardInterrupt):
+        stop._on_signal(signal.SIGINT, None)
+    stop._on_signal(signal.SIGTERM, None)
+    assert stop.is_set()
+
+
+def test_a_gentle_stop_only_notes_the_wish():
+    stop = Stop()
+    stop.gently()
+    stop._on_signal(signal.SIGINT, None)
+    assert stop.is_set()
+
+
+def test_progress_is_silent_where_nobody_watches(capsys):
+    with console.progress_bar() as progress:
+        progress("loading", 0.5)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.strip() == ""
+
+
+def test_only_named_sequences_are_passed_on():
+    assert options.named(None, "a.nii", None, None) == {"t1c": "a.nii"}
+
+
+@pytest.mark.parametrize("inside", [".", "out", "deep/out", "../study/out"])
+def test_an_output_folder_in_the_study_is_refused(tmp_path, inside):
+    study = tmp_path / "study"
+    study.mkdir()
+    with pytest.raises(UnusableInputError, match="within the study"):
+        options.check_outside(study, study / inside)
+    options.check_outside(study, tmp_path / "study_result")
+
+
+def test_a_reader_who_stops_reading_gets_no_traceback():
+    code = "from lesionlens.cli.main import run; run()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "doctor", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    process.stdout.close()
+    assert process.stderr
+    errors = process.stderr.read()
+    process.stderr.close()
+    process.wait(timeout=120)
+    assert "Traceback" not in errors
