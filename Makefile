@@ -2,7 +2,10 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 BIN := .venv/bin
-JOBS ?= 2
+# tests at a time: an analysis takes about 2 GB
+JOBS ?= $(shell n=$$(nproc); echo $$(( n < 4 ? n : 4 )))
+PYTEST := OMP_NUM_THREADS=1 tools/with_display.sh $(BIN)/pytest -n $(JOBS) --dist loadfile \
+  --cov --cov-report=term:skip-covered --cov-report=xml
 
 .PHONY: demo test test-all lint format types layers install system sample clean help
 
@@ -37,12 +40,10 @@ layers: install
 	@$(BIN)/lint-imports --no-logo
 
 test: system lint types layers
-	@tools/with_display.sh $(BIN)/pytest -m "not slow" -n $(JOBS) --dist worksteal \
-	  --cov --cov-report=term:skip-covered --cov-report=xml
+	@$(PYTEST) -m "not slow"
 
 test-all: system lint types layers
-	@tools/with_display.sh $(BIN)/pytest -n $(JOBS) --dist worksteal \
-	  --cov --cov-report=term:skip-covered --cov-report=xml
+	@$(PYTEST)
 
 sample: install
 	@$(BIN)/python -m lesionlens.phantoms.sample --out src/lesionlens/sample_data

@@ -69,7 +69,7 @@ def sample_result(tmp_path_factory) -> tuple[subprocess.CompletedProcess[str], P
     """The sample's DICOM study, analysed once."""
     out = tmp_path_factory.mktemp("sample") / "out"
     before = digests(SAMPLE)
-    done = lesionlens("analyze", SAMPLE / "study_dicom", "--out", out)
+    done = lesionlens("analyze", SAMPLE / "study_dicom", "--out", out, timeout=900)
     assert digests(SAMPLE) == before, "the study was touched"
     return done, out
 
