@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -27,6 +27,7 @@ def cube(*corners, shape=(24, 24, 24), edge=5):
     return mask
 
 
+@settings(deadline=None)
 @given(MASKS, MASKS)
 def test_measures_are_symmetric_and_bounded(a, b):
     assert metrics.dice(a, b) == metrics.dice(b, a)
@@ -35,6 +36,7 @@ def test_measures_are_symmetric_and_bounded(a, b):
     assert metrics.hd95(a, b, edges) == metrics.hd95(b, a, edges)
 
 
+@settings(deadline=None)
 @given(MASKS, st.permutations(range(3)))
 def test_a_turn_of_the_array_changes_nothing(a, turn):
     b, edges = np.roll(a, 1, 0), np.array([1.0, 2.0, 0.5])
@@ -88,6 +90,7 @@ def test_the_lesion_wise_score_leaves_specks_out():
     assert (score.found, score.missed, score.dice) == (1, 0, 1.0)
 
 
+@settings(deadline=None)
 @given(MASKS)
 def test_lesion_wise_scores_of_the_truth_itself_are_perfect(mask):
     score = lesion_wise(mask, mask, grid(mask.shape))
@@ -113,6 +116,7 @@ def test_calibration_error_by_hand_and_pooled():
     assert metrics.Bins().error == 0
 
 
+@settings(deadline=None)
 @given(arrays(np.float64, 40, elements=st.floats(0, 1)))
 def test_what_is_said_with_certainty_and_true_is_calibrated(values):
     true = values > 0.5
