@@ -116,7 +116,7 @@ def prepare(
         working = _working_grid(mask, where, native, options.edge_mm)
         channels, present, brain = _resample_all(loaded, mask, where, working, clock)
     with clock.stage("check quality"):
-        checks = _quality(study.series, channels, brain, working, notes)
+        checks = _quality(loaded, channels, brain, working, notes)
     return PreparedStudy(
         channels=channels,
         present=present,
@@ -339,12 +339,14 @@ def _resample_all(
 
 
 def _quality(
-    series: Mapping[MrSequence, Series],
+    loaded: Mapping[MrSequence, _Loaded],
     channels: NDArray[np.float32],
     brain: NDArray[np.bool_],
     working: Grid,
     notes: _Notes,
 ) -> tuple[QualityCheck, ...]:
+    series = {sequence: item.series for sequence, item in loaded.items()}
+    acquired = {sequence: (item.values, item.series.grid) for sequence, item in loaded.items()}
     by_sequence = {s: channels[i] for i, s in enumerate(MrSequence) if s in series}
     valid = {s: values != 0 for s, values in by_sequence.items()}
     volume = float(brain.sum()) * working.voxel_ml
@@ -352,6 +354,7 @@ def _quality(
         quality.missing(series),
         quality.coverage(brain, valid, volume),
         quality.spacing(series),
+        quality.motion(acquired),
         quality.noise(by_sequence, brain),
         quality.contrast_agent(by_sequence, brain),
         quality.registration(notes.registered),

@@ -19,6 +19,8 @@ COST_WITHOUT = {
     MrSequence.T1: "Enhancement is harder to tell from blood or fat without native T1.",
 }
 THICK_MM = 4.0
+FAR_MM = 50.0
+"""A patient moves by less between two sequences of one session."""
 
 
 def missing(series: Mapping[MrSequence, Series]) -> QualityCheck:
@@ -139,6 +141,50 @@ def noise(
     return QualityCheck("noise", True, f"Signal to noise: {told}.")
 
 
+def motion(volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]) -> QualityCheck:
+    """Look for jumps between slices, as a patient who moves leaves in interleaved 2-D scans.
+
+    Parameters
+    ----------
+    volumes : mapping of MrSequence to (voxels, Grid)
+        As acquired, (I, J, K) float32 on the native grid.
+    """
+    jumps = {s: slice_jumps_mm(values, grid) for s, (values, grid) in volumes.items()}
+    told = ", ".join(f"{s.words} {jump:.1f} mm" for s, jump in jumps.items())
+    bad = [s.words for s, jump in jumps.items() if jump > JUMP_MM]
+    if bad:
+        return QualityCheck(
+            "motion", False, f"Slices jump in {', '.join(bad)}: probably motion. Estimate: {told}."
+        )
+    return QualityCheck("motion", True, f"No jumps between slices (estimate: {told}).")
+
+
+def slice_jumps_mm(values: NDArray[np.float32], grid: Grid) -> float:
+    """Estimate how far slices jump against their neighbours, mm.
+
+    The middle of each slice's brightness runs smoothly along a still head; its second difference
+    is taken in the middle half of the slices along the thickest axis, and its median is robust
+    against the anatomy's own turns.
+    """
+    axis = int(np.argmax(grid.spacing_mm))
+    slices = np.moveaxis(values, axis, 0)
+    edges = np.delete(grid.spacing_mm, axis)
+    count = slices.shape[0]
+    part = np.sqrt(np.maximum(slices[count // 4 : count - count // 4, ::2, ::2], 0.0))
+    if part.shape[0] < 5:
+        return 0.0
+    total = np.maximum(part.sum(axis=(1, 2)), 1e-6)
+    rows = (part.sum(axis=2) * np.arange(part.shape[1])).sum(axis=1) / total * 2 * edges[0]
+    columns = (part.sum(axis=1) * np.arange(part.shape[2])).sum(axis=1) / total * 2 * edges[1]
+    second = np.hypot(np.diff(rows, 2), np.diff(columns, 2)) / 2
+    return float(np.median(second))
+
+
+JUMP_MM = 1.0
+"""Measured: 0.07 to 0.6 mm in 20 real scans of 1 to 5 mm slices; 2.7 to 3.0 mm after every second
+slice was shifted by 3 mm."""
+
+
 def signal_to_noise(values: NDArray[np.float32], brain: NDArray[np.bool_]) -> float:
     """Return the median signal over the estimated noise in the brain; infinity without noise."""
     middle = values.shape[2] // 2
@@ -170,6 +216,13 @@ def registration(figures: Sequence[tuple[MrSequence, float, float, float, bool]]
         f"{s.words} {shift:.1f} mm and {angle:.1f} degrees" for s, shift, angle, _, _ in figures
     )
     bad = [s.words for s, _, _, _, doubtful in figures if doubtful]
+    far = [s.words for s, shift, _, _, doubtful in figures if shift > FAR_MM and not doubtful]
+    if far:
+        message = (
+            f"The headers of {', '.join(far)} lie far from the reference: they were aligned by "
+            f"what the images show. Check that they are of one patient. Moved: {told}."
+        )
+        return QualityCheck("registration", False, message)
     if bad:
         return QualityCheck(
             "registration",
