@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -59,9 +60,8 @@ def analysis(head: Patient, tmp_path_factory: pytest.TempPathFactory) -> Analysi
     study = write_study(head, tmp_path_factory.mktemp("gui") / "head")
     made = make_analysis(head, study)
     doubt = Volume(np.full(made.prepared.native.shape, 0.1, np.float32), made.prepared.native)
-    engine = replace(
-        made.run.engine, capabilities=made.run.engine.capabilities | {Capability.PROBE}
-    )
+    asked = {Capability.PROBE, Capability.VARY}
+    engine = replace(made.run.engine, capabilities=made.run.engine.capabilities | asked)
     return replace(
         made,
         volumes=replace(made.volumes, uncertainty=doubt),
@@ -81,6 +81,10 @@ class FakeResult:
         data = np.zeros(grid.shape, np.float32)
         data[voxel] = 1.0
         return Volume(data, grid)
+
+    def what_if(self, candidate: int, *, progress: Any, cancel: Any) -> Any:
+        """Say what the real one would."""
+        return SimpleNamespace(words=f"Without candidate {candidate} its score falls.")
 
 
 @pytest.fixture

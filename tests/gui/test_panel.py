@@ -165,6 +165,15 @@ def test_the_probe_shows_its_answer_where_it_was_asked(reviewed, qtbot):
     assert not layer.visible
 
 
+def test_the_counter_question_is_answered_for_its_candidate_only(reviewed, qtbot):
+    reviewed.session.go_to(1)
+    reviewed.attention.asked_without.emit()
+    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=5000)
+    assert "score falls" in reviewed.attention._without.text()
+    reviewed.session.go_to(2)
+    assert not reviewed.attention._without.isVisibleTo(reviewed)
+
+
 def test_another_sequence_is_one_key_away(reviewed):
     reviewed.actions_.next_sequence()
     assert visible(reviewed) == {"T2"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,38 +12,15 @@ from lesionlens._napari.model.display import overlays_of, probe_view
 from lesionlens._napari.model.session import Overlay, Plane, Problem, ReviewSession
 from lesionlens._napari.preferences import Preferences, read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
-from lesionlens.base.errors import LesionLensError, UnusableInputError
+from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import Cancel, Progress, StageClock
-from lesionlens.records.analysis import Analysis
-from lesionlens.records.arrays import Volume
 from lesionlens.review import store
 from lesionlens.review.reopen import read_result, reopen
 from lesionlens.study.prepare import prepare
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Reopened:
-    """A result from a folder: everything but the probe, which needs the network's trace."""
-
-    analysis: Analysis
-
-    def probe(self, *, voxel: tuple[int, int, int]) -> Volume:
-        """Refuse: there is no trace.
-
-        Raises
-        ------
-        UnusableInputError
-            Always.
-        """
-        raise UnusableInputError(
-            found=f"a question about voxel {voxel} of a reopened result",
-            expected="a result of this session: files hold no trace of the network",
-            next_step="Press Analyse again, then ask",
-        )
 
 
 class Actions:
@@ -158,10 +135,12 @@ class Actions:
             return False
 
         def task(progress: Progress, cancel: Cancel) -> Any:
+            from lesionlens.lens import Result  # noqa: PLC0415
+
             saved = read_result(folder)
             prepared = prepare(study, StageClock(progress, cancel))
             analysis = reopen(saved, study, prepared)
-            return Reopened(analysis), overlays_of(analysis)
+            return Result(analysis), overlays_of(analysis)
 
         def done(value: Any) -> None:
             result, overlays = value
@@ -186,6 +165,20 @@ class Actions:
             self.session.probe((i, j, k), replace(overlays, probe=answer))
 
         return self.jobs.start("Probing", task, done)
+
+    def ask_without(self) -> bool:
+        """Ask what the network says with the candidate in focus hidden."""
+        candidate, result = self.session.candidate(), self.session.result
+        if candidate is None or result is None:
+            return False
+
+        def task(progress: Progress, cancel: Cancel) -> str:
+            return str(result.what_if(candidate.id, progress=progress, cancel=cancel).words)
+
+        def done(words: str) -> None:
+            self.session.answer_without(candidate.id, words)
+
+        return self.jobs.start("Asking again without it", task, done)
 
     def end_probe(self) -> None:
         """Put the probe's answer away."""

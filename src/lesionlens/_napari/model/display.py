@@ -147,7 +147,7 @@ def multiples(raw: NDArray[np.float32], high: float) -> MapView:
     Examples
     --------
     >>> view = multiples(np.array([[[0.5, 1.0, 10.0, 100.0]]], np.float32), 100.0)
-    >>> view.data.tolist(), view.top, [words for _, words in view.ticks]
+    >>> view.data.round(3).tolist(), view.top, [words for _, words in view.ticks]
     ([[[0.0, 0.0, 1.0, 2.0]]], 2.0, ['1×', '10×', '100×'])
     """
     top = float(np.log10(max(high, 2.0)))

@@ -122,6 +122,7 @@ class State:
     can_undo: bool = False
     can_redo: bool = False
     probed: tuple[int, int, int] | None = None
+    without: tuple[int, str] | None = None
 
 
 class ReviewSession:
@@ -188,6 +189,7 @@ class ReviewSession:
             can_undo=False,
             can_redo=False,
             probed=None,
+            without=None,
         )
 
     def analysed(self, result: Any, overlays: Overlays, review: Review | None = None) -> None:
@@ -214,6 +216,7 @@ class ReviewSession:
             can_undo=self._log.can_undo,
             can_redo=self._log.can_redo,
             probed=None,
+            without=None,
         )
 
     def close(self) -> None:
@@ -327,6 +330,10 @@ class ReviewSession:
     def probe(self, voxel: tuple[int, int, int] | None, overlays: Overlays | None = None) -> None:
         """Take the answer to a probe of a voxel of the reference grid, or put it away."""
         self._set(probed=voxel, overlays=overlays or self._state.overlays)
+
+    def answer_without(self, candidate_id: int, words: str) -> None:
+        """Take what the network says with a candidate hidden."""
+        self._set(without=(candidate_id, words))
 
     # --- review ---------------------------------------------------------------------------
 

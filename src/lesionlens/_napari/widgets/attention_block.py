@@ -23,6 +23,7 @@ class AttentionBlock(Section):
     uncertainty_chosen = Signal(bool)
     unreliable_chosen = Signal(bool)
     probe_ended = Signal()
+    asked_without = Signal()
 
     def __init__(self) -> None:
         super().__init__("ATTENTION")
@@ -53,6 +54,12 @@ class AttentionBlock(Section):
         self._anyway = QCheckBox("show it all the same")
         self._anyway.clicked.connect(self.unreliable_chosen)
         self._title = label("")
+        self._ask = QToolButton()
+        self._ask.setText("without it?")
+        self._ask.setToolTip("Hide this candidate and ask the network again")
+        self._ask.setProperty("role", "flat")
+        self._ask.clicked.connect(lambda _=False: self.asked_without.emit())
+        self._without = label("", "dim", wrap=True)
         self._facts = [label("", "dim") for _ in range(3)]
         self._bars = Bars()
         self._probe = QToolButton()
@@ -65,9 +72,10 @@ class AttentionBlock(Section):
         self.body.addLayout(row(label("opacity", "dim"), self._opacity, self._uncertainty))
         self.body.addWidget(self._legend)
         self.body.addLayout(row(self._trust, None, self._anyway))
-        self.body.addWidget(self._title)
+        self.body.addLayout(row(self._title, None, self._ask))
         self.body.addLayout(row(*self._facts, None, spacing=10))
         self.body.addWidget(self._bars)
+        self.body.addWidget(self._without)
         self.body.addLayout(row(self._hint, self._probe))
 
     def show_screen(self, screen: Screen, overlays: Overlays | None) -> None:
@@ -92,6 +100,9 @@ class AttentionBlock(Section):
             show_fact(fact_label, screen.facts[number] if number < len(screen.facts) else None)
         self._bars.show_bars(screen.relevance)
         self._bars.setVisible(bool(screen.relevance))
+        self._ask.setVisible(screen.can_ask_without)
+        self._without.setText(screen.without)
+        self._without.setVisible(bool(screen.without))
         self._probe.setVisible(screen.scene.probe)
         hint = _hint(screen)
         self._hint.setText(hint)

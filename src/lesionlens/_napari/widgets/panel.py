@@ -125,6 +125,7 @@ class Panel(QWidget):
         self.attention.opacity_chosen.connect(session.choose_opacity)
         self.attention.uncertainty_chosen.connect(session.choose_uncertainty)
         self.attention.unreliable_chosen.connect(session.choose_unreliable)
+        self.attention.asked_without.connect(acts.ask_without)
         self.attention.probe_ended.connect(acts.end_probe)
 
     # --- shown ----------------------------------------------------------------------------

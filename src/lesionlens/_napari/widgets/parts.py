@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lesionlens._napari.model.screen import Bar, Fact
+from lesionlens._napari.model.words import Bar, Fact
 
 STYLE = """
 QWidget#lesionlens QLabel {{ background: transparent; }}

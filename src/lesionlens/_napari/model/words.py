@@ -1,0 +1,116 @@
+"""Candidates in the panel's words: places, sizes, volumes, scores, facts and bars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lesionlens.base.labels import Region
+from lesionlens.records.findings import SEQUENCE_KEYS, Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A short statement with its verdict: True good, False a warning, None neither."""
+
+    words: str
+    good: bool | None
+    tooltip: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """Signed relevance of one sequence to the candidate in focus."""
+
+    words: str
+    value: float
+
+
+def details(candidate: Candidate) -> str:
+    parts = [candidate.location.words]
+    for region in Region:
+        volume = candidate.volume_ml.get(region)
+        parts.append(f"{region.words}: {volume_words(volume) if volume is not None else '–'}")
+    if candidate.rano_measurable is not None:
+        parts.append("measurable (RANO)" if candidate.rano_measurable else "not measurable (RANO)")
+    return "\n".join(parts)
+
+
+def short_place(candidate: Candidate) -> str:
+    """Say where in as few words as fit a narrow table; the full words are in the tooltip."""
+    side, region = candidate.location.side, candidate.location.region
+    if side is not None and region is not None and side not in ("left", "right"):
+        return f"{region.removesuffix(' lobe')}, {side.removesuffix(' sides')}"
+    return candidate.location.words.removesuffix(" lobe")
+
+
+def score_words(score: float) -> str:
+    """Say a score; never a certainty that no network has.
+
+    Examples
+    --------
+    >>> score_words(0.974), score_words(0.998), score_words(0.004)
+    ('0.97', '>0.99', '<0.01')
+    """
+    if score > 0.99:
+        return ">0.99"
+    return f"{score:.2f}" if score >= 0.01 else "<0.01"
+
+
+def size_words(candidate: Candidate) -> str:
+    """Say the two diameters; a dash where they are not known."""
+    long, short = candidate.longest_axial_diameter_mm, candidate.perpendicular_diameter_mm
+    if long is None:
+        return "–"
+    return f"{long:.0f} mm" if short is None else f"{long:.0f} × {short:.0f} mm"
+
+
+def volume_words(volume_ml: float | None) -> str:
+    """Say a volume with two significant figures below 10 ml, whole above.
+
+    Examples
+    --------
+    >>> volume_words(61.23), volume_words(0.912), volume_words(0.004), volume_words(None)
+    ('61 ml', '0.9 ml', '<0.1 ml', '–')
+    """
+    if volume_ml is None:
+        return "–"
+    if volume_ml >= 10:
+        return f"{volume_ml:.0f} ml"
+    return f"{volume_ml:.1f} ml" if volume_ml >= 0.05 else "<0.1 ml"
+
+
+def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
+    facts: list[Fact] = []
+    inside, mass = candidate.attention.peak_inside, candidate.attention.mass_inside
+    if inside is not None:
+        facts.append(
+            Fact(
+                "peak inside" if inside else "peak outside",
+                inside,
+                "Whether the strongest attention lies within the candidate.",
+            )
+        )
+    if mass is not None:
+        facts.append(
+            Fact(f"{mass:.0%} inside", None, "Share of all attention that lies within it.")
+        )
+    if candidate.uncertainty is not None:
+        unsure = candidate.uncertainty >= 0.25
+        facts.append(
+            Fact(
+                f"uncertainty {candidate.uncertainty:.2f}",
+                False if unsure else None,
+                "Spread of the probability under flips and missing sequences, 0 to 1.",
+            )
+        )
+    return tuple(facts)
+
+
+def bars_of(candidate: Candidate) -> tuple[Bar, ...]:
+    relevance = candidate.sequence_relevance or {}
+    bars = [
+        Bar(sequence.words, float(value))
+        for sequence in SEQUENCE_KEYS
+        if (value := relevance.get(sequence.value)) is not None
+    ]
+    return tuple(sorted(bars, key=lambda bar: -abs(bar.value)))
