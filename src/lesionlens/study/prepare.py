@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import Affine, index_map, ras_grid
+from lesionlens.base.geometry import index_map, ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
-from lesionlens.base.stages import Cancel, StageClock, check
+from lesionlens.base.stages import StageClock, check
 from lesionlens.records.study import (
-    PreparationStep,
     PreparedStudy,
     QualityCheck,
     Series,
@@ -24,58 +22,24 @@ from lesionlens.records.study import (
 from lesionlens.study import brain as brains
 from lesionlens.study import quality
 from lesionlens.study.checks import check_grid, check_voxels, finite
-from lesionlens.study.head import find_brain
-from lesionlens.study.register import Registration, pyramid, register
 from lesionlens.study.resample import crop_grid, resample
+from lesionlens.study.steps import (
+    BRAIN_STEP,
+    Loaded,
+    Notes,
+    PrepareOptions,
+    brain_of,
+    bring_together,
+)
+
+__all__ = ["PrepareOptions", "prepare", "reference_of"]
 
 MARGIN_VOX = 6
-BRAIN_EDGE_MM = 2.0
-BRAIN_STEP = "find the brain"
-
-
-@dataclass(frozen=True, slots=True)
-class PrepareOptions:
-    """How to prepare; each step can be left out.
-
-    Parameters
-    ----------
-    edge_mm : float
-        Edge of the working grid's cubes.
-    register : bool
-        Co-register sequences that do not share a grid.
-    strip : bool
-        Find the brain where the skull is still there; otherwise the whole head counts.
-    threads : int
-        Files read at a time.
-    """
-
-    edge_mm: float = 1.0
-    register: bool = True
-    strip: bool = True
-    threads: int = 2
-
-
-@dataclass(slots=True)
-class _Loaded:
-    """Voxels of one sequence, in its own frame."""
-
-    series: Series
-    values: NDArray[np.float32]
-    stripped: bool = False
-    moved: Affine | None = None
-
-
-@dataclass(slots=True)
-class _Notes:
-    """What is told while preparing."""
-
-    steps: list[PreparationStep] = field(default_factory=list)
-    notices: list[str] = field(default_factory=list)
-    registered: list[tuple[MrSequence, float, float, float, bool]] = field(default_factory=list)
+DEFAULT_OPTIONS = PrepareOptions()
 
 
 def prepare(
-    study: Study, clock: StageClock, options: PrepareOptions = PrepareOptions()
+    study: Study, clock: StageClock, options: PrepareOptions = DEFAULT_OPTIONS
 ) -> PreparedStudy:
     """Load, check, co-register, find the brain and resample.
 
@@ -103,15 +67,15 @@ def prepare(
     CancelledError
         The user asked to stop.
     """
-    notes = _Notes()
+    notes = Notes()
     reference = reference_of(study.series)
     with clock.stage("load"):
         loaded = _load_all(study.series, clock, options, notes)
     native = loaded[reference].series.grid
     with clock.stage("register"):
-        _bring_together(loaded, reference, clock, options, notes)
+        bring_together(loaded, reference, clock, options, notes)
     with clock.stage(BRAIN_STEP):
-        mask, where = _find_brain(loaded, reference, options, notes, clock.cancel)
+        mask, where = brain_of(loaded, reference, options, notes, clock.cancel)
     with clock.stage("resample"):
         working = _working_grid(mask, where, native, options.edge_mm)
         channels, present, brain = _resample_all(loaded, mask, where, working, clock)
@@ -150,13 +114,13 @@ def reference_of(series: Mapping[MrSequence, Series]) -> MrSequence:
 
 
 def _load_all(
-    series: Mapping[MrSequence, Series], clock: StageClock, options: PrepareOptions, notes: _Notes
-) -> dict[MrSequence, _Loaded]:
+    series: Mapping[MrSequence, Series], clock: StageClock, options: PrepareOptions, notes: Notes
+) -> dict[MrSequence, Loaded]:
     for sequence, item in series.items():
         check_grid(item.grid, _where(sequence, item))
     with ThreadPoolExecutor(max(options.threads, 1)) as pool:
         jobs = {s: pool.submit(_load_one, s, item) for s, item in series.items()}
-        loaded: dict[MrSequence, _Loaded] = {}
+        loaded: dict[MrSequence, Loaded] = {}
         for number, (sequence, job) in enumerate(jobs.items(), 1):
             loaded[sequence], told = job.result()
             notes.notices.extend(told)
@@ -169,7 +133,7 @@ def _where(sequence: MrSequence, series: Series) -> str:
     return f"{sequence.words} ({series.description!r})"
 
 
-def _load_one(sequence: MrSequence, series: Series) -> tuple[_Loaded, list[str]]:
+def _load_one(sequence: MrSequence, series: Series) -> tuple[Loaded, list[str]]:
     where = _where(sequence, series)
     values, told = finite(series.load(), where)
     check_voxels(values, where)
@@ -178,7 +142,7 @@ def _load_one(sequence: MrSequence, series: Series) -> tuple[_Loaded, list[str]]
     if share:
         told_all.append(f"{where}: {share} voxels far brighter than all others were capped.")
     stripped = brains.is_stripped(capped, series.grid)
-    return _Loaded(series, capped, stripped), told_all
+    return Loaded(series, capped, stripped), told_all
 
 
 def _capped(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
@@ -187,115 +151,6 @@ def _capped(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
     if top <= 0 or float(values.max()) <= top:
         return values, 0
     return np.minimum(values, np.float32(top)), int((values > top).sum())
-
-
-def _bring_together(
-    loaded: dict[MrSequence, _Loaded],
-    reference: MrSequence,
-    clock: StageClock,
-    options: PrepareOptions,
-    notes: _Notes,
-) -> None:
-    """Register every sequence to the reference, unless all lie on one grid already."""
-    fixed = loaded[reference]
-    others = [s for s in loaded if s is not reference]
-    if not others:
-        return
-    if quality.one_grid([item.series.grid for item in loaded.values()]):
-        notes.steps.append(
-            PreparationStep(
-                "register", None, False, "All sequences lie on one grid: left as they are."
-            )
-        )
-        return
-    if not options.register:
-        notes.steps.append(PreparationStep("register", None, False, "Left out on request."))
-        return
-    reference_pyramid = pyramid(fixed.values, fixed.series.grid)
-    for number, sequence in enumerate(others):
-        check(clock.cancel, "registration")
-        moving = loaded[sequence]
-        its_pyramid = pyramid(moving.values, moving.series.grid)
-        found = register(reference_pyramid, its_pyramid, cancel=clock.cancel)
-        moving.moved = found.moved
-        _note_registration(sequence, found, notes)
-        clock.progress("register", (number + 1) / len(others))
-
-
-def _note_registration(sequence: MrSequence, found: Registration, notes: _Notes) -> None:
-    notes.registered.append(
-        (sequence, found.shift_mm, found.angle_deg, found.pronounced, found.doubtful)
-    )
-    notes.steps.append(
-        PreparationStep(
-            "register",
-            sequence,
-            True,
-            f"Moved by {found.shift_mm:.1f} mm and {found.angle_deg:.1f} degrees; mutual "
-            f"information {found.information:.2f}, {found.pronounced:.0%} above that of 10 mm off.",
-            found.pronounced,
-        )
-    )
-    if found.doubtful:
-        notes.notices.append(
-            f"The registration of {sequence.words} is doubtful (check the alignment by eye): "
-            "the sequences may be of different patients or sessions, or hardly overlap."
-        )
-
-
-def _find_brain(
-    loaded: dict[MrSequence, _Loaded],
-    reference: MrSequence,
-    options: PrepareOptions,
-    notes: _Notes,
-    cancel: Cancel,
-) -> tuple[NDArray[np.bool_], Grid]:
-    """Return a brain mask and the grid on which it lies."""
-    first = next((s for s in (reference, *loaded) if loaded[s].stripped), None)
-    if first is not None:
-        item = loaded[first]
-        mask = brains.of_stripped(item.values)
-        notes.steps.append(
-            PreparationStep(
-                BRAIN_STEP, first, False, "Already without skull: its outline was taken."
-            )
-        )
-        return mask, item.series.grid if item.moved is None else _moved_grid(item)
-    item = loaded[reference]
-    affine, shape = ras_grid(item.series.grid.affine, item.series.grid.shape, BRAIN_EDGE_MM)
-    grid = Grid(shape, affine, item.series.grid.frame_uid)
-    order = [reference, *(s for s in loaded if s is not reference)]
-    images = {
-        s: resample(loaded[s].values, loaded[s].series.grid, grid, moved=loaded[s].moved)
-        for s in order
-    }
-    if not options.strip:
-        notes.steps.append(PreparationStep(BRAIN_STEP, None, False, "Left out on request."))
-        return images[reference] > 0, grid
-    found = find_brain(images, grid, cancel=cancel)
-    _note_brain(found, reference, notes)
-    return found.mask, grid
-
-
-def _note_brain(found: brains.BrainMask, reference: MrSequence, notes: _Notes) -> None:
-    if not found.mask.any():
-        raise UnusableInputError(
-            found="no brain in the scan",
-            expected="an MR scan of a head",
-            next_step="Look at the scan in a viewer; choose the series that shows the head",
-        )
-    words = f"{found.method}: {found.volume_ml:.0f} ml."
-    notes.steps.append(PreparationStep(BRAIN_STEP, reference, True, words, found.volume_ml))
-    if found.doubtful:
-        notes.notices.append(f"The brain mask is doubtful: {found.doubtful}. Check it by eye.")
-
-
-def _moved_grid(item: _Loaded) -> Grid:
-    """Return the grid of a sequence as it lies in the reference's frame."""
-    if item.moved is None:
-        return item.series.grid
-    grid = item.series.grid
-    return Grid(grid.shape, np.asarray(np.linalg.inv(item.moved) @ grid.affine), grid.frame_uid)
 
 
 def _working_grid(mask: NDArray[np.bool_], where: Grid, native: Grid, edge_mm: float) -> Grid:
@@ -318,7 +173,7 @@ def _working_grid(mask: NDArray[np.bool_], where: Grid, native: Grid, edge_mm: f
 
 
 def _resample_all(
-    loaded: dict[MrSequence, _Loaded],
+    loaded: dict[MrSequence, Loaded],
     mask: NDArray[np.bool_],
     where: Grid,
     working: Grid,
@@ -339,11 +194,11 @@ def _resample_all(
 
 
 def _quality(
-    loaded: Mapping[MrSequence, _Loaded],
+    loaded: Mapping[MrSequence, Loaded],
     channels: NDArray[np.float32],
     brain: NDArray[np.bool_],
     working: Grid,
-    notes: _Notes,
+    notes: Notes,
 ) -> tuple[QualityCheck, ...]:
     series = {sequence: item.series for sequence, item in loaded.items()}
     acquired = {sequence: (item.values, item.series.grid) for sequence, item in loaded.items()}

@@ -1,0 +1,231 @@
+"""The two searches of preparation: how the sequences lie to each other, and where the brain is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.geometry import Affine, ras_grid
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.stages import Cancel, StageClock, check
+from lesionlens.records.study import PreparationStep, Series
+from lesionlens.study import brain as brains
+from lesionlens.study import cache, quality
+from lesionlens.study.head import find_brain
+from lesionlens.study.register import Pyramid, Registration, pyramid, register
+from lesionlens.study.resample import resample
+
+BRAIN_EDGE_MM = 2.0
+BRAIN_STEP = "find the brain"
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareOptions:
+    """How to prepare; each step can be left out.
+
+    Parameters
+    ----------
+    edge_mm : float
+        Edge of the working grid's cubes.
+    register : bool
+        Co-register sequences that do not share a grid.
+    strip : bool
+        Find the brain where the skull is still there; otherwise the whole head counts.
+    threads : int
+        Files read at a time.
+    cache : bool
+        Use and keep movements and brain masks in the user's cache folder.
+    """
+
+    edge_mm: float = 1.0
+    register: bool = True
+    strip: bool = True
+    threads: int = 2
+    cache: bool = True
+
+
+@dataclass(slots=True)
+class Loaded:
+    """Voxels of one sequence, in its own frame."""
+
+    series: Series
+    values: NDArray[np.float32]
+    stripped: bool = False
+    moved: Affine | None = None
+
+
+@dataclass(slots=True)
+class Notes:
+    """What is told while preparing."""
+
+    steps: list[PreparationStep] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    registered: list[tuple[MrSequence, float, float, float, bool]] = field(default_factory=list)
+
+
+def bring_together(
+    loaded: dict[MrSequence, Loaded],
+    reference: MrSequence,
+    clock: StageClock,
+    options: PrepareOptions,
+    notes: Notes,
+) -> None:
+    """Register every sequence to the reference, unless all lie on one grid already."""
+    fixed = loaded[reference]
+    others = [s for s in loaded if s is not reference]
+    if not others:
+        return
+    if quality.one_grid([item.series.grid for item in loaded.values()]):
+        notes.steps.append(
+            PreparationStep(
+                "register", None, False, "All sequences lie on one grid: left as they are."
+            )
+        )
+        return
+    if not options.register:
+        notes.steps.append(PreparationStep("register", None, False, "Left out on request."))
+        return
+    fixed_pyramid: list[Pyramid] = []
+    for number, sequence in enumerate(others):
+        check(clock.cancel, "registration")
+        moving = loaded[sequence]
+        found = _registered(fixed, moving, fixed_pyramid, options, clock.cancel)
+        moving.moved = found.moved
+        _note_registration(sequence, found, notes)
+        clock.progress("register", (number + 1) / len(others))
+
+
+def _registered(
+    fixed: Loaded,
+    moving: Loaded,
+    fixed_pyramid: list[Pyramid],
+    options: PrepareOptions,
+    cancel: Cancel,
+) -> Registration:
+    """Register, or take what was found for these very voxels before.
+
+    `fixed_pyramid` is empty until the first one needs it.
+    """
+    key = ""
+    if options.cache:
+        pair = {"fixed": fixed, "moving": moving}
+        volumes = {name: (item.values, item.series.grid.affine) for name, item in pair.items()}
+        key = cache.key_of(volumes, "register")
+        kept = cache.load(key)
+        if kept is not None and {"moved", "figures"} <= set(kept):
+            shift, angle, information, pronounced = kept["figures"].tolist()
+            return Registration(kept["moved"], shift, angle, information, pronounced)
+    if not fixed_pyramid:
+        fixed_pyramid.append(pyramid(fixed.values, fixed.series.grid))
+    its = pyramid(moving.values, moving.series.grid)
+    found = register(fixed_pyramid[0], its, cancel=cancel)
+    if options.cache:
+        figures = (found.shift_mm, found.angle_deg, found.information, found.pronounced)
+        cache.save(key, {"moved": found.moved, "figures": np.array(figures)})
+    return found
+
+
+def _note_registration(sequence: MrSequence, found: Registration, notes: Notes) -> None:
+    notes.registered.append(
+        (sequence, found.shift_mm, found.angle_deg, found.pronounced, found.doubtful)
+    )
+    notes.steps.append(
+        PreparationStep(
+            "register",
+            sequence,
+            True,
+            f"Moved by {found.shift_mm:.1f} mm and {found.angle_deg:.1f} degrees; mutual "
+            f"information {found.information:.2f}, {found.pronounced:.0%} above that of 10 mm off.",
+            found.pronounced,
+        )
+    )
+    if found.doubtful:
+        notes.notices.append(
+            f"The registration of {sequence.words} is doubtful (check the alignment by eye): "
+            "the sequences may be of different patients or sessions, or hardly overlap."
+        )
+
+
+def brain_of(
+    loaded: dict[MrSequence, Loaded],
+    reference: MrSequence,
+    options: PrepareOptions,
+    notes: Notes,
+    cancel: Cancel,
+) -> tuple[NDArray[np.bool_], Grid]:
+    """Return a brain mask and the grid on which it lies."""
+    first = next((s for s in (reference, *loaded) if loaded[s].stripped), None)
+    if first is not None:
+        item = loaded[first]
+        mask = brains.of_stripped(item.values)
+        notes.steps.append(
+            PreparationStep(
+                BRAIN_STEP, first, False, "Already without skull: its outline was taken."
+            )
+        )
+        return mask, item.series.grid if item.moved is None else _moved_grid(item)
+    item = loaded[reference]
+    affine, shape = ras_grid(item.series.grid.affine, item.series.grid.shape, BRAIN_EDGE_MM)
+    grid = Grid(shape, affine, item.series.grid.frame_uid)
+    order = [reference, *(s for s in loaded if s is not reference)]
+    images = {
+        s: resample(loaded[s].values, loaded[s].series.grid, grid, moved=loaded[s].moved)
+        for s in order
+    }
+    if not options.strip:
+        notes.steps.append(PreparationStep(BRAIN_STEP, None, False, "Left out on request."))
+        return images[reference] > 0, grid
+    found = _brain_in(images, grid, options, cancel)
+    _note_brain(found, reference, notes)
+    return found.mask, grid
+
+
+def _brain_in(
+    images: Mapping[MrSequence, NDArray[np.float32]],
+    grid: Grid,
+    options: PrepareOptions,
+    cancel: Cancel,
+) -> brains.BrainMask:
+    """Find the brain, or take what was found in these very voxels before."""
+    if not options.cache:
+        return find_brain(images, grid, cancel=cancel)
+    order = "+".join(images)
+    volumes = {s.value: (values, grid.affine) for s, values in images.items()}
+    key = cache.key_of(volumes, f"brain {order}")
+    kept = cache.load(key)
+    if kept is not None and {"mask", "words"} <= set(kept):
+        count = int(np.prod(grid.shape))
+        mask = np.unpackbits(kept["mask"], count=count).astype(bool).reshape(grid.shape)
+        method, doubtful = (str(text) for text in kept["words"])
+        volume = float(mask.sum()) * grid.voxel_ml
+        return brains.BrainMask(mask, method, volume, doubtful or None)
+    found = find_brain(images, grid, cancel=cancel)
+    words = np.array([found.method, found.doubtful or ""])
+    cache.save(key, {"mask": np.packbits(found.mask), "words": words})
+    return found
+
+
+def _note_brain(found: brains.BrainMask, reference: MrSequence, notes: Notes) -> None:
+    if not found.mask.any():
+        raise UnusableInputError(
+            found="no brain in the scan",
+            expected="an MR scan of a head",
+            next_step="Look at the scan in a viewer; choose the series that shows the head",
+        )
+    words = f"{found.method}: {found.volume_ml:.0f} ml."
+    notes.steps.append(PreparationStep(BRAIN_STEP, reference, True, words, found.volume_ml))
+    if found.doubtful:
+        notes.notices.append(f"The brain mask is doubtful: {found.doubtful}. Check it by eye.")
+
+
+def _moved_grid(item: Loaded) -> Grid:
+    """Return the grid of a sequence as it lies in the reference's frame."""
+    if item.moved is None:
+        return item.series.grid
+    grid = item.series.grid
+    return Grid(grid.shape, np.asarray(np.linalg.inv(item.moved) @ grid.affine), grid.frame_uid)
