@@ -6,6 +6,7 @@ Text is escaped by Jinja2's autoescape; nothing is loaded from elsewhere and no 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -20,6 +21,8 @@ from lesionlens.records.analysis import Analysis
 from lesionlens.records.files import CandidateRow, FindingsFile, RunFile
 from lesionlens.records.findings import SEQUENCE_KEYS
 
+UNSURE = 0.5
+"""Uncertainty from which it is said in words."""
 UNKNOWN = "\u2013"
 """Stands where a value could not be computed; the warnings say why."""
 
@@ -80,6 +83,25 @@ def volume(value: float | None) -> str:
     if value == 0:
         return "0 ml"
     return number(value, 1 if value is not None and value >= 1 else 2, "ml")
+
+
+def moment(text: str) -> str:
+    """Write an ISO 8601 time to the minute, in UTC; another text stays as it is.
+
+    Examples
+    --------
+    >>> moment("2026-01-05T11:15:00+01:00"), moment("some day")
+    ('2026-01-05 10:15 UTC', 'some day')
+    """
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except ValueError:
+        return text
+
+
+def sequence_words(key: str) -> str:
+    """Write a sequence's key as a radiologist does."""
+    return MrSequence(key).words
 
 
 def yes_no(value: bool | None) -> str:
@@ -149,7 +171,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"number": number, "volume": volume, "yes_no": yes_no}
+    made.filters |= {
+        "number": number,
+        "volume": volume,
+        "yes_no": yes_no,
+        "moment": moment,
+        "sequence": sequence_words,
+    }
     return made
 
 
@@ -172,6 +200,7 @@ def report_html(analysis: Analysis) -> str:
         .get_template("report.html.j2")
         .render(
             unknown=UNKNOWN,
+            unsure=UNSURE,
             notice=RESEARCH_USE_NOTICE,
             study=analysis.study,
             content=content,

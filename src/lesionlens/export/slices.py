@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.records.analysis import Analysis
 
-MARGIN_VOX = 9
+MARGIN_VOX = 12
 """Kept round the brain, so that skull and scalp are seen where they are there."""
 WINDOW_PERCENT = (1.0, 99.2)
 """Of the brain's intensities: what is drawn black and white."""
