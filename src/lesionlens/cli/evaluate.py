@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,6 @@ from lesionlens.cli.console import Answer, plain, progress_bar
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lesionlens.training.cases import Case
     from lesionlens.training.metrics import Bins
     from lesionlens.training.summary import CaseScore, Summary
 
@@ -80,11 +79,12 @@ def evaluate(
     with progress_bar() as progress:
         progress("looking for cases", 0.0)
         from lesionlens.training.cases import find_cases
+        from lesionlens.training.conventions import convention_reader
         from lesionlens.training.evaluate import evaluate as score
         from lesionlens.training.summary import summarise
 
         cases = find_cases(truth)
-        scores = score(predictions, cases, _convention_of(convention, truth), progress)
+        scores = score(predictions, cases, convention_reader(convention, truth), progress)
         summary = summarise(scores)
         if json is not None:
             _write_json(json, scores, summary)
@@ -115,19 +115,6 @@ def _check_file(file: Path | None) -> None:
             expected="a file in a folder that is there",
             next_step="Make the folder first, or choose another place",
         )
-
-
-def _convention_of(given: str | None, truth: Path) -> Callable[[Case], str | None]:
-    """Return how a case's convention is told: by name, by a table, or by the collection."""
-    from lesionlens.training.conventions import TABLE_NAME, check_name, read_table
-
-    if given is not None and not Path(given).is_file():
-        name = check_name(given)
-        return lambda _: name
-    places = [truth / TABLE_NAME, truth.resolve().parent / TABLE_NAME]
-    table = Path(given) if given is not None else next((p for p in places if p.is_file()), None)
-    said = read_table(table) if table is not None else {}
-    return lambda case: said.get(case.name, case.convention)
 
 
 def _write_json(file: Path, scores: Sequence[CaseScore], summary: Summary) -> None:

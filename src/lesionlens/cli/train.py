@@ -11,6 +11,9 @@ from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, progress_bar
 
 if TYPE_CHECKING:
+    from lesionlens.base.stages import Progress
+    from lesionlens.training.config import TrainConfig
+    from lesionlens.training.folder import RealCases
     from lesionlens.training.loop import TrainEvent, TrainSummary
 
 
@@ -30,11 +33,31 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew instead of going on from a checkpoint.")
     ] = False,
+    finetune: Annotated[
+        Path | None,
+        typer.Option(
+            "--finetune",
+            help="Learn from real cases: BraTS or Decathlon layout, or reviewed results.",
+            metavar="DIR",
+        ),
+    ] = None,
+    studies: Annotated[
+        Path | None,
+        typer.Option("--studies", help="The studies of reviewed results.", metavar="DIR"),
+    ] = None,
+    convention: Annotated[
+        str | None,
+        typer.Option(
+            "--convention", help="What the labels mean, as for `evaluate`.", metavar="NAME|FILE"
+        ),
+    ] = None,
     debug: options.Debug = False,
 ) -> Answer:
     """Train the network on synthetic brains, as a recipe says; goes on where DIR left off.
 
-    No patient's scan is needed. Ctrl-C saves a checkpoint; the same command goes on from there.
+    No patient's scan is needed. With --finetune it learns from your own cases instead, from the
+    default weights on; patients are parted once, and those held out only judge. Ctrl-C saves a
+    checkpoint; the same command goes on from there.
     """
     del debug
     STOP.gently()
@@ -46,16 +69,38 @@ def train(
         def tell(event: TrainEvent) -> None:
             progress(f"step {event.step}, loss {event.loss:.3f}", event.step / event.steps)
 
+        recipe, cases = read_config(config), None
+        if finetune is not None:
+            recipe, cases = _real_cases(recipe, out, (finetune, studies, convention), progress)
         summary = run(
-            read_config(config),
+            recipe,
             out,
             minutes=minutes,
             device=device,
             resume=not fresh,
+            cases=cases,
             progress=tell,
             cancel=STOP,
         )
     return _answer(summary)
+
+
+def _real_cases(
+    recipe: TrainConfig,
+    out: Path,
+    given: tuple[Path, Path | None, str | None],
+    progress: Progress,
+) -> tuple[TrainConfig, RealCases]:
+    """Find the cases to learn from; the recipe then starts from weights."""
+    from lesionlens.training.conventions import convention_reader
+    from lesionlens.training.folder import RealCases, with_start
+    from lesionlens.training.truths import find_real_cases
+
+    folder, studies, convention = given
+    cases = find_real_cases(
+        folder, studies=studies, convention=convention_reader(convention, folder)
+    )
+    return with_start(recipe), RealCases(cases, out, recipe.seed, progress, STOP)
 
 
 def _answer(summary: TrainSummary) -> Answer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import Label, Region
+from lesionlens.training.cases import Case
 
 TABLE_NAME = "conventions.tsv"
 CONVENTIONS: Mapping[str, Mapping[int, int]] = MappingProxyType({
@@ -70,6 +71,31 @@ def read_table(path: Path) -> dict[str, str]:
             expected="two columns with these headings, parted by tabs",
             next_step="Correct the table, or name one convention for all cases",
         ) from error
+
+
+def convention_reader(given: str | None, root: Path) -> Callable[[Case], str | None]:
+    """Return how a case's convention is told.
+
+    Parameters
+    ----------
+    given : str or None
+        A name for all cases, or the path of a table; None: a `conventions.tsv` in or beside
+        `root`, and where it says nothing, the data set itself.
+    root : Path
+        Folder of the cases.
+
+    Raises
+    ------
+    ConfigError
+        No convention has this name, or the table is none.
+    """
+    if given is not None and not Path(given).is_file():
+        name = check_name(given)
+        return lambda _: name
+    places = [root / TABLE_NAME, root.resolve().parent / TABLE_NAME]
+    table = Path(given) if given is not None else next((p for p in places if p.is_file()), None)
+    said = read_table(table) if table is not None else {}
+    return lambda case: said.get(case.name, case.convention)
 
 
 def regions_of(convention: str | None) -> tuple[Region, ...]:

@@ -9,7 +9,7 @@ import dataclasses
 import os
 import queue as queues
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -62,6 +62,8 @@ class Packed:
     """(4, I, J, K) z-scores."""
     code: NDArray[np.uint8]
     """(I, J, K): 0 outside, 1 brain, 2 WT, 3 TC, 4 ET."""
+    present: NDArray[np.bool_] = field(default_factory=lambda: np.ones(4, dtype=bool))
+    """(4,): which sequences there are; a drawn volume has all."""
 
 
 def pack(channels: Tensor, labels: Tensor, brain: Tensor) -> Packed:
@@ -107,7 +109,7 @@ def roll_presence(rng: np.random.Generator, config: DataConfig) -> NDArray[np.bo
     return kept
 
 
-def _cut(packed: Packed, window: tuple[int, int, int], rng: np.random.Generator) -> Packed:
+def cut_window(packed: Packed, window: tuple[int, int, int], rng: np.random.Generator) -> Packed:
     """Cut a window, centred near a tumour voxel in four of five where there is tumour."""
     code = packed.code
     lesion = np.argwhere(code > 1)
@@ -117,7 +119,13 @@ def _cut(packed: Packed, window: tuple[int, int, int], rng: np.random.Generator)
     for size, wanted, middle in zip(code.shape, window, centre, strict=True):
         start = int(np.clip(round(middle - wanted / 2), 0, max(0, size - wanted)))
         box.append(slice(start, start + min(wanted, size)))
-    return Packed(packed.channels[(slice(None), *box)], code[tuple(box)])
+    return Packed(packed.channels[(slice(None), *box)], code[tuple(box)], packed.present)
+
+
+def _shown(volume: Packed, rng: np.random.Generator, config: DataConfig) -> NDArray[np.bool_]:
+    """Roll what is shown of a volume: only what is there, and never nothing."""
+    shown = roll_presence(rng, config) & volume.present
+    return shown if shown.any() else volume.present
 
 
 def collate(volumes: list[Packed], rng: np.random.Generator, config: DataConfig) -> Batch:
@@ -126,7 +134,7 @@ def collate(volumes: list[Packed], rng: np.random.Generator, config: DataConfig)
     shape = tuple(int(-(-n // _STRIDE) * _STRIDE) for n in sizes)
     channels = np.zeros((len(volumes), 4, *shape), np.float32)
     code = np.zeros((len(volumes), *shape), np.uint8)
-    present = np.stack([roll_presence(rng, config) for _ in volumes])
+    present = np.stack([_shown(volume, rng, config) for volume in volumes])
     for item, volume in enumerate(volumes):
         start = [
             int(rng.integers(0, n - m + 1)) for n, m in zip(shape, volume.code.shape, strict=True)
@@ -224,7 +232,7 @@ class SynthSource:
         """Hand over the next batch."""
         chosen = self._choose(size) if self._workers else self._draw_now(size)
         if self._stage.window is not None:
-            chosen = [_cut(packed, self._stage.window, self._rng) for packed in chosen]
+            chosen = [cut_window(packed, self._stage.window, self._rng) for packed in chosen]
         self.shown += size
         return collate(chosen, self._rng, self._config)
 

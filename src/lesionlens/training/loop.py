@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from lesionlens.network.model import LensNetwork, channels_last
 from lesionlens.network.normalise import network_input
 from lesionlens.training import checkpoint as checkpoints
 from lesionlens.training.board import open_board
-from lesionlens.training.config import TrainConfig
+from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import Batch, Source, SynthSource
 from lesionlens.training.losses import lens_loss
 from lesionlens.training.optimiser import Optimiser
@@ -63,6 +63,25 @@ class TrainSummary:
 Progress = Callable[[TrainEvent], None]
 
 
+class Cases(Protocol):
+    """Real cases in the place of the generator; `training.folder.RealCases` is the one."""
+
+    @property
+    def words(self) -> str:
+        """Where the weights come from, for their record."""
+        ...
+
+    def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> Source:
+        """Serve the cases that are learnt from."""
+        ...
+
+    def validate(
+        self, network: LensNetwork, stage: StageConfig, device: torch.device
+    ) -> dict[str, float]:
+        """Return figures on the patients that are not learnt from."""
+        ...
+
+
 @dataclass(slots=True)
 class _Run:
     """State of one sitting."""
@@ -72,6 +91,7 @@ class _Run:
     device: torch.device
     network: LensNetwork
     optimiser: Optimiser
+    cases: Cases | None = None
     step: int = 0
     spent_s: float = 0.0
     sitting: int = 0
@@ -95,7 +115,7 @@ class _Run:
             spacing_mm=max(1.0, round(sum(stage.spacing_mm) / 2, 2)),
             focus_spacing_mm=None,
             provenance={
-                "data": "synthetic only",
+                "data": self.cases.words if self.cases else "synthetic only",
                 "steps": self.step,
                 "minutes": round(self.spent_s / 60, 1),
             },
@@ -123,14 +143,22 @@ class _Run:
         self.spent_s, self.loss = float(found.meta["minutes"]) * 60, float(found.meta["loss"])
 
 
-def _begin(config: TrainConfig, out: Path, device: str, *, resume: bool) -> _Run:
+def _begin(
+    config: TrainConfig, out: Path, device: str, *, resume: bool, cases: Cases | None
+) -> _Run:
     place = torch.device(device)
     torch.manual_seed(config.seed)
     network = channels_last(build(config.network).to(place))
     if config.init is not None:
         start, _ = weights.load(Path(config.init), place)
+        if start.config != network.config:
+            raise WeightsError(
+                found=f"weights of another network in {Path(config.init).name}",
+                expected=f'those of a network "{config.network}", as in the recipe',
+                next_step="Change `network` or `init` in the recipe",
+            )
         network.load_state_dict(start.state_dict())
-    run = _Run(config, out, place, network, Optimiser(network, config.optimiser))
+    run = _Run(config, out, place, network, Optimiser(network, config.optimiser), cases)
     out.mkdir(parents=True, exist_ok=True)
     if resume:
         run.restore()
@@ -169,6 +197,8 @@ def _source(run: _Run, stage: int) -> Source:
     own = stage if config.data.workers == 0 else run.sitting * 16 + stage
     first = config.seed * 50_000_000 + own * _SEEDS_A_SITTING
     done = config.stage_at(run.step)[1]
+    if run.cases is not None:
+        return run.cases.source(config.stages[stage], config.data, config.seed + stage, done)
     return SynthSource(config.draw, config.stages[stage], config.data, first, done)
 
 
@@ -182,15 +212,17 @@ def _report(run: _Run, value: float, parts: dict[str, float], source: Any, board
 
 
 def _check(run: _Run, board: Any) -> None:
-    """Validate on seeds never trained on; writes a line."""
+    """Validate on seeds and patients never trained on; writes a line."""
     config = run.config
-    if not config.validation_volumes:
+    if not config.validation_volumes and run.cases is None:
         return
     judge = channels_last(build(config.network).to(run.device))
     judge.load_state_dict(run.optimiser.average)
     stage = config.stages[config.stage_at(run.step)[0]]
     grid = dataclasses.replace(config.draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
     figures, picture = validate(judge, grid, config.validation_volumes, run.device)
+    if run.cases is not None:
+        figures |= run.cases.validate(judge, stage, run.device)
     with (run.out / "validation.jsonl").open("a", encoding="utf-8") as stream:
         stream.write(json.dumps({"step": run.step, **figures}) + "\n")
     board.scalars({f"validation/{k}": v for k, v in figures.items()}, run.step)
@@ -223,6 +255,8 @@ def _sit(run: _Run, limit_s: float, progress: Progress | None, cancel: Cancel) -
                 run.save()
                 _check(run, board)
                 saved = time.monotonic()
+        if run.cases is not None and not cancel.is_set():
+            _check(run, board)
     finally:
         if source is not None:
             source.close()
@@ -236,6 +270,7 @@ def train(  # noqa: PLR0913  (what the command line offers)
     minutes: float | None = None,
     device: str = "cpu",
     resume: bool = True,
+    cases: Cases | None = None,
     progress: Progress | None = None,
     cancel: Cancel = NEVER,
 ) -> TrainSummary:
@@ -253,6 +288,8 @@ def train(  # noqa: PLR0913  (what the command line offers)
         ``cpu``, ``cuda`` or ``cuda:1``.
     resume : bool
         Go on from the checkpoint in `out`, if there is one.
+    cases : Cases or None
+        Learn from these in the place of drawn brains.
     progress : callable or None
         Told every `_REPORT_EVERY` steps.
     cancel : Cancel
@@ -265,7 +302,7 @@ def train(  # noqa: PLR0913  (what the command line offers)
     ResourceError
         A checkpoint cannot be written; the last one is intact.
     """
-    run = _begin(config, out, device, resume=resume)
+    run = _begin(config, out, device, resume=resume, cases=cases)
     limit_s = float("inf") if minutes is None else minutes * 60
     _sit(run, limit_s, progress, cancel)
     path = run.save()
