@@ -19,10 +19,16 @@ from typing import Annotated
 import typer
 
 from lesionlens.base.errors import LesionLensError
-from lesionlens.cli import analyze, batch, bench, doctor, evaluate, export, train
+from lesionlens.cli import analyze, batch, bench, doctor, evaluate, export, pacs, train
 from lesionlens.cli.console import STOP, Answer, plain
 
-_MEMORY_WORDS = ("out of memory", "can't allocate memory", "bad_alloc", "cannot allocate memory")
+_MEMORY_WORDS = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "bad_alloc",
+    "failed to map segment",
+)
 _NO_MEMORY = (
     "Found too little memory for this. Expected a few GB that are free. "
     "Close other programs and start it again; nothing was changed."
@@ -111,7 +117,8 @@ def explain(error: BaseException) -> tuple[int, str]:
 def _quieten(debug: bool) -> None:
     """Keep libraries' warnings off the terminal, unless they are asked for."""
     if debug:
-        logging.basicConfig(stream=sys.stderr, level=logging.INFO)
+        logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+        logging.getLogger("lesionlens").setLevel(logging.INFO)
         return
     logging.basicConfig(handlers=[logging.NullHandler()])
     warnings.simplefilter("ignore")
@@ -163,3 +170,14 @@ for _name, _module, _example in (
     ("train", train.train, "lesionlens train configs/default.toml --out runs/mine --minutes 5"),
 ):
     app.command(_name, epilog=f"Example: {_example}")(_guarded(_module))
+
+_archive = typer.Typer(
+    no_args_is_help=True, help="Find, fetch and send studies: an archive by DICOMweb or DIMSE."
+)
+for _verb, _function, _pasted in (
+    ("find", pacs.find, "lesionlens pacs find http://127.0.0.1:8042/dicom-web --date 20260105"),
+    ("get", pacs.get, "lesionlens pacs get dicom://ORTHANC@127.0.0.1:4242 1.2.3 --out study"),
+    ("send", pacs.send, "lesionlens pacs send http://127.0.0.1:8042/dicom-web out/demo"),
+):
+    _archive.command(_verb, epilog=f"Example: {_pasted}")(_guarded(_function))
+app.add_typer(_archive, name="pacs")
