@@ -29,7 +29,7 @@ CONTRACT_FILES = (
     "report.html",
     "run.json",
 )
-COMMANDS = ("analyze", "bench", "doctor", "evaluate", "export", "train")
+COMMANDS = ("analyze", "batch", "bench", "doctor", "evaluate", "export", "train")
 TRACEBACK = "Traceback (most recent call last)"
 
 
