@@ -2,7 +2,7 @@
 # Make .venv and install LesionLens there with what was tested; the stamp makes a second run quick.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-extras="gui,pacs,train,dev"
+extras="all,dev"
 
 usable() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
