@@ -251,3 +251,15 @@ def test_closing_the_panel_leaves_the_viewer_as_a_plain_one(reviewed):
     assert reviewed._on_click not in viewer.mouse_drag_callbacks
     assert not {str(key) for key in viewer.keymap} & {key.shown for key in KEYS}
     viewer.layers.clear()
+
+
+def test_three_dimensions_show_the_brain_and_two_the_slices_again(reviewed):
+    reviewed.session.go_to(1)
+    viewer = reviewed._viewer
+    viewer.dims.ndisplay = 3
+    assert visible(reviewed) == {"Brain", "Candidates"}
+    brain = np.asarray(viewer.layers["Brain"].data)
+    assert not brain[~reviewed.session.state.overlays.brain].any()
+    viewer.dims.ndisplay = 2
+    assert visible(reviewed) == {"T1c", "Candidates", "Box · candidate 1"}
+    assert viewer.layers["Candidates"].contour == 2

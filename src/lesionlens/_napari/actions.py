@@ -76,6 +76,7 @@ class Actions:
         preferences = read_preferences()
 
         def task(progress: Progress, cancel: Cancel) -> Any:
+            progress("loading the network", 0.0)
             result = self._lens_for(preferences.device)(study, progress=progress, cancel=cancel)
             progress("draw", 0.0)
             return result, overlays_of(result.analysis)

@@ -48,13 +48,14 @@ class Canvas:
         self._caption = TextOverlay(position="top_left", box=False)
 
     def set_up(self) -> None:
-        """Turn the viewer to radiological convention; letters, scale bar and units appear."""
+        """Turn the viewer to radiological convention, on black in every theme; letters appear."""
         if self._ready:
             return
         self._ready = True
         viewer = self._viewer
         camera = viewer.scene.camera
         camera.orientation = ("away", "up", "left")
+        viewer.canvas.background_color_override = "black"
         overlays = viewer.canvas.overlays
         for place, letter in zip(_PLACES, self._letters, strict=True):
             name = f"lesionlens_{place}"

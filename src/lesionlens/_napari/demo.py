@@ -36,7 +36,12 @@ def demo(
     viewer = napari.Viewer(title="LesionLens")
     viewer.window.resize(*WINDOW)
     panel = open_panel(viewer)
-    run_study(panel, study)
+    try:
+        run_study(panel, study)
+    except LesionLensError as refusal:
+        typer.echo(str(refusal), err=True)
+        if screenshot is not None:
+            raise typer.Exit(refusal.exit_status) from refusal
     if screenshot is None:
         napari.run()
         return

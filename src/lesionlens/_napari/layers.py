@@ -6,6 +6,7 @@ Layers of ours carry `metadata["lesionlens"]` with their role. What the user cha
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 OUTLINE, BOX, ATTENTION = "candidates", "box", "attention"
 UNCERTAINTY, PROBE, BRAIN = "uncertainty", "probe", "brain"
+_CONTOURS = {OUTLINE: 2, BOX: 1}
+"""Width of the lines, in voxels."""
 BOX_COLOUR = "#F0E442"
 _MAPS = {ATTENTION: "inferno", UNCERTAINTY: "cividis", PROBE: "viridis"}
 _ORDER = (BRAIN, UNCERTAINTY, ATTENTION, PROBE, OUTLINE, BOX)
@@ -222,9 +225,7 @@ class Layers:
                 layer.visible = False
             return
         if layer is None:
-            layer = self._add_labels(
-                OUTLINE, "Candidates", self._overlays.outline(outline.region), 2
-            )
+            layer = self._add_labels(OUTLINE, self._overlays.outline(outline.region))
         elif self._drawn.get(OUTLINE) is not outline.region:
             layer.data = self._overlays.outline(outline.region)
         self._drawn[OUTLINE] = outline.region
@@ -249,7 +250,7 @@ class Layers:
             data = np.zeros(self._overlays.grid.shape, np.uint8)
             data[tuple(slice(max(a - 2, 0), b + 3) for a, b in zip(low, high, strict=True))] = 1
             if layer is None:
-                layer = self._add_labels(BOX, "Box", data, 1)
+                layer = self._add_labels(BOX, data)
                 layer.colormap = label_colours({1: BOX_COLOUR})
             else:
                 layer.data = data
@@ -257,14 +258,12 @@ class Layers:
         layer.name = f"Box · candidate {boxed}"
         layer.visible = self._viewer.dims.ndisplay == 2
 
-    def _add_labels(self, role: str, name: str, data: NDArray[Any], contour: int) -> Any:
-        layer = Labels(
-            data,
-            opacity=0.95,
-            blending="translucent_no_depth",
-            **(self._keywords(role) | {"name": name}),
-        )
-        layer.contour = contour
+    def _add_labels(self, role: str, data: NDArray[Any]) -> Any:
+        keywords = self._keywords(role) | {"blending": "translucent_no_depth"}
+        layer = Labels(data, opacity=0.95, **keywords)
+        # in 3-D the whole region is wanted, and napari's word on that would pop up every time
+        warnings.filterwarnings("ignore", "Contours are not displayed during 3D", UserWarning)
+        layer.contour = _CONTOURS[role]
         layer.editable = False
         self._drawn.pop("colours", None)
         return self._add(role, layer)
