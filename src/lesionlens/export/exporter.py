@@ -54,6 +54,7 @@ OURS = (
     "dicom/seg.dcm",
     "dicom/sr.dcm",
     "dicom/attention.dcm",
+    "dicom/key_objects.dcm",
     "key_slices",
     REVIEW_FILE,
     "review_edits",

@@ -13,13 +13,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, MrSequence, Region
 from lesionlens.export import pictures
-from lesionlens.export.pictures import CandidatePictures
+from lesionlens.export.pictures import CandidatePictures, Picture
 from lesionlens.export.run import run_file
 from lesionlens.export.slices import Scene
 from lesionlens.export.tables import file_of, findings_file
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.files import CandidateRow, FindingsFile, RunFile
 from lesionlens.records.findings import SEQUENCE_KEYS
+from lesionlens.records.study import Study
 
 UNSURE = 0.5
 """Uncertainty from which it is said in words."""
@@ -57,6 +58,19 @@ class CandidateBlock:
     place: str
     pictures: CandidatePictures
     bars: tuple[Bar, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Page:
+    """All that a report shows, whatever it is written as; `overview` only without a candidate."""
+
+    study: Study
+    content: FindingsFile
+    run: RunFile
+    blocks: tuple[CandidateBlock, ...]
+    overview: tuple[Picture, ...]
+    sequences: tuple[SequenceLine, ...]
+    warnings: tuple[str, ...]
 
 
 def number(value: float | None, digits: int = 1, unit: str = "") -> str:
@@ -163,6 +177,23 @@ def _blocks(analysis: Analysis, content: FindingsFile, scene: Scene) -> tuple[Ca
     )
 
 
+def page_of(analysis: Analysis) -> Page:
+    """Gather what a report shows; drawing the pictures takes most of its time."""
+    content, scene = findings_file(analysis), Scene(analysis)
+    blocks = _blocks(analysis, content, scene)
+    said = {check.message for check in content.quality}
+    reference = analysis.prepared.reference
+    return Page(
+        study=analysis.study,
+        content=content,
+        run=run_file(analysis),
+        blocks=blocks,
+        overview=() if blocks else pictures.overview_pictures(scene, reference),
+        sequences=_sequences(analysis),
+        warnings=tuple(warning for warning in content.warnings if warning not in said),
+    )
+
+
 def _environment() -> Environment:
     made = Environment(
         loader=PackageLoader("lesionlens.export"),
@@ -189,12 +220,7 @@ def report_html(analysis: Analysis) -> str:
     analysis : Analysis
         With or without candidates, attention maps and a review.
     """
-    content = findings_file(analysis)
-    run: RunFile = run_file(analysis)
-    scene = Scene(analysis)
-    blocks = _blocks(analysis, content, scene)
-    reference = analysis.prepared.reference
-    absent = [s.words for s in MrSequence if s not in analysis.study.series]
+    page = page_of(analysis)
     return (
         _environment()
         .get_template("report.html.j2")
@@ -202,21 +228,21 @@ def report_html(analysis: Analysis) -> str:
             unknown=UNKNOWN,
             unsure=UNSURE,
             notice=RESEARCH_USE_NOTICE,
-            study=analysis.study,
-            content=content,
-            run=run,
-            blocks=blocks,
-            overview=() if blocks else pictures.overview_pictures(scene, reference),
-            sequences=_sequences(analysis),
-            set_aside=[s.description for s in analysis.study.set_aside],
-            absent=absent,
-            warnings=[w for w in content.warnings if w not in {q.message for q in content.quality}],
+            study=page.study,
+            content=page.content,
+            run=page.run,
+            blocks=page.blocks,
+            overview=page.overview,
+            sequences=page.sequences,
+            set_aside=[s.description for s in page.study.set_aside],
+            absent=[s.words for s in MrSequence if s not in page.study.series],
+            warnings=page.warnings,
             regions=[(r.words, pictures.REGION_COLOURS[r]) for r in Region],
             attention_colour=pictures.ATTENTION_COLOUR,
             heat_stops=pictures.HEAT_STOPS,
             heat_from=pictures.HEAT_FROM,
             attention=analysis.maps,
-            reference=reference,
+            reference=analysis.prepared.reference,
         )
     )
 

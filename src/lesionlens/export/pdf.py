@@ -1,0 +1,324 @@
+"""report.pdf: the report on A4, for where a browser is not at hand (extra `pdf`).
+
+It says what report.html says, two candidates a page; contours are vectors. Text is escaped before
+it reaches reportlab's markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import io
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
+from lesionlens.export.pictures import REGION_COLOURS, Picture
+from lesionlens.export.report import CandidateBlock, Page, moment, number, page_of, volume, yes_no
+from lesionlens.records.analysis import Analysis
+
+INK, SOFT, AMBER = "#17232e", "#5a6b7a", "#E69F00"
+POINTS_WIDE = 523.0
+"""Width of the text on A4 with margins of 36 points."""
+
+
+class PdfExporter:
+    """Writes report.pdf where reportlab is installed."""
+
+    name = "pdf"
+
+    def missing(self, analysis: Analysis) -> str | None:
+        """Only reportlab is needed."""
+        del analysis
+        if importlib.util.find_spec("reportlab") is None:
+            return "the PDF report needs the extra pdf: pip install 'lesionlens[pdf]'"
+        return None
+
+    def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
+        """Write the document."""
+        path = staged / "report.pdf"
+        path.write_bytes(report_pdf(analysis))
+        return (path,)
+
+
+def report_pdf(analysis: Analysis) -> bytes:
+    """Return the report as a PDF document.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        With or without candidates.
+    """
+    from reportlab.platypus import SimpleDocTemplate  # noqa: PLC0415  (an extra)
+
+    page = page_of(analysis)
+    buffer = io.BytesIO()
+    document = SimpleDocTemplate(
+        buffer,
+        leftMargin=36,
+        rightMargin=36,
+        topMargin=36,
+        bottomMargin=40,
+        title=f"LesionLens: {page.content.conclusion}",
+        author="LesionLens",
+        subject=RESEARCH_USE_NOTICE,
+        invariant=True,
+    )
+    styles = _styles()
+    story = [*_opening(page, styles)]
+    for block in page.blocks:
+        story += _candidate(block, styles)
+    if page.overview:
+        story.append(_row(page.overview[:4], POINTS_WIDE))
+        story.append(_row(page.overview[4:], POINTS_WIDE))
+    story += _ending(page, styles)
+    document.build(story, onFirstPage=_footer, onLaterPages=_footer)
+    return buffer.getvalue()
+
+
+def _styles() -> dict[str, Any]:
+    from matplotlib import get_data_path  # noqa: PLC0415  (slow; brings DejaVu Sans)
+    from reportlab.lib.styles import ParagraphStyle  # noqa: PLC0415
+    from reportlab.pdfbase import pdfmetrics  # noqa: PLC0415
+    from reportlab.pdfbase.ttfonts import TTFont  # noqa: PLC0415
+
+    fonts = Path(get_data_path()) / "fonts" / "ttf"
+    pdfmetrics.registerFont(TTFont("Sans", fonts / "DejaVuSans.ttf"))
+    pdfmetrics.registerFont(TTFont("Sans-Bold", fonts / "DejaVuSans-Bold.ttf"))
+    pdfmetrics.registerFontFamily("Sans", normal="Sans", bold="Sans-Bold", italic="Sans")
+    plain = ParagraphStyle("plain", fontName="Sans", fontSize=7.5, leading=10, textColor=INK)
+    return {
+        "plain": plain,
+        "soft": ParagraphStyle("soft", parent=plain, textColor=SOFT, fontSize=7, leading=9),
+        "title": ParagraphStyle(
+            "title", parent=plain, fontName="Sans-Bold", fontSize=18, leading=24, spaceBefore=6
+        ),
+        "head": ParagraphStyle(
+            "head", parent=plain, fontName="Sans-Bold", fontSize=10, leading=14, spaceBefore=8
+        ),
+        "notice": ParagraphStyle(
+            "notice",
+            parent=plain,
+            fontName="Sans-Bold",
+            fontSize=9,
+            leading=12,
+            borderPadding=5,
+            backColor="#fff6e5",
+            spaceBefore=8,
+            spaceAfter=8,
+        ),
+    }
+
+
+def _text(words: str, style: Any) -> Any:
+    from reportlab.platypus import Paragraph  # noqa: PLC0415
+
+    return Paragraph(words, style)
+
+
+def _opening(page: Page, styles: dict[str, Any]) -> list[Any]:
+    said = page.content.conclusion
+    run = page.run
+    made = f"{run.engine} {run.engine_version} on {run.device}, {moment(run.started)}"
+    parts = [
+        _text("<b>LesionLens</b> MRI of the brain: candidate regions", styles["plain"]),
+        _text(escape(made), styles["soft"]),
+        _text(RESEARCH_USE_NOTICE, styles["notice"]),
+        _text(escape(said[0].upper() + said[1:]), styles["title"]),
+        _text(f"Study {escape(page.study.name)}", styles["plain"]),
+    ]
+    if page.blocks:
+        parts += [_list(page.blocks, styles), _text(_legend(), styles["soft"])]
+    return parts
+
+
+def _legend() -> str:
+    lines = (f'<font color="{REGION_COLOURS[r]}">▬</font> {r.words}' for r in Region)
+    return (
+        "   ".join(lines) + "   Pictures: the patient's right is on the left; the bar is 50 mm. "
+        "Places are approximate. A dash stands for what could not be computed."
+    )
+
+
+def _list(blocks: tuple[CandidateBlock, ...], styles: dict[str, Any]) -> Any:
+    heads = ["#", "place", "score", "whole", "core", "enhancing", "diameters", "RANO", "review"]
+    rows = [[_text(head, styles["soft"]) for head in heads]]
+    for block in blocks:
+        row = block.row
+        cells = (
+            str(row.id),
+            block.place,
+            number(row.score, 2),
+            volume(row.volume_ml.wt),
+            volume(row.volume_ml.tc),
+            volume(row.volume_ml.et),
+            _diameters(block),
+            yes_no(row.rano_measurable),
+            row.review.state.value,
+        )
+        rows.append([_text(escape(cell), styles["plain"]) for cell in cells])
+    widths = (18, 120, 38, 55, 50, 55, 80, 40, 67)
+    return _table(rows, widths)
+
+
+def _table(rows: list[list[Any]], widths: tuple[float, ...]) -> Any:
+    from reportlab.platypus import Table  # noqa: PLC0415
+
+    rules = [
+        ("LINEBELOW", (0, 0), (-1, -1), 0.4, "#d9e0e6"),
+        ("VALIGN", (0, 0), (-1, -1), "TOP"),
+        ("LEFTPADDING", (0, 0), (-1, -1), 2),
+        ("TOPPADDING", (0, 0), (-1, -1), 2),
+        ("BOTTOMPADDING", (0, 0), (-1, -1), 2),
+    ]
+    return Table(rows, colWidths=widths, style=rules, hAlign="LEFT", repeatRows=1)
+
+
+def _diameters(block: CandidateBlock) -> str:
+    row = block.row
+    short = number(row.perpendicular_diameter_mm, 0, "mm")
+    return f"{number(row.longest_axial_diameter_mm, 0)} × {short}"
+
+
+def _candidate(block: CandidateBlock, styles: dict[str, Any]) -> list[Any]:
+    from reportlab.platypus import CondPageBreak  # noqa: PLC0415
+
+    row, shown = block.row, block.pictures
+    trusted = row.attention.peak_inside is not False
+    second = (*((shown.heat,) if shown.heat and trusted else ()), *shown.planes)
+    share = row.attention.mass_inside
+    facts = [
+        f"<b>Volume</b> {volume(row.volume_ml.wt)} whole, {volume(row.volume_ml.tc)} core, "
+        f"{volume(row.volume_ml.et)} enhancing",
+        f"<b>Diameters</b> {_diameters(block)}; RANO measurable: {yes_no(row.rano_measurable)}",
+        f"<b>Attention</b> {_attention(row.attention.peak_inside)}"
+        + ("" if share is None else f", {100 * share:.0f} % of it inside"),
+    ]
+    if block.bars:
+        added = ", ".join(
+            f"{bar.name} {'absent' if bar.value is None else f'{bar.value:+.2f}'}"
+            for bar in block.bars
+        )
+        facts.append(f"<b>Each sequence adds to the score</b> {added}")
+    if row.review.reader or row.review.reason:
+        said = f"{row.review.reader or 'not named'}: {row.review.reason or ''}"
+        facts.append(f"<b>Reader</b> {escape(said)}")
+    title = f"{row.id}  {block.place}, score {number(row.score, 2)}, {row.review.state.value}"
+    return [
+        CondPageBreak(330),
+        _text(escape(title), styles["head"]),
+        _row(shown.sequences, POINTS_WIDE * min(len(shown.sequences) / 4, 1.0)),
+        _row(second, POINTS_WIDE * 0.75),
+        *(_text(fact, styles["plain"]) for fact in facts),
+    ]
+
+
+def _attention(inside: bool | None) -> str:
+    if inside is None:
+        return "no map"
+    return "its peak lies in the region" if inside else "its peak lies elsewhere: not reliable here"
+
+
+def _ending(page: Page, styles: dict[str, Any]) -> list[Any]:
+    run, plain = page.run, styles["plain"]
+    parts = [_text("Sequences", styles["head"])]
+    parts += [
+        _text(
+            escape(
+                f"{s.words}{' (reference)' if s.reference else ''}: {s.file}, {s.detected_by}, "
+                f"{s.voxels} of {s.edges} mm"
+            ),
+            plain,
+        )
+        for s in page.sequences
+    ]
+    parts.append(_text("Quality checks and warnings", styles["head"]))
+    parts += [
+        _text(f"{'✓' if q.passed else '⚠'} {escape(q.check)}: {escape(q.message)}", plain)
+        for q in page.content.quality
+    ]
+    parts += [_text(f"⚠ {escape(warning)}", plain) for warning in page.warnings]
+    parts.append(_text("How it was made", styles["head"]))
+    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    lines = [
+        f"Weights SHA-256 {run.weights_sha256 or 'none'}",
+        f"{number(run.seconds, 1)} s; {versions}",
+        *(f"{row.file}  {row.sha256}" for row in run.inputs[:12]),
+    ]
+    if len(run.inputs) > 12:
+        lines.append(f"and {len(run.inputs) - 12} more input files: run.json lists them all")
+    parts += [_text(escape(line), styles["soft"]) for line in lines]
+    return parts
+
+
+def _footer(canvas: Any, document: Any) -> None:
+    canvas.setFont("Sans", 7)
+    canvas.setFillColor(SOFT)
+    canvas.drawString(36, 22, RESEARCH_USE_NOTICE)
+    canvas.drawRightString(559, 22, f"page {document.page}")
+
+
+def _row(pictures: tuple[Picture, ...], width: float) -> Any:
+    """Return a row of pictures of one height."""
+    from reportlab.platypus import Flowable  # noqa: PLC0415
+
+    gap, caption = 5.0, 11.0
+    ratios = [p.width / p.height for p in pictures]
+    height = (width - gap * (len(pictures) - 1)) / sum(ratios)
+
+    class _Row(Flowable):  # type: ignore[misc]  # reportlab is an extra, without types
+        def wrap(self, *_: float) -> tuple[float, float]:
+            return width, height + caption + 4
+
+        def draw(self) -> None:
+            left = 0.0
+            for picture, ratio in zip(pictures, ratios, strict=True):
+                self.canv.saveState()
+                self.canv.translate(left, caption)
+                _draw(self.canv, picture, height / picture.height)
+                self.canv.restoreState()
+                self.canv.setFont("Sans", 6.5)
+                self.canv.setFillColor(SOFT)
+                self.canv.drawString(left, 3, f"{picture.title} {picture.caption}")
+                left += height * ratio + gap
+
+    return _Row()
+
+
+def _draw(canvas: Any, picture: Picture, scale: float) -> None:
+    """Draw a picture with its lines; y grows upwards in a PDF, downwards in a picture."""
+    from reportlab.lib.utils import ImageReader  # noqa: PLC0415
+
+    raw = base64.b64decode(picture.href.partition(",")[2])
+    wide, high = picture.width * scale, picture.height * scale
+    canvas.drawImage(ImageReader(io.BytesIO(raw)), 0, 0, wide, high)
+    canvas.setLineWidth(0.8)
+    for outline in picture.outlines:
+        canvas.setStrokeColor(outline.colour)
+        canvas.setDash((2, 1.5) if outline.kind == "attention" else ())
+        canvas.drawPath(_path(canvas, outline.path, scale, high))
+    canvas.setDash(())
+    canvas.setStrokeColor("#ffffff")
+    if picture.box is not None:
+        box = picture.box
+        canvas.setLineWidth(0.5)
+        top = high - (box.y + box.height) * scale
+        canvas.rect(box.x * scale, top, box.width * scale, box.height * scale)
+    canvas.setLineWidth(1.4)
+    canvas.line(wide - (picture.bar + 4) * scale, 4, wide - 4 * scale, 4)
+    canvas.setFillColor("#ffffff")
+    canvas.setFont("Sans-Bold", 7)
+    canvas.drawString(2, high / 2, picture.markers[0])
+    canvas.drawRightString(wide - 2, high / 2, picture.markers[1])
+
+
+def _path(canvas: Any, text: str, scale: float, high: float) -> Any:
+    """Turn an outline's path ("Mx,y x,yZ…") into one of the canvas."""
+    path = canvas.beginPath()
+    for line in filter(None, text.split("M")):
+        points = [tuple(map(float, p.split(","))) for p in line.rstrip("Z").split(" ")]
+        for index, (x, y) in enumerate(points):
+            (path.lineTo if index else path.moveTo)(x * scale, high - y * scale)
+        path.close()
+    return path
