@@ -27,6 +27,7 @@ WORDS = {"found": "a cat", "expected": "a dog", "next_step": "Fetch one"}
         (MemoryError(), 1, "too little memory"),
         (RuntimeError("std::bad_alloc"), 1, "too little memory"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), 1, "too little memory"),
+        (ImportError("core.so: failed to map segment from shared object"), 1, "too little memory"),
         (OSError(errno.ENOSPC, "No space left on device"), 1, "No space left"),
         (ZeroDivisionError("division by zero"), 1, "ZeroDivisionError: division by zero"),
         (RuntimeError(), 1, "--debug"),
