@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import copy
 import re
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.valuerep import DA, TM
@@ -166,8 +168,10 @@ def _passable(header: Dataset) -> Dataset:
 
     Missing attributes that must be present become empty, which says "not known"; so do dates and
     times that are none (some anonymisers write "***"), as no valid object can hold them. What is
-    optional and empty or invalid goes.
+    optional and empty or invalid goes. Text in a character set that DICOM does not know is passed
+    on as Unicode, as far as it can be read.
     """
+    _in_known_characters(header)
     for keyword in TYPE_2:
         if keyword not in header:
             setattr(header, keyword, "")
@@ -183,6 +187,18 @@ def _passable(header: Dataset) -> Dataset:
         if element.VR == "SQ" and not element.value:
             del header[element.tag]
     return header
+
+
+def _in_known_characters(header: Dataset) -> None:
+    """Pass text of an unknown character set on as Unicode, as far as it can be read."""
+    named = header.get("SpecificCharacterSet") or ()
+    sets = (named,) if isinstance(named, str) else tuple(named)
+    if all(str(name) in python_encoding for name in sets):
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        header.decode()
+    header.SpecificCharacterSet = "ISO_IR 192"
 
 
 def _single_frames(headers: list[Dataset], grid: Grid) -> SourceFrames:
