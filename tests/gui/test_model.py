@@ -17,6 +17,7 @@ from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import MapTrust
 from lesionlens.records.findings import Findings, conclusion_of
+from lesionlens.records.prediction import OperatingPoint
 from lesionlens.study.readers import open_study
 from lesionlens.study.resample import resample
 
@@ -258,3 +259,16 @@ def test_the_manual_lists_every_key():
     manual = (MANIFEST.parents[2] / "docs" / "napari.md").read_text(encoding="utf-8")
     for key in KEYS:
         assert f"| {key.shown} | {key.words} |" in manual
+
+
+def test_the_threshold_tells_what_it_costs_where_that_was_measured(session, analysis):
+    assert screen(session).threshold_words == "score ≥ 0.00"
+    points = (OperatingPoint(0.1, 0.98, 1.2), OperatingPoint(0.5, 0.9, 0.24))
+    engine = replace(analysis.run.engine, operating_points=points)
+    known = replace(analysis, run=replace(analysis.run, engine=engine))
+    session.analysed(FakeResult(known), display.overlays_of(known))
+    session.choose_threshold(0.6)
+    assert screen(session).threshold_words == "≥ 0.60 · 0.2 false/scan"
+    assert "synthetic" in screen(session).threshold_source
+    session.choose_threshold(0.05)
+    assert screen(session).threshold_words == "score ≥ 0.05"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +26,20 @@ class Capability(StrEnum):
     """Looks again at variants of the study: without a sequence, mirrored, partly hidden."""
 
 
+class OperatingPoint(NamedTuple):
+    """What listing candidates from a score on costs: measured, on what the weights' card says."""
+
+    threshold: float
+    sensitivity: float
+    false_per_scan: float
+
+
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """Who decided: name, version, SHA-256 of the weights, capabilities, device."""
+    """Who decided: name, version, SHA-256 of the weights, capabilities, device.
+
+    `operating_points` rise in threshold; empty where nothing was measured.
+    """
 
     name: str
     version: str
@@ -35,6 +47,7 @@ class EngineInfo:
     capabilities: frozenset[Capability]
     device: str = "cpu"
     calibrated: bool = False
+    operating_points: tuple[OperatingPoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,9 +12,12 @@ from lesionlens._napari.model.words import (
     bars_of,
     details,
     facts_of,
+    point_at,
     score_words,
     short_place,
     size_words,
+    threshold_source,
+    threshold_words,
     volume_words,
 )
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
@@ -112,6 +115,8 @@ class Screen:
     candidates: tuple[CandidateRow, ...] = ()
     conclusion: str = ""
     threshold: float = 0.0
+    threshold_words: str = ""
+    threshold_source: str = ""
     below_threshold: int = 0
     can_mark: bool = False
     can_undo: bool = False
@@ -175,6 +180,12 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         quality=tuple(Fact(q.check, q.passed, q.message) for q in analysis.findings.quality),
         candidates=tuple(_row(c, state, focus=c is focus) for c in listed),
         conclusion=analysis.findings.conclusion,
+        threshold_words=threshold_words(
+            choices.threshold, point_at(analysis.run.engine.operating_points, choices.threshold)
+        ),
+        threshold_source=threshold_source(
+            point_at(analysis.run.engine.operating_points, choices.threshold)
+        ),
         below_threshold=total - len(listed),
         can_mark=focus is not None,
         can_undo=state.can_undo,

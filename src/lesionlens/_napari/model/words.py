@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lesionlens.base.labels import Region
 from lesionlens.records.findings import SEQUENCE_KEYS, Candidate
+from lesionlens.records.prediction import OperatingPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,37 @@ def details(candidate: Candidate) -> str:
     if candidate.rano_measurable is not None:
         parts.append("measurable (RANO)" if candidate.rano_measurable else "not measurable (RANO)")
     return "\n".join(parts)
+
+
+def point_at(points: Sequence[OperatingPoint], threshold: float) -> OperatingPoint | None:
+    """Return the measured point that a threshold reaches; None below the first, or without any."""
+    reached = [point for point in points if point.threshold <= threshold + 1e-9]
+    return max(reached, key=lambda point: point.threshold, default=None)
+
+
+def threshold_words(threshold: float, point: OperatingPoint | None) -> str:
+    """Say what a threshold costs, where that was measured.
+
+    Examples
+    --------
+    >>> threshold_words(0.3, OperatingPoint(0.3, 0.95, 0.214))
+    '≥ 0.30 · 0.2 false/scan'
+    >>> threshold_words(0.0, None)
+    'score ≥ 0.00'
+    """
+    if point is None:
+        return f"score ≥ {threshold:.2f}"
+    return f"≥ {threshold:.2f} · {point.false_per_scan:.1f} false/scan"
+
+
+def threshold_source(point: OperatingPoint | None) -> str:
+    """Say in full what was measured, and on what."""
+    if point is None:
+        return "List only candidates that score at least this"
+    return (
+        f"On drawn (synthetic) scans, from {point.threshold:.2f} on: {point.sensitivity:.0%} of "
+        f"lesions found, {point.false_per_scan:.2f} false candidates a scan"
+    )
 
 
 def short_place(candidate: Candidate) -> str:

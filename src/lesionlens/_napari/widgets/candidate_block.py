@@ -123,7 +123,8 @@ class CandidateBlock(Section):
         blocked = self._slider.blockSignals(True)
         self._slider.setValue(round(screen.threshold * 100))
         self._slider.blockSignals(blocked)
-        self._floor.setText(f"score ≥ {screen.threshold:.2f}")
+        self._floor.setText(screen.threshold_words)
+        self._slider.setToolTip(screen.threshold_source)
 
     def _on_row(self, current: QModelIndex, _: QModelIndex) -> None:
         if current.isValid():

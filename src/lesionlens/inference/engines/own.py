@@ -28,6 +28,7 @@ from lesionlens.records.prediction import (
     Capability,
     EngineInfo,
     Glance,
+    OperatingPoint,
     Prediction,
     Scoring,
     Trace,
@@ -95,6 +96,10 @@ class LensEngine:
             capabilities=_CAPABILITIES,
             device=devices.describe(self._device),
             calibrated=self._about.temperature != (1.0, 1.0, 1.0),
+            operating_points=tuple(
+                OperatingPoint(p["threshold"], p["sensitivity"], p["false_per_scan"])
+                for p in self._about.operating_points
+            ),
         )
 
     @property
