@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from tests.gui.conftest import LEFT, MANIFEST
 
 from lesionlens._napari.model.keys import KEYS
 from lesionlens._napari.model.session import Overlay, Plane
+from lesionlens._napari.reader import layers_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
-from lesionlens.base.stages import check
+from lesionlens.base.stages import NEVER, check, no_progress
 from lesionlens.review.reopen import read_result
 
 
@@ -263,3 +265,43 @@ def test_three_dimensions_show_the_brain_and_two_the_slices_again(reviewed):
     viewer.dims.ndisplay = 2
     assert visible(reviewed) == {"T1c", "Candidates", "Box · candidate 1"}
     assert viewer.layers["Candidates"].contour == 2
+
+
+def test_a_result_never_lands_on_another_study(loaded, analysis, result, qtbot, monkeypatch):
+    from napari.layers import Layer
+
+    go_on = threading.Event()
+
+    def lens(study, *, progress, cancel):
+        go_on.wait(10)
+        return result
+
+    monkeypatch.setattr(loaded.actions_, "_lens_for", lambda device: lens)
+    assert loaded.actions_.analyse()
+    other = replace(analysis.study, name="another")
+    for data in layers_of(other, no_progress, NEVER):
+        loaded._viewer.layers.append(Layer.create(*data))
+    go_on.set()
+    qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=20000)
+    assert loaded.session.state.study is other
+    assert loaded.session.state.analysis is None
+    assert "dropped" in loaded.session.state.message
+
+
+def test_the_analysis_runs_in_a_worker_and_fills_the_table(loaded, result, qtbot, monkeypatch):
+    here = threading.current_thread()
+    ran = []
+
+    def lens(study, *, progress, cancel):
+        ran.append(threading.current_thread())
+        progress("focus", 0.5)
+        return result
+
+    monkeypatch.setattr(loaded.actions_, "_lens_for", lambda device: lens)
+    loaded.run.analyse.emit()
+    assert loaded.session.state.activity is not None
+    qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=20000)
+    assert ran
+    assert ran[0] is not here
+    assert loaded.candidates.model.rowCount() == 2
+    assert visible(loaded) == {"T1c"}

@@ -81,9 +81,12 @@ class Actions:
             progress("draw", 0.0)
             return result, overlays_of(result.analysis)
 
-        def done(value: Any) -> None:
+        def done(value: Any) -> str | None:
+            if self.session.state.study is not study:
+                return f"The result of {study.name} was dropped: another study is open."
             result, overlays = value
             self.take(result, overlays, preferences)
+            return None
 
         return self.jobs.start("Analysing", task, done)
 
@@ -145,7 +148,8 @@ class Actions:
 
         def done(value: Any) -> None:
             result, overlays = value
-            self.take(result, overlays)
+            if self.session.state.study is study:
+                self.take(result, overlays)
 
         return self.jobs.start("Reopening", task, done)
 
@@ -163,7 +167,8 @@ class Actions:
             return probe_view(result.probe(voxel=(i, j, k)), overlays.grid)
 
         def done(answer: Any) -> None:
-            self.session.probe((i, j, k), replace(overlays, probe=answer))
+            if self.session.result is result:
+                self.session.probe((i, j, k), replace(overlays, probe=answer))
 
         return self.jobs.start("Probing", task, done)
 
@@ -177,7 +182,8 @@ class Actions:
             return str(result.what_if(candidate.id, progress=progress, cancel=cancel).words)
 
         def done(words: str) -> None:
-            self.session.answer_without(candidate.id, words)
+            if self.session.result is result:
+                self.session.answer_without(candidate.id, words)
 
         return self.jobs.start("Asking again without it", task, done)
 

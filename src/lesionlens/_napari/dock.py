@@ -98,6 +98,7 @@ class LesionLens(Panel):
         if ours is None or "sequence" not in ours or ours.get("study") is None:
             return
         if self.session.state.study is None or ours["study"] is not self.session.state.study:
+            self.jobs.stop()
             self.session.open(ours["study"])
         self.layers.adopt(layer)
         shown = self.session.state.choices.sequence
