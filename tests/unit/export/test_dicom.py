@@ -258,6 +258,24 @@ def test_a_study_that_has_gone_is_said_so(make, tmp_path):
         DicomExporter().write(analysis, tmp_path)
 
 
+def test_files_without_a_preamble_are_pointed_at_too(make, tmp_path):
+    analysis = make(dicom=True)
+    for file in analysis.study.series[MrSequence.T1C].files:
+        ds = pydicom.dcmread(file.path)
+        del ds.file_meta
+        ds.preamble = None
+        ds.save_as(file.path, implicit_vr=True, little_endian=True, enforce_file_format=False)
+        assert file.path.read_bytes()[128:132] != b"DICM"
+    assert _written(analysis, tmp_path)["seg"]
+
+
+def test_a_file_that_is_no_dicom_any_more_is_refused(make, tmp_path):
+    analysis = make(dicom=True)
+    analysis.study.series[MrSequence.T1C].files[3].path.write_text("not an image " * 50)
+    with pytest.raises(ReadError, match=r"no longer|another image"):
+        DicomExporter().write(analysis, tmp_path)
+
+
 def test_another_image_under_the_same_name_is_refused(make, tmp_path):
     analysis = make(dicom=True)
     files = analysis.study.series[MrSequence.T1C].files

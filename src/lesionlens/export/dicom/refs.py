@@ -147,14 +147,16 @@ def read_sources(series: Series) -> SourceFrames:
 
 def _header(file: SourceFile) -> Dataset:
     try:
-        header = pydicom.dcmread(file.path, stop_before_pixels=True)
+        # force: some archives write no preamble; the UID below tells whether it is the file
+        header = pydicom.dcmread(file.path, stop_before_pixels=True, force=True)
     except (OSError, InvalidDicomError) as error:
         raise ReadError(
             found=f"that {file.name} can no longer be read",
             expected="the files that were analysed",
             next_step="Put the study back where it was, then save again",
         ) from error
-    if file.sop_instance_uid and header.SOPInstanceUID != file.sop_instance_uid:
+    found = header.get("SOPInstanceUID")
+    if found is None or (file.sop_instance_uid and found != file.sop_instance_uid):
         raise ReadError(
             found=f"another image in {file.name} than the one analysed",
             expected="the files that were analysed",
