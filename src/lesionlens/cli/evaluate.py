@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from lesionlens.training.summary import CaseScore, Summary
 
 _COLUMNS = (
-    ("WT", "wt", 3), ("TC", "tc", 3), ("ET", "et", 3), ("HD95 WT", "hd95_wt", 1),
-    ("lesions", "lesions", 0), ("found", "found", 0), ("false", "fp", 0),
-    ("peak in", "point_wt", 0), ("ECE", "ece", 3),
+    ("WT", "wt", 3), ("TC", "tc", 3), ("ET", "et", 3), ("HD95", "hd95_wt", 1),
+    ("found", "found", 0), ("of", "lesions", 0), ("false", "fp", 0),
+    ("peak", "point_wt", 0), ("ECE", "ece", 3),
 )  # fmt: skip
 _ROWS = (
     ("Dice WT", "wt", 3), ("Dice TC", "tc", 3), ("Dice ET", "et", 3),
@@ -170,7 +170,7 @@ def _new_table(*headings: str) -> Table:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if number else "left")
+        table.add_column(heading, justify="right" if number else "left", no_wrap=not number)
     return table
 
 

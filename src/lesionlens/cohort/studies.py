@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.study.nifti_folder import is_nifti
+from lesionlens.study.sequences import is_label_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,9 @@ class Job:
 
 
 def find_jobs(studies: Path, out: Path) -> tuple[Job, ...]:
-    """Return a job for each folder directly below `studies`, by name; hidden ones are left out.
+    """Return a job for each folder directly below `studies`, by name.
+
+    Hidden folders, and those of segmentations alone (a truth beside the studies), are left out.
 
     Raises
     ------
@@ -40,7 +44,8 @@ def find_jobs(studies: Path, out: Path) -> tuple[Job, ...]:
             expected="a folder with one sub-folder a study",
             next_step="Check the path",
         )
-    places = sorted(p for p in studies.iterdir() if p.is_dir() and not p.name.startswith("."))
+    folders = (p for p in studies.iterdir() if p.is_dir() and not p.name.startswith("."))
+    places = sorted(p for p in folders if not _only_labels(p))
     if not places:
         raise UnusableInputError(
             found=f"no sub-folder in {studies.name!r}",
@@ -48,6 +53,11 @@ def find_jobs(studies: Path, out: Path) -> tuple[Job, ...]:
             next_step="For a single study use `lesionlens analyze`",
         )
     return tuple(Job(place.name, place, out / place.name) for place in places)
+
+
+def _only_labels(folder: Path) -> bool:
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    return bool(files) and all(is_nifti(p) and is_label_name(p.name) for p in files)
 
 
 def loose_files(studies: Path) -> int:

@@ -98,7 +98,8 @@ def score_case(case: Case, result: Path, convention: str | None) -> CaseScore:
         score.problems.insert(0, str(why))
         if truth is not None and grid is not None and not healthy:
             lesions = len(metrics.label_lesions(truth > 0, grid)[1])
-            score.metrics |= dict.fromkeys((*score.regions, "sensitivity"), 0.0)
+            nothing = [f"lesion_{what}_{r}" for what in ("dice", "f1") for r in score.regions]
+            score.metrics |= dict.fromkeys((*score.regions, "sensitivity", *nothing), 0.0)
             score.metrics |= {"lesions": lesions, "found": 0}
     return score
 

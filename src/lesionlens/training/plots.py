@@ -76,9 +76,10 @@ def _froc(axes: Any, summary: Summary) -> None:
         return
     false = [0.0, *(p.false_per_scan for p in summary.curve)]
     found = [0.0, *(p.sensitivity for p in summary.curve)]
-    axes.step(false, found, where="post", color="black")
+    edge = max(1.0, max(false) * 1.05)
+    axes.step([*false, edge], [*found, found[-1]], where="post", color="black")
     axes.plot(false[1:], found[1:], "o", markersize=4, color="black")
-    axes.set(xlim=(-0.02, max(1.0, max(false) * 1.05)))
+    axes.set(xlim=(-0.02, edge))
 
 
 def _reliability(axes: Any, summary: Summary) -> None:

@@ -190,6 +190,14 @@ def test_no_study_is_refused(tmp_path):
         find_jobs(tmp_path, tmp_path)
 
 
+def test_a_folder_of_segmentations_is_no_study(tmp_path):
+    for place in ("studies/one/t1.nii.gz", "studies/truth/seg.nii.gz", "studies/empty/x.txt"):
+        path = tmp_path / place
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert [job.name for job in find_jobs(tmp_path / "studies", tmp_path)] == ["empty", "one"]
+
+
 def test_a_fingerprint_follows_names_and_sizes(tmp_path):
     tmp_path.joinpath("a").write_text("1")
     first = fingerprint(tmp_path)

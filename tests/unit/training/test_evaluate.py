@@ -60,7 +60,7 @@ def test_a_healthy_case_has_no_dice(scores):
 def test_a_case_without_result_counts_as_nothing(scores):
     lost = scores["d"]
     assert lost.failed
-    assert lost.metrics["wt"] == lost.metrics["sensitivity"] == 0
+    assert lost.metrics["wt"] == lost.metrics["sensitivity"] == lost.metrics["lesion_f1_wt"] == 0
     assert "no result" in lost.problems[0]
 
 
