@@ -230,7 +230,12 @@ class _Steps:
         can_vary = Capability.VARY in prediction.engine.capabilities
         if prediction.glance is None or not can_vary or not isinstance(engine, Varying):
             self._notices.append("This engine cannot tell which sequence mattered")
-            return Evidence(_plain_scores(marked, prediction, probability), attention=shown)
+            own = prediction.uncertainty
+            return Evidence(
+                _plain_scores(marked, prediction, probability),
+                uncertainty=None if own is None else native.bring(own, self._prepared),
+                attention=shown,
+            )
         answers = questions.ask(
             engine,
             self._prepared,
