@@ -7,7 +7,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
 from lesionlens.records.study import Study
+from lesionlens.study import choices
 
 SEQUENCE_FLAGS = "--t1, --t1c, --t2 or --flair"
 
@@ -55,6 +56,7 @@ def open_study(
     *,
     named: Mapping[MrSequence, str | Path] | None = None,
     study_uid: str | None = None,
+    recall: bool = False,
     progress: Progress = no_progress,
     cancel: Cancel = NEVER,
 ) -> Study:
@@ -69,6 +71,9 @@ def open_study(
         study. Wins over what is detected.
     study_uid : str or None
         Which study, where the folder holds several.
+    recall : bool
+        Follow what the user chose for this very study before (`choices.remember`), where `named`
+        is empty; a notice says so.
     progress, cancel
         Told of, and asked, between files.
 
@@ -98,7 +103,13 @@ def open_study(
             expected="a folder of NIfTI files (.nii, .nii.gz) or of DICOM files, or one NIfTI file",
             next_step="Choose the folder that holds the scans themselves",
         )
-    study: Study = reader.read(place, wanted, ReadOptions(study_uid, progress, cancel))
+    options = ReadOptions(study_uid, progress, cancel)
+    study: Study = reader.read(place, wanted, options)
+    earlier = choices.recall(study) if recall and not wanted else {}
+    if earlier:
+        told = "The sequences are those that you chose for this study before."
+        study = reader.read(place, earlier, options)
+        study = replace(study, notices=(told, *study.notices))
     progress("open", 1.0)
     return study
 

@@ -1,0 +1,74 @@
+"""What a user chose for a study, remembered in the user's own data folder, never beside the study.
+
+The key is the Study Instance UID, or for NIfTI a hash of the files' names and sizes; only hashes,
+file names below the study and Series UIDs are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import platformdirs
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.records.study import Series, Study
+
+logger = logging.getLogger(__name__)
+
+
+def folder() -> Path:
+    """Return the folder of remembered choices in the user's data folder."""
+    return Path(platformdirs.user_data_dir("lesionlens")) / "choices"
+
+
+def key_of(study: Study) -> str:
+    """Return the name under which a study's choices are kept, as hexadecimal text."""
+    if study.uid:
+        text = study.uid
+    else:
+        everything = (*study.series.values(), *study.set_aside)
+        listed = sorted((f.name, f.path.stat().st_size) for s in everything for f in s.files)
+        text = json.dumps(listed)
+    return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
+
+
+def remember(study: Study) -> None:
+    """Keep which series the user named as which sequence; forget them where none is named.
+
+    A folder that cannot be written costs the memory, not the study.
+    """
+    named = {
+        sequence.value: _identity(series)
+        for sequence, series in study.series.items()
+        if series.confidence == 1.0 and "named by the user" in series.detected_by
+    }
+    place = folder() / f"{key_of(study)}.json"
+    try:
+        if named:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            aside = place.with_suffix(".part")
+            aside.write_text(json.dumps(named), encoding="utf-8")
+            aside.replace(place)
+        else:
+            place.unlink(missing_ok=True)
+    except OSError:
+        logger.warning("the choice of sequences could not be remembered")
+
+
+def recall(study: Study) -> Mapping[MrSequence, str]:
+    """Return what was named for this study before; empty where nothing was, or it is damaged."""
+    try:
+        stored = json.loads((folder() / f"{key_of(study)}.json").read_text(encoding="utf-8"))
+        found = {MrSequence(key): str(value) for key, value in stored.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+    there = {_identity(s) for s in (*study.series.values(), *study.set_aside)}
+    return {sequence: value for sequence, value in found.items() if value in there}
+
+
+def _identity(series: Series) -> str:
+    return series.uid or series.files[0].name
