@@ -15,7 +15,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import Cancel, StageClock, check
 from lesionlens.records.study import PreparationStep, Series
 from lesionlens.study import brain as brains
-from lesionlens.study import cache, quality
+from lesionlens.study import cache, quality, strippers
 from lesionlens.study.head import find_brain
 from lesionlens.study.register import Pyramid, Registration, pyramid, register
 from lesionlens.study.resample import resample
@@ -36,6 +36,8 @@ class PrepareOptions:
         Co-register sequences that do not share a grid.
     strip : bool
         Find the brain where the skull is still there; otherwise the whole head counts.
+    stripper : str
+        "own", or a program that the user has: a name in `strippers.PROGRAMS`.
     threads : int
         Files read at a time.
     cache : bool
@@ -45,6 +47,7 @@ class PrepareOptions:
     edge_mm: float = 1.0
     register: bool = True
     strip: bool = True
+    stripper: str = "own"
     threads: int = 2
     cache: bool = True
 
@@ -192,6 +195,8 @@ def _brain_in(
     cancel: Cancel,
 ) -> brains.BrainMask:
     """Find the brain, or take what was found in these very voxels before."""
+    if options.stripper != "own":
+        return strippers.strip(options.stripper, next(iter(images.values())), grid, cancel=cancel)
     if not options.cache:
         return find_brain(images, grid, cancel=cancel)
     order = "+".join(images)

@@ -1,0 +1,86 @@
+"""Programs for brain extraction, played by a stand-in on PATH."""
+
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from lesionlens.base.errors import CancelledError, MissingPluginError, ResourceError
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.stages import StageClock
+from lesionlens.phantoms.simple import make_patient
+from lesionlens.study import strippers
+from lesionlens.study.prepare import PrepareOptions, prepare
+from lesionlens.study.readers import open_study
+
+GOOD = """
+import sys, numpy as np, nibabel as nib
+image = nib.load(sys.argv[sys.argv.index("-i") + 1])
+mask = (np.asanyarray(image.dataobj) > 400).astype("u1")
+nib.Nifti1Image(mask, image.affine).to_filename(sys.argv[sys.argv.index("-m") + 1])
+"""
+OTHER_GRID = GOOD.replace("image.affine)", "np.eye(4))")
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    def make(code):
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        program = folder / "mri_synthstrip"
+        program.write_text(f"#!{sys.executable}\n{code}")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(folder))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def head():
+    return make_patient(spacing_mm=4.0, skull=True).sequences[MrSequence.T1]
+
+
+def test_the_program_s_mask_is_taken(stand_in, head):
+    stand_in(GOOD)
+    assert strippers.installed() == ("synthstrip",)
+    found = strippers.strip("synthstrip", head.data, head.grid)
+    np.testing.assert_array_equal(found.mask, head.data > 400)
+    assert found.method == "synthstrip"
+
+
+def test_preparation_uses_the_program_that_is_asked_for(stand_in, make_study):
+    stand_in(GOOD)
+    head = make_patient(spacing_mm=4.0, skull=True)
+    study = open_study(make_study(patient=head, sequences={"t1"}))
+    prepared = prepare(study, StageClock(), PrepareOptions(stripper="synthstrip"))
+    assert any("synthstrip" in step.message for step in prepared.steps)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import sys; sys.exit('no weights')", "no weights"),
+        ("pass", "no mask file"),
+        (OTHER_GRID, "another grid"),
+    ],
+)
+def test_a_failure_is_named(stand_in, head, code, words):
+    stand_in(code)
+    with pytest.raises(ResourceError, match=words):
+        strippers.strip("synthstrip", head.data, head.grid)
+
+
+def test_a_request_to_stop_ends_the_program(stand_in, head):
+    stand_in("import time; time.sleep(600)")
+    stop = threading.Event()
+    threading.Timer(0.5, stop.set).start()
+    with pytest.raises(CancelledError):
+        strippers.strip("synthstrip", head.data, head.grid, cancel=stop)
+
+
+@pytest.mark.parametrize("name", ["hd-bet", "nothing"])
+def test_a_program_that_is_not_there_is_named(monkeypatch, head, name):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(MissingPluginError, match=name):
+        strippers.strip(name, head.data, head.grid)
