@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,10 @@ from torch import Tensor
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import Cancel, Progress
 from lesionlens.inference import device as devices
-from lesionlens.inference import gradcam, ready, rollout, separable, windows
+from lesionlens.inference import gradcam, ready, rollout, separable, views, windows
 from lesionlens.inference.asked import Looks, Probe
 from lesionlens.inference.engine import Target
 from lesionlens.inference.ready import Ready
@@ -40,6 +41,7 @@ Floats = NDArray[np.float32]
 LOOK, FOCUS = "looking at the whole brain", "looking closely at candidates"
 GLANCE = "glancing at variants"
 _EVERYTHING = Variant((True, True, True, True))
+_EDGE = 1e-6
 _FOCUS_VOX = 96
 _FOCUS_SHARE = 0.6
 _FOCUS_FROM = 0.25
@@ -110,9 +112,7 @@ class LensEngine:
     def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
         """Answer on the working grid; see `inference.engine.Engine.predict`."""
         study = ready.make_ready(prepared, self._about.spacing_mm, self._device)
-        with watched(self._network, LOOK, progress, cancel):
-            out = self._pass(study.input_of(_EVERYTHING), trace=True)
-        logits = self._calibrated(out.logits)[0]
+        out, logits = self._look(study, progress, cancel)
         box = ready.brain_box(prepared)
         cut = ready.box_grid(prepared, box)
         along = separable.matrices(study.grid, cut, antialias=False)
@@ -130,6 +130,23 @@ class LensEngine:
             glance=self.glance(prepared, [_EVERYTHING], progress=progress, cancel=cancel),
             scoring=Scoring(*self._about.score, self._about.score_floor or _UNFITTED_FLOOR),
         )
+
+    def _look(self, study: Ready, progress: Progress, cancel: Cancel) -> tuple[LensOutput, Tensor]:
+        """Let the views vote; the pass with everything, and (3, I, J, K) logits of the vote."""
+        shown = _shown(study.present)
+        whole, core = views.of_whole_tumour(shown), views.of_core(shown)
+        wanted = dict.fromkeys((*whole, *core))
+        seen: dict[views.Shown, Tensor] = {}
+        with watched(self._network, LOOK, progress, cancel, passes=len(wanted)):
+            out = self._pass(study.input_of(_EVERYTHING), trace=True)
+            seen[shown] = torch.sigmoid(self._calibrated(out.logits)[0])
+            for view in wanted:
+                if view not in seen:
+                    said = self._pass(study.input_of(Variant(_keep(view))))
+                    seen[view] = torch.sigmoid(self._calibrated(said.logits)[0])
+        vote = torch.stack([seen[view] for view in core]).mean(0)
+        vote[0] = torch.stack([seen[view][0] for view in whole]).mean(0)
+        return out, torch.logit(vote, eps=_EDGE)
 
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
         """Give a second opinion by "grad-cam"; see `inference.engine.Engine.attribute`.
@@ -167,13 +184,16 @@ class LensEngine:
     ) -> Glance:
         """Look once at each variant; see `inference.engine.Varying.glance`."""
         study = self._ready(prepared)
-        answers: list[Floats] = []
-        with watched(self._network, GLANCE, progress, cancel, passes=len(variants)):
-            for variant in variants:
-                logits = self._calibrated(self._pass(study.input_of(variant)).logits)
+        voters = [_voters(variant, study.present) for variant in variants]
+        unique = {_key(look): look for group in voters for look in group}
+        seen: dict[object, Floats] = {}
+        with watched(self._network, GLANCE, progress, cancel, passes=len(unique)):
+            for key, look in unique.items():
+                logits = self._calibrated(self._pass(study.input_of(look)).logits)
                 whole = torch.sigmoid(logits[0, 0])
-                answers.append((whole.flip(0) if variant.mirrored else whole).cpu().numpy())
-        return Glance(np.stack(answers), study.grid)
+                seen[key] = (whole.flip(0) if look.mirrored else whole).cpu().numpy()
+        votes = [np.mean([seen[_key(look)] for look in group], axis=0) for group in voters]
+        return Glance(np.stack(votes), study.grid)
 
     def _ready(self, prepared: PreparedStudy) -> Ready:
         if self._last is None or self._last[0] is not prepared:
@@ -235,6 +255,26 @@ class LensEngine:
             look=looks,
             looks=tuple(zip(Looks.names, looks.heads, strict=True)),
         )
+
+
+def _shown(keep: Sequence[bool]) -> views.Shown:
+    return frozenset(s for s, there in zip(MrSequence, keep, strict=True) if there)
+
+
+def _keep(shown: views.Shown) -> tuple[bool, bool, bool, bool]:
+    t1, t1c, t2, flair = (sequence in shown for sequence in MrSequence)
+    return t1, t1c, t2, flair
+
+
+def _voters(variant: Variant, present: Sequence[bool]) -> list[Variant]:
+    """Return the looks whose mean answers a variant."""
+    shown = _shown([a and b for a, b in zip(variant.keep, present, strict=True)])
+    return [replace(variant, keep=_keep(view)) for view in views.of_glance(shown)]
+
+
+def _key(look: Variant) -> tuple[object, ...]:
+    """Tell looks apart; arrays by identity."""
+    return look.keep, look.mirrored, id(look.hidden)
 
 
 def _logits_of(network: LensNetwork) -> Callable[[Tensor], Tensor]:
