@@ -204,7 +204,7 @@ def path_of(values: NDArray[np.bool_] | NDArray[np.float32], level: float) -> st
     Examples
     --------
     >>> path_of(np.array([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]), 0.5)
-    'M2.0,1.5 1.5,1.0 1.0,1.5 1.5,2.0Z'
+    'M1.5,2.0 1.0,1.5 1.5,1.0 2.0,1.5Z'
     """
     padded = np.pad(np.asarray(values, dtype=np.float32), 1)
     parts = []

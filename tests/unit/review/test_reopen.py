@@ -98,9 +98,10 @@ def test_another_study_is_refused(closed, tmp_path):
         ("findings.json", b'{"schema": "lesionlens/findings/2"}'),
         ("run.json", b"\xff"),
         ("segmentation.nii.gz", b"earlier segmentation"),
-        ("segmentation.nii.gz", gzip.compress(b"short")),
+        ("segmentation.nii.gz", gzip.compress(b"short", mtime=0)),
         ("candidates.nii.gz", None),
     ],
+    ids=["cut", "other-schema", "not-text", "not-gzip", "too-short", "gone"],
 )
 def test_a_damaged_result_is_named(closed, tmp_path, name, content):
     analysis, _ = closed
