@@ -221,6 +221,7 @@ class Actions:
 
     def mark(self, state: ReviewState) -> None:
         """Record a decision, with the reason typed for it, and keep it on disk at once."""
+        self.session.reader = read_preferences().reader_name
         if self.session.mark(state, self.reason) is not None:
             self.reason = ""
             self._autosave()
