@@ -237,8 +237,8 @@ def reliability(said: NDArray[np.floating], true: Mask) -> Bins:
     which = np.clip((said * BINS).astype(int), 0, BINS - 1)
     return Bins(
         np.bincount(which, minlength=BINS).astype(np.float64),
-        np.bincount(which, said.astype(np.float64), BINS),
-        np.bincount(which, true.astype(np.float64), BINS),
+        np.bincount(which, weights=said, minlength=BINS).astype(np.float64),
+        np.bincount(which, weights=true, minlength=BINS).astype(np.float64),
     )
 
 
