@@ -33,6 +33,9 @@ class NetworkConfig:
         Region queries, and lesion queries after them.
     inputs : int
         Sequences and presence channels.
+    t1_in_reserve : bool
+        Read T1 only where T1c or FLAIR is missing: drawn T1 differs most from real T1, and the
+        weights are measurably better without it.
     """
 
     channels: tuple[int, int, int, int]
@@ -45,6 +48,7 @@ class NetworkConfig:
     regions: int = 3
     lesions: int = 0
     inputs: int = 8
+    t1_in_reserve: bool = False
 
 
 PRESETS: Mapping[str, NetworkConfig] = MappingProxyType({

@@ -25,11 +25,11 @@ Range = tuple[float, float]
 PRIORS: Mapping[MrSequence, Mapping[str, Range]] = MappingProxyType({
     MrSequence.T1: {
         "white": (1.0, 1.0), "cortex": (0.72, 0.96), "deep_mix": (0.2, 1.1), "csf": (0.2, 0.72),
-        "oedema": (0.48, 1.0), "solid": (0.50, 1.02), "necrosis": (0.35, 0.95),
+        "oedema": (0.52, 1.0), "solid": (0.50, 1.02), "necrosis": (0.35, 0.95),
         "enhancing": (0.60, 1.20), "shell": (0.0, 0.5)},
     MrSequence.T1C: {
         "white": (1.0, 1.0), "cortex": (0.74, 1.04), "deep_mix": (0.2, 1.6), "csf": (0.22, 0.85),
-        "oedema": (0.46, 1.02), "solid": (0.48, 1.05), "necrosis": (0.35, 0.97),
+        "oedema": (0.50, 1.02), "solid": (0.48, 1.05), "necrosis": (0.35, 0.97),
         "enhancing": (1.05, 2.2), "shell": (0.05, 0.6)},
     MrSequence.T2: {
         "white": (0.64, 0.98), "cortex": (1.0, 1.0), "deep_mix": (0.2, 1.1), "csf": (1.3, 2.6),
@@ -85,6 +85,16 @@ def _below_fluid(palette: Palette) -> Palette:
     }
 
 
+def _grey_on_t1(dice: Dice, t1: Palette, t1c: Palette) -> None:
+    """Hide a third of the tumours on T1 and T1c among cortex and white matter."""
+    hidden, mix = dice.chance(0.35), dice.uniform(-0.2, 1.0)
+    for name in ("oedema", "solid"):
+        own = mix + dice.uniform(-0.25, 0.25)
+        for palette in (t1, t1c):
+            level = palette["cortex"] + own * (palette["white"] - palette["cortex"])
+            palette[name] = _choose(hidden, level, palette[name])
+
+
 def _palettes(dice: Dice) -> list[Palette]:
     """Brightness by sequence, with the ties that physics puts between them."""
     t1 = _roll(dice, MrSequence.T1)
@@ -96,6 +106,7 @@ def _palettes(dice: Dice) -> list[Palette]:
     tied, same = _t1c_like_t1(dice, t1, t1c), dice.chance(0.5)
     t1c = {name: _choose(same, tied[name], t1c[name]) for name in t1c}
     t1c = _weak_uptake(dice, t1c)
+    _grey_on_t1(dice, t1, t1c)
     t2 = _below_fluid(_roll(dice, MrSequence.T2))
     flair = _roll(dice, MrSequence.FLAIR)
     flair["solid"] = _choose(dice.chance(0.15), dice.uniform(0.5, 1.1), flair["solid"])

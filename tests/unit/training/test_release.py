@@ -7,7 +7,7 @@ import torch
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.weights import WeightsNotes
-from lesionlens.training.release import release
+from lesionlens.training.release import release, shift_logits
 
 
 def test_release_writes_weights_and_their_hash(tmp_path):
@@ -24,3 +24,15 @@ def test_release_writes_weights_and_their_hash(tmp_path):
     assert info.spacing_mm == 1.8
     for name, value in network.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, atol=2e-3, rtol=2e-3)
+
+
+def test_a_shift_moves_every_logit_by_itself():
+    torch.manual_seed(0)
+    network = build("tiny").eval()
+    x = torch.randn(1, 8, 16, 16, 16)
+    with torch.no_grad():
+        before = network(x).logits
+        shift_logits(network, (0.5, 0.0, -1.0))
+        moved = network(x).logits - before
+    wanted = torch.tensor([0.5, 0.0, -1.0]).view(1, 3, 1, 1, 1).expand_as(moved)
+    torch.testing.assert_close(moved, wanted, atol=1e-4, rtol=0)
