@@ -51,9 +51,22 @@ def choose(wish: str = "auto") -> torch.device:
     return torch.device("cuda", index)
 
 
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware, about twice as fast as float32.
+
+    Any CUDA device; a CPU with AVX-512 BF16 or AMX.
+    """
+    if device.type == "cuda":
+        return True
+    ask = getattr(torch.cpu, "get_capabilities", None)
+    found = ask() if ask is not None else {}
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
 def describe(device: torch.device) -> str:
     """Say in words what a device is, for the run's record."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} (cuda:{device.index or 0})"
     threads = torch.get_num_threads()
-    return f"{device.type} ({threads} thread{'' if threads == 1 else 's'})"
+    precision = ", bfloat16" if has_fast_bfloat16(device) else ""
+    return f"{device.type} ({threads} thread{'' if threads == 1 else 's'}{precision})"

@@ -203,8 +203,9 @@ class LensEngine:
 
     def _pass(self, x: Tensor, *, trace: bool = False) -> LensOutput:
         x = x.to(memory_format=torch.channels_last_3d)
-        on_gpu = self._device.type == "cuda"
-        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
+        fast = devices.has_fast_bfloat16(self._device)
+        kind = self._device.type
+        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=fast):
             out: LensOutput = self._network(x, trace=trace)
         return out
 
