@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +23,9 @@ from lesionlens.cohort.worklist import open_worklist
 _POLL_S = 0.2
 _ASK_S = 1.0
 _CONNECT_S = 20
+_GRACE_S = 120.0
+"""How long workers have to stop at a next step."""
+_LEFT = "left behind: its worker did not stop in time"
 _DIED = "its worker died, most likely for lack of memory; give fewer --workers"
 
 
@@ -172,11 +178,14 @@ def _on_cluster(
             client.submit(_analyse_there, job, choice, stop.name, pure=False): job
             for job in absolute
         }
-        told = False
+        told: float | None = None
         while waiting:
-            if cancel.is_set() and not told:
+            if told is None and cancel.is_set():
                 stop.set()
-                told = True
+                told = time.monotonic()
+            if told is not None and time.monotonic() - told > _GRACE_S:
+                yield from (Outcome(j.name, Status.STOPPED, 130, _LEFT) for j in waiting.values())
+                return
             for future in [f for f in waiting if f.done()]:
                 job = waiting.pop(future)
                 broken = future.status != "finished"
@@ -195,9 +204,10 @@ def _client(crew: Crew) -> Any:
 
     dask.config.set({"distributed.scheduler.allowed-failures": 1})
     if crew.scheduler is None:
-        return distributed.Client(
-            n_workers=crew.workers, threads_per_worker=1, dashboard_address=None
-        )
+        with _deaf_to_interrupts():
+            return distributed.Client(
+                n_workers=crew.workers, threads_per_worker=1, dashboard_address=None
+            )
     try:
         return distributed.Client(crew.scheduler, timeout=_CONNECT_S)
     except (OSError, TimeoutError, ValueError) as error:
@@ -206,6 +216,23 @@ def _client(crew: Crew) -> Any:
             expected="one, started with `dask scheduler`, with workers that see both folders",
             next_step="Check the address, or leave --scheduler out to work on this machine",
         ) from error
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach: a terminal sends it to all of them.
+
+    They inherit that it is ignored; this process hears it again when the block is over, and asks
+    them to stop at the next step.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _StopThere:
