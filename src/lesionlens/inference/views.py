@@ -2,9 +2,9 @@
 
 Readers draw the whole tumour on FLAIR and judge the core and what enhances on T1c. A network that
 sees everything at once can be talked out of a faint lesion by a sequence in which it does not
-show. So the same network also looks with T1 left out, at T1c and FLAIR alone, and for the whole
-tumour at FLAIR alone; the probabilities are averaged. Each view is an input that the network is
-trained on, so no view needs weights of its own.
+show. So the same network also looks at T1c and FLAIR alone, and for the whole tumour at FLAIR
+alone; the probabilities are averaged. Each view is an input that the network is trained on, so no
+view needs weights of its own.
 """
 
 from __future__ import annotations
@@ -28,13 +28,12 @@ def of_whole_tumour(shown: Shown) -> tuple[Shown, ...]:
     --------
     >>> [len(v) for v in of_whole_tumour(frozenset({MrSequence.T2, MrSequence.FLAIR}))]
     [2, 1]
-    >>> len(of_whole_tumour(frozenset(MrSequence)))
-    4
+    >>> [len(v) for v in of_whole_tumour(frozenset(MrSequence))]
+    [4, 2, 1]
     """
     if MrSequence.FLAIR not in shown:
         return (shown,)
-    without_t1 = shown - {MrSequence.T1}
-    return _distinct([shown, without_t1, shown & _T1C_FLAIR, frozenset({MrSequence.FLAIR})])
+    return _distinct([shown, shown & _T1C_FLAIR, frozenset({MrSequence.FLAIR})])
 
 
 def of_core(shown: Shown) -> tuple[Shown, ...]:
@@ -43,13 +42,13 @@ def of_core(shown: Shown) -> tuple[Shown, ...]:
     Examples
     --------
     >>> [len(v) for v in of_core(frozenset(MrSequence))]
-    [4, 3, 2]
+    [4, 2]
     >>> [len(v) for v in of_core(frozenset({MrSequence.T1, MrSequence.FLAIR}))]
     [2]
     """
     if not shown >= _T1C_FLAIR:
         return (shown,)
-    return _distinct([shown, shown - {MrSequence.T1}, _T1C_FLAIR])
+    return _distinct([shown, _T1C_FLAIR])
 
 
 def of_glance(shown: Shown) -> tuple[Shown, ...]:
