@@ -99,6 +99,7 @@ def save(
     tensors = {name: value.detach().cpu().contiguous().to(dtype) for name, value in state.items()}
     aside = path.with_name(path.name + ".part")
     save_file(tensors, aside, metadata)
+    aside.chmod(0o644)
     aside.replace(path)
     return _sha256(path)
 
