@@ -103,6 +103,7 @@ def one_slice(tmp_path_factory):
     return sorted(folder.rglob("IM*"))[3].read_bytes()
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning")  # pydicom's own
 @settings(FUZZ, max_examples=40)
 @given(
     places=st.lists(

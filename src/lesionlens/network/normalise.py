@@ -42,7 +42,7 @@ def zscore(channels: Tensor, brain: Tensor) -> Tensor:
     >>> ramp = torch.arange(1001.0).view(1, 1, 1, 1, -1)
     >>> out = zscore(ramp, torch.ones(1, 1, 1, 1001, dtype=torch.bool))
     >>> round(float(out[0, 0, 0, 0, 500]), 3), round(float(out[0, 0, 0, 0, 1000]), 2)
-    (0.0, 1.74)
+    (0.0, 1.73)
     """
     out = torch.zeros(channels.shape, dtype=torch.float32, device=channels.device)
     for item, inside in enumerate(brain):
