@@ -104,6 +104,7 @@ def one_slice(tmp_path_factory):
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning")  # pydicom's own
+@pytest.mark.filterwarnings("ignore:Failed to decode byte string:UserWarning")
 @settings(FUZZ, max_examples=40)
 @given(
     places=st.lists(
