@@ -22,7 +22,7 @@ from lesionlens.explain import relevance
 from lesionlens.explain.relevance import Spot
 from lesionlens.inference.engine import Varying
 from lesionlens.records.attention import MapTrust
-from lesionlens.records.prediction import Prediction, Variant
+from lesionlens.records.prediction import Prediction, Scoring, Variant
 from lesionlens.records.study import PreparedStudy
 
 Mask = NDArray[np.bool_]
@@ -135,8 +135,9 @@ def faithfulness(
         progress=told[0],
         cancel=told[1],
     )
-    full = relevance.scores(prediction.glance, spots, prediction.scoring)[0].mean()
-    left = np.minimum(relevance.scores(said, spots, prediction.scoring).mean(axis=1) / full, 1.0)
+    # by the network's own probability: the fitted score also counts the size, which nothing hides
+    full = relevance.scores(prediction.glance, spots, Scoring())[0].mean()
+    left = np.minimum(relevance.scores(said, spots, Scoring()).mean(axis=1) / full, 1.0)
     kinds = [trial.kind for trial in trials]
     means = {
         kind: float(np.mean([v for v, k in zip(left, kinds, strict=True) if k == kind]))
