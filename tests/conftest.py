@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.phantoms.acquire import AXIAL, Acquisition
@@ -14,6 +16,10 @@ from lesionlens.phantoms.files import DicomLayout, write_dicom, write_nifti
 from lesionlens.phantoms.headers import Identity
 from lesionlens.phantoms.simple import Lesion, Patient, make_patient
 from lesionlens.records.study import PreparedStudy
+
+# The same examples in every run, so that a red run is red again; LESIONLENS_FUZZ=1 looks for new.
+settings.register_profile("lesionlens", derandomize="LESIONLENS_FUZZ" not in os.environ)
+settings.load_profile("lesionlens")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MakeStudy = Callable[..., Path]

@@ -103,8 +103,7 @@ def one_slice(tmp_path_factory):
     return sorted(folder.rglob("IM*"))[3].read_bytes()
 
 
-@pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning")  # pydicom's own
-@pytest.mark.filterwarnings("ignore:Failed to decode byte string:UserWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 @settings(FUZZ, max_examples=40)
 @given(
     places=st.lists(
@@ -121,4 +120,18 @@ def test_a_damaged_dicom_file_is_read_or_refused(tmp_path, one_slice, places, cu
     sort_series(scan.slices)
     with pytest.raises(LesionLensError) as caught:
         open_study(tmp_path)  # one slice is no volume, whatever else is wrong
+    assert caught.value.found
+
+
+@pytest.mark.parametrize(
+    ("place", "patch"),
+    [
+        pytest.param(134, b"\0\0\0\x4c\x04\0", id="a group length of another length"),
+        pytest.param(136, b"UL\0\0", id="a group length of no bytes"),
+    ],
+)
+def test_a_damaged_group_length_is_one_more_damaged_file(tmp_path, one_slice, place, patch):
+    (tmp_path / "IM1").write_bytes(one_slice[:place] + patch + one_slice[place + len(patch) :])
+    with pytest.raises(LesionLensError) as caught:
+        open_study(tmp_path)
     assert caught.value.found

@@ -7,6 +7,7 @@ neither point outside nor hide what is there.
 from __future__ import annotations
 
 import os
+import struct
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import UID
 
 from lesionlens.base.stages import Cancel, Progress, check
@@ -45,7 +46,8 @@ _KEYWORDS = (
 )  # fmt: skip
 _DAMAGED = (
     InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError,
-    NotImplementedError, MemoryError, OverflowError, RecursionError,
+    NotImplementedError, MemoryError, OverflowError, RecursionError, BytesLengthException,
+    struct.error,
 )  # fmt: skip
 _TAGS = [*_KEYWORDS, GE_COMPONENT, MOSAIC_COUNT]
 
