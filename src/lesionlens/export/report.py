@@ -19,11 +19,9 @@ from lesionlens.export.slices import Scene
 from lesionlens.export.tables import file_of, findings_file
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.files import CandidateRow, FindingsFile, RunFile
-from lesionlens.records.findings import SEQUENCE_KEYS
+from lesionlens.records.findings import SEQUENCE_KEYS, UNSURE
 from lesionlens.records.study import Study
 
-UNSURE = 0.5
-"""Uncertainty from which it is said in words."""
 UNKNOWN = "\u2013"
 """Stands where a value could not be computed; the warnings say why."""
 

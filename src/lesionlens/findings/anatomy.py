@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.grid import Grid
-from lesionlens.records.findings import Location
+from lesionlens.records.findings import BOTH_SIDES, Location
 
 Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]
@@ -136,7 +136,7 @@ def locate(points_mm: Points, head: Head | None) -> Location:
     left = float((mni[:, 0] < 0).mean())
     side = "left" if left > 0.5 else "right"
     if max(left, 1 - left) < _ONE_SIDE:
-        side = "both sides"
+        side = BOTH_SIDES
     votes = np.bincount(region_of(mni), minlength=len(REGIONS))
     return Location(side, REGIONS[int(votes.argmax())])
 

@@ -13,6 +13,16 @@ from lesionlens.records.arrays import frozen
 from lesionlens.records.study import QualityCheck
 
 Point = tuple[float, float, float]
+UNSURE = 0.5
+"""Uncertainty from which it is called high."""
+BOTH_SIDES = "both sides"
+_ON_BOTH_SIDES = {
+    "insula": "both insulae",
+    "deep grey nuclei": "deep grey nuclei of both sides",
+    "brainstem": "brainstem",
+    "cerebellum": "both cerebellar hemispheres",
+}
+"""Regions whose two sides are not said as "both …s"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +34,15 @@ class Location:
 
     @property
     def words(self) -> str:
-        """For example "left frontal lobe"."""
+        """As one says it.
+
+        Examples
+        --------
+        >>> Location("left", "frontal lobe").words, Location(BOTH_SIDES, "occipital lobe").words
+        ('left frontal lobe', 'both occipital lobes')
+        """
+        if self.side == BOTH_SIDES and self.region is not None:
+            return _ON_BOTH_SIDES.get(self.region, f"both {self.region}s")
         return " ".join(part for part in (self.side, self.region) if part) or "place unknown"
 
 

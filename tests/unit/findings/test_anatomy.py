@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from lesionlens.base.grid import Grid
 from lesionlens.findings import anatomy
+from lesionlens.records.findings import BOTH_SIDES, Location
 
 LANDMARKS = {
     "frontal lobe": [(-44, 30, 30), (0, -5, 60), (-50, 18, 16), (24, 34, -16), (4, 45, 10)],
@@ -69,7 +70,17 @@ def test_a_midline_region_is_on_both_sides():
     brain, grid = brain_at((0.0, 0.0, 0.0))
     head = anatomy.find_head(brain, grid)
     points = np.array([[x, 30.0, 30.0] for x in np.linspace(-15, 15, 30)])
-    assert anatomy.locate(points, head).side == "both sides"
+    found = anatomy.locate(points, head)
+    assert found.side == "both sides"
+    assert found.words == "both frontal lobes"
+
+
+@pytest.mark.parametrize("region", anatomy.REGIONS)
+def test_every_place_reads_naturally(region):
+    left, both = Location("left", region).words, Location(BOTH_SIDES, region).words
+    assert left == f"left {region}"
+    assert "sides " not in both
+    assert not both.endswith(("nucleis", "insulas", "cerebellums", "lobe"))
 
 
 def test_without_a_brain_the_place_is_unknown():

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens._napari.model.words import UNCERTAIN
 from lesionlens.base import geometry
 from lesionlens.base.geometry import Affine, Shape3
 from lesionlens.base.grid import Grid
@@ -161,7 +162,7 @@ def _uncertainty(analysis: Analysis) -> MapView | None:
     if doubt is None:
         return None
     data = _linear(doubt, analysis.prepared.working)
-    return MapView(data, 1.0, _SHARES, "spread of the probability")
+    return MapView(data, 1.0, _DOUBT, UNCERTAIN)
 
 
 def probe_view(answer: Volume, grid: Grid) -> MapView:
@@ -170,6 +171,7 @@ def probe_view(answer: Volume, grid: Grid) -> MapView:
 
 
 _SHARES = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
+_DOUBT = ((0.0, "decided"), (0.5, "0.5"), (1.0, "undecided"))
 
 
 def _linear(volume: Volume, grid: Grid) -> NDArray[np.float32]:

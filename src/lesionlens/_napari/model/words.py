@@ -6,8 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lesionlens.base.labels import Region
-from lesionlens.records.findings import SEQUENCE_KEYS, Candidate
+from lesionlens.records.findings import SEQUENCE_KEYS, UNSURE, Candidate
 from lesionlens.records.prediction import OperatingPoint
+
+UNCERTAIN = (
+    "How near to undecided the network is when the study is mirrored and single sequences are left "
+    "out: 1 - |2 × mean probability - 1|; 0 is decided, 1 is half yes and half no."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +75,7 @@ def threshold_source(point: OperatingPoint | None) -> str:
 
 def short_place(candidate: Candidate) -> str:
     """Say where in as few words as fit a narrow table; the full words are in the tooltip."""
-    side, region = candidate.location.side, candidate.location.region
-    if side is not None and region is not None and side not in ("left", "right"):
-        return f"{region.removesuffix(' lobe')}, {side.removesuffix(' sides')}"
-    return candidate.location.words.removesuffix(" lobe")
+    return candidate.location.words.removesuffix(" lobe").removesuffix(" lobes")
 
 
 def score_words(score: float) -> str:
@@ -128,12 +130,12 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
             Fact(f"{mass:.0%} inside", None, "Share of all attention that lies within it.")
         )
     if candidate.uncertainty is not None:
-        unsure = candidate.uncertainty >= 0.25
+        unsure = candidate.uncertainty >= UNSURE
         facts.append(
             Fact(
-                f"uncertainty {candidate.uncertainty:.2f}",
+                f"{'high ' if unsure else ''}uncertainty {candidate.uncertainty:.2f}",
                 False if unsure else None,
-                "Spread of the probability under flips and missing sequences, 0 to 1.",
+                UNCERTAIN,
             )
         )
     return tuple(facts)
