@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 from highdicom import AlgorithmIdentificationSequence
 from highdicom.sr import CodedConcept, DeviceObserverIdentifyingAttributes, ObserverContext
 from pydicom.sr.codedict import codes
-from pydicom.uid import UID, generate_uid
+from pydicom.uid import generate_uid
 
 from lesionlens.base.codes import ARTIFICIAL_INTELLIGENCE, Code
 from lesionlens.base.labels import ReviewState
@@ -15,22 +15,40 @@ from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate
 
 MANUFACTURER = "LesionLens"
-SERIES_NUMBERS = {"seg": 9701, "sr": 9702, "attention": 9703, "key_objects": 9704}
-"""High, so that a viewer lists them after the scanner's series."""
+SERIES = {
+    "seg": (9701, "LesionLens candidate regions (research use)"),
+    "sr": (9702, "LesionLens measurements (research use)"),
+    "attention": (9703, "LesionLens attention (research use)"),
+    "key_objects": (9704, "LesionLens key images (research use)"),
+}
+"""Number and description of each object's own series; high, so that it is listed after the
+scanner's."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewObject:
-    """The identifiers of an object about to be written."""
+def of_new_object(analysis: Analysis, kind: str) -> dict[str, Any]:
+    """Return the keyword arguments by which every highdicom object says what it is and who made it.
 
-    series_uid: UID
-    instance_uid: UID
-    series_number: int
+    The identifiers are fresh: every export is a new instance in a series of its own, as DICOM asks.
 
-
-def new_object(kind: str) -> NewObject:
-    """Return fresh identifiers: every export is a new instance, as DICOM asks."""
-    return NewObject(generate_uid(), generate_uid(), SERIES_NUMBERS[kind])
+    Parameters
+    ----------
+    analysis : Analysis
+        Gives the engine, its weights and the version of this package.
+    kind : str
+        A key of `SERIES`.
+    """
+    number, description = SERIES[kind]
+    return {
+        "series_instance_uid": generate_uid(),
+        "series_number": number,
+        "series_description": description,
+        "sop_instance_uid": generate_uid(),
+        "instance_number": 1,
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": algorithm_name(analysis),
+        "software_versions": package_version(analysis),
+        "device_serial_number": serial_number(analysis),
+    }
 
 
 def concept(code: Code) -> CodedConcept:

@@ -38,7 +38,6 @@ def build_ko(analysis: Analysis, sources: SourceFrames) -> KeyObjectSelectionDoc
     chosen = [sources.datasets[frame] for frame in dict.fromkeys(frames)]
     if not chosen:
         return None
-    made = identity.new_object("key_objects")
     return KeyObjectSelectionDocument(
         evidence=chosen,
         content=KeyObjectSelection(
@@ -47,15 +46,7 @@ def build_ko(analysis: Analysis, sources: SourceFrames) -> KeyObjectSelectionDoc
             observer_device_context=identity.observer(analysis),
             description="Where each candidate region is largest (research use only)",
         ),
-        series_instance_uid=made.series_uid,
-        series_number=made.series_number,
-        sop_instance_uid=made.instance_uid,
-        instance_number=1,
-        manufacturer=identity.MANUFACTURER,
-        manufacturer_model_name=identity.algorithm_name(analysis),
-        software_versions=identity.package_version(analysis),
-        device_serial_number=identity.serial_number(analysis),
-        series_description="LesionLens key images (research use)",
+        **identity.of_new_object(analysis, "key_objects"),
     )
 
 

@@ -61,7 +61,6 @@ def build_pmap(analysis: Analysis, sources: SourceFrames) -> highdicom.pm.Parame
     sources : SourceFrames
         Of the reference series.
     """
-    made = identity.new_object("attention")
     chosen = shown_frames(analysis, sources)
     regions = channels(analysis)
     pixels = np.empty((len(chosen), sources.rows, sources.columns, len(regions)), np.float32)
@@ -73,14 +72,6 @@ def build_pmap(analysis: Analysis, sources: SourceFrames) -> highdicom.pm.Parame
     made_map = highdicom.pm.ParametricMap(
         source_images=sources.images(chosen),
         pixel_array=pixels,
-        series_instance_uid=made.series_uid,
-        series_number=made.series_number,
-        sop_instance_uid=made.instance_uid,
-        instance_number=1,
-        manufacturer=identity.MANUFACTURER,
-        manufacturer_model_name=identity.algorithm_name(analysis),
-        software_versions=identity.package_version(analysis),
-        device_serial_number=identity.serial_number(analysis),
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[[_mapping(region, method)] for region in regions],
         voi_lut_transformations=[
@@ -89,7 +80,7 @@ def build_pmap(analysis: Analysis, sources: SourceFrames) -> highdicom.pm.Parame
         content_label="ATTENTION",
         content_description="Attention of the network, research use only",
         plane_positions=plane_positions(sources, chosen),
-        series_description="LesionLens attention (research use)",
+        **identity.of_new_object(analysis, "attention"),
     )
     made_map.BodyPartExamined = BODY_PART
     return made_map

@@ -89,7 +89,6 @@ def build_seg(
     segments : tuple of Segment
         From `segments_of`.
     """
-    made = identity.new_object("seg")
     pixels = sources.stack(segment_map(analysis, segments))
     every = np.arange(len(sources.places))
     seg = highdicom.seg.Segmentation(
@@ -97,18 +96,10 @@ def build_seg(
         pixel_array=pixels.astype(np.uint8) if len(segments) < 256 else pixels,
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_described(segment, analysis) for segment in segments],
-        series_instance_uid=made.series_uid,
-        series_number=made.series_number,
-        sop_instance_uid=made.instance_uid,
-        instance_number=1,
-        manufacturer=identity.MANUFACTURER,
-        manufacturer_model_name=identity.algorithm_name(analysis),
-        software_versions=identity.package_version(analysis),
-        device_serial_number=identity.serial_number(analysis),
         content_label="CANDIDATES",
         content_description="Candidate regions, research use only",
         plane_positions=plane_positions(sources, every),
-        series_description="LesionLens candidate regions (research use)",
+        **identity.of_new_object(analysis, "seg"),
     )
     _name_segment_per_frame(seg)
     return seg

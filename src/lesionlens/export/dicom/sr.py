@@ -72,7 +72,6 @@ def build_sr(
         The Segmentation; None without an outlined candidate. Without any candidate the report
         says so.
     """
-    made = identity.new_object("sr")
     groups: list[Any] = [
         group
         for candidate in identity.exported(analysis)
@@ -89,18 +88,10 @@ def build_sr(
     return Comprehensive3DSR(
         evidence=evidence,
         content=report[0],
-        series_instance_uid=made.series_uid,
-        series_number=made.series_number,
-        sop_instance_uid=made.instance_uid,
-        instance_number=1,
-        manufacturer=identity.MANUFACTURER,
-        manufacturer_model_name=identity.algorithm_name(analysis),
-        software_versions=identity.package_version(analysis),
-        device_serial_number=identity.serial_number(analysis),
         is_complete=True,
         is_final=False,
         is_verified=False,
-        series_description="LesionLens measurements (research use)",
+        **identity.of_new_object(analysis, "sr"),
     )
 
 
