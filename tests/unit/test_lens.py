@@ -9,7 +9,9 @@ import pytest
 from lesionlens.base.errors import CancelledError, MissingPluginError, UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.lens import Lens
+from lesionlens.phantoms.acquire import Acquisition
 from lesionlens.records.prediction import Capability, EngineInfo, Prediction
+from lesionlens.study import cache
 from lesionlens.study.readers import open_study
 
 
@@ -67,6 +69,16 @@ def test_the_lesion_stays_where_it_is_however_the_file_is_stored(make_study, ori
     np.testing.assert_allclose(found[1].centroid_mm, found[0].centroid_mm, atol=1)
     assert found[1].volume_ml[Region.WT] == pytest.approx(found[0].volume_ml[Region.WT], rel=0.1)
     assert found[1].location == found[0].location
+
+
+def test_a_second_run_of_a_registered_study_names_its_candidates_alike(make_study, monkeypatch):
+    monkeypatch.setattr(cache, "load", lambda key: None)
+    how = {"flair": Acquisition("LPS", (4, 4, 6), tilt_deg=6)}
+    study = open_study(make_study(sequences={"t1c", "flair"}, how=how))
+    first, second = (Lens(engine=Scripted())(study) for _ in range(2))
+    assert any(step.done for step in first.analysis.prepared.steps)
+    assert [c.tracking_uid for c in second.candidates] == [c.tracking_uid for c in first.candidates]
+    np.testing.assert_array_equal(second.labels.data, first.labels.data)
 
 
 def test_a_detectors_box_is_a_candidate_without_a_volume(make_study):

@@ -179,6 +179,7 @@ def _optimise(
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(4.0, 0.05, 40, 0.6, 1e-6)
     method.SetOptimizerScalesFromPhysicalShift()
+    method.SetNumberOfWorkUnits(1)  # as in `register`: the same bits on every run
     method.SetInitialTransform(start, inPlace=True)
     try:
         method.Execute(fixed, moving)

@@ -38,3 +38,15 @@ def test_an_image_without_structure_is_doubtful(head):
     noise = np.random.default_rng(0).uniform(0, 900, fixed.data.shape).astype(np.float32)
     found = register(pyramid(fixed.data, fixed.grid), pyramid(noise, fixed.grid))
     assert found.doubtful
+
+
+def test_a_second_search_finds_the_same_bits(head):
+    fixed, moving = head.sequences[MrSequence.T1C], head.sequences[MrSequence.FLAIR]
+    tilted = np.eye(4)
+    tilted[:3, :3] = Rotation.from_euler("z", 7, degrees=True).as_matrix()
+    pair = [pyramid(fixed.data, fixed.grid)]
+    pair.append(pyramid(moving.data, Grid(moving.grid.shape, tilted @ moving.grid.affine)))
+    found = [register(*pair) for _ in range(3)]
+    for again in found[1:]:
+        np.testing.assert_array_equal(again.moved, found[0].moved)
+        assert (again.information, again.pronounced) == (found[0].information, found[0].pronounced)
