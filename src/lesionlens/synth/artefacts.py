@@ -42,7 +42,7 @@ class Damage:
     thick: float = 0.5
     spoiled: float = 0.10
     shift_mm: float = 1.2
-    noise: float = 0.05
+    noise: float = 0.07
 
 
 def shade(dice: Dice, frame: Frame, image: Tensor, strength: float) -> Tensor:

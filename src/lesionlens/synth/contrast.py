@@ -33,7 +33,7 @@ PRIORS: Mapping[MrSequence, Mapping[str, Range]] = MappingProxyType({
         "enhancing": (1.05, 2.2), "shell": (0.05, 0.6)},
     MrSequence.T2: {
         "white": (0.64, 0.98), "cortex": (1.0, 1.0), "deep_mix": (0.2, 1.1), "csf": (1.3, 2.6),
-        "oedema": (1.06, 1.9), "solid": (1.0, 2.3), "necrosis": (1.1, 2.5),
+        "oedema": (1.06, 1.9), "solid": (1.05, 2.5), "necrosis": (1.3, 2.8),
         "enhancing": (0.9, 2.1), "shell": (0.0, 0.7)},
     MrSequence.FLAIR: {
         "white": (0.74, 1.08), "cortex": (1.0, 1.0), "deep_mix": (0.0, 1.0), "csf": (0.2, 0.85),
@@ -76,23 +76,24 @@ def _weak_uptake(dice: Dice, palette: Palette) -> Palette:
 
 
 def _below_fluid(palette: Palette) -> Palette:
-    """On T2 nothing is brighter than CSF."""
+    """On T2 nothing is much brighter than CSF."""
     csf = palette["csf"]
     return palette | {
         "oedema": torch.minimum(palette["oedema"], 0.95 * csf),
-        "solid": torch.minimum(palette["solid"], csf),
-        "necrosis": torch.minimum(palette["necrosis"], 1.05 * csf),
+        "solid": torch.minimum(palette["solid"], 1.1 * csf),
+        "necrosis": torch.minimum(palette["necrosis"], 1.2 * csf),
     }
 
 
 def _grey_on_t1(dice: Dice, t1: Palette, t1c: Palette) -> None:
-    """Hide a third of the tumours on T1 and T1c among cortex and white matter."""
-    hidden, mix = dice.chance(0.35), dice.uniform(-0.2, 1.0)
-    for name in ("oedema", "solid"):
+    """Hide most tumours on T1 and T1c among cortex and white matter, as they really lie."""
+    hidden, fluid, mix = dice.chance(0.6), dice.chance(0.5), dice.uniform(-0.2, 1.0)
+    for name in ("oedema", "solid", "necrosis"):
         own = mix + dice.uniform(-0.25, 0.25)
-        for palette in (t1, t1c):
+        chosen = hidden & ~fluid if name == "necrosis" else hidden
+        for palette, share in ((t1, 1.0), (t1c, 0.6)):
             level = palette["cortex"] + own * (palette["white"] - palette["cortex"])
-            palette[name] = _choose(hidden, level, palette[name])
+            palette[name] = _choose(chosen & dice.chance(share), level, palette[name])
 
 
 def _palettes(dice: Dice) -> list[Palette]:

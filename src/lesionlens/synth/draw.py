@@ -21,6 +21,9 @@ from lesionlens.synth.distractors import Distractors, carve_cavity, scatter
 from lesionlens.synth.fields import Dice, Frame, blur, noise, spread
 from lesionlens.synth.head import add_head
 
+_LESION_ROUGHNESS = (0.5, 0.6, 1.0, 1.0)
+"""How uneven lesions are on T1, T1c, T2 and FLAIR, against one another."""
+
 
 @dataclass(frozen=True, slots=True)
 class DrawConfig:
@@ -149,16 +152,17 @@ def _texture(dice: Dice, geometry: Geometry, image: Tensor, values: Tensor) -> T
     image = image + share[:, 9:10] * (shell * (0.6 * scraps[:, :1]).clamp_min(-1) + fat)
     sign = torch.where(dice.chance(0.25, SEQUENCES), -1.0, 1.0)
     rough = 0.4 * dice.beta(1, 2, SEQUENCES) + dice.uniform(0.1, 0.4, 1) * dice.chance(0.2, 1)
+    rough = rough * torch.tensor(_LESION_ROUGHNESS, device=image.device)
     image = image * (1 + spread(sign * rough) * lumps * (core + 0.5 * share[:, 5:6])).clamp_min(0.1)
     image = _dull(dice, image, torch.sigmoid((scraps[:, :1] + lumps) / 0.3 - 1) * core)
     grain = (
-        spread(dice.uniform(0.008, 0.05, SEQUENCES))
+        spread(dice.uniform(0.012, 0.075, SEQUENCES))
         + spread(dice.uniform(0, 0.12, SEQUENCES)) * lesion
     )
     image = image * (
-        1 + grain * fine[:, [0, 1, 0, 1]] + spread(dice.uniform(0, 0.05, SEQUENCES)) * coarse
+        1 + grain * fine[:, [0, 1, 0, 1]] + spread(dice.uniform(0, 0.07, SEQUENCES)) * coarse
     )
-    uptake = dice.uniform(0.05, 0.4, 2) * dice.chance(0.7, 2)
+    uptake = dice.uniform(0.04, 0.3, 2) * dice.chance(0.7, 2)
     uneven = (torch.cat([coarse[:, :1], lumps], 1) * spread(uptake)).sum(1, keepdim=True)
     image[:, 1:2] += share[:, 8:9] * uneven * spread(values[:, 1, 8] - values[:, 1, 0])
     return image
