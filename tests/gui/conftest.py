@@ -15,6 +15,7 @@ import pytest
 
 from lesionlens.base.geometry import Vec3
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.provenance import sha256_of
 from lesionlens.phantoms.analysis import make_analysis, write_study
 from lesionlens.phantoms.simple import Lesion, Patient, make_patient
 from lesionlens.records.analysis import Analysis
@@ -62,10 +63,13 @@ def analysis(head: Patient, tmp_path_factory: pytest.TempPathFactory) -> Analysi
     doubt = Volume(np.full(made.prepared.native.shape, 0.1, np.float32), made.prepared.native)
     asked = {Capability.PROBE, Capability.VARY}
     engine = replace(made.run.engine, capabilities=made.run.engine.capabilities | asked)
+    inputs = tuple(
+        (file.name, sha256_of(file.path)) for s in study.series.values() for file in s.files
+    )
     return replace(
         made,
         volumes=replace(made.volumes, uncertainty=doubt),
-        run=replace(made.run, engine=engine),
+        run=replace(made.run, engine=engine, inputs=inputs),
     )
 
 

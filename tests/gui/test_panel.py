@@ -12,12 +12,14 @@ from npe2 import PluginManifest
 from qtpy.QtCore import Qt
 from tests.gui.conftest import LEFT, MANIFEST
 
+from lesionlens._napari.demo import run_study
 from lesionlens._napari.model.keys import KEYS
 from lesionlens._napari.model.session import Overlay, Plane
 from lesionlens._napari.reader import layers_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import NEVER, check, no_progress
+from lesionlens.export.exporter import save
 from lesionlens.review.reopen import read_result
 
 
@@ -209,6 +211,17 @@ def test_a_saved_result_is_shown_again_with_its_review(reviewed, analysis, qtbot
     saved = read_result(out)
     uid = analysis.findings.candidates[1].tracking_uid
     assert saved.review.state_of(uid) is ReviewState.REJECTED
+
+
+def test_the_demo_reopens_a_result_without_asking_the_network(
+    panel, analysis, tmp_path: Path, monkeypatch
+):
+    save(analysis, tmp_path / "out")
+    monkeypatch.setattr(panel.actions_, "analyse", lambda: pytest.fail("it was analysed again"))
+    run_study(panel, analysis.study.root, tmp_path / "out")
+    assert panel.session.state.problem is None
+    assert panel.session.state.choices.candidate == 1
+    assert panel.session.state.choices.overlay is Overlay.MAP
 
 
 def test_a_result_without_its_study_says_to_open_it_first(panel, tmp_path: Path):

@@ -1,6 +1,6 @@
-"""`make demo`: the panel opens a study, analyses it and shows it, or paints itself into a file.
+"""`make demo`: the panel opens a study and its result, or paints itself into a file.
 
-python -m lesionlens._napari.demo sample_data/study_dicom --screenshot out/demo/napari.png
+python -m lesionlens._napari.demo sample_data/study_dicom --result out/demo --screenshot napari.png
 """
 
 from __future__ import annotations
@@ -28,16 +28,20 @@ _SETTLE_S = 0.6
 
 def demo(
     study: Annotated[Path, typer.Argument(help="A folder of NIfTI or DICOM files.")],
+    result: Annotated[
+        Path | None,
+        typer.Option(help="Its saved result, which is then shown instead of analysing again."),
+    ] = None,
     screenshot: Annotated[
         Path | None, typer.Option(help="Paint the window into this PNG and end.")
     ] = None,
 ) -> None:
-    """Open and analyse a study in napari, as a reader would."""
+    """Open a study in napari and analyse it, or reopen its result, as a reader would."""
     viewer = napari.Viewer(title="LesionLens")
     viewer.window.resize(*WINDOW)
     panel = open_panel(viewer)
     try:
-        run_study(panel, study)
+        run_study(panel, study, result)
     except LesionLensError as refusal:
         typer.echo(str(refusal), err=True)
         if screenshot is not None:
@@ -49,8 +53,8 @@ def demo(
     viewer.close()
 
 
-def run_study(panel: LesionLens, study: Path) -> None:
-    """Open, analyse, and go to the first candidate with the attention map on.
+def run_study(panel: LesionLens, study: Path, result: Path | None = None) -> None:
+    """Open, analyse or reopen, and go to the first candidate with the attention map on.
 
     Raises
     ------
@@ -60,7 +64,10 @@ def run_study(panel: LesionLens, study: Path) -> None:
     panel.actions_.open(study)
     wait_for(lambda: not panel.jobs.running)
     _refuse(panel)
-    panel.actions_.analyse()
+    if result is None:
+        panel.actions_.analyse()
+    else:
+        panel.actions_.reopen(result)
     wait_for(lambda: not panel.jobs.running)
     _refuse(panel)
     panel.session.choose_overlay(Overlay.MAP)
