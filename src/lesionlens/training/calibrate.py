@@ -1,66 +1,130 @@
 """Fit temperatures, the score of a candidate and its operating points on drawn patients.
 
-The whole engine runs, as it will on real scans, on patients whose seeds no step has seen.
+The whole engine runs, as it will on real scans, on patients whose seeds no step has seen. What each
+of them showed is kept in a file, so that a fit that was stopped goes on, and one with more patients
+only looks at the new ones.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import multiprocessing as processes
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region
-from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.base.stages import NEVER, Progress, no_progress
 from lesionlens.explain import relevance
 from lesionlens.findings.components import Marked, mark, parts_of
-from lesionlens.inference.calibration import TOP_SHARE
+from lesionlens.inference.calibration import component_score
 from lesionlens.inference.engines.own import LensEngine
-from lesionlens.records.prediction import Prediction
+from lesionlens.records.prediction import Prediction, Scoring
 from lesionlens.records.study import PreparedStudy
 from lesionlens.synth.draw import DrawConfig, Drawn, draw
+from lesionlens.training import scoring
 from lesionlens.training.config import DataConfig
 from lesionlens.training.data import VALIDATION_SEED, roll_presence
+from lesionlens.training.metrics import BINS, Bins, reliability
+from lesionlens.training.scoring import Found
 
 Floats = NDArray[np.float64]
 FIRST_SEED = VALIDATION_SEED + 500_000_000
+"""Of the patients that scores are fitted on; temperatures take those `_APART` further."""
+WARM_UP = 24
+"""Patients that temperatures are fitted on."""
+_APART = 100_000_000
 _EDGE = 1e-6
 _VOXELS = 6000
-"""Voxels taken from each patient for the temperatures."""
+"""Voxels taken from each patient for temperatures and the reliability of probabilities."""
 _TRUE_SHARE = 0.1
 """Share of a found component that must be tumour for it to count as found rightly."""
-_MOST_FALSE = 0.3
-"""False candidates a scan at the default operating point."""
-_LEVELS = (0.02, 0.05, *(round(0.1 * n, 1) for n in range(1, 10)), 0.95)
+_TUMOUR_FREE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """One candidate on a drawn patient."""
+class Job:
+    """Whose probabilities are fitted, on what.
 
-    logit: float
-    """Mean logit of its surest voxels in the glance, before any temperature."""
-    log_ml: float
-    right: bool
+    Parameters
+    ----------
+    weights : Path
+        For temperatures, with temperatures of one; for scores, with the fitted ones.
+    draw : DrawConfig
+        Its spacing is the working grid.
+    device : str
+        "cpu", "cuda" or "cuda:N".
+    """
+
+    weights: Path
+    draw: DrawConfig
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is looked at.
+
+    Parameters
+    ----------
+    patients : int
+        Drawn patients.
+    workers : int
+        Processes of one thread each; 1 stays in this one.
+    minutes : float
+        No further patient after this long.
+    """
+
+    patients: int
+    workers: int = 1
+    minutes: float = float("inf")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What one patient showed.
+
+    Parameters
+    ----------
+    patient : int
+        From 0; the seed is `FIRST_SEED` further.
+    lesions : int
+        True ones.
+    found : tuple of Found
+        The candidates, before any is left out for its score.
+    voxels : Bins
+        Whole-tumour probability in the brain against the truth.
+    """
+
     patient: int
-    lesions: frozenset[int]
-    """Indices of the true lesions that it touches."""
+    lesions: int
+    found: tuple[Found, ...]
+    voxels: Bins
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What is fitted."""
+    """What is fitted on candidates, and how it fares on patients that it was not fitted on."""
 
-    temperature: tuple[float, float, float]
     score: tuple[float, float, float]
     score_floor: float
     operating_points: tuple[Mapping[str, float], ...]
-    error: tuple[float, float]
-    """Expected calibration error of whole-tumour probability, before and after."""
+    patients: int
+    lesions: int
+    candidates: int
+    trial: scoring.Trial
+    voxel_error: float
+    """Expected calibration error of whole-tumour probability, the temperatures in place."""
 
 
 def _grid(shape: Sequence[int], spacing: float) -> Grid:
@@ -97,26 +161,95 @@ def _truth(drawn: Drawn, grid: Grid) -> Marked:
     return mark(dict(zip(Region, labels, strict=True)), grid)
 
 
-def _candidates(prediction: Prediction, truth: Marked, grid: Grid, patient: int) -> list[Found]:
+def _candidates(
+    prediction: Prediction, truth: Marked, grid: Grid, patient: int
+) -> tuple[Found, ...]:
+    """Return the candidates with what their scores are taken from, as `lens` takes them."""
     if prediction.glance is None or prediction.probability is None:
-        return []
+        return ()
     marked = mark({region: prediction.probability[region] for region in Region}, grid)
     flat = prediction.glance.probability[0].reshape(-1)
     out = []
     for part in parts_of(marked):
-        seen = _logit(flat[relevance.voxels_on(part.points_mm(), prediction.glance.grid)])
-        count = max(1, int(np.ceil(TOP_SHARE * seen.size)))
+        seen = flat[relevance.voxels_on(part.points_mm(), prediction.glance.grid)]
+        surest = component_score(seen, part.volume_ml, Scoring())
         inside = truth.components[part.box][part.mask]
         out.append(
             Found(
-                logit=float(np.partition(seen, -count)[-count:].mean()),
-                log_ml=float(np.log(max(part.volume_ml, 1e-3))),
+                logit=round(float(_logit(surest)), 5),
+                log_ml=round(float(np.log(max(part.volume_ml, 1e-3))), 5),
                 right=bool((inside > 0).mean() >= _TRUE_SHARE),
                 patient=patient,
                 lesions=frozenset(int(n) for n in np.unique(inside) if n),
             )
         )
-    return out
+    return tuple(out)
+
+
+class _Looker:
+    """An engine, and patients to show it; one a process."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.engine = LensEngine(job.device, job.weights)
+        self.config = dataclasses.replace(job.draw, tumour_free=_TUMOUR_FREE)
+
+    def _show(
+        self, seed: int
+    ) -> tuple[Drawn, PreparedStudy, Prediction, NDArray[np.intp], np.random.Generator]:
+        """Draw a patient and predict; also some voxels of the brain."""
+        rng = np.random.default_rng(seed)
+        drawn = draw(self.config, [seed], self.job.device)
+        study = prepared_of(drawn, roll_presence(rng, DataConfig()))
+        prediction = self.engine.predict(study, progress=no_progress, cancel=NEVER)
+        inside = rng.choice(np.flatnonzero(study.brain), _VOXELS)
+        return drawn, study, prediction, inside, rng
+
+    def voxels(self, patient: int) -> tuple[Floats, NDArray[np.bool_]]:
+        """Return (3, n) logits of some voxels of a patient, and whether they are tumour."""
+        drawn, _, prediction, inside, _ = self._show(FIRST_SEED + _APART + patient)
+        known = prediction.probability or {}
+        logits = _logit(np.stack([known[region].reshape(-1)[inside] for region in Region]))
+        return logits, drawn.labels[0].cpu().numpy().reshape(3, -1)[:, inside] > 0
+
+    def candidates(self, patient: int) -> Seen:
+        """Return what a patient shows."""
+        drawn, study, prediction, inside, _ = self._show(FIRST_SEED + patient)
+        truth = _truth(drawn, study.native)
+        said = (prediction.probability or {})[Region.WT].reshape(-1)[inside]
+        true = drawn.labels[0, 0].cpu().numpy().reshape(-1)[inside] > 0
+        found = _candidates(prediction, truth, study.native, patient)
+        return Seen(patient, truth.count, found, reliability(said, true))
+
+
+_LOOKERS: dict[Job, _Looker] = {}
+"""The engine of a worker process."""
+
+
+def _looker(job: Job) -> _Looker:
+    if job not in _LOOKERS:
+        _LOOKERS.clear()
+        _LOOKERS[job] = _Looker(job)
+    return _LOOKERS[job]
+
+
+def _voxels(job: Job, patient: int) -> tuple[Floats, NDArray[np.bool_]]:
+    return _looker(job).voxels(patient)
+
+
+def _seen(job: Job, patient: int) -> Seen:
+    return _looker(job).candidates(patient)
+
+
+@contextmanager
+def _crew(workers: int) -> Iterator[Any]:
+    """Give a function like `map`, over processes where more than one is wanted."""
+    if workers < 2:
+        yield map
+        return
+    context = processes.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool:
+        yield pool.map
 
 
 def _temperature(logits: Floats, truth: NDArray[np.bool_]) -> float:
@@ -127,111 +260,101 @@ def _temperature(logits: Floats, truth: NDArray[np.bool_]) -> float:
     return round(float(grid[int(np.argmin(cost))]), 4)
 
 
-def calibration_error(probability: Floats, truth: NDArray[np.bool_], bins: int = 15) -> float:
-    """Measure the expected calibration error over equal bins (Guo et al. 2017, equation 3)."""
-    index = np.minimum((probability * bins).astype(int), bins - 1)
-    error = 0.0
-    for one in range(bins):
-        chosen = index == one
-        if chosen.any():
-            error += abs(probability[chosen].mean() - truth[chosen].mean()) * chosen.mean()
-    return float(error)
+def fit_temperatures(job: Job, effort: Effort) -> tuple[float, float, float]:
+    """Fit a temperature for WT, TC and ET on voxels of drawn patients."""
+    with _crew(effort.workers) as each:
+        pairs = list(each(_voxels, [job] * effort.patients, range(effort.patients)))
+    logits = np.concatenate([logits for logits, _ in pairs], 1)
+    truth = np.concatenate([truth for _, truth in pairs], 1)
+    whole, core, enhancing = (_temperature(a, b) for a, b in zip(logits, truth, strict=True))
+    return whole, core, enhancing
 
 
-def fit_logistic(features: Floats, right: NDArray[np.bool_], ridge: float = 1.0) -> Floats:
-    """Fit a logistic model by Newton's method.
-
-    Parameters
-    ----------
-    features : (N, F) float64
-    right : (N,) bool
-    ridge : float
-        Penalty on the slopes, not on the intercept.
-
-    Returns
-    -------
-    (1 + F,) float64
-        Intercept and slopes.
-    """
-    x = np.column_stack([np.ones(len(features)), features])
-    penalty = np.diag([1e-6, *[ridge] * features.shape[1]])
-    weights = np.zeros(x.shape[1])
-    for _ in range(50):
-        p = 1 / (1 + np.exp(-x @ weights))
-        slope = x.T @ (p - right) + penalty @ weights
-        curve = (x * (p * (1 - p))[:, None]).T @ x + penalty
-        weights = weights - np.linalg.solve(curve, slope)
-    return np.asarray(weights)
-
-
-def operating_points(
-    found: Sequence[Found], scores: Floats, lesions: int, patients: int
-) -> tuple[Mapping[str, float], ...]:
-    """Sensitivity and false candidates a scan at each score, rising in score."""
-    points = []
-    for level in _LEVELS:
-        kept = [f for f, s in zip(found, scores, strict=True) if s >= level]
-        hit = {(f.patient, n) for f in kept for n in f.lesions}
-        false = sum(not f.right for f in kept)
-        points.append({
-            "threshold": level,
-            "sensitivity": round(len(hit) / max(1, lesions), 4),
-            "false_per_scan": round(false / max(1, patients), 4),
-        })  # fmt: skip
-    return tuple(points)
-
-
-def _floor(points: Sequence[Mapping[str, float]]) -> float:
-    """Lowest score at which false candidates are rare enough."""
-    for point in points:
-        if point["false_per_scan"] <= _MOST_FALSE:
-            return point["threshold"]
-    return points[-1]["threshold"]
-
-
-def calibrate(weights: Path, config: DrawConfig, patients: int, device: str) -> Calibration:
-    """Run the engine over drawn patients and fit.
+def look(
+    job: Job, effort: Effort, kept: Path | None = None, progress: Progress = no_progress
+) -> list[Seen]:
+    """Look at drawn patients; those in `kept`, a file of lines, were looked at before.
 
     Parameters
     ----------
-    weights : Path
-        With temperatures of one.
-    config : DrawConfig
-        Whose spacing is the working grid.
-    patients : int
-    device : str
+    job, effort
+        Whose file it is the caller knows: one for each job.
+    kept : Path or None
+        Gets a line a patient.
+    progress : Progress
+        Told after each.
     """
-    engine, rng = LensEngine(device, weights), np.random.default_rng(5)
-    varied = dataclasses.replace(config, tumour_free=0.3)
-    found: list[Found] = []
-    voxels: list[Floats] = []
-    answers: list[NDArray[np.bool_]] = []
-    lesions = 0
-    for patient in range(patients):
-        drawn = draw(varied, [FIRST_SEED + patient], device)
-        study = prepared_of(drawn, roll_presence(rng, DataConfig()))
-        prediction = engine.predict(study, progress=no_progress, cancel=NEVER)
-        truth = _truth(drawn, study.native)
-        lesions += truth.count
-        found += _candidates(prediction, truth, study.native, patient)
-        inside = rng.choice(np.flatnonzero(study.brain), _VOXELS)
-        known = prediction.probability or {}
-        voxels.append(_logit(np.stack([known[region].reshape(-1)[inside] for region in Region])))
-        answers.append(drawn.labels[0].cpu().numpy().reshape(3, -1)[:, inside] > 0)
-    logits, marks = np.concatenate(voxels, 1), np.concatenate(answers, 1)
-    heat = tuple(_temperature(a, b) for a, b in zip(logits, marks, strict=True))
-    before, after = (
-        calibration_error(1 / (1 + np.exp(-logits[0] / t)), marks[0]) for t in (1.0, heat[0])
-    )
-    features = np.array([[f.logit / heat[0], f.log_ml] for f in found]).reshape(-1, 2)
-    right = np.array([f.right for f in found], dtype=bool)
-    model = fit_logistic(features, right)
-    scores = 1 / (1 + np.exp(-(model[0] + features @ model[1:])))
-    points = operating_points(found, scores, lesions, patients)
+    known = {seen.patient: seen for seen in _read(kept)}
+    missing = [n for n in range(effort.patients) if n not in known]
+    begun, chunk = time.monotonic(), 4 * effort.workers
+    with _crew(effort.workers) as each:
+        for first in range(0, len(missing), chunk):
+            if time.monotonic() - begun > 60 * effort.minutes:
+                break
+            some = missing[first : first + chunk]
+            new = list(each(_seen, [job] * len(some), some))
+            known |= {seen.patient: seen for seen in new}
+            _append(kept, new)
+            progress("looking at drawn patients", len(known) / effort.patients)
+    return [known[n] for n in sorted(known) if n < effort.patients]
+
+
+def _append(kept: Path | None, new: Sequence[Seen]) -> None:
+    if kept is None:
+        return
+    with kept.open("a", encoding="utf-8") as stream:
+        stream.writelines("\n" + json.dumps(_row(seen)) for seen in new)
+
+
+def _row(seen: Seen) -> dict[str, Any]:
+    return {
+        "patient": seen.patient,
+        "lesions": seen.lesions,
+        "found": [[f.logit, f.log_ml, f.right, sorted(f.lesions)] for f in seen.found],
+        "voxels": [
+            [round(float(v), 4) for v in column]
+            for column in (seen.voxels.count, seen.voxels.confidence, seen.voxels.positive)
+        ],
+    }
+
+
+def _read(kept: Path | None) -> Iterator[Seen]:
+    """Yield what earlier sittings kept; a last line that was cut off is looked at again."""
+    if kept is None or not kept.is_file():
+        return
+    for line in kept.read_text("utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        patient = int(row["patient"])
+        found = tuple(
+            Found(logit, log_ml, right, patient, frozenset(lesions))
+            for logit, log_ml, right, lesions in row["found"]
+        )
+        voxels = Bins(*(np.array(column, float).reshape(BINS) for column in row["voxels"]))
+        yield Seen(patient, int(row["lesions"]), found, voxels)
+
+
+def calibrate(seen: Sequence[Seen]) -> Calibration:
+    """Fit the score on all patients, and test such a fit on patients that it has not seen.
+
+    Raises
+    ------
+    UnusableInputError
+        There are too few candidates to fit on.
+    """
+    found = [candidate for one in seen for candidate in one.found]
+    lesions = sum(one.lesions for one in seen)
+    score = np.round(scoring.fit_score(found), 4)
+    points = scoring.operating_points(found, scoring.scores_of(found, score), lesions, len(seen))
     return Calibration(
-        temperature=(heat[0], heat[1], heat[2]),
-        score=(round(model[0], 4), round(model[1], 4), round(model[2], 4)),
-        score_floor=_floor(points),
+        score=(float(score[0]), float(score[1]), float(score[2])),
+        score_floor=scoring.floor_of(points),
         operating_points=points,
-        error=(round(before, 4), round(after, 4)),
+        patients=len(seen),
+        lesions=lesions,
+        candidates=len(found),
+        trial=scoring.try_by_halves(found),
+        voxel_error=round(sum((one.voxels for one in seen), Bins()).error, 4),
     )

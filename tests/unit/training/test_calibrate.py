@@ -1,58 +1,92 @@
-"""Calibration recovers what was put in."""
+"""Calibration recovers what was put in, and goes on where it stopped."""
+
+import json
 
 import numpy as np
 import pytest
 
 from lesionlens.network import weights
-from lesionlens.network.build import build
 from lesionlens.synth.draw import DrawConfig
 from lesionlens.training import calibrate
-from lesionlens.training.calibrate import Found
+from lesionlens.training.calibrate import Effort, Job, Seen
+from lesionlens.training.metrics import reliability
+from lesionlens.training.scoring import Found
 
-
-def _answers(logits, rng):
-    return rng.random(logits.shape) < 1 / (1 + np.exp(-logits))
+COARSE = DrawConfig(shape=(44, 54, 44), spacing_mm=(4.0, 4.0))
 
 
 def test_temperature_of_overconfident_logits_is_found():
     rng = np.random.default_rng(0)
     honest = rng.normal(0, 2, 40_000)
-    truth = _answers(honest, rng)
+    truth = rng.random(honest.shape) < 1 / (1 + np.exp(-honest))
     assert abs(calibrate._temperature(2 * honest, truth) - 2) < 0.15
-    sure = 1 / (1 + np.exp(-2 * honest))
-    fair = 1 / (1 + np.exp(-honest))
-    assert calibrate.calibration_error(fair, truth) < 0.01
-    assert calibrate.calibration_error(sure, truth) > 0.03
 
 
-def test_logistic_model_is_found():
-    rng = np.random.default_rng(1)
-    x = rng.normal(0, 1, (20_000, 2))
-    truth = _answers(0.5 + x @ np.array([1.5, -0.7]), rng)
-    np.testing.assert_allclose(calibrate.fit_logistic(x, truth), [0.5, 1.5, -0.7], atol=0.1)
+def _seen(patient, rng):
+    """A patient of two candidates whose logits say the truth."""
+    logits = rng.normal(0, 2, 2)
+    found = tuple(
+        Found(round(x, 3), 0.5, bool(rng.random() < 1 / (1 + np.exp(-x))), patient, frozenset({n}))
+        for n, x in enumerate(logits, 1)
+    )
+    said = rng.random(50)
+    return Seen(patient, 2, found, reliability(said, rng.random(50) < said))
 
 
-def test_operating_points_count_lesions_once():
-    found = [
-        Found(3.0, 0.0, True, 0, frozenset({1})),
-        Found(1.0, 0.0, True, 0, frozenset({1})),
-        Found(0.0, 0.0, False, 1, frozenset()),
-    ]
-    points = calibrate.operating_points(found, np.array([0.95, 0.7, 0.3]), 2, 2)
-    low, high = points[0], points[-1]
-    assert low["sensitivity"] == high["sensitivity"] == 0.5
-    assert low["false_per_scan"] == 0.5
-    assert high["false_per_scan"] == 0
-    assert calibrate._floor(points) == 0.4
+@pytest.fixture
+def looked_at(monkeypatch):
+    rng, asked = np.random.default_rng(3), []
+
+    def look(job, patient):
+        asked.append(patient)
+        return _seen(patient, rng)
+
+    monkeypatch.setattr(calibrate, "_seen", look)
+    return asked
+
+
+def test_looking_goes_on_where_it_stopped(looked_at, tmp_path):
+    kept, job = tmp_path / "patients.jsonl", Job(tmp_path / "none", COARSE)
+    first = calibrate.look(job, Effort(5), kept)
+    with kept.open("a") as stream:
+        stream.write('\n{"patient": 5, "les')
+    second = calibrate.look(job, Effort(8), kept)
+    assert looked_at == [0, 1, 2, 3, 4, 5, 6, 7]
+    again = calibrate.look(job, Effort(8), kept)
+    assert looked_at[8:] == []
+    assert [s.patient for s in again] == list(range(8))
+    assert [s.found for s in again] == [s.found for s in second]
+    assert [s.found for s in again[:5]] == [s.found for s in first]
+    for one, other in zip(again, second, strict=True):
+        np.testing.assert_allclose(one.voxels.confidence, other.voxels.confidence, atol=1e-3)
+
+
+def test_looking_ends_when_the_minutes_are_over(looked_at, tmp_path):
+    job = Job(tmp_path / "none", COARSE)
+    assert len(calibrate.look(job, Effort(50, minutes=0.0))) == 0
+    assert looked_at == []
+
+
+def test_a_fit_says_what_it_was_made_on(looked_at, tmp_path):
+    seen = calibrate.look(Job(tmp_path / "none", COARSE), Effort(300))
+    result = calibrate.calibrate(seen)
+    assert (result.patients, result.lesions, result.candidates) == (300, 600, 600)
+    assert result.score[1] == pytest.approx(1, abs=0.25)
+    assert sum(b["count"] for b in result.trial.bins) == 600
+    assert result.trial.error < 0.1
+    json.dumps(result.operating_points)
 
 
 @pytest.mark.slow
-def test_the_whole_engine_is_calibrated(tmp_path):
-    network = build("tiny")
+def test_the_shipped_engine_is_calibrated(tmp_path):
+    network, info = weights.load_default()
+    notes = weights.WeightsNotes(spacing_mm=4.0)
     path = tmp_path / "w.safetensors"
-    notes = weights.WeightsNotes(spacing_mm=5.0)
-    weights.save(path, network.config, network.state_dict(), notes)
-    config = DrawConfig(shape=(36, 44, 36), spacing_mm=(5.0, 5.0))
-    result = calibrate.calibrate(path, config, 2, "cpu")
-    assert len(result.temperature) == 3
-    assert 0 <= result.error[1] <= result.error[0] + 0.05
+    weights.save(path, info.config, network.state_dict(), notes)
+    job = Job(path, COARSE)
+    assert all(0.4 <= t <= 4 for t in calibrate.fit_temperatures(job, Effort(2)))
+    one = calibrate.look(job, Effort(3, workers=1))
+    two = calibrate.look(job, Effort(3, workers=2))
+    assert [s.lesions for s in one] == [s.lesions for s in two]
+    for a, b in zip(one, two, strict=True):
+        assert [f.lesions for f in a.found] == [f.lesions for f in b.found]
