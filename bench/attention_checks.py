@@ -32,6 +32,7 @@ from lesionlens.explain.questions import present_in
 from lesionlens.findings.components import marked_of, spots_of
 from lesionlens.inference.engines.own import LensEngine
 from lesionlens.lens import Lens, Result
+from lesionlens.records.prediction import Variant
 from lesionlens.records.study import PreparedStudy
 from lesionlens.study.readers import open_study
 
@@ -84,7 +85,7 @@ def top_hurts_most(engine: LensEngine, result: Result) -> list[bool]:
     present = present_in(prepared)
     if len(present) < 2 or not result.candidates:
         return []
-    without = [relevance.variant_of(frozenset(present) - {s}) for s in present]
+    without = [Variant.showing(set(present) - {s}) for s in present]
     said = engine.glance(prepared, without, progress=no_progress, cancel=NEVER)
     spots = spots_of(marked_of(result.analysis.findings, prepared.native), said.grid)
     scoring = engine.predict(prepared, progress=no_progress, cancel=NEVER).scoring

@@ -81,7 +81,7 @@ def ask(
     hidden = _grown(flat.reshape(seen.grid.shape), float(seen.grid.spacing_mm[0]))
     said = engine.glance(
         prepared,
-        [Variant((True, True, True, True), hidden=hidden)],
+        [Variant(hidden=hidden)],
         progress=told[0],
         cancel=told[1],
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region
@@ -80,6 +81,21 @@ def look(
     UnusableInputError
         There is no such layer or head, or the engine keeps none.
     """
+    raw = look_raw(trace, prepared, region, layer, head)
+    scale = np.float32(maps.full_scale(raw[prepared.brain]))
+    return Volume(native.bring(np.minimum(raw / scale, np.float32(1.0)), prepared), prepared.native)
+
+
+def look_raw(
+    trace: Trace | None, prepared: PreparedStudy, region: Region, layer: int, head: int | None
+) -> NDArray[np.float32]:
+    """Return what `look` does, on the working grid in multiples of an even look over the brain.
+
+    Raises
+    ------
+    UnusableInputError
+        As `look`.
+    """
     if trace is None or trace.look is None:
         raise UnusableInputError(
             found="a result whose engine keeps no single layers",
@@ -92,6 +108,4 @@ def look(
         raise UnusableInputError(
             found=f"layer {layer}, head {head}", expected=known, next_step="Choose one of these"
         )
-    raw = maps.relative(trace.look(region, layer, head), prepared.brain)
-    scale = np.float32(maps.full_scale(raw[prepared.brain]))
-    return Volume(native.bring(np.minimum(raw / scale, np.float32(1.0)), prepared), prepared.native)
+    return maps.relative(trace.look(region, layer, head), prepared.brain)

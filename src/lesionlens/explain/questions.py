@@ -23,7 +23,7 @@ from lesionlens.inference.uncertainty import undecided
 from lesionlens.records.prediction import Glance, Prediction, Variant
 from lesionlens.records.study import PreparedStudy
 
-_MIRRORED = Variant((True, True, True, True), mirrored=True)
+_MIRRORED = Variant(mirrored=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +93,7 @@ def ask(
     everything = frozenset(present)
     single_out = [s for s in relevance.subsets_of(present) if len(s) == len(present) - 1 and s]
     wanted = relevance.subsets_of(present)[:-1] if spots else single_out
-    variants = [_MIRRORED, *(relevance.variant_of(subset) for subset in wanted)]
+    variants = [_MIRRORED, *(Variant.showing(subset) for subset in wanted)]
     said = engine.glance(prepared, variants, progress=progress, cancel=cancel)
     by_subset = dict(zip(wanted, said.probability[1:], strict=True))
     by_subset[everything] = seen.probability[0]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.inference.calibration import component_score
-from lesionlens.records.prediction import Glance, Scoring, Variant
+from lesionlens.records.prediction import Glance, Scoring
 
 Subset = frozenset[MrSequence]
 NONE = "none"
@@ -33,12 +33,6 @@ def subsets_of(present: Sequence[MrSequence]) -> list[Subset]:
         for size in range(len(present) + 1)
         for chosen in combinations(present, size)
     ]
-
-
-def variant_of(subset: Subset) -> Variant:
-    """Return the variant of a study that shows only these sequences."""
-    t1, t1c, t2, flair = (sequence in subset for sequence in MrSequence)
-    return Variant((t1, t1c, t2, flair))
 
 
 def shapley(

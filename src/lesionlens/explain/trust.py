@@ -34,7 +34,6 @@ SHOWN_TIMES = 2.0
 """Volume that is shown, in multiples of what was flagged."""
 FAITHFUL = 0.5
 """A faithful map's deletion leaves at most this share of what a random one leaves."""
-_EVERYTHING = (True, True, True, True)
 _BLOCK_VOX = 4
 _SEED = 20
 
@@ -121,8 +120,9 @@ def faithfulness(
     -----
     Petsiuk, Das and Saenko 2018, arXiv:1806.07421, section 3: deletion and insertion, here with
     few steps that are set by the flagged volume, hidden voxels set to the brain's mean, and the
-    area taken as the mean over the steps. Random voxels are hidden in blocks of 4, so that they
-    are not simply interpolated away.
+    area taken as the mean over the steps. Asked is the look whose attention the map is: what other
+    looks would vote is no property of this map. Random voxels are hidden in blocks of 4, so that
+    they are not simply interpolated away.
     """
     attention, brain, spots = case
     if not spots or prediction.glance is None:
@@ -131,13 +131,13 @@ def faithfulness(
     trials = _trials(attention, brain, flagged)
     said = engine.glance(
         prepared,
-        [Variant(_EVERYTHING, hidden=trial.hidden) for trial in trials],
+        [Variant(alone=True), *(Variant(hidden=t.hidden, alone=True) for t in trials)],
         progress=told[0],
         cancel=told[1],
     )
     # by the network's own probability: the fitted score also counts the size, which nothing hides
-    full = relevance.scores(prediction.glance, spots, Scoring())[0].mean()
-    left = np.minimum(relevance.scores(said, spots, Scoring()).mean(axis=1) / full, 1.0)
+    full, *rest = relevance.scores(said, spots, Scoring()).mean(axis=1)
+    left = np.minimum(np.array(rest) / full, 1.0)
     kinds = [trial.kind for trial in trials]
     means = {
         kind: float(np.mean([v for v, k in zip(left, kinds, strict=True) if k == kind]))

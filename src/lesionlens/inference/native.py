@@ -50,10 +50,10 @@ def bring(values: Floats, prepared: PreparedStudy, source: Grid | None = None) -
 
 def _reached(prepared: PreparedStudy) -> tuple[slice, slice, slice]:
     """Return the box of the native grid in which the brain lies, by the corners of its box."""
-    found = np.argwhere(prepared.brain)
-    if not len(found):
+    sides = [np.flatnonzero(prepared.brain.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    if not sides[0].size:
         return slice(0), slice(0), slice(0)
-    reach = np.stack([found.min(axis=0) - 1.5, found.max(axis=0) + 1.5])
+    reach = np.array([[s[0] - 1.5 for s in sides], [s[-1] + 1.5 for s in sides]])
     corners = np.array(list(product(*reach.T)))
     moved = apply(prepared.to_native, corners)
     low = np.clip(np.floor(moved.min(axis=0)), 0, prepared.native.shape).astype(int)

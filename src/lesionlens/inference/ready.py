@@ -115,7 +115,7 @@ def make_ready(prepared: PreparedStudy, spacing_mm: float, device: torch.device)
     brain = separable.apply(inside.float(), along) > 0.5
     channels = torch.zeros((1, len(prepared.present), *target.shape), device=device)
     for index in np.flatnonzero(prepared.present):
-        values = np.ascontiguousarray(prepared.channels[index][box], dtype=np.float32)
+        values = np.array(prepared.channels[index][box], dtype=np.float32)
         volume = torch.from_numpy(values).to(device)
         channels[0, index] = separable.apply(volume * inside, along)
     first, second, third, fourth = (bool(there) for there in prepared.present)

@@ -51,13 +51,15 @@ class SubvoxelUp(nn.Module):
         self.mix = nn.Conv3d(fine, fine, 3, 1, 1)
 
     @override
-    def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
+    def forward(self, coarse: Tensor, skip: Tensor | None = None) -> Tensor:
         """(B, coarse, I/2, ...) and (B, fine, I, ...) to (B, fine, I, ...)."""
         b, _, i, j, k = coarse.shape
-        fine = skip.shape[1]
-        parts = self.expand(coarse).view(b, 2, 2, 2, fine, i, j, k)
-        up = parts.permute(0, 4, 5, 1, 6, 2, 7, 3).reshape(b, fine, 2 * i, 2 * j, 2 * k)
-        joined = functional.silu(up + skip)
+        fine = self.mix.in_channels
+        parts = self.expand(coarse).permute(0, 2, 3, 4, 1).reshape(b, i, j, k, 2, 2, 2, fine)
+        up = parts.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(b, 2 * i, 2 * j, 2 * k, fine)
+        # channels stay last: mixed with the skip's layout, every step below would be slower
+        risen = up.permute(0, 4, 1, 2, 3)
+        joined = functional.silu(risen if skip is None else risen + skip)
         return joined + functional.silu(self.mix(joined))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import MrSequence, Region
 
 
 class Capability(StrEnum):
@@ -97,11 +97,27 @@ class Variant:
         Seen left for right; the answer is mirrored back.
     hidden : (I, J, K) bool or None
         Voxels of the glance grid whose contrast is replaced by the brain's mean.
+    alone : bool
+        Answered by this look alone, the one whose attention is shown, where an engine otherwise
+        lets several looks vote.
     """
 
-    keep: tuple[bool, bool, bool, bool]
+    keep: tuple[bool, bool, bool, bool] = (True, True, True, True)
     mirrored: bool = False
     hidden: NDArray[np.bool_] | None = None
+    alone: bool = False
+
+    @classmethod
+    def showing(cls, sequences: Collection[MrSequence]) -> Variant:
+        """Return the variant that shows only these sequences.
+
+        Examples
+        --------
+        >>> Variant.showing([MrSequence.FLAIR]).keep
+        (False, False, False, True)
+        """
+        t1, t1c, t2, flair = (sequence in sequences for sequence in MrSequence)
+        return cls((t1, t1c, t2, flair))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

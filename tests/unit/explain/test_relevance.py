@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.explain import relevance
+from lesionlens.records.prediction import Variant
 
 presences = st.sets(st.sampled_from(list(MrSequence)), min_size=1).map(
     lambda chosen: [s for s in MrSequence if s in chosen]
@@ -69,7 +70,7 @@ def test_values_of_a_mean_are_the_mean_of_values(present, one, two):
 
 
 def test_variants_show_exactly_the_subset():
-    variant = relevance.variant_of(frozenset({MrSequence.T1C, MrSequence.FLAIR}))
+    variant = Variant.showing(frozenset({MrSequence.T1C, MrSequence.FLAIR}))
     assert variant.keep == (False, True, False, True)
 
 

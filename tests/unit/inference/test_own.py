@@ -1,13 +1,14 @@
 """The Lens engine on a phantom with untrained weights: shapes, laws, cancelling, memory."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import NEVER, no_progress
 from lesionlens.inference import ready
 from lesionlens.inference.engine import Target, Varying
@@ -78,27 +79,68 @@ def test_variants_are_what_they_say(engine, study):
     ]
     said = engine.glance(study, variants, progress=no_progress, cancel=NEVER).probability
     assert len({answer.tobytes() for answer in said}) == 4
-    only_flair = engine._ready(study).input_of(variants[1])
+    only_flair = engine._ready(study)[0].input_of(variants[1])
     assert not only_flair[0, :3].any()
     assert not only_flair[0, 4:7].any()
     assert only_flair[0, 3].any()
-    shown, masked = (engine._ready(study).input_of(variants[n]) for n in (0, 3))
+    shown, masked = (engine._ready(study)[0].input_of(variants[n]) for n in (0, 3))
     assert not masked[0, :4, hidden].any()
     torch.testing.assert_close(masked[0, :4, ~hidden], shown[0, :4, ~hidden])
     torch.testing.assert_close(masked[0, 4:], shown[0, 4:])
 
 
+def glances(engine, monkeypatch):
+    """Count the passes that glances take from now on."""
+    taken = []
+    taking = engine._pass
+    monkeypatch.setattr(engine, "_pass", lambda x: taken.append(x) or taking(x))
+    return taken
+
+
+def test_no_look_is_taken_twice(random_weights, make_prepared, monkeypatch):
+    engine, study = LensEngine("cpu", random_weights), make_prepared()
+    taken = glances(engine, monkeypatch)
+    some = [Variant(), Variant.showing([MrSequence.FLAIR]), Variant(alone=True)]
+    first = engine.glance(study, some, progress=no_progress, cancel=NEVER)
+    again = engine.glance(study, some, progress=no_progress, cancel=NEVER)
+    assert len(taken) == 2
+    np.testing.assert_array_equal(again.probability, first.probability)
+    everything, flair, alone = first.probability
+    np.testing.assert_allclose(everything, (alone + flair) / 2, atol=1e-6)
+    engine.glance(make_prepared(), some, progress=no_progress, cancel=NEVER)
+    assert len(taken) == 4
+
+
+def test_what_the_network_holds_back_costs_no_look(tmp_path, make_prepared, monkeypatch):
+    sizes = replace(preset("tiny"), t1_in_reserve=True)
+    path = tmp_path / "reserve.safetensors"
+    torch.manual_seed(3)
+    notes = weights.WeightsNotes(version="test", spacing_mm=4.0)
+    weights.save(path, sizes, build(sizes).state_dict(), notes)
+    engine, study = LensEngine("cpu", path), make_prepared()
+    taken = glances(engine, monkeypatch)
+    without = Variant.showing(set(MrSequence) - {MrSequence.T1})
+    asked = [Variant(alone=True), replace(without, alone=True)]
+    said = engine.glance(study, asked, progress=no_progress, cancel=NEVER).probability
+    assert len(taken) == 1
+    np.testing.assert_array_equal(said[0], said[1])
+    with torch.inference_mode():
+        x = engine._ready(study)[0].input_of(Variant())
+        with_t1 = torch.sigmoid(engine.network(x).logits[0, 0].float())
+    np.testing.assert_allclose(said[0], with_t1, atol=0.02)
+
+
 def test_an_absent_sequence_stays_absent(engine, make_prepared):
     study = make_prepared(present={"flair", "t2"})
-    x = engine._ready(study).input_of(Variant((True,) * 4))
+    x = engine._ready(study)[0].input_of(Variant((True,) * 4))
     assert not x[0, :2].any()
     assert not x[0, 4:6].any()
     assert x[0, 6:].any()
 
 
 def test_a_mirrored_look_at_a_mirrored_input_is_the_plain_one(engine, study):
-    plain = engine._ready(study).input_of(Variant((True,) * 4))
-    mirrored = engine._ready(study).input_of(Variant((True,) * 4, mirrored=True))
+    plain = engine._ready(study)[0].input_of(Variant((True,) * 4))
+    mirrored = engine._ready(study)[0].input_of(Variant((True,) * 4, mirrored=True))
     torch.testing.assert_close(mirrored, plain.flip(2))
 
 

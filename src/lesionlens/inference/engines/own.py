@@ -40,7 +40,8 @@ from lesionlens.records.study import PreparedStudy
 Floats = NDArray[np.float32]
 LOOK, FOCUS = "looking at the whole brain", "looking closely at candidates"
 GLANCE = "glancing at variants"
-_EVERYTHING = Variant((True, True, True, True))
+_EVERYTHING = Variant()
+_T1_SPARE = frozenset({MrSequence.T1C, MrSequence.FLAIR})
 _EDGE = 1e-6
 _FOCUS_VOX = 96
 _FOCUS_SHARE = 0.6
@@ -86,7 +87,7 @@ class LensEngine:
             self._network, self._about = weight_files.load_default(self._device)
         else:
             self._network, self._about = weight_files.load(Path(weights), self._device)
-        self._last: tuple[PreparedStudy, Ready] | None = None
+        self._last: tuple[PreparedStudy, Ready, dict[object, Floats]] | None = None
 
     @property
     def info(self) -> EngineInfo:
@@ -142,7 +143,7 @@ class LensEngine:
             seen[shown] = torch.sigmoid(self._calibrated(out.logits)[0])
             for view in wanted:
                 if view not in seen:
-                    said = self._pass(study.input_of(Variant(_keep(view))))
+                    said = self._pass(study.input_of(Variant.showing(view)))
                     seen[view] = torch.sigmoid(self._calibrated(said.logits)[0])
         vote = torch.stack([seen[view] for view in core]).mean(0)
         vote[0] = torch.stack([seen[view][0] for view in whole]).mean(0)
@@ -183,23 +184,36 @@ class LensEngine:
         cancel: Cancel,
     ) -> Glance:
         """Look once at each variant; see `inference.engine.Varying.glance`."""
-        study = self._ready(prepared)
-        voters = [_voters(variant, study.present) for variant in variants]
-        unique = {_key(look): look for group in voters for look in group}
-        seen: dict[object, Floats] = {}
-        with watched(self._network, GLANCE, progress, cancel, passes=len(unique)):
-            for key, look in unique.items():
+        study, known = self._ready(prepared)
+        voters = [self._voters(variant, study.present) for variant in variants]
+        new = {_key(x): x for group in voters for x in group if _key(x) not in known}
+        seen = dict(known)
+        with watched(self._network, GLANCE, progress, cancel, passes=len(new)):
+            for key, look in new.items():
                 logits = self._calibrated(self._pass(study.input_of(look)).logits)
                 whole = torch.sigmoid(logits[0, 0])
                 seen[key] = (whole.flip(0) if look.mirrored else whole).cpu().numpy()
+        known.update((key, seen[key]) for key, look in new.items() if look.hidden is None)
         votes = [np.mean([seen[_key(look)] for look in group], axis=0) for group in voters]
         return Glance(np.stack(votes), study.grid)
 
-    def _ready(self, prepared: PreparedStudy) -> Ready:
+    def _ready(self, prepared: PreparedStudy) -> tuple[Ready, dict[object, Floats]]:
+        """Return the last study at the glance's spacing, and what was already seen of it."""
         if self._last is None or self._last[0] is not prepared:
             study = ready.make_ready(prepared, _SCALE * self._about.spacing_mm, self._device)
-            self._last = (prepared, study)
-        return self._last[1]
+            self._last = (prepared, study, {})
+        return self._last[1:]
+
+    def _voters(self, variant: Variant, present: Sequence[bool]) -> list[Variant]:
+        """Return the looks whose mean answers a variant, by what the network reads of them."""
+        shown = _shown([a and b for a, b in zip(variant.keep, present, strict=True)])
+        looks = (shown,) if variant.alone else views.of_glance(shown)
+        return [replace(variant, keep=Variant.showing(self._read(x)).keep) for x in looks]
+
+    def _read(self, shown: views.Shown) -> views.Shown:
+        """Leave out what the network holds back, so that no look is taken twice."""
+        held_back = self._network.config.t1_in_reserve and shown >= _T1_SPARE
+        return shown - {MrSequence.T1} if held_back else shown
 
     def _pass(self, x: Tensor, *, trace: bool = False) -> LensOutput:
         x = x.to(memory_format=torch.channels_last_3d)
@@ -260,17 +274,6 @@ class LensEngine:
 
 def _shown(keep: Sequence[bool]) -> views.Shown:
     return frozenset(s for s, there in zip(MrSequence, keep, strict=True) if there)
-
-
-def _keep(shown: views.Shown) -> tuple[bool, bool, bool, bool]:
-    t1, t1c, t2, flair = (sequence in shown for sequence in MrSequence)
-    return t1, t1c, t2, flair
-
-
-def _voters(variant: Variant, present: Sequence[bool]) -> list[Variant]:
-    """Return the looks whose mean answers a variant."""
-    shown = _shown([a and b for a, b in zip(variant.keep, present, strict=True)])
-    return [replace(variant, keep=_keep(view)) for view in views.of_glance(shown)]
 
 
 def _key(look: Variant) -> tuple[object, ...]:
