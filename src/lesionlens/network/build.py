@@ -36,6 +36,8 @@ class NetworkConfig:
     t1_in_reserve : bool
         Read T1 only where T1c or FLAIR is missing: drawn T1 differs most from real T1, and the
         weights are measurably better without it.
+    design : str
+        "hybrid", or for comparison "cnn-only" and "transformer-only", as `network.variants` has it.
     """
 
     channels: tuple[int, int, int, int]
@@ -49,14 +51,19 @@ class NetworkConfig:
     lesions: int = 0
     inputs: int = 8
     t1_in_reserve: bool = False
+    design: str = "hybrid"
 
 
 PRESETS: Mapping[str, NetworkConfig] = MappingProxyType({
     "tiny": NetworkConfig(channels=(8, 16, 32, 64), blocks=(1, 1, 1), layers=2, query_dim=32),
     "base": NetworkConfig(channels=(16, 32, 64, 128)),
     "large": NetworkConfig(channels=(16, 48, 96, 192), blocks=(2, 2, 2), layers=6, heads=6),
+    "cnn-only": NetworkConfig(
+        channels=(16, 32, 64, 128), blocks=(1, 2, 2), layers=0, design="cnn-only"),
+    "transformer-only": NetworkConfig(
+        channels=(16, 32, 64, 192), blocks=(0, 0, 0), heads=6, design="transformer-only"),
 })  # fmt: skip
-"""Name to sizes."""
+"""Name to sizes; the last two are for comparison."""
 
 
 def preset(name: str) -> NetworkConfig:
@@ -77,7 +84,25 @@ def preset(name: str) -> NetworkConfig:
 
 
 def build(network: str | NetworkConfig) -> LensNetwork:
-    """Make a fresh network from a preset's name or from sizes."""
-    from lesionlens.network.model import LensNetwork  # noqa: PLC0415  (torch only when needed)
+    """Make a fresh network from a preset's name or from sizes.
 
-    return LensNetwork(preset(network) if isinstance(network, str) else network)
+    Raises
+    ------
+    ConfigError
+        No preset, or no design, has this name.
+    """
+    from lesionlens.network import model, variants  # noqa: PLC0415  (torch only when needed)
+
+    config = preset(network) if isinstance(network, str) else network
+    designs: dict[str, type[LensNetwork]] = {
+        "hybrid": model.LensNetwork,
+        "cnn-only": variants.ConvolutionalNetwork,
+        "transformer-only": variants.TransformerNetwork,
+    }
+    if config.design not in designs:
+        raise ConfigError(
+            found=f'a network of design "{config.design}"',
+            expected=f"one of {', '.join(designs)}",
+            next_step="Choose a preset",
+        )
+    return designs[config.design](config)

@@ -53,6 +53,21 @@ def position_code(grid: tuple[int, int, int], dim: int, device: torch.device) ->
     return functional.pad(code, (0, dim - code.shape[1]))[None]
 
 
+def mix(
+    blocks: nn.ModuleList, coarse: Tensor, *, trace: bool
+) -> tuple[Tensor, tuple[SelfTrace, ...]]:
+    """Let every voxel of coarse features (B, C, I, J, K) attend to every other, block by block."""
+    b, c, i, j, k = coarse.shape
+    tokens = coarse.flatten(2).transpose(1, 2)
+    tokens = tokens + position_code((i, j, k), c, coarse.device).to(tokens.dtype)
+    traces = []
+    for block in blocks:
+        tokens, query, key = block(tokens)
+        if trace:
+            traces.append(SelfTrace(query.detach(), key.detach(), (i, j, k)))
+    return tokens.transpose(1, 2).reshape(b, c, i, j, k), tuple(traces)
+
+
 class Features(NamedTuple):
     """Encoder output, fine to coarse."""
 
@@ -89,13 +104,5 @@ class Encoder(nn.Module):
         half = self.to_half(full)
         quarter = self.to_quarter(half)
         eighth = self.to_eighth(quarter)
-        b, c, i, j, k = eighth.shape
-        tokens = eighth.flatten(2).transpose(1, 2)
-        tokens = tokens + position_code((i, j, k), c, x.device).to(tokens.dtype)
-        traces = []
-        for block in self.transformer:
-            tokens, query, key = block(tokens)
-            if trace:
-                traces.append(SelfTrace(query.detach(), key.detach(), (i, j, k)))
-        eighth = tokens.transpose(1, 2).reshape(b, c, i, j, k)
-        return Features(full, half, quarter, eighth, tuple(traces))
+        eighth, traces = mix(self.transformer, eighth, trace=trace)
+        return Features(full, half, quarter, eighth, traces)

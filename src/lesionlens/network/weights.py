@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lesionlens.base.errors import WeightsError
-from lesionlens.network.build import NetworkConfig
+from lesionlens.network.build import NetworkConfig, build
 from lesionlens.network.model import LensNetwork, channels_last
 
 DEFAULT_NAME = "default"
@@ -152,7 +152,7 @@ def load(
             state = {name: stream.get_tensor(name).float() for name in stream.keys()}  # noqa: SIM118
         config = NetworkConfig(**_tuples(json.loads(metadata["network"])))
         notes = WeightsNotes(**_tuples(json.loads(metadata["notes"])))
-        network = LensNetwork(config)
+        network = build(config)
         network.load_state_dict(state)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise _unreadable(path, error) from error

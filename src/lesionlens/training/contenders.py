@@ -1,13 +1,12 @@
 """Networks that answer the same question of the same brain, for timing: ours and MONAI's.
 
-Ours read the whole brain at the glance's voxel size, in one pass. MONAI's read the same brain at
-1 mm, in the settings of its BraTS bundle (SegResNet) and BraTS tutorial (Swin UNETR). Random
-weights take the same time as trained ones.
+Ours, with and without convolutions and attention, read the whole brain at the glance's voxel size,
+in one pass. MONAI's read the same brain at 1 mm, in the settings of its BraTS bundle (SegResNet)
+and BraTS tutorial (Swin UNETR). Random weights take the same time as trained ones.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,7 +18,7 @@ from torch.nn import functional
 from lesionlens.inference.ready import make_ready
 from lesionlens.network import weights
 from lesionlens.network.attention import Form
-from lesionlens.network.build import PRESETS, NetworkConfig, build, preset
+from lesionlens.network.build import PRESETS, build
 from lesionlens.network.model import channels_last
 from lesionlens.records.prediction import Variant
 from lesionlens.records.study import PreparedStudy
@@ -98,15 +97,11 @@ def _ours(prepared: PreparedStudy, device: torch.device, spacing: float) -> Iter
             yield Contender("Lens, shipped weights", words, shipped(form), look, bf16=bf16)
     for name in PRESETS:
         yield Contender(f"Lens {name}, random weights", grid, _fresh(name, device), look)
-    alone = dataclasses.replace(preset("base"), layers=0)
-    pure = dataclasses.replace(preset("base"), blocks=(0, 0, 0), layers=8)
-    yield Contender("Lens base, convolutions alone", grid, _fresh(alone, device), look)
-    yield Contender("Lens base, mostly attention", grid, _fresh(pure, device), look)
 
 
-def _fresh(network: str | NetworkConfig, device: torch.device) -> Callable[[], nn.Module]:
+def _fresh(name: str, device: torch.device) -> Callable[[], nn.Module]:
     def make() -> nn.Module:
-        return channels_last(build(network).to(device)).eval()
+        return channels_last(build(name).to(device)).eval()
 
     return make
 

@@ -74,7 +74,8 @@ def test_ours_read_the_whole_brain_in_one_pass(make_prepared, monkeypatch):
     found = [measure(c, CPU, ONCE) for c in contenders(make_prepared(), CPU)]
     names = [effort.name for effort in found]
     assert names[0] == "Lens, shipped weights"
-    assert {"Lens base, convolutions alone", "Lens base, mostly attention"} < set(names)
+    assert {f"Lens {name}, random weights" for name in field.PRESETS} < set(names)
+    assert {"cnn-only", "transformer-only"} < set(field.PRESETS)
     assert {effort.passes for effort in found} == {1}
     readable = next(e for e in found if "readable" in e.setting)
     assert found[0].gmacs == pytest.approx(readable.gmacs)

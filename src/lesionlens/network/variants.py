@@ -1,0 +1,118 @@
+"""What the hybrid is measured against: Lens without attention, and Lens of attention alone.
+
+Both have about as many parameters as `base`, read the same input and answer alike, so that one
+recipe trains each of them; they serve the table that answers "why attention", not the product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from typing_extensions import override
+
+from lesionlens.network.attention import SelfAttention
+from lesionlens.network.build import NetworkConfig
+from lesionlens.network.decoder import Decoder, GatedUp, Pyramid, SubvoxelUp
+from lesionlens.network.encoder import STRIDE, Encoder, Features, mix
+from lesionlens.network.model import LensNetwork
+from lesionlens.network.queries import Answers
+
+_RARE = -2.0
+"""Log-odds of a region that a fresh mask starts from, as the queries' do."""
+
+
+class PlainUp(GatedUp):
+    """Upsample and mix with the whole skip, as a U-Net does (Ronneberger et al. 2015)."""
+
+    def __init__(self, coarse: int, fine: int) -> None:
+        super().__init__(coarse, fine)
+        del self.gate
+
+    @override
+    def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
+        """(B, coarse, I/2, ...) and (B, fine, I, ...) to (B, fine, I, ...)."""
+        up = functional.interpolate(self.narrow(coarse), scale_factor=2, mode="trilinear")
+        mixed: Tensor = self.mix(torch.cat([up, skip], 1))
+        return mixed
+
+
+class PlainHeads(nn.Module):
+    """Masks by one linear map a scale, in the place of queries; answers as `QueryDecoder`."""
+
+    def __init__(self, count: int, dim: int, features: Sequence[int]) -> None:
+        super().__init__()
+        self.masks = nn.ModuleList(nn.Conv3d(each, count, 1) for each in features)
+        self.summary = nn.Linear(features[0], count * dim)
+        for mask in self.masks:
+            nn.init.constant_(mask.bias, _RARE)  # type: ignore[arg-type]
+
+    @override
+    def forward(self, scales: Sequence[Tensor], *, trace: bool) -> Answers:
+        """Draw masks; no look is taken, so attention is the same everywhere."""
+        del trace
+        masks = tuple(mask(x).float() for mask, x in zip(self.masks, scales, strict=True))
+        said = self.summary(scales[0].mean((2, 3, 4)))
+        shape = masks[-1].shape
+        even = torch.full(shape, 1 / shape[2:].numel(), device=said.device)
+        return Answers(masks, even, said.view(*shape[:2], -1), ())
+
+
+class ConvolutionalNetwork(LensNetwork):
+    """Lens without attention of any kind: neither tokens nor gates nor queries."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(config)
+        full, half, quarter, eighth = config.channels
+        self.decoder.to_quarter = PlainUp(eighth, quarter)
+        self.decoder.to_half = PlainUp(quarter, half)
+        self.queries = PlainHeads(  # type: ignore[assignment]
+            config.regions, config.query_dim, (quarter, half, full)
+        )
+
+
+class PatchEncoder(Encoder):
+    """Patches as tokens, then self-attention (Dosovitskiy et al. 2021); there is nothing finer."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        nn.Module.__init__(self)
+        dim = config.channels[-1]
+        self.patch = nn.Conv3d(config.inputs, dim, STRIDE, STRIDE)
+        self.transformer = nn.ModuleList(
+            SelfAttention(dim, config.heads, config.ratio) for _ in range(config.layers)
+        )
+
+    @override
+    def forward(self, x: Tensor, *, trace: bool) -> Features:
+        """Tokens of (B, inputs, I, J, K) as the coarsest features; the finer ones are empty."""
+        coarse, traces = mix(self.transformer, self.patch(x), trace=trace)
+        nothing = coarse.new_empty(0)
+        return Features(nothing, nothing, nothing, coarse, traces)
+
+
+class TokenDecoder(Decoder):
+    """From tokens to fine features by light upsampling (Zheng et al. 2021), without skips."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        nn.Module.__init__(self)
+        full, half, quarter, eighth = config.channels
+        self.to_quarter = SubvoxelUp(eighth, quarter)  # type: ignore[assignment]
+        self.to_half = SubvoxelUp(quarter, half)  # type: ignore[assignment]
+        self.to_full = SubvoxelUp(half, full)
+
+    @override
+    def forward(self, seen: Features) -> Pyramid:
+        """Decode the tokens."""
+        quarter = self.to_quarter(seen.eighth)
+        half = self.to_half(quarter)
+        return Pyramid(quarter, half, self.to_full(half))
+
+
+class TransformerNetwork(LensNetwork):
+    """Lens of attention alone: patches, self-attention, region queries."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(config)
+        self.encoder, self.decoder = PatchEncoder(config), TokenDecoder(config)
