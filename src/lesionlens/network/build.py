@@ -30,7 +30,7 @@ class NetworkConfig:
     query_heads : (3,) int
         Heads of its cross-attention at 1/4, 1/2 and 1/1.
     regions, lesions : int
-        Region queries, and lesion queries after them.
+        Region queries and lesion queries; 0 lesion queries leaves that branch out.
     inputs : int
         Sequences and presence channels.
     t1_in_reserve : bool
@@ -55,9 +55,11 @@ class NetworkConfig:
 
 
 PRESETS: Mapping[str, NetworkConfig] = MappingProxyType({
-    "tiny": NetworkConfig(channels=(8, 16, 32, 64), blocks=(1, 1, 1), layers=2, query_dim=32),
-    "base": NetworkConfig(channels=(16, 32, 64, 128)),
-    "large": NetworkConfig(channels=(16, 48, 96, 192), blocks=(2, 2, 2), layers=6, heads=6),
+    "tiny": NetworkConfig(
+        channels=(8, 16, 32, 64), blocks=(1, 1, 1), layers=2, query_dim=32, lesions=8),
+    "base": NetworkConfig(channels=(16, 32, 64, 128), lesions=12),
+    "large": NetworkConfig(
+        channels=(16, 48, 96, 192), blocks=(2, 2, 2), layers=6, heads=6, lesions=16),
     "cnn-only": NetworkConfig(
         channels=(16, 32, 64, 128), blocks=(1, 2, 2), layers=0, design="cnn-only"),
     "transformer-only": NetworkConfig(

@@ -55,9 +55,11 @@ class SubvoxelUp(nn.Module):
         """(B, coarse, I/2, ...) and (B, fine, I, ...) to (B, fine, I, ...)."""
         b, _, i, j, k = coarse.shape
         fine = self.mix.in_channels
-        parts = self.expand(coarse).view(b, 2, 2, 2, fine, i, j, k)
-        up = parts.permute(0, 4, 5, 1, 6, 2, 7, 3).reshape(b, fine, 2 * i, 2 * j, 2 * k)
-        joined = functional.silu(up if skip is None else up + skip)
+        parts = self.expand(coarse).permute(0, 2, 3, 4, 1).reshape(b, i, j, k, 2, 2, 2, fine)
+        up = parts.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(b, 2 * i, 2 * j, 2 * k, fine)
+        # channels stay last: mixed with the skip's layout, every step below would be slower
+        risen = up.permute(0, 4, 1, 2, 3)
+        joined = functional.silu(risen if skip is None else risen + skip)
         return joined + functional.silu(self.mix(joined))
 
 

@@ -10,10 +10,11 @@ from torch.nn import functional
 from typing_extensions import override
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.network.attention import Form, SelfAttention, SelfTrace
+from lesionlens.network.attention import Form, GridCrossAttention, SelfAttention, SelfTrace
 from lesionlens.network.build import NetworkConfig
 from lesionlens.network.decoder import Decoder
 from lesionlens.network.encoder import STRIDE, Encoder
+from lesionlens.network.lesions import LesionOutput, LesionQueries
 from lesionlens.network.queries import QueryDecoder
 
 
@@ -44,6 +45,8 @@ class LensOutput(NamedTuple):
     """(B, 3, I, J, K) float32 on the input's grid: the region queries' last cross-attention
     weights, softmax over voxels, heads averaged; they add up to one."""
     trace: AttentionTrace | None
+    lesions: LesionOutput | None = None
+    """None of networks without lesion queries."""
 
 
 def _padding(shape: torch.Size) -> list[int]:
@@ -72,14 +75,17 @@ def _hold_back_t1(x: Tensor) -> Tensor:
 
 
 class LensNetwork(nn.Module):
-    """Hybrid of convolutions, global self-attention and region queries."""
+    """Hybrid of convolutions, global self-attention, region queries and lesion queries."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self.queries = QueryDecoder(config)
+        full, half, quarter, _ = config.channels
+        scales = tuple(zip((quarter, half, full), config.query_heads, strict=True))
+        self.queries = QueryDecoder(config.regions, config.query_dim, scales)
+        self.lesions = LesionQueries(config) if config.lesions else None
         self.refine = nn.Conv3d(config.channels[0], config.regions, 1)
         self.exists = nn.Linear(config.query_dim, 1)
         nn.init.zeros_(self.refine.weight)
@@ -89,9 +95,8 @@ class LensNetwork(nn.Module):
     def set_attention(self, form: Form | str) -> None:
         """Switch between ``flash`` and ``readable``; the numbers stay the same."""
         chosen = Form(form)
-        self.queries.set_form(chosen)
         for module in self.modules():
-            if isinstance(module, SelfAttention):
+            if isinstance(module, SelfAttention | GridCrossAttention):
                 module.form = chosen
 
     @override
@@ -111,8 +116,7 @@ class LensNetwork(nn.Module):
         seen = self.encoder(padded, trace=trace)
         pyramid = self.decoder(seen)
         answers = self.queries(pyramid, trace=trace)
-        regions = self.config.regions
-        quarter, half, full = (mask[:, :regions] for mask in answers.masks)
+        quarter, half, full = answers.masks
         logits = full + self.refine(pyramid.full).float()
         kept = None
         if trace:
@@ -121,9 +125,10 @@ class LensNetwork(nn.Module):
         return LensOutput(
             logits=logits[..., :i, :j, :k],
             deep=(half, quarter),
-            exists=self.exists(answers.query[:, :regions])[..., 0].float(),
-            attention=_add_up_to_one(answers.attention[:, :regions, :i, :j, :k]),
+            exists=self.exists(answers.query)[..., 0].float(),
+            attention=_add_up_to_one(answers.attention[..., :i, :j, :k]),
             trace=kept,
+            lesions=self.lesions(pyramid) if self.lesions is not None else None,
         )
 
 

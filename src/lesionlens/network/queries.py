@@ -3,11 +3,12 @@
 After Mask2Former (Cheng et al. 2022, equations 1 and 2), with two changes: the mask is soft, its
 log-probability added to the attention scores, so that a region that was not found leaves the
 attention free; and it is taken at three scales, so that the last attention map is as sharp as the
-mask. Region queries come first, lesion queries after them.
+mask. Region queries and lesion queries are two sets of the same kind.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,9 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from lesionlens.network.attention import Form, GridCrossAttention
-from lesionlens.network.build import NetworkConfig
-from lesionlens.network.decoder import Pyramid
+from lesionlens.network.attention import GridCrossAttention
 
 _FLOOR = 1e-3
 """Share of attention that a voxel keeps whose mask is zero."""
@@ -26,8 +25,8 @@ _FLOOR = 1e-3
 class Answers(NamedTuple):
     """What the queries found."""
 
-    masks: tuple[Tensor, Tensor, Tensor]
-    """Logits at 1/4, 1/2 and 1/1, (B, Q, I, J, K) each."""
+    masks: tuple[Tensor, ...]
+    """Logits (B, Q, I, J, K), one for each scale, coarse to fine."""
     attention: Tensor
     """(B, Q, I, J, K), weights of the last look, heads averaged; adds up to one a query."""
     query: Tensor
@@ -81,41 +80,40 @@ def _as_bias(mask: Tensor, size: torch.Size) -> Tensor:
 
 
 class QueryDecoder(nn.Module):
-    """Region and lesion queries over the pyramid."""
+    """A set of queries that looks at one scale after another.
 
-    def __init__(self, config: NetworkConfig) -> None:
+    Parameters
+    ----------
+    count, dim : int
+        Queries, and channels of one.
+    scales : sequence of (int, int)
+        Features of a scale and heads of the look at it, coarse to fine.
+    """
+
+    def __init__(self, count: int, dim: int, scales: Sequence[tuple[int, int]]) -> None:
         super().__init__()
-        full, half, quarter, _ = config.channels
-        dim = config.query_dim
-        self.query = nn.Parameter(torch.randn(config.regions + config.lesions, dim) * 0.5)
-        widths = zip((quarter, half, full), config.query_heads, strict=True)
-        self.looks = nn.ModuleList(Look(dim, features, heads) for features, heads in widths)
-
-    def set_form(self, form: Form) -> None:
-        """Choose how cross-attention is computed."""
-        for look in self._in_order():
-            look.cross.form = form
+        self.query = nn.Parameter(torch.randn(count, dim) * 0.5)
+        self.looks = nn.ModuleList(Look(dim, features, heads) for features, heads in scales)
 
     def _in_order(self) -> list[Look]:
         return [look for look in self.looks if isinstance(look, Look)]
 
     @override
-    def forward(self, pyramid: Pyramid, *, trace: bool) -> Answers:
-        """Look at each scale in turn; the first look is guided by the untrained mask alone."""
-        query = self.query.expand(len(pyramid.full), -1, -1)
+    def forward(self, scales: Sequence[Tensor], *, trace: bool) -> Answers:
+        """Look at each scale (B, features, I, J, K) in turn.
+
+        The first look is guided by the untrained mask alone.
+        """
+        query = self.query.expand(len(scales[0]), -1, -1)
         masks: list[Tensor] = []
         kept: list[Tensor] = []
-        attention = pyramid.full
-        for look, features in zip(self._in_order(), pyramid, strict=True):
-            last = features is pyramid.full
+        for look, features in zip(self._in_order(), scales, strict=True):
+            last = features is scales[-1]
             before = masks[-1] if masks else look.draw(query, features)
             grid = features.flatten(2).transpose(1, 2)
             query, seen = look(query, grid, _as_bias(before, features.shape[2:]), trace or last)
             masks.append(look.draw(query, features))
             if seen is not None:
-                seen = seen.view(*seen.shape[:3], *features.shape[2:])
-                attention = seen.mean(1)
-                kept.append(seen.detach())
-        return Answers(
-            (masks[0], masks[1], masks[2]), attention, query, tuple(kept) if trace else ()
-        )
+                kept.append(seen.view(*seen.shape[:3], *features.shape[2:]))
+        looks = tuple(one.detach() for one in kept) if trace else ()
+        return Answers(tuple(masks), kept[-1].mean(1), query, looks)

@@ -20,6 +20,7 @@ from lesionlens.synth.contrast import roll_contrast
 from lesionlens.synth.distractors import Distractors, carve_cavity, scatter
 from lesionlens.synth.fields import Dice, Frame, blur, noise, spread
 from lesionlens.synth.head import add_head
+from lesionlens.synth.parts import number
 
 _LESION_ROUGHNESS = (0.5, 0.6, 1.0, 1.0)
 """How uneven lesions are on T1, T1c, T2 and FLAIR, against one another."""
@@ -70,6 +71,8 @@ class Geometry:
     """(B, 10, I, J, K) shares of the classes of `contrast.CLASSES`, adding up to the mask."""
     labels: Tensor
     """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
+    parts: Tensor
+    """(B, I, J, K) uint8, from `parts.number`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,8 @@ class Drawn:
     """(B, 4, I, J, K) float32."""
     labels: Tensor
     """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
+    parts: Tensor
+    """(B, I, J, K) uint8: which lesion or distractor, from `parts.number`."""
     brain: Tensor
     """(B, I, J, K) bool."""
     spacing_mm: Tensor
@@ -127,7 +132,9 @@ def draw_geometry(config: DrawConfig, seeds: Sequence[int], device: str = "cpu")
     share = _membership(anatomy, lesions.compose(dice, frame, plan, distance, anatomy))
     lesion = share[:, 5:9].sum(1, keepdim=True)
     labels = _labels(config, frame, share, anatomy.brain)
-    return Geometry(frame, anatomy, scatter(dice, frame, anatomy, lesion), share, labels)
+    extra = scatter(dice, frame, anatomy, lesion)
+    parts = number(labels[:, 0] > 0, distance.nearest[:, 0], extra)
+    return Geometry(frame, anatomy, extra, share, labels, parts)
 
 
 def _texture(dice: Dice, geometry: Geometry, image: Tensor, values: Tensor) -> Tensor:
@@ -212,7 +219,8 @@ def paint(config: DrawConfig, geometry: Geometry, seeds: Sequence[int], round_: 
     image = acquire(dice, frame, image, mask, config.damage)
     brain = geometry.anatomy.mask[:, 0] > 0
     scale = spread(dice.log_uniform(200, 1500, SEQUENCES))
-    return Drawn(image * scale, zscore(image, brain), geometry.labels, brain, frame.spacing)
+    labels, parts = geometry.labels, geometry.parts
+    return Drawn(image * scale, zscore(image, brain), labels, parts, brain, frame.spacing)
 
 
 def draw(config: DrawConfig, seeds: Sequence[int], device: str = "cpu") -> Drawn:

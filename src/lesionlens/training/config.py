@@ -80,6 +80,8 @@ class LossConfig:
         Soft Dice and cross-entropy.
     attention, exists : float
         Attention mass inside the region; presence of the region.
+    lesions : float
+        Set prediction of the lesion queries.
     """
 
     regions: tuple[float, float, float] = (1.0, 1.0, 1.2)
@@ -88,6 +90,7 @@ class LossConfig:
     voxel: float = 3.0
     attention: float = 0.03
     exists: float = 0.1
+    lesions: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,8 @@ class Batch(NamedTuple):
     """(B, I, J, K) bool."""
     labels: Tensor
     """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
+    parts: Tensor
+    """(B, I, J, K) uint8, which lesion or distractor, as `synth.parts.number` counts them."""
 
 
 class Source(Protocol):
@@ -62,17 +64,20 @@ class Packed:
     """(4, I, J, K) z-scores."""
     code: NDArray[np.uint8]
     """(I, J, K): 0 outside, 1 brain, 2 WT, 3 TC, 4 ET."""
+    parts: NDArray[np.uint8]
+    """(I, J, K), as in `Batch`."""
     present: NDArray[np.bool_] = field(default_factory=lambda: np.ones(4, dtype=bool))
     """(4,): which sequences there are; a drawn volume has all."""
 
 
-def pack(channels: Tensor, labels: Tensor, brain: Tensor) -> Packed:
-    """Cut (4, I, J, K), (3, I, J, K) and (I, J, K) to the brain's box and store them small."""
+def pack(channels: Tensor, labels: Tensor, parts: Tensor, brain: Tensor) -> Packed:
+    """Cut (4, ...), (3, ...) and twice (I, J, K) to the brain's box and store them small."""
     inside = brain.nonzero()
     low, high = inside.amin(0).tolist(), (inside.amax(0) + 1).tolist()
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     code = brain.to(torch.uint8) + labels.sum(0, dtype=torch.uint8) * brain
-    return Packed(channels[(slice(None), *box)].half().numpy(), code[box].numpy())
+    kept = channels[(slice(None), *box)].half().numpy()
+    return Packed(kept, code[box].numpy(), parts[box].numpy())
 
 
 def draw_packed(config: DrawConfig, seed: int, paintings: int) -> Iterator[Packed]:
@@ -81,7 +86,7 @@ def draw_packed(config: DrawConfig, seed: int, paintings: int) -> Iterator[Packe
     for round_ in range(paintings):
         drawn = paint(config, geometry, [seed], round_)
         if bool(drawn.brain.any()):
-            yield pack(drawn.zscored[0], drawn.labels[0], drawn.brain[0])
+            yield pack(drawn.zscored[0], drawn.labels[0], drawn.parts[0], drawn.brain[0])
 
 
 def _produce(out: Any, config: DrawConfig, first: int, step: int, paintings: int) -> None:
@@ -91,7 +96,7 @@ def _produce(out: Any, config: DrawConfig, first: int, step: int, paintings: int
     seed = first
     while True:
         for packed in draw_packed(config, seed, paintings):
-            out.put((packed.channels, packed.code))
+            out.put((packed.channels, packed.code, packed.parts))
         seed += step
 
 
@@ -119,7 +124,9 @@ def cut_window(packed: Packed, window: tuple[int, int, int], rng: np.random.Gene
     for size, wanted, middle in zip(code.shape, window, centre, strict=True):
         start = int(np.clip(round(middle - wanted / 2), 0, max(0, size - wanted)))
         box.append(slice(start, start + min(wanted, size)))
-    return Packed(packed.channels[(slice(None), *box)], code[tuple(box)], packed.present)
+    cut = (box[0], box[1], box[2])
+    channels = packed.channels[(slice(None), *cut)]
+    return Packed(channels, code[cut], packed.parts[cut], packed.present)
 
 
 def _shown(volume: Packed, rng: np.random.Generator, config: DataConfig) -> NDArray[np.bool_]:
@@ -133,7 +140,7 @@ def collate(volumes: list[Packed], rng: np.random.Generator, config: DataConfig)
     sizes = np.array([v.code.shape for v in volumes]).max(0)
     shape = tuple(int(-(-n // _STRIDE) * _STRIDE) for n in sizes)
     channels = np.zeros((len(volumes), 4, *shape), np.float32)
-    code = np.zeros((len(volumes), *shape), np.uint8)
+    code, parts = np.zeros((2, len(volumes), *shape), np.uint8)
     present = np.stack([_shown(volume, rng, config) for volume in volumes])
     for item, volume in enumerate(volumes):
         start = [
@@ -145,9 +152,10 @@ def collate(volumes: list[Packed], rng: np.random.Generator, config: DataConfig)
             np.float32
         )
         channels[item, :, i, j, k] = values * (volume.code > 0)
-        code[item, i, j, k] = volume.code
+        code[item, i, j, k], parts[item, i, j, k] = volume.code, volume.parts
         if rng.random() < 0.5:
-            channels[item], code[item] = channels[item, :, ::-1].copy(), code[item, ::-1].copy()
+            for array in (channels[item].swapaxes(0, 1), code[item], parts[item]):
+                array[:] = array[::-1].copy()
     channels *= present[:, :, None, None, None]
     labels = np.stack([code > level for level in (1, 2, 3)], 1)
     return Batch(
@@ -155,6 +163,7 @@ def collate(volumes: list[Packed], rng: np.random.Generator, config: DataConfig)
         torch.from_numpy(present),
         torch.from_numpy(code > 0),
         torch.from_numpy(labels.astype(np.uint8)),
+        torch.from_numpy(parts),
     )
 
 
@@ -194,10 +203,10 @@ class SynthSource:
 
     def _receive(self, *, wait: bool) -> bool:
         try:
-            channels, code = self._queue.get(timeout=_WAIT_S) if wait else self._queue.get_nowait()
+            drawn = self._queue.get(timeout=_WAIT_S) if wait else self._queue.get_nowait()
         except queues.Empty:
             return False
-        self._pool.append(Packed(channels, code))
+        self._pool.append(Packed(*drawn))
         self.drawn += 1
         return True
 

@@ -6,11 +6,13 @@ import dataclasses
 import json
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import Region
@@ -23,6 +25,7 @@ from lesionlens.network.normalise import network_input
 from lesionlens.records.study import PreparedStudy
 from lesionlens.study.prepare import prepare
 from lesionlens.study.resample import resample
+from lesionlens.synth.tumour import MAX_LESIONS
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.conventions import region_mask
 from lesionlens.training.data import Batch, Packed, collate, cut_window, pack
@@ -199,14 +202,26 @@ def pack_case(prepared: PreparedStudy, truth: Truth, spacing_mm: float) -> Packe
     values, grid = truth
     near = resample(values.astype(np.float32), grid, study.grid, nearest=True).astype(np.uint8)
     labels = torch.from_numpy(np.stack([region_mask(near, region) for region in Region]))
-    packed = pack(study.channels[0], labels.to(torch.uint8), study.brain[0])
-    return Packed(packed.channels, packed.code, np.asarray(study.present))
+    none = torch.zeros_like(labels[0], dtype=torch.uint8)
+    packed = pack(study.channels[0], labels.to(torch.uint8), none, study.brain[0])
+    return replace(packed, parts=_lesions(packed.code), present=np.asarray(study.present))
+
+
+def _lesions(code: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Give the largest separate tumours numbers; voxels that touch by a corner are one."""
+    parts, count = ndimage.label(code > 1, np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+    rank = np.zeros(count + 1, np.uint8)
+    largest = np.argsort(-sizes, kind="stable")[:MAX_LESIONS]
+    rank[largest + 1] = np.arange(1, len(largest) + 1)
+    return np.asarray(rank[parts])
 
 
 def read(file: Path) -> Packed:
     """Read a case that `_prepare_once` wrote."""
     with np.load(file, allow_pickle=False) as kept:
-        return Packed(kept["channels"], kept["code"], kept["present"])
+        code = kept["code"]
+        return Packed(kept["channels"], code, _lesions(code), kept["present"])
 
 
 class FolderSource:

@@ -150,19 +150,26 @@ def _begin(
     torch.manual_seed(config.seed)
     network = channels_last(build(config.network).to(place))
     if config.init is not None:
-        start, _ = weights.load(Path(config.init), place)
-        if start.config != network.config:
-            raise WeightsError(
-                found=f"weights of another network in {Path(config.init).name}",
-                expected=f'those of a network "{config.network}", as in the recipe',
-                next_step="Change `network` or `init` in the recipe",
-            )
-        network.load_state_dict(start.state_dict())
+        _start_from(network, Path(config.init), config.network)
     run = _Run(config, out, place, network, Optimiser(network, config.optimiser), cases)
     out.mkdir(parents=True, exist_ok=True)
     if resume:
         run.restore()
     return run
+
+
+def _start_from(network: LensNetwork, path: Path, name: str) -> None:
+    """Begin with other weights; lesion queries that those lack begin afresh."""
+    start, _ = weights.load(path)
+    own, given = network.config, start.config
+    alike = dataclasses.replace(own, lesions=given.lesions, t1_in_reserve=given.t1_in_reserve)
+    if given != alike or given.lesions not in (0, own.lesions):
+        raise WeightsError(
+            found=f"weights of another network in {path.name}",
+            expected=f'those of a network "{name}", as in the recipe',
+            next_step="Change `network` or `init` in the recipe",
+        )
+    network.load_state_dict(start.state_dict(), strict=given.lesions == own.lesions)
 
 
 def _rate(config: TrainConfig, step: int) -> float:
@@ -181,7 +188,7 @@ def learn(run: _Run, batch: Batch) -> tuple[float, dict[str, float]]:
     x = x.contiguous(memory_format=torch.channels_last_3d)
     with torch.autocast(run.device.type, torch.bfloat16, enabled=run.config.autocast):
         output = run.network(x)
-    loss, parts = lens_loss(output, moved.labels, run.config.loss)
+    loss, parts = lens_loss(output, moved, run.config.loss)
     value = float(loss.detach())
     if math.isfinite(value):
         parts["gradient"] = run.optimiser.step(loss, _rate(run.config, run.step), run.step)

@@ -8,6 +8,8 @@ from torch.nn import functional
 
 from lesionlens.network.model import LensOutput
 from lesionlens.training.config import LossConfig
+from lesionlens.training.data import Batch
+from lesionlens.training.set_loss import pool_like, set_loss
 
 _SPATIAL = (2, 3, 4)
 _SMOOTH = 20.0
@@ -30,15 +32,6 @@ def mask_loss(logits: Tensor, target: Tensor, smooth: float, config: LossConfig)
     return config.overlap * dice + config.voxel * voxel.mean(_SPATIAL)
 
 
-def _pad_like(target: Tensor, logits: Tensor, factor: int) -> Tensor:
-    """Mean-pool labels to a coarser, padded grid."""
-    wanted = [n * factor for n in logits.shape[2:]]
-    amounts: list[int] = []
-    for size, goal in zip(reversed(target.shape[2:]), reversed(wanted), strict=True):
-        amounts += [0, goal - size]
-    return functional.avg_pool3d(functional.pad(target, amounts), factor)
-
-
 def attention_loss(attention: Tensor, target: Tensor) -> Tensor:
     """-log of the attention inside the region, mean over the regions that are there."""
     inside = (attention * target).sum(_SPATIAL)
@@ -47,17 +40,10 @@ def attention_loss(attention: Tensor, target: Tensor) -> Tensor:
 
 
 def lens_loss(
-    output: LensOutput, labels: Tensor, config: LossConfig
+    output: LensOutput, batch: Batch, config: LossConfig
 ) -> tuple[Tensor, dict[str, float]]:
-    """Add up the whole loss, and hand over its parts.
-
-    Parameters
-    ----------
-    output : LensOutput
-    labels : (B, 3, I, J, K) Tensor
-        0 or 1, nested WT, TC, ET.
-    """
-    target = labels.float()
+    """Add up the whole loss, and hand over its parts; `batch` is what `output` answers."""
+    target = batch.labels.float()
     weight = torch.tensor(config.regions, device=target.device)
     weight = weight / weight.mean()
     masks = target.new_zeros(())
@@ -65,7 +51,7 @@ def lens_loss(
         zip(config.scales, (output.logits, *output.deep), strict=True)
     ):
         factor = 2**scale
-        goal = target if scale == 0 else _pad_like(target, logits, factor)
+        goal = target if scale == 0 else pool_like(target, logits, factor)
         part = mask_loss(logits.float(), goal, _SMOOTH / factor**3, config)
         masks = masks + share / sum(config.scales) * (part * weight).mean()
     pointing = attention_loss(output.attention, target)
@@ -73,4 +59,7 @@ def lens_loss(
     exists = functional.binary_cross_entropy_with_logits(output.exists, there)
     total = masks + config.attention * pointing + config.exists * exists
     parts = {"masks": masks, "attention": pointing, "exists": exists}
+    if output.lesions is not None:
+        parts["lesions"] = set_loss(output.lesions, batch.parts, batch.present)
+        total = total + config.lesions * parts["lesions"]
     return total, {name: float(value.detach()) for name, value in parts.items()}

@@ -12,7 +12,7 @@ from lesionlens.training.data import Packed, SynthSource, collate, pack, roll_pr
 def _packed(shape=(10, 12, 9), level=4):
     code = np.ones(shape, np.uint8)
     code[4:6, 4:6, 4:6] = level
-    return Packed(np.ones((4, *shape), np.float16), code)
+    return Packed(np.ones((4, *shape), np.float16), code, (code == level).astype(np.uint8))
 
 
 def test_presence_keeps_its_shares():
@@ -33,6 +33,7 @@ def test_collate_pads_to_the_stride_and_nests_labels():
     assert not batch.channels[:, :, ~batch.brain[0]][0].any()
     absent = ~batch.present
     assert not batch.channels[absent].any()
+    assert torch.equal(batch.parts, et)
 
 
 def test_pack_cuts_to_the_brain():
@@ -40,7 +41,7 @@ def test_pack_cuts_to_the_brain():
     brain[5:9, 6:16, 7:10] = True
     labels = torch.zeros(3, 20, 20, 20, dtype=torch.uint8)
     labels[0, 6, 7, 8] = 1
-    packed = pack(torch.ones(4, 20, 20, 20), labels, brain)
+    packed = pack(torch.ones(4, 20, 20, 20), labels, labels[0], brain)
     assert packed.code.shape == (4, 10, 3)
     assert sorted(np.unique(packed.code)) == [1, 2]
 

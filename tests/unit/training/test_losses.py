@@ -4,8 +4,15 @@ import torch
 
 from lesionlens.network.model import LensOutput
 from lesionlens.training.config import LossConfig, OptimiserConfig
+from lesionlens.training.data import Batch
 from lesionlens.training.losses import attention_loss, lens_loss
 from lesionlens.training.optimiser import Optimiser, orthogonalise
+
+
+def _batch(labels):
+    shape = (len(labels), *labels.shape[2:])
+    parts, brain = torch.zeros(shape, dtype=torch.uint8), torch.ones(shape, dtype=torch.bool)
+    return Batch(torch.zeros(len(labels), 4, *shape[1:]), torch.ones(4)[None], brain, labels, parts)
 
 
 def _output(labels, sign):
@@ -20,8 +27,8 @@ def _output(labels, sign):
 def test_right_is_cheap_and_wrong_is_dear():
     labels = torch.zeros(1, 3, 16, 16, 16)
     labels[..., 4:12, 4:12, 4:12] = 1
-    right, parts = lens_loss(_output(labels, 1), labels, LossConfig())
-    wrong, _ = lens_loss(_output(labels, -1), labels, LossConfig())
+    right, parts = lens_loss(_output(labels, 1), _batch(labels), LossConfig())
+    wrong, _ = lens_loss(_output(labels, -1), _batch(labels), LossConfig())
     assert float(right) < 0.1
     assert float(wrong) > 2
     assert set(parts) == {"masks", "attention", "exists"}
@@ -32,7 +39,7 @@ def test_padded_grids_are_met():
     deep = (torch.zeros(1, 3, 8, 8, 8), torch.zeros(1, 3, 4, 4, 4))
     even = torch.full((1, 3, 14, 16, 9), 1 / (14 * 16 * 9))
     output = LensOutput(torch.zeros(1, 3, 14, 16, 9), deep, torch.zeros(1, 3), even, None)
-    assert torch.isfinite(lens_loss(output, labels, LossConfig())[0])
+    assert torch.isfinite(lens_loss(output, _batch(labels), LossConfig())[0])
 
 
 def test_attention_loss_ignores_absent_regions():

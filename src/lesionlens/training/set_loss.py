@@ -1,0 +1,141 @@
+"""Set prediction: match the lesion queries to the lesions, then ask each for its own.
+
+After DETR (Carion et al. 2020, equations 1 and 2) with the mask terms of Mask2Former (Cheng et al.
+2022, section 3.3). Imports torch and numpy only, as everything does that trains on drawn brains.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.network.lesions import CLASSES, LesionOutput
+from lesionlens.synth.parts import ENHANCEMENT, WHITE_SPOTS
+from lesionlens.training.assignment import assign
+
+_NONE = len(CLASSES)
+_NONE_WEIGHT = 0.15
+"""Weight of a query that rightly has nothing, for most have."""
+_LEAST_VOX = 4.0
+"""A part below this many voxels of the full grid is asked of nobody."""
+_CLASS, _MASK, _DICE, _BOX = 2.0, 5.0, 5.0, 2.0
+"""Weights of class, cross-entropy, overlap and box, in the matching and in the loss."""
+_SPATIAL = (-3, -2, -1)
+
+
+class Wanted(NamedTuple):
+    """The parts of one volume, at 1/2 of the padded grid."""
+
+    classes: Tensor
+    """(N,) int64, of `network.lesions.CLASSES`."""
+    masks: Tensor
+    """(N, I, J, K) float32 shares."""
+    boxes: Tensor
+    """(N, 6) centre and edges as shares of the grid."""
+
+
+def pool_like(target: Tensor, logits: Tensor, factor: int) -> Tensor:
+    """Mean-pool (B, R, I, J, K) labels to a coarser, padded grid."""
+    wanted = [n * factor for n in logits.shape[2:]]
+    amounts: list[int] = []
+    for size, goal in zip(reversed(target.shape[2:]), reversed(wanted), strict=True):
+        amounts += [0, goal - size]
+    return functional.avg_pool3d(functional.pad(target, amounts), factor)
+
+
+def _halve(masks: Tensor) -> Tensor:
+    """Mean-pool (N, I, J, K), N may be 0, to half of the grid."""
+    return functional.avg_pool3d(masks[:, None], 2)[:, 0]
+
+
+def _boxes(masks: Tensor) -> Tensor:
+    """Centres and edges, as shares of the grid, of (N, I, J, K) masks that are not empty."""
+    columns: list[Tensor] = []
+    for axis in range(3):
+        rest = [1 + other for other in range(3) if other != axis]
+        there = masks.amax(rest) > 0
+        size = there.shape[1]
+        first = there.int().argmax(1) / size
+        stop = 1 - there.flip(1).int().argmax(1) / size
+        columns += [(first + stop) / 2, stop - first]
+    return torch.stack([*columns[::2], *columns[1::2]], 1)
+
+
+def wanted(parts: Tensor, present: Tensor, like: Tensor) -> Wanted:
+    """Turn the numbered parts of one volume into what the queries are asked for.
+
+    Parameters
+    ----------
+    parts : (I, J, K) uint8 Tensor
+        From `synth.parts.number`.
+    present : (4,) bool Tensor
+        A distractor is asked for only where a sequence is shown in which it can be told.
+    like : (Q, I/2, J/2, K/2) Tensor
+        The queries' masks, whose padded grid is taken.
+    """
+    shown = dict(zip(MrSequence, present.tolist(), strict=True))
+    numbers = [int(n) for n in torch.unique(parts) if n > 0]
+    kinds: dict[int, int] = {}
+    for n in numbers:
+        kind = {WHITE_SPOTS: 1, ENHANCEMENT: 2}.get(n, 0)
+        seen = shown[MrSequence.FLAIR] or shown[MrSequence.T2] if kind == 1 else True
+        if seen and (kind != 2 or shown[MrSequence.T1C]):
+            kinds[n] = kind
+    masks = like.new_zeros((len(kinds), *like.shape[1:]))
+    for row, n in enumerate(kinds):
+        masks[row] = pool_like((parts == n)[None, None].float(), like[None], 2)[0, 0]
+    large = masks.sum(_SPATIAL) * 8 >= _LEAST_VOX
+    classes = torch.tensor(list(kinds.values()), dtype=torch.int64, device=like.device)
+    return Wanted(classes[large], masks[large], _boxes(masks[large]))
+
+
+def _pairs(masks: Tensor, goals: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy and Dice loss (Q, N) of every query's (Q, V) logits and goal (N, V)."""
+    voxels = masks.shape[1]
+    entropy = functional.softplus(masks).sum(1, keepdim=True) - masks @ goals.T
+    probability = masks.sigmoid()
+    overlap = 2 * probability @ goals.T + 1
+    dice = 1 - overlap / (probability.sum(1, keepdim=True) + goals.sum(1) + 1)
+    return entropy / voxels, dice
+
+
+@torch.no_grad()
+def match(output: LesionOutput, item: int, goal: Wanted) -> tuple[Tensor, Tensor]:
+    """Pair queries with parts of one volume so that the whole costs least, both (M,) int64."""
+    coarse = _halve(goal.masks)
+    entropy, dice = _pairs(output.masks[1][item].float().flatten(1), coarse.flatten(1))
+    named = output.classes[item].softmax(-1)[:, goal.classes]
+    apart = torch.cdist(output.boxes[item], goal.boxes, p=1)
+    cost = _MASK * entropy + _DICE * dice + _BOX * apart - _CLASS * named
+    pairs = assign(cost.cpu().numpy())
+    rows, columns = (torch.tensor(side, device=cost.device) for side in pairs)
+    return rows, columns
+
+
+def set_loss(output: LesionOutput, parts: Tensor, present: Tensor) -> Tensor:
+    """Loss of a batch, mean over its volumes; see `wanted` for `parts` and `present` of each."""
+    weight = torch.ones(_NONE + 1, device=parts.device)
+    weight[_NONE] = _NONE_WEIGHT
+    total = output.classes.new_zeros(())
+    for item in range(len(parts)):
+        goal = wanted(parts[item], present[item], output.masks[0][item].float())
+        rows, columns = match(output, item, goal)
+        named = torch.full((len(output.classes[item]),), _NONE, device=parts.device)
+        named[rows] = goal.classes[columns]
+        total = total + _CLASS * functional.cross_entropy(output.classes[item], named, weight)
+        if not len(rows):
+            continue
+        apart = (output.boxes[item][rows] - goal.boxes[columns]).abs().sum(1).mean()
+        total = total + _BOX * apart
+        goals = (goal.masks, _halve(goal.masks))
+        for masks, truth in zip(output.masks, goals, strict=True):
+            said, meant = masks[item][rows].float(), truth[columns]
+            voxel = functional.binary_cross_entropy_with_logits(said, meant)
+            overlap = 2 * (said.sigmoid() * meant).sum(_SPATIAL) + 1
+            size = said.sigmoid().sum(_SPATIAL) + meant.sum(_SPATIAL) + 1
+            total = total + 0.5 * (_MASK * voxel + _DICE * (1 - overlap / size).mean())
+    return total / len(parts)

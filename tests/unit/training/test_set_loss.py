@@ -1,0 +1,95 @@
+"""Lesion queries are matched to lesions and asked for their own."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from scipy.optimize import linear_sum_assignment
+
+from lesionlens.network.lesions import LesionOutput
+from lesionlens.synth.parts import ENHANCEMENT, WHITE_SPOTS
+from lesionlens.training.assignment import assign
+from lesionlens.training.set_loss import match, set_loss, wanted
+
+ALL = torch.ones(4, dtype=torch.bool)
+
+
+@given(arrays.arrays(
+    np.float64, st.tuples(st.integers(0, 12), st.integers(1, 10)),
+    elements=st.floats(-50, 50)))  # fmt: skip
+def test_the_pairing_costs_as_little_as_scipys(cost):
+    rows, columns = assign(cost)
+    best = cost[linear_sum_assignment(cost)].sum()
+    assert cost[rows, columns].sum() == pytest.approx(best, abs=1e-6)
+    assert len(set(columns.tolist())) == len(rows) == min(cost.shape)
+
+
+def _parts():
+    parts = torch.zeros(16, 16, 16, dtype=torch.uint8)
+    parts[0:8, 4:8, 4:12], parts[12:16, 8:16, 8:16] = 1, 3
+    parts[12:16, 0:4, 0:4], parts[0:4, 12:16, 12:16] = WHITE_SPOTS, ENHANCEMENT
+    return parts
+
+
+def _answer(parts, order, sure=9.0):
+    """Queries that have the parts in `order`; None has nothing."""
+    goal = wanted(parts, ALL, torch.zeros(len(order), 8, 8, 8))
+    classes = torch.full((1, len(order), 4), -sure)
+    boxes = torch.full((1, len(order), 6), 0.5)
+    half = torch.full((1, len(order), 8, 8, 8), -sure)
+    for query, index in enumerate(order):
+        classes[0, query, 3 if index is None else int(goal.classes[index])] = sure
+        if index is not None:
+            boxes[0, query] = goal.boxes[index]
+            half[0, query] = (goal.masks[index] * 2 - 1) * sure
+    quarter = torch.nn.functional.avg_pool3d(half, 2)
+    return LesionOutput(classes, boxes, (half, quarter), half.softmax(1)), goal
+
+
+def test_parts_are_named_boxed_and_halved():
+    goal = wanted(_parts(), ALL, torch.zeros(5, 8, 8, 8))
+    assert goal.classes.tolist() == [0, 0, 1, 2]
+    assert float(goal.masks[0].sum()) * 8 == 8 * 4 * 8
+    centre, edges = goal.boxes[1].split(3)
+    assert centre.tolist() == pytest.approx([14 / 16, 12 / 16, 12 / 16])
+    assert edges.tolist() == pytest.approx([4 / 16, 8 / 16, 8 / 16])
+
+
+@pytest.mark.parametrize(
+    ("shown", "classes"),
+    [
+        ((1, 0, 0, 0), [0, 0]),
+        ((0, 1, 0, 0), [0, 0, 2]),
+        ((0, 0, 1, 0), [0, 0, 1]),
+        ((0, 1, 0, 1), [0, 0, 1, 2]),
+    ],
+)
+def test_nobody_is_asked_for_what_no_shown_sequence_can_tell(shown, classes):
+    goal = wanted(_parts(), torch.tensor(shown, dtype=torch.bool), torch.zeros(5, 8, 8, 8))
+    assert goal.classes.tolist() == classes
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, None], [3, None, 1, 0, 2], [None, 2, 3, 1, 0]])
+def test_the_order_of_the_queries_is_free(order):
+    output, goal = _answer(_parts(), order)
+    rows, columns = match(output, 0, goal)
+    assert [order[int(row)] for row in rows] == columns.tolist()
+    assert float(set_loss(output, _parts()[None], ALL[None])) < 0.2
+
+
+def test_a_wrong_set_is_dear():
+    right, _ = _answer(_parts(), [0, 1, 2, 3, None])
+    twice, _ = _answer(_parts(), [0, 0, 2, 3, None])
+    none, _ = _answer(_parts(), [None] * 5)
+    cost = [float(set_loss(one, _parts()[None], ALL[None])) for one in (right, twice, none)]
+    assert cost[0] < cost[1] < cost[2]
+
+
+def test_a_brain_without_parts_asks_for_nothing():
+    empty = torch.zeros(1, 16, 16, 16, dtype=torch.uint8)
+    quiet, _ = _answer(_parts(), [None] * 5)
+    loud, _ = _answer(_parts(), [0, 1, 2, 3, None])
+    assert float(set_loss(quiet, empty, ALL[None])) < 0.01
+    assert float(set_loss(loud, empty, ALL[None])) > 5
