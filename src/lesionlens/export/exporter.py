@@ -54,6 +54,7 @@ OURS = (
     "dicom/seg.dcm",
     "dicom/sr.dcm",
     "dicom/attention.dcm",
+    *(f"dicom/attention_{region.value}.dcm" for region in Region),
     "dicom/key_objects.dcm",
     "key_slices",
     REVIEW_FILE,

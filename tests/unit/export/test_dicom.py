@@ -96,27 +96,86 @@ def test_highdicom_reads_the_same_voxels(make, tmp_path, orientation):
     np.testing.assert_allclose(_sorted(geometry.apply(affine, voxels)), _sorted(wanted), atol=0.03)
 
 
-@pytest.mark.parametrize("orientation", PLANES)
-def test_attention_lies_where_the_map_lies(make, tmp_path, orientation):
-    analysis = make(dicom=True, orientation=orientation, spacing_mm=(3.0, 4.0, 6.0), tilt_deg=11)
-    ds = _written(analysis, tmp_path)["attention"]
+MAPS = {Region.WT: "attention", Region.TC: "attention_tc", Region.ET: "attention_et"}
+
+
+def _map_frames(ds):
+    return np.frombuffer(ds.FloatPixelData, "<f4").reshape(-1, ds.Rows, ds.Columns)
+
+
+def _put_back(ds, grid):
+    """Return a Parametric Map as a volume on a grid, from its DICOM attributes alone."""
     shared = ds.SharedFunctionalGroupsSequence[0]
     orient = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)
     row_mm, column_mm = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)
-    frames = np.frombuffer(ds.FloatPixelData, "<f4").reshape(-1, ds.Rows, ds.Columns)
-    seen = set()
-    for frame, groups in zip(frames, ds.PerFrameFunctionalGroupsSequence, strict=True):
-        mapping = groups.RealWorldValueMappingSequence[0]
-        region = Region(mapping.LUTLabel.removeprefix("attention_"))
-        seen.add(region)
-        row, column = np.unravel_index(frame.argmax(), frame.shape)
+    row, column = np.mgrid[: ds.Rows, : ds.Columns]
+    out = np.zeros(grid.shape, np.float32)
+    for frame, groups in zip(_map_frames(ds), ds.PerFrameFunctionalGroupsSequence, strict=True):
         position = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float)
-        lps = position + column * column_mm * orient[:3] + row * row_mm * orient[3:]
-        volume = analysis.volumes.attention[region]
-        voxel = volume.grid.to_voxel(geometry.points_lps_from_ras(lps))
+        lps = position + column[..., None] * column_mm * orient[:3]
+        lps = lps + row[..., None] * row_mm * orient[3:]
+        voxel = grid.to_voxel(geometry.points_lps_from_ras(lps.reshape(-1, 3)))
         assert np.abs(voxel - np.rint(voxel)).max() < 0.05
-        assert volume.data[tuple(np.rint(voxel).astype(int))] == frame.max()
-    assert seen == set(Region)
+        out[tuple(np.rint(voxel).astype(int).T)] = frame.ravel()
+    return out
+
+
+@pytest.mark.parametrize("orientation", PLANES)
+def test_attention_put_back_is_the_map_wherever_it_can_be_seen(make, tmp_path, orientation):
+    analysis = make(dicom=True, orientation=orientation, spacing_mm=(3.0, 4.0, 6.0), tilt_deg=11)
+    written = _written(analysis, tmp_path)
+    for region, name in MAPS.items():
+        mapping = written[name].SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
+        assert mapping.LUTLabel == f"attention_{region.value}"
+        volume = analysis.volumes.attention[region]
+        found = _put_back(written[name], volume.grid)
+        kept = found > 0
+        np.testing.assert_array_equal(found[kept], volume.data[kept])
+        assert volume.data[~kept].max(initial=0.0) < pmap.INVISIBLE
+        assert written[name].Rows * written[name].Columns < volume.data[..., 0].size
+
+
+@pytest.mark.parametrize("orientation", PLANES)
+def test_frames_of_a_map_rise_evenly_as_3d_slicer_takes_them(make, tmp_path, orientation):
+    ds = _written(make(dicom=True, orientation=orientation, tilt_deg=11), tmp_path)["attention"]
+    shared = ds.SharedFunctionalGroupsSequence[0]
+    orient = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)
+    normal = np.cross(orient[:3], orient[3:])
+    places = [
+        np.array(g.PlanePositionSequence[0].ImagePositionPatient, float) @ normal
+        for g in ds.PerFrameFunctionalGroupsSequence
+    ]
+    steps = np.diff(places)
+    assert (steps > 0).all()
+    np.testing.assert_allclose(steps, steps[0], atol=0.01)
+    numbers = [
+        g.FrameContentSequence[0].DimensionIndexValues for g in ds.PerFrameFunctionalGroupsSequence
+    ]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_each_frame_of_a_map_points_at_its_own_source(make, tmp_path):
+    analysis = make(dicom=True, tilt_deg=11)
+    ds = _written(analysis, tmp_path)["attention"]
+    orient = ds.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0]
+    normal = np.cross(*np.array(orient.ImageOrientationPatient, float).reshape(2, 3))
+    files = analysis.study.series[MrSequence.T1C].files
+    sources = {f.sop_instance_uid: pydicom.dcmread(f.path) for f in files}
+    for groups in ds.PerFrameFunctionalGroupsSequence:
+        (item,) = groups.DerivationImageSequence[0].SourceImageSequence
+        source = np.array(sources[item.ReferencedSOPInstanceUID].ImagePositionPatient, float)
+        place = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float)
+        assert abs((source - place) @ normal) < 0.01
+
+
+def test_a_map_without_anything_to_see_is_one_frame(make, tmp_path):
+    analysis = make(dicom=True)
+    dark = {
+        region: replace(volume, data=np.full_like(volume.data, 1e-4))
+        for region, volume in analysis.volumes.attention.items()
+    }
+    other = replace(analysis, volumes=replace(analysis.volumes, attention=dark))
+    assert _written(other, tmp_path)["attention"].NumberOfFrames == 1
 
 
 def test_the_three_share_study_frame_and_tracking(make, tmp_path):
@@ -124,12 +183,12 @@ def test_the_three_share_study_frame_and_tracking(make, tmp_path):
     written = _written(analysis, tmp_path)
     first = pydicom.dcmread(analysis.study.series[MrSequence.T1C].files[0].path)
     uids = {c.tracking_uid for c in analysis.findings.candidates}
-    assert set(written) == {"seg", "sr", "attention", "key_objects"}
+    assert set(written) == {"seg", "sr", "key_objects", *MAPS.values()}
     for ds in written.values():
         assert ds.StudyInstanceUID == first.StudyInstanceUID
         assert ds.PatientID == first.PatientID
         assert ds.SeriesInstanceUID != first.SeriesInstanceUID
-    for name in ("seg", "attention"):
+    for name in ("seg", *MAPS.values()):
         assert written[name].FrameOfReferenceUID == first.FrameOfReferenceUID
     assert {s.TrackingUID for s in written["seg"].SegmentSequence} == uids
     report = highdicom.sr.srread(tmp_path / "dicom" / "sr.dcm")
@@ -185,7 +244,7 @@ def test_a_rejected_candidate_is_left_out_and_an_edited_one_is_semiautomatic(mak
 
 def test_without_a_candidate_the_report_says_so(make, tmp_path):
     written = _written(make(dicom=True, lesions=()), tmp_path)
-    assert set(written) == {"sr", "attention"}
+    assert set(written) == {"sr", *MAPS.values()}
     values = [
         e.value[0].CodeValue for e in written["sr"].iterall() if e.keyword == "ConceptCodeSequence"
     ]
@@ -317,7 +376,7 @@ def test_a_changed_voxel_is_noticed(make, tmp_path):
     ds.FloatPixelData = np.float32(0.5).tobytes() + ds.FloatPixelData[4:]
     ds.save_as(path)
     with pytest.raises(ExportError, match="differs"):
-        pmap.check_pmap(path, analysis, sources)
+        pmap.check_pmap(path, analysis, sources, Region.WT)
 
 
 def test_a_missing_frame_is_noticed(make, tmp_path):
@@ -437,7 +496,7 @@ def test_a_detectors_box_is_reported_without_an_outline(make, tmp_path):
     empty = np.zeros_like(analysis.volumes.labels.data)
     volumes = replace(analysis.volumes, labels=replace(analysis.volumes.labels, data=empty))
     written = _written(replace(analysis, volumes=volumes), tmp_path)
-    assert set(written) == {"sr", "attention", "key_objects"}
+    assert set(written) == {"sr", "key_objects", *MAPS.values()}
     report = highdicom.sr.srread(tmp_path / "dicom" / "sr.dcm")
     groups = report.content.get_image_measurement_groups()
     assert {g.tracking_uid for g in groups} == {

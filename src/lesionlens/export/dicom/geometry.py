@@ -11,16 +11,22 @@ from lesionlens.export.dicom.refs import SourceFrames
 
 
 def plane_positions(
-    sources: SourceFrames, chosen: NDArray[np.intp]
-) -> list[PlanePositionSequence] | None:
-    """Return the positions of chosen frames of a multi-frame source.
+    sources: SourceFrames, chosen: NDArray[np.intp], corner: tuple[int, int] = (0, 0)
+) -> list[PlanePositionSequence]:
+    """Return the positions of chosen frames, as DICOM's items.
 
-    None for single-frame sources: there highdicom copies each image's own position and records
-    that locations are preserved.
+    Parameters
+    ----------
+    sources : SourceFrames
+        The reference series.
+    chosen : (N,) int
+        Frames of it.
+    corner : (2,) int
+        Row and column of the source's pixel that is the first of the frames meant: of frames that
+        are cut out of the source's.
     """
-    if sources.numbers is None:
-        return None
+    row, column = corner
     return [
-        PlanePositionSequence(CoordinateSystemNames.PATIENT, sources.positions[number].tolist())
-        for number in chosen
+        PlanePositionSequence(CoordinateSystemNames.PATIENT, (plane @ (column, row, 1.0)).tolist())
+        for plane in sources.planes[chosen]
     ]

@@ -18,8 +18,10 @@ MANUFACTURER = "LesionLens"
 SERIES = {
     "seg": (9701, "LesionLens candidate regions (research use)"),
     "sr": (9702, "LesionLens measurements (research use)"),
-    "attention": (9703, "LesionLens attention (research use)"),
+    "attention_wt": (9703, "LesionLens attention, whole tumour (research use)"),
     "key_objects": (9704, "LesionLens key images (research use)"),
+    "attention_tc": (9705, "LesionLens attention, tumour core (research use)"),
+    "attention_et": (9706, "LesionLens attention, enhancing tumour (research use)"),
 }
 """Number and description of each object's own series; high, so that it is listed after the
 scanner's."""

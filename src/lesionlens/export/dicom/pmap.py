@@ -1,22 +1,28 @@
-"""Parametric Map of attention: float32, one channel a region, coded Saliency.
+"""Parametric Maps of attention: float32, one object a region, coded Saliency.
 
 The maps are what the network's region queries attended to. That is neither a class activation nor
 a gradient-weighted map, so the general concept is used and the method is said in the label.
-Frames on which every map stays below one grey level of an eight-bit display are left out.
+
+Each object is cut to the box outside which its map stays below half a grey level of an eight-bit
+display: a map of a whole head in float32 is else larger than the study. Viewers take an object
+for one map on evenly spaced frames (3D Slicer's converter even in rising order), hence one region
+each and no frame left out in between.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import highdicom
 import numpy as np
 import pydicom
 from highdicom.pm import RealWorldValueMapping
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from lesionlens.base.codes import SALIENCY
+from lesionlens.base.codes import BRAIN, SALIENCY
 from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import Region
 from lesionlens.export.dicom import identity
@@ -27,63 +33,138 @@ from lesionlens.records.analysis import Analysis
 BODY_PART = "BRAIN"
 """Said because a validator else asks for a laterality; highdicom copies none into maps."""
 INVISIBLE = 1 / 512
-"""Frames whose maximum is lower are left out."""
+"""Half a grey level: what lies outside the box is lower."""
+
+Box = tuple[slice, slice, slice]
 
 
-def channels(analysis: Analysis) -> tuple[Region, ...]:
-    """Return the regions that have a map, in the order of Region."""
-    return tuple(r for r in Region if r in analysis.volumes.attention)
+def files_of(analysis: Analysis) -> dict[Region, str]:
+    """Return the file of each region that has a map, in the order of Region.
+
+    The first one is `attention.dcm`: of the whole tumour, unless the engine has no map of it.
+    """
+    regions = [r for r in Region if r in analysis.volumes.attention]
+    return {
+        region: "attention.dcm" if region is regions[0] else f"{label_of(region)}.dcm"
+        for region in regions
+    }
 
 
 def label_of(region: Region) -> str:
-    """Return a channel's label: the name of the NIfTI file that holds the same map."""
+    """Return a map's label: the name of the NIfTI file that holds the same map."""
     return f"attention_{region.value}"
 
 
-def shown_frames(analysis: Analysis, sources: SourceFrames) -> NDArray[np.intp]:
-    """Return the frames to write: where some map can be seen; the middle one if there is none."""
-    axis = sources.places[0].fixed
-    others = tuple(a for a in range(3) if a != axis)
-    peak = np.max(
-        [analysis.volumes.attention[r].data.max(axis=others) for r in channels(analysis)], axis=0
-    )
-    found = np.flatnonzero([peak[place.index] >= INVISIBLE for place in sources.places])
-    return found if found.size else np.array([len(sources.places) // 2])
+def box_of(frames: NDArray[np.float32]) -> Box:
+    """Return the smallest box of frames, rows and columns that holds what can be seen of a map.
+
+    Parameters
+    ----------
+    frames : (F, rows, columns) float32
+        A map, 0 to 1.
+
+    Returns
+    -------
+    Box
+        The whole middle frame where nothing can be seen: an object needs one.
+
+    Examples
+    --------
+    >>> frames = np.zeros((9, 8, 7), np.float32)
+    >>> frames[2:4, 5, 6] = 0.5
+    >>> box_of(frames)
+    (slice(2, 4, None), slice(5, 6, None), slice(6, 7, None))
+    """
+    seen = np.argwhere(frames >= INVISIBLE)
+    if not seen.size:
+        middle = len(frames) // 2
+        return slice(middle, middle + 1), slice(0, frames.shape[1]), slice(0, frames.shape[2])
+    low, high = seen.min(axis=0).tolist(), (seen.max(axis=0) + 1).tolist()
+    return slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])
 
 
-def build_pmap(analysis: Analysis, sources: SourceFrames) -> highdicom.pm.ParametricMap:
-    """Build the Parametric Map.
+def _boxed(
+    analysis: Analysis, sources: SourceFrames, region: Region
+) -> tuple[NDArray[np.float32], NDArray[np.intp], Box]:
+    """Return a map's frames in rising order along the normal, their source frames, and the box."""
+    order = np.argsort(sources.positions @ sources.normal)
+    frames = sources.stack(analysis.volumes.attention[region].data)[order]
+    return frames, order, box_of(frames)
+
+
+def build_pmap(
+    analysis: Analysis, sources: SourceFrames, region: Region
+) -> highdicom.pm.ParametricMap:
+    """Build the Parametric Map of one region.
 
     Parameters
     ----------
     analysis : Analysis
-        With at least one attention map.
+        With an attention map of the region.
     sources : SourceFrames
         Of the reference series.
+    region : Region
+        Which map.
     """
-    chosen = shown_frames(analysis, sources)
-    regions = channels(analysis)
-    pixels = np.empty((len(chosen), sources.rows, sources.columns, len(regions)), np.float32)
-    for channel, region in enumerate(regions):
-        volume = analysis.volumes.attention[region].data
-        for row, frame in enumerate(chosen):
-            pixels[row, :, :, channel] = sources.places[frame].cut(volume)
+    frames, order, box = _boxed(analysis, sources, region)
+    chosen = order[box[0]]
     method = analysis.maps.method if analysis.maps is not None else "attention"
-    made_map = highdicom.pm.ParametricMap(
+    made = highdicom.pm.ParametricMap(
         source_images=sources.images(chosen),
-        pixel_array=pixels,
+        pixel_array=np.ascontiguousarray(frames[box]),
         contains_recognizable_visual_features=False,
-        real_world_value_mappings=[[_mapping(region, method)] for region in regions],
+        real_world_value_mappings=[_mapping(region, method)],
         voi_lut_transformations=[
             highdicom.VOILUTTransformation(window_center=0.5, window_width=1.0)
         ],
         content_label="ATTENTION",
         content_description="Attention of the network, research use only",
-        plane_positions=plane_positions(sources, chosen),
-        **identity.of_new_object(analysis, "attention"),
+        pixel_measures=_measures(sources),
+        plane_positions=plane_positions(sources, chosen, (box[1].start, box[2].start)),
+        **identity.of_new_object(analysis, label_of(region)),
     )
-    made_map.BodyPartExamined = BODY_PART
-    return made_map
+    made.BodyPartExamined = BODY_PART
+    made.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_anatomy()]
+    _rise(made)
+    return made
+
+
+def _measures(sources: SourceFrames) -> Any:
+    """Return the source's pixel spacing and slice thickness, which a smaller frame must repeat."""
+    first = sources.datasets[0]
+    if sources.numbers is not None:
+        shared = first.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+        return highdicom.PixelMeasuresSequence.from_sequence(shared)
+    return highdicom.PixelMeasuresSequence(
+        pixel_spacing=first.PixelSpacing,
+        slice_thickness=first.get("SliceThickness"),
+        spacing_between_slices=first.get("SpacingBetweenSlices"),
+    )
+
+
+def _anatomy() -> Dataset:
+    """Return what the frames show: 3D Slicer's converter fails on a map that does not say it."""
+    item = Dataset()
+    item.AnatomicRegionSequence = [identity.concept(BRAIN)]
+    item.FrameLaterality = "U"  # unpaired
+    return item
+
+
+def _rise(made: highdicom.pm.ParametricMap) -> None:
+    """Put the frames in rising order along the normal of their rows and columns.
+
+    highdicom writes them falling, which the standard allows; 3D Slicer's converter takes frames
+    as rising and would show the map upside down.
+    """
+    groups = list(made.PerFrameFunctionalGroupsSequence)[::-1]
+    for number, group in enumerate(groups, 1):
+        group.FrameContentSequence[0].DimensionIndexValues = number
+    made.PerFrameFunctionalGroupsSequence = groups
+    made.FloatPixelData = _pixels(made)[::-1].tobytes()
+
+
+def _pixels(made: Dataset) -> NDArray[np.float32]:
+    return np.frombuffer(made.FloatPixelData, "<f4").reshape(-1, made.Rows, made.Columns)
 
 
 def _mapping(region: Region, method: str) -> RealWorldValueMapping:
@@ -98,30 +179,29 @@ def _mapping(region: Region, method: str) -> RealWorldValueMapping:
     )
 
 
-def check_pmap(path: Path, analysis: Analysis, sources: SourceFrames) -> None:
-    """Read a Parametric Map back and compare every frame with the attention volumes.
+def check_pmap(path: Path, analysis: Analysis, sources: SourceFrames, region: Region) -> None:
+    """Read a Parametric Map back and compare every frame with the attention volume.
 
     Raises
     ------
     ExportError
-        A value or a place differs.
+        A value or a place differs, or something that can be seen is left out.
     """
     read = pydicom.dcmread(path)
-    frames = np.frombuffer(read.FloatPixelData, "<f4").reshape(-1, read.Rows, read.Columns)
-    places = {tuple(np.round(p, 3)): n for n, p in enumerate(sources.positions)}
-    names = {label_of(region): region for region in channels(analysis)}
-    shared = read.SharedFunctionalGroupsSequence[0]
-    seen = set()
-    for frame, groups in zip(frames, read.PerFrameFunctionalGroupsSequence, strict=True):
-        holder = groups if "RealWorldValueMappingSequence" in groups else shared
-        region = names[str(holder.RealWorldValueMappingSequence[0].LUTLabel)]
-        position = groups.PlanePositionSequence[0].ImagePositionPatient
-        at = places.get(tuple(np.round([float(v) for v in position], 3)))
-        volume = analysis.volumes.attention[region].data
-        if at is None or not np.array_equal(frame, sources.places[at].cut(volume)):
-            raise _differs()
-        seen.add((region, at))
-    if len(seen) != len(names) * len(shown_frames(analysis, sources)):
+    frames, order, box = _boxed(analysis, sources, region)
+    label = read.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0].LUTLabel
+    if label != label_of(region) or not np.array_equal(_pixels(read), frames[box]):
+        raise _differs()
+    wanted = sources.planes[order[box[0]]] @ (box[2].start, box[1].start, 1.0)
+    found = [
+        [float(v) for v in groups.PlanePositionSequence[0].ImagePositionPatient]
+        for groups in read.PerFrameFunctionalGroupsSequence
+    ]
+    if np.shape(found) != wanted.shape or not np.allclose(found, wanted, rtol=0, atol=1e-3):
+        raise _differs()
+    outside = np.ones(frames.shape, bool)
+    outside[box] = False
+    if (frames[outside] >= INVISIBLE).any():
         raise _differs()
 
 

@@ -82,8 +82,8 @@ class SourceFrames:
         Headers without pixels: one a frame, or the one multi-frame instance.
     numbers : tuple of int or None
         Frame numbers (from 1) within the multi-frame instance.
-    positions : (F, 3) float64
-        ImagePositionPatient of each frame, LPS+ mm.
+    planes : (F, 3, 3) float64
+        Of each frame: the map of (column, row, 1) to LPS+ mm.
     places : tuple of Placement
         Of each frame on the native grid.
     rows, columns : int
@@ -94,11 +94,22 @@ class SourceFrames:
 
     datasets: tuple[Dataset, ...]
     numbers: tuple[int, ...] | None
-    positions: NDArray[np.float64]
+    planes: NDArray[np.float64]
     places: tuple[Placement, ...]
     rows: int
     columns: int
     grid: Grid
+
+    @property
+    def positions(self) -> NDArray[np.float64]:
+        """ImagePositionPatient of each frame, (F, 3), LPS+ mm."""
+        return self.planes[:, :, 2]
+
+    @property
+    def normal(self) -> NDArray[np.float64]:
+        """The direction across the frames, (3,), LPS+: rows' direction times columns'."""
+        across = np.cross(self.planes[0, :, 0], self.planes[0, :, 1])
+        return np.asarray(across / np.linalg.norm(across))
 
     def stack(self, volume: NDArray[Any]) -> NDArray[Any]:
         """Return a native volume (I, J, K) as frames (F, rows, columns) of the source."""
@@ -205,24 +216,24 @@ def _in_known_characters(header: Dataset) -> None:
 
 def _single_frames(headers: list[Dataset], grid: Grid) -> SourceFrames:
     shared = headers[0].ImageOrientationPatient
-    places, positions = [], []
+    places, planes = [], []
     for header in headers:
         plane = plane_matrix(
             header.ImagePositionPatient, header.ImageOrientationPatient, header.PixelSpacing
         )
         places.append(_placed(plane, header.Rows, header.Columns, grid))
-        positions.append([float(v) for v in header.ImagePositionPatient])
+        planes.append(plane)
         header.ImageOrientationPatient = shared  # equal within the tolerance just checked
     first = headers[0]
     return SourceFrames(
-        tuple(headers), None, np.array(positions), tuple(places), first.Rows, first.Columns, grid
+        tuple(headers), None, np.array(planes), tuple(places), first.Rows, first.Columns, grid
     )
 
 
 def _multi_frame(header: Dataset, grid: Grid) -> SourceFrames:
     """Take the frames of a multi-frame instance that lie on the grid, one for each place."""
     shared = header.SharedFunctionalGroupsSequence[0]
-    kept: dict[int, tuple[int, Placement, list[float]]] = {}
+    kept: dict[int, tuple[int, Placement, NDArray[np.float64]]] = {}
     for number, groups in enumerate(header.PerFrameFunctionalGroupsSequence, 1):
         position, orientation, spacing = (
             _macro(groups, shared, name, value)
@@ -237,14 +248,14 @@ def _multi_frame(header: Dataset, grid: Grid) -> SourceFrames:
             place = _placed(plane, header.Rows, header.Columns, grid)
         except ExportError:
             continue  # of another stack in the same instance
-        kept.setdefault(place.index, (number, place, [float(v) for v in position]))
+        kept.setdefault(place.index, (number, place, plane))
     if not kept:
         raise _beside("no frame of the multi-frame instance on the voxels of the result")
     rows = [kept[index] for index in sorted(kept)]
     return SourceFrames(
         (_shared_geometry(header),),
         tuple(number for number, _, _ in rows),
-        np.array([position for _, _, position in rows]),
+        np.array([plane for _, _, plane in rows]),
         tuple(place for _, place, _ in rows),
         header.Rows,
         header.Columns,

@@ -98,7 +98,8 @@ def build_seg(
         segment_descriptions=[_described(segment, analysis) for segment in segments],
         content_label="CANDIDATES",
         content_description="Candidate regions, research use only",
-        plane_positions=plane_positions(sources, every),
+        # of single frames highdicom takes each image's own and says that locations are preserved
+        plane_positions=None if sources.numbers is None else plane_positions(sources, every),
         **identity.of_new_object(analysis, "seg"),
     )
     _name_segment_per_frame(seg)
