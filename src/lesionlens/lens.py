@@ -41,11 +41,9 @@ from lesionlens.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import AttentionMaps, MapTrust
 from lesionlens.records.findings import Candidate, Findings
-from lesionlens.records.prediction import Capability, Prediction
+from lesionlens.records.prediction import Capability, Prediction, Trace
 from lesionlens.records.study import PreparedStudy, Study
 from lesionlens.study.prepare import prepare
-
-_BUNDLE_ENGINE = "monai-bundle"
 
 
 class Lens:
@@ -90,7 +88,7 @@ class Lens:
         if not isinstance(engine, str):
             self._engine = engine
             return
-        name = engine if bundle is None else _BUNDLE_ENGINE
+        name = engine if bundle is None else "monai-bundle"
         options: dict[str, Any] = {"device": device}
         if weights is not None:
             options["weights"] = Path(weights)
@@ -351,16 +349,19 @@ class Result:
         """Labels on the reference grid: 0 background, 1 core, 2 oedema, 3 enhancing."""
         return self._analysis.volumes.labels
 
+    @property
+    def trace(self) -> Trace | None:
+        """What the network attended to, for `explain.probe`; None of a reopened result."""
+        return self._prediction.trace if self._prediction else None
+
     def probe(self, voxel: tuple[int, int, int]) -> Volume:
         """Return where a voxel of the reference grid attends; see `explain.probe.ask`."""
-        trace = self._prediction.trace if self._prediction else None
         i, j, k = (int(v) for v in voxel)
-        return probes.ask(trace, self._analysis.prepared, (i, j, k))
+        return probes.ask(self.trace, self._analysis.prepared, (i, j, k))
 
     def look(self, region: Region | str, layer: int, head: int | None = None) -> Volume:
         """Return the attention of one layer, or of one of its heads; see `explain.probe.look`."""
-        trace = self._prediction.trace if self._prediction else None
-        return probes.look(trace, self._analysis.prepared, Region(region), layer, head)
+        return probes.look(self.trace, self._analysis.prepared, Region(region), layer, head)
 
     def what_if(
         self, candidate: int, *, progress: Progress = no_progress, cancel: Cancel = NEVER

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from lesionlens.base.geometry import Vec3
-from lesionlens.base.labels import MrSequence
+from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.provenance import sha256_of
 from lesionlens.phantoms.analysis import make_analysis, write_study
 from lesionlens.phantoms.simple import Lesion, Patient, make_patient
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import Volume
-from lesionlens.records.prediction import Capability
+from lesionlens.records.prediction import Capability, Trace
 
 HERE = Path(__file__).parent
 WINDOWS = {"panel", "make_napari_viewer"}
@@ -78,6 +78,19 @@ class FakeResult:
     """What Lens returns, as far as the window needs it."""
 
     analysis: Analysis
+
+    @property
+    def trace(self) -> Trace:
+        """Two looks: the first of two heads, where the second head sees the right lesion only."""
+        prepared = self.analysis.prepared
+
+        def look(region: Region, layer: int, head: int | None) -> Any:
+            place = np.rint(prepared.working.to_voxel(RIGHT if head == 1 else LEFT)).astype(int)
+            weights = np.zeros(prepared.working.shape, np.float32)
+            weights[tuple(place)] = 1.0
+            return weights
+
+        return Trace({}, "a test", (), looks=(("coarse", 2), ("fine", 1)), look=look)
 
     def probe(self, *, voxel: tuple[int, int, int]) -> Volume:
         """Answer with a single bright voxel where it was asked."""

@@ -11,7 +11,8 @@ from tests.gui.conftest import LEFT, MANIFEST, FakeResult
 from lesionlens._napari.model import display, memory
 from lesionlens._napari.model.keys import KEYS
 from lesionlens._napari.model.screen import resolve
-from lesionlens._napari.model.session import Choices, Overlay, Problem, ReviewSession
+from lesionlens._napari.model.session import ReviewSession
+from lesionlens._napari.model.state import Choices, Overlay, Problem
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.records.arrays import Volume

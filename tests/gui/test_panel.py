@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from npe2 import PluginManifest
 from qtpy.QtCore import Qt
-from tests.gui.conftest import LEFT, MANIFEST
+from tests.gui.conftest import LEFT, MANIFEST, RIGHT
 
 from lesionlens._napari.demo import run_study
 from lesionlens._napari.model.keys import KEYS
-from lesionlens._napari.model.session import Overlay, Plane
+from lesionlens._napari.model.state import Overlay, Plane
 from lesionlens._napari.reader import layers_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
@@ -161,7 +161,7 @@ def test_a_defect_keeps_its_details_for_the_report(panel, qtbot, caplog):
 
 def test_the_probe_shows_its_answer_where_it_was_asked(reviewed, qtbot):
     assert reviewed.actions_.probe(LEFT)
-    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=5000)
+    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=5000)
     layer = reviewed._viewer.layers["Probe"]
     place = np.unravel_index(int(np.argmax(layer.data)), layer.data.shape)
     np.testing.assert_allclose(layer.data_to_world(place), LEFT, atol=4.0)
@@ -318,3 +318,64 @@ def test_the_analysis_runs_in_a_worker_and_fills_the_table(loaded, result, qtbot
     assert ran[0] is not here
     assert loaded.candidates.model.rowCount() == 2
     assert visible(loaded) == {"T1c"}
+
+
+def test_one_layer_and_head_is_shown_in_the_map_without_a_job(reviewed, qtbot):
+    reviewed.session.choose_overlay(Overlay.MAP)
+    choice = reviewed.attention.looks
+    choice.look_chosen.emit(0, 1)
+    assert reviewed.session.state.activity is None
+    layer = reviewed._viewer.layers["Attention · whole tumour"]
+    qtbot.waitUntil(lambda: layer.name == "Attention · whole tumour · look 1, head 2", timeout=5000)
+    place = np.unravel_index(int(np.argmax(layer.data)), layer.data.shape)
+    np.testing.assert_allclose(layer.data_to_world(place), RIGHT, atol=4.0)
+    assert [choice.layer.currentText(), choice.head.currentText()] == ["1 · coarse", "head 2"]
+    reviewed.session.choose_look(None)
+    assert layer.data is reviewed.session.state.overlays.attention[Region.WT].data
+
+
+def test_another_region_keeps_the_layer_and_asks_for_its_map(reviewed, qtbot):
+    reviewed.session.choose_overlay(Overlay.MAP)
+    reviewed.session.choose_look(1)
+    reviewed.actions_.next_region()
+    name = "Attention · tumour core · look 2"
+    qtbot.waitUntil(lambda: name in reviewed._viewer.layers, timeout=5000)
+
+
+def test_the_attention_of_one_candidate_leaves_the_other_out(reviewed):
+    reviewed.session.choose_overlay(Overlay.MAP)
+    reviewed.attention.looks.candidate_chosen.emit(2)
+    layer = reviewed._viewer.layers["Attention · whole tumour · candidate 2"]
+    components = reviewed.session.state.overlays.components
+    whole = reviewed.session.state.overlays.attention[Region.WT].data
+    assert reviewed.session.state.choices.candidate == 2
+    assert whole[components == 1].max() > 0
+    assert not np.asarray(layer.data)[components == 1].any()
+    np.testing.assert_array_equal(layer.data[components != 1], whole[components != 1])
+    reviewed.attention.looks.candidate_chosen.emit(None)
+    assert layer.data is whole
+
+
+def test_a_held_key_asks_every_voxel_that_the_pointer_comes_to(reviewed, qtbot):
+    viewer, asked = reviewed._viewer, []
+    reviewed.session.changed.connect(lambda _, new: asked.append(new.probed))
+    viewer.cursor.position = LEFT
+    reviewed.actions_.probe_cursor(True)
+    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=5000)
+    viewer.cursor.position = RIGHT
+    for callback in viewer.mouse_move_callbacks:
+        callback(viewer, None)
+    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=5000)
+    reviewed.actions_.probe_cursor(False)
+    seen = [voxel for voxel in dict.fromkeys(asked) if voxel is not None]
+    grid = reviewed.session.state.analysis.volumes.labels.grid
+    assert seen == [tuple(np.rint(grid.to_voxel(p)).astype(int)) for p in (LEFT, RIGHT)]
+
+
+def test_the_last_question_is_answered_and_those_between_are_not(reviewed, qtbot):
+    go_on, answers = threading.Event(), []
+    for n in range(4):
+        reviewed.questions.ask(n, lambda *_, n=n: go_on.wait(5) and n, answers.append)
+    go_on.set()
+    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=5000)
+    assert answers == [0, 3]

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lesionlens._napari import sample
-from lesionlens._napari.model.display import overlays_of, probe_view
-from lesionlens._napari.model.session import Overlay, Plane, Problem, ReviewSession
+from lesionlens._napari.model.display import look_view, overlays_of, probe_view
+from lesionlens._napari.model.session import ReviewSession
+from lesionlens._napari.model.state import Look, Overlay, Plane, Problem
 from lesionlens._napari.preferences import Preferences, read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
+from lesionlens._napari.qt.latest import Latest
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import Cancel, Progress, StageClock
+from lesionlens.explain.probe import look_raw
 from lesionlens.review import store
 from lesionlens.review.reopen import read_result, reopen
 from lesionlens.study.prepare import prepare
@@ -32,15 +35,21 @@ class Actions:
         Holds what follows from them.
     jobs : Jobs
         Runs what takes longer than a blink.
+    questions : Latest
+        Runs what is asked anew while a pointer or a choice moves.
     viewer : ViewerModel
         Where opened layers go and where the pointer is.
     """
 
-    def __init__(self, session: ReviewSession, jobs: Jobs, viewer: ViewerModel) -> None:
+    def __init__(
+        self, session: ReviewSession, jobs: Jobs, questions: Latest, viewer: ViewerModel
+    ) -> None:
         self.session = session
         self.jobs = jobs
+        self.questions = questions
         self.viewer = viewer
         self.reason = ""
+        self.probing = False
         self._lens: tuple[str, Any] | None = None
 
     # --- work in the background -----------------------------------------------------------
@@ -153,24 +162,46 @@ class Actions:
 
         return self.jobs.start("Reopening", task, done)
 
-    def probe(self, point_mm: tuple[float, float, float]) -> bool:
-        """Ask where the voxel at a point (RAS+ mm) attended."""
+    def probe(self, point_mm: tuple[float, float, float], *, moving: bool = False) -> bool:
+        """Ask where the voxel at a point (RAS+ mm) attended.
+
+        A pointer that moves meets places that cannot be asked; those are passed over.
+        """
         state, result = self.session.state, self.session.result
         if state.analysis is None or state.overlays is None or result is None:
             return False
-        grid, overlays = state.analysis.volumes.labels.grid, state.overlays
+        grid, working = state.analysis.volumes.labels.grid, state.overlays.grid
         i, j, k = (round(float(v)) for v in grid.to_voxel(point_mm))
         if not all(0 <= n < size for n, size in zip((i, j, k), grid.shape, strict=True)):
             return False
 
         def task(progress: Progress, cancel: Cancel) -> Any:  # noqa: ARG001
-            return probe_view(result.probe(voxel=(i, j, k)), overlays.grid)
+            return probe_view(result.probe(voxel=(i, j, k)), working)
 
         def done(answer: Any) -> None:
-            if self.session.result is result:
+            overlays = self.session.state.overlays
+            if self.session.result is result and overlays is not None:
                 self.session.probe((i, j, k), replace(overlays, probe=answer))
 
-        return self.jobs.start("Probing", task, done)
+        self.questions.ask((id(result), i, j, k), task, done, (lambda _: None) if moving else None)
+        return True
+
+    def look(self, look: Look) -> None:
+        """Ask for the attention of one layer or head; the map follows when it is there."""
+        state, result = self.session.state, self.session.result
+        if state.analysis is None or result is None:
+            return
+        prepared = state.analysis.prepared
+
+        def task(progress: Progress, cancel: Cancel) -> Any:  # noqa: ARG001
+            return look_view(look_raw(result.trace, prepared, *look))
+
+        def done(view: Any) -> None:
+            overlays = self.session.state.overlays
+            if self.session.result is result and overlays is not None:
+                self.session.looked(replace(overlays, look=(look, view)))
+
+        self.questions.ask((id(result), look), task, done)
 
     def ask_without(self) -> bool:
         """Ask what the network says with the candidate in focus hidden."""
@@ -273,11 +304,17 @@ class Actions:
         """Axial, coronal, sagittal."""
         self.session.choose_plane(_after(tuple(Plane), self.session.state.choices.plane))
 
-    def probe_cursor(self) -> None:
-        """Probe the voxel under the pointer."""
+    def probe_cursor(self, held: bool) -> None:
+        """Probe the voxel under the pointer, and those it moves to while the key is held."""
+        self.probing = held
+        if held:
+            self.probe_pointer()
+
+    def probe_pointer(self, *, moving: bool = False) -> None:
+        """Probe the voxel under the pointer now."""
         position = tuple(float(v) for v in self.viewer.cursor.position)
         if len(position) == 3:
-            self.probe(position)
+            self.probe(position, moving=moving)
 
 
 def _after(choices: tuple[Any, ...], now: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from napari.components.overlays import TextOverlay
 
-from lesionlens._napari.model.session import Plane
+from lesionlens._napari.model.state import Plane
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

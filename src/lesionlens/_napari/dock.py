@@ -16,8 +16,9 @@ from lesionlens._napari.canvas import Canvas, plane_of
 from lesionlens._napari.layers import Layers
 from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.keys import KEYS, Key
-from lesionlens._napari.model.screen import Screen, resolve
-from lesionlens._napari.model.session import Overlay, ReviewSession, State
+from lesionlens._napari.model.screen import Scene, Screen, resolve
+from lesionlens._napari.model.session import ReviewSession
+from lesionlens._napari.model.state import Overlay, State
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.reader import KEY
 from lesionlens._napari.widgets.panel import Panel
@@ -50,6 +51,7 @@ class LesionLens(Panel):
         viewer.dims.events.order.connect(self._on_order)
         viewer.dims.events.ndisplay.connect(self._on_ndisplay)
         viewer.mouse_drag_callbacks.append(self._on_click)
+        viewer.mouse_move_callbacks.append(self._on_move)
         self._bound = [self._bind(key) for key in KEYS]
         self.show_screen(self._screen, session.state)
         for layer in list(viewer.layers):
@@ -82,11 +84,19 @@ class LesionLens(Panel):
             if bare:
                 self.canvas.fit()
         self.layers.apply(before, screen.scene)
+        self._ask_for(screen.scene, new)
         self.canvas.show_plane(screen.scene.plane)
         self.canvas.caption(screen.caption)
         if screen.scene.visit is not None and screen.scene.visit != before.visit:
             self.canvas.go_to(screen.scene.visit[1])
         self.show_screen(screen, new)
+
+    def _ask_for(self, scene: Scene, state: State) -> None:
+        """Ask for the single look that is chosen and not there yet."""
+        if scene.attention is None or scene.look is None or state.overlays is None:
+            return
+        if state.overlays.attended(scene.attention, scene.look) is None:
+            self.actions_.look(scene.look)
 
     # --- viewer → session -----------------------------------------------------------------
 
@@ -130,6 +140,11 @@ class LesionLens(Panel):
             i, j, k = (float(v) for v in event.position)
             self.actions_.probe((i, j, k))
 
+    def _on_move(self, _: Any, __: Any) -> None:
+        """While the probe's key is held, every voxel that the pointer comes to is asked."""
+        if self.actions_.probing:
+            self.actions_.probe_pointer(moving=True)
+
     # --- keys -----------------------------------------------------------------------------
 
     def _bind(self, key: Key) -> str:
@@ -155,6 +170,7 @@ class LesionLens(Panel):
             return
         viewer = self._viewer
         self.jobs.abandon()
+        self.questions.abandon()
         self.session.changed.disconnect(self._on_changed)
         viewer.layers.events.inserted.disconnect(self._on_inserted)
         viewer.events.theme.disconnect(self._on_theme)
@@ -162,6 +178,8 @@ class LesionLens(Panel):
         viewer.dims.events.ndisplay.disconnect(self._on_ndisplay)
         if self._on_click in viewer.mouse_drag_callbacks:
             viewer.mouse_drag_callbacks.remove(self._on_click)
+        if self._on_move in viewer.mouse_move_callbacks:
+            viewer.mouse_move_callbacks.remove(self._on_move)
         self.canvas.tear_down()
         for key in self._bound:
             viewer.bind_key(key, None)

@@ -23,6 +23,7 @@ from lesionlens._napari.model.display import (
     image_keywords,
 )
 from lesionlens._napari.model.screen import Outline, Scene
+from lesionlens._napari.model.state import Look
 from lesionlens._napari.reader import KEY
 from lesionlens.base.labels import MrSequence, Region
 
@@ -56,6 +57,14 @@ def label_colours(colours: Mapping[int, str]) -> DirectLabelColormap:
 def map_colours(role: str) -> NDArray[np.float64]:
     """Return the (N, 4) colours of a map's role, lowest first, for its legend."""
     return np.asarray(see_through(_MAPS[role]).colors, dtype=np.float64)
+
+
+def look_words(look: Look | None) -> str:
+    """Return which look a layer shows, for its name; counted from 1."""
+    if look is None:
+        return ""
+    head = "" if look.head is None else f", head {look.head + 1}"
+    return f" · look {look.layer + 1}{head}"
 
 
 class Layers:
@@ -99,7 +108,6 @@ class Layers:
             return
         old, self._overlays = self._overlays, overlays
         if old is not None and overlays is not None and old.images is overlays.images:
-            self._drawn.pop(PROBE, None)
             return
         for role in _ORDER:
             layer = self._get(role)
@@ -133,15 +141,13 @@ class Layers:
             self._show_sequence(new.sequence)
         if self._overlays is None:
             return
-        region = new.outline.region
-        attention = self._overlays.attention.get(region)
         shown = (
-            (ATTENTION, new.attention is not None, attention, f"Attention · {region.words}"),
             (UNCERTAINTY, new.uncertainty, self._overlays.uncertainty, "Uncertainty"),
             (PROBE, new.probe, self._overlays.probe, "Probe"),
         )
         for role, visible, view, name in shown:
             self._apply_map(role, view if visible else None, name, new.opacity)
+        self._apply_attention(new)
         self._apply_outline(new.outline)
         self._apply_box(new.outline)
 
@@ -191,6 +197,23 @@ class Layers:
         wanted = self._get(sequence.value)
         if wanted is not None:
             self._viewer.layers.selection.active = wanted
+
+    def _apply_attention(self, scene: Scene) -> None:
+        """Show the attention asked for; until a single look is there, the one before it stays."""
+        if self._overlays is None or scene.attention is None:
+            self._apply_map(ATTENTION, None, "", scene.opacity)
+            return
+        view = self._overlays.attended(scene.attention, scene.look)
+        if view is None and scene.look is not None:
+            return
+        key = (view, scene.only)
+        if view is not None and self._drawn.get("attended") != key:
+            self._drawn["attended"] = key
+            self._drawn["shown"] = self._overlays.alone(view, scene.only)
+        name = f"Attention · {scene.attention.words}{look_words(scene.look)}"
+        if scene.only is not None:
+            name += f" · candidate {scene.only}"
+        self._apply_map(ATTENTION, view and self._drawn["shown"], name, scene.opacity)
 
     def _apply_map(self, role: str, view: MapView | None, name: str, opacity: float) -> None:
         layer = self._get(role)

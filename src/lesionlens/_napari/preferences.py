@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lesionlens._napari.model.session import Choices, Overlay
+from lesionlens._napari.model.state import Choices, Overlay
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import nibabel as nib
@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens._napari.model.state import Look
 from lesionlens._napari.model.words import UNCERTAIN
 from lesionlens.base import geometry
 from lesionlens.base.geometry import Affine, Shape3
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.explain.maps import FAINT
+from lesionlens.explain.maps import FAINT, full_scale
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import Volume, frozen
 from lesionlens.study.resample import resample
@@ -73,6 +74,8 @@ class Overlays:
         0 to 1.
     probe : MapView or None
         Where the probed voxel attended.
+    look : (Look, MapView) or None
+        The attention of the single layer or head asked for last.
     """
 
     grid: Grid
@@ -85,6 +88,20 @@ class Overlays:
     attention: Mapping[Region, MapView]
     uncertainty: MapView | None = None
     probe: MapView | None = None
+    look: tuple[Look, MapView] | None = None
+
+    def attended(self, region: Region, look: Look | None) -> MapView | None:
+        """Return a region's attention, or that of a single look once it is there."""
+        if look is None:
+            return self.attention.get(region)
+        return self.look[1] if self.look is not None and self.look[0] == look else None
+
+    def alone(self, view: MapView, candidate: int | None) -> MapView:
+        """Return a map without what lies in other candidates than this one."""
+        if candidate is None:
+            return view
+        others = (self.components > 0) & (self.components != candidate)
+        return replace(view, data=np.where(others, np.float32(0.0), view.data))
 
     def outline(self, region: Region) -> NDArray[np.int32]:
         """Return the candidate id of each voxel of a region, 0 elsewhere."""
@@ -163,6 +180,11 @@ def _uncertainty(analysis: Analysis) -> MapView | None:
         return None
     data = _linear(doubt, analysis.prepared.working)
     return MapView(data, 1.0, _DOUBT, UNCERTAIN)
+
+
+def look_view(raw: NDArray[np.float32]) -> MapView:
+    """Return the attention of a single layer or head, in multiples of the even look, as drawn."""
+    return multiples(raw, max(full_scale(raw[raw > 0]), FAINT))
 
 
 def probe_view(answer: Volume, grid: Grid) -> MapView:

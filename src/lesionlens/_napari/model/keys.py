@@ -50,7 +50,12 @@ KEYS = (
     Key("W", "next_region", "whole tumour, tumour core or enhancing tumour"),
     Key("S", "next_sequence", "show the next sequence"),
     Key("J", "next_plane", "axial, coronal or sagittal"),
-    Key("Q", "probe_cursor", "ask the voxel under the pointer what it attended to"),
+    Key(
+        "Q",
+        "probe_cursor",
+        "ask the voxel under the pointer what it attended to; hold it and move to ask on",
+        hold=True,
+    ),
     Key("Shift-Q", "end_probe", "put the probe's answer away"),
     Key("K", "show_keys", "show these keys"),
 )

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lesionlens._napari.model.session import Activity, Overlay, Plane, Problem, State
+from lesionlens._napari.model.state import (
+    Activity,
+    Choices,
+    Look,
+    Overlay,
+    Plane,
+    Problem,
+    State,
+)
 from lesionlens._napari.model.words import (
     Bar,
     Fact,
@@ -90,6 +98,8 @@ class Scene:
     sequence: MrSequence | None = None
     outline: Outline = Outline(visible=False, region=Region.WT)
     attention: Region | None = None
+    look: Look | None = None
+    only: int | None = None
     uncertainty: bool = False
     probe: bool = False
     opacity: float = 0.6
@@ -123,6 +133,10 @@ class Screen:
     can_redo: bool = False
     overlay: Overlay = Overlay.OFF
     region: Region = Region.WT
+    looks: tuple[tuple[str, int], ...] = ()
+    layer: int | None = None
+    head: int | None = None
+    alone: bool = False
     opacity: float = 0.6
     has_attention: bool = False
     has_uncertainty: bool = False
@@ -194,7 +208,11 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         has_attention=bool(analysis.volumes.attention),
         has_uncertainty=analysis.volumes.uncertainty is not None,
         can_probe=str(Capability.PROBE) in capabilities,
-        trust=_trust(analysis, choices.region),
+        looks=state.looks,
+        layer=choices.layer,
+        head=choices.head,
+        alone=choices.alone and focus is not None,
+        trust=_trust(analysis, choices),
         withheld=choices.overlay is Overlay.MAP and withheld(state),
         focus_title="" if focus is None else f"{focus.id} · {focus.location.words}",
         facts=() if focus is None else facts_of(focus),
@@ -229,6 +247,8 @@ def _scene(state: State, listed: list[Candidate], focus: Candidate | None) -> Sc
         attention=choices.region
         if on and choices.overlay is Overlay.MAP and not withheld(state)
         else None,
+        look=None if choices.layer is None else Look(choices.region, choices.layer, choices.head),
+        only=focus.id if choices.alone and focus is not None else None,
         uncertainty=on and choices.uncertainty,
         probe=not choices.hidden and overlays is not None and overlays.probe is not None,
         opacity=choices.opacity,
@@ -244,10 +264,12 @@ def withheld(state: State) -> bool:
     return trust is not None and trust.reliable is False and not state.choices.unreliable
 
 
-def _trust(analysis: Analysis, region: Region) -> Fact | None:
-    trust = None if analysis.maps is None else analysis.maps.trust.get(region)
+def _trust(analysis: Analysis, choices: Choices) -> Fact | None:
+    trust = None if analysis.maps is None else analysis.maps.trust.get(choices.region)
     if trust is None or trust.reliable is None:
         return None
+    if choices.layer is not None and trust.reliable:
+        return Fact("one look: not checked by itself", None, f"All looks combined: {trust.words}")
     words = "map passed its checks" if trust.reliable else "map not reliable here"
     return Fact(words, trust.reliable, trust.words)
 

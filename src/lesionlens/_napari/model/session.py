@@ -1,4 +1,4 @@
-"""What the reader has open and chosen: state and signals, without Qt and without napari.
+"""Every act on what the reader has open and chosen, without Qt and without napari.
 
 The session is the one mutable object of the window. It holds a frozen `State`; every act replaces
 it and emits `changed`. What is on the screen follows from the state by `screen.resolve`.
@@ -7,13 +7,13 @@ it and emits `changed`. What is on the screen follows from the state by `screen.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
+from lesionlens._napari.model.state import Activity, Choices, Overlay, Plane, Problem, State
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate
@@ -23,106 +23,6 @@ from lesionlens.review.log import ReviewLog
 
 if TYPE_CHECKING:
     from lesionlens._napari.model.display import Overlays
-
-
-class Overlay(StrEnum):
-    """What lies over the image."""
-
-    OFF = "off"
-    CONTOUR = "contour"
-    MAP = "map"
-
-
-class Plane(StrEnum):
-    """Which plane is looked at; napari's axes are R, A, S."""
-
-    AXIAL = "axial"
-    CORONAL = "coronal"
-    SAGITTAL = "sagittal"
-
-
-@dataclass(frozen=True, slots=True)
-class Activity:
-    """What runs in the background: its name, the stage and how much of it is done (0 to 1)."""
-
-    words: str
-    stage: str = ""
-    fraction: float = 0.0
-    stopping: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Why something did not work, and what to do; nothing of the state is lost with it."""
-
-    title: str
-    found: str
-    expected: str = ""
-    next_step: str = ""
-    details: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """What the reader chose to see.
-
-    Parameters
-    ----------
-    candidate : int or None
-        Id of the candidate in focus.
-    sequence : MrSequence or None
-        The image shown.
-    region : Region
-        Whose contour and attention are shown.
-    overlay : Overlay
-        Off when a study opens: the reader reads unaided first.
-    asked : bool
-        Whether the reader has switched the overlay, so that focus does not do it for them.
-    opacity : float
-        Of the maps, 0 to 1.
-    threshold : float
-        Candidates that score less are not listed.
-    uncertainty : bool
-        Whether the uncertainty map is shown.
-    unreliable : bool
-        Whether maps that failed their checks are shown all the same.
-    hidden : bool
-        Whether all overlays are held hidden.
-    visits : int
-        Counts how often a candidate was gone to; the view moves when it grows.
-    """
-
-    candidate: int | None = None
-    sequence: MrSequence | None = None
-    region: Region = Region.WT
-    overlay: Overlay = Overlay.OFF
-    asked: bool = False
-    opacity: float = 0.6
-    threshold: float = 0.0
-    uncertainty: bool = False
-    unreliable: bool = False
-    hidden: bool = False
-    plane: Plane = Plane.AXIAL
-    visits: int = 0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class State:
-    """Everything that the window is drawn from."""
-
-    study: Study | None = None
-    analysis: Analysis | None = None
-    overlays: Overlays | None = None
-    review: Review = field(default_factory=Review)
-    choices: Choices = field(default_factory=Choices)
-    activity: Activity | None = None
-    problem: Problem | None = None
-    message: str = ""
-    named: Mapping[MrSequence, Path | str] = field(default_factory=dict)
-    can_undo: bool = False
-    can_redo: bool = False
-    probed: tuple[int, int, int] | None = None
-    without: tuple[int, str] | None = None
 
 
 class ReviewSession:
@@ -190,13 +90,15 @@ class ReviewSession:
             can_redo=False,
             probed=None,
             without=None,
+            looks=(),
         )
 
     def analysed(self, result: Any, overlays: Overlays, review: Review | None = None) -> None:
-        """Take a result (anything with `.analysis`); its review, or this one, continues."""
+        """Take a result (anything with `.analysis` and `.trace`); its review or this continues."""
         review = result.analysis.review if review is None else review
         analysis: Analysis = replace(result.analysis, review=review)
         same = analysis.study is self._state.study
+        trace = result.trace
         self.result = result
         self._log = ReviewLog(review)
         kept = self._state.choices if same else self.defaults
@@ -209,6 +111,8 @@ class ReviewSession:
                 kept,
                 sequence=kept.sequence if same and kept.sequence else analysis.prepared.reference,
                 candidate=None,
+                layer=None,
+                head=None,
             ),
             problem=None,
             message="",
@@ -217,6 +121,7 @@ class ReviewSession:
             can_redo=self._log.can_redo,
             probed=None,
             without=None,
+            looks=() if trace is None else trace.looks,
         )
 
     def close(self) -> None:
@@ -301,6 +206,21 @@ class ReviewSession:
         """Show this region's contour and attention."""
         self._choose(region=region)
 
+    def choose_look(self, layer: int | None, head: int | None = None) -> None:
+        """Show the attention of one layer, or of one of its heads; None for all combined."""
+        looks = self._state.looks
+        if layer is None or not 0 <= layer < len(looks):
+            layer = head = None
+        elif head is not None and not 0 <= head < looks[layer][1]:
+            head = None
+        self._choose(layer=layer, head=head)
+
+    def choose_alone(self, candidate_id: int | None) -> None:
+        """Show the attention given to one candidate, which comes into focus; None for all."""
+        self._choose(alone=candidate_id is not None)
+        if candidate_id is not None and candidate_id != self._state.choices.candidate:
+            self.go_to(candidate_id)
+
     def choose_sequence(self, sequence: MrSequence) -> None:
         """Show this sequence."""
         study = self._state.study
@@ -326,6 +246,10 @@ class ReviewSession:
     def hold_hidden(self, hidden: bool) -> None:
         """Hide every overlay while a key is held."""
         self._choose(hidden=hidden)
+
+    def looked(self, overlays: Overlays) -> None:
+        """Take the attention of a single layer or head, which `overlays` hold."""
+        self._set(overlays=overlays)
 
     def probe(self, voxel: tuple[int, int, int] | None, overlays: Overlays | None = None) -> None:
         """Take the answer to a probe of a voxel of the reference grid, or put it away."""

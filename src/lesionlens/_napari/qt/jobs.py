@@ -15,7 +15,8 @@ from typing import Any
 
 from qtpy.QtCore import QObject, Signal
 
-from lesionlens._napari.model.session import Problem, ReviewSession
+from lesionlens._napari.model.session import ReviewSession
+from lesionlens._napari.model.state import Problem
 from lesionlens.base.errors import CancelledError, LesionLensError, ResourceError
 from lesionlens.base.stages import Cancel, Progress
 
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 Task = Callable[[Progress, Cancel], Any]
 
 
-class _Messenger(QObject):
+class Messenger(QObject):
     """Carries signals out of the thread; has no parent, so it outlives the window if it must."""
 
     progressed = Signal(str, float)
@@ -47,7 +48,7 @@ class Jobs(QObject):
         self._session = session
         self._cancel = threading.Event()
         self._thread: threading.Thread | None = None
-        self._messenger: _Messenger | None = None
+        self._messenger: Messenger | None = None
         self._done: Callable[[Any], str | None] | None = None
 
     @property
@@ -67,13 +68,13 @@ class Jobs(QObject):
             return False
         self._cancel = threading.Event()
         self._done = done
-        messenger = _Messenger()
+        messenger = Messenger()
         messenger.progressed.connect(self._on_progress)
         messenger.finished.connect(self._on_finished)
         self._messenger = messenger
         self._session.begin(words)
         self._thread = threading.Thread(
-            target=_work, args=(task, messenger, self._cancel), name="lesionlens-job", daemon=True
+            target=work, args=(task, messenger, self._cancel), name="lesionlens-job", daemon=True
         )
         self._thread.start()
         return True
@@ -114,7 +115,9 @@ class Jobs(QObject):
                     self._session.ended(message)
 
 
-def _work(task: Task, messenger: _Messenger, cancel: threading.Event) -> None:
+def work(task: Task, messenger: Messenger, cancel: threading.Event) -> None:
+    """Run a task and send its value, or its error, to the main thread."""
+
     def progress(stage: str, fraction: float) -> None:
         messenger.progressed.emit(stage, fraction)
 

@@ -8,8 +8,9 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QSlider, QToolButton
 from lesionlens._napari.layers import ATTENTION, PROBE, UNCERTAINTY, map_colours
 from lesionlens._napari.model.display import MapView, Overlays
 from lesionlens._napari.model.screen import Screen
-from lesionlens._napari.model.session import Overlay
+from lesionlens._napari.model.state import Overlay
 from lesionlens._napari.widgets.legend import Legend
+from lesionlens._napari.widgets.look_choice import LookChoice
 from lesionlens._napari.widgets.parts import Bars, Section, Segments, label, row, show_fact
 from lesionlens.base.labels import Region
 
@@ -33,6 +34,7 @@ class AttentionBlock(Section):
         self._region.activated.connect(
             lambda _: self.region_chosen.emit(self._region.currentData())
         )
+        self.looks = LookChoice()
         self._overlay = Segments(
             [
                 (Overlay.OFF, "off", "No overlay (T)"),
@@ -68,6 +70,7 @@ class AttentionBlock(Section):
         self._probe.clicked.connect(lambda _=False: self.probe_ended.emit())
         self._hint = label("", "dim", wrap=True)
         self.body.addLayout(row(self._region, None, self._overlay))
+        self.body.addWidget(self.looks)
         self._legend = Legend()
         self.body.addLayout(row(label("opacity", "dim"), self._opacity, self._uncertainty))
         self.body.addWidget(self._legend)
@@ -93,6 +96,7 @@ class AttentionBlock(Section):
         self._uncertainty.setChecked(screen.scene.uncertainty)
         role, view = shown_map(screen, overlays)
         self._legend.show_map(view, map_colours(role))
+        self.looks.show_screen(screen)
         self._show_trust(screen)
         self._title.setText(screen.focus_title)
         self._title.setVisible(bool(screen.focus_title))
@@ -124,7 +128,8 @@ def shown_map(screen: Screen, overlays: Overlays | None) -> tuple[str, MapView |
     if scene.probe:
         return PROBE, overlays.probe
     if scene.attention is not None:
-        return ATTENTION, overlays.attention.get(scene.attention)
+        view = overlays.attended(scene.attention, scene.look)
+        return ATTENTION, view or overlays.attention.get(scene.attention)
     return UNCERTAINTY, overlays.uncertainty if scene.uncertainty else None
 
 

@@ -23,8 +23,10 @@ from qtpy.QtWidgets import (
 from lesionlens._napari.actions import Actions
 from lesionlens._napari.model.keys import KEYS
 from lesionlens._napari.model.screen import Screen
-from lesionlens._napari.model.session import ReviewSession, State
+from lesionlens._napari.model.session import ReviewSession
+from lesionlens._napari.model.state import State
 from lesionlens._napari.qt.jobs import Jobs
+from lesionlens._napari.qt.latest import Latest
 from lesionlens._napari.widgets.attention_block import AttentionBlock
 from lesionlens._napari.widgets.candidate_block import CandidateBlock
 from lesionlens._napari.widgets.parts import label, row, set_role, style_sheet
@@ -54,7 +56,8 @@ class Panel(QWidget):
         self.setMinimumWidth(360)
         self.session = session
         self.jobs = Jobs(session, self)
-        self.actions_ = Actions(session, self.jobs, viewer)
+        self.questions = Latest(session, self)
+        self.actions_ = Actions(session, self.jobs, self.questions, viewer)
         self._build()
         self._connect()
         self.show_theme(viewer.theme)
@@ -121,6 +124,8 @@ class Panel(QWidget):
         self.candidates.undone.connect(acts.undo)
         self.candidates.redone.connect(acts.redo)
         self.attention.region_chosen.connect(session.choose_region)
+        self.attention.looks.candidate_chosen.connect(session.choose_alone)
+        self.attention.looks.look_chosen.connect(session.choose_look)
         self.attention.overlay_chosen.connect(session.choose_overlay)
         self.attention.opacity_chosen.connect(session.choose_opacity)
         self.attention.uncertainty_chosen.connect(session.choose_uncertainty)

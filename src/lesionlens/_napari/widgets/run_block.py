@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from lesionlens._napari.model.screen import Screen
-from lesionlens._napari.model.session import Problem
+from lesionlens._napari.model.state import Problem
 from lesionlens._napari.widgets.parts import ElidedLabel, label, row, set_role
 
 

@@ -1,0 +1,134 @@
+"""What the window is drawn from: the reader's choices and everything that is open, frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.records.analysis import Analysis
+from lesionlens.records.review import Review
+from lesionlens.records.study import Study
+
+if TYPE_CHECKING:
+    from lesionlens._napari.model.display import Overlays
+
+
+class Look(NamedTuple):
+    """One layer of the network's attention for a region; `head` None is the mean of its heads."""
+
+    region: Region
+    layer: int
+    head: int | None = None
+
+
+class Overlay(StrEnum):
+    """What lies over the image."""
+
+    OFF = "off"
+    CONTOUR = "contour"
+    MAP = "map"
+
+
+class Plane(StrEnum):
+    """Which plane is looked at; napari's axes are R, A, S."""
+
+    AXIAL = "axial"
+    CORONAL = "coronal"
+    SAGITTAL = "sagittal"
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What runs in the background: its name, the stage and how much of it is done (0 to 1)."""
+
+    words: str
+    stage: str = ""
+    fraction: float = 0.0
+    stopping: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why something did not work, and what to do; nothing of the state is lost with it."""
+
+    title: str
+    found: str
+    expected: str = ""
+    next_step: str = ""
+    details: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the reader chose to see.
+
+    Parameters
+    ----------
+    candidate : int or None
+        Id of the candidate in focus.
+    sequence : MrSequence or None
+        The image shown.
+    region : Region
+        Whose contour and attention are shown.
+    layer, head : int or None
+        Of the attention; None for all layers and heads combined.
+    alone : bool
+        Whether the map leaves out what was attended to in other candidates than the one in focus.
+    overlay : Overlay
+        Off when a study opens: the reader reads unaided first.
+    asked : bool
+        Whether the reader has switched the overlay, so that focus does not do it for them.
+    opacity : float
+        Of the maps, 0 to 1.
+    threshold : float
+        Candidates that score less are not listed.
+    uncertainty : bool
+        Whether the uncertainty map is shown.
+    unreliable : bool
+        Whether maps that failed their checks are shown all the same.
+    hidden : bool
+        Whether all overlays are held hidden.
+    visits : int
+        Counts how often a candidate was gone to; the view moves when it grows.
+    """
+
+    candidate: int | None = None
+    sequence: MrSequence | None = None
+    region: Region = Region.WT
+    layer: int | None = None
+    head: int | None = None
+    alone: bool = False
+    overlay: Overlay = Overlay.OFF
+    asked: bool = False
+    opacity: float = 0.6
+    threshold: float = 0.0
+    uncertainty: bool = False
+    unreliable: bool = False
+    hidden: bool = False
+    plane: Plane = Plane.AXIAL
+    visits: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """Everything that the window is drawn from."""
+
+    study: Study | None = None
+    analysis: Analysis | None = None
+    overlays: Overlays | None = None
+    review: Review = field(default_factory=Review)
+    choices: Choices = field(default_factory=Choices)
+    activity: Activity | None = None
+    problem: Problem | None = None
+    message: str = ""
+    named: Mapping[MrSequence, Path | str] = field(default_factory=dict)
+    can_undo: bool = False
+    can_redo: bool = False
+    probed: tuple[int, int, int] | None = None
+    without: tuple[int, str] | None = None
+    looks: tuple[tuple[str, int], ...] = ()
+    """Name and number of heads of each layer that can be shown, coarse to fine."""
