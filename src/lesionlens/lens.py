@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lesionlens.base import plugins
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.provenance import sha256_of, versions
+from lesionlens.base.provenance import versions
 from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, no_progress
 from lesionlens.explain import counterfactual, questions, relevance, trust
 from lesionlens.explain import maps as attention_maps
@@ -43,7 +43,8 @@ from lesionlens.records.attention import AttentionMaps, MapTrust
 from lesionlens.records.findings import Candidate, Findings
 from lesionlens.records.prediction import Capability, Prediction, Trace
 from lesionlens.records.study import PreparedStudy, Study
-from lesionlens.study.prepare import prepare
+from lesionlens.study.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
+from lesionlens.study.readers import hashes_of
 
 
 class Lens:
@@ -102,7 +103,12 @@ class Lens:
         return self._engine
 
     def __call__(
-        self, study: Study, *, progress: Progress = no_progress, cancel: Cancel = NEVER
+        self,
+        study: Study,
+        options: PrepareOptions = DEFAULT_OPTIONS,
+        *,
+        progress: Progress = no_progress,
+        cancel: Cancel = NEVER,
     ) -> Result:
         """Analyse a study.
 
@@ -110,23 +116,21 @@ class Lens:
         ----------
         study : Study
             From `open_study`.
+        options : PrepareOptions
+            Which steps of the preparation, and how.
         progress, cancel
             Told of, and asked between, all steps; both may come from another thread.
 
         Raises
         ------
-        UnusableInputError
-            The study cannot be analysed.
-        ResourceError
-            Memory or device do not suffice.
-        CancelledError
-            The user asked to stop.
+        UnusableInputError, ResourceError, CancelledError
+            The study cannot be analysed; memory or device do not suffice; the user said stop.
         """
         started = datetime.now(UTC).isoformat(timespec="seconds")
         clock = StageClock(progress, cancel)
         with ThreadPoolExecutor(1) as aside:
-            hashes = aside.submit(_inputs_of, study)
-            prepared = prepare(study, clock)
+            hashes = aside.submit(hashes_of, study)
+            prepared = prepare(study, clock, options)
             with clock.stage("network"):
                 prediction = self._engine.predict(prepared, progress=progress, cancel=cancel)
             found = _Steps(self._engine, prepared, prediction, clock).run(study, hashes)
@@ -297,12 +301,6 @@ def _plain_scores(
     if given is None:
         return [0.5] * marked.count
     return [float(score) for score in given[: marked.count]]
-
-
-def _inputs_of(study: Study) -> tuple[tuple[str, str], ...]:
-    """Return (name, SHA-256) of every file that was read, by name."""
-    files = {f.name: f.path for series in study.series.values() for f in series.files}
-    return tuple((name, sha256_of(path)) for name, path in sorted(files.items()))
 
 
 class Result:

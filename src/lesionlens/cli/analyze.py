@@ -26,6 +26,8 @@ def analyze(
     study_uid: options.StudyUid = None,
     bundle: options.Bundle = None,
     device: options.Device = "auto",
+    brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
+    bias_correction: options.BiasCorrection = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> Answer:
@@ -40,12 +42,13 @@ def analyze(
     with progress_bar() as progress:
         progress("opening the study", 0.0)
         opened = options.open_named(study, options.named(t1, t1c, t2, flair), study_uid, progress)
+        prepare = options.preparation(brain_extraction, bias_correction)
         progress("loading the network", 0.0)
         from lesionlens.export.run import warnings_of
         from lesionlens.lens import Lens
 
         lens = Lens(device, bundle=bundle) if bundle else Lens(device)
-        result = lens(opened, progress=progress, cancel=STOP)
+        result = lens(opened, prepare, progress=progress, cancel=STOP)
         progress("writing the result", 0.0)
         result.save(out)
     notes = warnings_of(result.analysis)

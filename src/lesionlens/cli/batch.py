@@ -45,6 +45,8 @@ def batch(
     ] = False,
     bundle: options.Bundle = None,
     device: options.Device = "auto",
+    brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
+    bias_correction: options.BiasCorrection = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> Answer:
@@ -64,6 +66,8 @@ def batch(
         from lesionlens.cohort.table import write_table
         from lesionlens.cohort.work import Choice
 
+        options.preparation(brain_extraction, bias_correction)
+        choice = Choice(device, bundle, stripper=brain_extraction.value, bias=bias_correction)
         notes = []
         count = len(find_jobs(studies, out))
         if loose := loose_files(studies):
@@ -75,7 +79,7 @@ def batch(
         STOP.gently()
         done = run_cohort(
             Cohort(studies, out, resume),
-            Choice(device, bundle),
+            choice,
             Crew(wanted, scheduler),
             progress=progress,
             cancel=STOP,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,17 @@ from lesionlens.cli.console import STOP
 if TYPE_CHECKING:
     from lesionlens.base.stages import Progress
     from lesionlens.records.study import Study
+    from lesionlens.study.prepare import PrepareOptions
+
+
+class Stripping(StrEnum):
+    """Methods of brain extraction; those of `study.strippers`, which only a run loads."""
+
+    AUTO = "auto"
+    OWN = "own"
+    HD_BET = "hd-bet"
+    SYNTHSTRIP = "synthstrip"
+
 
 _SOURCE = "NIfTI file, DICOM folder or Series UID within STUDY to take as"
 
@@ -40,6 +52,17 @@ Bundle = Annotated[
 Device = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")
 ]
+BrainExtraction = Annotated[
+    Stripping,
+    typer.Option(
+        "--brain-extraction",
+        help="What takes the skull off; auto is the own method, and an installed program where "
+        "its mask is doubtful.",
+    ),
+]
+BiasCorrection = Annotated[
+    bool, typer.Option("--bias-correction", help="Take the coils' shading out first (N4); slower.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else there.")]
 Debug = Annotated[
     bool,
@@ -58,6 +81,22 @@ def named(
         MrSequence.FLAIR: flair,
     }
     return {sequence: source for sequence, source in given.items() if source is not None}
+
+
+def preparation(stripping: Stripping, bias: bool) -> PrepareOptions:
+    """Return how to prepare a study; a program that is asked for is looked for at once.
+
+    Raises
+    ------
+    MissingPluginError
+        That program is not installed.
+    """
+    from lesionlens.study import strippers
+    from lesionlens.study.prepare import PrepareOptions
+
+    if stripping is not Stripping.AUTO:
+        strippers.identity(stripping.value)
+    return PrepareOptions(stripper=stripping.value, bias=bias)
 
 
 def open_named(

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def run_cohort(
     """
     jobs = find_jobs(cohort.studies, cohort.out)
     here = crew.scheduler is None or cohort.resume
-    engine = engine_of(load_lens(choice)) if here else ""
+    engine = engine_of(load_lens(choice), choice) if here else ""
     outcomes: dict[str, Outcome] = {}
     with open_worklist(cohort.out) as worklist:
         prints = {job.name: fingerprint(job.study) for job in jobs}
@@ -170,7 +170,7 @@ def _on_cluster(
     if crew.scheduler is None:
         cores = os.cpu_count() or 1
         threads = max(1, cores // crew.workers)
-        choice = Choice(choice.device, choice.bundle, threads)
+        choice = replace(choice, threads=threads)
     with _client(crew) as client:
         stop = distributed.Event(f"lesionlens-stop-{uuid.uuid4().hex}", client=client)
         absolute = [Job(j.name, j.study.resolve(), j.out.resolve()) for j in jobs]

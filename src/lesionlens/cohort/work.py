@@ -35,11 +35,16 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What analyses: the device, a MONAI bundle in place of our network, threads of a worker."""
+    """What analyses: the device, a MONAI bundle in place of our network, threads of a worker.
+
+    `stripper` and `bias` are those of `study.steps.PrepareOptions`.
+    """
 
     device: str = "auto"
     bundle: Path | None = None
     threads: int | None = None
+    stripper: str = "auto"
+    bias: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +95,12 @@ def load_lens(choice: Choice) -> Lens:
     return Lens(choice.device)
 
 
-def engine_of(lens: Lens) -> str:
-    """Name an engine so that another one, or other weights, can be told from it."""
+def engine_of(lens: Lens, choice: Choice) -> str:
+    """Name what decides so that another engine, weights or preparation can be told from it."""
     about = lens.engine.info
-    return f"{about.name} {about.version} {about.weights_sha256 or ''}".strip()
+    stripper = "" if choice.stripper == "auto" else choice.stripper
+    parts = (about.name, about.version, about.weights_sha256, stripper, "N4" if choice.bias else "")
+    return " ".join(part for part in parts if part)
 
 
 def analyse(job: Job, choice: Choice, cancel: Cancel, progress: Progress = no_progress) -> Outcome:
@@ -112,12 +119,14 @@ def analyse(job: Job, choice: Choice, cancel: Cancel, progress: Progress = no_pr
 
 
 def _analyse(job: Job, choice: Choice, cancel: Cancel, progress: Progress) -> Outcome:
+    from lesionlens.study.prepare import PrepareOptions  # noqa: PLC0415
     from lesionlens.study.readers import open_study  # noqa: PLC0415
 
     start = time.perf_counter()
     lens = load_lens(choice)
     study = open_study(job.study, progress=progress, cancel=cancel)
-    result = lens(study, progress=progress, cancel=cancel)
+    options = PrepareOptions(stripper=choice.stripper, bias=choice.bias)
+    result = lens(study, options, progress=progress, cancel=cancel)
     result.save(job.out)
     return Outcome(
         name=job.name,
@@ -126,7 +135,7 @@ def _analyse(job: Job, choice: Choice, cancel: Cancel, progress: Progress) -> Ou
         message=result.analysis.findings.conclusion,
         seconds=time.perf_counter() - start,
         candidates=len(result.candidates),
-        engine=engine_of(lens),
+        engine=engine_of(lens, choice),
         peak_memory_mib=max(s.peak_memory_mib for s in result.analysis.run.stages),
     )
 

@@ -24,12 +24,14 @@ from lesionlens.study import quality
 from lesionlens.study.checks import check_grid, check_voxels, finite
 from lesionlens.study.resample import crop_grid, resample
 from lesionlens.study.steps import (
+    BIAS_STEP,
     BRAIN_STEP,
     Loaded,
     Notes,
     PrepareOptions,
     brain_of,
     bring_together,
+    take_bias_out,
 )
 
 __all__ = ["PrepareOptions", "prepare", "reference_of"]
@@ -79,6 +81,9 @@ def prepare(
     with clock.stage("resample"):
         working = _working_grid(mask, where, native, options.edge_mm)
         channels, present, brain = _resample_all(loaded, mask, where, working, clock)
+    if options.bias:
+        with clock.stage(BIAS_STEP):
+            take_bias_out(channels, brain, working, clock, options, notes)
     with clock.stage("check quality"):
         checks = _quality(loaded, channels, brain, working, notes)
     return PreparedStudy(

@@ -14,6 +14,7 @@ from typing import Protocol
 from lesionlens.base import plugins
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.provenance import sha256_of
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
 from lesionlens.records.study import Study
 from lesionlens.study import choices
@@ -112,6 +113,12 @@ def open_study(
         study = replace(study, notices=(told, *study.notices))
     progress("open", 1.0)
     return study
+
+
+def hashes_of(study: Study) -> tuple[tuple[str, str], ...]:
+    """Return (name, SHA-256) of every file that the chosen sequences are read from, by name."""
+    files = {f.name: f.path for series in study.series.values() for f in series.files}
+    return tuple((name, sha256_of(path)) for name, path in sorted(files.items()))
 
 
 def check_path(place: Path) -> None:

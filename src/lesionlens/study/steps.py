@@ -1,27 +1,28 @@
-"""The two searches of preparation: how the sequences lie to each other, and where the brain is."""
+"""The searches of preparation: how the sequences lie, where the brain is, how coils shaded it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.geometry import Affine, ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import Cancel, StageClock, check
 from lesionlens.records.study import PreparationStep, Series
+from lesionlens.study import bias, cache, quality, strippers
 from lesionlens.study import brain as brains
-from lesionlens.study import cache, quality, strippers
 from lesionlens.study.head import find_brain
 from lesionlens.study.register import Pyramid, Registration, pyramid, register
 from lesionlens.study.resample import resample
 
 BRAIN_EDGE_MM = 2.0
 BRAIN_STEP = "find the brain"
+BIAS_STEP = "correct bias"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,11 @@ class PrepareOptions:
     strip : bool
         Find the brain where the skull is still there; otherwise the whole head counts.
     stripper : str
-        "own", or a program that the user has: a name in `strippers.PROGRAMS`.
+        "own", a program that the user has (a name in `strippers.PROGRAMS`), or "auto": the own
+        method, and an installed program where its mask is doubtful.
+    bias : bool
+        Take the coils' shading out of each sequence (N4). Off: our network was trained to read
+        through it, and it costs more time than the rest of the preparation.
     threads : int
         Files read at a time.
     cache : bool
@@ -47,7 +52,8 @@ class PrepareOptions:
     edge_mm: float = 1.0
     register: bool = True
     strip: bool = True
-    stripper: str = "own"
+    stripper: str = strippers.AUTO
+    bias: bool = False
     threads: int = 2
     cache: bool = True
 
@@ -183,7 +189,7 @@ def brain_of(
     if not options.strip:
         notes.steps.append(PreparationStep(BRAIN_STEP, None, False, "Left out on request."))
         return images[reference] > 0, grid
-    found = _brain_in(images, grid, options, cancel)
+    found = _brain_in(images, grid, options, notes, cancel)
     _note_brain(found, reference, notes)
     return found.mask, grid
 
@@ -192,24 +198,50 @@ def _brain_in(
     images: Mapping[MrSequence, NDArray[np.float32]],
     grid: Grid,
     options: PrepareOptions,
+    notes: Notes,
     cancel: Cancel,
 ) -> brains.BrainMask:
-    """Find the brain, or take what was found in these very voxels before."""
-    if options.stripper != "own":
-        return strippers.strip(options.stripper, next(iter(images.values())), grid, cancel=cancel)
+    """Find the brain by the method asked for; under "auto" a program mends a doubtful mask."""
+    auto = options.stripper == strippers.AUTO
+    found = _kept_brain(images, grid, strippers.OWN if auto else options.stripper, options, cancel)
+    others = strippers.installed() if auto and found.doubtful else ()
+    if not others:
+        return found
+    try:
+        other = _kept_brain(images, grid, others[0], options, cancel)
+    except ResourceError as error:
+        notes.notices.append(f"The brain mask is doubtful, and {others[0]} did not help: {error}")
+        return found
+    words = f"{other.method}, because the own mask was doubtful ({found.doubtful})"
+    return replace(other, method=words)
+
+
+def _kept_brain(
+    images: Mapping[MrSequence, NDArray[np.float32]],
+    grid: Grid,
+    method: str,
+    options: PrepareOptions,
+    cancel: Cancel,
+) -> brains.BrainMask:
+    """Find the brain, or take what was found in these very voxels by this method before."""
+
+    def search() -> brains.BrainMask:
+        if method == strippers.OWN:
+            return find_brain(images, grid, cancel=cancel)
+        return strippers.strip(method, next(iter(images.values())), grid, cancel=cancel)
+
     if not options.cache:
-        return find_brain(images, grid, cancel=cancel)
-    order = "+".join(images)
+        return search()
     volumes = {s.value: (values, grid.affine) for s, values in images.items()}
-    key = cache.key_of(volumes, f"brain {order}")
+    key = cache.key_of(volumes, f"brain {'+'.join(images)} {strippers.identity(method)}")
     kept = cache.load(key)
     if kept is not None and {"mask", "words"} <= set(kept):
         count = int(np.prod(grid.shape))
         mask = np.unpackbits(kept["mask"], count=count).astype(bool).reshape(grid.shape)
-        method, doubtful = (str(text) for text in kept["words"])
+        said, doubtful = (str(text) for text in kept["words"])
         volume = float(mask.sum()) * grid.voxel_ml
-        return brains.BrainMask(mask, method, volume, doubtful or None)
-    found = find_brain(images, grid, cancel=cancel)
+        return brains.BrainMask(mask, said, volume, doubtful or None)
+    found = search()
     words = np.array([found.method, found.doubtful or ""])
     cache.save(key, {"mask": np.packbits(found.mask), "words": words})
     return found
@@ -234,3 +266,61 @@ def _moved_grid(item: Loaded) -> Grid:
         return item.series.grid
     grid = item.series.grid
     return Grid(grid.shape, np.asarray(np.linalg.inv(item.moved) @ grid.affine), grid.frame_uid)
+
+
+def take_bias_out(
+    channels: NDArray[np.float32],
+    brain: NDArray[np.bool_],
+    working: Grid,
+    clock: StageClock,
+    options: PrepareOptions,
+    notes: Notes,
+) -> None:
+    """Divide the bias field out of every sequence, in place.
+
+    Parameters
+    ----------
+    channels : (4, I, J, K) float32
+        On `working`, in the order of MrSequence.
+    brain : (I, J, K) bool
+        On `working`.
+    """
+    there = [pair for pair in zip(MrSequence, channels, strict=True) if pair[1].any()]
+    for number, (sequence, values) in enumerate(there, 1):
+        check(clock.cancel, BIAS_STEP)
+        found = _kept_field(values, brain, working, options)
+        if found is None:
+            words = "Left out: too little of the brain is seen."
+            notes.steps.append(PreparationStep(BIAS_STEP, sequence, False, words))
+        else:
+            values[...] = bias.corrected(values, working, found)
+            step = PreparationStep(BIAS_STEP, sequence, True, found.words, found.strength)
+            notes.steps.append(step)
+        clock.progress(BIAS_STEP, number / len(there))
+
+
+def _kept_field(
+    values: NDArray[np.float32],
+    brain: NDArray[np.bool_],
+    working: Grid,
+    options: PrepareOptions,
+) -> bias.BiasField | None:
+    """Find the bias field, or take what was found in these very voxels before."""
+    if not options.cache:
+        return bias.estimate(values, brain, working)
+    volumes = {
+        "image": (values, working.affine),
+        "brain": (brain.astype(np.float32), working.affine),
+    }
+    key = cache.key_of(volumes, "bias")
+    kept = cache.load(key)
+    if kept is not None and {"log", "affine", "figures"} <= set(kept):
+        strength, before, after = kept["figures"].tolist()
+        log = kept["log"]
+        grid = Grid((log.shape[0], log.shape[1], log.shape[2]), kept["affine"], working.frame_uid)
+        return bias.BiasField(log, grid, strength, (before, after))
+    found = bias.estimate(values, brain, working)
+    if found is not None:
+        figures = np.array([found.strength, *found.variation])
+        cache.save(key, {"log": found.log, "affine": found.grid.affine, "figures": figures})
+    return found

@@ -24,6 +24,7 @@ from lesionlens.base.stages import NEVER, Cancel, check
 from lesionlens.study.brain import BrainMask
 
 TIME_LIMIT_S = 1800.0
+AUTO, OWN = "auto", "own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,9 @@ class Program:
 
 
 PROGRAMS: Mapping[str, Program] = {
+    "synthstrip": Program(
+        "mri_synthstrip", lambda image, mask: ["-i", str(image), "-m", str(mask)]
+    ),
     "hd-bet": Program(
         "hd-bet",
         lambda image, mask: [
@@ -54,15 +58,27 @@ PROGRAMS: Mapping[str, Program] = {
         ],
         "brain_bet.nii.gz",
     ),
-    "synthstrip": Program(
-        "mri_synthstrip", lambda image, mask: ["-i", str(image), "-m", str(mask)]
-    ),
 }
 
 
 def installed() -> tuple[str, ...]:
-    """Return the names of the programs that are on PATH."""
+    """Return the names of the programs that are on PATH, the quicker one first."""
     return tuple(name for name, p in PROGRAMS.items() if shutil.which(p.executable))
+
+
+def identity(name: str) -> str:
+    """Return what tells a method from another, and a program from its next version.
+
+    Raises
+    ------
+    MissingPluginError
+        No such program, or it is not installed.
+    """
+    if name == OWN:
+        return OWN
+    found, _ = _program(name)
+    state = found.stat()
+    return f"{found} {state.st_size} {state.st_mtime_ns}"
 
 
 def strip(
@@ -88,22 +104,28 @@ def strip(
     ResourceError
         It failed, or its mask is not on the image's grid.
     """
-    program = PROGRAMS.get(name)
-    found = shutil.which(program.executable) if program else None
-    if program is None or found is None:
-        raise MissingPluginError(
-            found=f"no brain extraction named {name!r} on this machine",
-            expected=f"one of: own, {', '.join(PROGRAMS)}, installed and on PATH",
-            next_step="Install it, or leave the choice to the own method",
-        )
+    found, program = _program(name)
     with tempfile.TemporaryDirectory(prefix="lesionlens-") as scratch:
         image, mask = Path(scratch) / "image.nii.gz", Path(scratch) / program.mask_name
         nib.Nifti1Image(values, grid.affine).to_filename(image)
-        _run([found, *program.arguments(image, mask)], name, cancel)
+        _run([str(found), *program.arguments(image, mask)], name, cancel)
         brain = _read(mask, grid, name)
     volume = float(brain.sum()) * grid.voxel_ml
     doubtful = None if 700.0 < volume < 2000.0 else f"it measures {volume:.0f} ml"
     return BrainMask(brain, name, volume, doubtful)
+
+
+def _program(name: str) -> tuple[Path, Program]:
+    program = PROGRAMS.get(name)
+    found = shutil.which(program.executable) if program else None
+    if program is None or found is None:
+        called = f" (the command {program.executable})" if program else ""
+        raise MissingPluginError(
+            found=f"no brain extraction named {name!r}{called} on this machine",
+            expected=f"{AUTO}, {OWN}, or one of {', '.join(PROGRAMS)}, installed and on PATH",
+            next_step=f"Install it and put it on PATH, or choose {OWN}",
+        )
+    return Path(found), program
 
 
 def _run(command: list[str], name: str, cancel: Cancel) -> None:

@@ -54,7 +54,7 @@ def quick(patient, monkeypatch):
         TablesExporter().write(analysis, job.out)
         count = len(analysis.findings.candidates)
         lens = work.load_lens(choice)
-        return Outcome(job.name, Status.ANALYSED, 0, "", 1.0, count, work.engine_of(lens))
+        return Outcome(job.name, Status.ANALYSED, 0, "", 1.0, count, work.engine_of(lens, choice))
 
     monkeypatch.setattr(work, "_analyse", analyse)
 

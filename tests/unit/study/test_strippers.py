@@ -9,8 +9,11 @@ import pytest
 from lesionlens.base.errors import CancelledError, MissingPluginError, ResourceError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import StageClock
+from lesionlens.cli import options
 from lesionlens.phantoms.simple import make_patient
-from lesionlens.study import strippers
+from lesionlens.study import steps, strippers
+from lesionlens.study.brain import BrainMask
+from lesionlens.study.head import find_brain
 from lesionlens.study.prepare import PrepareOptions, prepare
 from lesionlens.study.readers import open_study
 
@@ -84,3 +87,44 @@ def test_a_program_that_is_not_there_is_named(monkeypatch, head, name):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(MissingPluginError, match=name):
         strippers.strip(name, head.data, head.grid)
+
+
+def doubtful(images, grid, *, cancel):
+    return BrainMask(np.ones(grid.shape, bool), "own", 9999.0, "it measures 9999 ml")
+
+
+@pytest.mark.parametrize("own", [find_brain, doubtful])
+def test_a_program_mends_a_doubtful_mask_and_no_other(stand_in, make_study, monkeypatch, own):
+    stand_in(GOOD)
+    monkeypatch.setattr(steps, "find_brain", own)
+    study = open_study(make_study(patient=make_patient(spacing_mm=4.0, skull=True)))
+    prepared = prepare(study, StageClock(), PrepareOptions(cache=False))
+    used = any("synthstrip" in step.message for step in prepared.steps)
+    told = any("doubtful" in notice for notice in prepared.notices)
+    was_doubtful = own is doubtful or told
+    assert used == was_doubtful
+
+
+def test_a_program_that_fails_leaves_the_own_mask_with_a_notice(stand_in, make_study, monkeypatch):
+    stand_in("import sys; sys.exit('no weights')")
+    monkeypatch.setattr(steps, "find_brain", doubtful)
+    study = open_study(make_study(patient=make_patient(spacing_mm=4.0, skull=True)))
+    prepared = prepare(study, StageClock(), PrepareOptions(cache=False))
+    assert any("no weights" in notice for notice in prepared.notices)
+    assert any(step.message.startswith("own") for step in prepared.steps)
+
+
+def test_another_version_of_a_program_is_another_key(stand_in, tmp_path):
+    stand_in(GOOD)
+    before = strippers.identity("synthstrip")
+    (tmp_path / "bin/mri_synthstrip").write_text(f"#!{sys.executable}\n{OTHER_GRID}")
+    assert strippers.identity("synthstrip") != before
+
+
+def test_the_command_line_passes_the_choice_on(stand_in):
+    stand_in(GOOD)
+    assert [m.value for m in options.Stripping] == ["auto", "own", "hd-bet", "synthstrip"]
+    assert options.preparation(options.Stripping.SYNTHSTRIP, False).stripper == "synthstrip"
+    assert options.preparation(options.Stripping.AUTO, True).bias
+    with pytest.raises(MissingPluginError, match="hd-bet"):
+        options.preparation(options.Stripping.HD_BET, False)
