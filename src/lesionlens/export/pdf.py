@@ -14,8 +14,19 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
-from lesionlens.export.pictures import REGION_COLOURS, Picture
-from lesionlens.export.report import CandidateBlock, Page, moment, number, page_of, volume, yes_no
+from lesionlens.export.pictures import ATTENTION_COLOUR, REGION_COLOURS, Picture
+from lesionlens.export.report import (
+    CandidateBlock,
+    Page,
+    moment,
+    number,
+    page_of,
+    score_words,
+    trust_words,
+    uncertainty_words,
+    volume,
+    yes_no,
+)
 from lesionlens.records.analysis import Analysis
 
 INK, SOFT, AMBER = "#17232e", "#5a6b7a", "#E69F00"
@@ -129,12 +140,17 @@ def _opening(page: Page, styles: dict[str, Any]) -> list[Any]:
         _text(f"Study {escape(page.study.name)}", styles["plain"]),
     ]
     if page.blocks:
-        parts += [_list(page.blocks, styles), _text(_legend(), styles["soft"])]
+        said = f"{_legend()} {score_words(run.calibrated)}"
+        parts += [_list(page.blocks, styles), _text(said, styles["soft"])]
     return parts
 
 
 def _legend() -> str:
-    lines = (f'<font color="{REGION_COLOURS[r]}">▬</font> {r.words}' for r in Region)
+    colours = {
+        **{r.words: REGION_COLOURS[r] for r in Region},
+        "attention from 0.5": ATTENTION_COLOUR,
+    }
+    lines = (f'<font color="{colour}">▬</font> {words}' for words, colour in colours.items())
     return (
         "   ".join(lines) + "   Pictures: the patient's right is on the left; the bar is 50 mm. "
         "Places are approximate. A dash stands for what could not be computed."
@@ -182,19 +198,18 @@ def _diameters(block: CandidateBlock) -> str:
 
 
 def _candidate(block: CandidateBlock, styles: dict[str, Any]) -> list[Any]:
-    from reportlab.platypus import CondPageBreak  # noqa: PLC0415
+    from reportlab.platypus import CondPageBreak, Spacer  # noqa: PLC0415
 
     row, shown = block.row, block.pictures
-    trusted = row.attention.peak_inside is not False
-    second = (*((shown.heat,) if shown.heat and trusted else ()), *shown.planes)
-    share = row.attention.mass_inside
+    second = (*((shown.heat,) if shown.heat and block.trusted else ()), *shown.planes)
     facts = [
         f"<b>Volume</b> {volume(row.volume_ml.wt)} whole, {volume(row.volume_ml.tc)} core, "
         f"{volume(row.volume_ml.et)} enhancing",
         f"<b>Diameters</b> {_diameters(block)}; RANO measurable: {yes_no(row.rano_measurable)}",
-        f"<b>Attention</b> {_attention(row.attention.peak_inside)}"
-        + ("" if share is None else f", {100 * share:.0f} % of it inside"),
+        f"<b>Attention</b> {escape(block.attention)}",
     ]
+    if row.uncertainty is not None:
+        facts.append(f"<b>Uncertainty</b> {uncertainty_words(row.uncertainty)}")
     if block.bars:
         added = ", ".join(
             f"{bar.name} {'absent' if bar.value is None else f'{bar.value:+.2f}'}"
@@ -210,14 +225,9 @@ def _candidate(block: CandidateBlock, styles: dict[str, Any]) -> list[Any]:
         _text(escape(title), styles["head"]),
         _row(shown.sequences, POINTS_WIDE * min(len(shown.sequences) / 4, 1.0)),
         _row(second, POINTS_WIDE * 0.75),
+        Spacer(0, 4),
         *(_text(fact, styles["plain"]) for fact in facts),
     ]
-
-
-def _attention(inside: bool | None) -> str:
-    if inside is None:
-        return "no map"
-    return "its peak lies in the region" if inside else "its peak lies elsewhere: not reliable here"
 
 
 def _ending(page: Page, styles: dict[str, Any]) -> list[Any]:
@@ -233,21 +243,21 @@ def _ending(page: Page, styles: dict[str, Any]) -> list[Any]:
         )
         for s in page.sequences
     ]
-    parts.append(_text("Quality checks and warnings", styles["head"]))
-    parts += [
-        _text(f"{'✓' if q.passed else '⚠'} {escape(q.check)}: {escape(q.message)}", plain)
-        for q in page.content.quality
+    parts.append(_text("Quality checks, attention checks and warnings", styles["head"]))
+    checks = [(q.passed, f"{q.check}: {q.message}") for q in page.content.quality]
+    checks += [
+        (t.reliable is not False, f"attention, {region.words}: {trust_words(t)}")
+        for region, t in page.trust.items()
     ]
+    parts += [_text(f"{'✓' if passed else '⚠'} {escape(said)}", plain) for passed, said in checks]
     parts += [_text(f"⚠ {escape(warning)}", plain) for warning in page.warnings]
     parts.append(_text("How it was made", styles["head"]))
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     lines = [
         f"Weights SHA-256 {run.weights_sha256 or 'none'}",
         f"{number(run.seconds, 1)} s; {versions}",
-        *(f"{row.file}  {row.sha256}" for row in run.inputs[:12]),
+        f"{len(run.inputs)} input files; run.json lists them with their SHA-256",
     ]
-    if len(run.inputs) > 12:
-        lines.append(f"and {len(run.inputs) - 12} more input files: run.json lists them all")
     parts += [_text(escape(line), styles["soft"]) for line in lines]
     return parts
 
@@ -261,11 +271,17 @@ def _footer(canvas: Any, document: Any) -> None:
 
 def _row(pictures: tuple[Picture, ...], width: float) -> Any:
     """Return a row of pictures of one height."""
+    from reportlab.lib.utils import simpleSplit  # noqa: PLC0415
     from reportlab.platypus import Flowable  # noqa: PLC0415
 
-    gap, caption = 5.0, 11.0
+    gap, line = 5.0, 8.0
     ratios = [p.width / p.height for p in pictures]
     height = (width - gap * (len(pictures) - 1)) / sum(ratios)
+    texts = [
+        simpleSplit(f"{p.title} {p.caption}", "Sans", 6.5, height * ratio)
+        for p, ratio in zip(pictures, ratios, strict=True)
+    ]
+    caption = 3.0 + line * max(len(words) for words in texts)
 
     class _Row(Flowable):  # type: ignore[misc]  # reportlab is an extra, without types
         def wrap(self, *_: float) -> tuple[float, float]:
@@ -273,14 +289,15 @@ def _row(pictures: tuple[Picture, ...], width: float) -> Any:
 
         def draw(self) -> None:
             left = 0.0
-            for picture, ratio in zip(pictures, ratios, strict=True):
+            for picture, ratio, words in zip(pictures, ratios, texts, strict=True):
                 self.canv.saveState()
                 self.canv.translate(left, caption)
                 _draw(self.canv, picture, height / picture.height)
                 self.canv.restoreState()
                 self.canv.setFont("Sans", 6.5)
                 self.canv.setFillColor(SOFT)
-                self.canv.drawString(left, 3, f"{picture.title} {picture.caption}")
+                for row, text in enumerate(words, 1):
+                    self.canv.drawString(left, caption - line * row, text)
                 left += height * ratio + gap
 
     return _Row()

@@ -5,6 +5,7 @@ Text is escaped by Jinja2's autoescape; nothing is loaded from elsewhere and no 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,8 @@ from lesionlens.export.run import run_file
 from lesionlens.export.slices import Scene
 from lesionlens.export.tables import file_of, findings_file
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.files import CandidateRow, FindingsFile, RunFile
+from lesionlens.records.attention import MapTrust
+from lesionlens.records.files import AttentionRow, CandidateRow, FindingsFile, RunFile
 from lesionlens.records.findings import SEQUENCE_KEYS, UNSURE
 from lesionlens.records.study import Study
 
@@ -50,17 +52,22 @@ class SequenceLine:
 
 @dataclass(frozen=True, slots=True)
 class CandidateBlock:
-    """All that the page shows of one candidate."""
+    """All that the page shows of one candidate; an attention map that is not `trusted` hides."""
 
     row: CandidateRow
     place: str
     pictures: CandidatePictures
     bars: tuple[Bar, ...]
+    trusted: bool
+    attention: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Page:
-    """All that a report shows, whatever it is written as; `overview` only without a candidate."""
+    """All that a report shows, whatever it is written as; `overview` only without a candidate.
+
+    `trust` holds the attention maps' checks, empty where none was made.
+    """
 
     study: Study
     content: FindingsFile
@@ -68,6 +75,7 @@ class Page:
     blocks: tuple[CandidateBlock, ...]
     overview: tuple[Picture, ...]
     sequences: tuple[SequenceLine, ...]
+    trust: Mapping[Region, MapTrust]
     warnings: tuple[str, ...]
 
 
@@ -121,6 +129,55 @@ def yes_no(value: bool | None) -> str:
     return UNKNOWN if value is None else ("yes" if value else "no")
 
 
+def score_words(calibrated: bool) -> str:
+    """Say what a score is, and what it is not."""
+    if calibrated:
+        return "The score is a calibrated probability that the region is tumour-like."
+    return "The score orders candidates; it is not a calibrated probability."
+
+
+def uncertainty_words(value: float) -> str:
+    """Say how sure the engine was.
+
+    Examples
+    --------
+    >>> uncertainty_words(0.24)
+    '0.24 (0 sure, 1 undecided)'
+    """
+    words = f"{value:.2f} (0 sure, 1 undecided)"
+    if value < UNSURE:
+        return words
+    return f"{words}, high: asked in several ways, the engine stays near undecided about much of it"
+
+
+def attention_words(row: AttentionRow, trust: MapTrust | None) -> str:
+    """Say where the attention lies, and what is wrong with the map where something is."""
+    if row.peak_inside is None:
+        return "no map"
+    where = "its peak lies " + ("in the region" if row.peak_inside else "elsewhere")
+    if row.mass_inside is not None:
+        where += f", {100 * row.mass_inside:.0f} % of it inside"
+    if trust is not None and trust.reliable is False:
+        return f"{where}; {trust.words}"
+    return where if row.peak_inside else f"{where}: not reliable here"
+
+
+def trust_words(trust: MapTrust) -> str:
+    """Say what the checks of a whole map came to, with the figures that a reader can weigh.
+
+    Examples
+    --------
+    >>> trust_words(MapTrust(True, 0.9, 0.1, deletion=0.1, deletion_random=0.8, words="passed"))
+    'passed; hiding what it shows leaves 10 % of the score, hiding as much at random 80 %'
+    """
+    if trust.deletion is None or trust.deletion_random is None:
+        return trust.words
+    return (
+        f"{trust.words}; hiding what it shows leaves {100 * trust.deletion:.0f} % of the score, "
+        f"hiding as much at random {100 * trust.deletion_random:.0f} %"
+    )
+
+
 def bars_of(row: CandidateRow) -> tuple[Bar, ...]:
     """Return the bars of a candidate's sequence relevance; together they fill the width."""
     if row.sequence_relevance is None:
@@ -162,17 +219,24 @@ def _sequences(analysis: Analysis) -> tuple[SequenceLine, ...]:
 
 def _blocks(analysis: Analysis, content: FindingsFile, scene: Scene) -> tuple[CandidateBlock, ...]:
     reference = analysis.prepared.reference
-    return tuple(
-        CandidateBlock(
-            row=row,
-            place=candidate.location.words,
-            pictures=pictures.candidate_pictures(
-                scene, candidate.id, reference, trusted=row.attention.peak_inside is not False
-            ),
-            bars=bars_of(row),
+    shown = None if analysis.maps is None else analysis.maps.trust.get(Region.WT)
+    sound = shown is None or shown.reliable is not False
+    blocks = []
+    for row, candidate in zip(content.candidates, analysis.findings.candidates, strict=True):
+        trusted = sound and row.attention.peak_inside is not False
+        blocks.append(
+            CandidateBlock(
+                row=row,
+                place=candidate.location.words,
+                pictures=pictures.candidate_pictures(
+                    scene, candidate.id, reference, trusted=trusted
+                ),
+                bars=bars_of(row),
+                trusted=trusted,
+                attention=attention_words(row.attention, shown),
+            )
         )
-        for row, candidate in zip(content.candidates, analysis.findings.candidates, strict=True)
-    )
+    return tuple(blocks)
 
 
 def page_of(analysis: Analysis) -> Page:
@@ -188,6 +252,7 @@ def page_of(analysis: Analysis) -> Page:
         blocks=blocks,
         overview=() if blocks else pictures.overview_pictures(scene, reference),
         sequences=_sequences(analysis),
+        trust={} if analysis.maps is None else analysis.maps.trust,
         warnings=tuple(warning for warning in content.warnings if warning not in said),
     )
 
@@ -202,6 +267,8 @@ def _environment() -> Environment:
     )
     made.filters |= {
         "number": number,
+        "uncertainty": uncertainty_words,
+        "trust": trust_words,
         "volume": volume,
         "yes_no": yes_no,
         "moment": moment,
@@ -224,7 +291,7 @@ def report_html(analysis: Analysis) -> str:
         .get_template("report.html.j2")
         .render(
             unknown=UNKNOWN,
-            unsure=UNSURE,
+            score_words=score_words(page.run.calibrated),
             notice=RESEARCH_USE_NOTICE,
             study=page.study,
             content=page.content,
@@ -232,6 +299,7 @@ def report_html(analysis: Analysis) -> str:
             blocks=page.blocks,
             overview=page.overview,
             sequences=page.sequences,
+            trust=page.trust,
             set_aside=[s.description for s in page.study.set_aside],
             absent=[s.words for s in MrSequence if s not in page.study.series],
             warnings=page.warnings,

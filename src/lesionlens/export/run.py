@@ -74,7 +74,8 @@ def run_file(
         else AttentionMethod(
             method=maps.method,
             layers=maps.layers,
-            raw_range={region.value: span for region, span in maps.raw_range.items()},
+            raw_range=dict(maps.raw_range),
+            trust=dict(maps.trust),
         ),
         study_uid=analysis.study.uid,
         warnings=warnings_of(analysis),

@@ -23,7 +23,7 @@ from lesionlens.phantoms.headers import NOBODY
 from lesionlens.phantoms.simple import Patient
 from lesionlens.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.records.arrays import Volume
-from lesionlens.records.attention import AttentionMaps
+from lesionlens.records.attention import AttentionMaps, MapTrust
 from lesionlens.records.findings import Agreement, Candidate, Findings, Location, conclusion_of
 from lesionlens.records.prediction import Capability, EngineInfo
 from lesionlens.records.study import (
@@ -157,7 +157,11 @@ def make_analysis(patient: Patient, study: Study) -> Analysis:
         study=study,
         prepared=prepared,
         maps=AttentionMaps(
-            maps, dict.fromkeys(Region, (0.0, 1.0)), "smoothed truth of a phantom", ("none",)
+            maps=maps,
+            raw_range=dict.fromkeys(Region, (0.0, 1.0)),
+            method="smoothed truth of a phantom",
+            layers=("none",),
+            trust={Region.WT: MapTrust(True, 0.7, 0.1, reliable=True, words="passed its checks")},
         ),
         volumes=volumes,
         findings=Findings(candidates, components, quality, conclusion_of(count), _notices(study)),

@@ -10,7 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lesionlens.base.labels import RESEARCH_USE_NOTICE, MrSequence, ReviewState
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, MrSequence, Region, ReviewState
+from lesionlens.records.attention import MapTrust
 from lesionlens.records.review import ReviewAct
 
 PointMm = tuple[float, float, float]
@@ -136,11 +137,12 @@ class StepRow(_Strict):
 
 
 class AttentionMethod(_Strict):
-    """How the attention maps were made, and the weights' range before they were scaled to 0-1."""
+    """How the maps were made, the weights' range before they were scaled to 0-1, and the checks."""
 
     method: str
     layers: tuple[str, ...]
-    raw_range: dict[str, tuple[float, float]]
+    raw_range: dict[Region, tuple[float, float]]
+    trust: dict[Region, MapTrust] = {}
 
 
 class RunFile(_Strict):
@@ -177,6 +179,15 @@ class EventRow(_Strict):
     time: str
     reason: str | None = None
     act: ReviewAct = ReviewAct.MARK
+    outline: str | None = None
+
+
+class OutlineRow(_Strict):
+    """An outline that a reader drew; its voxels are in `review_edits/<sha256>.nii.gz`."""
+
+    sha256: str
+    tracking_uid: str
+    corner: tuple[int, int, int]
 
 
 class SpokenOf(_Strict):
@@ -198,3 +209,4 @@ class ReviewFile(_Strict):
     study_uid: str | None = None
     candidates: tuple[SpokenOf, ...] = ()
     events: tuple[EventRow, ...] = ()
+    outlines: tuple[OutlineRow, ...] = ()

@@ -25,7 +25,7 @@ from lesionlens.base.stages import StageTime
 from lesionlens.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import AttentionMaps
-from lesionlens.records.files import CandidateRow, FindingsFile, RunFile
+from lesionlens.records.files import AttentionMethod, CandidateRow, FindingsFile, RunFile
 from lesionlens.records.findings import Agreement, Candidate, Findings, Location
 from lesionlens.records.prediction import Capability, EngineInfo
 from lesionlens.records.review import Review
@@ -52,8 +52,8 @@ class SavedResult:
         How it was made, and of which files.
     reference : MrSequence
         Whose grid the volumes are on.
-    attention : (method, layers, raw range) or None
-        How the attention maps were made.
+    attention : AttentionMethod or None
+        How the attention maps were made, and what was checked of them.
     """
 
     findings: Findings
@@ -61,7 +61,7 @@ class SavedResult:
     review: Review
     run: RunInfo
     reference: MrSequence
-    attention: tuple[str, tuple[str, ...], dict[Region, tuple[float, float]]] | None
+    attention: AttentionMethod | None
 
 
 def is_result(folder: Path) -> bool:
@@ -99,13 +99,7 @@ def read_result(folder: Path) -> SavedResult:
         review=store.load(folder),
         run=_run(run),
         reference=content.reference,
-        attention=None
-        if run.attention is None
-        else (
-            run.attention.method,
-            run.attention.layers,
-            {Region(name): span for name, span in run.attention.raw_range.items()},
-        ),
+        attention=run.attention,
     )
 
 
@@ -168,14 +162,14 @@ def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysi
 
 
 def _maps(saved: SavedResult, prepared: PreparedStudy) -> AttentionMaps | None:
-    if saved.attention is None or not saved.volumes.attention:
+    made = saved.attention
+    if made is None or not saved.volumes.attention:
         return None
-    method, layers, spans = saved.attention
     maps = {
         region: np.clip(resample(v.data, v.grid, prepared.working), 0.0, 1.0)
         for region, v in saved.volumes.attention.items()
     }
-    return AttentionMaps(maps, spans, method, layers)
+    return AttentionMaps(maps, made.raw_range, made.method, made.layers, made.trust)
 
 
 def _model(path: Path, model: type[Model]) -> Model:

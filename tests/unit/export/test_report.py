@@ -13,6 +13,7 @@ from lesionlens.export.report import bars_of, report_html
 from lesionlens.export.slices import Plane, Scene
 from lesionlens.export.tables import findings_file
 from lesionlens.phantoms.simple import Lesion
+from lesionlens.records.attention import MapTrust
 from lesionlens.records.findings import Agreement, Location
 from lesionlens.records.review import Review, ReviewEvent
 from lesionlens.records.study import QualityCheck
@@ -168,6 +169,20 @@ def test_a_map_that_points_elsewhere_is_labelled_and_folded_away(make):
     assert html.count("failed its check here") == 2
     assert 'class="att"' not in html
     assert 'class="att"' in report_html(analysis)
+
+
+def test_a_map_that_failed_a_check_is_labelled_and_folded_away_everywhere(make):
+    analysis = make()
+    passed = report_html(analysis)
+    assert "passed its checks" in passed
+    assert "failed its check" not in passed
+    words = "not reliable here: hiding what it shows changes the score too little"
+    failed = MapTrust(True, 0.9, 0.1, 0.8, 0.9, reliable=False, words=words)
+    maps = replace(analysis.maps, trust={Region.WT: failed})
+    html = report_html(replace(analysis, maps=maps))
+    assert html.count("failed its check here") == 2
+    assert 'class="att"' not in html
+    assert "hiding what it shows leaves 80 % of the score, hiding as much at random 90 %" in html
 
 
 def test_the_review_is_on_the_page(make):
