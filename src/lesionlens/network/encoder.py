@@ -40,26 +40,39 @@ class Residual(nn.Module):
         return functional.silu(self.norm2(self.conv2(y)) + self.short(x))
 
 
-def position_code(grid: tuple[int, int, int], dim: int, device: torch.device) -> Tensor:
-    """Sines and cosines of the 3-D position relative to the volume, (1, I J K, dim)."""
+def position_code(grid: tuple[int, int, int], dim: int, place: Tensor) -> Tensor:
+    """Sines and cosines of the 3-D position in the brain, (B, I J K, dim).
+
+    Parameters
+    ----------
+    grid : (3,) int
+        Tokens along I, J, K.
+    dim : int
+    place : (B, 3, 2) Tensor
+        Outer edges of the grid along each axis, where the brain's box reaches from -1 to 1; so a
+        window of the brain knows where in the brain it lies.
+    """
     each = dim // 6
-    frequency = math.pi * 2 ** torch.linspace(-1, 3, each, device=device)
-    axes = [torch.linspace(-1, 1, n, device=device) for n in grid]
+    frequency = math.pi * 2 ** torch.linspace(-1, 3, each, device=place.device)
     codes = []
-    for place in torch.meshgrid(*axes, indexing="ij"):
-        angle = place.reshape(-1, 1) * frequency
-        codes += [angle.sin(), angle.cos()]
-    code = torch.cat(codes, 1)
-    return functional.pad(code, (0, dim - code.shape[1]))[None]
+    for axis, count in enumerate(grid):
+        step = torch.linspace(0, 1, count, device=place.device)
+        low, high = place[:, axis, :1], place[:, axis, 1:]
+        angle = (low + (high - low) * step)[..., None] * frequency
+        view = [len(place), 1, 1, 1, each]
+        view[1 + axis] = count
+        codes += [wave.view(view).expand(-1, *grid, -1) for wave in (angle.sin(), angle.cos())]
+    code = torch.cat(codes, -1).flatten(1, 3)
+    return functional.pad(code, (0, dim - code.shape[-1]))
 
 
 def mix(
-    blocks: nn.ModuleList, coarse: Tensor, *, trace: bool
+    blocks: nn.ModuleList, coarse: Tensor, place: Tensor, *, trace: bool
 ) -> tuple[Tensor, tuple[SelfTrace, ...]]:
     """Let every voxel of coarse features (B, C, I, J, K) attend to every other, block by block."""
     b, c, i, j, k = coarse.shape
     tokens = coarse.flatten(2).transpose(1, 2)
-    tokens = tokens + position_code((i, j, k), c, coarse.device).to(tokens.dtype)
+    tokens = tokens + position_code((i, j, k), c, place).to(tokens.dtype)
     traces = []
     for block in blocks:
         tokens, query, key = block(tokens)
@@ -98,11 +111,14 @@ class Encoder(nn.Module):
         return nn.Sequential(Residual(inputs, outputs, stride=2), *later)
 
     @override
-    def forward(self, x: Tensor, *, trace: bool) -> Features:
-        """Features of (B, inputs, I, J, K); I, J, K are multiples of `STRIDE`."""
+    def forward(self, x: Tensor, place: Tensor, *, trace: bool) -> Features:
+        """Features of (B, inputs, I, J, K); I, J, K are multiples of `STRIDE`.
+
+        `place` as for `position_code`.
+        """
         full = functional.silu(self.stem(x))
         half = self.to_half(full)
         quarter = self.to_quarter(half)
         eighth = self.to_eighth(quarter)
-        eighth, traces = mix(self.transformer, eighth, trace=trace)
+        eighth, traces = mix(self.transformer, eighth, place, trace=trace)
         return Features(full, half, quarter, eighth, traces)

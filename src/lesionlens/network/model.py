@@ -100,20 +100,25 @@ class LensNetwork(nn.Module):
                 module.form = chosen
 
     @override
-    def forward(self, x: Tensor, *, trace: bool = False) -> LensOutput:
+    def forward(self, x: Tensor, *, place: Tensor | None = None, trace: bool = False) -> LensOutput:
         """Look at a batch.
 
         Parameters
         ----------
         x : (B, 8, I, J, K) Tensor
             From `normalise.network_input`; any I, J, K.
+        place : (B, 3, 2) Tensor or None
+            Where the volume lies along each axis if it is a window of the brain, whose box reaches
+            from -1 to 1; None is the whole brain.
         trace : bool
             Also keep what every attention layer saw.
         """
         i, j, k = x.shape[2:]
         shown = _hold_back_t1(x) if self.config.t1_in_reserve else x
         padded = functional.pad(shown, _padding(x.shape[2:]))
-        seen = self.encoder(padded, trace=trace)
+        if place is None:
+            place = x.new_tensor([-1.0, 1.0]).expand(len(x), 3, 2)
+        seen = self.encoder(padded, place, trace=trace)
         pyramid = self.decoder(seen)
         answers = self.queries(pyramid, trace=trace)
         quarter, half, full = answers.masks

@@ -85,9 +85,9 @@ class PatchEncoder(Encoder):
         )
 
     @override
-    def forward(self, x: Tensor, *, trace: bool) -> Features:
+    def forward(self, x: Tensor, place: Tensor, *, trace: bool) -> Features:
         """Tokens of (B, inputs, I, J, K) as the coarsest features; the finer ones are empty."""
-        coarse, traces = mix(self.transformer, self.patch(x), trace=trace)
+        coarse, traces = mix(self.transformer, self.patch(x), place, trace=trace)
         nothing = coarse.new_empty(0)
         return Features(nothing, nothing, nothing, coarse, traces)
 

@@ -17,6 +17,24 @@ from lesionlens.synth.draw import DrawConfig
 
 
 @dataclass(frozen=True, slots=True)
+class CloserConfig:
+    """Closer looks among the whole brains of a stage, as the focus pass takes them.
+
+    Parameters
+    ----------
+    share : float
+        Of the batches.
+    shape, spacing_mm, window
+        As in `StageConfig`.
+    """
+
+    share: float
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float]
+    window: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class StageConfig:
     """One stage: a grid, a batch and a stretch of steps.
 
@@ -32,6 +50,8 @@ class StageConfig:
         Share of `OptimiserConfig.rate` at the start and at the end; linear in between.
     window : (3,) int or None
         Cut windows of this size, most of them at a tumour, instead of whole brains.
+    closer : CloserConfig or None
+        Mix closer looks in; of drawn brains only.
     """
 
     steps: int
@@ -40,6 +60,7 @@ class StageConfig:
     batch: int = 2
     rate: tuple[float, float] = (1.0, 1.0)
     window: tuple[int, int, int] | None = None
+    closer: CloserConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)

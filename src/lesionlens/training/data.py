@@ -27,6 +27,10 @@ SAMPLE_SEED = 3_000_000_000
 _STRIDE = 8
 _WAIT_S = 300.0
 _NICE = 5
+_WHOLE = np.array([[-1, 1]] * 3, np.float32)
+SEEDS_A_SOURCE = 1_000_000
+"""Seeds that a source may use up; those of two sources never meet."""
+_WINDOWS_A_PAINTING = 2
 
 
 class Batch(NamedTuple):
@@ -42,6 +46,8 @@ class Batch(NamedTuple):
     """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
     parts: Tensor
     """(B, I, J, K) uint8, which lesion or distractor, as `synth.parts.number` counts them."""
+    place: Tensor
+    """(B, 3, 2) float32, where each volume lies in its brain, which reaches from -1 to 1."""
 
 
 class Source(Protocol):
@@ -68,6 +74,8 @@ class Packed:
     """(I, J, K), as in `Batch`."""
     present: NDArray[np.bool_] = field(default_factory=lambda: np.ones(4, dtype=bool))
     """(4,): which sequences there are; a drawn volume has all."""
+    place: NDArray[np.float32] = field(default_factory=_WHOLE.copy)
+    """(3, 2), as in `Batch`."""
 
 
 def pack(channels: Tensor, labels: Tensor, parts: Tensor, brain: Tensor) -> Packed:
@@ -89,15 +97,28 @@ def draw_packed(config: DrawConfig, seed: int, paintings: int) -> Iterator[Packe
             yield pack(drawn.zscored[0], drawn.labels[0], drawn.parts[0], drawn.brain[0])
 
 
-def _produce(out: Any, config: DrawConfig, first: int, step: int, paintings: int) -> None:
-    """Draw for ever, in a worker."""
+def _cuts(
+    packed: Packed, window: tuple[int, int, int] | None, rng: np.random.Generator
+) -> Iterator[Packed]:
+    """Hand on the whole brain, or some windows of it."""
+    if window is None:
+        yield packed
+        return
+    for _ in range(_WINDOWS_A_PAINTING):
+        yield cut_window(packed, window, rng)
+
+
+def _produce(
+    out: Any, config: DrawConfig, stage: StageConfig, seeds: range, paintings: int
+) -> None:
+    """Draw until stopped, in a worker."""
     torch.set_num_threads(1)
     os.nice(_NICE)
-    seed = first
-    while True:
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
         for packed in draw_packed(config, seed, paintings):
-            out.put((packed.channels, packed.code, packed.parts))
-        seed += step
+            for cut in _cuts(packed, stage.window, rng):
+                out.put((cut.channels, cut.code, cut.parts, cut.present, cut.place))
 
 
 def roll_presence(rng: np.random.Generator, config: DataConfig) -> NDArray[np.bool_]:
@@ -125,8 +146,12 @@ def cut_window(packed: Packed, window: tuple[int, int, int], rng: np.random.Gene
         start = int(np.clip(round(middle - wanted / 2), 0, max(0, size - wanted)))
         box.append(slice(start, start + min(wanted, size)))
     cut = (box[0], box[1], box[2])
-    channels = packed.channels[(slice(None), *cut)]
-    return Packed(channels, code[cut], packed.parts[cut], packed.present)
+    edges = np.array(
+        [[one.start / n, one.stop / n] for one, n in zip(cut, code.shape, strict=True)]
+    )
+    channels = packed.channels[(slice(None), *cut)].copy()  # lets go of the brain
+    place = (2 * edges - 1).astype(np.float32)
+    return Packed(channels, code[cut].copy(), packed.parts[cut].copy(), packed.present, place)
 
 
 def _shown(volume: Packed, rng: np.random.Generator, config: DataConfig) -> NDArray[np.bool_]:
@@ -141,6 +166,7 @@ def collate(volumes: list[Packed], rng: np.random.Generator, config: DataConfig)
     shape = tuple(int(-(-n // _STRIDE) * _STRIDE) for n in sizes)
     channels = np.zeros((len(volumes), 4, *shape), np.float32)
     code, parts = np.zeros((2, len(volumes), *shape), np.uint8)
+    place = np.zeros((len(volumes), 3, 2), np.float32)
     present = np.stack([_shown(volume, rng, config) for volume in volumes])
     for item, volume in enumerate(volumes):
         start = [
@@ -153,7 +179,9 @@ def collate(volumes: list[Packed], rng: np.random.Generator, config: DataConfig)
         )
         channels[item, :, i, j, k] = values * (volume.code > 0)
         code[item, i, j, k], parts[item, i, j, k] = volume.code, volume.parts
+        place[item] = volume.place
         if rng.random() < 0.5:
+            place[item, 0] = -place[item, 0, ::-1]
             for array in (channels[item].swapaxes(0, 1), code[item], parts[item]):
                 array[:] = array[::-1].copy()
     channels *= present[:, :, None, None, None]
@@ -164,6 +192,7 @@ def collate(volumes: list[Packed], rng: np.random.Generator, config: DataConfig)
         torch.from_numpy(code > 0),
         torch.from_numpy(labels.astype(np.uint8)),
         torch.from_numpy(parts),
+        torch.from_numpy(place),
     )
 
 
@@ -196,7 +225,8 @@ class SynthSource:
             context = processes.get_context("spawn")
             self._queue = context.Queue(maxsize=8)
             for index in range(config.workers):
-                given = (self._queue, self._draw, seed + index, config.workers, config.paintings)
+                seeds = range(seed + index, seed + SEEDS_A_SOURCE, config.workers)
+                given = (self._queue, self._draw, stage, seeds, config.paintings)
                 worker = context.Process(target=_produce, args=given, daemon=True)
                 worker.start()
                 self._workers.append(worker)
@@ -226,7 +256,8 @@ class SynthSource:
         first = self._seed + self._done * size
         self._done += 1
         self.drawn += size
-        return [p for n in range(size) for p in draw_packed(self._draw, first + n, 1)]
+        drawn = [p for n in range(size) for p in draw_packed(self._draw, first + n, 1)]
+        return [next(_cuts(packed, self._stage.window, self._rng)) for packed in drawn]
 
     def _choose(self, size: int) -> list[Packed]:
         """More than half of the time one of the newest, else any of the pool."""
@@ -240,8 +271,6 @@ class SynthSource:
     def batch(self, size: int) -> Batch:
         """Hand over the next batch."""
         chosen = self._choose(size) if self._workers else self._draw_now(size)
-        if self._stage.window is not None:
-            chosen = [cut_window(packed, self._stage.window, self._rng) for packed in chosen]
         self.shown += size
         return collate(chosen, self._rng, self._config)
 
@@ -251,3 +280,46 @@ class SynthSource:
             worker.terminate()
             worker.join(timeout=10)
         self._workers, self._pool = [], []
+
+
+class MixedSource:
+    """Whole brains and, in a share of the batches, closer looks at windows of others.
+
+    Parameters
+    ----------
+    whole, closer : Source
+    share : float
+        Of the batches that are closer looks.
+    seed, done : int
+        Which batches are decides the number of the batch alone; `done` were handed over before.
+    """
+
+    def __init__(self, whole: Source, closer: Source, share: float, seed: int, done: int) -> None:
+        self._sources, self._share = (whole, closer), share
+        self._seed, self._done = seed, done
+
+    @property
+    def drawn(self) -> int:
+        """Volumes drawn so far."""
+        return sum(getattr(source, "drawn", 0) for source in self._sources)
+
+    @property
+    def shown(self) -> int:
+        """Volumes handed over so far."""
+        return sum(getattr(source, "shown", 0) for source in self._sources)
+
+    def batch(self, size: int) -> Batch:
+        """Hand over the next batch."""
+        close = is_closer(self._seed, self._done, self._share)
+        self._done += 1
+        return self._sources[close].batch(size)
+
+    def close(self) -> None:
+        """Close both."""
+        for source in self._sources:
+            source.close()
+
+
+def is_closer(seed: int, number: int, share: float) -> bool:
+    """Whether batch `number` of a stage is a closer look."""
+    return bool(np.random.default_rng((seed, number)).random() < share)

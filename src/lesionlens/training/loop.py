@@ -24,14 +24,20 @@ from lesionlens.network.normalise import network_input
 from lesionlens.training import checkpoint as checkpoints
 from lesionlens.training.board import open_board
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
-from lesionlens.training.data import Batch, Source, SynthSource
+from lesionlens.training.data import (
+    SEEDS_A_SOURCE,
+    Batch,
+    MixedSource,
+    Source,
+    SynthSource,
+    is_closer,
+)
 from lesionlens.training.losses import lens_loss
 from lesionlens.training.optimiser import Optimiser
 from lesionlens.training.validate import validate
 
 logger = logging.getLogger(__name__)
 _REPORT_EVERY = 20
-_SEEDS_A_SITTING = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +119,7 @@ class _Run:
         stage = self.config.stages[self.config.stage_at(max(0, self.step - 1))[0]]
         about = weights.WeightsNotes(
             spacing_mm=max(1.0, round(sum(stage.spacing_mm) / 2, 2)),
-            focus_spacing_mm=None,
+            focus_spacing_mm=_focus_mm(stage),
             provenance={
                 "data": self.cases.words if self.cases else "synthetic only",
                 "steps": self.step,
@@ -141,6 +147,13 @@ class _Run:
         self.optimiser.load(dict(found.tensors))
         self.step, self.sitting = int(found.meta["step"]), int(found.meta["sitting"]) + 1
         self.spent_s, self.loss = float(found.meta["minutes"]) * 60, float(found.meta["loss"])
+
+
+def _focus_mm(stage: StageConfig) -> float | None:
+    """Spacing of the focus pass of weights that learnt closer looks; None of those that did not."""
+    if stage.closer is None:
+        return None
+    return round(sum(stage.closer.spacing_mm) / 2, 2)
 
 
 def _begin(
@@ -187,7 +200,7 @@ def learn(run: _Run, batch: Batch) -> tuple[float, dict[str, float]]:
     x = network_input(moved.channels, moved.present, moved.brain)
     x = x.contiguous(memory_format=torch.channels_last_3d)
     with torch.autocast(run.device.type, torch.bfloat16, enabled=run.config.autocast):
-        output = run.network(x)
+        output = run.network(x, place=moved.place)
     loss, parts = lens_loss(output, moved, run.config.loss)
     value = float(loss.detach())
     if math.isfinite(value):
@@ -202,11 +215,24 @@ def _source(run: _Run, stage: int) -> Source:
     """Seeds never meet: each run, stage and, with workers, sitting has a million of its own."""
     config = run.config
     own = stage if config.data.workers == 0 else run.sitting * 16 + stage
-    first = config.seed * 50_000_000 + own * _SEEDS_A_SITTING
+    first = config.seed * 50_000_000 + own * SEEDS_A_SOURCE
     done = config.stage_at(run.step)[1]
+    plan = config.stages[stage]
     if run.cases is not None:
-        return run.cases.source(config.stages[stage], config.data, config.seed + stage, done)
-    return SynthSource(config.draw, config.stages[stage], config.data, first, done)
+        return run.cases.source(plan, config.data, config.seed + stage, done)
+    if plan.closer is None:
+        return SynthSource(config.draw, plan, config.data, first, done)
+    near = dataclasses.replace(
+        plan, shape=plan.closer.shape, spacing_mm=plan.closer.spacing_mm, window=plan.closer.window
+    )
+    closer = sum(is_closer(first, n, plan.closer.share) for n in range(done))
+    return MixedSource(
+        SynthSource(config.draw, plan, config.data, first, done - closer),
+        SynthSource(config.draw, near, config.data, first + 8 * SEEDS_A_SOURCE, closer),
+        plan.closer.share,
+        first,
+        done,
+    )
 
 
 def _report(run: _Run, value: float, parts: dict[str, float], source: Any, board: Any) -> None:
