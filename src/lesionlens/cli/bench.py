@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.staging import check_target, staged
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
@@ -22,10 +23,9 @@ if TYPE_CHECKING:
 
     from lesionlens.base.stages import Progress
     from lesionlens.records.study import PreparedStudy
-    from lesionlens.training.stopwatch import Effort
 
 SAMPLE = Path(__file__).resolve().parent.parent / "sample_data" / "study"
-JSON_NAME, TABLE_NAME = "bench.json", "bench.md"
+JSON_NAME, TABLE_NAME, MARKER = "bench.json", "bench.md", "bench"
 _NO_MONAI = 'MONAI\'s networks are left out: they need MONAI, pip install "lesionlens[train]"'
 
 
@@ -58,48 +58,104 @@ def bench(
         Path | None,
         typer.Option("--out", help="Write bench.json and bench.md here.", metavar="DIR"),
     ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            "--results",
+            help="Put the tables into this Markdown page, between its markers "
+            "<!-- bench: begin --> and <!-- bench: end -->.",
+            metavar="FILE",
+        ),
+    ] = None,
     device: options.Device = "auto",
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> Answer:
     """Time the analysis of a study, and our network beside MONAI's on the same brain.
 
-    Medians of warm runs: every stage of the analysis; then Lens with its shipped weights (flash and
-    readable attention, fp32 and bf16), each size, and MONAI's SegResNet and Swin UNETR in the
-    settings of its BraTS bundle and tutorial. Writes nothing without --out.
+    Medians of warm runs: every stage of the analysis; then, each in a process of its own, Lens with
+    its shipped weights and each preset (flash and readable attention, fp32 and bf16), Lens without
+    attention and of attention alone, and MONAI's SegResNet and Swin UNETR in the settings of its
+    BraTS bundle and tutorial. The load of the machine is recorded beside. Writes nothing without
+    --out or --results.
     """
     del debug
-    if out is not None:
-        check_target(out)
+    _check_places(out, results)
     repeat = 1 if quick else repeat
-    figures: dict[str, Any] = {"lesionlens": metadata.version("lesionlens")}
-    notes: list[str] = []
     with progress_bar() as progress:
+        figures, notes = _begin(study, device)
         if only is not Part.NETWORKS:
             figures |= _time_analysis(study, repeat, device, progress)
         if only is not Part.ANALYSIS:
-            rows = _time_networks(_prepared(study, progress), device, (repeat, quick), progress)
-            figures |= {"networks": rows, "device": _device_words(device)}
-            notes += _notes_on_networks()
-    text = json_text.dumps(figures, indent=1)
+            prepared = _prepared(study, progress)
+            rows, missing = _time_networks(prepared, device, (repeat, quick), progress)
+            figures |= {"networks": rows, "against": _against(rows, figures.get("stages", {}))}
+            notes += [*missing, *_notes_on_networks()]
+    figures["notes"] = notes
+    return _answer(figures, out, results, json=json)
+
+
+def _check_places(out: Path | None, results: Path | None) -> None:
+    if out is not None:
+        check_target(out)
+    if results is not None and (results.is_dir() or not results.absolute().parent.is_dir()):
+        raise UnusableInputError(
+            found=f"{results.name!r}, which is a folder or lies in none",
+            expected="a Markdown page in a folder that is there",
+            next_step="Make the folder first, or choose another place",
+        )
+
+
+def _begin(study: Path, device: str) -> tuple[dict[str, Any], list[str]]:
+    """Say where the figures come from, before anything is timed."""
+    from lesionlens.inference import device as devices
+    from lesionlens.training.side_by_side import busy_words, machine
+
+    about = machine()
+    busy = busy_words(about)
+    figures = {
+        "lesionlens": metadata.version("lesionlens"),
+        "study": "sample" if study == SAMPLE else plain(study.name),
+        "machine": about,
+        "device": devices.describe(devices.choose(device)),
+    }
+    return figures, [] if busy is None else [busy]
+
+
+def _answer(
+    figures: dict[str, Any], out: Path | None, results: Path | None, *, json: bool
+) -> Answer:
+    """Write what is wanted and say it."""
+    from lesionlens.training.side_by_side import markdown
+    from lesionlens.training.tables import put_between
+
+    notes = tuple(figures["notes"])
+    text, page = json_text.dumps(figures, indent=1), markdown(figures, notes)
     if out is not None:
         with staged(out, ours=(JSON_NAME, TABLE_NAME)) as aside:
             (aside / JSON_NAME).write_text(text + "\n", encoding="utf-8")
-            (aside / TABLE_NAME).write_text(_markdown(figures), encoding="utf-8")
+            (aside / TABLE_NAME).write_text(page, encoding="utf-8")
+    if results is not None:
+        put_between(results, MARKER, page)
     if json:
-        return Answer((text,), tuple(notes))
-    return Answer(_parts(figures, out), tuple(notes))
+        return Answer((text,), notes)
+    return Answer((*_parts(figures), *_written(out, results)), notes)
 
 
-def _parts(figures: dict[str, Any], out: Path | None) -> tuple[str | Table, ...]:
+def _written(out: Path | None, results: Path | None) -> tuple[str, ...]:
+    lines = () if out is None else (f"Written: {plain(str(out / JSON_NAME))}, {TABLE_NAME}",)
+    return lines if results is None else (*lines, f"Written into: {plain(str(results))}")
+
+
+def _parts(figures: dict[str, Any]) -> tuple[str | Table, ...]:
+    from lesionlens.training.side_by_side import machine_words, summary_words
+
     parts: list[str | Table] = []
     if "stages" in figures:
-        parts += [_table(figures), _summary(figures)]
+        parts += [_table(figures), summary_words(figures)]
     if "networks" in figures:
-        parts += [_network_table(figures["networks"]), f"Networks alone on {figures['device']}"]
-    if out is not None:
-        parts.append(f"Written: {plain(str(out / JSON_NAME))}, {TABLE_NAME}")
-    return tuple(parts)
+        parts += [_network_table(figures["networks"]), *figures["against"]]
+    return (*parts, machine_words(figures))
 
 
 def _time_analysis(study: Path, repeat: int, device: str, progress: Progress) -> dict[str, Any]:
@@ -128,7 +184,6 @@ def _figures(loading: float, runs: list[tuple[float, Any]]) -> dict[str, Any]:
             stages.setdefault(stage.name, []).append(stage.seconds)
     last = runs[-1][1]
     return {
-        "device": last.device,
         "weights_sha256": last.engine.weights_sha256,
         "loading_seconds": round(loading, 3),
         "cold_seconds": round(runs[0][0], 3),
@@ -147,12 +202,6 @@ def _prepared(study: Path, progress: Progress) -> PreparedStudy:
     return prepare(opened, StageClock(progress, STOP))
 
 
-def _device_words(device: str) -> str:
-    from lesionlens.inference import device as devices
-
-    return devices.describe(devices.choose(device))
-
-
 def _notes_on_networks() -> list[str]:
     from lesionlens.training.contenders import has_monai
 
@@ -161,37 +210,29 @@ def _notes_on_networks() -> list[str]:
 
 def _time_networks(
     prepared: PreparedStudy, device: str, how: tuple[int, bool], progress: Progress
-) -> list[dict[str, Any]]:
-    """Return a row a network; the ratio is of its seconds to the first one's."""
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return a row a network, and why others have none."""
     from lesionlens.inference import device as devices
+    from lesionlens.training import stopwatch
     from lesionlens.training.contenders import contenders
-    from lesionlens.training.stopwatch import Patience, measure
+    from lesionlens.training.side_by_side import row
 
-    place = devices.choose(device)
+    place, efforts, missing = devices.choose(device), [], []
     all_of_them = list(contenders(prepared, place))
-    efforts = []
+    patience = stopwatch.Patience(repeat=how[0], estimate=how[1])
     for number, contender in enumerate(all_of_them):
-        progress(f"{contender.name}", number / len(all_of_them))
-        patience = Patience(repeat=how[0], estimate=how[1])
-        efforts.append(measure(contender, place, patience, STOP))
-    return [_row(effort, efforts) for effort in efforts]
+        progress(f"{contender.name} {contender.form}", number / len(all_of_them))
+        try:
+            efforts.append(stopwatch.apart(prepared, number, place, patience, STOP))
+        except ResourceError as error:
+            missing.append(f"{contender.name}, {contender.form}: {error.found}")
+    return [row(effort, efforts[0]) for effort in efforts], missing
 
 
-def _row(effort: Effort, efforts: Sequence[Effort]) -> dict[str, Any]:
-    peak = effort.peak_mib
-    return {
-        "network": effort.name,
-        "setting": effort.setting,
-        "parameters": effort.parameters,
-        "grid": effort.grid,
-        "passes": effort.passes,
-        "seconds": round(effort.seconds, 4),
-        "runs": effort.runs,
-        "estimated": effort.estimated,
-        "peak_memory_mib": None if peak is None else round(peak, 1),
-        "gmacs": round(effort.gmacs, 2),
-        "ratio": round(effort.seconds / efforts[0].seconds, 2),
-    }
+def _against(rows: list[dict[str, Any]], stages: dict[str, float]) -> list[str]:
+    from lesionlens.training.side_by_side import against
+
+    return against(rows, stages.get("network")) if rows else []
 
 
 def _new_table(headings: Sequence[str], left: int) -> Table:
@@ -211,47 +252,10 @@ def _table(figures: dict[str, Any]) -> Table:
     return table
 
 
-_HEADINGS = ("network", "reads", "seconds", "ratio", "GMACs", "M par.", "peak MiB")
-
-
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    about = "≈ " if row["estimated"] else ""
-    peak = row["peak_memory_mib"]
-    return (
-        row["network"],
-        row["setting"],
-        f"{about}{row['seconds']:.3f}",
-        f"{row['ratio']:.1f}",
-        f"{row['gmacs']:.0f}",
-        f"{row['parameters'] / 1e6:.1f}",
-        "–" if peak is None else f"{peak:.0f}",
-    )
-
-
 def _network_table(rows: Sequence[dict[str, Any]]) -> Table:
-    table = _new_table(_HEADINGS, 2)
+    from lesionlens.training.side_by_side import BRIEF, cells, is_text
+
+    table = _new_table(BRIEF, sum(map(is_text, BRIEF)))
     for row in rows:
-        table.add_row(*_cells(row))
+        table.add_row(*cells(row, BRIEF))
     return table
-
-
-def _summary(figures: dict[str, Any]) -> str:
-    return (
-        f"{figures['median_seconds']:.2f} s a study (median of {figures['runs']} warm runs), "
-        f"{figures['cold_seconds']:.2f} s the first time, {figures['loading_seconds']:.2f} s to "
-        f"load; peak {figures['peak_memory_mib']:.0f} MiB; {figures['device']}"
-    )
-
-
-def _markdown(figures: dict[str, Any]) -> str:
-    """Return the same tables for a document."""
-    lines = [f"LesionLens {figures['lesionlens']} on {figures['device']}", ""]
-    if "stages" in figures:
-        lines += [_summary(figures), "", "| stage | seconds |", "|---|---:|"]
-        lines += [f"| {name} | {took:.2f} |" for name, took in figures["stages"].items()]
-        lines.append("")
-    if "networks" in figures:
-        lines += [f"| {' | '.join(_HEADINGS)} |", "|---|---|" + "---:|" * (len(_HEADINGS) - 2)]
-        lines += [f"| {' | '.join(_cells(row))} |" for row in figures["networks"]]
-        lines.append("")
-    return "\n".join(lines)

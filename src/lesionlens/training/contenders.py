@@ -8,7 +8,7 @@ and BraTS tutorial (Swin UNETR). Random weights take the same time as trained on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 import torch
@@ -28,6 +28,7 @@ OVERLAP = 0.5
 _ALL = Variant((True, True, True, True))
 _SEGRESNET_STEP = 8
 _MM = 1.0
+_NO_ATTENTION = "cnn-only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,8 @@ class Contender:
 
     Parameters
     ----------
-    name, setting : str
-        For the table.
+    name, form, reads : str
+        For the table: which network, how it computes, what it reads.
     make : callable
         Builds the network in evaluation mode on the device.
     make_input : callable
@@ -49,7 +50,8 @@ class Contender:
     """
 
     name: str
-    setting: str
+    form: str
+    reads: str
     make: Callable[[], nn.Module]
     make_input: Callable[[], Tensor]
     window: tuple[int, int, int] | None = None
@@ -77,33 +79,35 @@ def contenders(prepared: PreparedStudy, device: torch.device) -> Iterator[Conten
         yield from _monai(prepared, device)
 
 
+def _in_both(contender: Contender) -> Iterator[Contender]:
+    """Yield it in full precision and under autocast."""
+    for bf16 in (False, True):
+        words = ", ".join(filter(None, (contender.form, "bf16" if bf16 else "fp32")))
+        yield replace(contender, form=words, bf16=bf16)
+
+
 def _ours(prepared: PreparedStudy, device: torch.device, spacing: float) -> Iterator[Contender]:
     def look() -> Tensor:
         x = make_ready(prepared, spacing, device).input_of(_ALL)
         return x.contiguous(memory_format=torch.channels_last_3d)
 
-    def shipped(form: Form) -> Callable[[], nn.Module]:
+    def maker(name: str | None, form: Form) -> Callable[[], nn.Module]:
         def make() -> nn.Module:
-            network, _ = weights.load_default(device)
+            if name is None:
+                network = weights.load_default(device)[0]
+            else:
+                network = channels_last(build(name).to(device)).eval()
             network.set_attention(form)
             return network
 
         return make
 
-    grid = f"whole brain at {spacing:g} mm"
-    for form in (Form.FLASH, Form.READABLE):
-        for bf16 in (False, True):
-            words = f"{grid}, {form.value}, {'bf16' if bf16 else 'fp32'}"
-            yield Contender("Lens, shipped weights", words, shipped(form), look, bf16=bf16)
-    for name in PRESETS:
-        yield Contender(f"Lens {name}, random weights", grid, _fresh(name, device), look)
-
-
-def _fresh(name: str, device: torch.device) -> Callable[[], nn.Module]:
-    def make() -> nn.Module:
-        return channels_last(build(name).to(device)).eval()
-
-    return make
+    reads = f"brain at {spacing:g} mm, one pass"
+    for preset in (None, *PRESETS):
+        name = "Lens, as shipped" if preset is None else f"Lens {preset}"
+        for form in Form if preset != _NO_ATTENTION else (Form.FLASH,):
+            words = form.value if preset != _NO_ATTENTION else ""
+            yield from _in_both(Contender(name, words, reads, maker(preset, form), look))
 
 
 def _monai(prepared: PreparedStudy, device: torch.device) -> Iterator[Contender]:
@@ -135,7 +139,7 @@ def _monai(prepared: PreparedStudy, device: torch.device) -> Iterator[Contender]
         made: nn.Module = SwinUNETR(in_channels=4, out_channels=3, feature_size=48)
         return made.to(device).eval()
 
-    yield Contender("MONAI SegResNet", "brain at 1 mm, one pass", segresnet, padded)
-    edge = WINDOW[0]
-    words = f"brain at 1 mm, {edge}³ windows, overlap {OVERLAP:g}"
-    yield Contender("MONAI Swin UNETR", words, swin, brain, window=WINDOW)
+    words = f"brain at {_MM:g} mm, one pass"
+    yield from _in_both(Contender("MONAI SegResNet", "", words, segresnet, padded))
+    words = f"brain at {_MM:g} mm, {WINDOW[0]}³ windows, overlap {OVERLAP:g}"
+    yield from _in_both(Contender("MONAI Swin UNETR", "", words, swin, brain, window=WINDOW))

@@ -1,27 +1,33 @@
-"""Seconds, peak memory and multiply-adds of a network on one brain."""
+"""Seconds, peak memory and multiply-adds of a network on one brain, in a process of its own."""
 
 from __future__ import annotations
 
 import copy
 import gc
 import itertools
+import signal
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch import multiprocessing as processes
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from lesionlens.base.errors import ResourceError
 from lesionlens.base.stages import NEVER, Cancel, check
-from lesionlens.training.contenders import OVERLAP, Contender
+from lesionlens.records.study import PreparedStudy
+from lesionlens.training.contenders import OVERLAP, Contender, contenders
 
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 _RESET_PEAK = "5"
+_ASK_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,7 @@ class Effort:
 
     Parameters
     ----------
-    name, setting : str
+    name, form, reads : str
         As of the contender.
     parameters : int
         Of the network.
@@ -38,28 +44,33 @@ class Effort:
         Voxels that it reads.
     passes : int
         Windows.
-    seconds : float
-        Median of `runs` whole brains; with `estimated`, one window's time by the number of windows.
+    seconds, cpu_seconds : float
+        Median of `runs` whole brains, by the clock and of all threads together (the latter hardly
+        depends on what else the machine does); with `estimated`, one window's time by the number
+        of windows.
     runs : int
         After one to warm up.
     estimated : bool
         Not every window was run.
-    peak_mib : float or None
-        On a GPU what the network allocated; on the CPU of the whole process; None where the system
-        does not tell.
+    peak_mib, before_mib : float or None
+        On a GPU what the network allocated; on the CPU of the whole process, and what it held
+        before the network was made; None where the system does not tell.
     gmacs : float
         10^9 multiply-adds of the whole brain.
     """
 
     name: str
-    setting: str
+    form: str
+    reads: str
     parameters: int
     grid: tuple[int, int, int]
     passes: int
     seconds: float
+    cpu_seconds: float
     runs: int
     estimated: bool
     peak_mib: float | None
+    before_mib: float | None
     gmacs: float
 
 
@@ -101,13 +112,15 @@ def measure(
     CancelledError
         The user asked to stop; asked between passes.
     """
-    network, x = contender.make(), contender.make_input()
+    x = contender.make_input()
     windows = _windows(x, contender.window)
     shown = windows[:1] if patience.estimate else windows
-    gmacs = _gmacs(network, windows[0])
+    reset_peak(device)
+    before = _resident_mib(device)
+    network = contender.make()
 
-    def brain() -> None:
-        for window in shown:
+    def run(some: Sequence[Tensor]) -> None:
+        for window in some:
             check(cancel, contender.name)
             with (
                 torch.inference_mode(),
@@ -115,34 +128,102 @@ def measure(
             ):
                 network(window)
 
-    brain()  # the first run allocates and chooses kernels
-    reset_peak(device)
-    times = _times(brain, device, patience)
+    run(windows[:1])  # the first pass allocates and chooses kernels
+    times = _times(lambda: run(shown), device, patience)
+    peak = peak_mib(device)
     share = len(windows) / len(shown)
     i, j, k = x.shape[2:]
     return Effort(
         name=contender.name,
-        setting=contender.setting,
+        form=contender.form,
+        reads=contender.reads,
         parameters=sum(p.numel() for p in network.parameters()),
         grid=(i, j, k),
         passes=len(windows),
-        seconds=statistics.median(times) * share,
+        seconds=statistics.median(clock for clock, _ in times) * share,
+        cpu_seconds=statistics.median(cpu for _, cpu in times) * share,
         runs=len(times),
         estimated=len(shown) < len(windows),
-        peak_mib=peak_mib(device),
-        gmacs=gmacs * len(windows),
+        peak_mib=peak,
+        before_mib=before,
+        gmacs=_gmacs(network, windows[0]) * len(windows),
     )
 
 
-def _times(run: Callable[[], None], device: torch.device, patience: Patience) -> list[float]:
-    times: list[float] = []
-    while len(times) < patience.repeat and (not times or sum(times) < patience.enough_s):
+def _times(
+    run: Callable[[], None], device: torch.device, patience: Patience
+) -> list[tuple[float, float]]:
+    """Seconds by the clock, and of this process's threads, of each run."""
+    times: list[tuple[float, float]] = []
+    spent = 0.0
+    while len(times) < patience.repeat and (not times or spent < patience.enough_s):
         _wait(device)
-        start = time.perf_counter()
+        start, worked = time.perf_counter(), time.process_time()
         run()
         _wait(device)
-        times.append(time.perf_counter() - start)
+        times.append((time.perf_counter() - start, time.process_time() - worked))
+        spent += times[-1][0]
     return times
+
+
+def apart(
+    prepared: PreparedStudy,
+    number: int,
+    device: torch.device,
+    patience: Patience = Patience(),
+    cancel: Cancel = NEVER,
+) -> Effort:
+    """Measure one of the `contenders`, by its number, in a fresh process.
+
+    So none inherits what another left in memory, and one that needs too much ends alone.
+
+    Raises
+    ------
+    ResourceError
+        It could not be measured: most likely memory ran out.
+    CancelledError
+        The user asked to stop.
+    """
+    context = processes.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    given = (theirs, prepared, number, str(device), (torch.get_num_threads(), patience))
+    child = context.Process(target=_alone, args=given, daemon=True)
+    child.start()
+    theirs.close()
+    try:
+        while not ours.poll(_ASK_S):
+            check(cancel, "the measurement")
+        answer = ours.recv()
+    except EOFError:
+        answer = "its process ended without an answer"
+    finally:
+        child.terminate()
+        child.join()
+    if isinstance(answer, Effort):
+        return answer
+    raise ResourceError(
+        found=f"a network that could not be measured ({answer})",
+        expected="enough memory for it",
+        next_step="Close other programs, or measure on another device",
+    )
+
+
+def _alone(
+    answer: Any,
+    prepared: PreparedStudy,
+    number: int,
+    device: str,
+    how: tuple[int, Patience],
+) -> None:
+    """Measure, in a process of its own, and send an `Effort` or what went wrong."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends us
+    torch.set_num_threads(how[0])
+    place = torch.device(device)
+    try:
+        contender = next(itertools.islice(contenders(prepared, place), number, None))
+        answer.send(measure(contender, place, how[1]))
+    except (RuntimeError, MemoryError, OSError) as error:
+        answer.send(" ".join(str(error).split())[:200] or type(error).__name__)
 
 
 def _wait(device: torch.device) -> None:
@@ -177,6 +258,13 @@ def _gmacs(network: nn.Module, x: Tensor) -> float:
     return float(counter.get_total_flops()) / 2e9
 
 
+def _resident_mib(device: torch.device) -> float | None:
+    """Return what is held now, as `peak_mib` counts it."""
+    if device.type == "cuda":
+        return float(torch.cuda.memory_allocated(device)) / 2**20
+    return _status_mib("VmRSS:")
+
+
 def reset_peak(device: torch.device) -> None:
     """Begin to watch memory anew, where the system lets us."""
     gc.collect()
@@ -191,9 +279,13 @@ def peak_mib(device: torch.device) -> float | None:
     """Return the peak since `reset_peak` in MiB; None on systems that do not tell."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device)) / 2**20
+    return _status_mib("VmHWM:")
+
+
+def _status_mib(name: str) -> float | None:
     try:
         text = _STATUS.read_text(encoding="ascii", errors="replace")
     except OSError:
         return None
-    line = next((row for row in text.splitlines() if row.startswith("VmHWM:")), None)
+    line = next((row for row in text.splitlines() if row.startswith(name)), None)
     return None if line is None else int(line.split()[1]) / 2**10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from torch import nn
 
 from lesionlens.base.errors import CancelledError
 from lesionlens.training import contenders as field
+from lesionlens.training import stopwatch
 from lesionlens.training.contenders import Contender, contenders
-from lesionlens.training.stopwatch import Patience, measure, window_starts
+from lesionlens.training.stopwatch import Patience, apart, measure, window_starts
 
 CPU = torch.device("cpu")
 ONCE = Patience(repeat=1)
@@ -24,7 +26,7 @@ def convolution(window=None, shape=(10, 12, 14)):
     def make():
         return nn.Conv3d(4, 2, 3, padding=1).eval()
 
-    return Contender("one", "one", make, lambda: torch.zeros(1, 4, *shape), window)
+    return Contender("one", "", "all", make, lambda: torch.zeros(1, 4, *shape), window)
 
 
 @settings(deadline=None, max_examples=30)
@@ -71,15 +73,52 @@ def test_a_stop_is_heard():
 def test_ours_read_the_whole_brain_in_one_pass(make_prepared, monkeypatch):
     monkeypatch.setattr(field, "has_monai", lambda: False)
     monkeypatch.setattr(field.weights, "load_default", _small)
-    found = [measure(c, CPU, ONCE) for c in contenders(make_prepared(), CPU)]
-    names = [effort.name for effort in found]
-    assert names[0] == "Lens, shipped weights"
-    assert {f"Lens {name}, random weights" for name in field.PRESETS} < set(names)
-    assert {"cnn-only", "transformer-only"} < set(field.PRESETS)
+    ours = list(contenders(make_prepared(), CPU))
+    named = {(c.name, c.form) for c in ours}
+    assert len(named) == len(ours)
+    forms = {f"{form}, {kind}" for form in ("flash", "readable") for kind in ("fp32", "bf16")}
+    for preset in ("tiny", "base", "large", "transformer-only"):
+        assert {form for name, form in named if name == f"Lens {preset}"} == forms
+    assert {form for name, form in named if name == "Lens cnn-only"} == {"fp32", "bf16"}
+    found = [measure(c, CPU, ONCE) for c in ours[:4]]
+    assert ours[0].name == "Lens, as shipped"
     assert {effort.passes for effort in found} == {1}
-    readable = next(e for e in found if "readable" in e.setting)
-    assert found[0].gmacs == pytest.approx(readable.gmacs)
-    assert all(effort.gmacs > 0 for effort in found)
+    assert {round(effort.gmacs, 6) for effort in found} == {round(found[0].gmacs, 6)}
+    assert found[0].gmacs > 0
+    assert found[0].cpu_seconds > 0
+
+
+@pytest.mark.slow
+def test_a_network_is_measured_in_a_process_of_its_own(make_prepared):
+    prepared = make_prepared()
+    effort = apart(prepared, 2, CPU, ONCE)
+    contender = list(contenders(prepared, CPU))[2]
+    assert (effort.name, effort.form) == (contender.name, contender.form)
+    assert effort.seconds > 0
+    if effort.peak_mib is not None:
+        assert effort.before_mib < effort.peak_mib
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(CancelledError):
+        apart(prepared, 0, CPU, ONCE, stop)
+
+
+def test_a_network_that_cannot_be_measured_is_told(monkeypatch, make_prepared):
+    sent = []
+
+    def broken(prepared, device):
+        yield Contender("big", "", "all", _fail, lambda: torch.zeros(1, 4, 8, 8, 8))
+
+    monkeypatch.setattr(stopwatch, "contenders", broken)
+    monkeypatch.setattr(stopwatch.signal, "signal", lambda *_: None)
+    answer = SimpleNamespace(send=sent.append)
+    threads = torch.get_num_threads()
+    stopwatch._alone(answer, make_prepared(), 0, "cpu", (threads, ONCE))
+    assert sent == ["not enough memory: you tried to allocate 9 TB"]
+
+
+def _fail():
+    raise RuntimeError("not enough memory:\nyou tried to allocate 9 TB")
 
 
 @pytest.mark.slow
@@ -89,8 +128,9 @@ def test_monai_reads_the_same_brain(make_prepared, monkeypatch):
     monkeypatch.setattr(field, "_MM", 3.0)
     monkeypatch.setattr(field, "WINDOW", (64, 64, 64))
     monkeypatch.setattr(field.weights, "load_default", _small)
-    *_, segresnet, swin = contenders(make_prepared(), CPU)
+    *_, segresnet, fast, swin, _ = contenders(make_prepared(), CPU)
     assert (segresnet.name, swin.name) == ("MONAI SegResNet", "MONAI Swin UNETR")
+    assert (segresnet.form, fast.form) == ("fp32", "bf16")
     one, two = (measure(c, CPU, Patience(1, estimate=True)) for c in (segresnet, swin))
     assert (one.passes, one.grid[0] % 8) == (1, 0)
     assert two.passes == len(window_starts(tuple(max(64, n) for n in two.grid), (64, 64, 64)))
