@@ -64,6 +64,12 @@ def _starts(first: int, stop: int, length: int, edge: int) -> list[int]:
     return sorted({min(max(int(place), 0), length - edge) for place in places})
 
 
+def place_in(window: Window, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return where a window lies in a volume that reaches from -1 to 1, (1, 3, 2) float32."""
+    edges = [(2 * a.start / n - 1, 2 * a.stop / n - 1) for a, n in zip(window, shape, strict=True)]
+    return torch.tensor([edges], dtype=torch.float32, device=device)
+
+
 class Blend:
     """Adds up overlapping answers, each weighed by its distance from its window's border.
 
@@ -87,19 +93,20 @@ class Blend:
         self._sum[(slice(None), *window)] += answer.float() * bump
         self._weight[window] += bump
 
-    def over(self, rest: Tensor, share: float) -> Tensor:
+    def over(self, rest: Tensor, share: tuple[float, ...]) -> Tensor:
         """Mix what was seen into what was known before.
 
         Parameters
         ----------
         rest : (C, I, J, K) Tensor
             The answer where no window lay.
-        share : float
+        share : (C,) float
             Of the windows' answer in the mix, where their summed weight is large; it fades to
             zero towards the outer border of the windows, so that no seam shows.
         """
         mean = self._sum / self._weight.clamp_min(1e-6)
-        mix = share * (self._weight / 0.25).clamp(max=1.0)
+        part = torch.tensor(share, device=rest.device).view(-1, 1, 1, 1)
+        mix = part * (self._weight / 0.25).clamp(max=1.0)
         return rest + mix * (mean - rest)
 
 

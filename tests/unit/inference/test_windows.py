@@ -35,14 +35,22 @@ def test_answers_that_agree_with_what_was_known_change_nothing():
     blend = windows.Blend(2, (20, 22, 18), torch.device("cpu"))
     for window in windows.over(np.ones((20, 22, 18), bool), (12, 12, 12)):
         blend.add(window, known[(slice(None), *window)])
-    torch.testing.assert_close(blend.over(known, 0.6), known)
+    torch.testing.assert_close(blend.over(known, (0.6, 0.3)), known)
 
 
 def test_a_window_counts_in_its_middle_and_fades_to_its_border():
     known = torch.zeros((1, 30, 30, 30))
     blend = windows.Blend(1, (30, 30, 30), torch.device("cpu"))
     blend.add((slice(5, 25),) * 3, torch.ones((1, 20, 20, 20)))
-    mixed = blend.over(known, 0.6)[0]
+    mixed = blend.over(known, (0.6,))[0]
     assert mixed[15, 15, 15] == 0.6
     assert mixed[5, 15, 15] < 0.1
     assert mixed[2, 15, 15] == 0
+
+
+def test_the_whole_volume_reaches_from_minus_one_to_one():
+    whole = (slice(0, 20), slice(0, 22), slice(0, 18))
+    place = windows.place_in(whole, (20, 22, 18), torch.device("cpu"))
+    assert place.tolist() == [[[-1, 1]] * 3]
+    half = windows.place_in((slice(10, 20), *whole[1:]), (20, 22, 18), torch.device("cpu"))
+    assert half[0, 0].tolist() == [0, 1]

@@ -44,7 +44,8 @@ _EVERYTHING = Variant()
 _T1_SPARE = frozenset({MrSequence.T1C, MrSequence.FLAIR})
 _EDGE = 1e-6
 _FOCUS_VOX = 96
-_FOCUS_SHARE = 0.6
+_FOCUS_SHARE = (0.6, 0.6, 0.6)
+"""Of the closer look in WT, TC and ET."""
 _FOCUS_FROM = 0.25
 _FOCUS_MARGIN_MM = 6.0
 _SCALE = 1.5
@@ -215,12 +216,12 @@ class LensEngine:
         held_back = self._network.config.t1_in_reserve and shown >= _T1_SPARE
         return shown - {MrSequence.T1} if held_back else shown
 
-    def _pass(self, x: Tensor, *, trace: bool = False) -> LensOutput:
+    def _pass(self, x: Tensor, *, place: Tensor | None = None, trace: bool = False) -> LensOutput:
         x = x.to(memory_format=torch.channels_last_3d)
         fast = devices.has_fast_bfloat16(self._device)
         kind = self._device.type
         with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=fast):
-            out: LensOutput = self._network(x, trace=trace)
+            out: LensOutput = self._network(x, place=place, trace=trace)
         return out
 
     def _calibrated(self, logits: Tensor) -> Tensor:
@@ -243,9 +244,10 @@ class LensEngine:
         blend = windows.Blend(3, study.grid.shape, self._device)
         x = study.input_of(_EVERYTHING)
         with watched(self._network, FOCUS, progress, cancel, passes=len(places)):
-            for place in places:
-                seen = self._pass(x[(slice(None), slice(None), *place)])
-                blend.add(place, self._calibrated(seen.logits)[0])
+            for window in places:
+                place = windows.place_in(window, study.grid.shape, self._device)
+                seen = self._pass(x[(slice(None), slice(None), *window)], place=place)
+                blend.add(window, self._calibrated(seen.logits)[0])
         known = separable.apply(coarse, there)
         change = blend.over(known, _FOCUS_SHARE) - known
         back = separable.matrices(study.grid, cut, antialias=False)
