@@ -22,7 +22,9 @@ from lesionlens.base import plugins
 from lesionlens.base.labels import Region
 from lesionlens.base.stages import Progress, StageTime, no_progress, peak_memory_mib
 from lesionlens.base.staging import staged
+from lesionlens.export.original import write_original
 from lesionlens.export.run import write_run
+from lesionlens.findings.edits import applied
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.review import Review
 
@@ -92,7 +94,8 @@ def save(analysis: Analysis, out: Path, *, progress: Progress = no_progress) -> 
     Parameters
     ----------
     analysis : Analysis
-        What to write.
+        What to write; outlines that readers redrew take the place of the network's, which is kept
+        in `review_edits/original`.
     out : Path
         The folder; made where it is not there. See the module's text for an earlier result.
     progress : Progress
@@ -107,9 +110,10 @@ def save(analysis: Analysis, out: Path, *, progress: Progress = no_progress) -> 
     ExportError
         A file differs, read back, from what was meant. In every case the folder is as it was.
     """
-    out = Path(out)
+    out, analysis = Path(out), applied(analysis)
     with staged(out, ours=OURS) as aside:
         times, left_out = _write_all(analysis, aside, progress)
+        write_original(analysis, aside)
         _keep_review(out, aside, analysis.review)
         write_run(analysis, aside, times, left_out)
 

@@ -95,9 +95,10 @@ def _styles() -> dict[str, Any]:
     from reportlab.pdfbase.ttfonts import TTFont  # noqa: PLC0415
 
     fonts = Path(get_data_path()) / "fonts" / "ttf"
-    pdfmetrics.registerFont(TTFont("Sans", fonts / "DejaVuSans.ttf"))
-    pdfmetrics.registerFont(TTFont("Sans-Bold", fonts / "DejaVuSans-Bold.ttf"))
-    pdfmetrics.registerFontFamily("Sans", normal="Sans", bold="Sans-Bold", italic="Sans")
+    # each style needs a name of its own: reportlab looks bold up by the plain one's
+    for name in ("", "-Bold", "-Oblique", "-BoldOblique"):
+        pdfmetrics.registerFont(TTFont(f"Sans{name}", fonts / f"DejaVuSans{name}.ttf"))
+    pdfmetrics.registerFontFamily("Sans", "Sans", "Sans-Bold", "Sans-Oblique", "Sans-BoldOblique")
     plain = ParagraphStyle("plain", fontName="Sans", fontSize=7.5, leading=10, textColor=INK)
     return {
         "plain": plain,

@@ -56,7 +56,8 @@ def segment_map(analysis: Analysis, segments: tuple[Segment, ...]) -> NDArray[np
 
 
 def _described(segment: Segment, analysis: Analysis) -> SegmentDescription:
-    edited = analysis.review.state_of(segment.candidate.tracking_uid) is ReviewState.EDITED
+    uid, review = segment.candidate.tracking_uid, analysis.review
+    edited = review.state_of(uid) is ReviewState.EDITED or review.outline_of(uid) is not None
     colour = segment.label.colour
     kind = (
         SegmentAlgorithmTypeValues.SEMIAUTOMATIC if edited else SegmentAlgorithmTypeValues.AUTOMATIC
