@@ -9,6 +9,7 @@ import numpy as np
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.records.study import Series
+from lesionlens.study.sequences import name_it
 
 
 def _rank(series: Series) -> tuple[float, ...]:
@@ -57,7 +58,7 @@ def choose(
                 f"More than one {sequence.words} series: "
                 f'"{candidates[0].description}" was taken (the surest, fullest and finest), '
                 f"{others} set aside. "
-                f"Name another with --{sequence.value}."
+                f"To use another, {name_it(sequence)}."
             )
     used = {id(series) for series in chosen.values()}
     return chosen, tuple(s for s in rest if id(s) not in used), tuple(notices)
@@ -70,5 +71,5 @@ def nothing_recognised(set_aside: Iterable[Series], looks: str = "") -> Unusable
     return UnusableInputError(
         found=f"{len(listed)} series, none recognised as a sequence T1, T1c, T2 or FLAIR: {shown}",
         expected="at least one of the four, told by its name, a sidecar or the DICOM description",
-        next_step=f"Name it yourself, for example --flair path/to/series{looks}",
+        next_step=f"Where you know a sequence, {name_it()}{looks}",
     )

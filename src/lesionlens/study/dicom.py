@@ -121,7 +121,7 @@ def _one_study(slices: list[Slice], wanted: str | None) -> list[Slice]:
     raise UnusableInputError(
         found=f"{missing}{len(groups)} studies in one folder: {listed}",
         expected="one study (examination)",
-        next_step="Name one with --study UID",
+        next_step="Name one with --study UID, or choose its own folder",
     )
 
 
@@ -309,15 +309,15 @@ def _nothing_usable(
     set_aside: tuple[Series, ...], found: Scan, notices: list[tuple[str, str]]
 ) -> UnusableInputError:
     """Return the refusal that names why nothing could be used."""
-    wrong = [words for _, words in notices]
+    wrong = list(dict.fromkeys(words for _, words in notices))
     if set_aside and not wrong:
         return nothing_recognised(set_aside)
-    listed = [f'"{s.description}": {s.detected_by}' for s in set_aside]
+    listed = list(dict.fromkeys(f'"{s.description}": {s.detected_by}.' for s in set_aside))
     return UnusableInputError(
         found="no series that can be used: " + " ".join((*wrong, *listed, *_beside(found)))[:1500],
         expected="a complete series of parallel, evenly spaced MR slices with position, "
         "orientation and pixel spacing, recognised as T1, T1c, T2 or FLAIR",
-        next_step="Export the series again, or name one with --t1, --t1c, --t2 or --flair",
+        next_step=f"Export the series again; where you know a sequence, {sequences.name_it()}",
     )
 
 

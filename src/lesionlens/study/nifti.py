@@ -138,7 +138,7 @@ def _guess(path: Path, notices: list[str]) -> sequences.Guess:
         notices.append(
             f"The JSON sidecar of {path.name!r} says {said.sequence.words}, its name "
             f"{by_name.sequence.words}: the name was followed. "
-            f"Name the sequence with --{said.sequence.value} if it is wrong."
+            f"If that is wrong, {sequences.name_it(said.sequence)}."
         )
         return replace(by_name, confidence=0.6)
     return by_name

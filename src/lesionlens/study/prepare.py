@@ -23,6 +23,7 @@ from lesionlens.study import brain as brains
 from lesionlens.study import quality
 from lesionlens.study.checks import check_grid, check_voxels, finite
 from lesionlens.study.resample import crop_grid, resample
+from lesionlens.study.sequences import name_it
 from lesionlens.study.steps import (
     BIAS_STEP,
     BRAIN_STEP,
@@ -114,7 +115,7 @@ def reference_of(series: Mapping[MrSequence, Series]) -> MrSequence:
     raise UnusableInputError(
         found="a study without any sequence",
         expected="at least one of T1, T1c, T2 and FLAIR",
-        next_step="Name one, for example --flair path/to/series",
+        next_step=f"Where you know a sequence, {name_it()}",
     )
 
 

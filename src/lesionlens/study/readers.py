@@ -19,8 +19,6 @@ from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
 from lesionlens.records.study import Study
 from lesionlens.study import choices
 
-SEQUENCE_FLAGS = "--t1, --t1c, --t2 or --flair"
-
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:

@@ -30,6 +30,17 @@ class Guess:
     confidence: float
 
 
+def name_it(sequence: MrSequence = FLAIR) -> str:
+    """Say how a user names a sequence, on the command line and in the panel.
+
+    Examples
+    --------
+    >>> name_it(T1C)
+    'name it with --t1c FILE or in the sequence list of the panel'
+    """
+    return f"name it with --{sequence.value} FILE or in the sequence list of the panel"
+
+
 UNKNOWN = Guess(None, "nothing tells the sequence", 0.0)
 
 _FLAIR_WORDS = frozenset({"flair", "t2f"})

@@ -12,6 +12,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import StageClock
 from lesionlens.phantoms.acquire import Acquisition
 from lesionlens.records.study import Series, Study, StudyKind
+from lesionlens.study.checks import check_grid
 from lesionlens.study.prepare import PrepareOptions, prepare, reference_of
 from lesionlens.study.readers import open_study
 
@@ -186,6 +187,15 @@ def test_single_wild_voxels_are_capped_with_a_notice(ball):
 def test_a_grid_that_no_head_has_is_refused(ball, affine, words):
     with pytest.raises(GeometryError, match=words):
         prepare(study_of(ball, Grid(ball.shape, affine)), StageClock())
+
+
+def test_the_thinnest_slab_that_is_named_as_enough_is_enough(ball):
+    slab = ball[:, :, :30]
+    edge = 0.9999993  # as headers round it: 29.99998 mm along k
+    check_grid(Grid(slab.shape, np.diag([4.0, 4.0, edge, 1.0])), "x")
+    with pytest.raises(GeometryError, match="30 mm, at most") as caught:
+        check_grid(Grid(slab.shape, np.diag([4.0, 4.0, 0.99, 1.0])), "x")
+    assert "x 29.7 mm" in caught.value.found
 
 
 def test_no_sequence_has_no_reference():
