@@ -77,6 +77,25 @@ class Label(IntEnum):
         return ("#000000", "#0072B2", "#009E73", "#E69F00")[self]
 
 
+class Kind(StrEnum):
+    """What a flagged place may look like; the value is the key in files."""
+
+    TUMOUR = "tumour_like"
+    WHITE_MATTER = "white_matter_lesion"
+    """Hyperintensities of white matter, demyelination."""
+    ENHANCEMENT = "normal_enhancement"
+    """Vessels, choroid plexus, dura."""
+
+    @property
+    def words(self) -> str:
+        """The name in words."""
+        return {
+            "tumour_like": "tumour",
+            "white_matter_lesion": "white-matter lesion",
+            "normal_enhancement": "vessel or dura",
+        }[self.value]
+
+
 class ReviewState(StrEnum):
     """What a reader said of a candidate."""
 

@@ -6,9 +6,11 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from pydantic import BaseModel
 
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.export.run import warnings_of
@@ -21,6 +23,7 @@ from lesionlens.records.files import (
     PointMm,
     QualityRow,
     RelevanceRow,
+    ResemblanceRow,
     ReviewRow,
     SequenceRow,
     VolumeMl,
@@ -94,6 +97,9 @@ def candidate_row(candidate: Candidate, review: Review) -> CandidateRow:
         else RelevanceRow(
             **{k: _round(relevance.get(k), 6) for k in ("t1c", "flair", "t2", "t1", "none")}
         ),
+        resemblance=None
+        if candidate.resemblance is None
+        else ResemblanceRow(**{k.value: round(v, 4) for k, v in candidate.resemblance.items()}),
         review=ReviewRow(
             state=state,
             reader=said.reader if said else None,
@@ -127,8 +133,9 @@ def findings_csv(content: FindingsFile) -> str:
     writer.writerow(columns())
     for row in content.candidates:
         cells = dict(_flat(row.model_dump(mode="json")))
-        if row.sequence_relevance is None:
-            cells |= {f"sequence_relevance_{key}": None for key in RelevanceRow.model_fields}
+        for name, model in _MAY_BE_NULL.items():
+            if getattr(row, name) is None:
+                cells |= {f"{name}_{key}": None for key in model.model_fields}
         writer.writerow([_cell(cells[name]) for name in columns()])
     return text.getvalue()
 
@@ -168,6 +175,11 @@ def _cell(value: Any) -> str | int | float:
     return number
 
 
+_MAY_BE_NULL: Mapping[str, type[BaseModel]] = {
+    "sequence_relevance": RelevanceRow,
+    "resemblance": ResemblanceRow,
+}
+"""Nested parts that are null as a whole where they were not computed."""
 _EXAMPLE: dict[str, Any] = {
     "id": 1,
     "tracking_uid": "",
@@ -185,7 +197,7 @@ _EXAMPLE: dict[str, Any] = {
             ("location", LocationRow),
             ("uncertainty", None),
             ("attention", AttentionRow),
-            ("sequence_relevance", RelevanceRow),
+            *_MAY_BE_NULL.items(),
             ("review", ReviewRow),
         )
     },

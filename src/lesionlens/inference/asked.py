@@ -17,6 +17,17 @@ _TOKEN_VOX = 8
 _SCALES = (4, 2, 1)
 
 
+def coarser(grid: Grid, factor: int, shape: tuple[int, int, int]) -> Grid:
+    """Return the grid of features of which one stands for `factor` voxels along each axis.
+
+    It may reach beyond `grid` at the high ends, by the padding of the network's input.
+    """
+    affine = grid.affine.copy()
+    affine[:3, :3] *= factor
+    affine[:3, 3] = grid.to_mm([(factor - 1) / 2] * 3)
+    return Grid(shape, affine)
+
+
 class Probe:
     """Answers where the token of a working voxel attends."""
 
@@ -27,10 +38,7 @@ class Probe:
         glance: Grid,
         prepared: PreparedStudy,
     ) -> None:
-        affine = glance.affine.copy()
-        affine[:3, :3] *= _TOKEN_VOX
-        affine[:3, 3] = glance.to_mm([(_TOKEN_VOX - 1) / 2] * 3)
-        self._layers, self._grid = layers, Grid(tokens, affine)
+        self._layers, self._grid = layers, coarser(glance, _TOKEN_VOX, tokens)
         self._working, self._brain = prepared.working, prepared.brain
 
     def __call__(self, voxel: tuple[int, int, int]) -> Floats:
@@ -105,10 +113,8 @@ class Looks:
         weights = self._looks[layer][:, list(Region).index(region)].float()
         chosen = weights.mean(0) if head is None else weights[head]
         scale = _SCALES[layer]
-        affine = self._glance.affine.copy()
-        affine[:3, :3] *= scale
-        affine[:3, 3] = self._glance.to_mm([(scale - 1) / 2] * 3)
         shape = (self._padded[0] // scale, self._padded[1] // scale, self._padded[2] // scale)
-        along = separable.matrices(Grid(shape, affine), self._working, antialias=False)
+        grid = coarser(self._glance, scale, shape)
+        along = separable.matrices(grid, self._working, antialias=False)
         spread = separable.apply(chosen, along).cpu().numpy() * self._brain
         return np.asarray(spread / max(float(spread.sum(dtype=np.float64)), 1e-12), np.float32)

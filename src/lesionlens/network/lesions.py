@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lesionlens.base.labels import Kind
 from lesionlens.network.build import NetworkConfig
 from lesionlens.network.decoder import Pyramid
 from lesionlens.network.queries import QueryDecoder
 
-CLASSES = ("tumour-like", "white-matter lesion", "normal enhancement")
-"""What a query may have found; the last class logit stands for nothing."""
+_NOTHING = 1
+"""The last class logit stands for nothing, after those of `base.labels.Kind`."""
 _HEADS = 2
 _FEW = -2.5
 """Log-odds of a lesion that a fresh query starts from: most queries have none."""
@@ -28,7 +29,7 @@ class LesionOutput(NamedTuple):
     """What the lesion queries found, (B, Q, ...)."""
 
     classes: Tensor
-    """(B, Q, len(CLASSES) + 1) float32 logits."""
+    """(B, Q, 4) float32 logits of each `Kind`, and of nothing."""
     boxes: Tensor
     """(B, Q, 6) float32: centre and edges along I, J, K as shares of the padded grid."""
     masks: tuple[Tensor, Tensor]
@@ -36,13 +37,13 @@ class LesionOutput(NamedTuple):
     attention: Tensor
     """(B, Q, I, J, K) weights of the last look at 1/2 of the padded grid; add up to one."""
 
-    def of_classes(self) -> Tensor:
-        """Share of each class at each voxel of 1/2 of the padded grid, (B, C, I, J, K) in 0-1.
+    def of_kinds(self) -> Tensor:
+        """Share of each kind at each voxel of 1/2 of the padded grid, (B, 3, I, J, K) in 0-1.
 
         Each query gives its class probabilities to its mask (MaskFormer, Cheng et al. 2021,
         section 3.4, semantic inference).
         """
-        named = self.classes.softmax(-1)[..., :-1]
+        named = self.classes.softmax(-1)[..., : len(Kind)]
         shares = torch.einsum("bqc,bqijk->bcijk", named, self.masks[0].sigmoid())
         return shares.clamp(max=1.0)
 
@@ -56,7 +57,7 @@ class LesionQueries(nn.Module):
         dim = config.query_dim
         self.decoder = QueryDecoder(config.lesions, dim, ((quarter, _HEADS), (half, _HEADS)))
         self.norm = nn.LayerNorm(dim)
-        self.classify = nn.Linear(dim, len(CLASSES) + 1)
+        self.classify = nn.Linear(dim, len(Kind) + _NOTHING)
         self.box = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 6))
         with torch.no_grad():
             self.classify.bias[:-1] = _FEW

@@ -53,6 +53,14 @@ class RelevanceRow(_Strict):
     none: float | None
 
 
+class ResemblanceRow(_Strict):
+    """What a candidate looks like to the engine; shares that add up to one."""
+
+    tumour_like: float
+    white_matter_lesion: float
+    normal_enhancement: float
+
+
 class ReviewRow(_Strict):
     """What a reader last said."""
 
@@ -79,6 +87,7 @@ class CandidateRow(_Strict):
     uncertainty: float | None
     attention: AttentionRow
     sequence_relevance: RelevanceRow | None
+    resemblance: ResemblanceRow | None = None
     review: ReviewRow
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import Kind, MrSequence, Region
 from lesionlens.records.arrays import frozen
 from lesionlens.records.study import QualityCheck
 
@@ -80,6 +80,9 @@ class Candidate:
         Enhancing, both diameters at least 10 mm, on two slices or more; None without T1c.
     sequence_relevance : mapping of str to float or None
         Keys t1c, flair, t2, t1, none: signed Shapley values that sum to the score.
+    resemblance : mapping of Kind to float or None
+        What it looks like to the engine; shares that add up to one, not the probability of a
+        diagnosis.
     """
 
     id: int
@@ -96,6 +99,7 @@ class Candidate:
     uncertainty: float | None
     attention: Agreement
     sequence_relevance: Mapping[str, float | None] | None
+    resemblance: Mapping[Kind, float] | None = None
 
     @property
     def has_enhancing(self) -> bool:

@@ -136,6 +136,22 @@ class Glance:
     grid: Grid
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Kinds:
+    """What each place looks like to an engine that tells kinds apart.
+
+    Parameters
+    ----------
+    share : (3, I, J, K) float32
+        0 to 1, in the order of `Kind`.
+    grid : Grid
+        Where its voxels lie; axis-aligned RAS+.
+    """
+
+    share: NDArray[np.float32]
+    grid: Grid
+
+
 @dataclass(frozen=True, slots=True)
 class Scoring:
     """How an engine's candidates are scored: a logistic model, fitted on scans of known truth.
@@ -184,6 +200,8 @@ class Prediction:
         How components are scored from the glance.
     thresholds : mapping of Region to float
         Probability from which a voxel is drawn as part of the region.
+    kinds : Kinds or None
+        What each place looks like; None from an engine that does not tell.
     """
 
     probability: Mapping[Region, NDArray[np.float32]] | None
@@ -196,3 +214,4 @@ class Prediction:
     thresholds: Mapping[Region, float] = field(default_factory=lambda: DEFAULT_THRESHOLDS)
     box_scores: NDArray[np.float32] | None = None
     scoring: Scoring = Scoring()
+    kinds: Kinds | None = None

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lesionlens.base.labels import MrSequence
-from lesionlens.network.lesions import CLASSES, LesionOutput
+from lesionlens.base.labels import Kind, MrSequence
+from lesionlens.network.lesions import LesionOutput
 from lesionlens.synth.parts import ENHANCEMENT, WHITE_SPOTS
 from lesionlens.training.assignment import assign
 
-_NONE = len(CLASSES)
+_NONE = len(Kind)
+_DISTRACTORS = {WHITE_SPOTS: Kind.WHITE_MATTER, ENHANCEMENT: Kind.ENHANCEMENT}
 _NONE_WEIGHT = 0.15
 """Weight of a query that rightly has nothing, for most have."""
 _LEAST_VOX = 4.0
@@ -31,7 +32,7 @@ class Wanted(NamedTuple):
     """The parts of one volume, at 1/2 of the padded grid."""
 
     classes: Tensor
-    """(N,) int64, of `network.lesions.CLASSES`."""
+    """(N,) int64, number of a `Kind`."""
     masks: Tensor
     """(N, I, J, K) float32 shares."""
     boxes: Tensor
@@ -79,12 +80,13 @@ def wanted(parts: Tensor, present: Tensor, like: Tensor) -> Wanted:
     """
     shown = dict(zip(MrSequence, present.tolist(), strict=True))
     numbers = [int(n) for n in torch.unique(parts) if n > 0]
-    kinds: dict[int, int] = {}
-    for n in numbers:
-        kind = {WHITE_SPOTS: 1, ENHANCEMENT: 2}.get(n, 0)
-        seen = shown[MrSequence.FLAIR] or shown[MrSequence.T2] if kind == 1 else True
-        if seen and (kind != 2 or shown[MrSequence.T1C]):
-            kinds[n] = kind
+    seen = {
+        Kind.TUMOUR: True,
+        Kind.WHITE_MATTER: shown[MrSequence.FLAIR] or shown[MrSequence.T2],
+        Kind.ENHANCEMENT: shown[MrSequence.T1C],
+    }
+    named = {n: _DISTRACTORS.get(n, Kind.TUMOUR) for n in numbers}
+    kinds = {n: list(Kind).index(kind) for n, kind in named.items() if seen[kind]}
     masks = like.new_zeros((len(kinds), *like.shape[1:]))
     for row, n in enumerate(kinds):
         masks[row] = pool_like((parts == n)[None, None].float(), like[None], 2)[0, 0]

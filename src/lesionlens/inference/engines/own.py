@@ -18,7 +18,7 @@ from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import Cancel, Progress
 from lesionlens.inference import device as devices
 from lesionlens.inference import gradcam, ready, rollout, separable, views, windows
-from lesionlens.inference.asked import Looks, Probe
+from lesionlens.inference.asked import Looks, Probe, coarser
 from lesionlens.inference.engine import Target
 from lesionlens.inference.ready import Ready
 from lesionlens.inference.watch import watched
@@ -29,6 +29,7 @@ from lesionlens.records.prediction import (
     Capability,
     EngineInfo,
     Glance,
+    Kinds,
     OperatingPoint,
     Prediction,
     Scoring,
@@ -131,6 +132,7 @@ class LensEngine:
             trace=self._trace(out, _whole(attention, prepared, box), study.grid, prepared),
             glance=self.glance(prepared, [_EVERYTHING], progress=progress, cancel=cancel),
             scoring=Scoring(*self._about.score, self._about.score_floor or _UNFITTED_FLOOR),
+            kinds=_kinds(out, study.grid),
         )
 
     def _look(self, study: Ready, progress: Progress, cancel: Cancel) -> tuple[LensOutput, Tensor]:
@@ -272,6 +274,15 @@ class LensEngine:
             look=looks,
             looks=tuple(zip(Looks.names, looks.heads, strict=True)),
         )
+
+
+def _kinds(out: LensOutput, grid: Grid) -> Kinds | None:
+    """Return what the lesion queries name, where the network has them."""
+    if out.lesions is None:
+        return None
+    share = out.lesions.of_kinds()[0].float().cpu().numpy()
+    i, j, k = share.shape[1:]
+    return Kinds(share, coarser(grid, 2, (i, j, k)))
 
 
 def _shown(keep: Sequence[bool]) -> views.Shown:
