@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 import runpy
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
+import typer
+
+from lesionlens.cli.main import app
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLES = REPOSITORY / "examples"
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
+FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
+INLINE = re.compile(r"(?<!`)`(lesionlens [^`]+)`(?!`)")
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
 
 
@@ -25,14 +31,52 @@ def test_every_link_to_a_file_leads_to_one(page):
     assert not [x for x in links if not (page.parent / x).exists()]
 
 
-@pytest.mark.slow
-def test_the_readme_s_python_runs_as_shown(monkeypatch, tmp_path):
-    text = (REPOSITORY / "README.md").read_text("utf-8")
-    block = re.search(r"```python\n(.*?)```", text, re.DOTALL)
-    assert block
-    code = block[1].replace("result.show()", "").replace("out/demo", str(tmp_path / "demo"))
+def blocks(page, language):
+    """Return a page's code blocks of a language."""
+    return [code for name, code in FENCE.findall(page.read_text("utf-8")) if name == language]
+
+
+def shown_commands():
+    """Return every call of the command line that a document or a help text shows, once."""
+    shown = []
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        shown += [line for _, code in FENCE.findall(text) for line in code.splitlines()]
+        shown += INLINE.findall(FENCE.sub("", text).replace("\n", " "))
+    for command in every_command(typer.main.get_command(app)):
+        shown.append((command.epilog or "").removeprefix("Example: "))
+    calls = (" ".join(line.partition("#")[0].split()) for line in shown)
+    return sorted({c for c in calls if c.startswith("lesionlens ") and not set("…|") & set(c)})
+
+
+def every_command(command):
+    """Yield a command and all below it."""
+    yield command
+    for below in getattr(command, "commands", {}).values():
+        yield from every_command(below)
+
+
+@pytest.mark.parametrize("line", shown_commands())
+def test_every_command_that_is_shown_parses(line, monkeypatch):
+    """The command, its options and arguments exist, as pasted; nothing is run."""
     monkeypatch.chdir(REPOSITORY)
-    exec(compile(code, "README.md", "exec"), {})
+    command, words = typer.main.get_command(app), shlex.split(line)[1:]
+    while hasattr(command, "commands"):
+        command, words = command.commands[words[0]], words[1:]
+    if words:  # else it is spoken of, not called
+        command.make_context(line, words)
+
+
+@pytest.mark.slow
+def test_the_python_of_the_documents_runs_as_shown(monkeypatch, tmp_path):
+    """README's block makes the result that the other pages' blocks read."""
+    first = REPOSITORY / "README.md"
+    monkeypatch.chdir(REPOSITORY)
+    for page in (first, *(page for page in PAGES if page != first)):
+        for block in blocks(page, "python"):
+            code = block.replace("out/demo", str(tmp_path / "demo"))
+            code = re.sub(r"^\S*\.?show\(.*$", "", code, flags=re.MULTILINE)  # needs a display
+            exec(compile(code, page.name, "exec"), {})
     assert (tmp_path / "demo" / "report.html").exists()
 
 
