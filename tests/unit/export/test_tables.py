@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).parents[3]
 CANDIDATE_KEYS = [
     *("id", "tracking_uid", "score", "centroid_mm", "bounding_box_mm", "peak_mm", "volume_ml"),
     *("longest_axial_diameter_mm", "perpendicular_diameter_mm", "rano_measurable", "location"),
-    *("uncertainty", "attention", "sequence_relevance", "review"),
+    *("uncertainty", "attention", "sequence_relevance", "resemblance", "review"),
 ]
 
 
