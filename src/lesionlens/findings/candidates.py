@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,6 +118,18 @@ def _candidate(
         uncertainty=None if unsure is None else float(unsure[part.box][part.mask].mean()),
         attention=fit,
         sequence_relevance=None if evidence.relevance is None else evidence.relevance[part.index],
+    )
+
+
+def measured_again(
+    candidate: Candidate, part: Part, evidence: Evidence, context: Context, fit: Agreement
+) -> Candidate:
+    """Measure a candidate by another outline; who it is, its score and its sequences stay."""
+    return replace(
+        _candidate(part, evidence, context, candidate.id, fit),
+        tracking_uid=candidate.tracking_uid,
+        score=candidate.score,
+        sequence_relevance=candidate.sequence_relevance,
     )
 
 

@@ -70,8 +70,19 @@ class RunInfo:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Original:
+    """What the network drew, where a reader redrew some of it (see `findings.edits`)."""
+
+    labels: Volume
+    findings: Findings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Analysis:
-    """Everything known of one analysed study; the one argument of every exporter."""
+    """Everything known of one analysed study; the one argument of every exporter.
+
+    `original` is there where readers redrew outlines: `volumes.labels` and `findings` are theirs.
+    """
 
     study: Study
     prepared: PreparedStudy
@@ -80,6 +91,7 @@ class Analysis:
     findings: Findings
     run: RunInfo
     review: Review = field(default_factory=Review)
+    original: Original | None = None
 
     def images(self) -> Mapping[str, NDArray[np.float32]]:
         """Return each present sequence on the working grid (what pictures are drawn from)."""

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
 
 from lesionlens.base.labels import ReviewState
+from lesionlens.records.arrays import frozen
 
 
 class ReviewAct(StrEnum):
@@ -14,6 +22,52 @@ class ReviewAct(StrEnum):
     MARK = "mark"
     UNDO = "undo"
     REDO = "redo"
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """A candidate's outline as a reader drew it; equal where it is the same one, voxel for voxel.
+
+    Parameters
+    ----------
+    tracking_uid : str
+        Of the candidate.
+    corner : (3,) int
+        Native index of the first voxel of `labels`.
+    labels : (I, J, K) uint8
+        `base.labels.Label` of each voxel of a box of the native grid; 0 where it is not the
+        candidate's.
+    """
+
+    tracking_uid: str
+    corner: tuple[int, int, int]
+    labels: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", frozen(self.labels))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Names the outline: digest of all three fields."""
+        digest = hashlib.sha256(f"{self.tracking_uid} {self.corner} {self.labels.shape}".encode())
+        digest.update(np.ascontiguousarray(self.labels).tobytes())
+        return digest.hexdigest()
+
+    @property
+    def box(self) -> tuple[slice, slice, slice]:
+        """Where it lies on the native grid."""
+        i, j, k = (
+            slice(at, at + size) for at, size in zip(self.corner, self.labels.shape, strict=True)
+        )
+        return i, j, k
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Outline) and self.sha256 == other.sha256
+
+    @override
+    def __hash__(self) -> int:
+        return hash(self.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +87,9 @@ class ReviewEvent:
     reason : str or None
         In the reader's words.
     act : ReviewAct
-        For UNDO and REDO, `state` and `reason` are those that hold again.
+        For UNDO and REDO, `state`, `reason` and `outline` are those that hold again.
+    outline : str or None
+        SHA-256 of the reader's outline that holds from now on; None for the network's own.
     """
 
     tracking_uid: str
@@ -42,13 +98,18 @@ class ReviewEvent:
     time: str
     reason: str | None = None
     act: ReviewAct = ReviewAct.MARK
+    outline: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """The events of one review, oldest first; the state of a candidate is the last one said."""
+    """The events of one review, oldest first; the state of a candidate is the last one said.
+
+    `outlines` holds every outline that an event names, by SHA-256, also those taken back.
+    """
 
     events: tuple[ReviewEvent, ...] = ()
+    outlines: Mapping[str, Outline] = field(default_factory=dict)
 
     def of(self, tracking_uid: str) -> ReviewEvent | None:
         """Return the last event of a candidate, or None while it is unreviewed."""
@@ -58,3 +119,8 @@ class Review:
         """Return the state of a candidate."""
         event = self.of(tracking_uid)
         return event.state if event else ReviewState.UNREVIEWED
+
+    def outline_of(self, tracking_uid: str) -> Outline | None:
+        """Return the reader's outline of a candidate; None while the network's own holds."""
+        event = self.of(tracking_uid)
+        return None if event is None or event.outline is None else self.outlines[event.outline]

@@ -6,10 +6,11 @@ record shows every change of mind, and a log read back from a file can still be 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from lesionlens.base.labels import ReviewState
-from lesionlens.records.review import Review, ReviewAct, ReviewEvent
+from lesionlens.records.review import Outline, Review, ReviewAct, ReviewEvent
 
 
 def now() -> str:
@@ -36,12 +37,13 @@ class ReviewLog:
 
     def __init__(self, review: Review | None = None) -> None:
         self._events = list((review or Review()).events)
+        self._outlines = dict((review or Review()).outlines)
         self._done, self._undone = _replayed(self._events)
 
     @property
     def review(self) -> Review:
         """All that was said up to now."""
-        return Review(tuple(self._events))
+        return Review(tuple(self._events), dict(self._outlines))
 
     @property
     def can_undo(self) -> bool:
@@ -60,9 +62,17 @@ class ReviewLog:
         *,
         reader: str | None = None,
         reason: str | None = None,
+        outline: Outline | None = None,
     ) -> None:
-        """Record what a reader says of a candidate; nothing can be redone after that."""
-        event = ReviewEvent(tracking_uid, ReviewState(state), reader, now(), reason)
+        """Record what a reader says of a candidate; nothing can be redone after that.
+
+        A new `outline` takes the place of the one that holds; without one, that one goes on.
+        """
+        holds = outline or self.review.outline_of(tracking_uid)
+        if holds is not None:
+            self._outlines[holds.sha256] = holds
+        digest = None if holds is None else holds.sha256
+        event = ReviewEvent(tracking_uid, ReviewState(state), reader, now(), reason, outline=digest)
         self._events.append(event)
         self._done.append(event)
         self._undone.clear()
@@ -75,7 +85,16 @@ class ReviewLog:
         self._undone.append(taken)
         before = _before(self._done, taken)
         state = before.state if before else ReviewState.UNREVIEWED
-        self._restore(taken, ReviewAct.UNDO, state, before.reason if before else None)
+        event = ReviewEvent(
+            taken.tracking_uid,
+            state,
+            taken.reader,
+            now(),
+            before.reason if before else None,
+            ReviewAct.UNDO,
+            before.outline if before else None,
+        )
+        self._events.append(event)
 
     def redo(self) -> None:
         """Repeat the act taken back last; does nothing where there is none."""
@@ -83,13 +102,7 @@ class ReviewLog:
             return
         again = self._undone.pop()
         self._done.append(again)
-        self._restore(again, ReviewAct.REDO, again.state, again.reason)
-
-    def _restore(
-        self, about: ReviewEvent, act: ReviewAct, state: ReviewState, reason: str | None
-    ) -> None:
-        event = ReviewEvent(about.tracking_uid, state, about.reader, now(), reason, act)
-        self._events.append(event)
+        self._events.append(replace(again, time=now(), act=ReviewAct.REDO))
 
 
 def _before(done: list[ReviewEvent], event: ReviewEvent) -> ReviewEvent | None:

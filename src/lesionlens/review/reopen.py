@@ -22,6 +22,7 @@ from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import StageTime
+from lesionlens.findings.edits import applied
 from lesionlens.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import AttentionMaps
@@ -33,6 +34,9 @@ from lesionlens.records.study import PreparedStudy, QualityCheck, Study
 from lesionlens.review import store
 from lesionlens.study.resample import resample
 
+ORIGINAL = Path(store.EDITS) / "original"
+"""What the network drew, where readers redrew some of it."""
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -43,7 +47,7 @@ class SavedResult:
     Parameters
     ----------
     findings : Findings
-        Candidates as they were found, and the voxels of each.
+        Candidates as the network found them, and the voxels of each.
     volumes : Volumes
         On the native grid of `reference`.
     review : Review
@@ -77,10 +81,11 @@ def read_result(folder: Path) -> SavedResult:
     ReadError
         A file of the result is missing or is not one that LesionLens wrote.
     """
-    content = _model(folder / "findings.json", FindingsFile)
+    own = folder / ORIGINAL if (folder / ORIGINAL).is_dir() else folder
+    content = _model(own / "findings.json", FindingsFile)
     run = _model(folder / "run.json", RunFile)
-    labels = _volume(folder / "segmentation.nii.gz", np.uint8)
-    ids = _volume(folder / "candidates.nii.gz", np.int32)
+    labels = _volume(own / "segmentation.nii.gz", np.uint8)
+    ids = _volume(own / "candidates.nii.gz", np.int32)
     quality = tuple(QualityCheck(q.check, q.passed, q.message) for q in content.quality)
     return SavedResult(
         findings=Findings(
@@ -150,7 +155,7 @@ def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysi
             expected="the study that was analysed",
             next_step="Open that study, or analyse this one",
         )
-    return Analysis(
+    analysis = Analysis(
         study=study,
         prepared=prepared,
         maps=_maps(saved, prepared),
@@ -159,6 +164,7 @@ def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysi
         run=saved.run,
         review=saved.review,
     )
+    return applied(analysis)
 
 
 def _maps(saved: SavedResult, prepared: PreparedStudy) -> AttentionMaps | None:

@@ -1,5 +1,8 @@
 """review.json: the log beside findings.json, and the autosave that survives a crash.
 
+Outlines that readers drew lie beside it in `review_edits/<sha256>.nii.gz`: NIfTI of the box round
+the candidate, uint8 labels at the patient's millimetres, named by content, so that damage is known.
+
 Every write goes to a new file that takes the old one's place in one step, so that a power cut
 leaves the last complete state. While a study has no result folder yet, acts are kept in the user's
 own data folder, by what was analysed; nothing is written into or beside the study.
@@ -10,19 +13,26 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import zlib
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
+import numpy as np
 import platformdirs
+from nibabel.filebasedimages import ImageFileError
 from pydantic import ValidationError
 
 from lesionlens.base.errors import ReadError, ResourceError
+from lesionlens.base.grid import Grid
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.files import EventRow, ReviewFile, SpokenOf
-from lesionlens.records.review import Review, ReviewEvent
+from lesionlens.records.files import EventRow, OutlineRow, ReviewFile, SpokenOf
+from lesionlens.records.review import Outline, Review, ReviewEvent
 
 logger = logging.getLogger(__name__)
 
 NAME = "review.json"
+EDITS = "review_edits"
 
 
 def review_file(analysis: Analysis) -> ReviewFile:
@@ -47,8 +57,13 @@ def review_file(analysis: Analysis) -> ReviewFile:
                 time=e.time,
                 reason=e.reason,
                 act=e.act,
+                outline=e.outline,
             )
             for e in analysis.review.events
+        ),
+        outlines=tuple(
+            OutlineRow(sha256=name, tracking_uid=o.tracking_uid, corner=o.corner)
+            for name, o in analysis.review.outlines.items()
         ),
     )
 
@@ -61,7 +76,7 @@ def save(analysis: Analysis, folder: Path) -> Path:
     ResourceError
         The folder cannot be written; the earlier file is as it was.
     """
-    return _write(folder / NAME, review_file(analysis))
+    return _write(folder / NAME, analysis, folder / EDITS)
 
 
 def load(folder: Path) -> Review:
@@ -72,7 +87,7 @@ def load(folder: Path) -> Review:
     ReadError
         review.json is not one of ours, or damaged.
     """
-    return _read(folder / NAME)
+    return _read(folder / NAME, folder / EDITS)
 
 
 def session_key(analysis: Analysis) -> str:
@@ -106,7 +121,7 @@ def autosave(analysis: Analysis, folder: Path | None = None) -> Path:
         The folder cannot be written.
     """
     place = (folder or sessions_folder()) / f"{session_key(analysis)}.json"
-    return _write(place, review_file(analysis))
+    return _write(place, analysis, place.with_suffix(""))
 
 
 def recover(analysis: Analysis, folder: Path | None = None) -> Review:
@@ -116,19 +131,24 @@ def recover(analysis: Analysis, folder: Path | None = None) -> Review:
     """
     place = (folder or sessions_folder()) / f"{session_key(analysis)}.json"
     try:
-        found = _read(place)
+        found = _read(place, place.with_suffix(""))
     except ReadError as error:
         logger.warning("The autosaved review is not used: %s", error.found)
         return Review()
     known = {c.tracking_uid for c in analysis.findings.candidates}
-    return Review(tuple(e for e in found.events if e.tracking_uid in known))
+    events = tuple(e for e in found.events if e.tracking_uid in known)
+    outlines = {n: o for n, o in found.outlines.items() if o.tracking_uid in known}
+    return Review(events, outlines)
 
 
-def _write(place: Path, content: ReviewFile) -> Path:
-    text = content.model_dump_json(by_alias=True, indent=1) + "\n"
+def _write(place: Path, analysis: Analysis, edits: Path) -> Path:
+    """Write the outlines, then the log that names them, each in one step."""
+    text = review_file(analysis).model_dump_json(by_alias=True, indent=1) + "\n"
     aside = place.with_name(f".{place.name}.new")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
+        for outline in analysis.review.outlines.values():
+            _write_outline(edits, outline, analysis.volumes.labels.grid)
         with aside.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
@@ -144,23 +164,60 @@ def _write(place: Path, content: ReviewFile) -> Path:
     return place
 
 
-def _read(place: Path) -> Review:
+def _write_outline(folder: Path, outline: Outline, native: Grid) -> None:
+    """Write an outline unless it is there: its name says what it holds."""
+    place = folder / f"{outline.sha256}.nii.gz"
+    if place.exists():
+        return
+    affine = native.affine.copy()
+    affine[:3, 3] = native.to_mm(outline.corner)
+    image = nib.Nifti1Image(np.asarray(outline.labels), affine)
+    image.header.set_xyzt_units("mm")
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = place.with_name(f".{outline.sha256}.new.nii.gz")
+    try:
+        nib.save(image, aside)
+        aside.replace(place)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _read(place: Path, edits: Path) -> Review:
     try:
         text = place.read_text(encoding="utf-8")
         content = ReviewFile.model_validate_json(text)
     except FileNotFoundError:
         return Review()
     except (OSError, UnicodeDecodeError, ValidationError) as error:
-        raise ReadError(
-            found=f"a {place.name} that cannot be read as a review",
-            expected="the file that LesionLens wrote",
-            next_step=f"Move {place.name} away and review again, or restore it from a backup",
-        ) from error
-    return Review(
-        tuple(
-            ReviewEvent(e.tracking_uid, e.state, e.reader, e.time, e.reason, e.act)
-            for e in content.events
-        )
+        raise _unreadable(place) from error
+    outlines = {row.sha256: _read_outline(edits, row) for row in content.outlines}
+    if not {e.outline for e in content.events} - {None} <= set(outlines):
+        raise _unreadable(place)
+    events = tuple(
+        ReviewEvent(e.tracking_uid, e.state, e.reader, e.time, e.reason, e.act, e.outline)
+        for e in content.events
+    )
+    return Review(events, outlines)
+
+
+def _read_outline(folder: Path, row: OutlineRow) -> Outline:
+    place = folder / f"{row.sha256}.nii.gz"
+    try:
+        image: Any = nib.load(place)
+        labels = np.asarray(image.dataobj)
+    except (OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
+        raise _unreadable(place) from error
+    found = Outline(row.tracking_uid, row.corner, labels)
+    if labels.dtype != np.uint8 or labels.ndim != 3 or found.sha256 != row.sha256:
+        raise _unreadable(place)
+    return found
+
+
+def _unreadable(place: Path) -> ReadError:
+    return ReadError(
+        found=f"a {place.name} that cannot be read as part of a review",
+        expected="the file that LesionLens wrote",
+        next_step=f"Move {NAME} away and review again, or restore both from a backup",
     )
 
 
@@ -176,4 +233,5 @@ class ReviewExporter:
 
     def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
         """Write the log."""
-        return (save(analysis, staged),)
+        written = save(analysis, staged)
+        return written, *sorted((staged / EDITS).glob("*.nii.gz"))

@@ -2,18 +2,21 @@
 
 import gzip
 import hashlib
+import json
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from lesionlens.base.errors import ReadError
-from lesionlens.base.labels import MrSequence, ReviewState
+from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.export.exporter import save
 from lesionlens.export.tables import findings_json
 from lesionlens.phantoms.acquire import Acquisition
 from lesionlens.phantoms.analysis import make_analysis, write_study
 from lesionlens.phantoms.simple import Lesion, make_patient
+from lesionlens.records.review import Outline
 from lesionlens.review.log import ReviewLog
 from lesionlens.review.reopen import difference, is_result, read_result, reopen
 
@@ -75,6 +78,34 @@ def test_a_review_goes_on_after_reopening(closed, tmp_path):
     uid = analysis.findings.candidates[1].tracking_uid
     assert third.review.state_of(uid) is ReviewState.UNREVIEWED
     assert len(third.review.events) == 2
+
+
+def test_an_edited_outline_comes_back_and_can_still_be_taken_back(closed, tmp_path):
+    analysis, _ = closed
+    candidate = analysis.findings.candidates[0]
+    mine = analysis.findings.components == candidate.id
+    half = np.where(mine, analysis.volumes.labels.data, 0).astype(np.uint8)
+    half[:, : round(float(np.argwhere(mine)[:, 1].mean()))] = 0
+    log = ReviewLog(analysis.review)
+    outline = Outline(candidate.tracking_uid, (0, 0, 0), half)
+    log.mark(candidate.tracking_uid, ReviewState.EDITED, outline=outline)
+    save(replace(analysis, review=log.review), tmp_path / "out")
+    written = nib.load(tmp_path / "out" / "candidates.nii.gz")
+    np.testing.assert_array_equal(np.asarray(written.dataobj) == candidate.id, half > 0)
+    again = reopen(read_result(tmp_path / "out"), analysis.study, analysis.prepared)
+    edited = again.findings.candidates[0]
+    assert edited.volume_ml[Region.WT] < 0.8 * candidate.volume_ml[Region.WT]
+    table = json.loads((tmp_path / "out" / "findings.json").read_text())["candidates"][0]
+    assert table["review"]["state"] == "edited"
+    assert table["volume_ml"]["wt"] == pytest.approx(edited.volume_ml[Region.WT], abs=1e-3)
+    assert again.original is not None
+    assert again.original.findings.candidates == read_result(closed[1]).findings.candidates
+    log = ReviewLog(again.review)
+    log.undo()
+    save(replace(again, review=log.review), tmp_path / "out")
+    assert not (tmp_path / "out" / "review_edits" / "original").exists()
+    back = reopen(read_result(tmp_path / "out"), analysis.study, analysis.prepared)
+    np.testing.assert_array_equal(back.findings.components, analysis.findings.components)
 
 
 def test_another_study_is_refused(closed, tmp_path):

@@ -3,13 +3,15 @@
 import json
 from dataclasses import replace
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.labels import ReviewState
 from lesionlens.phantoms.analysis import make_analysis, write_study
 from lesionlens.phantoms.simple import make_patient
-from lesionlens.records.review import Review
+from lesionlens.records.review import Outline, Review
 from lesionlens.review import store
 from lesionlens.review.log import ReviewLog
 
@@ -33,6 +35,48 @@ def test_a_review_reads_back_as_it_was(analysis, tmp_path):
     content = json.loads((tmp_path / "review.json").read_text())
     assert content["schema"] == "lesionlens/review/1"
     assert content["candidates"][0]["place"].startswith("left")
+
+
+@pytest.fixture
+def edited(analysis):
+    candidate = analysis.findings.candidates[0]
+    labels = np.zeros((3, 4, 5), np.uint8)
+    labels[1, 1:3, 2] = 3
+    log = ReviewLog(analysis.review)
+    outline = Outline(candidate.tracking_uid, (2, 0, 7), labels)
+    log.mark(candidate.tracking_uid, ReviewState.EDITED, outline=outline)
+    return replace(analysis, review=log.review)
+
+
+def test_an_outline_reads_back_voxel_for_voxel_and_lies_in_the_patient(edited, tmp_path):
+    store.save(edited, tmp_path)
+    again = store.load(tmp_path)
+    assert again == edited.review
+    (outline,) = edited.review.outlines.values()
+    image = nib.load(tmp_path / "review_edits" / f"{outline.sha256}.nii.gz")
+    np.testing.assert_array_equal(np.asarray(image.dataobj), outline.labels)
+    native = edited.volumes.labels.grid
+    np.testing.assert_allclose(
+        image.affine @ [1, 2, 2, 1], [*native.to_mm((3, 2, 9)), 1], atol=1e-4
+    )
+
+
+def test_a_damaged_or_missing_outline_is_named_not_swallowed(edited, tmp_path):
+    store.save(edited, tmp_path)
+    (outline,) = (tmp_path / "review_edits").iterdir()
+    whole = outline.read_bytes()
+    outline.write_bytes(whole[:-20])
+    with pytest.raises(ReadError, match=r"\.nii\.gz"):
+        store.load(tmp_path)
+    outline.unlink()
+    with pytest.raises(ReadError, match=r"\.nii\.gz"):
+        store.load(tmp_path)
+
+
+def test_an_outline_survives_a_crash(edited, tmp_path):
+    store.autosave(edited, tmp_path)
+    plain = replace(edited, review=Review())
+    assert store.recover(plain, tmp_path) == edited.review
 
 
 def test_a_folder_without_a_review_gives_an_empty_one(tmp_path):
