@@ -231,7 +231,8 @@ class _Steps:
         shown = attention.get(Region.WT)
         can_vary = Capability.VARY in prediction.engine.capabilities
         if prediction.glance is None or not can_vary or not isinstance(engine, Varying):
-            self._notices.append("This engine cannot tell which sequence mattered")
+            if not can_vary:  # one that can, and did not, says itself why
+                self._notices.append("This engine cannot tell which sequence mattered")
             own = prediction.uncertainty
             return Evidence(
                 _plain_scores(marked, prediction, probability),
@@ -284,6 +285,7 @@ class _Steps:
             has_t1c=MrSequence.T1C in questions.present_in(prepared),
             identity=f"{study.uid}|{digest}|{about.name}|{about.weights_sha256}",
             quality=prepared.quality,
+            kinds=self._prediction.kinds,
         )
 
 

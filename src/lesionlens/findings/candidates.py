@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.labels import Region
-from lesionlens.findings import agreement, anatomy, measure
+from lesionlens.findings import agreement, anatomy, measure, resemblance
 from lesionlens.findings.components import Floats, Marked, Part, parts_of
 from lesionlens.records.findings import Agreement, Candidate, Findings, Point, conclusion_of
+from lesionlens.records.prediction import Kinds
 from lesionlens.records.study import QualityCheck
 
 NO_T1C = (
@@ -58,6 +59,8 @@ class Context:
         Names study and engine; the same identity and voxels give the same tracking UID.
     quality : tuple of QualityCheck
         Passed on to the reader.
+    kinds : Kinds or None
+        What each place looks like, from an engine that tells.
     """
 
     whole_tumour: Floats
@@ -65,6 +68,7 @@ class Context:
     has_t1c: bool
     identity: str
     quality: tuple[QualityCheck, ...] = ()
+    kinds: Kinds | None = None
 
 
 def describe(marked: Marked, evidence: Evidence, context: Context) -> Findings:
@@ -118,6 +122,7 @@ def _candidate(
         uncertainty=None if unsure is None else float(unsure[part.box][part.mask].mean()),
         attention=fit,
         sequence_relevance=None if evidence.relevance is None else evidence.relevance[part.index],
+        resemblance=resemblance.of_part(part, context.kinds),
     )
 
 
@@ -130,6 +135,7 @@ def measured_again(
         tracking_uid=candidate.tracking_uid,
         score=candidate.score,
         sequence_relevance=candidate.sequence_relevance,
+        resemblance=candidate.resemblance,
     )
 
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import Kind, MrSequence, Region
 from lesionlens.base.stages import StageTime
 from lesionlens.findings.edits import applied
 from lesionlens.records.analysis import Analysis, RunInfo, Volumes
@@ -229,6 +229,9 @@ def _candidate(row: CandidateRow) -> Candidate:
         sequence_relevance=None
         if row.sequence_relevance is None
         else row.sequence_relevance.model_dump(),
+        resemblance=None
+        if row.resemblance is None
+        else {kind: getattr(row.resemblance, kind.value) for kind in Kind},
     )
 
 

@@ -104,7 +104,19 @@ class RealCases:
         return f"synthetic, then {len(cases)} real cases of {patients} patients"
 
     def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> FolderSource:
-        """Prepare the training cases for a stage, where that is not done yet, and serve them."""
+        """Prepare the training cases for a stage, where that is not done yet, and serve them.
+
+        Raises
+        ------
+        ConfigError
+            The stage mixes closer looks in, which are drawn.
+        """
+        if stage.closer is not None:
+            raise ConfigError(
+                found="[stages.closer] in the recipe",
+                expected="a recipe for real cases, whose windows are `window` of a stage",
+                next_step="Leave the table out; start from configs/finetune.toml",
+            )
         files = self._ready(self.parts.training, stage)
         return FolderSource(files, stage, config, (seed, done))
 

@@ -6,7 +6,16 @@ import torch
 
 from lesionlens.synth.draw import DrawConfig
 from lesionlens.training.config import DataConfig, StageConfig
-from lesionlens.training.data import Packed, SynthSource, collate, pack, roll_presence
+from lesionlens.training.data import (
+    MixedSource,
+    Packed,
+    SynthSource,
+    collate,
+    cut_window,
+    is_closer,
+    pack,
+    roll_presence,
+)
 
 
 def _packed(shape=(10, 12, 9), level=4):
@@ -54,6 +63,51 @@ def test_batches_without_workers_repeat(window):
     assert torch.equal(one.channels, two.channels)
     if window is not None:
         assert one.labels.shape[2:] == window
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_window_knows_where_in_the_brain_it_lies_also_when_mirrored(seed):
+    shape = (40, 32, 24)
+    place = np.indices(shape).astype(np.float16)
+    channels = np.concatenate([place, np.ones((1, *shape), np.float16)])
+    brain = Packed(channels, np.ones(shape, np.uint8), np.zeros(shape, np.uint8))
+    rng = np.random.default_rng(seed)
+    window = cut_window(brain, (16, 16, 16), rng)
+    edges = (window.place + 1) / 2 * np.array(shape)[:, None]
+    assert np.allclose(edges[:, 0], window.channels[:3, 0, 0, 0])
+    assert np.allclose(edges[:, 1], window.channels[:3, -1, -1, -1] + 1)
+    mirrored = Packed(window.channels, window.code, window.parts, window.present, window.place)
+    batch = collate([mirrored], rng, DataConfig(complete=1.0))
+    rises = batch.channels[0, 0, -1, 0, 0] > batch.channels[0, 0, 0, 0, 0]
+    low, high = batch.place[0, 0].tolist()
+    assert (low, high) == pytest.approx(
+        window.place[0].tolist() if rises else (-window.place[0][::-1]).tolist()
+    )
+
+
+class _Counting:
+    """A source that hands over its name and the number of the batch."""
+
+    def __init__(self, name):
+        self.name, self.count = name, 0
+
+    def batch(self, size):
+        del size
+        self.count += 1
+        return self.name, self.count
+
+    def close(self):
+        self.name = None
+
+
+def test_closer_looks_come_in_their_share_and_in_the_same_order_after_a_stop():
+    whole = MixedSource(_Counting("whole"), _Counting("closer"), 0.35, seed=3, done=0)
+    seen = [whole.batch(1) for _ in range(400)]
+    assert abs(sum(name == "closer" for name, _ in seen) / 400 - 0.35) < 0.06
+    before = sum(is_closer(3, n, 0.35) for n in range(150))
+    assert [name for name, _ in seen[:150]].count("closer") == before
+    later = MixedSource(_Counting("whole"), _Counting("closer"), 0.35, seed=3, done=150)
+    assert [later.batch(1)[0] for _ in range(250)] == [name for name, _ in seen[150:]]
 
 
 @pytest.mark.slow

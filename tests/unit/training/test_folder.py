@@ -23,7 +23,7 @@ from lesionlens.phantoms.analysis import make_analysis, write_study
 from lesionlens.phantoms.simple import Lesion, make_patient
 from lesionlens.records.review import Review, ReviewEvent
 from lesionlens.study.prepare import prepare
-from lesionlens.training.config import DataConfig, StageConfig, parse_config
+from lesionlens.training.config import CloserConfig, DataConfig, StageConfig, parse_config
 from lesionlens.training.conventions import convention_reader
 from lesionlens.training.folder import FolderSource, RealCases, pack_case, part, read, with_start
 from lesionlens.training.loop import train
@@ -185,6 +185,14 @@ def test_a_run_learns_from_cases_and_judges_on_those_held_out(root, tmp_path, ra
     row = json.loads((tmp_path / "validation.jsonl").read_text().splitlines()[-1])
     assert 0 <= row["patients_wt"] <= 1
     assert len(list((tmp_path / "cases").glob("*.npz"))) == len(NAMES)
+
+
+def test_closer_looks_are_of_drawn_brains_alone(root, tmp_path):
+    closer = CloserConfig(0.5, (32, 40, 32), (4.0, 5.0), (16, 16, 16))
+    with pytest.raises(ConfigError, match="closer"):
+        RealCases(find(root), tmp_path, seed=0).source(
+            dataclasses.replace(STAGE, closer=closer), DATA, 0, 0
+        )
 
 
 def test_weights_of_another_network_are_refused(tmp_path, random_weights):

@@ -8,6 +8,7 @@ import torch
 
 from lesionlens.base.errors import WeightsError
 from lesionlens.network import weights
+from lesionlens.network.build import build, preset
 from lesionlens.training.config import parse_config
 from lesionlens.training.loop import average_of, train
 
@@ -41,6 +42,28 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(uninterrupted, tmp_path):
     train(RECIPE, tmp_path)
     for name, value in average_of(uninterrupted[1]).items():
         torch.testing.assert_close(average_of(tmp_path)[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_closer_looks_train_and_set_the_focus(tmp_path):
+    closer = {"share": 0.5, "shape": [40, 48, 40], "spacing_mm": [4, 5], "window": [24, 24, 24]}
+    stage = {"steps": 4, "shape": [32, 40, 32], "spacing_mm": [5.0, 6.0], "batch": 1}
+    table = {"network": "tiny", "validation_volumes": 0, "data": {"workers": 0}}
+    recipe = parse_config(table | {"stages": [stage | {"closer": closer}]})
+    summary = train(recipe, tmp_path)
+    assert summary.finished
+    assert weights.load(summary.weights)[1].focus_spacing_mm == pytest.approx(4.5)
+
+
+def test_weights_without_lesion_queries_may_be_gone_on_from(tmp_path):
+    old = dataclasses.replace(preset("tiny"), lesions=0)
+    notes = weights.WeightsNotes(spacing_mm=2.0)
+    weights.save(tmp_path / "old.safetensors", old, build(old).state_dict(), notes)
+    recipe = dataclasses.replace(RECIPE, init=str(tmp_path / "old.safetensors"))
+    train(recipe, tmp_path / "run", minutes=0)
+    network, _ = weights.load(tmp_path / "run/weights.safetensors")
+    start, _ = weights.load(tmp_path / "old.safetensors")
+    assert network.config.lesions == preset("tiny").lesions
+    torch.testing.assert_close(network.queries.query, start.queries.query)
 
 
 def test_a_finished_run_stays_finished(uninterrupted):
