@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.phantoms.acquire import AXIAL, Acquisition
@@ -18,7 +18,13 @@ from lesionlens.phantoms.simple import Lesion, Patient, make_patient
 from lesionlens.records.study import PreparedStudy
 
 # The same examples in every run, so that a red run is red again; LESIONLENS_FUZZ=1 looks for new.
-settings.register_profile("lesionlens", derandomize="LESIONLENS_FUZZ" not in os.environ)
+# No time limits: a busy machine makes no law false.
+settings.register_profile(
+    "lesionlens",
+    derandomize="LESIONLENS_FUZZ" not in os.environ,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("lesionlens")
 
 REPOSITORY = Path(__file__).resolve().parent.parent

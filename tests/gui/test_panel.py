@@ -22,6 +22,9 @@ from lesionlens.base.stages import NEVER, check, no_progress
 from lesionlens.export.exporter import save
 from lesionlens.review.reopen import read_result
 
+PATIENCE_MS = 120_000
+"""However busy the machine is; what is there is never waited for longer."""
+
 
 def visible(panel):
     return {layer.name for layer in panel._viewer.layers if layer.visible}
@@ -125,7 +128,7 @@ def test_a_failure_is_told_in_the_panel_and_loses_nothing(reviewed, qtbot):
     reviewed.session.go_to(1)
     reviewed.candidates.marked.emit("reject")
     reviewed.jobs.start("Opening", task, lambda _: None)
-    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=5000)
+    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
     assert reviewed.problem.isVisibleTo(reviewed)
     assert "no scan" in reviewed.problem._found.text()
     assert reviewed.candidates.model.rows[0].state is ReviewState.REJECTED
@@ -146,7 +149,7 @@ def test_cancel_stops_between_steps_and_says_so(loaded, qtbot):
     begun.wait(2)
     loaded.run.cancel.emit()
     assert loaded.session.state.activity.stopping
-    qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=5000)
+    qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=PATIENCE_MS)
     assert "Nothing was changed" in loaded.session.state.message
 
 
@@ -155,13 +158,13 @@ def test_a_defect_keeps_its_details_for_the_report(panel, qtbot, caplog):
         raise ZeroDivisionError("by chance")
 
     panel.jobs.start("Opening", task, lambda _: None)
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=5000)
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
     assert "ZeroDivisionError" in panel.session.state.problem.details
 
 
 def test_the_probe_shows_its_answer_where_it_was_asked(reviewed, qtbot):
     assert reviewed.actions_.probe(LEFT)
-    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=5000)
+    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
     layer = reviewed._viewer.layers["Probe"]
     place = np.unravel_index(int(np.argmax(layer.data)), layer.data.shape)
     np.testing.assert_allclose(layer.data_to_world(place), LEFT, atol=4.0)
@@ -172,7 +175,7 @@ def test_the_probe_shows_its_answer_where_it_was_asked(reviewed, qtbot):
 def test_the_counter_question_is_answered_for_its_candidate_only(reviewed, qtbot):
     reviewed.session.go_to(1)
     reviewed.attention.asked_without.emit()
-    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=5000)
+    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
     assert "score falls" in reviewed.attention._without.text()
     reviewed.session.go_to(2)
     assert not reviewed.attention._without.isVisibleTo(reviewed)
@@ -188,14 +191,14 @@ def test_another_sequence_is_one_key_away(reviewed):
 def test_opening_a_folder_happens_in_a_worker(panel, analysis, qtbot):
     assert panel.actions_.open(analysis.study.root)
     assert panel.session.state.activity is not None
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=20000)
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
     assert panel.session.state.problem is None
     assert {layer.name for layer in panel._viewer.layers} == {"T1", "T2", "FLAIR", "T1c"}
 
 
 def test_opening_what_is_no_study_says_what_to_do(panel, qtbot, tmp_path: Path):
     panel.actions_.open(tmp_path)
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=20000)
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
     assert panel.session.state.problem is not None
     assert panel.session.state.problem.next_step
 
@@ -205,7 +208,7 @@ def test_a_saved_result_is_shown_again_with_its_review(reviewed, analysis, qtbot
     reviewed.actions_.reject()
     out = tmp_path / "out"
     assert reviewed.actions_.export(out)
-    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=60000)
+    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
     assert reviewed.session.state.problem is None
     assert "out" in reviewed.session.state.message
     saved = read_result(out)
@@ -238,7 +241,7 @@ def test_opening_through_napari_shows_layers_and_the_panel(
     viewer = make_napari_viewer(strict_qt="raise")
     layers = viewer.open(str(make_study(dicom=True)), plugin="lesionlens")
     assert {layer.name for layer in layers} == {"T1", "T1c", "T2", "FLAIR"}
-    qtbot.waitUntil(lambda: bool(viewer.window.dock_widgets), timeout=10000)
+    qtbot.waitUntil(lambda: bool(viewer.window.dock_widgets), timeout=PATIENCE_MS)
     widget = next(iter(viewer.window.dock_widgets.values()))
     assert widget.session.state.study.name == "study"
 
@@ -295,7 +298,7 @@ def test_a_result_never_lands_on_another_study(loaded, analysis, result, qtbot, 
     for data in layers_of(other, no_progress, NEVER):
         loaded._viewer.layers.append(Layer.create(*data))
     go_on.set()
-    qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=20000)
+    qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=PATIENCE_MS)
     assert loaded.session.state.study is other
     assert loaded.session.state.analysis is None
     assert "dropped" in loaded.session.state.message
@@ -313,7 +316,7 @@ def test_the_analysis_runs_in_a_worker_and_fills_the_table(loaded, result, qtbot
     monkeypatch.setattr(loaded.actions_, "_lens_for", lambda device: lens)
     loaded.run.analyse.emit()
     assert loaded.session.state.activity is not None
-    qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=20000)
+    qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=PATIENCE_MS)
     assert ran
     assert ran[0] is not here
     assert loaded.candidates.model.rowCount() == 2
@@ -326,7 +329,9 @@ def test_one_layer_and_head_is_shown_in_the_map_without_a_job(reviewed, qtbot):
     choice.look_chosen.emit(0, 1)
     assert reviewed.session.state.activity is None
     layer = reviewed._viewer.layers["Attention · whole tumour"]
-    qtbot.waitUntil(lambda: layer.name == "Attention · whole tumour · look 1, head 2", timeout=5000)
+    qtbot.waitUntil(
+        lambda: layer.name == "Attention · whole tumour · look 1, head 2", timeout=PATIENCE_MS
+    )
     place = np.unravel_index(int(np.argmax(layer.data)), layer.data.shape)
     np.testing.assert_allclose(layer.data_to_world(place), RIGHT, atol=4.0)
     assert [choice.layer.currentText(), choice.head.currentText()] == ["1 · coarse", "head 2"]
@@ -339,7 +344,7 @@ def test_another_region_keeps_the_layer_and_asks_for_its_map(reviewed, qtbot):
     reviewed.session.choose_look(1)
     reviewed.actions_.next_region()
     name = "Attention · tumour core · look 2"
-    qtbot.waitUntil(lambda: name in reviewed._viewer.layers, timeout=5000)
+    qtbot.waitUntil(lambda: name in reviewed._viewer.layers, timeout=PATIENCE_MS)
 
 
 def test_the_attention_of_one_candidate_leaves_the_other_out(reviewed):
@@ -361,11 +366,11 @@ def test_a_held_key_asks_every_voxel_that_the_pointer_comes_to(reviewed, qtbot):
     reviewed.session.changed.connect(lambda _, new: asked.append(new.probed))
     viewer.cursor.position = LEFT
     reviewed.actions_.probe_cursor(True)
-    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=5000)
+    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
     viewer.cursor.position = RIGHT
     for callback in viewer.mouse_move_callbacks:
         callback(viewer, None)
-    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=5000)
+    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
     reviewed.actions_.probe_cursor(False)
     seen = [voxel for voxel in dict.fromkeys(asked) if voxel is not None]
     grid = reviewed.session.state.analysis.volumes.labels.grid
@@ -377,5 +382,70 @@ def test_the_last_question_is_answered_and_those_between_are_not(reviewed, qtbot
     for n in range(4):
         reviewed.questions.ask(n, lambda *_, n=n: go_on.wait(5) and n, answers.append)
     go_on.set()
-    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=5000)
+    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
     assert answers == [0, 3]
+
+
+def paint(panel, centre, label):
+    layer = next(x for x in panel._viewer.layers if x.name.startswith("Outline of candidate"))
+    place = np.rint(layer.world_to_data(centre)).astype(int)
+    layer.brush_size = 5
+    layer.paint(tuple(place), label)
+    return layer
+
+
+def test_a_candidate_is_redrawn_measured_undone_and_kept(reviewed, tmp_path):
+    reviewed.session.go_to(1)
+    before = reviewed.candidates.model.rows[0]
+    components = reviewed.session.state.overlays.components
+    reviewed.candidates.marked.emit("edit_outline")
+    layer = paint(reviewed, np.add(LEFT, [0, 40.0, 0]), 3)
+    assert layer.mode == "paint"
+    assert set(np.unique(np.asarray(layer.data)[components == 2])) == {0}
+    reviewed.actions_.edit_outline()
+    after = reviewed.candidates.model.rows[0]
+    assert layer not in reviewed._viewer.layers
+    assert (after.state, after.score) == (ReviewState.EDITED, before.score)
+    assert after.volume != before.volume
+    assert "network drew" in reviewed.candidates._outline.text()
+    assert "Candidate 1 as the network drew it" in visible(reviewed)
+    shown = np.asarray(reviewed._viewer.layers["Candidates"].data)
+    assert np.count_nonzero(shown == 1) > np.count_nonzero(components == 1)
+    (kept,) = (tmp_path / "reviews").rglob("*.nii.gz")
+    assert kept.exists()
+    reviewed.actions_.undo()
+    assert reviewed.candidates.model.rows[0].volume == before.volume
+    assert "Candidate 1 as the network drew it" not in visible(reviewed)
+    reviewed.actions_.redo()
+    assert reviewed.candidates.model.rows[0].volume == after.volume
+
+
+def test_an_edit_that_is_discarded_or_empty_changes_nothing(reviewed):
+    state = reviewed.session.state
+    reviewed.session.go_to(2)
+    reviewed.actions_.edit_outline()
+    paint(reviewed, RIGHT, 1)
+    reviewed.actions_.discard_edit()
+    assert reviewed.session.state.review == state.review
+    reviewed.actions_.edit_outline()
+    layer = paint(reviewed, RIGHT, 0)
+    layer.data = np.zeros_like(layer.data)
+    reviewed.actions_.next_candidate()
+    assert reviewed.session.state.editing == 2
+    assert "reject" in reviewed.session.state.problem.next_step.lower()
+    assert reviewed.session.state.review == state.review
+
+
+def test_strokes_are_taken_back_one_by_one_and_a_decision_ends_the_edit(reviewed):
+    reviewed.session.go_to(1)
+    reviewed.actions_.edit_outline()
+    clean = np.asarray(reviewed.actions_.editor.drawn()[1]).copy()
+    paint(reviewed, np.add(LEFT, [0, 40.0, 0]), 3)
+    reviewed.actions_.undo()
+    np.testing.assert_array_equal(reviewed.actions_.editor.drawn()[1], clean)
+    reviewed.actions_.redo()
+    reviewed.actions_.accept()
+    row = reviewed.candidates.model.rows[0]
+    assert row.state is ReviewState.ACCEPTED
+    uid = reviewed.session.state.analysis.findings.candidates[0].tracking_uid
+    assert reviewed.session.state.review.outline_of(uid) is not None
