@@ -5,21 +5,30 @@ from __future__ import annotations
 import json as jsonlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from lesionlens.base.errors import MissingPluginError, UnusableInputError
 from lesionlens.base.staging import check_target
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
-
-if TYPE_CHECKING:
-    from lesionlens.pacs.peer import Pacs
+from lesionlens.pacs.peer import (
+    LIMIT,
+    OWN_PORT,
+    OWN_TITLE,
+    Access,
+    Query,
+    Retrieval,
+    connect,
+    name_pattern,
+)
 
 Address = Annotated[
     str,
-    typer.Argument(help="https://host/dicom-web, or dicom://AETITLE@host:port.", metavar="ADDRESS"),
+    typer.Argument(
+        help="https://host/dicom-web, dicom://AETITLE@host:port or, over TLS, dicoms://…",
+        metavar="ADDRESS",
+    ),
 ]
 User = Annotated[
     str | None,
@@ -28,67 +37,82 @@ User = Annotated[
         help="User name; the password comes from LESIONLENS_PACS_PASSWORD or the keyring.",
     ),
 ]
-Certificates = Annotated[
+Authorities = Annotated[
     Path | None,
-    typer.Option("--ca", help="Certificates to trust, as a PEM file.", metavar="FILE"),
+    typer.Option("--ca", help="Certificates to trust instead of the usual, PEM.", metavar="FILE"),
 ]
-
-
-def _connect(address: str, user: str | None, ca: Path | None) -> Pacs:
-    try:
-        from lesionlens.pacs.peer import connect
-
-        return connect(address, user=user, ca_bundle=ca)
-    except ImportError as error:
-        raise MissingPluginError(
-            found=f"no package {error.name!r}, which talks to archives",
-            expected="the extra lesionlens[pacs]",
-            next_step='Install it with: pip install "lesionlens[pacs]"',
-        ) from error
+Certificate = Annotated[
+    Path | None,
+    typer.Option("--cert", help="Our own certificate with its key, PEM.", metavar="FILE"),
+]
+Title = Annotated[str, typer.Option("--aet", help="Our AE title (DIMSE).", metavar="TITLE")]
 
 
 def find(
     address: Address,
     patient: Annotated[str, typer.Option("--patient", help="Patient ID.")] = "",
+    name: Annotated[
+        str, typer.Option("--name", help="Patient's name, family name first; parts will do.")
+    ] = "",
     date: Annotated[
         str, typer.Option("--date", help="YYYYMMDD, or a range YYYYMMDD-YYYYMMDD.")
     ] = "",
     accession: Annotated[str, typer.Option("--accession", help="Accession number.")] = "",
+    modality: Annotated[str, typer.Option("--modality", help="Of any series; '' for all.")] = "MR",
     user: User = None,
-    ca: Certificates = None,
+    ca: Authorities = None,
+    cert: Certificate = None,
+    aet: Title = OWN_TITLE,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> Answer:
-    """List the MR studies of an archive that match."""
+    """List the studies of an archive that match."""
     del debug
-    archive = _connect(address, user, ca)
-    from lesionlens.pacs.peer import Query
-
-    found = archive.find(Query(patient_id=patient, study_date=date, accession=accession))
+    query = Query(
+        patient_id=patient,
+        patient_name=name_pattern(name),
+        study_date=date,
+        accession=accession,
+        modality=modality,
+    )
+    archive = connect(address, Access(user=user, ca=ca, certificate=cert, title=aet))
+    found = archive.find(query, cancel=STOP)
+    cut = f"Only the first {LIMIT} studies are listed: search for less"
+    notes = (cut,) if len(found) == LIMIT else ()
     if json:
-        return Answer((jsonlib.dumps([asdict(study) for study in found], indent=1),))
+        return Answer((jsonlib.dumps([asdict(study) for study in found], indent=1),), notes)
     rows = [
         f"{s.study_date or '-':8}  {s.study_uid}  {s.instances or '?'} images  {s.description}"
         for s in found
     ]
-    return Answer((*(plain(row) for row in rows), f"{len(found)} studies"))
+    return Answer((*(plain(row) for row in rows), f"{len(found)} studies"), notes)
 
 
 def get(
     address: Address,
     study: Annotated[str, typer.Argument(help="Study UID from `find`.", metavar="UID")],
     out: options.Out,
+    by: Annotated[
+        Retrieval,
+        typer.Option("--by", help="DIMSE: C-GET, C-MOVE, or C-MOVE where there is no C-GET."),
+    ] = Retrieval.AUTO,
+    port: Annotated[
+        int, typer.Option("--port", help="Where we listen for C-MOVE; the archive must know it.")
+    ] = OWN_PORT,
     user: User = None,
-    ca: Certificates = None,
+    ca: Authorities = None,
+    cert: Certificate = None,
+    aet: Title = OWN_TITLE,
     debug: options.Debug = False,
 ) -> Answer:
     """Fetch one study into a new folder, whole or not at all."""
     del debug
     check_target(out)
-    archive = _connect(address, user, ca)
+    access = Access(user=user, ca=ca, certificate=cert, title=aet, port=port, by=by)
+    archive = connect(address, access)
     with progress_bar() as progress:
         count = archive.get(study, out, progress=progress, cancel=STOP)
-    return Answer((f"{count} images in {plain(str(out))}",))
+    return Answer((f"{count} files in {plain(str(out))}",))
 
 
 def send(
@@ -97,22 +121,17 @@ def send(
         Path, typer.Argument(help="Result folder, or a folder of DICOM files.", metavar="DIR")
     ],
     user: User = None,
-    ca: Certificates = None,
+    ca: Authorities = None,
+    cert: Certificate = None,
+    aet: Title = OWN_TITLE,
     debug: options.Debug = False,
 ) -> Answer:
     """Send a result's DICOM objects (its folder `dicom`), or any folder of DICOM files."""
     del debug
-    folder = result / "dicom" if (result / "dicom").is_dir() else result
-    from lesionlens.study.dicom_scan import looks_like_dicom, walk
+    archive = connect(address, Access(user=user, ca=ca, certificate=cert, title=aet))
+    from lesionlens.pacs.outbox import files_to_send
 
-    files = [path for path in walk(folder) if looks_like_dicom(path)] if folder.is_dir() else []
-    if not files:
-        raise UnusableInputError(
-            found=f"no DICOM file in {folder.name!r}",
-            expected="a result of a DICOM study (with a folder `dicom`), or DICOM files",
-            next_step="Analyse a DICOM study first: NIfTI input gives no DICOM objects",
-        )
-    archive = _connect(address, user, ca)
+    files = files_to_send(result)
     with progress_bar() as progress:
         taken = archive.send(files, progress=progress, cancel=STOP)
     return Answer((f"{taken} files stored",))

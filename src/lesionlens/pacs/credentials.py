@@ -30,33 +30,60 @@ def login(address: str, user: str | None) -> tuple[str, str] | None:
     name = user or os.environ.get(USER_VARIABLE)
     if not name:
         return None
-    password = os.environ.get(PASSWORD_VARIABLE) or _from_keyring(address, name)
-    if not password:
-        raise UnusableInputError(
-            found=f"no password for the user {name!r}",
-            expected=f"{PASSWORD_VARIABLE} in the environment, or an entry in the keyring",
-            next_step=f"Store it with: keyring set {SERVICE} {name}@{urlsplit(address).hostname}",
-        )
     if urlsplit(address).scheme != "https" and not _is_loopback(address):
         raise UnusableInputError(
             found="a password for an address without encryption (http)",
             expected="https",
             next_step="Use the archive's https address",
         )
+    password, silent = os.environ.get(PASSWORD_VARIABLE), ""
+    if not password:
+        password, silent = _from_keyring(address, name)
+    if not password:
+        raise UnusableInputError(
+            found=f"no password for the user {name!r}{silent}",
+            expected=f"{PASSWORD_VARIABLE} in the environment, or an entry in the keyring",
+            next_step=f"Store it with: keyring set {SERVICE} {_entry(address, name)}",
+        )
     return name, password
 
 
-def _from_keyring(address: str, user: str) -> str | None:
+def keep(address: str, user: str, password: str) -> None:
+    """Store a password in the system's keyring, the only place where one is kept.
+
+    Raises
+    ------
+    UnusableInputError
+        This machine has no keyring, or it does not open.
+    """
+    import keyring  # noqa: PLC0415  slow, and the extra may be absent
+    from keyring.errors import KeyringError  # noqa: PLC0415
+
+    try:
+        keyring.set_password(SERVICE, _entry(address, user), password)
+    except KeyringError as error:
+        raise UnusableInputError(
+            found=f"a keyring that does not take the password ({type(error).__name__})",
+            expected="the system's keyring, unlocked",
+            next_step=f"Unlock it, or set {PASSWORD_VARIABLE} before starting",
+        ) from None
+
+
+def _from_keyring(address: str, user: str) -> tuple[str | None, str]:
+    """Return the password, and why there is none where the keyring itself did not answer."""
     try:
         import keyring  # noqa: PLC0415  the extra may be absent
         from keyring.errors import KeyringError  # noqa: PLC0415
     except ImportError:
-        return None
+        return None, ", and no package keyring"
     try:
-        found: str | None = keyring.get_password(SERVICE, f"{user}@{urlsplit(address).hostname}")
-    except KeyringError:
-        return None
-    return found
+        return keyring.get_password(SERVICE, _entry(address, user)), ""
+    except KeyringError as error:
+        return None, f"; the keyring does not open ({type(error).__name__})"
+
+
+def _entry(address: str, user: str) -> str:
+    return f"{user}@{urlsplit(address).hostname}"
 
 
 def _is_loopback(address: str) -> bool:

@@ -1,86 +1,57 @@
-"""An archive that speaks DIMSE: C-FIND, C-GET, C-STORE over one association each."""
+"""An archive that speaks DIMSE: C-FIND, C-GET or C-MOVE, C-STORE."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pydicom
 from pydicom.dataset import Dataset
-from pydicom.uid import (
-    JPEG2000,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLosslessSV1,
-    RLELossless,
-)
-from pynetdicom import AE, build_role, evt
-from pynetdicom.sop_class import (
-    EnhancedMRImageStorage,
-    LegacyConvertedEnhancedMRImageStorage,
-    MRImageStorage,
-    StudyRootQueryRetrieveInformationModelFind,
-    StudyRootQueryRetrieveInformationModelGet,
-)
+from pynetdicom import build_context
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FindModel
 
-from lesionlens.base.errors import CancelledError, ExportError
+from lesionlens.base.errors import ExportError
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
 from lesionlens.base.staging import staged
-from lesionlens.pacs.peer import FoundStudy, Query, check_empty, incomplete, unreachable
+from lesionlens.pacs.association import Peer, raise_if_stopped
+from lesionlens.pacs.intake import Intake
+from lesionlens.pacs.outbox import read_outgoing
+from lesionlens.pacs.peer import (
+    LIMIT,
+    MOST_IMAGES,
+    Access,
+    FoundStudy,
+    Query,
+    absent,
+    check_empty,
+    check_uid,
+    is_uid,
+    unreachable,
+)
+from lesionlens.pacs.retrieve import fetch
 
-OWN_TITLE = "LESIONLENS"
-IMAGES = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
-SYNTAXES = [
-    ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEG2000, JPEGLosslessSV1,
-    RLELossless,
-]  # fmt: skip
 _PENDING = (0xFF00, 0xFF01)
+_STORED = (0x0000, 0xB000, 0xB006, 0xB007, 0x0107, 0x0116)
+"""Success, and warnings of a data set that was stored nevertheless."""
 
 
 class DimsePacs:
     """An archive by DIMSE; see `peer.Pacs`."""
 
-    def __init__(self, host: str, port: int, title: str) -> None:
-        self.host, self.port, self.title = host, port, title
+    def __init__(self, address: str, access: Access) -> None:
+        self.address = address
+        self._peer = Peer(address, access)
 
-    @property
-    def address(self) -> str:
-        """As the user wrote it."""
-        return f"dicom://{self.title}@{self.host}:{self.port}"
-
-    @contextmanager
-    def _association(self, entity: AE, **options: Any) -> Iterator[Any]:
-        entity.acse_timeout = entity.network_timeout = entity.dimse_timeout = 30
-        found = entity.associate(self.host, self.port, ae_title=self.title, **options)
-        if not found.is_established:
-            raise unreachable(self.address, "no association")
-        try:
-            yield found
-        finally:
-            if found.is_established:
-                found.release()
-
-    def find(self, query: Query) -> tuple[FoundStudy, ...]:
-        """Return the studies that match, by date."""
-        asked = Dataset()
-        asked.QueryRetrieveLevel = "STUDY"
-        asked.PatientID, asked.StudyDate = query.patient_id, query.study_date
-        asked.StudyInstanceUID, asked.AccessionNumber = query.study_uid, query.accession
+    def find(self, query: Query, *, cancel: Cancel = NEVER) -> tuple[FoundStudy, ...]:
+        """Return the studies that match, by date; the first `LIMIT` where there are more."""
+        asked = _question("STUDY", StudyInstanceUID=query.study_uid)
+        asked.PatientID, asked.PatientName = query.patient_id, query.patient_name
+        asked.StudyDate, asked.AccessionNumber = query.study_date, query.accession
         asked.ModalitiesInStudy, asked.StudyDescription = query.modality, ""
         asked.NumberOfStudyRelatedInstances = None
-        entity = AE(OWN_TITLE)
-        entity.add_requested_context(StudyRootQueryRetrieveInformationModelFind)
-        found = []
-        with self._association(entity) as link:
-            for status, item in link.send_c_find(asked, StudyRootQueryRetrieveInformationModelFind):
-                if not status:
-                    raise unreachable(self.address, "the connection broke")
-                if status.Status in _PENDING and item is not None:
-                    found.append(_study(item))
-        return tuple(sorted(found, key=lambda s: s.study_date))
+        with self._finding(cancel) as link:
+            found = [_study(item) for item in self._answers(link, asked, cancel, LIMIT)]
+        return tuple(sorted((s for s in found if is_uid(s.study_uid)), key=lambda s: s.study_date))
 
     def get(
         self,
@@ -90,66 +61,93 @@ class DimsePacs:
         progress: Progress = no_progress,
         cancel: Cancel = NEVER,
     ) -> int:
-        """Fetch the MR images of a study by C-GET, whole or not at all; return how many files."""
+        """Fetch a study into an empty or new folder, whole or not at all; return how many files."""
+        check_uid(study_uid)
         check_empty(target)
+        progress("fetch", 0.0)
+        listed = self._listing(study_uid, cancel)
+        if not listed:
+            raise absent(study_uid)
         with staged(target) as aside:
-            count = self._fetch(study_uid, aside, progress, cancel)
-            if count == 0:
-                raise incomplete(0, 1)
-        return count
+            intake = Intake(aside, study_uid, listed, progress=progress, cancel=cancel)
+            try:
+                fetch(self._peer, study_uid, intake, cancel)
+            finally:
+                intake.close()
+            intake.check_whole()
+        return intake.count
 
-    def _fetch(self, study_uid: str, aside: Path, progress: Progress, cancel: Cancel) -> int:
-        asked = Dataset()
-        asked.QueryRetrieveLevel, asked.StudyInstanceUID = "STUDY", study_uid
-        entity = AE(OWN_TITLE)
-        entity.add_requested_context(StudyRootQueryRetrieveInformationModelGet)
-        for image in IMAGES:
-            entity.add_requested_context(image, SYNTAXES)
-        taken: list[Path] = []
+    def _listing(self, study_uid: str, cancel: Cancel) -> dict[str, str]:
+        """Return SOP Instance UID to SOP Class UID of all that the archive has of a study."""
+        listed: dict[str, str] = {}
+        with self._finding(cancel) as link:
+            series = _question("SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID="")
+            for found in list(self._answers(link, series, cancel, MOST_IMAGES)):
+                images = _question(
+                    "IMAGE",
+                    StudyInstanceUID=study_uid,
+                    SeriesInstanceUID=_text(found, "SeriesInstanceUID"),
+                    SOPInstanceUID="",
+                    SOPClassUID="",
+                )
+                for item in self._answers(link, images, cancel, MOST_IMAGES):
+                    listed[_text(item, "SOPInstanceUID")] = _text(item, "SOPClassUID")
+        return listed
 
-        def keep(event: Any) -> int:
-            if cancel.is_set():
-                return 0xFE00
-            dataset = event.dataset
-            dataset.file_meta = event.file_meta
-            taken.append(aside / f"{len(taken) + 1:06d}.dcm")
-            dataset.save_as(taken[-1], enforce_file_format=True)
-            return 0x0000
+    def _finding(self, cancel: Cancel) -> Any:
+        return self._peer.associated([build_context(FindModel)], stop=cancel)
 
-        roles = [build_role(image, scp_role=True) for image in IMAGES]
-        handlers = [(evt.EVT_C_STORE, keep)]
-        with self._association(entity, ext_neg=roles, evt_handlers=handlers) as link:
-            for status, _ in link.send_c_get(asked, StudyRootQueryRetrieveInformationModelGet):
-                if cancel.is_set():
-                    raise CancelledError("fetching the study")
-                if not status or status.Status not in (*_PENDING, 0x0000):
-                    code = f"status {status.Status:#06x}" if status else "the connection broke"
-                    raise unreachable(self.address, code)
-                left = status.get("NumberOfRemainingSuboperations") or 0
-                progress("fetch", len(taken) / max(len(taken) + left, 1))
-        return len(taken)
+    def _answers(self, link: Any, asked: Dataset, cancel: Cancel, most: int) -> Iterator[Any]:
+        """Yield at most so many matches of a query."""
+        count = 0
+        try:
+            for status, item in link.send_c_find(asked, FindModel):
+                raise_if_stopped(cancel, "the search")
+                if not status:
+                    raise self._peer.broke("the connection broke")
+                if status.Status in _PENDING and item is not None:
+                    count += 1
+                    if count > most:
+                        link.abort()  # the rest need not come
+                        return
+                    yield item
+                elif status.Status != 0x0000:
+                    raise unreachable(self.address, f"status {status.Status:#06x} to the query")
+        except ValueError as error:  # no such service was agreed on
+            raise unreachable(
+                self.address, "it offers no search (C-FIND, Study Root)", "Use its DICOMweb address"
+            ) from error
 
     def send(
         self, files: Sequence[Path], *, progress: Progress = no_progress, cancel: Cancel = NEVER
     ) -> int:
         """Store files by C-STORE; return how many. Raises where the archive refused one."""
-        datasets = [pydicom.dcmread(path) for path in files]
-        entity = AE(OWN_TITLE)
-        for kind, syntax in sorted(
-            {(d.SOPClassUID, d.file_meta.TransferSyntaxUID) for d in datasets}
-        ):
-            entity.add_requested_context(kind, syntax)
-        with self._association(entity) as link:
-            for number, dataset in enumerate(datasets):
+        items = read_outgoing(files)
+        pairs = sorted({(item.sop_class, item.syntax) for item in items})
+        progress("send", 0.0)
+        contexts = [build_context(kind, syntax) for kind, syntax in pairs]
+        with self._peer.associated(contexts, stop=cancel) as link:
+            for number, item in enumerate(items):
                 check(cancel, "sending")
                 try:
-                    status = link.send_c_store(dataset)
-                except (ValueError, RuntimeError) as error:
-                    raise _refused(number, type(error).__name__) from error
-                if not status or status.Status != 0x0000:
+                    status = link.send_c_store(item.load())
+                except (ValueError, RuntimeError, AttributeError) as error:
+                    raise_if_stopped(cancel, "sending")
+                    raise _refused(number, "not a kind that it takes") from error
+                raise_if_stopped(cancel, "sending")
+                if not status or status.Status not in _STORED:
                     raise _refused(number, f"{status.Status:#06x}" if status else "no answer")
-                progress("send", (number + 1) / len(datasets))
-        return len(datasets)
+                progress("send", (number + 1) / len(items))
+        return len(items)
+
+
+def _question(level: str, **keys: str) -> Dataset:
+    asked = Dataset()
+    asked.SpecificCharacterSet = "ISO_IR 192"
+    asked.QueryRetrieveLevel = level
+    for keyword, value in keys.items():
+        setattr(asked, keyword, value)
+    return asked
 
 
 def _refused(taken: int, reason: str) -> ExportError:
@@ -160,15 +158,23 @@ def _refused(taken: int, reason: str) -> ExportError:
     )
 
 
+def _text(item: Any, keyword: str) -> str:
+    """Return an attribute as text, empty where it is absent or cannot be read."""
+    try:
+        return str(item.get(keyword) or "")
+    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError):
+        return ""
+
+
 def _study(item: Any) -> FoundStudy:
+    count = _text(item, "NumberOfStudyRelatedInstances")
     modalities = item.get("ModalitiesInStudy") or ()
-    parts = (modalities,) if isinstance(modalities, str) else tuple(str(m) for m in modalities)
-    count = str(item.get("NumberOfStudyRelatedInstances") or "")
     return FoundStudy(
-        study_uid=str(item.get("StudyInstanceUID") or ""),
-        patient_id=str(item.get("PatientID") or ""),
-        study_date=str(item.get("StudyDate") or ""),
-        description=str(item.get("StudyDescription") or ""),
-        modalities=parts,
-        instances=int(count) if count.isdigit() else None,
+        study_uid=_text(item, "StudyInstanceUID"),
+        patient_id=_text(item, "PatientID"),
+        patient_name=_text(item, "PatientName"),
+        study_date=_text(item, "StudyDate"),
+        description=_text(item, "StudyDescription"),
+        modalities=(modalities,) if isinstance(modalities, str) else tuple(map(str, modalities)),
+        instances=int(count) if count.isdecimal() else None,
     )

@@ -2,27 +2,129 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.errors import MissingPluginError, ResourceError, UnusableInputError
 from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
 
-ADDRESS_EXAMPLES = "https://pacs.example/dicom-web or dicom://AETITLE@host:104"
+ADDRESS_EXAMPLES = "https://pacs.example/dicom-web, dicom://AETITLE@host:104 or, with TLS, dicoms:"
+LIMIT = 500
+"""Studies listed at most for one query."""
+MOST_IMAGES = 200_000
+"""Of one study; a longer list is not read on."""
+DICOM_PORT, DICOM_TLS_PORT = 104, 2762
+OWN_TITLE, OWN_PORT = "LESIONLENS", 11112
+_WEB, _DIMSE = ("http", "https"), ("dicom", "dicoms")
+_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
+_DATE = re.compile(r"(\d{8})?(-(\d{8})?)?")
+_TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e][\x20-\x5b\x5d-\x7e]{0,15}")
+
+
+class Retrieval(StrEnum):
+    """How a DIMSE archive is asked for a study; DICOMweb has one way."""
+
+    AUTO = "auto"
+    """C-GET where the archive offers it, else C-MOVE."""
+    GET = "get"
+    """C-GET: over the connection that we open."""
+    MOVE = "move"
+    """C-MOVE: the archive opens a connection to us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How to come in; no secret is kept here.
+
+    Parameters
+    ----------
+    user : str or None
+        For DICOMweb; the password comes from the environment or the keyring.
+    ca : Path or None
+        PEM file of the certificates to trust instead of the usual ones.
+    certificate : Path or None
+        PEM file with a certificate and key of our own, where the archive asks for one.
+    title : str
+        Our AE title (DIMSE), 1 to 16 characters.
+    port : int
+        Where we listen while a study comes by C-MOVE.
+    by : Retrieval
+        How a study is fetched (DIMSE).
+    """
+
+    user: str | None = None
+    ca: Path | None = None
+    certificate: Path | None = None
+    title: str = OWN_TITLE
+    port: int = OWN_PORT
+    by: Retrieval = Retrieval.AUTO
+
+    def __post_init__(self) -> None:
+        """Refuse what no archive could use."""
+        if not _TITLE.fullmatch(self.title):
+            raise UnusableInputError(
+                found=f"the AE title {self.title!r}",
+                expected="1 to 16 characters of ASCII without a backslash",
+                next_step="Ask the archive's administrator for our AE title",
+            )
+        if not 0 < self.port < 65536:
+            raise UnusableInputError(
+                found=f"the port {self.port}",
+                expected="1 to 65535",
+                next_step="Choose the port that the archive knows us by",
+            )
+        for path in (self.ca, self.certificate):
+            if path is not None and not path.is_file():
+                raise UnusableInputError(
+                    found=f"no file {path.name!r} of certificates",
+                    expected="a PEM file",
+                    next_step="Ask the archive's administrator for it",
+                )
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What to look for; empty fields match anything. Dates as YYYYMMDD or YYYYMMDD-YYYYMMDD."""
+    """What to look for; empty fields match anything, `*` any letters.
+
+    Parameters
+    ----------
+    patient_id, patient_name, accession, modality : str
+        As the archive writes them; for a name see `name_pattern`.
+    study_date : str
+        YYYYMMDD, or a range YYYYMMDD-YYYYMMDD with either end left out.
+    study_uid : str
+        Study Instance UID.
+    """
 
     patient_id: str = ""
     study_date: str = ""
     study_uid: str = ""
     accession: str = ""
     modality: str = "MR"
+    patient_name: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what would mean something else to the archive."""
+        if not _DATE.fullmatch(self.study_date):
+            raise UnusableInputError(
+                found=f"the date {self.study_date!r}",
+                expected="YYYYMMDD, or a range YYYYMMDD-YYYYMMDD",
+                next_step="Write 5 January 2026 as 20260105",
+            )
+        for text in (self.patient_id, self.patient_name, self.accession, self.modality):
+            if "\\" in text or not text.isprintable() or len(text) > 64:
+                raise UnusableInputError(
+                    found="a value to search for that has a backslash or is too long",
+                    expected="at most 64 letters on one line",
+                    next_step="Shorten it, with * for the rest",
+                )
+        if self.study_uid:
+            check_uid(self.study_uid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +137,14 @@ class FoundStudy:
     description: str
     modalities: tuple[str, ...]
     instances: int | None = None
+    patient_name: str = field(default="", repr=False)
 
 
 class Pacs(Protocol):
     """An archive."""
 
-    def find(self, query: Query) -> tuple[FoundStudy, ...]:
-        """Return the studies that match, by date."""
+    def find(self, query: Query, *, cancel: Cancel = NEVER) -> tuple[FoundStudy, ...]:
+        """Return the studies that match, by date; the first `LIMIT` where there are more."""
 
     def get(
         self,
@@ -59,37 +162,111 @@ class Pacs(Protocol):
         """Store files; return how many the archive took. Raises where it refused one."""
 
 
-def connect(address: str, *, user: str | None = None, ca_bundle: Path | None = None) -> Pacs:
-    """Return the archive at an address.
+def connect(address: str, access: Access | None = None) -> Pacs:
+    """Return the archive at an address; nothing is sent before it is asked something.
 
     Parameters
     ----------
     address : str
-        `https://host/dicom-web` for DICOMweb, `dicom://AETITLE@host:port` for DIMSE.
-    user : str or None
-        For DICOMweb with a password, which comes from the environment or the keyring.
-    ca_bundle : Path or None
-        Certificates to trust beside the system's.
+        `https://host/dicom-web` for DICOMweb, `dicom://AETITLE@host:port` for DIMSE,
+        `dicoms://AETITLE@host:port` for DIMSE over TLS.
+    access : Access or None
+        How to come in.
 
     Raises
     ------
     UnusableInputError
-        The address is neither; or it would send a password unencrypted.
+        The address is neither, or holds a password; or it would send one unencrypted.
+    MissingPluginError
+        The extra is not installed.
     """
-    parts = urlsplit(address)
-    if parts.scheme in ("http", "https") and parts.hostname:
-        from lesionlens.pacs.web import WebPacs  # noqa: PLC0415  the extra may be absent
+    access, scheme = access or Access(), check_address(address)
+    try:
+        if scheme in _WEB:
+            from lesionlens.pacs.web import WebPacs  # noqa: PLC0415  the extra may be absent
 
-        return WebPacs(address, user=user, ca_bundle=ca_bundle)
-    if parts.scheme == "dicom" and parts.hostname and parts.username:
+            return WebPacs(address, access)
         from lesionlens.pacs.dimse import DimsePacs  # noqa: PLC0415  the extra may be absent
 
-        return DimsePacs(parts.hostname, parts.port or 104, parts.username)
-    raise UnusableInputError(
-        found=f"an address of another kind: {parts.scheme or address!r}",
+        return DimsePacs(address, access)
+    except ImportError as error:
+        raise MissingPluginError(
+            found=f"no package {error.name!r}, which talks to archives",
+            expected="the extra lesionlens[pacs]",
+            next_step='Install it with: pip install "lesionlens[pacs]"',
+        ) from error
+
+
+def check_address(address: str) -> str:
+    """Return an address's scheme; a refusal repeats nothing of what may be a secret.
+
+    Raises
+    ------
+    UnusableInputError
+        It is of another kind, impossible, or holds a secret.
+    """
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError:
+        raise _no_address("an address with an impossible host or port") from None
+    web = parts.scheme in _WEB
+    if parts.password is not None or (web and (parts.username or parts.query)):
+        raise UnusableInputError(
+            found="an address that holds a user, a password or a key",
+            expected="the bare address: what is typed there ends in logs and histories",
+            next_step="Give --user, and the password by LESIONLENS_PACS_PASSWORD or the keyring",
+        )
+    if not parts.hostname or not (web or (parts.scheme in _DIMSE and parts.username)):
+        raise _no_address(f"an address of another kind{f': {parts.scheme}' * bool(parts.scheme)}")
+    return parts.scheme
+
+
+def _no_address(found: str) -> UnusableInputError:
+    return UnusableInputError(
+        found=found,
         expected=ADDRESS_EXAMPLES,
         next_step="Ask the archive's administrator for its DICOMweb address or AE title",
     )
+
+
+def name_pattern(typed: str) -> str:
+    """Return what finds a name as people type it: the parts in this order, and anything between.
+
+    Examples
+    --------
+    >>> name_pattern("doe, jane"), name_pattern("Doe^J*"), name_pattern(" ")
+    ('doe*jane*', 'Doe*J*', '')
+    """
+    parts = [part for part in re.split(r"[\s,^*]+", typed) if part]
+    return "*".join([*parts, ""])
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text is a UID.
+
+    Examples
+    --------
+    >>> is_uid("1.2.840"), is_uid("1.2/../3")
+    (True, False)
+    """
+    return len(text) <= 64 and _UID.fullmatch(text) is not None
+
+
+def check_uid(uid: str) -> None:
+    """Refuse what is no UID; it becomes part of an address.
+
+    Raises
+    ------
+    UnusableInputError
+        It is none.
+    """
+    if not is_uid(uid):
+        raise UnusableInputError(
+            found=f"no UID: {uid[:80]!r}",
+            expected="numbers joined by dots, 64 characters at most",
+            next_step="Take a Study UID from `lesionlens pacs find`",
+        )
 
 
 def check_empty(target: Path) -> None:
@@ -108,19 +285,20 @@ def check_empty(target: Path) -> None:
         )
 
 
-def incomplete(got: int, expected: int) -> ResourceError:
-    """Return the error of a study that did not arrive whole."""
-    return ResourceError(
-        found=f"{got} of the study's {expected} images",
-        expected="all of them",
-        next_step="Fetch the study again; nothing was kept",
+def absent(study_uid: str) -> UnusableInputError:
+    """Return the error of a study that the archive does not list."""
+    return UnusableInputError(
+        found=f"no study {study_uid} in the archive",
+        expected="a Study UID from `lesionlens pacs find`",
+        next_step="Search again: it may have been moved or hidden",
     )
 
 
-def unreachable(address: str, reason: str) -> ResourceError:
+def unreachable(address: str, reason: str, next_step: str = "") -> ResourceError:
     """Return the error of an archive that does not answer as one."""
     return ResourceError(
         found=f"no usable answer from {address}: {reason}",
         expected="an archive that answers",
-        next_step="Check address, network, user and password with the archive's administrator",
+        next_step=next_step
+        or "Check address, network, user and password with the archive's administrator",
     )

@@ -1,121 +1,82 @@
-"""Find, get and send against a real Orthanc on loopback, by DICOMweb and by DIMSE."""
+"""Find, get and send against a real Orthanc on loopback: by DICOMweb, C-GET and C-MOVE."""
 
-import json
-import shutil
+import logging
 import socket
-import subprocess
 import threading
 import time
-import urllib.request
-from pathlib import Path
+from dataclasses import replace
 
+import pydicom
 import pytest
-
-pytest.importorskip("dicomweb_client")
-pytest.importorskip("pynetdicom")
+from tests.unit.pacs.conftest import (
+    PASSWORD,
+    STUDY,
+    USER,
+    archive_at,
+    files_of,
+    free_port,
+    running,
+    wire,
+)
 
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
 from lesionlens.base.labels import MrSequence
-from lesionlens.pacs import web
-from lesionlens.pacs.credentials import PASSWORD_VARIABLE, login
-from lesionlens.pacs.peer import Query, connect
-from lesionlens.phantoms.files import write_dicom
+from lesionlens.pacs import association
+from lesionlens.pacs.peer import Access, Query, Retrieval, connect, name_pattern
 from lesionlens.phantoms.headers import NOBODY
-from lesionlens.phantoms.simple import make_patient
 from lesionlens.study.readers import open_study
 
-PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-USER, PASSWORD = "reader", "a pass phrase"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.fixture(scope="module")
-def orthanc(tmp_path_factory):
-    """A running Orthanc with a password; its two addresses."""
-    program = shutil.which("Orthanc")
-    if program is None or not PLUGIN.exists():
-        pytest.skip("Orthanc with its DICOMweb plug-in is not installed")
-    folder = tmp_path_factory.mktemp("orthanc")
-    http, dicom = free_port(), free_port()
-    settings = {
-        "Name": "TEST", "StorageDirectory": "db", "IndexDirectory": "db", "HttpPort": http,
-        "RemoteAccessAllowed": False, "AuthenticationEnabled": True,
-        "RegisteredUsers": {USER: PASSWORD}, "DicomServerEnabled": True, "DicomAet": "ORTHANC",
-        "DicomPort": dicom, "Plugins": [str(PLUGIN)], "DicomAlwaysAllowGet": True,
-        "DicomAlwaysAllowFind": True, "DicomAlwaysAllowStore": True,
-        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-    }  # fmt: skip
-    (folder / "orthanc.json").write_text(json.dumps(settings))
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen([program, "orthanc.json"], cwd=folder, stdout=log, stderr=log)
-    try:
-        wait_for(http)
-        yield f"http://127.0.0.1:{http}/dicom-web", f"dicom://ORTHANC@127.0.0.1:{dicom}"
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def wait_for(port):
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/system", timeout=5).close()
-        except urllib.error.HTTPError:
-            return  # it asks for a password: it is up
-        except OSError:
-            time.sleep(0.2)
-    pytest.fail("Orthanc did not start")
-
-
-@pytest.fixture(scope="module")
-def sent(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sent")
-    write_dicom(make_patient(spacing_mm=12.0), folder, sequences=("t1c", "flair"))
-    return folder
-
-
-@pytest.fixture(params=[0, 1], ids=["dicomweb", "dimse"])
-def archive(orthanc, request, monkeypatch):
-    monkeypatch.setenv(PASSWORD_VARIABLE, PASSWORD)
-    return connect(orthanc[request.param], user=USER)
-
-
-def files_of(folder):
-    return sorted(p for p in folder.rglob("*") if p.is_file())
+# pynetdicom lets go of a refused connection's socket without closing it
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")
 
 
 def test_what_is_sent_is_found_and_comes_back_the_same(archive, sent, tmp_path):
     files = files_of(sent)
     assert archive.send(files) == len(files)
-    uid = NOBODY.uid("study")
-    assert uid in [study.study_uid for study in archive.find(Query(patient_id=NOBODY.patient_id))]
-    assert archive.get(uid, tmp_path / "got") == len(files)
+    found = archive.find(Query(patient_id=NOBODY.patient_id))
+    study = next(study for study in found if study.study_uid == STUDY)
+    assert study.instances == len(files)
+    assert study.patient_name
+    assert "MR" in study.modalities
+    steps = []
+    count = archive.get(STUDY, tmp_path / "got", progress=lambda stage, done: steps.append(done))
+    assert count == len(files) == len(files_of(tmp_path / "got"))
+    assert steps == sorted(steps)
+    assert steps[-1] == 1.0
     got, was = open_study(tmp_path / "got"), open_study(sent)
     for sequence in (MrSequence.T1C, MrSequence.FLAIR):
         assert got.series[sequence].grid.matches(was.series[sequence].grid)
         assert (got.series[sequence].load() == was.series[sequence].load()).all()
 
 
+def test_a_study_is_found_by_a_part_of_the_patients_name(archive, sent):
+    name = str(pydicom.dcmread(files_of(sent)[0]).PatientName)
+    assert STUDY in [s.study_uid for s in archive.find(Query(patient_name=name_pattern(name[:3])))]
+    assert not archive.find(Query(patient_name=name_pattern("Somebody Else")))
+
+
 def test_a_request_to_stop_leaves_no_half_study(archive, sent, tmp_path):
-    archive.send(files_of(sent))
     stop = threading.Event()
+
+    def first(stage, fraction):
+        if fraction > 0:
+            stop.set()
+
     with pytest.raises(CancelledError):
-        archive.get(
-            NOBODY.uid("study"), tmp_path / "got", progress=lambda *_: stop.set(), cancel=stop
-        )
-    assert not (tmp_path / "got").exists()
+        archive.get(STUDY, tmp_path / "got", progress=first, cancel=stop)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_study_that_is_not_there_is_refused(archive, tmp_path):
-    with pytest.raises((UnusableInputError, ResourceError)):
+    with pytest.raises(UnusableInputError, match=r"no study 1\.2\.3\.4"):
         archive.get("1.2.3.4", tmp_path / "got")
-    assert not (tmp_path / "got").exists()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("uid", ["../../etc", "1.2/../3", "1..2", "1.2\n", "", "1." * 40 + "1"])
+def test_what_is_no_uid_is_never_asked_for(archive, tmp_path, uid):
+    with pytest.raises(UnusableInputError, match="no UID"):
+        archive.get(uid, tmp_path / "got")
 
 
 def test_a_folder_with_content_is_not_mixed(archive, tmp_path):
@@ -124,50 +85,108 @@ def test_a_folder_with_content_is_not_mixed(archive, tmp_path):
         archive.get("1.2.3.4", tmp_path)
 
 
-def test_a_wrong_password_is_told_without_showing_it(orthanc, monkeypatch):
-    monkeypatch.setenv(PASSWORD_VARIABLE, "wrong secret")
-    with pytest.raises(ResourceError, match="401") as caught:
-        connect(orthanc[0], user=USER).find(Query())
-    assert "secret" not in str(caught.value)
-
-
-def test_fewer_images_than_promised_leave_nothing(orthanc, sent, tmp_path, monkeypatch):
-    monkeypatch.setenv(PASSWORD_VARIABLE, PASSWORD)
-    archive = connect(orthanc[0], user=USER)
-    archive.send(files_of(sent))
-    original = web.DICOMwebClient.iter_study
-
-    def broken(self, *args, **options):
-        yield from list(original(self, *args, **options))[:3]
-
-    monkeypatch.setattr(web.DICOMwebClient, "iter_study", broken)
-    with pytest.raises(ResourceError, match="3 of the study's"):
-        archive.get(NOBODY.uid("study"), tmp_path / "got")
+@pytest.mark.parametrize("part", [0.3, 0.9])
+def test_a_connection_that_breaks_leaves_no_half_study(
+    orthanc, way, password, sent, tmp_path, part, monkeypatch
+):
+    """By C-MOVE it is the archive's connection to us that breaks."""
+    monkeypatch.setattr("lesionlens.pacs.retrieve.LATE_SECONDS", 0.5)
+    after = part * sum(path.stat().st_size for path in files_of(sent))
+    if way == "move":
+        access, ours = Access(by=Retrieval.MOVE, port=free_port()), orthanc.move_port
+        with wire(access.port, break_after=after, listen=ours), pytest.raises(ResourceError):
+            connect(orthanc.dimse, access).get(STUDY, tmp_path / "got")
+    else:
+        port = orthanc.http if way == "web" else orthanc.dicom
+        with wire(port, break_after=after) as broken, pytest.raises(ResourceError):
+            archive_at(replace(orthanc, http=broken, dicom=broken), way).get(
+                STUDY, tmp_path / "got"
+            )
     assert not list(tmp_path.iterdir())
 
 
-# pynetdicom leaves the socket of a refused connection to the garbage collector
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("by", ["get", "move"])
+def test_an_archive_that_dies_while_sending_leaves_no_half_study(
+    by, password, sent, tmp_path, tmp_path_factory
+):
+    with running(tmp_path_factory.mktemp("dying")) as it:
+        archive = archive_at(it, by)
+        archive.send(files_of(sent))
+        with pytest.raises(ResourceError, match="no usable answer"):
+            archive.get(STUDY, tmp_path / "got", progress=lambda _, done: done and it.kill())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_silent_archive_can_be_left_at_once(tmp_path, sent):
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        archive = connect(f"dicom://MUTE@127.0.0.1:{mute.getsockname()[1]}")
+        stop = threading.Event()
+        stop.set()
+        start = time.monotonic()
+        with pytest.raises((CancelledError, ResourceError)):
+            archive.find(Query(), cancel=stop)
+        assert time.monotonic() - start < association.CONNECT_SECONDS + 5
+
+
+def test_c_move_is_chosen_where_there_is_no_c_get(password, sent, tmp_path, tmp_path_factory):
+    with running(tmp_path_factory.mktemp("noget"), allow_get=False) as it:
+        archive_at(it, "move").send(files_of(sent))
+        with pytest.raises(ResourceError, match="C-GET"):
+            archive_at(it, "get").get(STUDY, tmp_path / "refused")
+        assert archive_at(it, "auto").get(STUDY, tmp_path / "got") == len(files_of(sent))
+    assert [p.name for p in tmp_path.iterdir()] == ["got"]
+
+
+def test_an_archive_that_does_not_know_us_says_what_to_enter(orthanc, sent, tmp_path, password):
+    stranger = connect(orthanc.dimse, Access(title="STRANGER", by=Retrieval.MOVE, port=free_port()))
+    with pytest.raises(ResourceError, match="STRANGER"):
+        stranger.get(STUDY, tmp_path / "got")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_port_in_use_is_named(orthanc, sent, tmp_path, password):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        archive = connect(orthanc.dimse, Access(by=Retrieval.MOVE, port=port))
+        with pytest.raises(ResourceError, match=f"port {port}"):
+            archive.get(STUDY, tmp_path / "got")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_password_is_told_without_showing_it(orthanc, monkeypatch):
+    monkeypatch.setenv("LESIONLENS_PACS_PASSWORD", "wrong secret")
+    with pytest.raises(ResourceError, match="401") as caught:
+        connect(orthanc.web, Access(user=USER)).find(Query())
+    assert "secret" not in str(caught.value)
+
+
+def test_no_secret_and_no_patient_reaches_a_log(archive, sent, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        archive.send(files_of(sent))
+        archive.find(Query(patient_id=NOBODY.patient_id))
+        archive.get(STUDY, tmp_path / "got")
+    name = str(pydicom.dcmread(files_of(sent)[0]).PatientName)
+    for word in (PASSWORD, name, NOBODY.patient_id):
+        assert word not in caplog.text
+
+
+@pytest.mark.parametrize("secret_way", ["web", "get", "move"])
+def test_everything_goes_by_tls(secure_orthanc, certificates, secret_way, password, sent, tmp_path):
+    trust = {"ca": certificates.authority, "certificate": certificates.client}
+    archive = archive_at(secure_orthanc, secret_way, **trust)
+    archive.send(files_of(sent))
+    assert archive.find(Query(patient_id=NOBODY.patient_id))
+    assert archive.get(STUDY, tmp_path / "got") == len(files_of(sent))
+
+
+@pytest.mark.parametrize("secret_way", ["web", "get"])
+def test_an_archive_without_trust_is_not_spoken_to(secure_orthanc, secret_way, password):
+    with pytest.raises(ResourceError, match="--ca") as caught:
+        archive_at(secure_orthanc, secret_way).find(Query())
+    assert "certificate" in caught.value.found
+
+
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/x", "dicom://A@127.0.0.1:9"])
 def test_an_archive_that_does_not_answer_is_named(address):
     with pytest.raises(ResourceError, match="no usable answer"):
         connect(address).find(Query())
-
-
-@pytest.mark.parametrize("address", ["ftp://x", "pacs", "dicom://host:104", ""])
-def test_an_address_of_another_kind_is_refused(address):
-    with pytest.raises(UnusableInputError, match="AETITLE"):
-        connect(address)
-
-
-def test_a_password_never_travels_unencrypted(monkeypatch):
-    monkeypatch.setenv(PASSWORD_VARIABLE, "x")
-    with pytest.raises(UnusableInputError, match="https"):
-        login("http://pacs.example/dicom-web", "me")
-    assert login("https://pacs.example/dicom-web", "me") == ("me", "x")
-
-
-def test_a_user_without_a_password_is_told_where_to_put_it(monkeypatch):
-    monkeypatch.delenv(PASSWORD_VARIABLE, raising=False)
-    with pytest.raises(UnusableInputError, match="keyring"):
-        login("https://pacs.example", "me")

@@ -1,0 +1,97 @@
+"""What is sent: the headers of all files are read first, the pixels of each in its turn."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+
+from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.pacs.intake import DAMAGED
+from lesionlens.study.dicom_scan import looks_like_dicom, walk
+
+BATCH_FILES, BATCH_BYTES = 20, 64 * 2**20
+"""At most in one request, where a single file is not larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One file: its SOP Class and Transfer Syntax UIDs, and its size."""
+
+    path: Path
+    sop_class: str
+    syntax: str
+    size_bytes: int
+
+    def load(self) -> Any:
+        """Return the whole data set."""
+        try:
+            return pydicom.dcmread(self.path)
+        except DAMAGED as error:
+            raise _unreadable(self.path) from error
+
+
+def files_to_send(result: Path) -> list[Path]:
+    """Return a result's DICOM objects (its folder `dicom`), or those of any folder.
+
+    Raises
+    ------
+    UnusableInputError
+        There is none.
+    """
+    folder = result / "dicom" if (result / "dicom").is_dir() else result
+    files = [path for path in walk(folder) if looks_like_dicom(path)] if folder.is_dir() else []
+    if not files:
+        raise UnusableInputError(
+            found=f"no DICOM file in {folder.name!r}",
+            expected="a result of a DICOM study (with a folder `dicom`), or DICOM files",
+            next_step="Analyse a DICOM study first: NIfTI input gives no DICOM objects",
+        )
+    return files
+
+
+def read_outgoing(files: Sequence[Path]) -> list[Outgoing]:
+    """Read the headers of all files, before anything is sent.
+
+    Raises
+    ------
+    ReadError
+        One cannot be sent.
+    """
+    return [_read(path) for path in files]
+
+
+def batches(files: Sequence[Path]) -> Iterator[list[Outgoing]]:
+    """Yield files in lots that fit into memory."""
+    lot: list[Outgoing] = []
+    for item in read_outgoing(files):
+        full = sum(other.size_bytes for other in lot) + item.size_bytes > BATCH_BYTES
+        if lot and (full or len(lot) == BATCH_FILES):
+            yield lot
+            lot = []
+        lot.append(item)
+    if lot:
+        yield lot
+
+
+def _read(path: Path) -> Outgoing:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            meta: Any = pydicom.filereader.read_file_meta_info(path)
+        kind, syntax = str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)
+    except DAMAGED as error:
+        raise _unreadable(path) from error
+    return Outgoing(path, kind, syntax, path.stat().st_size)
+
+
+def _unreadable(path: Path) -> ReadError:
+    return ReadError(
+        found=f"a file that is no whole DICOM file: {path.name}",
+        expected="DICOM files with a file header",
+        next_step="Take it out of the folder, or export the result again",
+    )
