@@ -96,7 +96,20 @@ def _grey_on_t1(dice: Dice, t1: Palette, t1c: Palette) -> None:
             palette[name] = _choose(chosen & dice.chance(share), level, palette[name])
 
 
-def _palettes(dice: Dice) -> list[Palette]:
+def _wet(dice: Dice, palettes: list[Palette], enhances: Tensor) -> None:
+    """Paint oedema as the core is painted but on FLAIR, so that the enhancing rim tells its end.
+
+    Vasogenic oedema may be as dark on T1c and as bright on T2 as necrosis; readers still follow
+    the rim. Left out where nothing enhances, for there the two could not be told apart.
+    """
+    wet, like_necrosis = dice.chance(0.3) & enhances, dice.chance(0.5)
+    for palette in palettes:
+        core = _choose(like_necrosis, palette["necrosis"], palette["solid"])
+        level = core + dice.uniform(-0.15, 0.15) * (palette["white"] - palette["csf"]).abs()
+        palette["oedema"] = _choose(wet, level, palette["oedema"])
+
+
+def _palettes(dice: Dice, enhances: Tensor) -> list[Palette]:
     """Brightness by sequence, with the ties that physics puts between them."""
     t1 = _roll(dice, MrSequence.T1)
     blood, spill = dice.chance(0.08), dice.chance(0.5)
@@ -117,6 +130,7 @@ def _palettes(dice: Dice) -> list[Palette]:
             faint = 1 + (palette[name] - 1) * 0.4
             palette[name] = _choose(flat, faint, palette[name])
     palettes = [t1, t1c, t2, flair]
+    _wet(dice, palettes[:3], enhances)
     fluid = dice.uniform(0.6, 1.0) * dice.chance(0.15)
     for palette in palettes:
         pale = dice.uniform(0.0, 0.3) * (palette["cortex"] - palette["csf"])
@@ -125,10 +139,13 @@ def _palettes(dice: Dice) -> list[Palette]:
     return palettes
 
 
-def roll_contrast(dice: Dice) -> Tensor:
-    """Brightness of each class in each sequence, (B, 4, len(CLASSES))."""
+def roll_contrast(dice: Dice, enhances: Tensor) -> Tensor:
+    """Brightness of each class in each sequence, (B, 4, len(CLASSES)).
+
+    `enhances` (B,) bool tells which tumours have an enhancing part.
+    """
     rows = []
-    for palette in _palettes(dice):
+    for palette in _palettes(dice, enhances):
         mix = palette["deep_mix"]
         palette["deep"] = palette["white"] * mix + palette["cortex"] * (1 - mix)
         palette["ventricle"] = palette["csf"] * dice.uniform(0.92, 1.08)

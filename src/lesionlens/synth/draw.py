@@ -208,8 +208,8 @@ def _overlay(dice: Dice, extra: Distractors, image: Tensor, values: Tensor) -> T
 def paint(config: DrawConfig, geometry: Geometry, seeds: Sequence[int], round_: int = 0) -> Drawn:
     """Give a geometry contrasts and artefacts; another `round_`, another scanner."""
     dice = Dice(seeds, geometry.membership.device, stream=1 + round_)
-    values = roll_contrast(dice)
     share, frame = geometry.membership, geometry.frame
+    values = roll_contrast(dice, geometry.labels[:, 2].flatten(1).amax(1) > 0)
     image = (values @ share.flatten(2)).view(len(seeds), SEQUENCES, *frame.shape)
     image = _texture(dice, geometry, image, values)
     image = _overlay(dice, geometry.distractors, image, values)

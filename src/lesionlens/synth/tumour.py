@@ -96,7 +96,7 @@ def plan(dice: Dice, atlas: Atlas, pose: Pose, tumour_free: float) -> Plan:
     near[:, 0] = False
     centre = torch.where(near[..., None], centre[:, :1] + beside * reach, centre)
     roll = dice.uniform(0, 1)
-    style = (roll > 0.40).float() + (roll > 0.51).float() + (roll > 0.68).float()
+    style = (roll > 0.46).float() + (roll > 0.57).float() + (roll > 0.75).float()
     count = torch.where(dice.chance(tumour_free), torch.zeros_like(count), count)
     return Plan(count, centre, radius, style)
 
