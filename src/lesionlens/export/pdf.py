@@ -18,6 +18,7 @@ from lesionlens.export.pictures import ATTENTION_COLOUR, REGION_COLOURS, Picture
 from lesionlens.export.report import (
     CandidateBlock,
     Page,
+    looks_like,
     moment,
     number,
     page_of,
@@ -209,6 +210,8 @@ def _candidate(block: CandidateBlock, styles: dict[str, Any]) -> list[Any]:
         f"<b>Diameters</b> {_diameters(block)}; RANO measurable: {yes_no(row.rano_measurable)}",
         f"<b>Attention</b> {escape(block.attention)}",
     ]
+    if row.resemblance is not None:
+        facts.append(f"<b>Looks like</b> {looks_like(row.resemblance)}")
     if row.uncertainty is not None:
         facts.append(f"<b>Uncertainty</b> {uncertainty_words(row.uncertainty)}")
     if block.bars:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from lesionlens.base.labels import RESEARCH_USE_NOTICE, MrSequence, Region
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, Kind, MrSequence, Region
 from lesionlens.export import pictures
 from lesionlens.export.pictures import CandidatePictures, Picture
 from lesionlens.export.run import run_file
@@ -20,8 +20,14 @@ from lesionlens.export.slices import Scene
 from lesionlens.export.tables import file_of, findings_file
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.attention import MapTrust
-from lesionlens.records.files import AttentionRow, CandidateRow, FindingsFile, RunFile
-from lesionlens.records.findings import SEQUENCE_KEYS, UNSURE
+from lesionlens.records.files import (
+    AttentionRow,
+    CandidateRow,
+    FindingsFile,
+    ResemblanceRow,
+    RunFile,
+)
+from lesionlens.records.findings import SEQUENCE_KEYS, UNSURE, resemblance_words
 from lesionlens.records.study import Study
 
 UNKNOWN = "\u2013"
@@ -150,6 +156,12 @@ def uncertainty_words(value: float) -> str:
     return f"{words}, high: asked in several ways, the engine stays near undecided about much of it"
 
 
+def looks_like(row: ResemblanceRow) -> str:
+    """Say what a candidate looks like to the engine, and what that is not."""
+    shares = {kind: float(getattr(row, kind.value)) for kind in Kind}
+    return f"{resemblance_words(shares)} (the engine's own shares, not a diagnosis)"
+
+
 def attention_words(row: AttentionRow, trust: MapTrust | None) -> str:
     """Say where the attention lies, and what is wrong with the map where something is."""
     if row.peak_inside is None:
@@ -268,6 +280,7 @@ def _environment() -> Environment:
     made.filters |= {
         "number": number,
         "uncertainty": uncertainty_words,
+        "looks_like": looks_like,
         "trust": trust_words,
         "volume": volume,
         "yes_no": yes_no,

@@ -106,6 +106,12 @@ class Candidate:
         """Whether an enhancing part was measured."""
         return bool(self.volume_ml.get(Region.ET))
 
+    @property
+    def likest(self) -> Kind | None:
+        """What it looks like most."""
+        shares = self.resemblance
+        return max(shares, key=lambda kind: shares[kind]) if shares else None
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Findings:
@@ -146,6 +152,18 @@ def conclusion_of(count: int) -> str:
     if count == 0:
         return "no candidate region"
     return f"{count} candidate region{'s' if count > 1 else ''}"
+
+
+def resemblance_words(shares: Mapping[Kind, float]) -> str:
+    """Say what a candidate looks like, the likest first.
+
+    Examples
+    --------
+    >>> resemblance_words({Kind.TUMOUR: 0.31, Kind.WHITE_MATTER: 0.65, Kind.ENHANCEMENT: 0.04})
+    'white-matter lesion 65 %, tumour 31 %, vessel or dura 4 %'
+    """
+    likest = sorted(shares.items(), key=lambda item: -item[1])
+    return ", ".join(f"{kind.words} {100 * share:.0f} %" for kind, share in likest)
 
 
 SEQUENCE_KEYS = (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)

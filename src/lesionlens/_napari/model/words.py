@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lesionlens.base.labels import Region
-from lesionlens.records.findings import SEQUENCE_KEYS, UNSURE, Candidate
+from lesionlens.base.labels import Kind, Region
+from lesionlens.records.findings import (
+    SEQUENCE_KEYS,
+    UNSURE,
+    Candidate,
+    resemblance_words,
+)
 from lesionlens.records.prediction import OperatingPoint
 
 UNCERTAIN = (
@@ -136,6 +141,16 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
                 f"{'high ' if unsure else ''}uncertainty {candidate.uncertainty:.2f}",
                 False if unsure else None,
                 UNCERTAIN,
+            )
+        )
+    if candidate.resemblance is not None and candidate.likest is not None:
+        words = resemblance_words(candidate.resemblance)
+        fits = candidate.likest is Kind.TUMOUR
+        facts.append(
+            Fact(
+                f"looks like: {candidate.likest.words}",
+                None if fits else False,
+                f"The network's own shares, not a diagnosis: {words}.",
             )
         )
     return tuple(facts)
