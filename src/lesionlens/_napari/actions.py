@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lesionlens._napari import sample
+from lesionlens._napari.editor import OutlineEditor
 from lesionlens._napari.model.display import look_view, overlays_of, probe_view
 from lesionlens._napari.model.session import ReviewSession
 from lesionlens._napari.model.state import Look, Overlay, Plane, Problem
@@ -18,6 +19,7 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import Cancel, Progress, StageClock
 from lesionlens.explain.probe import look_raw
+from lesionlens.findings.edits import outline_of
 from lesionlens.review import store
 from lesionlens.review.reopen import read_result, reopen
 from lesionlens.study.prepare import prepare
@@ -48,6 +50,7 @@ class Actions:
         self.jobs = jobs
         self.questions = questions
         self.viewer = viewer
+        self.editor = OutlineEditor(viewer)
         self.reason = ""
         self.probing = False
         self._lens: tuple[str, Any] | None = None
@@ -80,7 +83,7 @@ class Actions:
     def analyse(self) -> bool:
         """Analyse the open study."""
         study = self.session.state.study
-        if study is None:
+        if study is None or not self.end_edit():
             return False
         preferences = read_preferences()
 
@@ -119,6 +122,8 @@ class Actions:
 
     def export(self, folder: Path) -> bool:
         """Write everything of the result, with the review, into a folder."""
+        if not self.end_edit():
+            return False
         state = self.session.state
         if state.analysis is None:
             return False
@@ -230,13 +235,20 @@ class Actions:
 
     # --- keys -----------------------------------------------------------------------------
 
+    def go_to(self, candidate_id: int) -> None:
+        """Go to a candidate; an edit of another one ends as it is."""
+        if candidate_id != self.session.state.editing and self.end_edit():
+            self.session.go_to(candidate_id)
+
     def next_candidate(self) -> None:
         """Go to the next candidate."""
-        self.session.step(1)
+        if self.end_edit():
+            self.session.step(1)
 
     def previous_candidate(self) -> None:
         """Go to the previous candidate."""
-        self.session.step(-1)
+        if self.end_edit():
+            self.session.step(-1)
 
     def accept(self) -> None:
         """Accept the candidate in focus."""
@@ -252,18 +264,57 @@ class Actions:
 
     def mark(self, state: ReviewState) -> None:
         """Record a decision, with the reason typed for it, and keep it on disk at once."""
+        if not self.end_edit():
+            return
         self.session.reader = read_preferences().reader_name
         if self.session.mark(state, self.reason) is not None:
             self.reason = ""
             self._autosave()
 
+    def edit_outline(self) -> None:
+        """Redraw the outline of the candidate in focus, or end that and keep what was drawn."""
+        if self.session.state.editing is None:
+            self.session.begin_edit()
+        else:
+            self.end_edit()
+
+    def end_edit(self) -> bool:
+        """Keep what was drawn, if something is being redrawn; False where that cannot be kept."""
+        state, candidate = self.session.state, self.session.edited()
+        if state.analysis is None or candidate is None:
+            return True
+        sides = self.editor.drawn()
+        if sides is None or not (sides[0] != sides[1]).any():
+            self.session.end_edit(None)
+            return True
+        try:
+            outline = outline_of(state.analysis, candidate, *sides)
+        except LesionLensError as refusal:
+            self.session.failed(problem_of(refusal))
+            return False
+        self.session.reader = read_preferences().reader_name
+        self.session.end_edit(outline, self.reason)
+        self.reason = ""
+        self._autosave()
+        return True
+
+    def discard_edit(self) -> None:
+        """Leave the outline as it was before."""
+        self.session.end_edit(None)
+
     def undo(self) -> None:
-        """Take the last decision back."""
+        """Take the last decision back; while an outline is redrawn, the last stroke."""
+        if self.session.state.editing is not None:
+            self.editor.undo()
+            return
         self.session.undo()
         self._autosave()
 
     def redo(self) -> None:
         """Repeat what was taken back."""
+        if self.session.state.editing is not None:
+            self.editor.redo()
+            return
         self.session.redo()
         self._autosave()
 

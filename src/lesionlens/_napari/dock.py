@@ -85,6 +85,7 @@ class LesionLens(Panel):
                 self.canvas.fit()
         self.layers.apply(before, screen.scene)
         self._ask_for(screen.scene, new)
+        self.actions_.editor.apply(old, new)
         self.canvas.show_plane(screen.scene.plane)
         self.canvas.caption(screen.caption)
         if screen.scene.visit is not None and screen.scene.visit != before.visit:

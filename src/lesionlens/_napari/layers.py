@@ -30,13 +30,13 @@ from lesionlens.base.labels import MrSequence, Region
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-OUTLINE, BOX, ATTENTION = "candidates", "box", "attention"
+OUTLINE, BOX, ATTENTION, ORIGINAL = "candidates", "box", "attention", "original"
 UNCERTAINTY, PROBE, BRAIN = "uncertainty", "probe", "brain"
-_CONTOURS = {OUTLINE: 2, BOX: 1}
+_CONTOURS = {OUTLINE: 2, BOX: 1, ORIGINAL: 1}
 """Width of the lines, in voxels."""
-BOX_COLOUR = "#F0E442"
+BOX_COLOUR, ORIGINAL_COLOUR = "#F0E442", "#FFFFFF"
 _MAPS = {ATTENTION: "inferno", UNCERTAINTY: "cividis", PROBE: "viridis"}
-_ORDER = (BRAIN, UNCERTAINTY, ATTENTION, PROBE, OUTLINE, BOX)
+_ORDER = (BRAIN, UNCERTAINTY, ATTENTION, PROBE, ORIGINAL, OUTLINE, BOX)
 
 
 def see_through(name: str) -> Colormap:
@@ -149,6 +149,7 @@ class Layers:
             self._apply_map(role, view if visible else None, name, new.opacity)
         self._apply_attention(new)
         self._apply_outline(new.outline)
+        self._apply_original(new.outline)
         self._apply_box(new.outline)
 
     def show_dimensions(self, scene: Scene) -> None:
@@ -249,9 +250,9 @@ class Layers:
             return
         if layer is None:
             layer = self._add_labels(OUTLINE, self._overlays.outline(outline.region))
-        elif self._drawn.get(OUTLINE) is not outline.region:
+        elif self._drawn.get(OUTLINE) != (outline.region, id(self._overlays.components)):
             layer.data = self._overlays.outline(outline.region)
-        self._drawn[OUTLINE] = outline.region
+        self._drawn[OUTLINE] = (outline.region, id(self._overlays.components))
         if self._drawn.get("colours") != outline.colours:
             layer.colormap = label_colours(dict(outline.colours))
             self._drawn["colours"] = outline.colours
@@ -259,6 +260,27 @@ class Layers:
             "Candidates" if outline.region is Region.WT else f"Candidates · {outline.region.words}"
         )
         layer.visible = True
+
+    def _apply_original(self, outline: Outline) -> None:
+        """Show a candidate as the network drew it, beside what the reader made of it."""
+        layer = self._get(ORIGINAL)
+        if self._overlays is None or outline.original is None or not outline.visible:
+            if layer is not None:
+                layer.visible = False
+            return
+        own = self._overlays.original
+        own = self._overlays.components if own is None else own
+        key = (outline.original, id(own))
+        if layer is None or self._drawn.get(ORIGINAL) != key:
+            data = (own == outline.original).astype(np.uint8)
+            if layer is None:
+                layer = self._add_labels(ORIGINAL, data)
+                layer.colormap = label_colours({1: ORIGINAL_COLOUR})
+            else:
+                layer.data = data
+            self._drawn[ORIGINAL] = key
+        layer.name = f"Candidate {outline.original} as the network drew it"
+        layer.visible = self._viewer.dims.ndisplay == 2
 
     def _apply_box(self, outline: Outline) -> None:
         layer = self._get(BOX)
@@ -268,7 +290,7 @@ class Layers:
             if layer is not None:
                 layer.visible = False
             return
-        if layer is None or self._drawn.get(BOX) != boxed:
+        if layer is None or self._drawn.get(BOX) != (boxed, boxes[boxed]):
             low, high = boxes[boxed]
             data = np.zeros(self._overlays.grid.shape, np.uint8)
             data[tuple(slice(max(a - 2, 0), b + 3) for a, b in zip(low, high, strict=True))] = 1
@@ -277,7 +299,7 @@ class Layers:
                 layer.colormap = label_colours({1: BOX_COLOUR})
             else:
                 layer.data = data
-            self._drawn[BOX] = boxed
+            self._drawn[BOX] = (boxed, boxes[boxed])
         layer.name = f"Box · candidate {boxed}"
         layer.visible = self._viewer.dims.ndisplay == 2
 

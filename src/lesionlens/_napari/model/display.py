@@ -76,6 +76,8 @@ class Overlays:
         Where the probed voxel attended.
     look : (Look, MapView) or None
         The attention of the single layer or head asked for last.
+    original : (I, J, K) int32 or None
+        `components` as the network has them, where a reader redrew some.
     """
 
     grid: Grid
@@ -89,6 +91,7 @@ class Overlays:
     uncertainty: MapView | None = None
     probe: MapView | None = None
     look: tuple[Look, MapView] | None = None
+    original: NDArray[np.int32] | None = None
 
     def attended(self, region: Region, look: Look | None) -> MapView | None:
         """Return a region's attention, or that of a single look once it is there."""
@@ -131,7 +134,7 @@ def overlays_of(analysis: Analysis) -> Overlays:
         },
         components=frozen(components),
         labels=frozen(nearest(volumes.labels.data).astype(np.uint8)),
-        boxes=_boxes(components),
+        boxes=boxes_of(components),
         brain=prepared.brain,
         moved=frozenset(
             step.sequence
@@ -201,9 +204,10 @@ def _linear(volume: Volume, grid: Grid) -> NDArray[np.float32]:
     return frozen(data.astype(np.float32))
 
 
-def _boxes(
+def boxes_of(
     components: NDArray[np.int32],
 ) -> dict[int, tuple[tuple[int, int, int], tuple[int, int, int]]]:
+    """Return the first and last voxel, along each axis, of each candidate by its id."""
     boxes = {}
     for index, place in enumerate(ndimage.find_objects(components), start=1):
         if place is not None:

@@ -89,6 +89,8 @@ class Outline:
     region: Region
     colours: tuple[tuple[int, str], ...] = ()
     boxed: int | None = None
+    original: int | None = None
+    """The candidate whose outline is shown as the network drew it, beside the reader's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,8 @@ class Screen:
     threshold_source: str = ""
     below_threshold: int = 0
     can_mark: bool = False
+    editing: bool = False
+    outline_words: str = ""
     can_undo: bool = False
     can_redo: bool = False
     overlay: Overlay = Overlay.OFF
@@ -202,6 +206,8 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         ),
         below_threshold=total - len(listed),
         can_mark=focus is not None,
+        editing=state.editing is not None,
+        outline_words=_outline_words(state, analysis, focus),
         can_undo=state.can_undo,
         can_redo=state.can_redo,
         overlay=choices.overlay,
@@ -240,9 +246,12 @@ def _scene(state: State, listed: list[Candidate], focus: Candidate | None) -> Sc
             visible=on,
             region=choices.region,
             colours=tuple(
-                (c.id, STATE_COLOURS[state.review.state_of(c.tracking_uid)]) for c in listed
+                (c.id, STATE_COLOURS[state.review.state_of(c.tracking_uid)])
+                for c in listed
+                if c.id != state.editing
             ),
-            boxed=None if focus is None else focus.id,
+            boxed=None if focus is None or state.editing is not None else focus.id,
+            original=focus.id if focus is not None and _redrawn(state, focus) else state.editing,
         ),
         attention=choices.region
         if on and choices.overlay is Overlay.MAP and not withheld(state)
@@ -255,6 +264,23 @@ def _scene(state: State, listed: list[Candidate], focus: Candidate | None) -> Sc
         plane=choices.plane,
         visit=None if focus is None else (choices.visits, focus.centroid_mm),
     )
+
+
+def _redrawn(state: State, candidate: Candidate) -> bool:
+    return state.review.outline_of(candidate.tracking_uid) is not None
+
+
+def _outline_words(state: State, analysis: Analysis, focus: Candidate | None) -> str:
+    if state.editing is not None:
+        return (
+            "Paint, fill or erase with napari's tools: 1 core, 2 oedema, 3 enhancing. "
+            "White: as the network drew it."
+        )
+    if focus is None or analysis.original is None or not _redrawn(state, focus):
+        return ""
+    own = analysis.original.findings.candidates[focus.id - 1]
+    volume = volume_words(own.volume_ml.get(Region.WT))
+    return f"Outline redrawn. The network drew {volume}, {size_words(own)} (white)."
 
 
 def withheld(state: State) -> bool:

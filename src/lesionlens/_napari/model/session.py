@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
+from lesionlens._napari.model.redraw import in_force, redrawn
 from lesionlens._napari.model.state import Activity, Choices, Overlay, Plane, Problem, State
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
-from lesionlens.records.analysis import Analysis
+from lesionlens.findings.edits import applied
 from lesionlens.records.findings import Candidate
-from lesionlens.records.review import Review
+from lesionlens.records.review import Outline, Review
 from lesionlens.records.study import Study
 from lesionlens.review.log import ReviewLog
 
@@ -90,13 +91,16 @@ class ReviewSession:
             can_redo=False,
             probed=None,
             without=None,
+            editing=None,
             looks=(),
         )
 
     def analysed(self, result: Any, overlays: Overlays, review: Review | None = None) -> None:
         """Take a result (anything with `.analysis` and `.trace`); its review or this continues."""
         review = result.analysis.review if review is None else review
-        analysis: Analysis = replace(result.analysis, review=review)
+        analysis = applied(replace(result.analysis, review=review))
+        if analysis.original is not None:
+            overlays = redrawn(overlays, analysis)
         same = analysis.study is self._state.study
         trace = result.trace
         self.result = result
@@ -121,6 +125,7 @@ class ReviewSession:
             can_redo=self._log.can_redo,
             probed=None,
             without=None,
+            editing=None,
             looks=() if trace is None else trace.looks,
         )
 
@@ -269,6 +274,33 @@ class ReviewSession:
             self._reviewed()
         return candidate
 
+    def begin_edit(self) -> None:
+        """Begin to redraw the outline of the candidate in focus."""
+        candidate = self.candidate()
+        if candidate is not None and self._state.overlays is not None:
+            self._set(editing=candidate.id, choices=replace(self._state.choices, hidden=False))
+
+    def edited(self) -> Candidate | None:
+        """Return the candidate whose outline is being redrawn."""
+        analysis, number = self._state.analysis, self._state.editing
+        if analysis is None or number is None:
+            return None
+        return next((c for c in analysis.findings.candidates if c.id == number), None)
+
+    def end_edit(self, outline: Outline | None, reason: str | None = None) -> None:
+        """Record the redrawn outline, or leave everything as it was."""
+        candidate = self.edited()
+        self._set(editing=None)
+        if candidate is not None and outline is not None:
+            self._log.mark(
+                candidate.tracking_uid,
+                ReviewState.EDITED,
+                reader=self.reader,
+                reason=reason or None,
+                outline=outline,
+            )
+            self._reviewed()
+
     def undo(self) -> None:
         """Take the last decision back."""
         if self._log.can_undo:
@@ -283,10 +315,17 @@ class ReviewSession:
 
     def _reviewed(self) -> None:
         review = self._log.review
-        analysis = self._state.analysis
+        analysis, overlays = self._state.analysis, self._state.overlays
+        if analysis is not None:
+            changed = in_force(analysis, review) != in_force(analysis, analysis.review)
+            analysis = replace(analysis, review=review)
+            if changed and overlays is not None:
+                analysis = applied(analysis)
+                overlays = redrawn(overlays, analysis)
         self._set(
             review=review,
-            analysis=None if analysis is None else replace(analysis, review=review),
+            analysis=analysis,
+            overlays=overlays,
             can_undo=self._log.can_undo,
             can_redo=self._log.can_redo,
         )

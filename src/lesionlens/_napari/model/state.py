@@ -130,5 +130,7 @@ class State:
     can_redo: bool = False
     probed: tuple[int, int, int] | None = None
     without: tuple[int, str] | None = None
+    editing: int | None = None
+    """Id of the candidate whose outline is being redrawn."""
     looks: tuple[tuple[str, int], ...] = ()
     """Name and number of heads of each layer that can be shown, coarse to fine."""

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
 
 from lesionlens._napari.model.screen import Screen
 from lesionlens._napari.qt.candidate_model import ID_ROLE, CandidateModel
-from lesionlens._napari.widgets.parts import Section, label, row
+from lesionlens._napari.widgets.parts import Section, label, row, set_role
 
 REASONS = ("", "vessel", "postoperative change", "artefact", "white-matter lesion", "not certain")
 ROW_HEIGHT, VISIBLE_ROWS = 26, 5
@@ -46,6 +46,11 @@ class CandidateBlock(Section):
         self._accept = self._button("Accept  A", "accept")
         self._reject = self._button("Reject  R", "reject")
         self._defer = self._button("Defer  D", "defer")
+        self._edit = self._button("Edit  ⇧E", "edit_outline")
+        self._edit.setToolTip("Redraw the outline with napari's brush, fill and eraser (Shift+E)")
+        self._discard = _flat("discard", "Leave the outline as it was")
+        self._discard.clicked.connect(lambda _=False: self.marked.emit("discard_edit"))
+        self._outline = label("", "dim", wrap=True)
         self._reason = QComboBox()
         self._reason.setEditable(True)
         self._reason.addItems(REASONS)
@@ -56,7 +61,8 @@ class CandidateBlock(Section):
         self.body.addWidget(self._count)
         self.body.addWidget(self.table)
         self.body.addLayout(row(label("threshold", "dim"), self._slider, self._floor))
-        self.body.addLayout(row(self._accept, self._reject, self._defer))
+        self.body.addLayout(row(self._accept, self._reject, self._defer, self._edit, spacing=4))
+        self.body.addLayout(row(self._outline, self._discard))
         self.body.addLayout(row(self._reason, self._undo, self._redo))
 
     def _button(self, words: str, act: str) -> QPushButton:
@@ -116,8 +122,14 @@ class CandidateBlock(Section):
         self._show_threshold(screen)
         for button in (self._accept, self._reject, self._defer):
             button.setEnabled(screen.can_mark)
-        self._undo.setEnabled(screen.can_undo)
-        self._redo.setEnabled(screen.can_redo)
+        self._edit.setEnabled(screen.can_mark)
+        self._edit.setText("Done  ⇧E" if screen.editing else "Edit  ⇧E")
+        set_role(self._edit, "primary" if screen.editing else "")
+        self._outline.setText(screen.outline_words)
+        self._outline.setVisible(bool(screen.outline_words))
+        self._discard.setVisible(screen.editing)
+        self._undo.setEnabled(screen.can_undo or screen.editing)
+        self._redo.setEnabled(screen.can_redo or screen.editing)
 
     def _show_threshold(self, screen: Screen) -> None:
         blocked = self._slider.blockSignals(True)

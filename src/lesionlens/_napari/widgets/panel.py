@@ -117,7 +117,7 @@ class Panel(QWidget):
         self.run.analyse.connect(acts.analyse)
         self.run.cancel.connect(acts.stop)
         self.problem.dismissed.connect(session.dismiss)
-        self.candidates.gone_to.connect(session.go_to)
+        self.candidates.gone_to.connect(acts.go_to)
         self.candidates.threshold_chosen.connect(session.choose_threshold)
         self.candidates.reason_changed.connect(self._set_reason)
         self.candidates.marked.connect(self._mark)

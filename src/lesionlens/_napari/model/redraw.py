@@ -1,0 +1,43 @@
+"""The overlays after a reader redrew an outline, or took that back: nothing else is drawn anew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from lesionlens._napari.model.display import Overlays, boxes_of, onto
+from lesionlens.records.analysis import Analysis
+from lesionlens.records.arrays import frozen
+from lesionlens.records.review import Review
+
+
+def redrawn(overlays: Overlays, analysis: Analysis) -> Overlays:
+    """Return the overlays with the outlines that an analysis has now.
+
+    Parameters
+    ----------
+    overlays : Overlays
+        Of the same analysis, as it was.
+    analysis : Analysis
+        From `findings.edits.applied`.
+    """
+    native, grid = analysis.prepared.native, overlays.grid
+    components = onto(analysis.findings.components, native, grid, nearest=True)
+    labels = onto(analysis.volumes.labels.data, native, grid, nearest=True)
+    own = analysis.original
+    return replace(
+        overlays,
+        components=frozen(components.astype(np.int32)),
+        labels=frozen(labels.astype(np.uint8)),
+        boxes=boxes_of(components),
+        original=None
+        if own is None
+        else frozen(onto(own.findings.components, native, grid, nearest=True)),
+    )
+
+
+def in_force(analysis: Analysis, review: Review) -> dict[str, str]:
+    """Return the SHA-256 of each redrawn outline that holds in a review, by tracking UID."""
+    outlines = (review.outline_of(c.tracking_uid) for c in analysis.findings.candidates)
+    return {o.tracking_uid: o.sha256 for o in outlines if o is not None}
