@@ -124,7 +124,7 @@ def panel(
     from lesionlens._napari.dock import LesionLens
 
     monkeypatch.setattr("lesionlens.review.store.sessions_folder", lambda: tmp_path / "reviews")
-    monkeypatch.setattr("lesionlens._napari.model.memory.memory_folder", lambda: tmp_path / "kept")
+    monkeypatch.setattr("lesionlens.study.choices.folder", lambda: tmp_path / "kept")
     npe2pm.register(PluginManifest.from_file(MANIFEST))
 
     viewer = make_napari_viewer(strict_qt="raise")

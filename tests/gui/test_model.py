@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.gui.conftest import LEFT, MANIFEST, FakeResult
 
-from lesionlens._napari.model import display, memory
+from lesionlens._napari.model import display
 from lesionlens._napari.model.keys import KEYS
 from lesionlens._napari.model.screen import resolve
 from lesionlens._napari.model.session import ReviewSession
@@ -19,7 +19,6 @@ from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import MapTrust
 from lesionlens.records.findings import Findings, conclusion_of
 from lesionlens.records.prediction import OperatingPoint
-from lesionlens.study.readers import open_study
 from lesionlens.study.resample import resample
 
 
@@ -214,31 +213,6 @@ def test_contrast_leaves_air_dark_and_tissue_spread():
 def test_keys_and_acts_are_unique():
     assert len({key.key for key in KEYS}) == len(KEYS)
     assert len({key.act for key in KEYS}) == len(KEYS)
-
-
-def test_what_the_user_said_of_sequences_is_known_when_the_study_is_opened_again(
-    make_study, tmp_path
-):
-    folder, kept = make_study(sequences={"t1", "t2"}), tmp_path / "kept"
-    study = open_study(folder)
-    assert memory.recall(study, kept) == {}
-    swapped = {MrSequence.T1: "t2.nii.gz", MrSequence.T2: "t1.nii.gz"}
-    chosen = open_study(folder, named=swapped)
-    memory.remember(chosen, kept)
-    moved = folder.rename(tmp_path / "elsewhere")
-    again = open_study(moved)
-    said = memory.recall(again, kept)
-    assert said == swapped
-    assert memory.differs(again, said)
-    assert not memory.differs(open_study(moved, named=said), said)
-    assert not list(moved.glob("*.json"))
-
-
-def test_a_damaged_memory_is_ignored_not_fatal(make_study, tmp_path):
-    study = open_study(make_study())
-    memory.remember(study, tmp_path)
-    (tmp_path / f"{memory.study_key(study)}.json").write_text("{broken")
-    assert memory.recall(study, tmp_path) == {}
 
 
 def test_a_map_that_failed_its_checks_is_shown_only_when_asked(session, analysis):

@@ -92,18 +92,14 @@ def read_study(
     list of (data, keywords, "image")
         On axis-aligned RAS+ grids in mm; the sequence that is read first comes last, on top.
     """
-    from lesionlens._napari.model import memory  # noqa: PLC0415
     from lesionlens.base.stages import NEVER, no_progress  # noqa: PLC0415
+    from lesionlens.study import choices  # noqa: PLC0415
     from lesionlens.study.readers import open_study  # noqa: PLC0415
 
     say, stop = progress or no_progress, cancel or NEVER
-    study = open_study(place, named=named, progress=say, cancel=stop)
+    study = open_study(place, named=named, recall=True, progress=say, cancel=stop)
     if named:
-        memory.remember(study)
-    else:
-        said = memory.recall(study)
-        if said and memory.differs(study, said):
-            study = open_study(place, named=said, progress=say, cancel=stop)
+        choices.remember(study)
     return layers_of(study, say, stop)
 
 

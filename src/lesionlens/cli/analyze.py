@@ -34,23 +34,28 @@ def analyze(
     """Find candidate tumour regions in one brain MRI and write the result folder.
 
     Any of the four sequences T1, T1c, T2 and FLAIR will do; which is which is read from names and
-    headers unless you say so. The result appears whole or not at all.
+    headers unless you say so, which is remembered for this study. The result appears whole or not
+    at all.
     """
     del debug
     check_target(out)
     options.check_outside(study, out)
     with progress_bar() as progress:
         progress("opening the study", 0.0)
-        opened = options.open_named(study, options.named(t1, t1c, t2, flair), study_uid, progress)
+        named = options.named(t1, t1c, t2, flair)
+        opened = options.open_named(study, named, study_uid, progress)
         prepare = options.preparation(brain_extraction, bias_correction)
         progress("loading the network", 0.0)
         from lesionlens.export.run import warnings_of
         from lesionlens.lens import Lens
+        from lesionlens.study.choices import remember
 
         lens = Lens(device, bundle=bundle) if bundle else Lens(device)
         result = lens(opened, prepare, progress=progress, cancel=STOP)
         progress("writing the result", 0.0)
         result.save(out)
+        if named:
+            remember(opened)
     notes = warnings_of(result.analysis)
     if json:
         return Answer(((out / "findings.json").read_text(encoding="utf-8").rstrip("\n"),), notes)

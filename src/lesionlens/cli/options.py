@@ -105,11 +105,16 @@ def open_named(
     study_uid: str | None,
     progress: Progress,
 ) -> Study:
-    """Open a study as the user described it; the reader loads only now."""
+    """Open a study as the user described it, now or, where not now, before."""
     from lesionlens.study.readers import open_study
 
     return open_study(
-        study, named=sequences or None, study_uid=study_uid, progress=progress, cancel=STOP
+        study,
+        named=sequences or None,
+        study_uid=study_uid,
+        recall=True,
+        progress=progress,
+        cancel=STOP,
     )
 
 

@@ -124,7 +124,7 @@ def _analyse(job: Job, choice: Choice, cancel: Cancel, progress: Progress) -> Ou
 
     start = time.perf_counter()
     lens = load_lens(choice)
-    study = open_study(job.study, progress=progress, cancel=cancel)
+    study = open_study(job.study, recall=True, progress=progress, cancel=cancel)
     options = PrepareOptions(stripper=choice.stripper, bias=choice.bias)
     result = lens(study, options, progress=progress, cancel=cancel)
     result.save(job.out)

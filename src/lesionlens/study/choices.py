@@ -1,7 +1,7 @@
 """What a user chose for a study, remembered in the user's own data folder, never beside the study.
 
-The key is the Study Instance UID, or for NIfTI a hash of the files' names and sizes; only hashes,
-file names below the study and Series UIDs are kept.
+The key is the Study Instance UID, or for NIfTI a hash of the files' names and content; only
+hashes, file names below the study and Series UIDs are kept.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import platformdirs
 
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.provenance import sha256_of
 from lesionlens.records.study import Series, Study
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ def key_of(study: Study) -> str:
         text = study.uid
     else:
         everything = (*study.series.values(), *study.set_aside)
-        listed = sorted((f.name, f.path.stat().st_size) for s in everything for f in s.files)
+        listed = sorted((f.name, sha256_of(f.path)) for s in everything for f in s.files)
         text = json.dumps(listed)
     return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
 
@@ -42,7 +43,7 @@ def remember(study: Study) -> None:
     A folder that cannot be written costs the memory, not the study.
     """
     named = {
-        sequence.value: _identity(series)
+        sequence.value: address_of(series)
         for sequence, series in study.series.items()
         if series.confidence == 1.0 and "named by the user" in series.detected_by
     }
@@ -61,14 +62,17 @@ def remember(study: Study) -> None:
 
 def recall(study: Study) -> Mapping[MrSequence, str]:
     """Return what was named for this study before; empty where nothing was, or it is damaged."""
+    if not any(folder().glob("*.json")):
+        return {}  # spares reading the files for their key
     try:
         stored = json.loads((folder() / f"{key_of(study)}.json").read_text(encoding="utf-8"))
         found = {MrSequence(key): str(value) for key, value in stored.items()}
     except (OSError, ValueError, AttributeError):
         return {}
-    there = {_identity(s) for s in (*study.series.values(), *study.set_aside)}
+    there = {address_of(s) for s in (*study.series.values(), *study.set_aside)}
     return {sequence: value for sequence, value in found.items() if value in there}
 
 
-def _identity(series: Series) -> str:
+def address_of(series: Series) -> str:
+    """Return what names a series within its study: its UID, or its first file's name."""
     return series.uid or series.files[0].name

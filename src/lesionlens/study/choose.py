@@ -8,7 +8,7 @@ import numpy as np
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
-from lesionlens.records.study import Series
+from lesionlens.records.study import Series, Study
 from lesionlens.study.sequences import name_it
 
 
@@ -64,12 +64,21 @@ def choose(
     return chosen, tuple(s for s in rest if id(s) not in used), tuple(notices)
 
 
-def nothing_recognised(set_aside: Iterable[Series], looks: str = "") -> UnusableInputError:
+class NothingRecognisedError(UnusableInputError):
+    """No series of a study can be used as one of the four; `study` lists what there is."""
+
+    def __init__(self, study: Study, *, found: str, expected: str, next_step: str) -> None:
+        super().__init__(found=found, expected=expected, next_step=next_step)
+        self.study = study
+
+
+def nothing_recognised(study: Study) -> NothingRecognisedError:
     """Return the refusal of a study in which no sequence was recognised."""
-    listed = [f'"{s.description}" ({s.detected_by})' for s in set_aside]
+    listed = [f'"{s.description}" ({s.detected_by})' for s in study.set_aside]
     shown = ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
-    return UnusableInputError(
+    return NothingRecognisedError(
+        study,
         found=f"{len(listed)} series, none recognised as a sequence T1, T1c, T2 or FLAIR: {shown}",
         expected="at least one of the four, told by its name, a sidecar or the DICOM description",
-        next_step=f"Where you know a sequence, {name_it()}{looks}",
+        next_step=f"Where you know a sequence, {name_it()}",
     )

@@ -14,7 +14,7 @@ from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.study import dicom_scan, nifti, nifti_folder, sequences
-from lesionlens.study.choose import choose, nothing_recognised
+from lesionlens.study.choose import NothingRecognisedError, choose, nothing_recognised
 from lesionlens.study.dicom_mosaic import open_mosaic
 from lesionlens.study.dicom_pixels import load_stack
 from lesionlens.study.dicom_scan import MR_IMAGES, Scan, Slice, looks_like_dicom, walk
@@ -67,10 +67,7 @@ class DicomReader:
         series, notices = _series_of(slices, base)
         wanted, told = _named(named, series, base, options)
         chosen, set_aside, why = choose(series, wanted)
-        if not chosen:
-            raise _nothing_usable(set_aside, found, notices)
-        _refuse_uneven_reference(chosen, notices)
-        return Study(
+        study = Study(
             name=root.name or root.resolve().name,
             kind=StudyKind.DICOM,
             series=chosen,
@@ -79,6 +76,10 @@ class DicomReader:
             uid=slices[0].text("StudyInstanceUID"),
             notices=(*why, *told, *_relevant(notices, chosen), *_beside(found)),
         )
+        if not chosen:
+            raise _nothing_usable(study, found, notices)
+        _refuse_uneven_reference(chosen, notices)
+        return study
 
 
 def _no_images(found: Scan) -> UnusableInputError:
@@ -306,14 +307,15 @@ def _series_below(
 
 
 def _nothing_usable(
-    set_aside: tuple[Series, ...], found: Scan, notices: list[tuple[str, str]]
-) -> UnusableInputError:
+    study: Study, found: Scan, notices: list[tuple[str, str]]
+) -> NothingRecognisedError:
     """Return the refusal that names why nothing could be used."""
     wrong = list(dict.fromkeys(words for _, words in notices))
-    if set_aside and not wrong:
-        return nothing_recognised(set_aside)
-    listed = list(dict.fromkeys(f'"{s.description}": {s.detected_by}.' for s in set_aside))
-    return UnusableInputError(
+    if study.set_aside and not wrong:
+        return nothing_recognised(study)
+    listed = list(dict.fromkeys(f'"{s.description}": {s.detected_by}.' for s in study.set_aside))
+    return NothingRecognisedError(
+        study,
         found="no series that can be used: " + " ".join((*wrong, *listed, *_beside(found)))[:1500],
         expected="a complete series of parallel, evenly spaced MR slices with position, "
         "orientation and pixel spacing, recognised as T1, T1c, T2 or FLAIR",

@@ -86,7 +86,7 @@ def find_brain(
     """
     template = load_template()
     check(cancel, "finding the brain")
-    placed = _place(template, next(iter(images.values())), grid)
+    placed = place(template, next(iter(images.values())), grid)
     surface = _surface(template)
     check(cancel, "finding the brain")
     flat = [_levelled(s, image, template, placed, grid) for s, image in images.items()]
@@ -149,7 +149,7 @@ def _start_mm(image: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:
     return centre
 
 
-def _place(template: Template, image: NDArray[np.float32], grid: Grid) -> Affine:
+def place(template: Template, image: NDArray[np.float32], grid: Grid) -> Affine:
     """Register the template to the head rigidly; return template mm to head mm."""
     pseudo = template.white * 3 + template.grey * 2 + (template.mask > 0.5) * np.float32(0.5)
     fixed = _sitk(pseudo, template.grid)

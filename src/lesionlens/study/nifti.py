@@ -59,10 +59,8 @@ class NiftiReader:
                 if series is not None:
                     found.append(series)
         chosen, set_aside, told = choose(found, named_series)
-        if not chosen:
-            raise nothing_recognised(set_aside)
         _refuse_two_patients([s.files[0].path for s in chosen.values()])
-        return Study(
+        study = Study(
             name=path.name or path.resolve().name,
             kind=StudyKind.NIFTI,
             series=chosen,
@@ -70,6 +68,9 @@ class NiftiReader:
             set_aside=set_aside,
             notices=(*told, *notices),
         )
+        if not chosen:
+            raise nothing_recognised(study)
+        return study
 
 
 def _resolve(value: str, root: Path, sequence: MrSequence) -> Path:

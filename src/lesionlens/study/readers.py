@@ -18,6 +18,7 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
 from lesionlens.records.study import Study
 from lesionlens.study import choices
+from lesionlens.study.choose import NothingRecognisedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +104,33 @@ def open_study(
             next_step="Choose the folder that holds the scans themselves",
         )
     options = ReadOptions(study_uid, progress, cancel)
-    study: Study = reader.read(place, wanted, options)
-    earlier = choices.recall(study) if recall and not wanted else {}
-    if earlier:
-        told = "The sequences are those that you chose for this study before."
-        study = reader.read(place, earlier, options)
-        study = replace(study, notices=(told, *study.notices))
+    study = _read(reader, place, wanted, options, recall=recall and not wanted)
     progress("open", 1.0)
     return study
+
+
+def _read(
+    reader: StudyReader,
+    place: Path,
+    wanted: Mapping[MrSequence, str],
+    options: ReadOptions,
+    *,
+    recall: bool,
+) -> Study:
+    """Read a study, as the user chose before where that is to be recalled."""
+    try:
+        study = reader.read(place, wanted, options)
+    except NothingRecognisedError as error:
+        earlier = choices.recall(error.study) if recall else {}
+        if not earlier:
+            raise
+    else:
+        earlier = choices.recall(study) if recall else {}
+        if not earlier:
+            return study
+    again = reader.read(place, earlier, options)
+    told = "The sequences are those that you chose for this study before; name them anew to change."
+    return replace(again, notices=(told, *again.notices))
 
 
 def hashes_of(study: Study) -> tuple[tuple[str, str], ...]:

@@ -1,7 +1,10 @@
 """The user's choice of sequences is met again at that study, and at no other."""
 
+import nibabel as nib
+import numpy as np
 import pytest
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.study import choices
 from lesionlens.study.readers import open_study
@@ -40,6 +43,32 @@ def test_another_study_does_not_meet_it(make_study):
     choices.remember(open_study(one, named={T2: "flair.nii.gz"}))
     other = make_study(name="b", sequences={"flair", "t1", "t1c"})
     assert FLAIR in open_study(other, recall=True).series
+
+
+def test_another_patient_s_files_of_the_same_names_and_sizes_do_not_meet_it(make_study):
+    one, other = (make_study(name=name, sequences={"flair", "t1"}) for name in "ab")
+    for folder, value in ((one, 0), (other, 1)):
+        for name in ("flair", "t1"):
+            image = nib.load(folder / f"{name}.nii.gz")
+            data = np.asanyarray(image.dataobj).copy()
+            data[20, 20, 20] = value
+            (folder / f"{name}.nii.gz").unlink()
+            nib.Nifti1Image(data, image.affine).to_filename(folder / f"{name}.nii")
+    assert (one / "t1.nii").stat().st_size == (other / "t1.nii").stat().st_size
+    choices.remember(open_study(one, named={T2: "flair.nii"}))
+    assert T2 in open_study(one, recall=True).series
+    assert FLAIR in open_study(other, recall=True).series
+
+
+def test_a_study_of_which_nothing_tells_is_opened_as_it_was_named_before(make_study):
+    folder = make_study(sequences={"flair"})
+    (folder / "flair.nii.gz").rename(folder / "a.nii.gz")
+    with pytest.raises(UnusableInputError, match="none recognised"):
+        open_study(folder, recall=True)
+    choices.remember(open_study(folder, named={FLAIR: "a.nii.gz"}))
+    assert set(open_study(folder, recall=True).series) == {FLAIR}
+    with pytest.raises(UnusableInputError, match="none recognised"):
+        open_study(folder)
 
 
 def test_nothing_named_forgets(make_study, own_folder):

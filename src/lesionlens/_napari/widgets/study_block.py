@@ -19,11 +19,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lesionlens._napari.model.memory import address_of
 from lesionlens._napari.model.screen import Screen
 from lesionlens._napari.widgets.parts import ElidedLabel, Section, Segments, label
 from lesionlens.base.labels import MrSequence
 from lesionlens.records.study import Study
+from lesionlens.study.choices import address_of
 
 
 class StudyBlock(Section):
