@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -26,6 +28,17 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("lesionlens")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the tests a home of their own: nobody's cache, choices or settings steer them."""
+    home = Path(tempfile.mkdtemp(prefix="lesionlens-tests-"))
+    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+    fonts = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "matplotlib"
+    os.environ.setdefault("MPLCONFIGDIR", str(fonts))  # made once: it takes long
+    for kind in ("CACHE", "CONFIG", "DATA", "STATE"):
+        os.environ[f"XDG_{kind}_HOME"] = str(home / kind.lower())
+
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MakeStudy = Callable[..., Path]
