@@ -73,9 +73,9 @@ def _judged(found: MapTrust) -> MapTrust:
         faults.append("its peak lies outside what is flagged")
     if found.deletion is not None and found.deletion_random is not None:
         if found.deletion > FAITHFUL * found.deletion_random:
-            faults.append("hiding what it shows changes the score too little")
+            faults.append("hiding what it shows changes the probability too little")
         elif found.deletion_centre is not None and found.deletion >= found.deletion_centre:
-            faults.append("hiding the brain's centre changes the score as much")
+            faults.append("hiding the brain's centre changes the probability as much")
     words = "not reliable here: " + "; ".join(faults) if faults else "passed its checks"
     return replace(found, reliable=not faults, words=words)
 

@@ -138,7 +138,10 @@ def yes_no(value: bool | None) -> str:
 def score_words(calibrated: bool) -> str:
     """Say what a score is, and what it is not."""
     if calibrated:
-        return "The score is a calibrated probability that the region is tumour-like."
+        return (
+            "The score is a probability that the region is tumour-like, calibrated on drawn "
+            "brains, not on patients."
+        )
     return "The score orders candidates; it is not a calibrated probability."
 
 
@@ -180,13 +183,13 @@ def trust_words(trust: MapTrust) -> str:
     Examples
     --------
     >>> trust_words(MapTrust(True, 0.9, 0.1, deletion=0.1, deletion_random=0.8, words="passed"))
-    'passed; hiding what it shows leaves 10 % of the score, hiding as much at random 80 %'
+    'passed; hiding what it shows leaves 10 % of the probability, hiding as much at random 80 %'
     """
     if trust.deletion is None or trust.deletion_random is None:
         return trust.words
     return (
-        f"{trust.words}; hiding what it shows leaves {100 * trust.deletion:.0f} % of the score, "
-        f"hiding as much at random {100 * trust.deletion_random:.0f} %"
+        f"{trust.words}; hiding what it shows leaves {100 * trust.deletion:.0f} % of the "
+        f"probability, hiding as much at random {100 * trust.deletion_random:.0f} %"
     )
 
 

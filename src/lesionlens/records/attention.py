@@ -22,11 +22,12 @@ class MapTrust:
     mass_inside, volume_share : float or None
         Share of the attention, and of the brain, that lies there.
     deletion, deletion_random, deletion_centre : float or None
-        Share of the score that is left, on average, when the most attended voxels are hidden; and
-        when as many are hidden at random or about the brain's centre. Low is good for the first.
+        Share of the candidates' probability that is left, on average, when the most attended voxels
+        are hidden; and when as many are hidden at random or about the brain's centre. Low is good
+        for the first.
     insertion, insertion_random : float or None
-        Share of the score that is there when only the most attended voxels are shown; and when as
-        many are shown at random. High is good for the first.
+        Share of the probability that is there when only the most attended voxels are shown; and
+        when as many are shown at random. High is good for the first.
     reliable : bool or None
         Whether all checks that were made were passed.
     words : str

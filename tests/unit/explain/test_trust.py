@@ -64,7 +64,7 @@ def test_a_map_of_another_place_fails_with_its_reasons(make_prepared):
     found = checked(map_on(ELSEWHERE), make_prepared)
     assert found.reliable is False
     assert "peak lies outside" in found.words
-    assert "changes the score too little" in found.words
+    assert "changes the probability too little" in found.words
 
 
 def test_a_map_that_only_points_but_does_not_matter_fails(make_prepared):

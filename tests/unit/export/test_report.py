@@ -176,13 +176,13 @@ def test_a_map_that_failed_a_check_is_labelled_and_folded_away_everywhere(make):
     passed = report_html(analysis)
     assert "passed its checks" in passed
     assert "failed its check" not in passed
-    words = "not reliable here: hiding what it shows changes the score too little"
+    words = "not reliable here: hiding what it shows changes the probability too little"
     failed = MapTrust(True, 0.9, 0.1, 0.8, 0.9, reliable=False, words=words)
     maps = replace(analysis.maps, trust={Region.WT: failed})
     html = report_html(replace(analysis, maps=maps))
     assert html.count("failed its check here") == 2
     assert 'class="att"' not in html
-    assert "hiding what it shows leaves 80 % of the score, hiding as much at random 90 %" in html
+    assert "hiding what it shows leaves 80 % of the probability, hiding as much at random 90 %" in html
 
 
 def test_the_review_is_on_the_page(make):
