@@ -23,6 +23,7 @@ from lesionlens.study.resample import resample
 from lesionlens.training import metrics
 from lesionlens.training.cases import Case, read_volume
 from lesionlens.training.conventions import region_mask, translate
+from lesionlens.training.explained import measures
 from lesionlens.training.lesionwise import lesion_wise
 from lesionlens.training.summary import CaseScore
 
@@ -138,6 +139,7 @@ def _score(
         "fp": sum(hit.false_positive for hit in score.hits),
         "flagged_ml": float(np.count_nonzero(predicted[Region.WT])) * grid.voxel_ml,
     }
+    score.metrics |= measures(result, findings)
     _score_maps(score, result, grid, truth, image)
 
 
