@@ -18,6 +18,7 @@ EXAMPLES = REPOSITORY / "examples"
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 INLINE = re.compile(r"(?<!`)`(lesionlens [^`]+)`(?!`)")
+TORCHRUN = "torchrun --nproc-per-node 4 --no-python "
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
 
 
@@ -46,6 +47,7 @@ def shown_commands():
     for command in every_command(typer.main.get_command(app)):
         shown.append((command.epilog or "").removeprefix("Example: "))
     calls = (" ".join(line.partition("#")[0].split()) for line in shown)
+    calls = (call.removeprefix(TORCHRUN) for call in calls)
     return sorted({c for c in calls if c.startswith("lesionlens ") and not set("…|") & set(c)})
 
 
