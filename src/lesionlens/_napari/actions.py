@@ -52,6 +52,7 @@ class Actions:
         self.viewer = viewer
         self.editor = OutlineEditor(viewer)
         self.reason = ""
+        self.exported: Path | None = None
         self.probing = False
         self._lens: tuple[str, Any] | None = None
 
@@ -104,13 +105,19 @@ class Actions:
 
     def take(self, result: Any, overlays: Any, preferences: Preferences | None = None) -> None:
         """Show a result; decisions that a crash interrupted are there again."""
-        analysis = result.analysis
-        found = analysis.review if analysis.review.events else store.recover(analysis)
+        analysis, said = result.analysis, self.session.state.review
+        known = {c.tracking_uid for c in analysis.findings.candidates}
+        if analysis.review.events:
+            found = analysis.review
+        elif said.events and known >= {event.tracking_uid for event in said.events}:
+            found = said  # the same candidates, found again
+        else:
+            found = store.recover(analysis)
         self.session.analysed(result, overlays, found)
         wanted = (preferences or read_preferences()).overlay
         if wanted is not Overlay.OFF:
             self.session.choose_overlay(wanted)
-        if found is not analysis.review and found.events:
+        if found is not analysis.review and found is not said and found.events:
             self.session.ended("Your decisions of an earlier session are shown again.")
 
     def _lens_for(self, device: str) -> Any:
@@ -136,7 +143,11 @@ class Actions:
             save(analysis, folder)
             return folder
 
-        return self.jobs.start("Exporting", task, lambda where: f"Saved in {where.name}.")
+        def done(where: Path) -> str:
+            self.exported = where
+            return f"Saved in {where.name}."
+
+        return self.jobs.start("Exporting", task, done)
 
     def reopen(self, folder: Path) -> bool:
         """Show a saved result of the open study again, with its review."""

@@ -172,6 +172,8 @@ class LesionLens(Panel):
         viewer = self._viewer
         self.jobs.abandon()
         self.questions.abandon()
+        if self.archive is not None:
+            self.archive.release()
         self.session.changed.disconnect(self._on_changed)
         viewer.layers.events.inserted.disconnect(self._on_inserted)
         viewer.events.theme.disconnect(self._on_theme)
@@ -199,6 +201,13 @@ def open_panel(viewer: napari.Viewer) -> LesionLens:
     """Return the viewer's panel, docked now if it was not."""
     _, widget = viewer.window.add_plugin_dock_widget("lesionlens", "LesionLens")
     return cast("LesionLens", widget)
+
+
+def open_archive() -> None:
+    """Show the archive's dialog in the window of now (File → IO Utilities)."""
+    viewer = napari.current_viewer()
+    if viewer is not None:
+        open_panel(viewer).ask_archive()
 
 
 def offer_panel() -> None:

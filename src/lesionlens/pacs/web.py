@@ -11,7 +11,7 @@ from typing import Any
 from dicomweb_client import DICOMwebClient
 from requests import PreparedRequest, Response, Session
 from requests.auth import HTTPBasicAuth
-from requests.exceptions import RequestException, SSLError
+from requests.exceptions import RequestException, SSLError, Timeout
 from typing_extensions import override
 
 from lesionlens.base.errors import ExportError, UnusableInputError
@@ -247,7 +247,9 @@ def _reason(error: RequestException) -> tuple[str, str]:
             "its certificate is not trusted, or it asks for ours",
             "Give the authority's certificate with --ca, our own with --cert",
         )
-    return type(error).__name__, "Check address and network; nothing was changed"
+    if isinstance(error, Timeout):
+        return "it takes too long", "Try again later; nothing was changed"
+    return "no connection, or one that broke", "Check address and network; nothing was changed"
 
 
 def _refused(count: int, taken: int) -> ExportError:

@@ -11,11 +11,10 @@ import logging
 import threading
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from qtpy.QtCore import QObject, Signal
 
-from lesionlens._napari.model.session import ReviewSession
 from lesionlens._napari.model.state import Problem
 from lesionlens.base.errors import CancelledError, LesionLensError, ResourceError
 from lesionlens.base.stages import Cancel, Progress
@@ -23,6 +22,25 @@ from lesionlens.base.stages import Cancel, Progress
 logger = logging.getLogger(__name__)
 
 Task = Callable[[Progress, Cancel], Any]
+
+
+class Listener(Protocol):
+    """Who is told of a job, on the main thread."""
+
+    def begin(self, words: str) -> None:
+        """Hear that something runs."""
+
+    def progressed(self, stage: str, fraction: float) -> None:
+        """Hear how far it is."""
+
+    def stopping(self) -> None:
+        """Hear that a stop was asked for."""
+
+    def ended(self, message: str = "") -> None:
+        """Hear that nothing runs any more."""
+
+    def failed(self, problem: Problem) -> None:
+        """Hear why it did not work."""
 
 
 class Messenger(QObject):
@@ -37,13 +55,13 @@ class Jobs(QObject):
 
     Parameters
     ----------
-    session : ReviewSession
+    session : Listener
         Told of begin, progress, end and failure, on the main thread.
     parent : QObject or None
         When it goes, the running task is asked to stop and its result is dropped.
     """
 
-    def __init__(self, session: ReviewSession, parent: QObject | None = None) -> None:
+    def __init__(self, session: Listener, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._session = session
         self._cancel = threading.Event()

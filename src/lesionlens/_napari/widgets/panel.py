@@ -29,6 +29,7 @@ from lesionlens._napari.qt.jobs import Jobs
 from lesionlens._napari.qt.latest import Latest
 from lesionlens._napari.widgets.attention_block import AttentionBlock
 from lesionlens._napari.widgets.candidate_block import CandidateBlock
+from lesionlens._napari.widgets.pacs_dialog import PacsDialog
 from lesionlens._napari.widgets.parts import label, row, set_role, style_sheet
 from lesionlens._napari.widgets.run_block import ProblemBlock, RunBlock
 from lesionlens._napari.widgets.study_block import QualityBlock, StudyBlock, empty_state
@@ -58,6 +59,7 @@ class Panel(QWidget):
         self.jobs = Jobs(session, self)
         self.questions = Latest(session, self)
         self.actions_ = Actions(session, self.jobs, self.questions, viewer)
+        self.archive: PacsDialog | None = None
         self._build()
         self._connect()
         self.show_theme(viewer.theme)
@@ -106,6 +108,7 @@ class Panel(QWidget):
         return (
             ("Open a folder…", lambda _=False: self.ask_folder()),
             ("Open a NIfTI file…", lambda _=False: self.ask_file()),
+            ("From the archive (PACS)…", lambda _=False: self.ask_archive()),
             ("Reopen a saved result…", lambda _=False: self.ask_result()),
             ("Try the sample", lambda _=False: self.actions_.open_sample()),
         )
@@ -189,6 +192,13 @@ class Panel(QWidget):
         chosen = QFileDialog.getExistingDirectory(self, "Reopen the result in this folder")
         if chosen:
             self.actions_.reopen(Path(chosen))
+
+    def ask_archive(self) -> None:
+        """Show the archive's dialog; nothing is asked of an archive yet."""
+        if self.archive is None:
+            self.archive = PacsDialog(self, self.actions_.open, lambda: self.actions_.exported)
+        self.archive.show()
+        self.archive.raise_()
 
     def ask_export(self) -> None:
         """Ask for a folder and export into it."""

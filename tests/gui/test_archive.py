@@ -1,0 +1,271 @@
+"""The archive's dialog: what a radiologist does with it, against a stand-in archive."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+
+import pytest
+
+pytest.importorskip("pynetdicom")
+pytest.importorskip("dicomweb_client")
+
+from lesionlens._napari.model import archive as model
+from lesionlens._napari.model.archive import Server
+from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.stages import check
+from lesionlens.pacs.peer import FoundStudy
+
+ADDRESS = "https://pacs.example/dicom-web"
+STUDIES = (
+    FoundStudy("1.2.3", "7", "20250310", "Head", ("MR",), 30, "Doe^Jane"),
+    FoundStudy("1.2.4", "7", "20260105", "<b>Head</b> follow-up", ("MR", "SR"), 31, "Doe^Jane"),
+)
+
+
+class StandIn:
+    """An archive that answers as it is told, and notes what it was asked."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.asked, self.answer, self.connected = [], STUDIES, []
+        self.go_on = threading.Event()
+        self.go_on.set()
+
+    def connect(self, address, access):
+        self.connected.append((address, access))
+        return self
+
+    def find(self, query, *, cancel):
+        self.asked.append(("find", query, threading.current_thread()))
+        self._wait(cancel)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def get(self, study_uid, target, *, progress, cancel):
+        self.asked.append(("get", study_uid, threading.current_thread()))
+        progress("fetch", 0.5)
+        self._wait(cancel)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        shutil.copytree(self.folder, target)
+        return 1
+
+    def send(self, files, *, progress, cancel):
+        self.asked.append(("send", tuple(f.name for f in files), threading.current_thread()))
+        return len(files)
+
+    def _wait(self, cancel):
+        while not self.go_on.wait(0.01):
+            check(cancel, "a test")
+
+
+@pytest.fixture
+def peer(monkeypatch, tmp_path, make_study):
+    it = StandIn(make_study(dicom=True))
+    monkeypatch.setattr(model, "connect", it.connect)
+    monkeypatch.setattr(model, "servers_file", lambda: tmp_path / "config" / "archives.json")
+    monkeypatch.setattr(model, "studies_folder", lambda: tmp_path / "studies")
+    return it
+
+
+@pytest.fixture
+def dialog(peer, panel):
+    panel.ask_archive()
+    panel.archive.server.show_server(Server(ADDRESS))
+    return panel.archive
+
+
+def search(dialog, qtbot, **said):
+    for name, text in (said or {"patient_id": "7"}).items():
+        dialog.form.fields[name].setText(text)
+    dialog._search.click()
+    qtbot.waitUntil(lambda: not dialog.jobs.running, timeout=10000)
+
+
+def shown(dialog):
+    table = dialog.table
+    return [
+        [table.item(r, c).text() for c in range(table.columnCount())]
+        for r in range(table.rowCount())
+    ]
+
+
+def test_nothing_is_asked_before_a_button_is_pressed(dialog, peer, qtbot):
+    dialog.form.fields["patient_id"].setText("7")
+    qtbot.wait(50)
+    assert dialog.isVisible()
+    assert not peer.connected
+
+
+def test_studies_are_listed_the_newest_first_as_plain_text(dialog, peer, qtbot):
+    search(dialog, qtbot, name="doe jane", first="2025-01-01", last="31.12.2026")
+    assert [row[0] for row in shown(dialog)] == ["2026-01-05", "2025-03-10"]
+    assert shown(dialog)[0][1:] == ["Doe, Jane", "7", "MR, SR", "<b>Head</b> follow-up", "31"]
+    _, query, thread = peer.asked[0]
+    assert (query.patient_name, query.study_date) == ("doe*jane*", "20250101-20261231")
+    assert query.modality == "MR"
+    assert thread is not threading.main_thread()
+
+
+def test_a_study_is_retrieved_and_opened(dialog, peer, panel, qtbot, tmp_path):
+    search(dialog, qtbot)
+    assert not dialog._retrieve.isEnabled()
+    dialog.table.selectRow(0)
+    dialog._retrieve.click()
+    qtbot.waitUntil(lambda: not (dialog.jobs.running or panel.jobs.running), timeout=30000)
+    assert peer.asked[1][:2] == ("get", "1.2.4")
+    assert (tmp_path / "studies" / "2026-01-05 1.2.4").is_dir()
+    assert {layer.name for layer in panel._viewer.layers} == {"T1", "T2", "FLAIR", "T1c"}
+    assert "Retrieved whole" in dialog.session.state.message
+
+
+def test_a_study_that_was_fetched_before_is_never_mixed_with_a_new_one(tmp_path):
+    (tmp_path / "2026-01-05 1.2.4").mkdir()
+    assert model.free_folder(tmp_path, STUDIES[1]).name == "2026-01-05 1.2.4 (2)"
+
+
+@pytest.mark.parametrize("uid", ["../../x", "/etc", "1.2\\3"])
+def test_no_archive_chooses_where_a_study_is_kept(tmp_path, uid):
+    with pytest.raises(UnusableInputError):
+        model.free_folder(tmp_path, FoundStudy(uid, "7", "20260105", "", ()))
+    hostile = FoundStudy("1.2", "7", "../../ab", "", ())
+    assert model.free_folder(tmp_path, hostile) == tmp_path / "undated 1.2"
+
+
+def test_cancel_keeps_nothing_and_says_so(dialog, peer, panel, qtbot, tmp_path):
+    search(dialog, qtbot)
+    dialog.table.selectRow(0)
+    peer.go_on.clear()
+    dialog._retrieve.click()
+    qtbot.waitUntil(dialog._cancel.isVisible, timeout=5000)
+    assert not dialog._search.isEnabled()
+    dialog._cancel.click()
+    qtbot.waitUntil(lambda: not dialog.jobs.running, timeout=5000)
+    assert "Nothing was changed" in dialog.session.state.message
+    assert not (tmp_path / "studies").exists()
+    assert not panel._viewer.layers
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            ResourceError(found="no answer", expected="an archive", next_step="Check --user"),
+            "Check the user name.",
+        ),
+        (UnusableInputError(found="<i>x</i>", expected="y", next_step="Ask"), "Ask."),
+    ],
+)
+def test_a_failure_says_what_was_found_expected_and_next(dialog, peer, qtbot, error, words):
+    peer.answer = error
+    search(dialog, qtbot)
+    assert dialog.problem.isVisibleTo(dialog)
+    assert dialog.problem._found.text() == f"Found {error.found}."
+    assert dialog.problem._expected.text() == f"Expected {error.expected}."
+    assert dialog.problem._next.text() == words
+    dialog.problem.dismissed.emit()
+    assert not dialog.problem.isVisibleTo(dialog)
+
+
+@pytest.mark.parametrize("said", [{"patient_id": " "}, {"first": "2026-13-01"}, {"last": "soon"}])
+def test_a_search_for_everything_or_for_no_day_is_not_sent(dialog, peer, qtbot, said):
+    search(dialog, qtbot, **said)
+    assert dialog.problem.isVisibleTo(dialog)
+    assert not peer.connected
+
+
+def test_an_empty_answer_says_what_to_try(dialog, peer, qtbot):
+    peer.answer = ()
+    search(dialog, qtbot)
+    assert "No study matches" in dialog._message.text()
+
+
+def test_the_password_goes_to_the_keyring_and_nowhere_else(
+    dialog, peer, qtbot, tmp_path, monkeypatch, caplog
+):
+    kept = []
+    monkeypatch.setattr("lesionlens.pacs.credentials.keep", lambda *words: kept.append(words))
+    dialog.server.show_server(Server(ADDRESS, user="reader"))
+    dialog.server.password.setText("hunter2")
+    search(dialog, qtbot)
+    assert kept == [(ADDRESS, "reader", "hunter2")]
+    assert dialog.server.password.text() == ""
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or b"hunter2" not in path.read_bytes()
+    assert "hunter2" not in caplog.text + repr(peer.connected)
+    assert model.kept_servers() == [Server(ADDRESS, user="reader")]
+
+
+def test_an_address_with_a_secret_is_neither_used_nor_kept(dialog, peer, qtbot, tmp_path):
+    dialog.server.show_server(Server("https://me:hunter2@pacs.example"))
+    search(dialog, qtbot)
+    assert dialog.problem.isVisibleTo(dialog)
+    assert not peer.connected
+    assert not (tmp_path / "config").exists()
+
+
+def test_a_damaged_list_of_servers_is_not_used(peer, tmp_path):
+    model.keep_server(Server(ADDRESS))
+    assert json.loads(model.servers_file().read_text())[0]["address"] == ADDRESS
+    model.servers_file().write_text('[{"address": 1, "secret": 2}]')
+    assert model.kept_servers() == []
+
+
+def test_a_result_is_sent_only_when_the_user_agrees(dialog, peer, qtbot, tmp_path, monkeypatch):
+    result = tmp_path / "result"
+    shutil.copytree(peer.folder, result / "dicom")
+    monkeypatch.setattr(dialog, "_agreed", lambda *_: False)
+    dialog.send(result)
+    assert not peer.connected
+    monkeypatch.setattr(dialog, "_agreed", lambda *_: True)
+    dialog.send(result)
+    qtbot.waitUntil(lambda: not dialog.jobs.running, timeout=10000)
+    assert peer.asked[0][0] == "send"
+    assert "stored" in dialog.session.state.message
+
+
+def test_a_result_without_dicom_objects_says_why(dialog, peer, qtbot, tmp_path, monkeypatch):
+    monkeypatch.setattr(dialog, "_agreed", lambda *_: True)
+    dialog.send(tmp_path / "nothing")
+    qtbot.waitUntil(lambda: not dialog.jobs.running, timeout=10000)
+    assert "NIfTI" in dialog.problem._next.text()
+
+
+def test_closing_stops_what_runs(dialog, peer, qtbot):
+    search(dialog, qtbot)
+    dialog.table.selectRow(0)
+    peer.go_on.clear()
+    dialog._retrieve.click()
+    dialog.close()
+    qtbot.waitUntil(lambda: not dialog.jobs.running, timeout=5000)
+    assert not dialog.isVisible()
+
+
+def test_a_panel_that_goes_takes_the_dialog_with_it(dialog, panel, peer, qtbot):
+    search(dialog, qtbot)
+    dialog.table.selectRow(0)
+    peer.go_on.clear()
+    dialog._retrieve.click()
+    panel.release()
+    assert not dialog.isVisible()
+    peer.go_on.set()
+    qtbot.wait(50)
+
+
+def test_the_file_menu_leads_to_the_dialog(panel, monkeypatch):
+    from npe2 import PluginManager
+
+    from lesionlens._napari import dock
+
+    manifest = PluginManager.instance().get_manifest("lesionlens")
+    items = [item.command for item in manifest.contributions.menus["napari/file/io_utilities"]]
+    assert items == ["lesionlens.archive"]
+    command = next(c for c in manifest.contributions.commands if c.id == "lesionlens.archive")
+    assert command.python_name == "lesionlens._napari.dock:open_archive"
+    monkeypatch.setattr(dock.napari, "current_viewer", lambda: panel._viewer)
+    monkeypatch.setattr(dock, "open_panel", lambda viewer: panel)
+    dock.open_archive()
+    assert panel.archive.isVisible()
