@@ -1,6 +1,7 @@
 """Bundles made with MONAI's own tools, of both kinds, and those that must be refused."""
 
 import json
+import math
 import pickle
 
 import numpy as np
@@ -13,12 +14,13 @@ from monai.bundle import ConfigParser
 from monai.networks import nets
 
 from lesionlens.base.errors import UnusableInputError, WeightsError
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import NEVER, no_progress
 from lesionlens.inference.engine import Target
 from lesionlens.inference.engines import bundle_files
 from lesionlens.inference.engines.monai_bundle import BundleEngine
 from lesionlens.lens import Lens
+from lesionlens.records.prediction import Variant
 from lesionlens.study.readers import open_study
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -36,7 +38,9 @@ INPUTS = {"0": "T1c", "1": "T1", "2": "T2", "3": "FLAIR"}
 OUTPUTS = {"0": "Tumor core", "1": "Whole tumor", "2": "Enhancing tumor"}
 
 
-def write_bundle(folder, definition=SEGRESNET, *, inputs=INPUTS, outputs=OUTPUTS, state=None):
+def write_bundle(
+    folder, definition=SEGRESNET, *, inputs=INPUTS, outputs=OUTPUTS, state=None, window=32
+):
     """Lay a bundle out as the published brats_mri_segmentation is."""
     (folder / "configs").mkdir(parents=True)
     (folder / "models").mkdir()
@@ -62,7 +66,7 @@ def write_bundle(folder, definition=SEGRESNET, *, inputs=INPUTS, outputs=OUTPUTS
                 {"_target_": "Spacingd", "keys": "image", "pixdim": [4.0, 4.0, 4.0]},
             ],
         },
-        "inferer": {"_target_": "SlidingWindowInferer", "roi_size": [32, 32, 32]},
+        "inferer": {"_target_": "SlidingWindowInferer", "roi_size": [window] * 3},
     }
     ConfigParser.export_config_file(metadata, str(folder / "configs" / "metadata.json"))
     ConfigParser.export_config_file(inference, str(folder / "configs" / "inference.json"))
@@ -74,6 +78,11 @@ def write_bundle(folder, definition=SEGRESNET, *, inputs=INPUTS, outputs=OUTPUTS
     return folder
 
 
+def patient_engine(folder):
+    """Return an engine that looks again however slow this machine is."""
+    return BundleEngine("cpu", bundle=folder, patience_s=math.inf)
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     return write_bundle(tmp_path_factory.mktemp("bundle") / "brats_small")
@@ -81,8 +90,7 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def prediction(bundle, make_prepared):
-    engine = BundleEngine("cpu", bundle=bundle)
-    return engine.predict(make_prepared(), progress=no_progress, cancel=NEVER)
+    return patient_engine(bundle).predict(make_prepared(), progress=no_progress, cancel=NEVER)
 
 
 def test_it_answers_as_every_engine_does(prediction, make_prepared):
@@ -132,13 +140,14 @@ def test_attribution_is_grad_cam_or_refused(bundle, prediction, make_prepared):
     engine = BundleEngine("cpu", bundle=bundle)
     found = engine.attribute(make_prepared(), Target(Region.WT), "grad-cam")
     np.testing.assert_allclose(found.data, prediction.trace.cross[Region.WT], atol=1e-6)
-    with pytest.raises(UnusableInputError, match="grad-cam"):
+    with pytest.raises(UnusableInputError, match="grad-cam or occlusion"):
         engine.attribute(make_prepared(), Target(Region.WT), "tea leaves")
+    with pytest.raises(UnusableInputError, match="grad-cam or occlusion"):
+        engine.attribute(make_prepared(), Target(Region.WT), "attention")
 
 
-def test_a_transformer_bundle_works_too(tmp_path, make_prepared):
-    pytest.importorskip("einops", reason="MONAI's transformers need einops")
-    unetr = {
+TRANSFORMERS = {
+    "UNETR": {
         "_target_": "monai.networks.nets.UNETR",
         "in_channels": 4,
         "out_channels": 3,
@@ -147,11 +156,56 @@ def test_a_transformer_bundle_works_too(tmp_path, make_prepared):
         "hidden_size": 24,
         "mlp_dim": 32,
         "num_heads": 2,
-    }
-    engine = BundleEngine("cpu", bundle=write_bundle(tmp_path / "unetr", unetr))
-    found = engine.predict(make_prepared(), progress=no_progress, cancel=NEVER)
+    },
+    "SwinUNETR": {
+        "_target_": "SwinUNETR",
+        "in_channels": 4,
+        "out_channels": 3,
+        "feature_size": 12,
+        "depths": [2, 1, 1, 1],
+        "num_heads": [1, 1, 1, 1],
+        "window_size": [4, 4, 4],
+        "use_flash_attention": True,
+    },
+    "ViTAutoEnc": {
+        "_target_": "ViTAutoEnc",
+        "in_channels": 4,
+        "out_channels": 3,
+        "img_size": [32, 32, 32],
+        "patch_size": [4, 4, 4],
+        "hidden_size": 24,
+        "mlp_dim": 32,
+        "num_layers": 2,
+        "num_heads": 2,
+    },
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_a_transformer_bundle_shows_its_own_attention(name, tmp_path, make_prepared):
+    pytest.importorskip("einops", reason="MONAI's transformers need einops")
+    window = 64 if name == "SwinUNETR" else 32
+    engine = patient_engine(write_bundle(tmp_path / name, TRANSFORMERS[name], window=window))
+    study = make_prepared()
+    found = engine.predict(study, progress=no_progress, cancel=NEVER)
     assert found.probability[Region.WT].any()
-    assert set(found.trace.cross) == set(Region)
+    assert "self-attention" in found.trace.method
+    for weights in found.trace.cross.values():
+        assert weights.sum() == pytest.approx(1, abs=1e-3)
+        assert not weights[~study.brain].any()
+    asked = engine.attribute(study, Target(Region.WT), "attention").data
+    np.testing.assert_allclose(asked, found.trace.cross[Region.WT], atol=1e-7)
+
+
+def test_a_transformer_bundle_gives_grad_cam_beside(tmp_path, make_prepared):
+    pytest.importorskip("einops", reason="MONAI's transformers need einops")
+    engine = patient_engine(write_bundle(tmp_path / "vit", TRANSFORMERS["ViTAutoEnc"]))
+    cam, attention = (
+        engine.attribute(make_prepared(), Target(Region.WT), method).data
+        for method in ("grad-cam", "attention")
+    )
+    assert cam.any()
+    assert np.abs(cam - attention).max() > 1e-6
 
 
 def test_a_missing_sequence_is_said(bundle, make_prepared):
@@ -160,11 +214,81 @@ def test_a_missing_sequence_is_said(bundle, make_prepared):
     assert "T1c, T1, T2" in found.notices[0]
 
 
-def test_the_whole_analysis_runs_on_a_bundle(bundle, make_study):
-    result = Lens("cpu", bundle=bundle)(open_study(make_study()))
+def test_a_left_out_sequence_is_an_empty_image(bundle, make_prepared):
+    engine, study = patient_engine(bundle), make_prepared()
+    ready_study, _ = engine._ready(study)
+    plain = engine._input(ready_study)
+    only = engine._input(ready_study, Variant.showing([MrSequence.FLAIR]))
+    assert not only[0, :3].any()
+    torch.testing.assert_close(only[0, 3], plain[0, 3])
+    hidden = np.zeros(ready_study.grid.shape, bool)
+    hidden[:10] = True
+    covered = engine._input(ready_study, Variant(hidden=hidden))
+    assert not covered[0, :, hidden].any()
+    torch.testing.assert_close(covered[0, :, ~hidden], plain[0, :, ~hidden])
+    mirrored = engine._input(ready_study, Variant(mirrored=True))
+    torch.testing.assert_close(mirrored.flip(2), plain)
+
+
+def test_no_variant_is_looked_at_twice(bundle, make_prepared, monkeypatch):
+    engine, study = patient_engine(bundle), make_prepared(present={"flair", "t2"})
+    asked = []
+    shares = engine._shares
+    monkeypatch.setattr(engine, "_shares", lambda x: asked.append(x) or shares(x))
+    prediction = engine.predict(study, progress=no_progress, cancel=NEVER)
+    without_t1 = Variant.showing(set(MrSequence) - {MrSequence.T1})
+    engine.glance(study, [Variant(), without_t1], progress=no_progress, cancel=NEVER)
+    assert len(asked) == 1
+    assert prediction.glance.grid.matches(engine.glance_grid(study))
+
+
+@pytest.fixture(scope="module")
+def keen_bundle(tmp_path_factory, bundle, make_prepared):
+    """Return the same network, shifted so that it flags a thirtieth of the brain."""
+    engine = patient_engine(bundle)
+    with torch.inference_mode():
+        study, _ = engine._ready(make_prepared())
+        shares = engine._shares(engine._input(study))[1][study.brain[0]]
+        shift = -torch.logit(shares.quantile(1 - 1 / 30))
+    state = engine._network.state_dict()
+    last = [n for n in state if n.startswith("conv_final") and n.endswith("conv.bias")][-1]
+    state[last] = state[last] + torch.tensor([0, float(shift), 0])
+    return write_bundle(tmp_path_factory.mktemp("bundle") / "keen", state=state, window=64)
+
+
+def test_the_whole_analysis_runs_on_a_bundle(keen_bundle, make_study):
+    study = open_study(make_study(sequences={"t1c", "flair"}))
+    result = Lens(engine=patient_engine(keen_bundle))(study)
     assert set(result.attention) == {"wt", "tc", "et"}
+    assert result.candidates
+    for candidate in result.candidates:
+        found = candidate.sequence_relevance
+        assert found["t1"] is found["t2"] is None
+        shares = [found[key] for key in ("t1c", "flair", "none")]
+        assert sum(shares) == pytest.approx(candidate.score, abs=1e-6)
+        assert 0 <= candidate.uncertainty <= 1
+    assert result.analysis.maps.trust[Region.WT].deletion is not None
+    assert result.analysis.volumes.uncertainty.data.max() > 0
+    assert "which sequence mattered" not in " ".join(result.analysis.run.notices).lower()
+
+
+def test_what_would_take_too_long_is_left_out_and_said(keen_bundle, make_study):
+    engine = BundleEngine("cpu", bundle=keen_bundle, patience_s=0.0)
+    result = Lens(engine=engine)(open_study(make_study()))
+    assert result.candidates
     assert all(c.sequence_relevance is None for c in result.candidates)
-    assert "which sequence mattered" in " ".join(result.analysis.run.notices)
+    assert all(c.uncertainty is None for c in result.candidates)
+    assert result.analysis.maps.trust[Region.WT].deletion is None
+    (said,) = (n for n in result.analysis.run.notices if "hich sequence mattered" in n)
+    assert "24 more looks" in said
+    assert "--patience" in said
+
+
+def test_an_output_that_is_no_map_is_refused(tmp_path, make_prepared):
+    five = {**SEGRESNET, "out_channels": 5}
+    engine = BundleEngine("cpu", bundle=write_bundle(tmp_path / "five", five))
+    with pytest.raises(UnusableInputError, match="3 volumes"):
+        engine.predict(make_prepared(), progress=no_progress, cancel=NEVER)
 
 
 class Bomb:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,26 +21,55 @@ from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
 from lesionlens.inference import device as devices
 from lesionlens.inference import gradcam, ready, separable
 from lesionlens.inference.engine import Target
-from lesionlens.inference.engines import bundle_files
+from lesionlens.inference.engines import bundle_attention, bundle_files, bundle_maps
 from lesionlens.inference.watch import watched
 from lesionlens.records.arrays import Volume
-from lesionlens.records.prediction import Capability, EngineInfo, Prediction, Trace
+from lesionlens.records.prediction import (
+    Capability,
+    EngineInfo,
+    Glance,
+    Prediction,
+    Trace,
+    Variant,
+)
 from lesionlens.records.study import PreparedStudy
 
+Floats = NDArray[np.float32]
 LOOK = "running the bundle's network"
-EXPLAIN = "asking which features mattered"
+EXPLAIN = "asking what the bundle's network looked at"
+AGAIN = "showing the bundle's network variants"
+GRAD_CAM, OCCLUSION, ATTENTION = "grad-cam", "occlusion", "attention"
+PATIENCE_S = 120.0
+"""Seconds that looking again at variants may take, unless a user allows more."""
+_OVERLAP = 0.5
 _CAM_MM = 2.0
 _CAM_STRIDE = 4
-METHOD = (
-    "Grad-CAM of the bundle's network at a quarter of its resolution: not attention, but which "
-    "features made it draw the region"
-)
+_STRIDES = 32
+"""Of a network whose window is free; a multiple of it suits all of MONAI's."""
+_TRUST_LOOKS = 8
+"""Looks that deletion and insertion take (`explain.trust`)."""
+METHODS = {
+    GRAD_CAM: "Grad-CAM of the bundle's network at a quarter of its resolution: not attention, "
+    "but which features made it draw the region",
+    ATTENTION: "self-attention of the bundle's network: rolled out through the blocks of each "
+    "stage from the tokens that lie in the region, heads and stages averaged",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """One study, and what the network said of it: (R, I, J, K) shares on `study.grid`."""
+
+    prepared: PreparedStudy
+    study: ready.Ready
+    shares: Tensor
 
 
 class BundleEngine:
     """Runs a bundle's network on a prepared study.
 
-    Inputs are z-scored in the brain, as `NormalizeIntensityd(nonzero=True)` does it.
+    Inputs are z-scored in the brain, as `NormalizeIntensityd(nonzero=True)` does it. A sequence
+    that is missing or left out is shown as an empty image.
 
     Parameters
     ----------
@@ -44,6 +77,9 @@ class BundleEngine:
         "auto", "cpu", "cuda" or "cuda:N".
     bundle : Path
         The bundle's folder.
+    patience_s : float
+        Which sequence mattered, uncertainty and deletion take up to 24 more passes. They are left
+        out, with a notice, where these would take longer, by the time of the first.
 
     Raises
     ------
@@ -53,10 +89,15 @@ class BundleEngine:
         Its weights cannot be loaded safely.
     """
 
-    def __init__(self, device: str = "auto", *, bundle: Path) -> None:
+    def __init__(
+        self, device: str = "auto", *, bundle: Path, patience_s: float = PATIENCE_S
+    ) -> None:
         self._device = devices.choose(device)
         self._bundle = bundle_files.read(bundle)
         self._network = self._bundle.network.to(self._device)
+        self._attends = bundle_attention.has_attention(self._network)
+        self._patience_s = patience_s
+        self._last: tuple[PreparedStudy, ready.Ready, dict[object, Floats]] | None = None
 
     @property
     def info(self) -> EngineInfo:
@@ -65,65 +106,163 @@ class BundleEngine:
             name=f"monai-bundle {self._bundle.name}",
             version=self._bundle.version,
             weights_sha256=self._bundle.sha256,
-            capabilities=frozenset({Capability.SEGMENT, Capability.ATTEND}),
+            capabilities=frozenset({Capability.SEGMENT, Capability.ATTEND, Capability.VARY}),
             device=devices.describe(self._device),
         )
 
     def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
         """Answer on the working grid; see `inference.engine.Engine.predict`."""
-        study = ready.make_ready(prepared, self._bundle.spacing_mm, self._device)
-        x = self._input(study)
-        window = SlidingWindowInferer(self._bundle.window, overlap=0.5, mode="gaussian")
-        with watched(self._network, LOOK, progress, cancel), torch.inference_mode():
-            logits = window(x, self._network)
-        if not isinstance(logits, Tensor):
-            raise UnusableInputError(
-                found="several outputs of the bundle's network",
-                expected="one volume of logits",
-                next_step="Use a bundle for plain segmentation",
-            )
+        study, known = self._ready(prepared)
+        started = time.perf_counter()
+        with watched(self._network, LOOK, progress, cancel, passes=self._windows(study.grid)):
+            shares = self._shares(self._input(study))
+        looks = self._looks(prepared)
+        seconds = looks * (time.perf_counter() - started)
+        known[_key(Variant(), self._read(Variant(), study))] = shares[self._whole].cpu().numpy()
         check(cancel, EXPLAIN)
         progress(EXPLAIN, 0.0)
-        shares = torch.sigmoid(logits[0].float())
-        trace = self._explain(prepared, shares[self._channels()[Region.WT]], study.grid)
+        method = ATTENTION if self._attends else GRAD_CAM
+        seen = _Seen(prepared, study, shares)
+        with watched(self._network, EXPLAIN, no_progress, cancel):
+            cross, layer = self._explain(seen, method, tuple(self._channels()))
         progress(EXPLAIN, 1.0)
+        notices = self._notices(prepared)
+        glance = None
+        if seconds <= self._patience_s:
+            glance = self.glance(prepared, [Variant()], progress=progress, cancel=cancel)
+        else:
+            notices = (*notices, _too_slow(looks, seconds))
         return Prediction(
             probability=self._probability(shares, study.grid, prepared),
             engine=self.info,
-            trace=trace,
-            notices=self._notices(prepared),
+            trace=Trace(cross, METHODS[method], (layer,)),
+            notices=notices,
+            glance=glance,
         )
 
+    def glance_grid(self, prepared: PreparedStudy) -> Grid:
+        """Return the grid on which `glance` answers: the bundle's own."""
+        return ready.grid_at(prepared, self._bundle.spacing_mm)
+
+    def glance(
+        self,
+        prepared: PreparedStudy,
+        variants: Sequence[Variant],
+        *,
+        progress: Progress,
+        cancel: Cancel,
+    ) -> Glance:
+        """Run the network on each variant; see `inference.engine.Varying.glance`."""
+        study, known = self._ready(prepared)
+        keys = [_key(variant, self._read(variant, study)) for variant in variants]
+        new = {k: v for k, v in zip(keys, variants, strict=True) if k not in known}
+        seen = dict(known)
+        passes = len(new) * self._windows(study.grid)
+        with watched(self._network, AGAIN, progress, cancel, passes=passes):
+            for key, variant in new.items():
+                whole = self._shares(self._input(study, variant))[self._whole]
+                seen[key] = (whole.flip(0) if variant.mirrored else whole).cpu().numpy()
+        known.update((key, seen[key]) for key, variant in new.items() if variant.hidden is None)
+        return Glance(np.stack([seen[key] for key in keys]), study.grid)
+
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
-        """Explain by "grad-cam"; see `inference.engine.Engine.attribute`."""
-        if method != "grad-cam":
+        """Explain by gradients, occlusion or attention; see `inference.engine.Engine.attribute`.
+
+        "attention" is there for networks with transformer blocks. "occlusion" covers the region
+        place by place, which takes up to about 125 passes.
+        """
+        known = [GRAD_CAM, OCCLUSION, *([ATTENTION] if self._attends else [])]
+        if method not in known:
             raise UnusableInputError(
                 found=f"the attribution method {method!r}",
-                expected="grad-cam",
-                next_step="Choose grad-cam for a bundle's network",
+                expected=" or ".join(known),
+                next_step="Choose one of these for this bundle's network",
             )
-        found = self.predict(prepared, progress=no_progress, cancel=NEVER).trace
-        if found is None or target.region not in found.cross:
+        if target.region not in self._channels():
             raise UnusableInputError(
                 found=f"no output of the bundle for the {target.region.words}",
                 expected="a region that it draws",
                 next_step="Choose the whole tumour",
             )
-        return Volume(found.cross[target.region], prepared.working)
+        study, _ = self._ready(prepared)
+        with watched(self._network, LOOK, no_progress, NEVER):
+            seen = _Seen(prepared, study, self._shares(self._input(study)))
+            cross, _ = self._explain(seen, method, (target.region,))
+        return Volume(cross[target.region], prepared.working)
 
-    def _input(self, study: ready.Ready) -> Tensor:
+    def _ready(self, prepared: PreparedStudy) -> tuple[ready.Ready, dict[object, Floats]]:
+        """Return the last study as the network reads it, and what it said of variants."""
+        if self._last is None or self._last[0] is not prepared:
+            study = ready.make_ready(prepared, self._bundle.spacing_mm, self._device)
+            self._last = (prepared, study, {})
+        return self._last[1:]
+
+    def _read(self, variant: Variant, study: ready.Ready) -> tuple[bool, ...]:
+        """Return which input channels of a variant hold an image."""
+        shown = [a and b for a, b in zip(variant.keep, study.present, strict=True)]
+        return tuple(shown[list(MrSequence).index(s)] for s in self._bundle.sequences)
+
+    def _input(self, study: ready.Ready, variant: Variant | None = None) -> Tensor:
+        """Return the (1, C, I, J, K) input that shows a variant of the study."""
+        asked = variant or Variant()
         order = [list(MrSequence).index(sequence) for sequence in self._bundle.sequences]
-        return study.channels[:, order]
+        x = study.channels[:, order]
+        shown = torch.tensor(self._read(asked, study), device=x.device)
+        x = x * shown[:, None, None, None]
+        if asked.hidden is not None:
+            x = x.masked_fill(torch.from_numpy(asked.hidden).to(x.device), 0.0)
+        return x.flip(2) if asked.mirrored else x
+
+    def _run(self, x: Tensor) -> Tensor:
+        """Return the network's logits; networks of MONAI may hand out more beside them."""
+        said = self._network(x)
+        found = said[0] if isinstance(said, list | tuple) else said
+        if isinstance(found, Tensor) and found.shape[1:] == (
+            len(self._bundle.regions),
+            *x.shape[2:],
+        ):
+            return found
+        raise UnusableInputError(
+            found="an output of the bundle's network that is no map of each region",
+            expected=f"{len(self._bundle.regions)} volumes of the input's size, as its metadata "
+            "says",
+            next_step="Use a bundle for plain segmentation",
+        )
+
+    def _shares(self, x: Tensor) -> Tensor:
+        """Return (R, I, J, K) shares of the whole input, in windows that overlap by half."""
+        window = SlidingWindowInferer(self._bundle.window, overlap=_OVERLAP, mode="gaussian")
+        with torch.inference_mode():
+            logits = window(x, self._run)
+        return torch.sigmoid(torch.as_tensor(logits)[0].float())
+
+    def _windows(self, grid: Grid) -> int:
+        """Return how many windows one look takes."""
+        steps = [
+            1 + max(0, math.ceil((n - w) / (w * (1 - _OVERLAP))))
+            for n, w in zip(grid.shape, self._bundle.window, strict=True)
+        ]
+        return math.prod(steps)
+
+    def _looks(self, prepared: PreparedStudy) -> int:
+        """Return how many more looks the explanations take."""
+        there = [s for s, here in zip(MrSequence, prepared.present, strict=True) if here]
+        subsets = 1 << len({*there} & {*self._bundle.sequences})
+        return subsets + _TRUST_LOOKS
 
     def _channels(self) -> dict[Region, int]:
         regions = self._bundle.regions
         return {region: regions.index(region) for region in Region if region in regions}
 
+    @property
+    def _whole(self) -> int:
+        return self._channels()[Region.WT]
+
     def _probability(
         self, shares: Tensor, grid: Grid, prepared: PreparedStudy
-    ) -> dict[Region, NDArray[np.float32]]:
+    ) -> dict[Region, Floats]:
         """Bring output channels to the working grid, nested; zero for a region it lacks."""
-        out: dict[Region, NDArray[np.float32]] = {}
+        out: dict[Region, Floats] = {}
         inside = np.ones(prepared.working.shape, np.float32)
         for region in Region:
             channel = self._channels().get(region)
@@ -135,28 +274,46 @@ class BundleEngine:
             out[region] = inside
         return out
 
-    def _explain(self, prepared: PreparedStudy, whole: Tensor, grid: Grid) -> Trace:
-        """Draw Grad-CAM: at 2 mm, or in one window where the network reads no other size."""
+    def _explain(
+        self, seen: _Seen, method: str, regions: Sequence[Region]
+    ) -> tuple[dict[Region, Floats], str]:
+        """Return each region's weights on the working grid, and which layers they are of."""
+        channels = {region: self._channels()[region] for region in regions}
+        if method != ATTENTION:
+            return self._attributed(seen, method, channels)
+        shares = torch.stack([seen.shares[channel] for channel in channels.values()])
+        x = self._input(seen.study)
+        found = bundle_maps.attention(self._network, self._run, x, shares, self._bundle.window)
+        maps = dict(zip(channels, found, strict=True))
+        return _weights(maps, seen.study.grid, seen.prepared), "all transformer blocks"
+
+    def _attributed(
+        self, seen: _Seen, method: str, channels: Mapping[Region, int]
+    ) -> tuple[dict[Region, Floats], str]:
+        """Ask at 2 mm, or in one window where the network reads no other size."""
+        study = seen.study
         if self._bundle.fixed:
-            study = ready.make_ready(prepared, self._bundle.spacing_mm, self._device)
-            place = _about_peak(whole, self._bundle.window)
+            place = _about_peak(seen.shares[self._whole], self._bundle.window)
         else:
-            study = ready.make_ready(prepared, _CAM_MM, self._device)
+            study = ready.make_ready(seen.prepared, _CAM_MM, self._device)
             i, j, k = study.grid.shape
             place = slice(0, i), slice(0, j), slice(0, k)
-            grid = study.grid
-        x = _padded(self._input(study)[(slice(None), slice(None), *place)])
-        layer = gradcam.last_convolution_below(self._network, _CAM_STRIDE, x)
-        cams = gradcam.maps(self._network, layer, x, self._channels())
+        x = self._input(study)[(slice(None), slice(None), *place)]
+        whole = [-(-n // _STRIDES) * _STRIDES for n in x.shape[2:]]
+        x = bundle_maps.padded(x, self._bundle.window if self._bundle.fixed else whole)
+        if method == OCCLUSION:
+            answers = {r: bundle_maps.occlusion(self._run, x, c) for r, c in channels.items()}
+            name = "the output"
+        else:
+            layer = gradcam.last_convolution_below(self._network, _CAM_STRIDE, x)
+            answers = gradcam.maps(self._run, layer, x, channels)
+            name = next((n for n, m in self._network.named_modules() if m is layer), "")
         size = [side.stop - side.start for side in place]
-        cross = {}
-        for region, cam in cams.items():
-            spread = torch.zeros(grid.shape, device=self._device)
-            spread[place] = cam[: size[0], : size[1], : size[2]]
-            found = _onto_working(spread, grid, prepared)
-            cross[region] = found / np.float32(max(float(found.sum(dtype=np.float64)), 1e-12))
-        name = next((n for n, m in self._network.named_modules() if m is layer), "")
-        return Trace(cross, METHOD, (name,))
+        maps = {}
+        for region, answer in answers.items():
+            maps[region] = torch.zeros(study.grid.shape, device=self._device)
+            maps[region][place] = answer[: size[0], : size[1], : size[2]]
+        return _weights(maps, study.grid, seen.prepared), name
 
     def _notices(self, prepared: PreparedStudy) -> tuple[str, ...]:
         there = {s for s, here in zip(MrSequence, prepared.present, strict=True) if here}
@@ -171,6 +328,30 @@ class BundleEngine:
         if lacking:
             said.append(f"The bundle does not draw the {' or the '.join(lacking)}")
         return tuple(said)
+
+
+def _too_slow(looks: int, seconds: float) -> str:
+    return (
+        "Which sequence mattered, uncertainty and the deletion check were left out: they need "
+        f"{looks} more looks, about {math.ceil(seconds / 60)} min with this network here. Allow "
+        "more time with --patience, or with BundleEngine(..., patience_s=...)"
+    )
+
+
+def _key(variant: Variant, read: tuple[bool, ...]) -> tuple[object, ...]:
+    """Tell variants apart by what the network reads of them; arrays by identity."""
+    return read, variant.mirrored, id(variant.hidden)
+
+
+def _weights(
+    maps: Mapping[Region, Tensor], grid: Grid, prepared: PreparedStudy
+) -> dict[Region, Floats]:
+    """Bring maps to the working grid, where each adds up to one over the brain."""
+    out = {}
+    for region, values in maps.items():
+        found = _onto_working(values, grid, prepared)
+        out[region] = found / np.float32(max(float(found.sum(dtype=np.float64)), 1e-12))
+    return out
 
 
 def _onto_working(values: Tensor, grid: Grid, prepared: PreparedStudy) -> NDArray[np.float32]:
@@ -190,9 +371,3 @@ def _about_peak(whole: Tensor, window: tuple[int, int, int]) -> tuple[slice, sli
         start = min(max(int(at) - size // 2, 0), max(length - size, 0))
         sides.append(slice(start, min(start + size, length)))
     return sides[0], sides[1], sides[2]
-
-
-def _padded(x: Tensor, multiple: int = 32) -> Tensor:
-    """Pad the high ends to a multiple that any network's strides divide."""
-    amounts = [n for size in reversed(x.shape[2:]) for n in (0, -size % multiple)]
-    return torch.nn.functional.pad(x, amounts)
