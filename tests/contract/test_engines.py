@@ -57,7 +57,9 @@ def small_bundle(tmp_path_factory):
             "outputs": {"pred": {"channel_def": regions}},
         },
     }
-    for name, content in (("metadata", metadata), ("inference", {"network_def": network})):
+    inferer = {"_target_": "SlidingWindowInferer", "roi_size": [64, 64, 64]}
+    inference = {"network_def": network, "inferer": inferer}
+    for name, content in (("metadata", metadata), ("inference", inference)):
         ConfigParser.export_config_file(content, str(folder / "configs" / f"{name}.json"))
     torch.manual_seed(0)
     made = ConfigParser({"net": network}).get_parsed_content("net")
@@ -74,7 +76,8 @@ def engine(request, random_weights, outside):
     if request.param == "lens":
         return made("cpu", random_weights)
     if request.param == "monai-bundle":
-        return made("cpu", bundle=request.getfixturevalue("small_bundle"))
+        folder = request.getfixturevalue("small_bundle")
+        return made("cpu", bundle=folder, patience_s=float("inf"))
     return made("cpu")
 
 

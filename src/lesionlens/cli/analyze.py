@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lesionlens.base import plugins
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.base.staging import check_target
 from lesionlens.cli import options
@@ -25,6 +26,7 @@ def analyze(
     flair: options.Flair = None,
     study_uid: options.StudyUid = None,
     bundle: options.Bundle = None,
+    patience: options.Patience = 2.0,
     device: options.Device = "auto",
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
@@ -50,7 +52,11 @@ def analyze(
         from lesionlens.lens import Lens
         from lesionlens.study.choices import remember
 
-        lens = Lens(device, bundle=bundle) if bundle else Lens(device)
+        if bundle is None:
+            lens = Lens(device)
+        else:
+            load = plugins.load(plugins.ENGINES, "monai-bundle")
+            lens = Lens(engine=load(device, bundle=bundle, patience_s=60 * patience))
         result = lens(opened, prepare, progress=progress, cancel=STOP)
         progress("writing the result", 0.0)
         result.save(out)

@@ -49,6 +49,16 @@ Bundle = Annotated[
     Path | None,
     typer.Option("--bundle", help="MONAI bundle to use instead of our network.", metavar="DIR"),
 ]
+Patience = Annotated[
+    float,
+    typer.Option(
+        "--patience",
+        help="Minutes that a bundle may take to be shown variants of the study (which sequence "
+        "mattered, uncertainty, deletion check); left out where that does not suffice.",
+        metavar="MIN",
+        min=0.0,
+    ),
+]
 Device = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")
 ]
