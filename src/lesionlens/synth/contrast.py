@@ -87,11 +87,11 @@ def _below_fluid(palette: Palette) -> Palette:
 
 def _grey_on_t1(dice: Dice, t1: Palette, t1c: Palette) -> None:
     """Hide most tumours on T1 and T1c among cortex and white matter, as they really lie."""
-    hidden, fluid, mix = dice.chance(0.6), dice.chance(0.5), dice.uniform(-0.2, 1.0)
+    hidden, fluid, mix = dice.chance(0.78), dice.chance(0.5), dice.uniform(-0.2, 1.1)
     for name in ("oedema", "solid", "necrosis"):
         own = mix + dice.uniform(-0.25, 0.25)
         chosen = hidden & ~fluid if name == "necrosis" else hidden
-        for palette, share in ((t1, 1.0), (t1c, 0.6)):
+        for palette, share in ((t1, 1.0), (t1c, 0.7)):
             level = palette["cortex"] + own * (palette["white"] - palette["cortex"])
             palette[name] = _choose(chosen & dice.chance(share), level, palette[name])
 
