@@ -57,7 +57,8 @@ def train(
 
     No patient's scan is needed. With --finetune it learns from your own cases instead, from the
     default weights on; patients are parted once, and those held out only judge. Ctrl-C saves a
-    checkpoint; the same command goes on from there.
+    checkpoint; the same command goes on from there. On several GPUs: torchrun --nproc-per-node 4
+    --no-python lesionlens train CONFIG --out DIR --device cuda.
     """
     del debug
     STOP.gently()
@@ -65,24 +66,28 @@ def train(
         progress("loading", 0.0)
         from lesionlens.training.config import read_config
         from lesionlens.training.loop import train as run
+        from lesionlens.training.team import joined
 
         def tell(event: TrainEvent) -> None:
             progress(f"step {event.step}, loss {event.loss:.3f}", event.step / event.steps)
 
         recipe, cases = read_config(config), None
-        if finetune is not None:
-            recipe, cases = _real_cases(recipe, out, (finetune, studies, convention), progress)
-        summary = run(
-            recipe,
-            out,
-            minutes=minutes,
-            device=device,
-            resume=not fresh,
-            cases=cases,
-            progress=tell,
-            cancel=STOP,
-        )
-    return _answer(summary)
+        with joined(device) as team:
+            if finetune is not None:
+                given = (finetune, studies, convention)
+                with team.first_alone():
+                    recipe, cases = _real_cases(recipe, out, given, progress)
+            summary = run(
+                recipe,
+                out,
+                minutes=minutes,
+                team=team,
+                resume=not fresh,
+                cases=cases,
+                progress=tell,
+                cancel=STOP,
+            )
+    return _answer(summary, speak=team.leads)
 
 
 def _real_cases(
@@ -103,7 +108,9 @@ def _real_cases(
     return with_start(recipe), RealCases(cases, out, recipe.seed, progress, STOP)
 
 
-def _answer(summary: TrainSummary) -> Answer:
+def _answer(summary: TrainSummary, *, speak: bool = True) -> Answer:
+    if not speak:
+        return Answer(status=130 if STOP.is_set() else 0)
     done = f"{summary.step} of {summary.steps} steps in {summary.minutes:.1f} minutes"
     lines = (f"{done}, loss {summary.loss:.3f}", f"Weights: {summary.weights}")
     if STOP.is_set():

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lesionlens.base.errors import WeightsError
+from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.network.build import NetworkConfig, build
 from lesionlens.network.model import LensNetwork, channels_last
 
@@ -90,6 +90,11 @@ def save(
     """Write weights and everything needed to use them; returns the SHA-256.
 
     The file is complete or not there: it is written aside and moved.
+
+    Raises
+    ------
+    ResourceError
+        The disk is full or cannot be written.
     """
     metadata = {
         "format": "lesionlens-weights-1",
@@ -98,9 +103,17 @@ def save(
     }
     tensors = {name: value.detach().cpu().contiguous().to(dtype) for name, value in state.items()}
     aside = path.with_name(path.name + ".part")
-    save_file(tensors, aside, metadata)
-    aside.chmod(0o644)
-    aside.replace(path)
+    try:
+        save_file(tensors, aside, metadata)
+        aside.chmod(0o644)
+        aside.replace(path)
+    except (OSError, SafetensorError) as error:
+        aside.unlink(missing_ok=True)
+        raise ResourceError(
+            found=f"weights that could not be written ({error})",
+            expected=f"room for {path.name}",
+            next_step="Free some space and start again; what was there before is intact",
+        ) from error
     return _sha256(path)
 
 
@@ -110,7 +123,7 @@ def _tuples(table: dict[str, Any]) -> dict[str, Any]:
 
 def _unreadable(path: Path, why: object) -> WeightsError:
     return WeightsError(
-        found=f"{path.name}, which cannot be used ({why})",
+        found=f"{path.name}, which cannot be used ({' '.join(str(why).split())[:200]})",
         expected="weights written by LesionLens (safetensors)",
         next_step="Train again, or leave --weights out to use the default weights",
     )

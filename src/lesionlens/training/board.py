@@ -50,8 +50,10 @@ class _TensorBoard:
         self._writer.close()
 
 
-def open_board(out: Path) -> Board:
-    """Open a board in `out/board`, or a silent one without TensorBoard."""
+def open_board(out: Path | None) -> Board:
+    """Open a board in `out/board`, or a silent one without a folder or without TensorBoard."""
+    if out is None:
+        return _NoBoard()
     try:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  (optional)
     except ImportError:

@@ -1,7 +1,8 @@
 """Checkpoints that survive a kill at any moment and travel in small parts.
 
 A checkpoint is a folder `step-00001234/` of safetensors parts, none above 15 MiB; `latest.json`
-names it. The folder is complete before it is named, and the one before goes only afterwards.
+names it. The folder is complete before it is named, and the one before goes only afterwards, also
+where both are of the same step.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ def save(folder: Path, checkpoint: Checkpoint, *, part_bytes: int = PART_BYTES) 
         The disk is full or cannot be written; the checkpoint before is intact.
     """
     name = f"step-{int(checkpoint.meta['step']):08d}"
+    if (folder / name).exists():  # perhaps the latest: it stays until another is
+        name += "-again"
     target, aside = folder / name, folder / f"{name}.part"
     try:
         shutil.rmtree(aside, ignore_errors=True)

@@ -7,15 +7,15 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lesionlens.base.errors import WeightsError
+from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.base.stages import NEVER, Cancel
 from lesionlens.network import weights
 from lesionlens.network.build import build
@@ -34,10 +34,12 @@ from lesionlens.training.data import (
 )
 from lesionlens.training.losses import lens_loss
 from lesionlens.training.optimiser import Optimiser
+from lesionlens.training.team import Team
 from lesionlens.training.validate import validate
 
 logger = logging.getLogger(__name__)
 _REPORT_EVERY = 20
+_SEEDS_A_PROCESS = 10_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class _Run:
 
     config: TrainConfig
     out: Path
-    device: torch.device
+    team: Team
     network: LensNetwork
     optimiser: Optimiser
     cases: Cases | None = None
@@ -102,9 +104,14 @@ class _Run:
     spent_s: float = 0.0
     sitting: int = 0
     loss: float = float("nan")
+    shared: nn.Module = field(init=False)
+    """The network as a step calls it."""
 
     def save(self) -> Path:
-        """Checkpoint and averaged weights; returns the weights' path."""
+        """Checkpoint and averaged weights, of one process; returns the weights' path."""
+        path = self.out / "weights.safetensors"
+        if not self.team.leads:
+            return path
         tensors = {f"network/{n}": p for n, p in self.network.state_dict().items()}
         tensors |= self.optimiser.state()
         meta = {
@@ -126,7 +133,6 @@ class _Run:
                 "minutes": round(self.spent_s / 60, 1),
             },
         )
-        path = self.out / "weights.safetensors"
         weights.save(path, self.network.config, self.optimiser.average, about)
         return path
 
@@ -143,8 +149,15 @@ class _Run:
             )
         prefix = "network/"
         own = {n[len(prefix) :]: t for n, t in found.tensors.items() if n.startswith(prefix)}
-        self.network.load_state_dict(own)
-        self.optimiser.load(dict(found.tensors))
+        try:
+            self.network.load_state_dict(own)
+            self.optimiser.load(dict(found.tensors))
+        except (KeyError, RuntimeError) as error:
+            raise WeightsError(
+                found=f'a checkpoint of another "{self.config.network}" than today\'s',
+                expected="the tensors of the network in the recipe",
+                next_step="Choose another output folder, or begin anew with --fresh",
+            ) from error
         self.step, self.sitting = int(found.meta["step"]), int(found.meta["sitting"]) + 1
         self.spent_s, self.loss = float(found.meta["minutes"]) * 60, float(found.meta["loss"])
 
@@ -157,17 +170,18 @@ def _focus_mm(stage: StageConfig) -> float | None:
 
 
 def _begin(
-    config: TrainConfig, out: Path, device: str, *, resume: bool, cases: Cases | None
+    config: TrainConfig, out: Path, team: Team, *, resume: bool, cases: Cases | None
 ) -> _Run:
-    place = torch.device(device)
     torch.manual_seed(config.seed)
-    network = channels_last(build(config.network).to(place))
+    network = channels_last(build(config.network).to(team.device))
     if config.init is not None:
         _start_from(network, Path(config.init), config.network)
-    run = _Run(config, out, place, network, Optimiser(network, config.optimiser), cases)
+    run = _Run(config, out, team, network, Optimiser(network, config.optimiser), cases)
     out.mkdir(parents=True, exist_ok=True)
     if resume:
         run.restore()
+    team.check_step(run.step)
+    run.shared = team.share(network)
     return run
 
 
@@ -196,30 +210,35 @@ def _rate(config: TrainConfig, step: int) -> float:
 
 def learn(run: _Run, batch: Batch) -> tuple[float, dict[str, float]]:
     """One step on one batch; the loss and its parts."""
-    moved = Batch(*(t.to(run.device) for t in batch))
+    device = run.team.device
+    moved = Batch(*(t.to(device) for t in batch))
     x = network_input(moved.channels, moved.present, moved.brain)
     x = x.contiguous(memory_format=torch.channels_last_3d)
-    with torch.autocast(run.device.type, torch.bfloat16, enabled=run.config.autocast):
-        output = run.network(x, place=moved.place)
+    with torch.autocast(device.type, torch.bfloat16, enabled=run.config.autocast):
+        output = run.shared(x, place=moved.place)
     loss, parts = lens_loss(output, moved, run.config.loss)
     value = float(loss.detach())
-    if math.isfinite(value):
-        parts["gradient"] = run.optimiser.step(loss, _rate(run.config, run.step), run.step)
-    else:
+    if run.team.any(not math.isfinite(value)):
         logger.warning("step %d has no finite loss and is left out", run.step)
+    else:
+        parts["gradient"] = run.optimiser.step(loss, _rate(run.config, run.step), run.step)
     run.step += 1
     return value, parts
 
 
 def _source(run: _Run, stage: int) -> Source:
-    """Seeds never meet: each run, stage and, with workers, sitting has a million of its own."""
-    config = run.config
+    """Seeds never meet: each run, stage and, with workers, sitting has a million of its own.
+
+    So has each process of a team, far beyond those of validation.
+    """
+    config, rank = run.config, run.team.rank
     own = stage if config.data.workers == 0 else run.sitting * 16 + stage
-    first = config.seed * 50_000_000 + own * SEEDS_A_SOURCE
+    first = config.seed * 50_000_000 + own * SEEDS_A_SOURCE + rank * _SEEDS_A_PROCESS
     done = config.stage_at(run.step)[1]
     plan = config.stages[stage]
     if run.cases is not None:
-        return run.cases.source(plan, config.data, config.seed + stage, done)
+        with run.team.first_alone():
+            return run.cases.source(plan, config.data, config.seed + stage + 1000 * rank, done)
     if plan.closer is None:
         return SynthSource(config.draw, plan, config.data, first, done)
     near = dataclasses.replace(
@@ -235,42 +254,53 @@ def _source(run: _Run, stage: int) -> Source:
     )
 
 
+def _note(file: Path, row: Mapping[str, Any]) -> None:
+    try:
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise ResourceError(
+            found=f"{file.name}, which could not be written ({error.strerror})",
+            expected="room for it",
+            next_step="Free some space and start again; the last checkpoint is intact",
+        ) from error
+
+
 def _report(run: _Run, value: float, parts: dict[str, float], source: Any, board: Any) -> None:
     row = {"step": run.step, "minutes": round(run.spent_s / 60, 2), "loss": round(run.loss, 4)}
     row |= {name: round(part, 4) for name, part in parts.items()}
     row |= {"drawn": getattr(source, "drawn", 0), "shown": getattr(source, "shown", 0)}
-    with (run.out / "log.jsonl").open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(row) + "\n")
+    _note(run.out / "log.jsonl", row)
     board.scalars({"loss": value, **parts}, run.step)
 
 
 def _check(run: _Run, board: Any) -> None:
-    """Validate on seeds and patients never trained on; writes a line."""
-    config = run.config
-    if not config.validation_volumes and run.cases is None:
+    """Validate on seeds and patients never trained on; one process writes a line."""
+    config, device = run.config, run.team.device
+    if not run.team.leads or (not config.validation_volumes and run.cases is None):
         return
-    judge = channels_last(build(config.network).to(run.device))
+    judge = channels_last(build(config.network).to(device))
     judge.load_state_dict(run.optimiser.average)
     stage = config.stages[config.stage_at(run.step)[0]]
     grid = dataclasses.replace(config.draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
-    figures, picture = validate(judge, grid, config.validation_volumes, run.device)
+    figures, picture = validate(judge, grid, config.validation_volumes, device)
     if run.cases is not None:
-        figures |= run.cases.validate(judge, stage, run.device)
-    with (run.out / "validation.jsonl").open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps({"step": run.step, **figures}) + "\n")
+        figures |= run.cases.validate(judge, stage, device)
+    _note(run.out / "validation.jsonl", {"step": run.step, **figures})
     board.scalars({f"validation/{k}": v for k, v in figures.items()}, run.step)
     board.picture("validation/t1c, truth, found", picture, run.step)
 
 
 def _sit(run: _Run, limit_s: float, progress: Progress | None, cancel: Cancel) -> None:
     """Step until the recipe or the time is used up, or the user asks to stop."""
-    config, board = run.config, open_board(run.out)
+    config, leads = run.config, run.team.leads
+    board = open_board(run.out if leads else None)
     begun, before = time.monotonic(), run.spent_s
     stage, source = -1, None
     saved = begun
     try:
-        while run.step < config.steps and time.monotonic() - begun < limit_s:
-            if cancel.is_set():
+        while run.step < config.steps:
+            if run.team.any(cancel.is_set() or time.monotonic() - begun >= limit_s):
                 break
             now = config.stage_at(run.step)[0]
             if source is None or now != stage:
@@ -280,7 +310,7 @@ def _sit(run: _Run, limit_s: float, progress: Progress | None, cancel: Cancel) -
             value, parts = learn(run, source.batch(config.stages[stage].batch))
             run.spent_s = before + time.monotonic() - begun
             run.loss = value if math.isnan(run.loss) else 0.98 * run.loss + 0.02 * value
-            if run.step % _REPORT_EVERY == 0:
+            if leads and run.step % _REPORT_EVERY == 0:
                 _report(run, value, parts, source, board)
                 if progress is not None:
                     progress(TrainEvent(run.step, config.steps, run.loss, run.spent_s / 60, stage))
@@ -302,6 +332,7 @@ def train(  # noqa: PLR0913  (what the command line offers)
     *,
     minutes: float | None = None,
     device: str = "cpu",
+    team: Team | None = None,
     resume: bool = True,
     cases: Cases | None = None,
     progress: Progress | None = None,
@@ -319,6 +350,9 @@ def train(  # noqa: PLR0913  (what the command line offers)
         Stop after this long; the next call goes on.
     device : str
         ``cpu``, ``cuda`` or ``cuda:1``.
+    team : Team or None
+        The processes that train together, from `team.joined`; then `device` is not read. Each
+        draws its own volumes, so a step reads as many times `batch`; one writes.
     resume : bool
         Go on from the checkpoint in `out`, if there is one.
     cases : Cases or None
@@ -335,7 +369,8 @@ def train(  # noqa: PLR0913  (what the command line offers)
     ResourceError
         A checkpoint cannot be written; the last one is intact.
     """
-    run = _begin(config, out, device, resume=resume, cases=cases)
+    together = team or Team(torch.device(device))
+    run = _begin(config, out, together, resume=resume, cases=cases)
     limit_s = float("inf") if minutes is None else minutes * 60
     _sit(run, limit_s, progress, cancel)
     path = run.save()

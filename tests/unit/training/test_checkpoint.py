@@ -55,6 +55,30 @@ def test_a_kill_while_writing_leaves_the_last_one(tmp_path):
     assert checkpoint.load(tmp_path).meta["step"] == 2
 
 
+class Killed(BaseException):
+    """What no handler sees."""
+
+
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("place", ["save_file", "rename", "replace", "rmtree"])
+def test_a_kill_at_any_moment_leaves_a_whole_one(tmp_path, monkeypatch, place, step):
+    checkpoint.save(tmp_path, _state(1))
+
+    def killed(*_args, **_kwargs):
+        raise Killed
+
+    owner = {"save_file": checkpoint, "rename": checkpoint.Path, "replace": checkpoint.os}
+    with monkeypatch.context() as patch:
+        patch.setattr(owner.get(place, checkpoint.shutil), place, killed)
+        with pytest.raises(Killed):
+            checkpoint.save(tmp_path, _state(step))
+    assert checkpoint.load(tmp_path).meta["step"] in {1, step}
+    checkpoint.save(tmp_path, _state(step))
+    checkpoint.save(tmp_path, _state(step))
+    assert checkpoint.load(tmp_path).meta["step"] == step
+    assert len(list(tmp_path.glob("step-*"))) == 1
+
+
 def test_damage_is_told(tmp_path):
     place = checkpoint.save(tmp_path, _state(1))
     (place / "part-000.safetensors").write_bytes(b"x")
