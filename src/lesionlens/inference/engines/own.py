@@ -45,8 +45,9 @@ _EVERYTHING = Variant()
 _T1_SPARE = frozenset({MrSequence.T1C, MrSequence.FLAIR})
 _EDGE = 1e-6
 _FOCUS_VOX = 96
-_FOCUS_SHARE = (0.6, 0.6, 0.6)
-"""Of the closer look in WT, TC and ET."""
+_FOCUS_SHARE = (0.0, 0.3, 0.7)
+"""Of the closer look in WT, TC and ET: what is thin gains by it, what is wide needs the whole brain
+to be told."""
 _FOCUS_FROM = 0.25
 _FOCUS_MARGIN_MM = 6.0
 _SCALE = 1.5
@@ -138,18 +139,14 @@ class LensEngine:
     def _look(self, study: Ready, progress: Progress, cancel: Cancel) -> tuple[LensOutput, Tensor]:
         """Let the views vote; the pass with everything, and (3, I, J, K) logits of the vote."""
         shown = _shown(study.present)
-        whole, core = views.of_whole_tumour(shown), views.of_core(shown)
-        wanted = dict.fromkeys((*whole, *core))
-        seen: dict[views.Shown, Tensor] = {}
-        with watched(self._network, LOOK, progress, cancel, passes=len(wanted)):
+        _, *others = views.of_whole_tumour(shown)
+        with watched(self._network, LOOK, progress, cancel, passes=1 + len(others)):
             out = self._pass(study.input_of(_EVERYTHING), trace=True)
-            seen[shown] = torch.sigmoid(self._calibrated(out.logits)[0])
-            for view in wanted:
-                if view not in seen:
-                    said = self._pass(study.input_of(Variant.showing(view)))
-                    seen[view] = torch.sigmoid(self._calibrated(said.logits)[0])
-        vote = torch.stack([seen[view] for view in core]).mean(0)
-        vote[0] = torch.stack([seen[view][0] for view in whole]).mean(0)
+            vote = torch.sigmoid(self._calibrated(out.logits)[0])
+            for view in others:
+                said = self._pass(study.input_of(Variant.showing(view)))
+                vote[0] += torch.sigmoid(self._calibrated(said.logits)[0, 0])
+        vote[0] /= 1 + len(others)
         return out, torch.logit(vote, eps=_EDGE)
 
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
@@ -210,7 +207,7 @@ class LensEngine:
     def _voters(self, variant: Variant, present: Sequence[bool]) -> list[Variant]:
         """Return the looks whose mean answers a variant, by what the network reads of them."""
         shown = _shown([a and b for a, b in zip(variant.keep, present, strict=True)])
-        looks = (shown,) if variant.alone else views.of_glance(shown)
+        looks = (shown,) if variant.alone else views.of_whole_tumour(shown)
         return [replace(variant, keep=Variant.showing(self._read(x)).keep) for x in looks]
 
     def _read(self, shown: views.Shown) -> views.Shown:
