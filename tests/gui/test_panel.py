@@ -13,6 +13,7 @@ from qtpy.QtCore import Qt
 from tests.gui.conftest import LEFT, MANIFEST, RIGHT
 
 from lesionlens._napari.demo import run_study
+from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.keys import KEYS
 from lesionlens._napari.model.state import Overlay, Plane
 from lesionlens._napari.reader import layers_of
@@ -449,3 +450,11 @@ def test_strokes_are_taken_back_one_by_one_and_a_decision_ends_the_edit(reviewed
     assert row.state is ReviewState.ACCEPTED
     uid = reviewed.session.state.analysis.findings.candidates[0].tracking_uid
     assert reviewed.session.state.review.outline_of(uid) is not None
+
+
+def test_analysing_again_keeps_what_was_said_of_the_same_candidates(reviewed, result, monkeypatch):
+    monkeypatch.setattr("lesionlens.review.store.recover", lambda _: pytest.fail("not needed"))
+    reviewed.session.go_to(2)
+    reviewed.session.mark(ReviewState.REJECTED)
+    reviewed.actions_.take(result, overlays_of(result.analysis))
+    assert reviewed.candidates.model.rows[1].state is ReviewState.REJECTED

@@ -207,7 +207,7 @@ class Layers:
         view = self._overlays.attended(scene.attention, scene.look)
         if view is None and scene.look is not None:
             return
-        key = (view, scene.only)
+        key = (view, scene.only, id(self._overlays.components))
         if view is not None and self._drawn.get("attended") != key:
             self._drawn["attended"] = key
             self._drawn["shown"] = self._overlays.alone(view, scene.only)

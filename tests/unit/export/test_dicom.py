@@ -22,8 +22,9 @@ from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
 from lesionlens.export.dicom import pmap, refs, seg
 from lesionlens.export.dicom.exporter import DicomExporter
 from lesionlens.export.exporter import save
+from lesionlens.findings.edits import applied
 from lesionlens.phantoms.simple import Lesion
-from lesionlens.records.review import Review, ReviewEvent
+from lesionlens.records.review import Outline, Review, ReviewEvent
 
 PLANES = ("LPS", "PIR", "LIP", "RAI", "AIL")
 
@@ -240,6 +241,30 @@ def test_a_rejected_candidate_is_left_out_and_an_edited_one_is_semiautomatic(mak
     segments = written["seg"].SegmentSequence
     assert {s.TrackingUID for s in segments} == {second.tracking_uid}
     assert {s.SegmentAlgorithmType for s in segments} == {"SEMIAUTOMATIC"}
+
+
+def test_a_redrawn_outline_is_exported_as_it_was_drawn(make, tmp_path):
+    analysis = make(dicom=True)
+    first = analysis.findings.candidates[0]
+    drawn = np.zeros_like(analysis.volumes.labels.data)
+    where = np.argwhere(analysis.findings.components == first.id)[:40]
+    drawn[tuple(where.T)] = Label.ENHANCING
+    outline = Outline(first.tracking_uid, (0, 0, 0), drawn)
+    event = ReviewEvent(
+        first.tracking_uid, ReviewState.ACCEPTED, "A", "2026-01-05T10:00:00Z", None,
+        outline=outline.sha256,
+    )  # fmt: skip
+    said = Review((event,), {outline.sha256: outline})
+    written = _written(applied(replace(analysis, review=said)), tmp_path)
+    mine = {
+        s.SegmentNumber: s.SegmentAlgorithmType
+        for s in written["seg"].SegmentSequence
+        if s.TrackingUID == first.tracking_uid
+    }
+    assert list(mine.values()) == ["SEMIAUTOMATIC"]
+    places = analysis.volumes.labels.grid.to_mm(where)
+    found = _marked_mm(written["seg"], set(mine))
+    np.testing.assert_allclose(found[np.lexsort(found.T)], places[np.lexsort(places.T)], atol=1e-2)
 
 
 def test_without_a_candidate_the_report_says_so(make, tmp_path):

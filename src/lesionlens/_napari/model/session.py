@@ -241,7 +241,9 @@ class ReviewSession:
         self._choose(opacity=min(max(opacity, 0.0), 1.0))
 
     def choose_uncertainty(self, shown: bool) -> None:
-        """Show or hide the uncertainty map."""
+        """Show or hide the uncertainty map; asking for it switches the overlay on."""
+        if shown and self._state.choices.overlay is Overlay.OFF:
+            self.choose_overlay(Overlay.CONTOUR)
         self._choose(uncertainty=shown)
 
     def choose_unreliable(self, shown: bool) -> None:

@@ -1,0 +1,168 @@
+"""Make every picture of the documentation again, from the synthetic sample and the shipped weights.
+
+tools/with_display.sh .venv/bin/python bench/make_pictures.py
+
+Writes docs/napari.png, docs/napari-coronal.png and docs/pictures/*.png: the canvas of napari beside
+the part of the panel that says what is shown. Small palettes keep each below 150 kB.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import napari
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from PIL import Image
+from qtpy.QtGui import QImage
+from qtpy.QtWidgets import QWidget
+
+from lesionlens._napari.demo import WINDOW, run_study, wait_for
+from lesionlens._napari.dock import open_panel
+from lesionlens._napari.model.state import Overlay, Plane
+from lesionlens.base.labels import MrSequence, Region
+
+if TYPE_CHECKING:
+    from lesionlens._napari.dock import LesionLens
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+SAMPLE = DOCS.parent / "sample_data" / "study_dicom"
+SIDE, LARGEST = 520, 150_000
+GROUND = (38, 41, 48)
+
+
+class Studio:
+    """One viewer with the analysed sample, of which pictures are taken."""
+
+    def __init__(self, panel: LesionLens, docs: Path) -> None:
+        self.panel, self.docs = panel, docs
+        self.viewer = panel._viewer  # noqa: SLF001 (a tool of this repository)
+
+    def settle(self, seconds: float = 0.6) -> None:
+        """Wait for all that was asked, and for the window to paint it."""
+        panel = self.panel
+        wait_for(lambda: not (panel.jobs.running or panel.questions.running))
+        wait_for(lambda: False, at_most_s=seconds)
+
+    def window(self, name: str) -> None:
+        """Take the whole window."""
+        self.settle()
+        shown = self.viewer.screenshot(canvas_only=False, flash=False)
+        save(shown[..., :3], self.docs / name, colours=128)
+
+    def part(self, name: str, block: QWidget | None = None) -> None:
+        """Take the canvas, and beside it the block of the panel that explains it."""
+        self.settle()
+        canvas = self.viewer.screenshot(size=(SIDE, SIDE), canvas_only=True, flash=False)[..., :3]
+        sides = [canvas] if block is None else [canvas, grabbed(block)]
+        height = max(side.shape[0] for side in sides)
+        save(np.concatenate([padded(side, height) for side in sides], axis=1), self.docs / name)
+
+
+def grabbed(block: QWidget) -> NDArray[np.uint8]:
+    """Return a widget as it is painted, (rows, columns, 3)."""
+    image = block.grab().toImage().convertToFormat(QImage.Format.Format_RGB888)
+    rows = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), -1)
+    pixels = rows[:, : image.width() * 3].reshape(image.height(), image.width(), 3)
+    return np.pad(pixels, ((12, 12), (12, 12), (0, 0)), mode="edge")
+
+
+def padded(picture: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
+    """Fill a picture up to a height."""
+    below = np.full((height - picture.shape[0], picture.shape[1], 3), GROUND, np.uint8)
+    return np.concatenate([picture, below])
+
+
+def save(picture: NDArray[np.uint8], place: Path, colours: int = 96) -> None:
+    """Write a PNG of few colours, fewer where it would be larger than allowed."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    for count in (colours, 64, 40, 24):
+        image.quantize(count, dither=Image.Dither.NONE).save(place, optimize=True)
+        if place.stat().st_size < LARGEST:
+            return
+    raise SystemExit(f"{place.name} stays larger than {LARGEST} bytes: make the window smaller")
+
+
+def main(
+    docs: Annotated[Path, typer.Option(help="The folder of the documentation.")] = DOCS,
+) -> None:
+    """Make every picture of the documentation again."""
+    with tempfile.TemporaryDirectory() as own:
+        os.environ["XDG_DATA_HOME"] = own  # the user's own decisions are neither shown nor touched
+        viewer = napari.Viewer(title="LesionLens")
+        viewer.window.resize(*WINDOW)
+        panel = open_panel(viewer)
+        run_study(panel, SAMPLE)
+        studio = Studio(panel, docs)
+        for take in (windows, maps, questions, views, edits):
+            take(studio, panel)
+        viewer.close()
+
+
+def windows(studio: Studio, panel: LesionLens) -> None:
+    studio.window("napari.png")
+    panel.session.choose_plane(Plane.CORONAL)
+    panel.actions_.accept()
+    panel.session.choose_overlay(Overlay.CONTOUR)
+    studio.window("napari-coronal.png")
+    panel.actions_.undo()
+    panel.session.choose_plane(Plane.AXIAL)
+
+
+def maps(studio: Studio, panel: LesionLens) -> None:
+    session, block = panel.session, panel.attention
+    session.choose_overlay(Overlay.CONTOUR)
+    studio.part("pictures/contour.png", block)
+    session.choose_overlay(Overlay.MAP)
+    for region in Region:
+        session.choose_region(region)
+        studio.part(f"pictures/map-{region.value}.png", block)
+    session.choose_region(Region.WT)
+    session.choose_look(1, 0)
+    studio.part("pictures/one-head.png", block)
+    session.choose_look(None)
+
+
+def questions(studio: Studio, panel: LesionLens) -> None:
+    session, block = panel.session, panel.attention
+    session.choose_overlay(Overlay.CONTOUR)
+    candidate = session.candidate()
+    if candidate is None:
+        raise SystemExit("the sample has no candidate: nothing to picture")
+    x, y, z = candidate.peak_mm
+    panel.actions_.probe((x, y, z))
+    studio.part("pictures/probe.png", block)
+    panel.actions_.probe((-x, y, z))
+    studio.part("pictures/rollout.png", block)
+    panel.actions_.end_probe()
+    session.choose_uncertainty(True)
+    studio.part("pictures/uncertainty.png", block)
+    session.choose_uncertainty(False)
+    panel.actions_.ask_without()
+    session.choose_sequence(MrSequence.FLAIR)
+    studio.part("pictures/what-if.png", block)
+    session.choose_sequence(MrSequence.T1C)
+
+
+def views(studio: Studio, panel: LesionLens) -> None:
+    panel.session.choose_overlay(Overlay.MAP)
+    studio.viewer.dims.ndisplay = 3
+    studio.settle(1.5)
+    studio.part("pictures/three-dimensions.png")
+    studio.viewer.dims.ndisplay = 2
+
+
+def edits(studio: Studio, panel: LesionLens) -> None:
+    panel.session.choose_overlay(Overlay.CONTOUR)
+    panel.actions_.edit_outline()
+    studio.part("pictures/editing.png", panel.candidates)
+    panel.actions_.discard_edit()
+
+
+if __name__ == "__main__":
+    typer.run(main)
