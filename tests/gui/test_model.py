@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -247,3 +248,30 @@ def test_the_threshold_tells_what_it_costs_where_that_was_measured(session, anal
     assert "synthetic" in screen(session).threshold_source
     session.choose_threshold(0.05)
     assert screen(session).threshold_words == "score ≥ 0.05"
+
+
+def test_a_reopened_result_says_that_the_network_must_be_asked_anew(analysis):
+    engine = replace(analysis.run.engine, name="lens", capabilities=frozenset())
+    saved = replace(analysis, run=replace(analysis.run, engine=engine))
+    session = ReviewSession()
+    session.analysed(SimpleNamespace(analysis=saved, trace=None), display.overlays_of(saved))
+    assert screen(session).reopened
+    fresh = SimpleNamespace(analysis=saved, trace=FakeResult(saved).trace)
+    session.analysed(fresh, display.overlays_of(saved))
+    assert not screen(session).reopened
+
+
+def test_a_layer_or_head_that_is_not_there_is_not_chosen(session):
+    session.choose_look(0, 1)
+    assert screen(session).scene.look == (Region.WT, 0, 1)
+    session.choose_look(1, 1)
+    assert screen(session).scene.look == (Region.WT, 1, None)
+    session.choose_look(7)
+    assert screen(session).scene.look is None
+
+
+def test_asking_for_uncertainty_switches_the_overlay_on(session):
+    session.choose_uncertainty(True)
+    scene = screen(session).scene
+    assert scene.uncertainty
+    assert scene.outline.visible

@@ -145,6 +145,8 @@ class Screen:
     has_attention: bool = False
     has_uncertainty: bool = False
     can_probe: bool = False
+    reopened: bool = False
+    """Whether the network could be asked, were the study analysed again."""
     trust: Fact | None = None
     withheld: bool = False
     focus_title: str = ""
@@ -214,6 +216,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         has_attention=bool(analysis.volumes.attention),
         has_uncertainty=analysis.volumes.uncertainty is not None,
         can_probe=str(Capability.PROBE) in capabilities,
+        reopened=analysis.run.engine.name == "lens" and not state.looks,
         looks=state.looks,
         layer=choices.layer,
         head=choices.head,

@@ -138,6 +138,8 @@ def _hint(screen: Screen) -> str:
         return "Probe: where the voxel that you asked attended to."
     if screen.overlay is Overlay.OFF and screen.candidates:
         return "Overlay off: finish your own reading, then press T."
+    if screen.reopened:
+        return "Reopened from files: analyse again to probe voxels, see single looks or ask more."
     if screen.can_probe:
         return "Shift+click a voxel (or point and press Q): what did it attend to?"
     return ""
