@@ -24,6 +24,7 @@ from lesionlens.study import quality
 from lesionlens.study.checks import check_grid, check_voxels, finite
 from lesionlens.study.resample import crop_grid, resample
 from lesionlens.study.sequences import name_it
+from lesionlens.study.sides import sides
 from lesionlens.study.steps import (
     BIAS_STEP,
     BRAIN_STEP,
@@ -86,7 +87,11 @@ def prepare(
         with clock.stage(BIAS_STEP):
             take_bias_out(channels, brain, working, clock, options, notes)
     with clock.stage("check quality"):
-        checks = _quality(loaded, channels, brain, working, notes)
+        told = None
+        if options.sides:
+            there = {s: channels[i] for i, s in enumerate(MrSequence) if present[i]}
+            told = sides(there, reference, brain, working, cancel=clock.cancel)
+        checks = _quality(loaded, channels, brain, working, notes, told)
     return PreparedStudy(
         channels=channels,
         present=present,
@@ -205,6 +210,7 @@ def _quality(
     brain: NDArray[np.bool_],
     working: Grid,
     notes: Notes,
+    told: QualityCheck | None,
 ) -> tuple[QualityCheck, ...]:
     series = {sequence: item.series for sequence, item in loaded.items()}
     acquired = {sequence: (item.values, item.series.grid) for sequence, item in loaded.items()}
@@ -219,5 +225,6 @@ def _quality(
         quality.noise(by_sequence, brain),
         quality.contrast_agent(by_sequence, brain),
         quality.registration(notes.registered),
+        told,
     ]
     return tuple(item for item in found if item is not None)

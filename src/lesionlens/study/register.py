@@ -147,6 +147,12 @@ def pyramid(values: NDArray[np.float32], grid: Grid) -> Pyramid:
     )
 
 
+def one_level(values: NDArray[np.float32], grid: Grid) -> Pyramid:
+    """Take an image that is coarse already, on RAS+ cubes of about 3 mm, for both grids."""
+    image = _image(_compressed(values), grid)
+    return Pyramid(image, image, centre_of_mass_mm(values, grid))
+
+
 def register(fixed: Pyramid, moving: Pyramid, *, cancel: Cancel = NEVER) -> Registration:
     """Find the rigid movement between two sequences of one head.
 

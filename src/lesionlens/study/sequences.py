@@ -2,7 +2,8 @@
 
 Three witnesses, in this order: the words of a name (the rules of the contract), then what the
 scanner wrote about the acquisition (DICOM attributes or the JSON sidecar that dcm2niix and BIDS
-keep), then looser readings of the name. The user's own word always wins and is not judged here.
+keep), then looser readings of the name. Where all are silent, `study.looks` asks the image. The
+user's own word always wins and is not judged here.
 A new sequence is a row in these tables.
 """
 
@@ -277,7 +278,8 @@ def _agent_given(found: Acquisition) -> bool:
 def _by_timing(found: Acquisition) -> Guess:
     te, tr, ti = found.te_ms, found.tr_ms, found.ti_ms
     if te is None or tr is None or "EP" in found.scanning:
-        return UNKNOWN
+        planar = Guess(None, "echo-planar, as for diffusion or function: none of the four", 0.4)
+        return planar if "EP" in found.scanning else UNKNOWN
     told = f"TE {te:.0f} ms, TR {tr:.0f} ms" + (f", TI {ti:.0f} ms" if ti else "")
     gradient = "GR" in found.scanning and "SE" not in found.scanning
     if ti and 1500 <= ti <= 3200 and te >= 60:

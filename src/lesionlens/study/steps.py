@@ -43,6 +43,8 @@ class PrepareOptions:
     bias : bool
         Take the coils' shading out of each sequence (N4). Off: our network was trained to read
         through it, and it costs more time than the rest of the preparation.
+    sides : bool
+        Look whether one sequence is mirrored against the others.
     threads : int
         Files read at a time.
     cache : bool
@@ -54,6 +56,7 @@ class PrepareOptions:
     strip: bool = True
     stripper: str = strippers.AUTO
     bias: bool = False
+    sides: bool = True
     threads: int = 2
     cache: bool = True
 
