@@ -173,7 +173,13 @@ def _new_table(*headings: str) -> Table:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if number else "left", no_wrap=not number)
+        # where the terminal is narrow, the name folds and no figure is cut
+        table.add_column(
+            heading,
+            justify="right" if number else "left",
+            no_wrap=bool(number),
+            overflow="fold",
+        )
     return table
 
 

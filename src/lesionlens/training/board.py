@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
+
+from lesionlens.base.errors import ResourceError
 
 
 class Board(Protocol):
@@ -35,19 +40,43 @@ class _NoBoard:
         """Nothing to do."""
 
 
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell a disk that is full as what it is."""
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(
+            found=f"a TensorBoard log that could not be written ({error.strerror})",
+            expected="room for it",
+            next_step="Free some space and start again; the last checkpoint is intact",
+        ) from error
+
+
 class _TensorBoard:
-    def __init__(self, writer: Any) -> None:
-        self._writer = writer
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._hook, threading.excepthook = threading.excepthook, self._silent
+        with _told():
+            self._writer = make()
+
+    def _silent(self, args: threading.ExceptHookArgs) -> None:
+        """Print nothing for the writer's thread: it raises on ours at the next call."""
+        if not isinstance(args.exc_value, OSError):
+            self._hook(args)
 
     def scalars(self, values: dict[str, float], step: int) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+        with _told():
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
 
     def picture(self, name: str, image: Tensor, step: int) -> None:
-        self._writer.add_image(name, image[None], step)
+        with _told():
+            self._writer.add_image(name, image[None], step)
 
     def close(self) -> None:
-        self._writer.close()
+        threading.excepthook = self._hook
+        with _told():
+            self._writer.close()
 
 
 def open_board(out: Path | None) -> Board:
@@ -58,4 +87,4 @@ def open_board(out: Path | None) -> Board:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  (optional)
     except ImportError:
         return _NoBoard()
-    return _TensorBoard(SummaryWriter(str(out / "board")))
+    return _TensorBoard(lambda: SummaryWriter(str(out / "board")))

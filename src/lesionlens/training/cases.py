@@ -7,8 +7,10 @@ A case is a folder with images named by their sequence and, where there is a tru
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import re
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +28,10 @@ from lesionlens.study.sequences import is_label_name, sequence_in_words, words_o
 
 PATIENTS_NAME = "patients.tsv"
 _ENDINGS = (".nii.gz", ".nii")
+_UNREADABLE = (
+    OSError, ValueError, EOFError, IndexError, zlib.error, nib.filebasedimages.ImageFileError,
+)  # fmt: skip
+_CHUNK = 2**20
 _TRUTH_WORDS = frozenset({"seg", "segm", "segmentation", "label", "labels", "dseg"})
 _PATIENT = (
     re.compile(r"^(BraTS-[A-Za-z]+-\d+)-\d+$"),
@@ -223,6 +229,14 @@ def _with_patients(root: Path, cases: list[Case]) -> tuple[Case, ...]:
     )
 
 
+def _check_whole(path: Path) -> None:
+    """Read a packed file to its end, where its checksum is; nibabel stops before that."""
+    if path.name.lower().endswith(".gz"):
+        with gzip.open(path) as stream:
+            while stream.read(_CHUNK):
+                pass
+
+
 def read_volume(image: ImageFile | Path) -> tuple[NDArray[Any], Grid]:
     """Read the voxels and the grid of a NIfTI file, or of one channel of it.
 
@@ -234,11 +248,12 @@ def read_volume(image: ImageFile | Path) -> tuple[NDArray[Any], Grid]:
     wanted = ImageFile(image) if isinstance(image, Path) else image
     path = wanted.path
     try:
+        _check_whole(path)
         file = nib.load(path)
         proxy = file.dataobj
         data = np.asanyarray(proxy if wanted.channel is None else proxy[..., wanted.channel])
         affine = np.asarray(file.affine, np.float64)
-    except (OSError, ValueError, EOFError, IndexError, nib.filebasedimages.ImageFileError) as error:
+    except _UNREADABLE as error:
         raise ReadError(
             found=f"{path.parent.name}/{path.name}, which cannot be read ({error})",
             expected="a NIfTI file with one volume a sequence",

@@ -118,9 +118,16 @@ def translate(voxels: NDArray[np.generic], convention: str | None, case: str) ->
     Raises
     ------
     UnusableInputError
-        Numbers that the convention does not know, or 3 and 4 together without one.
+        Numbers that the convention does not know, voxels that are no number, or 3 and 4 together
+        without a convention.
     """
     rounded = np.rint(np.asarray(voxels, np.float32))
+    if not np.isfinite(rounded).all():
+        raise UnusableInputError(
+            found=f"voxels that are no number in the truth of case {case}",
+            expected="whole numbers",
+            next_step="Check that it is a segmentation",
+        )
     found = sorted(int(v) for v in np.unique(rounded))
     table = CONVENTIONS[convention or DEFAULT]
     known = {0, 1, 2, 3, *table}

@@ -28,7 +28,7 @@ from lesionlens.training.lesionwise import lesion_wise
 from lesionlens.training.summary import CaseScore
 
 SEGMENTATION = "segmentation.nii.gz"
-_SAME_MM = 2e-3
+_SAME_MM, _SLACK = 2e-3, 1e-4
 _NO_IMAGE = "no image beside the truth: calibration was not measured"
 ConventionOf = Callable[[Case], str | None]
 
@@ -221,9 +221,13 @@ def _score_maps(
         score.problems.append(f"{whole.name} is missing: calibration was not measured")
     elif image is not None:
         head = metrics.foreground(image)
-        said = np.clip(_read_on(whole, grid)[head], 0, 1)
-        score.bins = metrics.reliability(said, region_mask(truth, Region.WT)[head])
-        score.metrics["ece"] = score.bins.error
+        said = _read_on(whole, grid)[head]
+        if not (np.abs(said - 0.5) <= 0.5 + _SLACK).all():
+            score.problems.append(f"{whole.name} leaves 0 to 1: calibration was not measured")
+        else:
+            true = region_mask(truth, Region.WT)[head]
+            score.bins = metrics.reliability(np.clip(said, 0, 1), true)
+            score.metrics["ece"] = score.bins.error
     for key in score.regions:
         path, mask = result / f"attention_{key}.nii.gz", region_mask(truth, Region(key))
         if not path.is_file():

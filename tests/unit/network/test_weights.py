@@ -4,8 +4,9 @@ import json
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from lesionlens.base.errors import WeightsError
+from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.weights import WeightsNotes
@@ -45,6 +46,20 @@ def test_half_precision_halves_the_file(saved, tmp_path):
     weights.save(small, network.config, network.state_dict(), notes, dtype=torch.float16)
     assert small.stat().st_size < 0.6 * path.stat().st_size
     weights.load(small)
+
+
+def test_a_full_disk_is_told_and_leaves_what_was_there(saved, monkeypatch):
+    network, notes, path, digest = saved
+
+    def full(_tensors, file, _metadata):
+        file.write_bytes(b"half")
+        raise SafetensorError("No space left on device (os error 28)")
+
+    monkeypatch.setattr(weights, "save_file", full)
+    with pytest.raises(ResourceError, match="No space left"):
+        weights.save(path, network.config, network.state_dict(), notes)
+    assert weights.load(path, sha256=digest)[1].version == "3"
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
 def test_a_changed_byte_is_noticed(saved):

@@ -15,7 +15,7 @@ import pytest
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.cli.evaluate import evaluate as command
 from lesionlens.training.cases import find_cases
-from lesionlens.training.evaluate import evaluate
+from lesionlens.training.evaluate import evaluate, score_case
 from lesionlens.training.summary import summarise
 
 from . import evaluation
@@ -134,6 +134,59 @@ def test_a_damaged_result_fails_alone(cohort, tmp_path, damage):
     assert found["a"].failed
     assert found["a"].metrics["wt"] == 0
     assert not found["b"].failed
+
+
+def _damaged(path, how):
+    """Make a NIfTI file what it should not be."""
+    image = nib.load(path)
+    data = np.asanyarray(image.dataobj).astype(np.float32)
+    if how == "cut off":
+        path.write_bytes(path.read_bytes()[:-400])
+    elif how == "garbled":
+        body = bytearray(path.read_bytes())
+        body[len(body) // 2 : len(body) // 2 + 60] = b"\xff" * 60
+        path.write_bytes(body)
+    elif how == "four dimensions":
+        nib.save(nib.Nifti1Image(np.stack([data, data], -1), image.affine), path)
+    elif how == "no numbers":
+        nib.save(nib.Nifti1Image(np.full_like(data, np.nan), image.affine), path)
+    elif how == "beyond one":
+        nib.save(nib.Nifti1Image(data + 5, image.affine), path)
+    elif how == "another grid":
+        nib.save(nib.Nifti1Image(data[:-3], image.affine), path)
+    else:
+        path.write_bytes(b"")
+
+
+DAMAGES = ("cut off", "garbled", "four dimensions", "no numbers", "beyond one", "another grid", "")
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("name", ["segmentation", "probability_wt", "attention_et"])
+def test_a_damaged_map_is_told_and_never_counts_as_good(cohort, tmp_path, name, how):
+    results = tmp_path / "results"
+    shutil.copytree(cohort[0] / "a", results)
+    _damaged(results / f"{name}.nii.gz", how)
+    cases = find_cases(cohort[1])
+    score = score_case(next(c for c in cases if c.name == "a"), results, None)
+    alone = name != "segmentation" and how in {"no numbers", "beyond one"}
+    assert score.failed == (not alone)
+    if alone:
+        assert score.metrics["wt"] == 1
+        assert ("ece" in score.metrics) == (name == "attention_et")
+    else:
+        assert f"{name}.nii.gz" in score.problems[0]
+        assert score.metrics["wt"] == score.metrics["sensitivity"] == 0
+    json.dumps(score.metrics, allow_nan=False)
+
+
+@pytest.mark.parametrize("how", [d for d in DAMAGES if d != "another grid"])
+def test_a_damaged_truth_is_refused_by_name(cohort, tmp_path, how):
+    case = tmp_path / "cases" / "a"
+    shutil.copytree(cohort[1] / "a", case)
+    _damaged(case / "seg.nii.gz", how)
+    with pytest.raises(UnusableInputError, match=r"case a|a/seg\.nii\.gz"):
+        evaluate(cohort[0], find_cases(case.parent), lambda _: None)
 
 
 def test_nothing_to_score_is_refused(cohort, tmp_path):

@@ -6,9 +6,10 @@ import json
 import pytest
 import torch
 
-from lesionlens.base.errors import WeightsError
+from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.network import weights
 from lesionlens.network.build import build, preset
+from lesionlens.training import checkpoint, loop
 from lesionlens.training.config import parse_config
 from lesionlens.training.loop import average_of, train
 
@@ -80,6 +81,19 @@ def test_no_minutes_no_step(tmp_path):
 def test_a_checkpoint_of_another_network_is_refused(uninterrupted):
     with pytest.raises(WeightsError, match='network "tiny"'):
         train(dataclasses.replace(RECIPE, network="base"), uninterrupted[1])
+
+
+def test_a_checkpoint_of_an_older_network_of_that_name_is_refused(uninterrupted, tmp_path):
+    found = checkpoint.load(uninterrupted[1] / "checkpoint")
+    kept = {n: t for n, t in found.tensors.items() if not n.startswith("network/lesions")}
+    checkpoint.save(tmp_path / "checkpoint", checkpoint.Checkpoint(kept, found.meta))
+    with pytest.raises(WeightsError, match="--fresh"):
+        train(RECIPE, tmp_path)
+
+
+def test_a_log_that_cannot_be_written_is_told(tmp_path):
+    with pytest.raises(ResourceError, match="last checkpoint is intact"):
+        loop._note(tmp_path, {"step": 1})
 
 
 def test_training_starts_from_weights(uninterrupted, tmp_path):
