@@ -182,7 +182,9 @@ def test_a_map_that_failed_a_check_is_labelled_and_folded_away_everywhere(make):
     html = report_html(replace(analysis, maps=maps))
     assert html.count("failed its check here") == 2
     assert 'class="att"' not in html
-    assert "hiding what it shows leaves 80 % of the probability, hiding as much at random 90 %" in html
+    assert (
+        "hiding what it shows leaves 80 % of the probability, hiding as much at random 90 %" in html
+    )
 
 
 def test_the_review_is_on_the_page(make):
