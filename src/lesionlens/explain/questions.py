@@ -23,7 +23,7 @@ from lesionlens.inference.uncertainty import undecided
 from lesionlens.records.prediction import Glance, Prediction, Variant
 from lesionlens.records.study import PreparedStudy
 
-_MIRRORED = Variant(mirrored=True)
+_MIRRORED = Variant(mirrored=True, alone=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

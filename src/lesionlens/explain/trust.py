@@ -10,7 +10,7 @@ fails is labelled and not shown by default.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,8 @@ from lesionlens.records.study import PreparedStudy
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 
-HIDDEN_TIMES = (0.5, 1.0)
-"""Volumes that are hidden, in multiples of what was flagged."""
+UNTOUCHED = 0.99
+"""Share of the probability from which on hiding as much as was flagged changed nothing."""
 SHOWN_TIMES = 2.0
 """Volume that is shown, in multiples of what was flagged."""
 FAITHFUL = 0.5
@@ -80,14 +80,6 @@ def _judged(found: MapTrust) -> MapTrust:
     return replace(found, reliable=not faults, words=words)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Trial:
-    """One variant: which check it belongs to and what it hides."""
-
-    kind: str
-    hidden: Mask
-
-
 def faithfulness(
     found: MapTrust,
     engine: Varying,
@@ -119,8 +111,9 @@ def faithfulness(
     Notes
     -----
     Petsiuk, Das and Saenko 2018, arXiv:1806.07421, section 3: deletion and insertion, here with
-    few steps that are set by the flagged volume, hidden voxels set to the brain's mean, and the
-    area taken as the mean over the steps. Asked is the look whose attention the map is: what other
+    two steps, half the flagged volume and all of it, hidden voxels set to the brain's mean, and the
+    area taken as the mean over the steps. Where hiding all of it changes nothing, the half, which
+    is part of it, is not asked. Asked is the look whose attention the map is: what other
     looks would vote is no property of this map. Random voxels are hidden in blocks of 4, so that
     they are not simply interpolated away.
     """
@@ -128,50 +121,51 @@ def faithfulness(
     if not spots or prediction.glance is None:
         return found
     flagged = len(np.unique(np.concatenate([spot.voxels for spot in spots])))
-    trials = _trials(attention, brain, flagged)
-    said = engine.glance(
-        prepared,
-        [Variant(alone=True), *(Variant(hidden=t.hidden, alone=True) for t in trials)],
-        progress=told[0],
-        cancel=told[1],
-    )
-    # by the network's own probability: the fitted score also counts the size, which nothing hides
-    full, *rest = relevance.scores(said, spots, Scoring()).mean(axis=1)
-    left = np.minimum(np.array(rest) / full, 1.0)
-    kinds = [trial.kind for trial in trials]
-    means = {
-        kind: float(np.mean([v for v, k in zip(left, kinds, strict=True) if k == kind]))
-        for kind in dict.fromkeys(kinds)
-    }
+
+    def left(trials: Mapping[str, Mask]) -> dict[str, float]:
+        variants = [Variant(alone=True), *(Variant(hidden=h, alone=True) for h in trials.values())]
+        said = engine.glance(prepared, variants, progress=told[0], cancel=told[1])
+        # by the network's own probability: the fitted score also counts the size
+        full, *rest = relevance.scores(said, spots, Scoring()).mean(axis=1)
+        return {k: min(float(r / full), 1.0) for k, r in zip(trials, rest, strict=True)}
+
+    ranks = _ranks(attention, brain)
+    whole = left({**_hidden(ranks, brain, flagged), **_shown(ranks, brain, flagged)})
+    touched = {kind: rank for kind, rank in ranks.items() if whole[kind] < UNTOUCHED}
+    half = left(_hidden(touched, brain, flagged / 2)) if touched else {}
+    area = {kind: (whole[kind] + half.get(kind, whole[kind])) / 2 for kind in ranks}
     return _judged(
         replace(
             found,
-            deletion=means["deletion"],
-            deletion_random=means["deletion_random"],
-            deletion_centre=means["deletion_centre"],
-            insertion=means["insertion"],
-            insertion_random=means["insertion_random"],
+            deletion=area["deletion"],
+            deletion_random=area["deletion_random"],
+            deletion_centre=area["deletion_centre"],
+            insertion=whole["insertion"],
+            insertion_random=whole["insertion_random"],
         )
     )
 
 
-def _trials(attention: Floats, brain: Mask, flagged: int) -> list[_Trial]:
-    rng = np.random.default_rng(_SEED)
-    ranks = {
+def _ranks(attention: Floats, brain: Mask) -> dict[str, NDArray[np.intp]]:
+    """Return in which order each check hides the brain's voxels."""
+    blocks = _blocks(np.random.default_rng(_SEED), brain.shape)
+    return {
         "deletion": _rank(attention.astype(np.float64), brain),
-        "deletion_random": _rank(_blocks(rng, brain.shape), brain),
+        "deletion_random": _rank(blocks, brain),
         "deletion_centre": _rank(-_from_centre(brain), brain),
     }
+
+
+def _hidden(ranks: Mapping[str, NDArray[np.intp]], brain: Mask, voxels: float) -> dict[str, Mask]:
     size = int(np.count_nonzero(brain))
-    trials = [
-        _Trial(kind, (rank < min(round(times * flagged), size)) & brain)
-        for kind, rank in ranks.items()
-        for times in HIDDEN_TIMES
-    ]
-    shown = min(round(SHOWN_TIMES * flagged), size)
-    for kind, source in (("insertion", "deletion"), ("insertion_random", "deletion_random")):
-        trials.append(_Trial(kind, (ranks[source] >= shown) & brain))
-    return trials
+    return {kind: (rank < min(round(voxels), size)) & brain for kind, rank in ranks.items()}
+
+
+def _shown(ranks: Mapping[str, NDArray[np.intp]], brain: Mask, flagged: int) -> dict[str, Mask]:
+    """Return what is hidden where only so much is shown."""
+    shown = min(round(SHOWN_TIMES * flagged), int(np.count_nonzero(brain)))
+    sources = {"insertion": "deletion", "insertion_random": "deletion_random"}
+    return {kind: (ranks[source] >= shown) & brain for kind, source in sources.items()}
 
 
 def _rank(value: NDArray[np.float64], brain: Mask) -> NDArray[np.intp]:

@@ -89,12 +89,28 @@ def test_an_even_map_has_the_mass_of_its_volume():
 
 
 def test_as_much_is_hidden_of_each_map():
-    trials = trust._trials(map_on(NEEDED), BRAIN, 64)
-    hidden = [int(t.hidden.sum()) for t in trials if t.kind.startswith("deletion")]
-    assert hidden == [32, 64] * 3
-    shown = [int((~t.hidden & BRAIN).sum()) for t in trials if t.kind.startswith("insertion")]
-    assert shown == [128, 128]
-    assert not any(t.hidden[~BRAIN].any() for t in trials)
+    ranks = trust._ranks(map_on(NEEDED), BRAIN)
+    for count in (32, 64):
+        hidden = trust._hidden(ranks, BRAIN, count)
+        assert [int(h.sum()) for h in hidden.values()] == [count] * 3
+        assert not any(h[~BRAIN].any() for h in hidden.values())
+    shown = trust._shown(ranks, BRAIN, 64)
+    assert [int((~h & BRAIN).sum()) for h in shown.values()] == [128, 128]
+
+
+def test_a_half_step_is_asked_only_where_the_whole_one_mattered(make_prepared, monkeypatch):
+    asked = []
+    glance = Needy.glance
+    monkeypatch.setattr(
+        Needy,
+        "glance",
+        lambda self, p, v, **told: asked.append(len(v)) or glance(self, p, v, **told),
+    )
+    found = checked(map_on(NEEDED), make_prepared)
+    assert asked == [6, 2]
+    assert found.deletion_centre == pytest.approx(1)
+    half, whole = 0.02 + 0.45, 0.02
+    assert found.deletion == pytest.approx((half + whole) / 2 / 0.92, abs=0.02)
 
 
 def test_maps_are_sampled_where_they_lie():
