@@ -1,82 +1,138 @@
-"""Measure what the attention of the default weights is worth, on real development cases.
+"""Measure what the attention of weights is worth; write figures and one picture.
 
-    python bench/attention_checks.py --data CASES [--weights W.safetensors] [--json OUT.json]
+    python bench/attention_checks.py --data CASES --json OUT.json --plot OUT.png
+    python bench/attention_checks.py --label-randomisation 300 --json OUT.json
 
 A case is a folder with any of t1, t1c, t2, flair and seg as .nii.gz. For each: does the peak of a
 candidate's map lie inside it, how much of the attention lies in the drawn tumour, deletion and
 insertion against random and centred baselines, whether removing the most relevant sequence hurts
-the score most, what the explanations cost beside the network, and the time of a probe. Then two
-sanity checks after Adebayo et al. 2018: the maps must change when the weights are random, and
-must not when the image is only a little noisier.
+the score most, what the explanations cost beside the network, and the time of a probe. Then sanity
+checks after Adebayo et al. 2018 (arXiv:1810.03292): the map must change when weights are made
+random, part after part from the queries down (section 4.1), and when a network is trained on
+labels of other brains (section 4.2, two tiny networks on drawn brains at 4 mm); and it must
+not change when the image is only a little noisier.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import dataclasses
 import json
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import NEVER, no_progress
-from lesionlens.explain import maps, relevance
+from lesionlens.explain import relevance
 from lesionlens.explain.questions import present_in
 from lesionlens.findings.components import marked_of, spots_of
+from lesionlens.inference import ready
+from lesionlens.inference.device import has_fast_bfloat16
 from lesionlens.inference.engines.own import LensEngine
 from lesionlens.lens import Lens, Result
+from lesionlens.network import weights as weight_files
+from lesionlens.network.build import build
+from lesionlens.network.model import LensNetwork, channels_last
+from lesionlens.network.normalise import network_input
 from lesionlens.records.prediction import Variant
 from lesionlens.records.study import PreparedStudy
 from lesionlens.study.readers import open_study
+from lesionlens.synth.draw import draw
+from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
+from lesionlens.training.data import VALIDATION_SEED, SynthSource
+from lesionlens.training.loop import train
 
-NOISE = 0.05
-"""Of each sequence's deviation in the brain."""
+CPU = torch.device("cpu")
+NOISE = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""Levels, in deviations of each sequence in the brain."""
+PARTS = ("queries", "decoder", "encoder")
+"""Made random one after the other, from the answer towards the image."""
 _RANDOM_SEED = 1
+_GRID = StageConfig(steps=300, shape=(40, 48, 38), spacing_mm=(3.8, 4.2), batch=3)
+_HELD_OUT = 12
 
 
-def whole_map(engine: LensEngine, prepared: PreparedStudy) -> np.ndarray:
-    """(I, J, K) attention of the whole tumour, in multiples of an even look."""
-    said = engine.predict(prepared, progress=no_progress, cancel=NEVER)
-    return maps.relative(said.trace.cross[Region.WT], prepared.brain)
+class Clocked:
+    """An engine that counts the CPU seconds of its answers, which a busy machine hardly changes."""
+
+    def __init__(self, engine: LensEngine) -> None:
+        self._engine, self.network_s, self.looks_s = engine, 0.0, 0.0
+        self.info, self.glance_grid = engine.info, engine.glance_grid
+        self.attribute = engine.attribute
+
+    def predict(self, *given: Any, **named: Any) -> Any:
+        """Answer as the engine does."""
+        begun = time.process_time()
+        said = self._engine.predict(*given, **named)
+        self.network_s += time.process_time() - begun
+        return said
+
+    def glance(self, *given: Any, **named: Any) -> Any:
+        """Look as the engine does."""
+        begun = time.process_time()
+        said = self._engine.glance(*given, **named)
+        self.looks_s += time.process_time() - begun
+        return said
+
+
+def map_of(network: LensNetwork, x: torch.Tensor) -> np.ndarray:
+    """(I, J, K) attention of the whole tumour to a (1, 8, I, J, K) input."""
+    x = x.to(memory_format=torch.channels_last_3d)
+    fast = has_fast_bfloat16(CPU)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=fast):
+        return network(x).attention[0, 0].float().numpy()
 
 
 def alike(one: np.ndarray, two: np.ndarray, brain: np.ndarray) -> float:
-    """Rank correlation in the brain, on every third voxel along each axis."""
-    part = (slice(None, None, 3),) * 3
+    """Rank correlation in the brain, on every second voxel along each axis."""
+    part = (slice(None, None, 2),) * 3
     inside = brain[part]
     return float(spearmanr(one[part][inside], two[part][inside]).statistic)
 
 
-def noisier(prepared: PreparedStudy) -> PreparedStudy:
-    """Return the study with a little Gaussian noise in the brain."""
-    rng = np.random.default_rng(0)
-    channels = prepared.channels.copy()
-    for index in np.flatnonzero(prepared.present):
-        deviation = float(channels[index][prepared.brain].std())
-        noise = rng.normal(0, NOISE * deviation, channels[index].shape)
-        channels[index] += (noise * prepared.brain).astype(np.float32)
-    return dataclasses.replace(prepared, channels=channels)
+def noisy(study: ready.Ready, level: float) -> torch.Tensor:
+    """Return the input with Gaussian noise in the brain; z-scores have a deviation of one."""
+    noise = torch.randn(study.channels.shape, generator=torch.Generator().manual_seed(0))
+    channels = study.channels + level * noise * study.brain[:, None]
+    return dataclasses.replace(study, channels=channels).input_of(Variant())
 
 
-def random_engine(engine: LensEngine) -> LensEngine:
-    """Return the same engine with the weights as they are before training."""
-    import torch  # noqa: PLC0415  (only this check needs it)
-
-    from lesionlens.network.build import build  # noqa: PLC0415
-
+def randomised(network: LensNetwork) -> list[LensNetwork]:
+    """Return the network with its parts made random one after the other, as before training."""
     torch.manual_seed(_RANDOM_SEED)
-    other = copy.copy(engine)
-    fresh = build(engine.network.config).eval()
-    other._network = fresh.to(memory_format=torch.channels_last_3d)  # noqa: SLF001
-    other._last = None  # noqa: SLF001
-    return other
+    fresh = build(network.config).state_dict()
+    state, found = dict(network.state_dict()), []
+    for part in PARTS:
+        for name in state:
+            rest = part == "queries" and not name.startswith(PARTS[1:])
+            if rest or name.startswith(part):
+                state[name] = fresh[name]
+        made = channels_last(build(network.config)).eval()
+        made.load_state_dict(state)
+        found.append(made)
+    return found
+
+
+def robustness(network: LensNetwork, prepared: PreparedStudy, spacing_mm: float) -> dict[str, Any]:
+    """How the map changes with noise in the image, and with random weights."""
+    study = ready.make_ready(prepared, spacing_mm, CPU)
+    brain = study.brain[0].numpy()
+    own = map_of(network, study.input_of(Variant()))
+    broken = [map_of(other, study.input_of(Variant())) for other in randomised(network)]
+    return {
+        "alike_noisy": [alike(own, map_of(network, noisy(study, s)), brain) for s in NOISE],
+        "alike_random": [alike(own, found, brain) for found in broken],
+    }
 
 
 def top_hurts_most(engine: LensEngine, result: Result) -> list[bool]:
@@ -88,8 +144,7 @@ def top_hurts_most(engine: LensEngine, result: Result) -> list[bool]:
     without = [Variant.showing(set(present) - {s}) for s in present]
     said = engine.glance(prepared, without, progress=no_progress, cancel=NEVER)
     spots = spots_of(marked_of(result.analysis.findings, prepared.native), said.grid)
-    scoring = engine.predict(prepared, progress=no_progress, cancel=NEVER).scoring
-    left = relevance.scores(said, spots, scoring)
+    left = relevance.scores(said, spots, result._prediction.scoring)  # noqa: SLF001
     answers = []
     for n, candidate in enumerate(result.candidates):
         worth = [candidate.sequence_relevance[s.value] for s in present]
@@ -104,33 +159,30 @@ def probe_ms(result: Result) -> float:
     times = []
     for n in np.linspace(0, len(found) - 1, 7).astype(int)[1:-1]:
         place = prepared.to_native @ np.append(found[n], 1)
-        start = time.perf_counter()
+        start = time.process_time()
         result.probe(tuple(int(v) for v in np.rint(place[:3])))
-        times.append(1000 * (time.perf_counter() - start))
+        times.append(1000 * (time.process_time() - start))
     return float(np.median(times))
 
 
-def check_case(lens: Lens, folder: Path) -> dict[str, Any]:
+def check_case(engine: LensEngine, network: LensNetwork, spacing_mm: float, folder: Path
+               ) -> dict[str, Any]:  # fmt: skip
     """Everything measured on one case."""
-    engine = lens.engine
-    result = lens(open_study(folder, named={s: str(folder / f"{s}.nii.gz") for s in MrSequence
-                                            if (folder / f"{s}.nii.gz").is_file()}))  # fmt: skip
+    named = {s: str(folder / f"{s}.nii.gz") for s in MrSequence}
+    named = {s: path for s, path in named.items() if Path(path).is_file()}
+    clocked = Clocked(engine)
+    result = Lens(engine=clocked)(open_study(folder, named=named))
     prepared, analysis = result.analysis.prepared, result.analysis
-    seconds = {s.name: s.seconds for s in analysis.run.stages}
     trust = analysis.maps.trust[Region.WT]
     row: dict[str, Any] = {
         "case": folder.name,
         "candidates": len(result.candidates),
         "peaks_inside": [c.attention.peak_inside for c in result.candidates],
-        "reliable": trust.reliable,
-        "deletion": trust.deletion,
-        "deletion_random": trust.deletion_random,
-        "deletion_centre": trust.deletion_centre,
-        "insertion": trust.insertion,
-        "insertion_random": trust.insertion_random,
+        **{k: v for k, v in dataclasses.asdict(trust).items() if k.startswith(("del", "ins", "r"))},
+        "relevance": [dict(c.sequence_relevance) for c in result.candidates],
         "top_sequence_hurts_most": top_hurts_most(engine, result),
-        "network_s": seconds["network"],
-        "explanations_s": seconds["explanations"],
+        "network_cpu_s": clocked.network_s,
+        "looks_cpu_s": clocked.looks_s,
         "probe_ms": probe_ms(result),
     }
     if (folder / "seg.nii.gz").is_file():
@@ -138,10 +190,7 @@ def check_case(lens: Lens, folder: Path) -> dict[str, Any]:
         shown = result.attention[Region.WT].data
         row["mass_in_tumour"] = float(shown[drawn].sum() / max(float(shown.sum()), 1e-9))
         row["volume_share"] = float(drawn.sum() / max(1, int(prepared.brain.sum())))
-    own = whole_map(engine, prepared)
-    row["alike_noisy"] = alike(own, whole_map(engine, noisier(prepared)), prepared.brain)
-    row["alike_random"] = alike(own, whole_map(random_engine(engine), prepared), prepared.brain)
-    return row
+    return row | robustness(network, prepared, spacing_mm)
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -152,9 +201,9 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         r["deletion"] <= 0.5 * r["deletion_random"] for r in rows if r["deletion"] is not None
     ]
 
-    def mean(key: str) -> float | None:
+    def mean(key: str) -> Any:
         values = [r[key] for r in rows if r.get(key) is not None]
-        return round(float(np.mean(values)), 3) if values else None
+        return np.round(np.mean(values, axis=0), 3).tolist() if values else None
 
     def share(flags: list[bool]) -> str:
         return f"{sum(flags)}/{len(flags)}"
@@ -165,29 +214,119 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "peak_inside": share(peaks),
         "deletion_at_most_half_of_random": share(halves),
         "top_sequence_hurts_most": share(tops),
-        "explanations_per_network": round(
-            sum(r["explanations_s"] for r in rows) / sum(r["network_s"] for r in rows), 2
+        "explanations_per_network_cpu": round(
+            sum(r["looks_cpu_s"] for r in rows) / sum(r["network_cpu_s"] for r in rows), 2
         ),
         **{key: mean(key) for key in keys},
+        "noise": NOISE,
+        "made_random": PARTS,
     }
+
+
+class _Drawn:
+    """Drawn brains; with `mixed`, each with the tumour labels of another one."""
+
+    words = "drawn brains at 4 mm, for a sanity check"
+
+    def __init__(self, *, mixed: bool) -> None:
+        self._mixed = mixed
+
+    def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> Any:
+        made = SynthSource(TrainConfig((stage,)).draw, stage, config, 7_000_000 + seed, done)
+        if self._mixed:
+            batch = made.batch
+            made.batch = lambda size: _with_labels_of_others(batch(size))
+        return made
+
+    def validate(self, *_: Any) -> dict[str, float]:
+        return {}
+
+
+def _with_labels_of_others(batch: Any) -> Any:
+    inside = batch.brain.to(batch.labels.dtype)
+    return batch._replace(
+        labels=batch.labels.roll(1, 0) * inside[:, None], parts=batch.parts.roll(1, 0) * inside
+    )
+
+
+def label_randomisation(steps: int) -> dict[str, Any]:
+    """Train two tiny networks alike, one on labels of other brains; compare their maps."""
+    stage = dataclasses.replace(_GRID, steps=steps, rate=(1.0, 0.1))
+    begun = time.process_time()
+    networks = []
+    for mixed in (False, True):
+        config = TrainConfig((stage,), network="tiny", data=DataConfig(workers=0, complete=1.0))
+        with tempfile.TemporaryDirectory() as out:
+            done = train(config, Path(out), cases=_Drawn(mixed=mixed))
+            networks.append(weight_files.load(done.weights)[0])
+    grid = dataclasses.replace(config.draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
+    rows = []
+    for seed in range(VALIDATION_SEED, VALIDATION_SEED + _HELD_OUT):
+        drawn = draw(grid, [seed])
+        inside = drawn.labels[0, 0].numpy() > 0
+        if not inside.any():
+            continue
+        x = network_input(drawn.zscored, torch.ones(1, 4, dtype=torch.bool), drawn.brain)
+        true, other = (map_of(network, x) for network in networks)
+        brain = drawn.brain[0].numpy()
+        rows.append((true[inside].sum(), other[inside].sum(), inside.sum() / brain.sum(),
+                     alike(true, other, brain)))  # fmt: skip
+    own, others, even, correlation = np.mean(rows, axis=0).round(3).tolist()
+    return {
+        "steps": steps,
+        "held_out_with_tumour": len(rows),
+        "mass_in_tumour": {"true_labels": own, "labels_of_others": others, "even_look": even},
+        "alike": correlation,
+        "cpu_s": round(time.process_time() - begun),
+    }
+
+
+def picture(found: dict[str, Any], rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw both curves of the maps' robustness, a thin line a case; a small PNG."""
+    figure = Figure(figsize=(7, 2.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, sharey=True)
+    levels, parts = [0.0, *NOISE], ["trained", *(f"+ {part}" for part in PARTS)]
+    for axis, key, places in ((left, "alike_noisy", levels), (right, "alike_random", range(4))):
+        for row in rows:
+            axis.plot(places, [1.0, *row[key]], color="#bbbbbb", lw=0.8)
+        axis.plot(places, [1.0, *found[key]], color="#0072b2", marker="o", ms=4)
+        axis.axhline(0, color="#777777", lw=0.6)
+        axis.set_ylim(-0.4, 1.05)
+    left.set(xlabel="noise (deviations in the brain)", ylabel="rank correlation of the map")
+    left.set_title("noisier images: should stay near 1", fontsize=9)
+    right.set_xticks(range(4), parts, fontsize=8)
+    right.set_xlabel("made random, one after the other")
+    right.set_title("random weights: should fall to 0", fontsize=9)
+    figure.savefig(path, dpi=100, format="png")
 
 
 def main() -> int:
     """Read the arguments, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--weights", type=Path)
+    parser.add_argument("--label-randomisation", type=int, metavar="STEPS")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
-    lens = Lens("auto", weights=options.weights)
-    rows = []
-    for folder in sorted(p for p in options.data.iterdir() if p.is_dir()):
-        rows.append(check_case(lens, folder))
-        print(json.dumps(rows[-1]), flush=True)
-    found = summary(rows)
-    print(json.dumps(found, indent=1))
+    content: dict[str, Any] = {}
+    if options.data:
+        engine = LensEngine("cpu", options.weights)
+        path = options.weights or weight_files.default_path()
+        network, about = weight_files.load(path)
+        rows = []
+        for folder in sorted(p for p in options.data.iterdir() if p.is_dir()):
+            rows.append(check_case(engine, network, about.spacing_mm, folder))
+            print(json.dumps(rows[-1]), flush=True)
+        content |= {"weights": about.version, "cases": rows, "summary": summary(rows)}
+        if options.plot:
+            picture(content["summary"], rows, options.plot)
+    if options.label_randomisation:
+        content["label_randomisation"] = label_randomisation(options.label_randomisation)
+    print(json.dumps({k: v for k, v in content.items() if k != "cases"}, indent=1))
     if options.json:
-        options.json.write_text(json.dumps({"cases": rows, "summary": found}, indent=1))
+        options.json.write_text(json.dumps(content, indent=1))
     return 0
 
 
