@@ -34,7 +34,7 @@ SURE = 0.9
 LEAST = (0.8, 0.6, 0.5)
 """Share of white, grey and fluid from which a voxel speaks for it."""
 MIN_VOXELS = 100
-FAR = 7.0
+FAR = 6.5
 """Deviations from the nearest class beyond which an image is none of the four."""
 FLAT = (0.85, 1.25)
 """Fluid between these times white matter's brightness shows no tissue at all."""
