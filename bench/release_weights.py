@@ -83,8 +83,9 @@ def workplace(source: Path, a: argparse.Namespace) -> Path:
     return folder
 
 
-def drawn_at(spacing: float) -> DrawConfig:
-    """Return the grid on which patients are drawn."""
+def drawn_for(a: argparse.Namespace) -> DrawConfig:
+    """Return the grid on which patients are drawn: as fine as the finest look."""
+    spacing = min(a.spacing, a.focus or a.spacing)
     nodes = [round(mm / spacing) for mm in _FIELD_MM]
     return DrawConfig(shape=(nodes[0], nodes[1], nodes[2]), spacing_mm=(spacing, spacing))
 
@@ -96,14 +97,14 @@ def fitted_notes(source: Path, a: argparse.Namespace) -> tuple[WeightsNotes, Cal
     path, heat = folder / "weights.safetensors", folder / "temperature.json"
     if not heat.is_file():
         weights.save(path, network.config, network.state_dict(), notes)
-        job = Job(path, drawn_at(a.spacing))
+        job = Job(path, drawn_for(a))
         found = fitting.fit_temperatures(job, Effort(fitting.WARM_UP, a.workers))
         heat.write_text(json.dumps(found), "utf-8")
     whole, core, enhancing = json.loads(heat.read_text("utf-8"))
     notes = dataclasses.replace(notes, temperature=(whole, core, enhancing))
     weights.save(path, network.config, network.state_dict(), notes)
     seen = fitting.look(
-        Job(path, drawn_at(a.spacing)),
+        Job(path, drawn_for(a)),
         Effort(a.patients, a.workers, a.minutes),
         folder / "patients.jsonl",
         lambda stage, share: print_to_stderr(f"{stage}: {share:.0%}"),
