@@ -45,8 +45,8 @@ _EVERYTHING = Variant()
 _T1_SPARE = frozenset({MrSequence.T1C, MrSequence.FLAIR})
 _EDGE = 1e-6
 _FOCUS_VOX = 96
-_FOCUS_SHARE = (0.0, 0.3, 0.7)
-"""Of the closer look in WT, TC and ET: what is thin gains by it, what is wide needs the whole brain
+_FOCUS_SHARE = (0.0, 0.0, 0.7)
+"""Of the closer look in WT, TC and ET: the thin rim gains by it, what is wide needs the whole brain
 to be told."""
 _FOCUS_FROM = 0.25
 _FOCUS_MARGIN_MM = 6.0
@@ -121,7 +121,7 @@ class LensEngine:
         cut = ready.box_grid(prepared, box)
         along = separable.matrices(study.grid, cut, antialias=False)
         fine = separable.apply(logits, along)
-        if self._about.focus_spacing_mm is not None:
+        if self._about.focus_spacing_mm is not None and MrSequence.T1C in _shown(study.present):
             fine = self._focus(prepared, fine, cut, progress, cancel)
         brain = torch.from_numpy(prepared.brain[box].copy()).to(self._device)
         probability = _nested(fine) * brain
