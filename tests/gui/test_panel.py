@@ -458,3 +458,18 @@ def test_analysing_again_keeps_what_was_said_of_the_same_candidates(reviewed, re
     reviewed.session.mark(ReviewState.REJECTED)
     reviewed.actions_.take(result, overlays_of(result.analysis))
     assert reviewed.candidates.model.rows[1].state is ReviewState.REJECTED
+
+
+def test_a_look_that_fails_is_told_once_and_the_whole_map_is_back(reviewed, qtbot, monkeypatch):
+    asked = []
+
+    def refuse(*look):
+        asked.append(look)
+        raise UnusableInputError(found="no look", expected="one", next_step="Choose another")
+
+    monkeypatch.setattr("lesionlens._napari.actions.look_raw", refuse)
+    reviewed.session.choose_overlay(Overlay.MAP)
+    reviewed.session.choose_look(0)
+    qtbot.waitUntil(lambda: reviewed.session.state.problem is not None, timeout=20000)
+    assert reviewed.session.state.choices.layer is None
+    assert len(asked) == 1

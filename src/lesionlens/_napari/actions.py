@@ -217,7 +217,11 @@ class Actions:
             if self.session.result is result and overlays is not None:
                 self.session.looked(replace(overlays, look=(look, view)))
 
-        self.questions.ask((id(result), look), task, done)
+        def refused(error: BaseException) -> None:
+            self.session.choose_look(None)
+            self.session.failed(problem_of(error))
+
+        self.questions.ask((id(result), look), task, done, refused)
 
     def ask_without(self) -> bool:
         """Ask what the network says with the candidate in focus hidden."""
