@@ -93,8 +93,10 @@ class Peer:
         finally:
             done.set()  # the watch speaks to the archive too: it ends first
             watch.join()
-            if link.is_established:
-                link.release() if well else link.abort()
+            if well and link.is_established:
+                link.release()
+            else:
+                hang_up(link)
 
     def _open(
         self, contexts: Sequence[PresentationContext], roles: Sequence[Any], handlers: Sequence[Any]
@@ -148,8 +150,21 @@ def _watch(link: Any, stop: Cancel, done: threading.Event) -> None:
                 if link.is_established:
                     link.send_c_cancel(1, context.context_id)
             if not done.wait(_POLITE_SECONDS):
-                link.abort()
+                hang_up(link)
             return
+
+
+def hang_up(link: Any) -> None:
+    """Abort an association; a peer that went silent within a message does not hold us up."""
+    if not link.is_alive():
+        return
+    link.abort(block=False)
+    link.join(_POLITE_SECONDS)
+    wire = getattr(link.dul.socket, "socket", None)
+    if wire is not None:
+        with suppress(OSError):  # closed meanwhile
+            wire.shutdown(socket.SHUT_RDWR)
+    link.kill()
 
 
 def _hurry(event: Any) -> None:
@@ -161,6 +176,7 @@ def _hurry(event: Any) -> None:
     wire = getattr(event.assoc.dul.socket, "socket", None)
     if wire is not None:
         with suppress(OSError):  # closed meanwhile
+            wire.settimeout(ANSWER_SECONDS)  # within a message; pynetdicom would wait for ever
             wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if hasattr(socket, "TCP_QUICKACK"):  # Linux, which forgets it after a while
                 wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)

@@ -33,6 +33,7 @@ from lesionlens.pacs.association import (
     MAX_PDU_BYTES,
     MOST_CONTEXTS,
     Peer,
+    hang_up,
     own_interface,
 )
 from lesionlens.pacs.intake import Intake
@@ -195,9 +196,10 @@ def _provider(peer: Peer, intake: Intake) -> Iterator[None]:
         yield
     finally:
         intake.close()
+        for link in entity.active_associations:
+            hang_up(link)
         if server is not None:
             server.shutdown()
-        entity.shutdown()
 
 
 def _await_late(intake: Intake, stop: Cancel) -> None:

@@ -224,9 +224,16 @@ def archive(orthanc: Running, way: str, password: None):
 
 @contextmanager
 def wire(
-    port: int, *, break_after: float = math.inf, listen: int = 0, certificate: Path | None = None
+    port: int,
+    *,
+    break_after: float = math.inf,
+    listen: int = 0,
+    certificate: Path | None = None,
+    broken: Callable[[], object] = lambda: None,
 ) -> Iterator[int]:
     """Pass on to a port; cut the first connection that carried so many bytes in one direction.
+
+    `broken` is called before the cut, and may take its time: the line is silent meanwhile.
 
     With a certificate it is what speaks TLS before a server, as hospitals' proxies do. (Orthanc's
     own HTTPS falls over with Debian 12's OpenSSL.)
@@ -241,6 +248,7 @@ def wire(
                 passed += len(data)
                 if passed > break_after and not cut.is_set():
                     cut.set()
+                    broken()
                     break
                 sink.sendall(data)
         for end in (source, sink):
