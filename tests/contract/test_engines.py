@@ -58,7 +58,9 @@ def small_bundle(tmp_path_factory):
         },
     }
     inferer = {"_target_": "SlidingWindowInferer", "roi_size": [64, 64, 64]}
-    inference = {"network_def": network, "inferer": inferer}
+    spacing = {"_target_": "Spacingd", "keys": "image", "pixdim": [4.0, 4.0, 4.0]}
+    steps = {"_target_": "Compose", "transforms": [spacing]}
+    inference = {"network_def": network, "inferer": inferer, "preprocessing": steps}
     for name, content in (("metadata", metadata), ("inference", inference)):
         ConfigParser.export_config_file(content, str(folder / "configs" / f"{name}.json"))
     torch.manual_seed(0)

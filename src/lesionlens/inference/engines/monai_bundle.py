@@ -290,12 +290,13 @@ class BundleEngine:
     def _attributed(
         self, seen: _Seen, method: str, channels: Mapping[Region, int]
     ) -> tuple[dict[Region, Floats], str]:
-        """Ask at 2 mm, or in one window where the network reads no other size."""
+        """Ask at 2 mm or coarser, or in one window where the network reads no other size."""
         study = seen.study
         if self._bundle.fixed:
             place = _about_peak(seen.shares[self._whole], self._bundle.window)
         else:
-            study = ready.make_ready(seen.prepared, _CAM_MM, self._device)
+            edge_mm = max(_CAM_MM, self._bundle.spacing_mm)
+            study = ready.make_ready(seen.prepared, edge_mm, self._device)
             i, j, k = study.grid.shape
             place = slice(0, i), slice(0, j), slice(0, k)
         x = self._input(study)[(slice(None), slice(None), *place)]
