@@ -16,7 +16,7 @@ from lesionlens.inference.engines.own import LensEngine
 from lesionlens.inference.watch import watched
 from lesionlens.network import weights
 from lesionlens.network.build import build, preset
-from lesionlens.records.prediction import Variant
+from lesionlens.records.prediction import Capability, Variant
 
 
 @pytest.fixture(scope="module")
@@ -280,3 +280,15 @@ def test_a_second_opinion_by_gradients_lies_in_the_brain(engine, study):
     assert found.data.sum() == pytest.approx(1, abs=1e-2)
     with pytest.raises(UnusableInputError, match="grad-cam"):
         engine.attribute(study, Target(Region.TC), "tea leaves")
+
+
+def test_weights_without_attention_show_none(make_prepared, tmp_path):
+    network = build("cnn-only")
+    path = tmp_path / "w.safetensors"
+    notes = weights.WeightsNotes(spacing_mm=8.0)
+    weights.save(path, network.config, network.state_dict(), notes)
+    engine = LensEngine("cpu", path)
+    prediction = engine.predict(make_prepared(), progress=no_progress, cancel=NEVER)
+    assert prediction.trace is None
+    assert not {Capability.ATTEND, Capability.PROBE} & engine.info.capabilities
+    assert Capability.SEGMENT in engine.info.capabilities

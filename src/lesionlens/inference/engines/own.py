@@ -60,6 +60,7 @@ _ATTENTION_BLUR_VOX = 0.7
 _CAPABILITIES = frozenset(
     {Capability.SEGMENT, Capability.ATTEND, Capability.PROBE, Capability.VARY}
 )
+_ATTENDING = frozenset({Capability.ATTEND, Capability.PROBE})
 METHOD = (
     "cross-attention of the region query to every voxel in the network's last layer, "
     "averaged over heads, smoothed over 0.7 voxels of the network's grid"
@@ -99,7 +100,7 @@ class LensEngine:
             name="lens",
             version=self._about.version,
             weights_sha256=self._about.sha256,
-            capabilities=_CAPABILITIES,
+            capabilities=_CAPABILITIES if self._attends else _CAPABILITIES - _ATTENDING,
             device=devices.describe(self._device),
             calibrated=self._about.temperature != (1.0, 1.0, 1.0),
             operating_points=tuple(
@@ -107,6 +108,11 @@ class LensEngine:
                 for p in self._about.operating_points
             ),
         )
+
+    @property
+    def _attends(self) -> bool:
+        """Whether the weights are of a design that has attention to show."""
+        return self._network.config.design != "cnn-only"
 
     @property
     def network(self) -> LensNetwork:
@@ -125,12 +131,15 @@ class LensEngine:
             fine = self._focus(prepared, fine, cut, progress, cancel)
         brain = torch.from_numpy(prepared.brain[box].copy()).to(self._device)
         probability = _nested(fine) * brain
-        softened = separable.smooth(out.attention[0], _ATTENTION_BLUR_VOX)
-        attention = separable.apply(softened, along) * brain
+        trace = None
+        if self._attends:
+            softened = separable.smooth(out.attention[0], _ATTENTION_BLUR_VOX)
+            attention = _whole(separable.apply(softened, along) * brain, prepared, box)
+            trace = self._trace(out, attention, study.grid, prepared)
         return Prediction(
             probability=_by_region(_whole(probability, prepared, box)),
             engine=self.info,
-            trace=self._trace(out, _whole(attention, prepared, box), study.grid, prepared),
+            trace=trace,
             glance=self.glance(prepared, [_EVERYTHING], progress=progress, cancel=cancel),
             scoring=Scoring(*self._about.score, self._about.score_floor or _UNFITTED_FLOOR),
             kinds=_kinds(out, study.grid),
