@@ -88,7 +88,7 @@ def made(clean: Images, variant: str, seed: int) -> tuple[Study, dict[MrSequence
         motion = np.eye(4) if still else motion_of(rng, grid)
         image = dressed(values, outside, SHELLS[sequence]) if "rim" in variant else values
         own, truth[sequence] = grid, np.linalg.inv(motion)
-        if variant != "clean":
+        if "thick" in variant:
             image, own, truth[sequence] = thick(image, grid, motion)
         series[sequence] = Series(sequence, "bench", 1.0, own, (), lambda image=image: image, "x")
     return Study(variant, StudyKind.NIFTI, series, root=Path()), truth
