@@ -194,18 +194,15 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         for c in analysis.findings.candidates
     )
     total = len(analysis.findings.candidates)
+    point = point_at(analysis.run.engine.operating_points, choices.threshold)
     return Screen(
         **common,
         analysed=True,
         quality=tuple(Fact(q.check, q.passed, q.message) for q in analysis.findings.quality),
         candidates=tuple(_row(c, state, focus=c is focus) for c in listed),
         conclusion=analysis.findings.conclusion,
-        threshold_words=threshold_words(
-            choices.threshold, point_at(analysis.run.engine.operating_points, choices.threshold)
-        ),
-        threshold_source=threshold_source(
-            point_at(analysis.run.engine.operating_points, choices.threshold)
-        ),
+        threshold_words=threshold_words(choices.threshold, point),
+        threshold_source=threshold_source(point),
         below_threshold=total - len(listed),
         can_mark=focus is not None,
         editing=state.editing is not None,
