@@ -52,7 +52,7 @@ class Studio:
         """Take the whole window."""
         self.settle()
         shown = self.viewer.screenshot(canvas_only=False, flash=False)
-        save(shown[..., :3], self.docs / name, colours=128)
+        save(shown[..., :3], self.docs / name)
 
     def part(self, name: str, block: QWidget | None = None) -> None:
         """Take the canvas, and beside it the block of the panel that explains it."""
@@ -68,7 +68,9 @@ def grabbed(block: QWidget) -> NDArray[np.uint8]:
     image = block.grab().toImage().convertToFormat(QImage.Format.Format_RGB888)
     rows = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), -1)
     pixels = rows[:, : image.width() * 3].reshape(image.height(), image.width(), 3)
-    return np.pad(pixels, ((12, 12), (12, 12), (0, 0)), mode="edge")
+    framed = np.full((pixels.shape[0] + 24, pixels.shape[1] + 24, 3), pixels[-1, 0], np.uint8)
+    framed[12:-12, 12:-12] = pixels
+    return framed
 
 
 def padded(picture: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
@@ -77,12 +79,14 @@ def padded(picture: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
     return np.concatenate([picture, below])
 
 
-def save(picture: NDArray[np.uint8], place: Path, colours: int = 96) -> None:
+def save(picture: NDArray[np.uint8], place: Path) -> None:
     """Write a PNG of few colours, fewer where it would be larger than allowed."""
     place.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(np.ascontiguousarray(picture))
-    for count in (colours, 64, 40, 24):
-        image.quantize(count, dither=Image.Dither.NONE).save(place, optimize=True)
+    for count in (256, 192, 128, 96, 64):
+        image.quantize(count, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
+            place, optimize=True
+        )
         if place.stat().st_size < LARGEST:
             return
     raise SystemExit(f"{place.name} stays larger than {LARGEST} bytes: make the window smaller")
@@ -134,7 +138,7 @@ def questions(studio: Studio, panel: LesionLens) -> None:
     candidate = session.candidate()
     if candidate is None:
         raise SystemExit("the sample has no candidate: nothing to picture")
-    x, y, z = candidate.peak_mm
+    x, y, z = candidate.centroid_mm
     panel.actions_.probe((x, y, z))
     studio.part("pictures/probe.png", block)
     panel.actions_.probe((-x, y, z))

@@ -186,18 +186,18 @@ class Actions:
         state, result = self.session.state, self.session.result
         if state.analysis is None or state.overlays is None or result is None:
             return False
-        grid, working = state.analysis.volumes.labels.grid, state.overlays.grid
+        grid, overlays = state.analysis.volumes.labels.grid, state.overlays
         i, j, k = (round(float(v)) for v in grid.to_voxel(point_mm))
         if not all(0 <= n < size for n, size in zip((i, j, k), grid.shape, strict=True)):
             return False
 
         def task(progress: Progress, cancel: Cancel) -> Any:  # noqa: ARG001
-            return probe_view(result.probe(voxel=(i, j, k)), working)
+            return probe_view(result.probe(voxel=(i, j, k)), overlays.grid, overlays.brain)
 
         def done(answer: Any) -> None:
-            overlays = self.session.state.overlays
-            if self.session.result is result and overlays is not None:
-                self.session.probe((i, j, k), replace(overlays, probe=answer))
+            now = self.session.state.overlays
+            if self.session.result is result and now is not None:
+                self.session.probe((i, j, k), replace(now, probe=answer))
 
         self.questions.ask((id(result), i, j, k), task, done, (lambda _: None) if moving else None)
         return True

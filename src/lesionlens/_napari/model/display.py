@@ -17,7 +17,7 @@ from lesionlens.base import geometry
 from lesionlens.base.geometry import Affine, Shape3
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.explain.maps import FAINT, full_scale
+from lesionlens.explain.maps import FAINT, full_scale, relative
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import Volume, frozen
 from lesionlens.study.resample import resample
@@ -190,9 +190,13 @@ def look_view(raw: NDArray[np.float32]) -> MapView:
     return multiples(raw, max(full_scale(raw[raw > 0]), FAINT))
 
 
-def probe_view(answer: Volume, grid: Grid) -> MapView:
-    """Return a probe's answer as it is drawn."""
-    return MapView(_linear(answer, grid), 1.0, _SHARES, "of the strongest answer")
+def probe_view(answer: Volume, grid: Grid, brain: NDArray[np.bool_]) -> MapView:
+    """Return a probe's answer as it is drawn: in multiples of an even look over the brain.
+
+    Most of what a voxel draws on is its own neighbourhood; on this scale the rest shows beside it.
+    """
+    raw = relative(_linear(answer, grid), brain)
+    return multiples(raw, float(raw.max(initial=FAINT)))
 
 
 _SHARES = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))

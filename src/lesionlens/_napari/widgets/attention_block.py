@@ -115,7 +115,7 @@ class AttentionBlock(Section):
     def _show_trust(self, screen: Screen) -> None:
         asked = screen.overlay is Overlay.MAP
         show_fact(self._trust, screen.trust if asked else None)
-        failed = screen.trust is not None and not screen.trust.good
+        failed = screen.trust is not None and screen.trust.good is False
         self._anyway.setVisible(asked and failed)
         self._anyway.setChecked(not screen.withheld)
 

@@ -38,7 +38,7 @@ class LookChoice(QWidget):
         focus = next((row.id for row in screen.candidates if row.focus), None)
         _offer(
             self.candidate,
-            "all candidates",
+            "all found",
             [(f"only {c.id}", c.id) for c in screen.candidates],
             focus if screen.alone else None,
         )
@@ -59,7 +59,7 @@ def _list(tooltip: str) -> QComboBox:
     made.setAccessibleName(tooltip)
     made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     made.setMinimumContentsLength(1)
-    made.setMinimumWidth(70)
+    made.setMinimumWidth(90)
     return made
 
 
