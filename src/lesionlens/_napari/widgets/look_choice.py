@@ -12,7 +12,7 @@ from lesionlens._napari.widgets.parts import row
 
 
 class LookChoice(QWidget):
-    """Three lists; None stands for all candidates, all looks, all heads."""
+    """Three lists; None stands for all candidates, all looks, the mean of the heads."""
 
     candidate_chosen = Signal(object)
     look_chosen = Signal(object, object)
@@ -22,7 +22,7 @@ class LookChoice(QWidget):
         super().__init__()
         self.candidate = _list("The attention given to all candidates, or to one of them alone")
         self.layer = _list("All looks of the network combined, or one of them, coarse to fine")
-        self.head = _list("All heads of a look together, or one of them")
+        self.head = _list("The mean of a look's heads, or one of them")
         self.candidate.activated.connect(
             lambda _: self.candidate_chosen.emit(self.candidate.currentData())
         )
@@ -38,15 +38,16 @@ class LookChoice(QWidget):
         focus = next((row.id for row in screen.candidates if row.focus), None)
         _offer(
             self.candidate,
-            "all found",
+            "all",
             [(f"only {c.id}", c.id) for c in screen.candidates],
             focus if screen.alone else None,
         )
-        layers = [(f"{n + 1} · {name}", n) for n, (name, _) in enumerate(screen.looks)]
+        names = [name.removeprefix("look at ") for name, _ in screen.looks]
+        layers = [(f"{n + 1} · {name}", n) for n, name in enumerate(names)]
         _offer(self.layer, "all looks", layers, screen.layer)
         heads = 0 if screen.layer is None else screen.looks[screen.layer][1]
         numbers = [(f"head {n + 1}", n) for n in range(heads)]
-        _offer(self.head, "all heads", numbers if heads > 1 else [], screen.head)
+        _offer(self.head, "mean", numbers if heads > 1 else [], screen.head)
 
     def _emit_look(self, head: int | None) -> None:
         self.look_chosen.emit(self.layer.currentData(), head)
@@ -59,7 +60,7 @@ def _list(tooltip: str) -> QComboBox:
     made.setAccessibleName(tooltip)
     made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     made.setMinimumContentsLength(1)
-    made.setMinimumWidth(90)
+    made.setMinimumWidth(84)
     return made
 
 
