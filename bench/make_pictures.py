@@ -57,7 +57,8 @@ class Studio:
     def part(self, name: str, block: QWidget | None = None) -> None:
         """Take the canvas, and beside it the block of the panel that explains it."""
         self.settle()
-        canvas = self.viewer.screenshot(size=(SIDE, SIDE), canvas_only=True, flash=False)[..., :3]
+        size = (SIDE, SIDE) if self.viewer.dims.ndisplay == 2 else None
+        canvas = self.viewer.screenshot(size=size, canvas_only=True, flash=False)[..., :3]
         sides = [canvas] if block is None else [canvas, grabbed(block)]
         height = max(side.shape[0] for side in sides)
         save(np.concatenate([padded(side, height) for side in sides], axis=1), self.docs / name)
@@ -154,6 +155,7 @@ def questions(studio: Studio, panel: LesionLens) -> None:
 def views(studio: Studio, panel: LesionLens) -> None:
     panel.session.choose_overlay(Overlay.MAP)
     studio.viewer.window.resize(1000, SIDE + 140)  # drawn without a GPU, each pixel counts
+    studio.settle()
     studio.viewer.dims.ndisplay = 3
     studio.part("pictures/three-dimensions.png")
     studio.viewer.dims.ndisplay = 2

@@ -44,6 +44,7 @@ class Canvas:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._ready = False
+        self._words = ""
         self._letters = [TextOverlay(position=place, box=False) for place in _PLACES]
         self._caption = TextOverlay(position="top_left", box=False)
 
@@ -85,9 +86,11 @@ class Canvas:
         self._viewer.dims.events.ndisplay.disconnect(self._relabel)
 
     def caption(self, words: str) -> None:
-        """Say at the top left what is looked at."""
-        if self._caption.text != words:
-            self._caption.text = words
+        """Say at the top left what is looked at: "sequence · plane"; no plane in 3-D."""
+        self._words = words
+        shown = words if self._viewer.dims.ndisplay == 2 else words.partition(" · ")[0]
+        if self._caption.text != shown:
+            self._caption.text = shown
 
     def show_plane(self, plane: Plane) -> None:
         """Look at a plane."""
@@ -126,3 +129,4 @@ class Canvas:
         words = LETTERS[plane] if plane is not None else ("",) * 4
         for letter, text in zip(self._letters, words, strict=True):
             letter.text = text
+        self.caption(self._words)

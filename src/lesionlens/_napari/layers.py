@@ -34,6 +34,7 @@ OUTLINE, BOX, ATTENTION, ORIGINAL = "candidates", "box", "attention", "original"
 UNCERTAINTY, PROBE, BRAIN = "uncertainty", "probe", "brain"
 _CONTOURS = {OUTLINE: 2, BOX: 1, ORIGINAL: 1}
 """Width of the lines, in voxels."""
+_OPAQUE = 0.95
 BOX_COLOUR, ORIGINAL_COLOUR = "#F0E442", "#FFFFFF"
 _MAPS = {ATTENTION: "inferno", UNCERTAINTY: "cividis", PROBE: "viridis"}
 _ORDER = (BRAIN, UNCERTAINTY, ATTENTION, PROBE, ORIGINAL, OUTLINE, BOX)
@@ -151,6 +152,7 @@ class Layers:
         self._apply_outline(new.outline)
         self._apply_original(new.outline)
         self._apply_box(new.outline)
+        self._see_through(new)
 
     def show_dimensions(self, scene: Scene) -> None:
         """Show the brain without its skull in three dimensions, the slices in two."""
@@ -166,7 +168,17 @@ class Layers:
         image = self._get(scene.sequence.value)
         if image is not None:
             image.visible = not solid
+        self._apply_original(scene.outline)
         self._apply_box(scene.outline)
+        self._see_through(scene)
+
+    def _see_through(self, scene: Scene) -> None:
+        """Let the map be seen within the candidates, which are solid in three dimensions."""
+        layer = self._get(OUTLINE)
+        inside = self._viewer.dims.ndisplay == 3 and scene.attention is not None
+        if layer is not None and self._drawn.get("inside", False) != inside:
+            layer.opacity = 0.3 if inside else _OPAQUE
+            self._drawn["inside"] = inside
 
     def _add_brain(self) -> Any:
         layer = Image(
@@ -305,7 +317,7 @@ class Layers:
 
     def _add_labels(self, role: str, data: NDArray[Any]) -> Any:
         keywords = self._keywords(role) | {"blending": "translucent_no_depth"}
-        layer = Labels(data, opacity=0.95, **keywords)
+        layer = Labels(data, opacity=_OPAQUE, **keywords)
         # in 3-D the whole region is wanted, and napari's word on that would pop up every time
         warnings.filterwarnings("ignore", "Contours are not displayed during 3D", UserWarning)
         layer.contour = _CONTOURS[role]

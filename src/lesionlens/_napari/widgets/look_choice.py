@@ -60,7 +60,7 @@ def _list(tooltip: str) -> QComboBox:
     made.setAccessibleName(tooltip)
     made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     made.setMinimumContentsLength(1)
-    made.setMinimumWidth(84)
+    made.setMinimumWidth(92)
     return made
 
 
