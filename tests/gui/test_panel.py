@@ -237,7 +237,7 @@ def test_opening_through_napari_shows_layers_and_the_panel(
     make_napari_viewer, npe2pm, plugin_settings, make_study, qtbot, monkeypatch, tmp_path
 ):
     """`viewer.open` returns the layers themselves; the panel follows when the window is idle."""
-    monkeypatch.setattr("lesionlens._napari.model.memory.memory_folder", lambda: tmp_path)
+    monkeypatch.setattr("lesionlens.study.choices.folder", lambda: tmp_path)
     npe2pm.register(PluginManifest.from_file(MANIFEST))
     viewer = make_napari_viewer(strict_qt="raise")
     layers = viewer.open(str(make_study(dicom=True)), plugin="lesionlens")
@@ -406,6 +406,7 @@ def test_a_candidate_is_redrawn_measured_undone_and_kept(reviewed, tmp_path):
     reviewed.actions_.edit_outline()
     after = reviewed.candidates.model.rows[0]
     assert layer not in reviewed._viewer.layers
+    assert reviewed._viewer.layers.selection.active.name == "T1c"
     assert (after.state, after.score) == (ReviewState.EDITED, before.score)
     assert after.volume != before.volume
     assert "network drew" in reviewed.candidates._outline.text()

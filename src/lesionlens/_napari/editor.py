@@ -29,6 +29,7 @@ class OutlineEditor:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._layer: Any = None
+        self._before: Any = None
         self._tool = _PAINT
         self._shown: NDArray[np.uint8] = np.zeros((0, 0, 0), np.uint8)
 
@@ -84,6 +85,7 @@ class OutlineEditor:
         )
         layer.brush_size = _BRUSH_VOX
         layer.selected_label = int(_FIRST_LABEL[state.choices.region])
+        self._before = self._viewer.layers.selection.active
         self._viewer.layers.append(layer)
         self._viewer.layers.selection.active = layer
         layer.mode = _PAINT
@@ -92,4 +94,6 @@ class OutlineEditor:
     def _end(self) -> None:
         if self._there():
             self._viewer.layers.remove(self._layer)
+            if self._before in self._viewer.layers:
+                self._viewer.layers.selection.active = self._before
         self._layer = None
