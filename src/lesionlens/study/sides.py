@@ -143,8 +143,8 @@ def mutual_information(first: NDArray[np.float32], second: NDArray[np.float32]) 
     Examples
     --------
     >>> ramp = np.arange(3200, dtype=np.float32)
-    >>> round(mutual_information(ramp, -ramp), 2), round(float(np.log(BINS)), 2)
-    (3.44, 3.47)
+    >>> 0.98 < mutual_information(ramp, -ramp) / float(np.log(BINS)) < 1.001
+    True
     """
     one, two = (_binned(values) for values in (first, second))
     share = np.bincount(one * BINS + two, minlength=BINS * BINS).reshape(BINS, BINS) / one.size

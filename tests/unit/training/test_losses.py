@@ -12,7 +12,9 @@ from lesionlens.training.optimiser import Optimiser, orthogonalise
 def _batch(labels):
     shape = (len(labels), *labels.shape[2:])
     parts, brain = torch.zeros(shape, dtype=torch.uint8), torch.ones(shape, dtype=torch.bool)
-    return Batch(torch.zeros(len(labels), 4, *shape[1:]), torch.ones(4)[None], brain, labels, parts)
+    channels, present = torch.zeros(len(labels), 4, *shape[1:]), torch.ones(4)[None]
+    place = torch.tensor([-1.0, 1.0]).expand(len(labels), 3, 2)
+    return Batch(channels, present, brain, labels, parts, place)
 
 
 def _output(labels, sign):
