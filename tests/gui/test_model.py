@@ -14,8 +14,9 @@ from lesionlens._napari.model.keys import KEYS
 from lesionlens._napari.model.screen import resolve
 from lesionlens._napari.model.session import ReviewSession
 from lesionlens._napari.model.state import Choices, Overlay, Problem
+from lesionlens._napari.model.words import facts_of
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.labels import Kind, MrSequence, Region, ReviewState
 from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import MapTrust
 from lesionlens.records.findings import Findings, conclusion_of
@@ -275,3 +276,19 @@ def test_asking_for_uncertainty_switches_the_overlay_on(session):
     scene = screen(session).scene
     assert scene.uncertainty
     assert scene.outline.visible
+
+
+@pytest.mark.parametrize(
+    ("shares", "words", "good"),
+    [((0.9, 0.08, 0.02), "looks like: tumour", None),
+     ((0.2, 0.7, 0.1), "looks like: white-matter lesion", False)],
+)  # fmt: skip
+def test_what_a_candidate_looks_like_is_said_and_warned_of_where_it_is_no_tumour(
+    result, shares, words, good
+):
+    candidate = result.analysis.findings.candidates[0]
+    assert all("looks like" not in fact.words for fact in facts_of(candidate))
+    named = replace(candidate, resemblance=dict(zip(Kind, shares, strict=True)))
+    last = facts_of(named)[-1]
+    assert (last.words, last.good) == (words, good)
+    assert "not a diagnosis" in last.tooltip

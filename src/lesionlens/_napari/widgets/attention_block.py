@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QSlider, QToolButton
+from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QSlider, QToolButton, QVBoxLayout
 
 from lesionlens._napari.layers import ATTENTION, PROBE, UNCERTAINTY, map_colours
 from lesionlens._napari.model.display import MapView, Overlays
@@ -13,6 +13,15 @@ from lesionlens._napari.widgets.legend import Legend
 from lesionlens._napari.widgets.look_choice import LookChoice
 from lesionlens._napari.widgets.parts import Bars, Section, Segments, label, row, show_fact
 from lesionlens.base.labels import Region
+
+
+def _fact_rows(facts: list[QLabel]) -> QVBoxLayout:
+    """Lay three facts in the first row and what is left in the next, to fit 360 pixels."""
+    rows = QVBoxLayout()
+    rows.setSpacing(2)
+    for some in (facts[:3], facts[3:]):
+        rows.addLayout(row(*some, None, spacing=10))
+    return rows
 
 
 class AttentionBlock(Section):
@@ -62,7 +71,7 @@ class AttentionBlock(Section):
         self._ask.setProperty("role", "flat")
         self._ask.clicked.connect(lambda _=False: self.asked_without.emit())
         self._without = label("", "dim", wrap=True)
-        self._facts = [label("", "dim") for _ in range(3)]
+        self._facts = [label("", "dim") for _ in range(4)]
         self._bars = Bars()
         self._probe = QToolButton()
         self._probe.setText("✕ probe")
@@ -76,7 +85,7 @@ class AttentionBlock(Section):
         self.body.addWidget(self._legend)
         self.body.addLayout(row(self._trust, None, self._anyway))
         self.body.addLayout(row(self._title, None, self._ask))
-        self.body.addLayout(row(*self._facts, None, spacing=10))
+        self.body.addLayout(_fact_rows(self._facts))
         self.body.addWidget(self._bars)
         self.body.addWidget(self._without)
         self.body.addLayout(row(self._hint, self._probe))
