@@ -216,7 +216,7 @@ def test_a_missing_sequence_is_said(bundle, make_prepared):
 
 def test_a_left_out_sequence_is_an_empty_image(bundle, make_prepared):
     engine, study = patient_engine(bundle), make_prepared()
-    ready_study, _ = engine._ready(study)
+    ready_study = engine._memory.of(study)
     plain = engine._input(ready_study)
     only = engine._input(ready_study, Variant.showing([MrSequence.FLAIR]))
     assert not only[0, :3].any()
@@ -247,7 +247,7 @@ def keen_bundle(tmp_path_factory, bundle, make_prepared):
     """Return the same network, shifted so that it flags a thirtieth of the brain."""
     engine = patient_engine(bundle)
     with torch.inference_mode():
-        study, _ = engine._ready(make_prepared())
+        study = engine._memory.of(make_prepared())
         shares = engine._shares(engine._input(study))[1][study.brain[0]]
         shift = -torch.logit(shares.quantile(1 - 1 / 30))
     state = engine._network.state_dict()

@@ -79,11 +79,11 @@ def test_variants_are_what_they_say(engine, study):
     ]
     said = engine.glance(study, variants, progress=no_progress, cancel=NEVER).probability
     assert len({answer.tobytes() for answer in said}) == 4
-    only_flair = engine._ready(study)[0].input_of(variants[1])
+    only_flair = engine._memory.of(study).input_of(variants[1])
     assert not only_flair[0, :3].any()
     assert not only_flair[0, 4:7].any()
     assert only_flair[0, 3].any()
-    shown, masked = (engine._ready(study)[0].input_of(variants[n]) for n in (0, 3))
+    shown, masked = (engine._memory.of(study).input_of(variants[n]) for n in (0, 3))
     assert not masked[0, :4, hidden].any()
     torch.testing.assert_close(masked[0, :4, ~hidden], shown[0, :4, ~hidden])
     torch.testing.assert_close(masked[0, 4:], shown[0, 4:])
@@ -125,22 +125,22 @@ def test_what_the_network_holds_back_costs_no_look(tmp_path, make_prepared, monk
     assert len(taken) == 1
     np.testing.assert_array_equal(said[0], said[1])
     with torch.inference_mode():
-        x = engine._ready(study)[0].input_of(Variant())
+        x = engine._memory.of(study).input_of(Variant())
         with_t1 = torch.sigmoid(engine.network(x).logits[0, 0].float())
     np.testing.assert_allclose(said[0], with_t1, atol=0.02)
 
 
 def test_an_absent_sequence_stays_absent(engine, make_prepared):
     study = make_prepared(present={"flair", "t2"})
-    x = engine._ready(study)[0].input_of(Variant((True,) * 4))
+    x = engine._memory.of(study).input_of(Variant((True,) * 4))
     assert not x[0, :2].any()
     assert not x[0, 4:6].any()
     assert x[0, 6:].any()
 
 
 def test_a_mirrored_look_at_a_mirrored_input_is_the_plain_one(engine, study):
-    plain = engine._ready(study)[0].input_of(Variant((True,) * 4))
-    mirrored = engine._ready(study)[0].input_of(Variant((True,) * 4, mirrored=True))
+    plain = engine._memory.of(study).input_of(Variant((True,) * 4))
+    mirrored = engine._memory.of(study).input_of(Variant((True,) * 4, mirrored=True))
     torch.testing.assert_close(mirrored, plain.flip(2))
 
 

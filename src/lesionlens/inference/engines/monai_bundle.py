@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from lesionlens.inference import device as devices
 from lesionlens.inference import gradcam, ready, separable
 from lesionlens.inference.engine import Target
 from lesionlens.inference.engines import bundle_attention, bundle_files, bundle_maps
+from lesionlens.inference.memory import Memory
 from lesionlens.inference.watch import watched
 from lesionlens.records.arrays import Volume
 from lesionlens.records.prediction import (
@@ -97,7 +99,7 @@ class BundleEngine:
         self._network = self._bundle.network.to(self._device)
         self._attends = bundle_attention.has_attention(self._network)
         self._patience_s = patience_s
-        self._last: tuple[PreparedStudy, ready.Ready, dict[object, Floats]] | None = None
+        self._memory = Memory(self._bundle.spacing_mm, self._device)
 
     @property
     def info(self) -> EngineInfo:
@@ -112,13 +114,13 @@ class BundleEngine:
 
     def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
         """Answer on the working grid; see `inference.engine.Engine.predict`."""
-        study, known = self._ready(prepared)
+        study = self._memory.of(prepared)
         started = time.perf_counter()
         with watched(self._network, LOOK, progress, cancel, passes=self._windows(study.grid)):
             shares = self._shares(self._input(study))
         looks = self._looks(prepared)
         seconds = looks * (time.perf_counter() - started)
-        known[_key(Variant(), self._read(Variant(), study))] = shares[self._whole].cpu().numpy()
+        self._memory.note(self._look(Variant(), study), shares[self._whole])
         check(cancel, EXPLAIN)
         progress(EXPLAIN, 0.0)
         method = ATTENTION if self._attends else GRAD_CAM
@@ -153,17 +155,17 @@ class BundleEngine:
         cancel: Cancel,
     ) -> Glance:
         """Run the network on each variant; see `inference.engine.Varying.glance`."""
-        study, known = self._ready(prepared)
-        keys = [_key(variant, self._read(variant, study)) for variant in variants]
-        new = {k: v for k, v in zip(keys, variants, strict=True) if k not in known}
-        seen = dict(known)
-        passes = len(new) * self._windows(study.grid)
-        with watched(self._network, AGAIN, progress, cancel, passes=passes):
-            for key, variant in new.items():
-                whole = self._shares(self._input(study, variant))[self._whole]
-                seen[key] = (whole.flip(0) if variant.mirrored else whole).cpu().numpy()
-        known.update((key, seen[key]) for key, variant in new.items() if variant.hidden is None)
-        return Glance(np.stack([seen[key] for key in keys]), study.grid)
+        study = self._memory.of(prepared)
+        groups = [[self._look(variant, study)] for variant in variants]
+
+        def take(look: Variant) -> Tensor:
+            return self._shares(self._input(study, look))[self._whole]
+
+        def watch(looks: int) -> AbstractContextManager[None]:
+            passes = looks * self._windows(study.grid)
+            return watched(self._network, AGAIN, progress, cancel, passes=passes)
+
+        return self._memory.glance(prepared, groups, take, watch)
 
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
         """Explain by gradients, occlusion or attention; see `inference.engine.Engine.attribute`.
@@ -184,31 +186,24 @@ class BundleEngine:
                 expected="a region that it draws",
                 next_step="Choose the whole tumour",
             )
-        study, _ = self._ready(prepared)
+        study = self._memory.of(prepared)
         with watched(self._network, LOOK, no_progress, NEVER):
             seen = _Seen(prepared, study, self._shares(self._input(study)))
             cross, _ = self._explain(seen, method, (target.region,))
         return Volume(cross[target.region], prepared.working)
 
-    def _ready(self, prepared: PreparedStudy) -> tuple[ready.Ready, dict[object, Floats]]:
-        """Return the last study as the network reads it, and what it said of variants."""
-        if self._last is None or self._last[0] is not prepared:
-            study = ready.make_ready(prepared, self._bundle.spacing_mm, self._device)
-            self._last = (prepared, study, {})
-        return self._last[1:]
+    def _look(self, variant: Variant, study: ready.Ready) -> Variant:
+        """Return the look that answers a variant, by what the network reads of it."""
+        shown = zip(MrSequence, variant.keep, study.present, strict=True)
+        read = {s for s, keep, there in shown if keep and there} & {*self._bundle.sequences}
+        return replace(variant, keep=Variant.showing(read).keep)
 
-    def _read(self, variant: Variant, study: ready.Ready) -> tuple[bool, ...]:
-        """Return which input channels of a variant hold an image."""
-        shown = [a and b for a, b in zip(variant.keep, study.present, strict=True)]
-        return tuple(shown[list(MrSequence).index(s)] for s in self._bundle.sequences)
-
-    def _input(self, study: ready.Ready, variant: Variant | None = None) -> Tensor:
+    def _input(self, study: ready.Ready, look: Variant | None = None) -> Tensor:
         """Return the (1, C, I, J, K) input that shows a variant of the study."""
-        asked = variant or Variant()
+        asked = self._look(look or Variant(), study)
         order = [list(MrSequence).index(sequence) for sequence in self._bundle.sequences]
-        x = study.channels[:, order]
-        shown = torch.tensor(self._read(asked, study), device=x.device)
-        x = x * shown[:, None, None, None]
+        shown = torch.tensor(asked.keep, device=study.channels.device)
+        x = (study.channels * shown[:, None, None, None])[:, order]
         if asked.hidden is not None:
             x = x.masked_fill(torch.from_numpy(asked.hidden).to(x.device), 0.0)
         return x.flip(2) if asked.mirrored else x
@@ -337,11 +332,6 @@ def _too_slow(looks: int, seconds: float) -> str:
         f"{looks} more looks, about {math.ceil(seconds / 60)} min with this network here. Allow "
         "more time with --patience, or with BundleEngine(..., patience_s=...)"
     )
-
-
-def _key(variant: Variant, read: tuple[bool, ...]) -> tuple[object, ...]:
-    """Tell variants apart by what the network reads of them; arrays by identity."""
-    return read, variant.mirrored, id(variant.hidden)
 
 
 def _weights(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from lesionlens.inference import device as devices
 from lesionlens.inference import gradcam, ready, rollout, separable, views, windows
 from lesionlens.inference.asked import Looks, Probe, coarser
 from lesionlens.inference.engine import Target
+from lesionlens.inference.memory import Memory
 from lesionlens.inference.ready import Ready
 from lesionlens.inference.watch import watched
 from lesionlens.network import weights as weight_files
@@ -91,7 +93,7 @@ class LensEngine:
             self._network, self._about = weight_files.load_default(self._device)
         else:
             self._network, self._about = weight_files.load(Path(weights), self._device)
-        self._last: tuple[PreparedStudy, Ready, dict[object, Floats]] | None = None
+        self._memory = Memory(_SCALE * self._about.spacing_mm, self._device)
 
     @property
     def info(self) -> EngineInfo:
@@ -193,25 +195,16 @@ class LensEngine:
         cancel: Cancel,
     ) -> Glance:
         """Look once at each variant; see `inference.engine.Varying.glance`."""
-        study, known = self._ready(prepared)
-        voters = [self._voters(variant, study.present) for variant in variants]
-        new = {_key(x): x for group in voters for x in group if _key(x) not in known}
-        seen = dict(known)
-        with watched(self._network, GLANCE, progress, cancel, passes=len(new)):
-            for key, look in new.items():
-                logits = self._calibrated(self._pass(study.input_of(look)).logits)
-                whole = torch.sigmoid(logits[0, 0])
-                seen[key] = (whole.flip(0) if look.mirrored else whole).cpu().numpy()
-        known.update((key, seen[key]) for key, look in new.items() if look.hidden is None)
-        votes = [np.mean([seen[_key(look)] for look in group], axis=0) for group in voters]
-        return Glance(np.stack(votes), study.grid)
+        study = self._memory.of(prepared)
+        groups = [self._voters(variant, study.present) for variant in variants]
 
-    def _ready(self, prepared: PreparedStudy) -> tuple[Ready, dict[object, Floats]]:
-        """Return the last study at the glance's spacing, and what was already seen of it."""
-        if self._last is None or self._last[0] is not prepared:
-            study = ready.make_ready(prepared, _SCALE * self._about.spacing_mm, self._device)
-            self._last = (prepared, study, {})
-        return self._last[1:]
+        def take(look: Variant) -> Tensor:
+            return torch.sigmoid(self._calibrated(self._pass(study.input_of(look)).logits)[0, 0])
+
+        def watch(passes: int) -> AbstractContextManager[None]:
+            return watched(self._network, GLANCE, progress, cancel, passes=passes)
+
+        return self._memory.glance(prepared, groups, take, watch)
 
     def _voters(self, variant: Variant, present: Sequence[bool]) -> list[Variant]:
         """Return the looks whose mean answers a variant, by what the network reads of them."""
@@ -293,11 +286,6 @@ def _kinds(out: LensOutput, grid: Grid) -> Kinds | None:
 
 def _shown(keep: Sequence[bool]) -> views.Shown:
     return frozenset(s for s, there in zip(MrSequence, keep, strict=True) if there)
-
-
-def _key(look: Variant) -> tuple[object, ...]:
-    """Tell looks apart; arrays by identity."""
-    return look.keep, look.mirrored, id(look.hidden)
 
 
 def _logits_of(network: LensNetwork) -> Callable[[Tensor], Tensor]:
