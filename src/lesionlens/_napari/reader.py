@@ -73,6 +73,7 @@ def read_study(
     place: Path,
     *,
     named: Mapping[MrSequence, str | Path] | None = None,
+    study_uid: str | None = None,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> list[LayerData]:
@@ -84,6 +85,8 @@ def read_study(
         Folder or file.
     named : mapping of MrSequence to str or Path
         What the user calls by name; kept for the next time this study is opened.
+    study_uid : str or None
+        Which study, where the folder holds several.
     progress, cancel
         As everywhere.
 
@@ -97,7 +100,9 @@ def read_study(
     from lesionlens.study.readers import open_study  # noqa: PLC0415
 
     say, stop = progress or no_progress, cancel or NEVER
-    study = open_study(place, named=named, recall=True, progress=say, cancel=stop)
+    study = open_study(
+        place, named=named, study_uid=study_uid, recall=True, progress=say, cancel=stop
+    )
     if named:
         choices.remember(study)
     return layers_of(study, say, stop)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
-from lesionlens.records.study import Series, Study
+from lesionlens.records.study import Series, Study, StudyKind
 from lesionlens.study.sequences import name_it
 
 
@@ -64,8 +65,83 @@ def choose(
     return chosen, tuple(s for s in rest if id(s) not in used), tuple(notices)
 
 
+@dataclass(frozen=True, slots=True)
+class ListedStudy:
+    """One of several studies in a folder, for a user who is to choose.
+
+    Parameters
+    ----------
+    uid : str
+        What `open_study(study_uid=…)` takes: a Study Instance UID; for NIfTI the name of the
+        folder or BIDS session.
+    kind : StudyKind
+        NIfTI or DICOM.
+    date : str
+        YYYYMMDD as the scanner wrote it; empty where unknown.
+    description : str
+        StudyDescription, as found (hostile text: escape it); empty where there is none.
+    series, images : int
+        Series (NIfTI: files), and image planes among them (NIfTI: files).
+    """
+
+    uid: str
+    kind: StudyKind
+    date: str
+    description: str
+    series: int
+    images: int
+
+
+class SeveralStudiesError(UnusableInputError):
+    """A folder holds several studies and none, or an unknown one, was named; `studies` lists them.
+
+    Parameters
+    ----------
+    studies : tuple of ListedStudy
+        All of them, by date, then by `uid`.
+    found, expected, next_step : str
+        As everywhere.
+    """
+
+    def __init__(
+        self, studies: tuple[ListedStudy, ...], *, found: str, expected: str, next_step: str
+    ) -> None:
+        super().__init__(found=found, expected=expected, next_step=next_step)
+        self.studies = studies
+
+
+_SHOWN = 12
+
+
+def several_studies(studies: Sequence[ListedStudy], wanted: str | None) -> SeveralStudiesError:
+    """Return the refusal of a folder with several studies, or without the one that is wanted."""
+    ordered = tuple(sorted(studies, key=lambda s: (s.date, s.uid)))
+    listed = "; ".join(_in_words(study) for study in ordered[:_SHOWN])
+    more = f" and {len(ordered) - _SHOWN} more" if len(ordered) > _SHOWN else ""
+    missing = "" if wanted is None else f"no study {wanted!r} among "
+    dicom = ordered[0].kind is StudyKind.DICOM
+    many = "studies" if dicom else "studies or patients"
+    return SeveralStudiesError(
+        ordered,
+        found=f"{missing}{len(ordered)} {many} in one folder: {listed}{more}",
+        expected="one study (examination)",
+        next_step="Name one with --study UID, or choose its own folder"
+        if dicom
+        else "Name one with --study, open its own folder, or use `lesionlens batch` for all",
+    )
+
+
+def _in_words(study: ListedStudy) -> str:
+    if study.kind is StudyKind.NIFTI:
+        return f'"{study.uid}" ({study.series} files)'
+    return f"{study.uid} (date {study.date or 'unknown'}, {study.series} series)"
+
+
 class NothingRecognisedError(UnusableInputError):
-    """No series of a study can be used as one of the four; `study` lists what there is."""
+    """No series of a study can be used as one of the four; `study` lists what there is.
+
+    The user may name one: each of `study.set_aside` is called by `choices.address_of(series)`.
+    """
 
     def __init__(self, study: Study, *, found: str, expected: str, next_step: str) -> None:
         super().__init__(found=found, expected=expected, next_step=next_step)

@@ -14,7 +14,13 @@ from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.study import dicom_scan, looks, nifti, nifti_folder, sequences
-from lesionlens.study.choose import NothingRecognisedError, choose, nothing_recognised
+from lesionlens.study.choose import (
+    ListedStudy,
+    NothingRecognisedError,
+    choose,
+    nothing_recognised,
+    several_studies,
+)
 from lesionlens.study.dicom_mosaic import open_mosaic
 from lesionlens.study.dicom_pixels import load_stack
 from lesionlens.study.dicom_scan import MR_IMAGES, Scan, Slice, looks_like_dicom, walk
@@ -102,28 +108,29 @@ def _one_study(slices: list[Slice], wanted: str | None) -> list[Slice]:
 
     Raises
     ------
-    UnusableInputError
-        Several studies and none named, or none of that UID; the message lists them.
+    SeveralStudiesError
+        Several studies and none named, or none of that UID; lists them.
     """
     groups: dict[str, list[Slice]] = defaultdict(list)
     for item in slices:
         groups[item.text("StudyInstanceUID")].append(item)
     if wanted is not None and wanted in groups:
         return groups[wanted]
-    if wanted is None and len(groups) == 1:
-        return slices
     if wanted is None:
+        if len(groups) == 1:
+            return slices
         _one_patient(slices)
-    listed = "; ".join(
-        f"{uid} (date {items[0].text('StudyDate') or 'unknown'}, "
-        f"{len({i.text('SeriesInstanceUID') for i in items})} series)"
-        for uid, items in sorted(groups.items(), key=lambda g: g[1][0].text("StudyDate"))[:12]
-    )
-    missing = "" if wanted is None else f"no study {wanted} among "
-    raise UnusableInputError(
-        found=f"{missing}{len(groups)} studies in one folder: {listed}",
-        expected="one study (examination)",
-        next_step="Name one with --study UID, or choose its own folder",
+    raise several_studies([_listed(uid, items) for uid, items in groups.items()], wanted)
+
+
+def _listed(uid: str, items: list[Slice]) -> ListedStudy:
+    return ListedStudy(
+        uid=uid,
+        kind=StudyKind.DICOM,
+        date=items[0].text("StudyDate"),
+        description=items[0].text("StudyDescription"),
+        series=len({item.text("SeriesInstanceUID") for item in items}),
+        images=len(items),
     )
 
 

@@ -8,7 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.records.study import StudyKind
+from lesionlens.study.choose import ListedStudy, several_studies
 
 
 def is_nifti(path: Path) -> bool:
@@ -54,8 +55,8 @@ def one_study(root: Path, wanted: str | None) -> list[Path]:
 
     Raises
     ------
-    UnusableInputError
-        Several studies and none named, or none of that name; the message lists them.
+    SeveralStudiesError
+        Several studies and none named, or none of that name; lists them.
     """
     files = list(walk(root))
     direct = [path for path in files if path.parent == root]
@@ -66,13 +67,8 @@ def one_study(root: Path, wanted: str | None) -> list[Path]:
         return groups[wanted]
     if len(groups) == 1 and wanted in (None, "."):
         return next(iter(groups.values()))
-    listed = ", ".join(
-        f'"{name}" ({len(found)} files)' for name, found in sorted(groups.items())[:12]
-    )
-    more = f" and {len(groups) - 12} more" if len(groups) > 12 else ""
-    missing = "" if wanted is None else f"no study {wanted!r} among "
-    raise UnusableInputError(
-        found=f"{missing}{len(groups)} studies or patients in one folder: {listed}{more}",
-        expected="one study",
-        next_step="Name one with --study, open its own folder, or use `lesionlens batch` for all",
-    )
+    raise several_studies([_listed(name, found) for name, found in groups.items()], wanted)
+
+
+def _listed(name: str, found: list[Path]) -> ListedStudy:
+    return ListedStudy(name, StudyKind.NIFTI, "", "", len(found), len(found))

@@ -70,7 +70,7 @@ def open_study(
         What the user calls by name: a NIfTI file, a DICOM folder or a Series UID within the
         study. Wins over what is detected.
     study_uid : str or None
-        Which study, where the folder holds several.
+        Which study, where the folder holds several: a `ListedStudy.uid`.
     recall : bool
         Follow what the user chose for this very study before (`choices.remember`), where `named`
         is empty; a notice says so.
@@ -85,7 +85,8 @@ def open_study(
     Raises
     ------
     UnusableInputError
-        Nothing there that can be used; the message says what was found and what to do.
+        Nothing there that can be used; the message says what was found and what to do. Its kinds
+        `SeveralStudiesError` and `NothingRecognisedError` hold what a user can choose from.
     CancelledError
         The user asked to stop.
     """

@@ -21,6 +21,7 @@ from lesionlens.phantoms.files import DicomLayout
 from lesionlens.phantoms.headers import Identity
 from lesionlens.records.study import StudyKind
 from lesionlens.study import dicom_scan
+from lesionlens.study.choose import SeveralStudiesError
 from lesionlens.study.readers import open_study
 
 T1C, FLAIR = MrSequence.T1C, MrSequence.FLAIR
@@ -234,10 +235,25 @@ def test_two_studies_are_listed_and_one_is_chosen(make_study, tmp_path):
     make_study(name="both/a", dicom=True, sequences={"t1c"})
     later = Identity(study="2", date="20260301")
     make_study(name="both/b", dicom=True, sequences={"flair"}, identity=later)
-    with pytest.raises(UnusableInputError, match=r"2 studies.*20260105.*20260301.*--study"):
+    make_study(name="both/c", dicom=True, sequences={"t2"}, identity=later)
+    with pytest.raises(
+        SeveralStudiesError, match=r"2 studies.*20260105.*20260301.*--study"
+    ) as refusal:
         open_study(tmp_path / "both")
-    study = open_study(tmp_path / "both", study_uid=later.uid("study"))
-    assert list(study.series) == [FLAIR]
+    first, second = refusal.value.studies
+    assert (first.date, first.series, second.date, second.series) == ("20260105", 1, "20260301", 2)
+    images = sum(p.is_file() for p in (tmp_path / "both" / "a").rglob("*"))
+    assert (first.images, second.images) == (images, 2 * images)
+    assert (second.uid, second.kind) == (later.uid("study"), StudyKind.DICOM)
+    study = open_study(tmp_path / "both", study_uid=second.uid)
+    assert set(study.series) == {FLAIR, MrSequence.T2}
+
+
+def test_a_study_that_is_not_there_lists_those_that_are(make_study):
+    with pytest.raises(SeveralStudiesError, match=r"no study '1\.2\.3' among 1 ") as refusal:
+        open_study(make_study(dicom=True, sequences={"t1c"}), study_uid="1.2.3")
+    (only,) = refusal.value.studies
+    assert only.series == 1
 
 
 def test_a_named_series_uid_or_folder_wins(make_study):

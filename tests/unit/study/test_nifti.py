@@ -11,6 +11,7 @@ import pytest
 from lesionlens.base.errors import GeometryError, ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.records.study import StudyKind
+from lesionlens.study.choose import SeveralStudiesError
 from lesionlens.study.readers import open_study
 
 AFFINE = np.diag([-2.0, -2.0, 3.0, 1.0])
@@ -110,9 +111,14 @@ def test_several_bids_sessions_are_listed_and_one_is_chosen(save, tmp_path):
     for session in "12":
         for part, name in (("anat", "T1w"), ("perf", "FLAIR")):
             save(f"sub-7/ses-{session}/{part}/sub-7_ses-{session}_{name}.nii.gz")
-    with pytest.raises(UnusableInputError, match="ses-2"):
+    with pytest.raises(SeveralStudiesError, match="ses-2") as refusal:
         open_study(tmp_path)
-    study = open_study(tmp_path, study_uid="sub-7/ses-2")
+    listed = refusal.value.studies
+    assert [(s.uid, s.series, s.kind) for s in listed] == [
+        ("sub-7/ses-1", 2, StudyKind.NIFTI),
+        ("sub-7/ses-2", 2, StudyKind.NIFTI),
+    ]
+    study = open_study(tmp_path, study_uid=listed[1].uid)
     assert set(study.series) == {MrSequence.T1, MrSequence.FLAIR}
     assert all("ses-2" in s.files[0].name for s in study.series.values())
 
