@@ -10,21 +10,16 @@ from pydicom.dataset import Dataset
 from pynetdicom import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FindModel
 
-from lesionlens.base.errors import ExportError
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
-from lesionlens.base.staging import staged
 from lesionlens.pacs.association import Peer, raise_if_stopped
-from lesionlens.pacs.intake import Intake
-from lesionlens.pacs.outbox import read_outgoing
+from lesionlens.pacs.intake import receive
+from lesionlens.pacs.outbox import read_outgoing, refused
 from lesionlens.pacs.peer import (
     LIMIT,
     MOST_IMAGES,
     Access,
     FoundStudy,
     Query,
-    absent,
-    check_empty,
-    check_uid,
     is_uid,
     unreachable,
 )
@@ -62,20 +57,14 @@ class DimsePacs:
         cancel: Cancel = NEVER,
     ) -> int:
         """Fetch a study into an empty or new folder, whole or not at all; return how many files."""
-        check_uid(study_uid)
-        check_empty(target)
-        progress("fetch", 0.0)
-        listed = self._listing(study_uid, cancel)
-        if not listed:
-            raise absent(study_uid)
-        with staged(target) as aside:
-            intake = Intake(aside, study_uid, listed, progress=progress, cancel=cancel)
-            try:
-                fetch(self._peer, study_uid, intake, cancel)
-            finally:
-                intake.close()
-            intake.check_whole()
-        return intake.count
+        return receive(
+            study_uid,
+            target,
+            listing=lambda: self._listing(study_uid, cancel),
+            fetch=lambda intake: fetch(self._peer, study_uid, intake, cancel),
+            progress=progress,
+            cancel=cancel,
+        )
 
     def _listing(self, study_uid: str, cancel: Cancel) -> dict[str, str]:
         """Return SOP Instance UID to SOP Class UID of all that the archive has of a study."""
@@ -133,10 +122,11 @@ class DimsePacs:
                     status = link.send_c_store(item.load())
                 except (ValueError, RuntimeError, AttributeError) as error:
                     raise_if_stopped(cancel, "sending")
-                    raise _refused(number, "not a kind that it takes") from error
+                    raise refused("a file (not a kind that it takes)", number) from error
                 raise_if_stopped(cancel, "sending")
                 if not status or status.Status not in _STORED:
-                    raise _refused(number, f"{status.Status:#06x}" if status else "no answer")
+                    reason = f"{status.Status:#06x}" if status else "no answer"
+                    raise refused(f"a file ({reason})", number)
                 progress("send", (number + 1) / len(items))
         return len(items)
 
@@ -148,14 +138,6 @@ def _question(level: str, **keys: str) -> Dataset:
     for keyword, value in keys.items():
         setattr(asked, keyword, value)
     return asked
-
-
-def _refused(taken: int, reason: str) -> ExportError:
-    return ExportError(
-        found=f"a file that the archive refused ({reason}); it took {taken} before",
-        expected="all of them to be stored",
-        next_step="Ask the archive's administrator which kinds of object it takes",
-    )
 
 
 def _text(item: Any, keyword: str) -> str:

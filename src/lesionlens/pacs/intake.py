@@ -11,7 +11,7 @@ import shutil
 import struct
 import threading
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lesionlens.base.errors import CancelledError, LesionLensError, ReadError, ResourceError
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.base.staging import staged
+from lesionlens.pacs.peer import absent, check_empty, check_uid
 
 RESERVE_BYTES = 2**30
 """What stays free on the disk, whatever a peer sends."""
@@ -148,6 +150,51 @@ class Intake:
                 "It may still be receiving the study: fetch it again",
             )
         return uid
+
+
+def receive(
+    study_uid: str,
+    target: Path,
+    *,
+    listing: Callable[[], Mapping[str, str]],
+    fetch: Callable[[Intake], None],
+    progress: Progress,
+    cancel: Cancel,
+) -> int:
+    """Let a study come into an empty or new folder, whole or not at all; return how many files.
+
+    Parameters
+    ----------
+    study_uid : str
+        Study Instance UID.
+    target : Path
+        The folder.
+    listing : callable
+        Returns SOP Instance UID to SOP Class UID of all that the archive has of the study.
+    fetch : callable
+        Hands every file of the study to the intake.
+    progress, cancel
+        Told and asked with each file.
+
+    Raises
+    ------
+    UnusableInputError
+        No UID, no such study, or a folder with content.
+    """
+    check_uid(study_uid)
+    check_empty(target)
+    progress("fetch", 0.0)
+    listed = listing()
+    if not listed:
+        raise absent(study_uid)
+    with staged(target) as aside:
+        intake = Intake(aside, study_uid, listed, progress=progress, cancel=cancel)
+        try:
+            fetch(intake)
+        finally:
+            intake.close()
+        intake.check_whole()
+    return intake.count
 
 
 def _read_identity(path: Path) -> tuple[str, str | None]:

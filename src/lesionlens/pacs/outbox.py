@@ -10,7 +10,7 @@ from typing import Any
 
 import pydicom
 
-from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.errors import ExportError, ReadError, UnusableInputError
 from lesionlens.pacs.intake import DAMAGED
 from lesionlens.study.dicom_scan import looks_like_dicom, walk
 
@@ -76,6 +76,15 @@ def batches(files: Sequence[Path]) -> Iterator[list[Outgoing]]:
         lot.append(item)
     if lot:
         yield lot
+
+
+def refused(what: str, taken: int) -> ExportError:
+    """Return the error of an archive that did not store everything."""
+    return ExportError(
+        found=f"{what} that the archive refused; it took {taken}",
+        expected="all of them to be stored",
+        next_step="Ask the archive's administrator which kinds of object it takes",
+    )
 
 
 def _read(path: Path) -> Outgoing:

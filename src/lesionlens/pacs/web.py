@@ -14,22 +14,18 @@ from requests.auth import HTTPBasicAuth
 from requests.exceptions import RequestException, SSLError, Timeout
 from typing_extensions import override
 
-from lesionlens.base.errors import ExportError, UnusableInputError
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
-from lesionlens.base.staging import staged
 from lesionlens.pacs.credentials import login
-from lesionlens.pacs.intake import Intake
+from lesionlens.pacs.intake import Intake, receive
 from lesionlens.pacs.multipart import Broken, boundary_of, parts
-from lesionlens.pacs.outbox import Outgoing, batches
+from lesionlens.pacs.outbox import Outgoing, batches, refused
 from lesionlens.pacs.peer import (
     LIMIT,
     MOST_IMAGES,
     Access,
     FoundStudy,
     Query,
-    absent,
-    check_empty,
-    check_uid,
     is_uid,
     unreachable,
 )
@@ -99,17 +95,14 @@ class WebPacs:
         cancel: Cancel = NEVER,
     ) -> int:
         """Fetch a study into an empty or new folder, whole or not at all; return how many files."""
-        check_uid(study_uid)
-        check_empty(target)
-        progress("fetch", 0.0)
-        listed = self._listing(study_uid, cancel)
-        if not listed:
-            raise absent(study_uid)
-        with staged(target) as aside:
-            intake = Intake(aside, study_uid, listed, progress=progress, cancel=cancel)
-            self._fetch(study_uid, intake)
-            intake.check_whole()
-        return intake.count
+        return receive(
+            study_uid,
+            target,
+            listing=lambda: self._listing(study_uid, cancel),
+            fetch=lambda intake: self._fetch(study_uid, intake),
+            progress=progress,
+            cancel=cancel,
+        )
 
     def _listing(self, study_uid: str, cancel: Cancel) -> dict[str, str]:
         """Return SOP Instance UID to SOP Class UID of all that the archive has of a study."""
@@ -156,11 +149,11 @@ class WebPacs:
                 answer = self._client.store_instances([item.load() for item in batch])
             except RequestException as error:
                 if _status(error) == 409:  # it took none
-                    raise _refused(len(batch), before) from None
+                    raise refused(f"{len(batch)} file(s)", before) from None
                 raise
-            refused = len(answer.get("FailedSOPSequence") or ())
-        if refused:
-            raise _refused(refused, before + len(batch) - refused)
+            lost = len(answer.get("FailedSOPSequence") or ())
+        if lost:
+            raise refused(f"{lost} file(s)", before + len(batch) - lost)
         return len(batch)
 
     @contextmanager
@@ -250,11 +243,3 @@ def _reason(error: RequestException) -> tuple[str, str]:
     if isinstance(error, Timeout):
         return "it takes too long", "Try again later; nothing was changed"
     return "no connection, or one that broke", "Check address and network; nothing was changed"
-
-
-def _refused(count: int, taken: int) -> ExportError:
-    return ExportError(
-        found=f"{count} file(s) that the archive refused; it took {taken}",
-        expected="all of them to be stored",
-        next_step="Ask the archive's administrator which kinds of object it takes",
-    )
