@@ -137,8 +137,15 @@ def noise(
             low.append(f"{sequence.words} {ratios[sequence]:.0f}")
     if low:
         return QualityCheck("noise", False, f"Low signal to noise: {', '.join(low)}.")
-    told = ", ".join(f"{s.words} {ratio:.0f}" for s, ratio in ratios.items())
+    told = ", ".join(
+        f"{s.words} {f'{ratio:.0f}' if ratio <= NOISELESS else f'over {NOISELESS}'}"
+        for s, ratio in ratios.items()
+    )
     return QualityCheck("noise", True, f"Signal to noise: {told}.")
+
+
+NOISELESS = 1000
+"""No scanner reaches this ratio: beyond it the number says only that the image was smoothed."""
 
 
 def motion(volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]) -> QualityCheck:

@@ -92,3 +92,10 @@ def test_contrast_agent_is_seen_in_t1c_and_not_in_native_t1(head):
 )
 def test_a_doubtful_or_far_registration_is_a_warning(figures, passed):
     assert quality.registration(figures).passed is passed
+
+
+def test_an_image_without_noise_gets_no_number_that_no_scanner_reaches(head):
+    smooth, brain = np.full(head.brain.data.shape, 900.0, np.float32), head.brain.data
+    check = quality.noise({T1: smooth + 1e-4 * np.indices(smooth.shape)[0] ** 2}, brain)
+    assert check.passed
+    assert check.message == "Signal to noise: T1 over 1000."
