@@ -15,6 +15,7 @@ from lesionlens.base.errors import GeometryError
 Affine = NDArray[np.float64]
 Shape3 = tuple[int, int, int]
 Vec3 = tuple[float, float, float]
+Box = tuple[slice, slice, slice]
 
 _RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -98,6 +99,33 @@ def shear_of(affine: Affine) -> float:
     unit = affine[:3, :3] / spacing_mm(affine)
     gram = unit.T @ unit - np.eye(3)
     return float(np.abs(gram).max())
+
+
+def bounding_box(mask: NDArray[np.bool_], margin: int = 0) -> Box | None:
+    """Return the smallest index box that holds what is marked; None where nothing is.
+
+    Parameters
+    ----------
+    mask : (I, J, K) bool
+        What is marked.
+    margin : int
+        Voxels added on each side, as far as the array reaches.
+
+    Examples
+    --------
+    >>> mask = np.zeros((9, 8, 7), bool)
+    >>> mask[2:4, 5, 6] = True
+    >>> bounding_box(mask, 1)
+    (slice(1, 5, None), slice(4, 7, None), slice(5, 7, None))
+    """
+    sides: list[slice] = []
+    for axis, length in enumerate(mask.shape):
+        others = tuple(other for other in range(3) if other != axis)
+        hit = np.flatnonzero(mask.any(axis=others))
+        if not hit.size:
+            return None
+        sides.append(slice(max(int(hit[0]) - margin, 0), min(int(hit[-1]) + 1 + margin, length)))
+    return sides[0], sides[1], sides[2]
 
 
 def check_affine(affine: ArrayLike, *, where: str) -> Affine:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens.base.geometry import Box, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
 from lesionlens.explain.relevance import Spot, voxels_on
@@ -17,7 +18,6 @@ from lesionlens.records.prediction import DEFAULT_THRESHOLDS
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-Box = tuple[slice, slice, slice]
 _TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 
@@ -82,7 +82,7 @@ def mark(probability: Mapping[Region, Floats], grid: Grid, rules: Rules | None =
     """
     rules = rules or Rules()
     whole = probability[Region.WT] >= rules.thresholds[Region.WT]
-    box = _box(whole)
+    box = bounding_box(whole)
     labels = np.zeros(grid.shape, np.uint8)
     components = np.zeros(grid.shape, np.int32)
     if box is None:
@@ -127,17 +127,6 @@ def mark_boxes(boxes: NDArray[np.float32], grid: Grid) -> Marked:
             count += 1
             components[place][free] = count
     return Marked(np.zeros(grid.shape, np.uint8), components, count, grid)
-
-
-def _box(mask: Mask) -> Box | None:
-    sides: list[slice] = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        filled = np.flatnonzero(mask.any(axis=others))
-        if not filled.size:
-            return None
-        sides.append(slice(int(filled[0]), int(filled[-1]) + 1))
-    return sides[0], sides[1], sides[2]
 
 
 def _filled(mask: Mask) -> Mask:

@@ -14,11 +14,11 @@ from scipy import ndimage
 
 from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import Affine, Shape3
+from lesionlens.base.geometry import Affine, Box, Shape3
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.findings import agreement, anatomy
 from lesionlens.findings.candidates import Context, Evidence, measured_again
-from lesionlens.findings.components import Box, Marked, parts_of
+from lesionlens.findings.components import Marked, parts_of
 from lesionlens.records.analysis import Analysis, Original
 from lesionlens.records.arrays import Volume
 from lesionlens.records.findings import Candidate, Findings

@@ -13,7 +13,6 @@ from scipy.spatial import ConvexHull, QhullError
 from skimage.measure import find_contours
 
 from lesionlens.base import geometry
-from lesionlens.base.geometry import Affine, Shape3
 from lesionlens.base.grid import Grid
 
 Mask = NDArray[np.bool_]
@@ -106,14 +105,14 @@ def is_rano_measurable(enhancing: Mask, grid: Grid, found: Diameters | None) -> 
 
 def _axial_planes(mask: Mask, grid: Grid) -> Iterator[Mask]:
     """Yield the region on RAS axial planes at 1 mm, each with an empty border."""
-    box = _box(mask)
+    box = geometry.bounding_box(mask)
     if box is None:
         return
     part = np.pad(mask[box], 1)
     start = np.array([side.start - 1 for side in box])
     affine = grid.affine.copy()
     affine[:3, 3] = grid.to_mm(start)
-    target, shape = _planes_over(affine, part.shape)
+    target, shape = geometry.ras_grid(affine, part.shape, _PLANE_MM)
     if shape == part.shape and np.allclose(target, affine, atol=1e-6):
         cube = part
     else:
@@ -132,15 +131,6 @@ def _axial_planes(mask: Mask, grid: Grid) -> Iterator[Mask]:
     for k in range(cube.shape[2]):
         if cube[:, :, k].any():
             yield np.pad(cube[:, :, k], 1)
-
-
-def _planes_over(affine: Affine, shape: Shape3) -> tuple[Affine, Shape3]:
-    return geometry.ras_grid(affine, shape, _PLANE_MM)
-
-
-def _box(mask: Mask) -> tuple[slice, slice, slice] | None:
-    found = ndimage.find_objects(mask.astype(np.uint8, copy=False))
-    return found[0] if found else None
 
 
 def _outlines(plane: Mask, *, longer_than: float) -> Iterator[Points]:

@@ -71,11 +71,6 @@ class Intake:
         """How many of the listed images are there."""
         return len(self._taken)
 
-    @property
-    def room_bytes(self) -> int:
-        """How much more may come."""
-        return self._room
-
     def take(self, chunks: Iterable[bytes]) -> None:
         """Write one DICOM file and check it.
 

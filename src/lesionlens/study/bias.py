@@ -20,8 +20,6 @@ COARSE_MM = 5.0
 LEVELS = 3
 ITERATIONS = 15
 """At most, a level; each level halves the distance of the field's control points."""
-STRONG = 2.0
-"""A field that differs more than so many times within the brain is told as strong."""
 _FEWEST_VOX = 500
 
 

@@ -87,17 +87,6 @@ def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray((parts != parts[0, 0, 0])[1:-1, 1:-1, 1:-1])
 
 
-def box_of(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
-    """Return the smallest box round a mask; the whole array where it is empty."""
-    found = []
-    for axis in range(3):
-        hits = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        found.append(
-            slice(int(hits[0]), int(hits[-1]) + 1) if hits.size else slice(0, mask.shape[axis])
-        )
-    return found[0], found[1], found[2]
-
-
 def eroded(mask: NDArray[np.bool_], distance_vox: float) -> NDArray[np.bool_]:
     """Take off what lies within a distance of the mask's edge."""
     return np.asarray(

@@ -297,10 +297,8 @@ def acquisition(item: Slice) -> Acquisition:
         description=item.text("SeriesDescription"),
         protocol=item.text("ProtocolName"),
         scanning=item.texts("ScanningSequence"),
-        image_type=item.texts("ImageType"),
         te_ms=item.number("EffectiveEchoTime") or item.number("EchoTime"),
         tr_ms=item.number("RepetitionTime"),
         ti_ms=ti,
         agent=agent,
-        pulse=item.text("PulseSequenceName") or item.text("SequenceName"),
     )

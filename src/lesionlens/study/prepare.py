@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import index_map, ras_grid
+from lesionlens.base.geometry import bounding_box, index_map, ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.stages import StageClock, check
@@ -168,7 +168,7 @@ def _working_grid(mask: NDArray[np.bool_], where: Grid, native: Grid, edge_mm: f
     """Lay RAS+ cubes over the native field of view and cut them down to the brain."""
     affine, shape = ras_grid(native.affine, native.shape, edge_mm)
     whole = Grid(shape, affine, native.frame_uid)
-    box = brains.box_of(mask)
+    box = bounding_box(mask) or tuple(slice(0, length) for length in mask.shape)
     corners = np.array(
         [[s.start - 0.5 if low else s.stop - 0.5 for s, low in zip(box, lows, strict=True)]
          for lows in np.ndindex(2, 2, 2)]

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.geometry import Affine, Shape3, spacing_mm
+from lesionlens.base.geometry import Affine, Shape3
 from lesionlens.base.grid import Grid
 
 _EXACT_VOX = 1e-3
@@ -139,8 +139,3 @@ def crop_grid(grid: Grid, low: Shape3, high: Shape3) -> Grid:
     affine[:3, 3] = grid.to_mm(low)
     shape = tuple(int(h) - int(a) for a, h in zip(low, high, strict=True))
     return Grid((shape[0], shape[1], shape[2]), affine, grid.frame_uid)
-
-
-def edge_ratio(source: Grid, edge_mm: float) -> float:
-    """Return how much coarser the coarsest source axis is than an edge."""
-    return float(spacing_mm(source.affine).max() / edge_mm)

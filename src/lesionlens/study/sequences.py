@@ -184,12 +184,10 @@ class Acquisition:
     description: str = ""
     protocol: str = ""
     scanning: tuple[str, ...] = ()
-    image_type: tuple[str, ...] = ()
     te_ms: float | None = None
     tr_ms: float | None = None
     ti_ms: float | None = None
     agent: str = ""
-    pulse: str = ""
 
     @property
     def text(self) -> str:
@@ -227,14 +225,12 @@ def acquisition_of_sidecar(sidecar: Mapping[str, Any]) -> Acquisition:
         description=str(sidecar.get("SeriesDescription") or ""),
         protocol=str(sidecar.get("ProtocolName") or ""),
         scanning=tuple(scanning),
-        image_type=_texts(sidecar.get("ImageType")),
         te_ms=_number(sidecar.get("EchoTime"), 1e3),
         tr_ms=_number(sidecar.get("RepetitionTime"), 1e3),
         ti_ms=_number(sidecar.get("InversionTime"), 1e3),
         agent=str(
             sidecar.get("ContrastBolusAgent") or sidecar.get("ContrastBolusIngredient") or ""
         ),
-        pulse=str(sidecar.get("PulseSequenceName") or sidecar.get("SequenceName") or ""),
     )
 
 

@@ -61,8 +61,3 @@ KEYS = (
     Key("K", "show_keys", "show these keys"),
 )
 """Every key of the plugin; `tests/gui` holds it against napari's own."""
-
-
-def keys_text() -> str:
-    """Return the table as lines of text, for help and documentation."""
-    return "\n".join(f"{key.shown:<8} {key.words}" for key in KEYS)
