@@ -240,16 +240,13 @@ class _Steps:
                 attention=shown,
             )
         answers = questions.ask(
-            engine,
-            self._prepared,
-            prediction,
-            spots,
-            progress=clock.progress,
-            cancel=clock.cancel,
+            engine, self._prepared, prediction, spots, progress=clock.progress, cancel=clock.cancel
         )
         return Evidence(
             scores=answers.scores.tolist(),
             relevance=answers.relevance,
+            alone=answers.alone,
+            left_out=answers.left_out,
             uncertainty=native.bring(answers.uncertainty, self._prepared, answers.grid),
             attention=shown,
         )

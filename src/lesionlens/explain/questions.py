@@ -36,6 +36,8 @@ class Answers:
         Of each component, with all sequences.
     relevance : list of dict
         Of each component: signed Shapley values that sum to its score.
+    alone, left_out : list of dict
+        Of each component: its score with each sequence alone, and with all but that one.
     uncertainty : (I, J, K) float32
         0 to 1, on `grid`.
     grid : Grid
@@ -44,6 +46,8 @@ class Answers:
 
     scores: NDArray[np.float64]
     relevance: list[dict[str, float | None]]
+    alone: list[dict[str, float | None]]
+    left_out: list[dict[str, float | None]]
     uncertainty: NDArray[np.float32]
     grid: Grid
 
@@ -105,6 +109,8 @@ def ask(
     return Answers(
         scores=table[everything],
         relevance=relevance.of_components(present, table) if spots else [],
+        alone=relevance.picked(table, {s: frozenset({s}) for s in present}) if spots else [],
+        left_out=relevance.picked(table, {s: everything - {s} for s in present}) if spots else [],
         uncertainty=undecided(np.stack(voices)),
         grid=seen.grid,
     )

@@ -18,6 +18,10 @@ from lesionlens.records.prediction import Glance, Scoring
 Subset = frozenset[MrSequence]
 NONE = "none"
 """Key of what the network says without any sequence."""
+CLEAR = 0.05
+"""How far the largest value must lead the next for its sequence to be named as the one that
+decides: by a twentieth of the score's scale. What lies nearer also changes places when the study is
+mirrored."""
 
 
 def subsets_of(present: Sequence[MrSequence]) -> list[Subset]:
@@ -139,3 +143,44 @@ def of_components(
         shapley(present, {subset: float(row[n]) for subset, row in table.items()})
         for n in range(count)
     ]
+
+
+def picked(
+    table: Mapping[Subset, NDArray[np.float64]], subsets: Mapping[MrSequence, Subset]
+) -> list[dict[str, float | None]]:
+    """Return each component's score with one subset a sequence; None where there is none.
+
+    Parameters
+    ----------
+    table : mapping of subset to (N,) float64
+        The components' scores with each subset.
+    subsets : mapping of MrSequence to subset
+        Such as the sequence alone, or all but it.
+    """
+    return [
+        {s.value: float(table[subsets[s]][n]) if s in subsets else None for s in MrSequence}
+        for n in range(len(next(iter(table.values()))))
+    ]
+
+
+def deciding(relevance: Mapping[str, float | None]) -> MrSequence | None:
+    """Return the sequence that adds most to a score; None where it leads by less than `CLEAR`.
+
+    Parameters
+    ----------
+    relevance : mapping of str to float or None
+        As `shapley` gives it.
+
+    Examples
+    --------
+    >>> deciding({"t1": 0.10, "t1c": 0.51, "t2": None, "flair": 0.20, "none": 0.1})
+    <MrSequence.T1C: 't1c'>
+    >>> deciding({"t1": 0.21, "t1c": 0.22, "t2": 0.20, "flair": None, "none": 0.3}) is None
+    True
+    """
+    values = sorted(
+        ((v, s) for s in MrSequence if (v := relevance.get(s.value)) is not None), reverse=True
+    )
+    if len(values) < 2 or values[0][0] - values[1][0] < CLEAR:
+        return None
+    return values[0][1]

@@ -219,7 +219,7 @@ def _candidate(block: CandidateBlock, styles: dict[str, Any]) -> list[Any]:
             f"{bar.name} {'absent' if bar.value is None else f'{bar.value:+.2f}'}"
             for bar in block.bars
         )
-        facts.append(f"<b>Each sequence adds to the score</b> {added}")
+        facts.append(f"<b>Each sequence adds to the score</b> {added}. {block.deciding}")
     if row.review.reader or row.review.reason:
         said = f"{row.review.reader or 'not named'}: {row.review.reason or ''}"
         facts.append(f"<b>Reader</b> {escape(said)}")

@@ -13,6 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Kind, MrSequence, Region
+from lesionlens.explain import relevance
 from lesionlens.export import pictures
 from lesionlens.export.pictures import CandidatePictures, Picture
 from lesionlens.export.run import run_file
@@ -36,12 +37,17 @@ UNKNOWN = "\u2013"
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One signed bar of the sequence relevance; start and length in percent of the width."""
+    """One signed bar of the sequence relevance; start and length in percent of the width.
+
+    `alone` and `left_out` are the scores with the sequence alone and with all but it.
+    """
 
     name: str
     value: float | None
     start: float
     percent: float
+    alone: float | None = None
+    left_out: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,7 @@ class CandidateBlock:
     place: str
     pictures: CandidatePictures
     bars: tuple[Bar, ...]
+    deciding: str
     trusted: bool
     attention: str
 
@@ -201,14 +208,36 @@ def bars_of(row: CandidateRow) -> tuple[Bar, ...]:
     known = [value for value in values.values() if value is not None]
     low, high = min(0.0, *known, 0.0), max(0.0, *known, 0.0)
     full = (high - low) or 1.0
-    named = [(key.words, values[key.value]) for key in SEQUENCE_KEYS]
-    named.append(("without any", values["none"]))
+    alone = row.score_alone.model_dump() if row.score_alone else {}
+    left_out = row.score_left_out.model_dump() if row.score_left_out else {}
+    words = {key.value: key.words for key in SEQUENCE_KEYS} | {"none": "without any"}
     return tuple(
         Bar(
-            name, value, 100 * (min(value or 0.0, 0.0) - low) / full, 100 * abs(value or 0.0) / full
+            name,
+            value := values[key],
+            start=100 * (min(value or 0.0, 0.0) - low) / full,
+            percent=100 * abs(value or 0.0) / full,
+            alone=alone.get(key),
+            left_out=left_out.get(key),
         )
-        for name, value in named
+        for key, name in words.items()
     )
+
+
+def deciding_words(shares: Mapping[str, float | None] | None) -> str:
+    """Say which sequence decides, where one does.
+
+    Examples
+    --------
+    >>> deciding_words({"t1": 0.2, "t1c": 0.21, "t2": 0.2, "flair": 0.19, "none": 0.1})
+    'No single sequence decides.'
+    >>> deciding_words({"t1": None, "t1c": None, "t2": None, "flair": 0.7, "none": 0.1})
+    ''
+    """
+    if shares is None or sum(shares.get(key.value) is not None for key in SEQUENCE_KEYS) < 2:
+        return ""
+    first = relevance.deciding(shares)
+    return "No single sequence decides." if first is None else f"{first.words} decides most."
 
 
 def _sequences(analysis: Analysis) -> tuple[SequenceLine, ...]:
@@ -247,6 +276,7 @@ def _blocks(analysis: Analysis, content: FindingsFile, scene: Scene) -> tuple[Ca
                     scene, candidate.id, reference, trusted=trusted
                 ),
                 bars=bars_of(row),
+                deciding=deciding_words(candidate.sequence_relevance),
                 trusted=trusted,
                 attention=attention_words(row.attention, shown),
             )

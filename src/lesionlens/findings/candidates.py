@@ -31,6 +31,8 @@ class Evidence:
         0 to 1.
     relevance : sequence of mapping, or None
         Signed Shapley values that sum to the score.
+    alone, left_out : sequence of mapping, or None
+        Scores with each sequence alone, and with all but it.
     uncertainty : (I, J, K) float32 or None
         On the native grid.
     attention : (I, J, K) float32 or None
@@ -39,6 +41,8 @@ class Evidence:
 
     scores: Sequence[float]
     relevance: Sequence[Mapping[str, float | None]] | None = None
+    alone: Sequence[Mapping[str, float | None]] | None = None
+    left_out: Sequence[Mapping[str, float | None]] | None = None
     uncertainty: Floats | None = None
     attention: Floats | None = None
 
@@ -122,6 +126,8 @@ def _candidate(
         uncertainty=None if unsure is None else float(unsure[part.box][part.mask].mean()),
         attention=fit,
         sequence_relevance=None if evidence.relevance is None else evidence.relevance[part.index],
+        score_alone=None if evidence.alone is None else evidence.alone[part.index],
+        score_left_out=None if evidence.left_out is None else evidence.left_out[part.index],
         resemblance=resemblance.of_part(part, context.kinds),
     )
 
@@ -135,6 +141,8 @@ def measured_again(
         tracking_uid=candidate.tracking_uid,
         score=candidate.score,
         sequence_relevance=candidate.sequence_relevance,
+        score_alone=candidate.score_alone,
+        score_left_out=candidate.score_left_out,
         resemblance=candidate.resemblance,
     )
 

@@ -211,7 +211,10 @@ def _candidate(
     long, short = sorted((high - low)[:2], reverse=True)
     score = round(0.97 - 0.05 * (number - 1), 2)
     share = 0.9 * score / len(study.series)
-    relevance = {s.value: (share if s in study.series else None) for s in MrSequence}
+    relevance, alone, left_out = (
+        {s.value: (value if s in study.series else None) for s in MrSequence}
+        for value in (share, share + 0.1 * score, score - share)
+    )
     return Candidate(
         id=number,
         tracking_uid=str(generate_uid(entropy_srcs=["phantom", str(number), str(voxels[0])])),
@@ -229,6 +232,8 @@ def _candidate(
         uncertainty=0.05,
         attention=Agreement(True, 0.7),
         sequence_relevance={**relevance, "none": 0.1 * score},
+        score_alone=alone,
+        score_left_out=left_out,
     )
 
 

@@ -53,6 +53,15 @@ class RelevanceRow(_Strict):
     none: float | None
 
 
+class SequenceScoresRow(_Strict):
+    """A score for each sequence; null for an absent one."""
+
+    t1c: float | None
+    flair: float | None
+    t2: float | None
+    t1: float | None
+
+
 class ResemblanceRow(_Strict):
     """What a candidate looks like to the engine; shares that add up to one."""
 
@@ -87,6 +96,8 @@ class CandidateRow(_Strict):
     uncertainty: float | None
     attention: AttentionRow
     sequence_relevance: RelevanceRow | None
+    score_alone: SequenceScoresRow | None = None
+    score_left_out: SequenceScoresRow | None = None
     resemblance: ResemblanceRow | None = None
     review: ReviewRow
 

@@ -80,6 +80,8 @@ class Candidate:
         Enhancing, both diameters at least 10 mm, on two slices or more; None without T1c.
     sequence_relevance : mapping of str to float or None
         Keys t1c, flair, t2, t1, none: signed Shapley values that sum to the score.
+    score_alone, score_left_out : mapping of str to float or None
+        Keys t1c, flair, t2, t1: the score with that sequence alone, and with all but it.
     resemblance : mapping of Kind to float or None
         What it looks like to the engine; shares that add up to one, not the probability of a
         diagnosis.
@@ -99,6 +101,8 @@ class Candidate:
     uncertainty: float | None
     attention: Agreement
     sequence_relevance: Mapping[str, float | None] | None
+    score_alone: Mapping[str, float | None] | None = None
+    score_left_out: Mapping[str, float | None] | None = None
     resemblance: Mapping[Kind, float] | None = None
 
     @property

@@ -229,6 +229,8 @@ def _candidate(row: CandidateRow) -> Candidate:
         sequence_relevance=None
         if row.sequence_relevance is None
         else row.sequence_relevance.model_dump(),
+        score_alone=None if row.score_alone is None else row.score_alone.model_dump(),
+        score_left_out=None if row.score_left_out is None else row.score_left_out.model_dump(),
         resemblance=None
         if row.resemblance is None
         else {kind: getattr(row.resemblance, kind.value) for kind in Kind},

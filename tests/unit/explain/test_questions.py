@@ -58,12 +58,15 @@ def test_each_sequence_gets_what_it_adds(make_prepared):
     assert answers.relevance[0] == pytest.approx(
         {"t1": 0.01, "t1c": 0.2, "t2": 0.1, "flair": 0.5, "none": 0.05}, abs=1e-4
     )
+    assert answers.alone[0]["t1c"] == pytest.approx(0.25, abs=1e-6)
+    assert answers.left_out[0]["t1c"] == pytest.approx(0.66, abs=1e-6)
     assert len(engine.asked) == 16
 
 
 def test_absent_sequences_cost_no_pass(make_prepared):
     answers, engine = asked_of(make_prepared(present={"flair", "t2"}), [Spot(np.arange(10), 1.0)])
-    assert answers.relevance[0]["t1c"] is None
+    assert answers.relevance[0]["t1c"] is answers.alone[0]["t1c"] is None
+    assert answers.alone[0]["t2"] == pytest.approx(0.15, abs=1e-6)
     assert sum(v for v in answers.relevance[0].values() if v is not None) == pytest.approx(
         answers.scores[0]
     )

@@ -78,3 +78,18 @@ def test_a_tiny_component_still_has_a_voxel():
     grid = Grid((5, 5, 5), np.diag([4.0, 4.0, 4.0, 1.0]))
     assert list(relevance.voxels_on(np.array([[4.9, 0.0, 0.0]]), grid)) == [25]
     assert list(relevance.voxels_on(np.array([[-90.0, 0.0, 0.0]]), grid)) == [0]
+
+
+@given(st.lists(st.floats(-0.3, 0.9), min_size=4, max_size=4))
+def test_a_sequence_is_named_only_where_it_leads_clearly(values):
+    shares = dict(zip((s.value for s in MrSequence), values, strict=True))
+    first, second = sorted(values, reverse=True)[:2]
+    named = relevance.deciding({**shares, "none": 0.99})
+    if first - second < relevance.CLEAR:
+        assert named is None
+    else:
+        assert shares[named.value] == first
+
+
+def test_one_sequence_alone_is_not_said_to_decide():
+    assert relevance.deciding({"flair": 0.7, "t1": None, "t1c": None, "t2": None}) is None

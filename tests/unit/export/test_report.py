@@ -253,6 +253,17 @@ def test_heat_leaves_the_picture_alone_where_there_is_no_attention():
     assert mixed[2, 3, 0] > 180
 
 
+def test_beside_a_bar_stands_what_its_sequence_alone_scores(make):
+    analysis = make()
+    page = report_html(analysis)
+    assert '<th class="n">alone</th>' in page
+    assert "No single sequence decides." in page
+    bars = {bar.name: bar for bar in bars_of(findings_file(analysis).candidates[0])}
+    assert bars["FLAIR"].alone == pytest.approx(0.5335)
+    assert bars["FLAIR"].left_out == pytest.approx(0.5335)
+    assert bars["T2"].alone is bars["without any"].alone is None
+
+
 def test_signed_bars_share_one_zero(make):
     row = findings_file(make()).candidates[0]
     relevance = row.sequence_relevance.model_copy(update={"t1c": 0.6, "flair": -0.2, "none": 0.0})

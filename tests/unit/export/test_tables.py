@@ -25,7 +25,8 @@ REPOSITORY = Path(__file__).parents[3]
 CANDIDATE_KEYS = [
     *("id", "tracking_uid", "score", "centroid_mm", "bounding_box_mm", "peak_mm", "volume_ml"),
     *("longest_axial_diameter_mm", "perpendicular_diameter_mm", "rano_measurable", "location"),
-    *("uncertainty", "attention", "sequence_relevance", "resemblance", "review"),
+    *("uncertainty", "attention", "sequence_relevance", "score_alone", "score_left_out"),
+    *("resemblance", "review"),
 ]
 
 
@@ -49,6 +50,16 @@ def test_relevance_still_sums_to_the_score(make):
     for row in findings_json(make())["candidates"]:
         said = [v for v in row["sequence_relevance"].values() if v is not None]
         assert sum(said) == pytest.approx(row["score"], abs=1e-5)
+
+
+def test_what_each_sequence_alone_scores_is_there_and_absent_ones_are_null(make):
+    for row in findings_json(make())["candidates"]:
+        alone, left_out = row["score_alone"], row["score_left_out"]
+        assert list(alone) == list(left_out) == ["t1c", "flair", "t2", "t1"]
+        assert alone["t1"] is left_out["t1"] is None
+        added = row["sequence_relevance"]
+        assert alone["flair"] == pytest.approx(added["flair"] + added["none"], abs=1e-5)
+        assert left_out["flair"] == pytest.approx(row["score"] - added["flair"], abs=1e-5)
 
 
 def test_without_t1c_the_enhancing_volume_is_null_and_said(make):
