@@ -26,6 +26,7 @@ from lesionlens.records.files import (
     ResemblanceRow,
     ReviewRow,
     SequenceRow,
+    SequenceScoresRow,
     VolumeMl,
 )
 from lesionlens.records.findings import SEQUENCE_KEYS, Candidate
@@ -97,6 +98,8 @@ def candidate_row(candidate: Candidate, review: Review) -> CandidateRow:
         else RelevanceRow(
             **{k: _round(relevance.get(k), 6) for k in ("t1c", "flair", "t2", "t1", "none")}
         ),
+        score_alone=_scores(candidate.score_alone),
+        score_left_out=_scores(candidate.score_left_out),
         resemblance=None
         if candidate.resemblance is None
         else ResemblanceRow(**{k.value: round(v, 4) for k, v in candidate.resemblance.items()}),
@@ -111,6 +114,13 @@ def candidate_row(candidate: Candidate, review: Review) -> CandidateRow:
 
 def _round(value: float | None, digits: int) -> float | None:
     return None if value is None else round(float(value), digits)
+
+
+def _scores(scores: Mapping[str, float | None] | None) -> SequenceScoresRow | None:
+    if scores is None:
+        return None
+    fields = SequenceScoresRow.model_fields
+    return SequenceScoresRow(**{key: _round(scores.get(key), 6) for key in fields})
 
 
 def _point(point: PointMm) -> PointMm:
@@ -157,6 +167,11 @@ _FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@]")
 """What a spreadsheet may run."""
 
 
+def safe_text(text: str) -> str:
+    """Keep a spreadsheet from running text as a formula: such text gets a leading apostrophe."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
 def _cell(value: Any) -> str | int | float:
     """Return a safe cell.
 
@@ -170,13 +185,15 @@ def _cell(value: Any) -> str | int | float:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f"'{value}" if _FORMULA.match(value) else value
+        return safe_text(value)
     number: int | float = value
     return number
 
 
 _MAY_BE_NULL: Mapping[str, type[BaseModel]] = {
     "sequence_relevance": RelevanceRow,
+    "score_alone": SequenceScoresRow,
+    "score_left_out": SequenceScoresRow,
     "resemblance": ResemblanceRow,
 }
 """Nested parts that are null as a whole where they were not computed."""
