@@ -75,39 +75,35 @@ class Blend:
 
     Parameters
     ----------
-    channels : int
-        Maps of an answer.
     shape : (3,) int
         The whole volume.
     device : torch.device
         Where the sums lie.
     """
 
-    def __init__(self, channels: int, shape: tuple[int, int, int], device: torch.device) -> None:
-        self._sum = torch.zeros((channels, *shape), device=device)
+    def __init__(self, shape: tuple[int, int, int], device: torch.device) -> None:
+        self._sum = torch.zeros(shape, device=device)
         self._weight = torch.zeros(shape, device=device)
 
     def add(self, window: Window, answer: Tensor) -> None:
-        """Take in one (C, I, J, K) answer."""
-        bump = _bump(answer.shape[1:], answer.device)
-        self._sum[(slice(None), *window)] += answer.float() * bump
+        """Take in one (I, J, K) answer."""
+        bump = _bump(answer.shape, answer.device)
+        self._sum[window] += answer.float() * bump
         self._weight[window] += bump
 
-    def over(self, rest: Tensor, share: tuple[float, ...]) -> Tensor:
+    def over(self, rest: Tensor, share: float) -> Tensor:
         """Mix what was seen into what was known before.
 
         Parameters
         ----------
-        rest : (C, I, J, K) Tensor
+        rest : (I, J, K) Tensor
             The answer where no window lay.
-        share : (C,) float
+        share : float
             Of the windows' answer in the mix, where their summed weight is large; it fades to
             zero towards the outer border of the windows, so that no seam shows.
         """
         mean = self._sum / self._weight.clamp_min(1e-6)
-        part = torch.tensor(share, device=rest.device).view(-1, 1, 1, 1)
-        mix = part * (self._weight / 0.25).clamp(max=1.0)
-        return rest + mix * (mean - rest)
+        return rest + share * (self._weight / 0.25).clamp(max=1.0) * (mean - rest)
 
 
 def _bump(shape: torch.Size, device: torch.device) -> Tensor:

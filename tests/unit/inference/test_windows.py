@@ -31,18 +31,18 @@ def test_nothing_wanted_needs_no_window():
 
 
 def test_answers_that_agree_with_what_was_known_change_nothing():
-    known = torch.full((2, 20, 22, 18), 1.5)
-    blend = windows.Blend(2, (20, 22, 18), torch.device("cpu"))
+    known = torch.full((20, 22, 18), 1.5)
+    blend = windows.Blend((20, 22, 18), torch.device("cpu"))
     for window in windows.over(np.ones((20, 22, 18), bool), (12, 12, 12)):
-        blend.add(window, known[(slice(None), *window)])
-    torch.testing.assert_close(blend.over(known, (0.6, 0.3)), known)
+        blend.add(window, known[window])
+    torch.testing.assert_close(blend.over(known, 0.6), known)
 
 
 def test_a_window_counts_in_its_middle_and_fades_to_its_border():
-    known = torch.zeros((1, 30, 30, 30))
-    blend = windows.Blend(1, (30, 30, 30), torch.device("cpu"))
-    blend.add((slice(5, 25),) * 3, torch.ones((1, 20, 20, 20)))
-    mixed = blend.over(known, (0.6,))[0]
+    known = torch.zeros((30, 30, 30))
+    blend = windows.Blend((30, 30, 30), torch.device("cpu"))
+    blend.add((slice(5, 25),) * 3, torch.ones((20, 20, 20)))
+    mixed = blend.over(known, 0.6)
     assert mixed[15, 15, 15] == 0.6
     assert mixed[5, 15, 15] < 0.1
     assert mixed[2, 15, 15] == 0

@@ -10,7 +10,6 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from lesionlens.export.dicom import ko, pmap, refs, seg, sr
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.study import StudyKind
 
@@ -45,32 +44,9 @@ class DicomExporter:
         ExportError
             An object differs, read back, from what was meant.
         """
+        from lesionlens.export.dicom import objects  # noqa: PLC0415  (slow to import)
+
         with warnings.catch_warnings():
             # a source's names and values are passed on as they are, odd ones too
             warnings.filterwarnings("ignore", category=UserWarning, module=r"(pydicom|highdicom)\.")
-            return self._write(analysis, staged / "dicom")
-
-    def _write(self, analysis: Analysis, folder: Path) -> tuple[Path, ...]:
-        folder.mkdir()
-        sources = refs.read_sources(analysis.study.series[analysis.prepared.reference])
-        segments = seg.segments_of(analysis)
-        written = []
-        segmentation = None
-        if segments:
-            segmentation = seg.build_seg(analysis, sources, segments)
-            written.append(folder / "seg.dcm")
-            segmentation.save_as(written[-1])
-            seg.check_seg(written[-1], analysis, sources, segments)
-        written.append(folder / "sr.dcm")
-        sr.build_sr(analysis, sources, segments, segmentation).save_as(written[-1])
-        sr.check_sr(written[-1], analysis)
-        for region, name in pmap.files_of(analysis).items():
-            written.append(folder / name)
-            pmap.build_pmap(analysis, sources, region).save_as(written[-1])
-            pmap.check_pmap(written[-1], analysis, sources, region)
-        selection = ko.build_ko(analysis, sources)
-        if selection is not None:
-            written.append(folder / "key_objects.dcm")
-            selection.save_as(written[-1])
-            ko.check_ko(written[-1], selection)
-        return tuple(written)
+            return objects.write_all(analysis, staged / "dicom")
