@@ -30,6 +30,9 @@ class Damage:
         Peak log-amplitude of the coil's field; surface coils reach .45.
     thick : float
         Share of images in thick slices.
+    protocol : float
+        Share of volumes of which all sequences are in thick slices of one direction, as 2-D
+        protocols have them; half of these keep a thin T1c.
     spoiled : float
         Share of volumes in which one sequence is very blurred or cut off at one side.
     shift_mm : float
@@ -40,6 +43,7 @@ class Damage:
 
     bias: float = 0.45
     thick: float = 0.5
+    protocol: float = 0.25
     spoiled: float = 0.10
     shift_mm: float = 1.2
     noise: float = 0.07
@@ -59,11 +63,21 @@ def _one_of_three(dice: Dice) -> Tensor:
     return torch.nn.functional.one_hot(pick, 3).float()
 
 
+def _protocol(dice: Dice, axis: Tensor, thick: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Give some volumes slices of one direction and about one thickness in every sequence."""
+    alike = dice.chance(share)
+    common = dice.log_uniform(3.0, 6.5, 1) * dice.uniform(0.85, 1.15, SEQUENCES)
+    common[:, 1] = common[:, 1] * dice.chance(0.5)
+    axis = torch.where(alike[:, None, None], axis[:, :1], axis)
+    return axis, torch.where(alike[:, None], common, thick)
+
+
 def _acquisition(dice: Dice, frame: Frame, damage: Damage) -> list[Tensor]:
     """Per axis one matrix (B, 4, N, N): slices, blur and misregistration in one."""
     spacing = frame.spacing[:, None, None]
     axis = _one_of_three(dice)
     thick = dice.log_uniform(1.5, 6.5, SEQUENCES) * dice.chance(damage.thick, SEQUENCES)
+    axis, thick = _protocol(dice, axis, thick, damage.protocol)
     bad = torch.nn.functional.one_hot(dice.uniform(0, 3.9999).long(), SEQUENCES).float()
     bad = bad * (dice.chance(damage.spoiled) & dice.chance(0.6)).float()[:, None]
     sigma = dice.uniform(0.0, 0.9, SEQUENCES, 1) + 0.3 * thick[..., None] * axis
