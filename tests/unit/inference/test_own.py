@@ -230,19 +230,42 @@ def test_a_study_without_a_brain_is_refused(make_prepared):
         ready.brain_box(empty)
 
 
-def test_focus_changes_only_what_is_near_a_suspicion(tmp_path, study, random_weights):
-    torch.manual_seed(3)
-    network, path = build("tiny"), tmp_path / "focus.safetensors"
-    state = network.state_dict()
-    notes = weights.WeightsNotes(spacing_mm=6.0, focus_spacing_mm=4.0)
+def predicted(tmp_path, study, state, focus_spacing_mm):
+    path = tmp_path / "weights.safetensors"
+    notes = weights.WeightsNotes(spacing_mm=6.0, focus_spacing_mm=focus_spacing_mm)
     weights.save(path, preset("tiny"), state, notes)
-    focused = LensEngine("cpu", path).predict(study, progress=no_progress, cancel=NEVER)
-    plain_notes = weights.WeightsNotes(spacing_mm=6.0)
-    weights.save(path, preset("tiny"), state, plain_notes)
-    plain = LensEngine("cpu", path).predict(study, progress=no_progress, cancel=NEVER)
-    suspected = plain.probability[Region.WT] >= 0.25
-    changed = np.abs(focused.probability[Region.WT] - plain.probability[Region.WT]) > 1e-3
-    assert changed.any() == suspected.any()
+    return LensEngine("cpu", path).predict(study, progress=no_progress, cancel=NEVER)
+
+
+@pytest.fixture(scope="module")
+def suspicious():
+    """Return untrained weights that suspect something nearly everywhere."""
+    torch.manual_seed(3)
+    state = build("tiny").state_dict()
+    return {**state, "refine.bias": state["refine.bias"] + 3.0}
+
+
+def test_a_closer_look_draws_the_enhancing_part_and_its_map_alone(tmp_path, study, suspicious):
+    plain = predicted(tmp_path, study, suspicious, None)
+    closer = predicted(tmp_path, study, suspicious, 4.0)
+    for region in (Region.WT, Region.TC):
+        np.testing.assert_array_equal(closer.probability[region], plain.probability[region])
+        np.testing.assert_allclose(closer.trace.cross[region], plain.trace.cross[region], atol=1e-9)
+    assert np.abs(closer.probability[Region.ET] - plain.probability[Region.ET]).max() > 0.01
+    one, other = closer.trace.cross[Region.ET], plain.trace.cross[Region.ET]
+    assert one.sum() == pytest.approx(1, abs=1e-3)
+    assert not one[~study.brain].any()
+    assert np.abs(one - other).sum() > 0.01
+    assert (one >= (0.3 - 1e-3) * other).all()
+    assert "closer look" in closer.trace.method
+    assert "closer look" not in plain.trace.method
+
+
+def test_no_closer_look_is_taken_where_nothing_is_suspected(tmp_path, study, suspicious):
+    calm = {**suspicious, "refine.bias": suspicious["refine.bias"] - 9.0}
+    plain, closer = (predicted(tmp_path, study, calm, edge) for edge in (None, 4.0))
+    np.testing.assert_array_equal(closer.trace.cross[Region.ET], plain.trace.cross[Region.ET])
+    assert "closer look" not in closer.trace.method
 
 
 @pytest.mark.gpu

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +69,10 @@ METHOD = (
     "cross-attention of the region query to every voxel in the network's last layer, "
     "averaged over heads, smoothed over 0.7 voxels of the network's grid"
 )
+FOCUS_METHOD = (
+    f"{METHOD}; {10 * _FOCUS_SHARE:.0f} tenths of the enhancing tumour's map, as of its outline, "
+    "are from the closer look"
+)
 
 
 class LensEngine:
@@ -130,16 +134,23 @@ class LensEngine:
         box = ready.brain_box(prepared)
         cut = ready.box_grid(prepared, box)
         along = separable.matrices(study.grid, cut, antialias=False)
-        fine = separable.apply(logits, along)
+        fine, closer = separable.apply(logits, along), None
         if self._about.focus_spacing_mm is not None and MrSequence.T1C in _shown(study.present):
-            fine[-1] += self._focus(prepared, (logits, study.grid), cut, progress, cancel)
+            closer = self._focus(prepared, (logits, study.grid), cut, progress, cancel)
+        if closer is not None:
+            fine[-1] += closer[0]
         brain = torch.from_numpy(prepared.brain[box].copy()).to(self._device)
         probability = _nested(fine) * brain
         trace = None
         if self._attends:
             softened = separable.smooth(out.attention[0], _ATTENTION_BLUR_VOX)
-            attention = _whole(separable.apply(softened, along) * brain, prepared, box)
-            trace = self._trace(out, attention, study.grid, prepared)
+            attention = _add_up_to_one(separable.apply(softened, along) * brain)
+            if closer is not None:
+                looked = _add_up_to_one(closer[1:] * brain)[0]
+                attention[-1] += _FOCUS_SHARE * (looked - attention[-1])
+            method = METHOD if closer is None else FOCUS_METHOD
+            maps = _by_region(_whole(attention, prepared, box))
+            trace = self._trace(out, maps, method, study.grid, prepared)
         return Prediction(
             probability=_by_region(_whole(probability, prepared, box)),
             engine=self.info,
@@ -238,15 +249,16 @@ class LensEngine:
         cut: Grid,
         progress: Progress,
         cancel: Cancel,
-    ) -> Tensor | float:
-        """Look again at a finer grid around what the glance suspects.
+    ) -> Tensor | None:
+        """Look again at a finer grid around what the glance suspects; None where that is nothing.
 
-        Returns what is to be added to the enhancing tumour's logits on the grid `cut`.
+        Returns (2, I, J, K) on the grid `cut`: what is to be added to the enhancing tumour's
+        logits, and where its query looked, each window by how much of the region it holds.
         """
         logits, grid = coarse
         suspected = (torch.sigmoid(logits[0]) >= _FOCUS_FROM).cpu().numpy()
         if not suspected.any():
-            return 0.0
+            return None
         away = ndimage.distance_transform_edt(~suspected, sampling=grid.spacing_mm)
         near = torch.from_numpy((away <= _FOCUS_MARGIN_MM).astype(np.float32)).to(logits.device)
         spacing = self._about.focus_spacing_mm or self._about.spacing_mm
@@ -255,31 +267,39 @@ class LensEngine:
         wanted = separable.apply(near, there).cpu().numpy() > 0.5
         places = list(windows.over(wanted, (_FOCUS_VOX,) * 3))
         blend = windows.Blend(study.grid.shape, self._device)
+        looked = torch.zeros(study.grid.shape, device=self._device)
         x = study.input_of(_EVERYTHING)
         with watched(self._network, FOCUS, progress, cancel, passes=len(places)):
             for window in places:
                 place = windows.place_in(window, study.grid.shape, self._device)
                 seen = self._pass(x[(slice(None), slice(None), *window)], place=place)
-                blend.add(window, self._calibrated(seen.logits)[0, -1])
+                said = self._calibrated(seen.logits)[0, -1]
+                blend.add(window, said)
+                looked[window] += seen.attention[0, -1] * torch.sigmoid(said).sum()
         known, soft = separable.apply(
             torch.stack([logits[-1], separable.smooth(near, _FOCUS_FADE_VOX)]), there
         )
         change = (blend.over(known, _FOCUS_SHARE) - known) * soft
-        return separable.apply(change, separable.matrices(study.grid, cut, antialias=False))
+        both = torch.stack([change, separable.smooth(looked, _ATTENTION_BLUR_VOX)])
+        return separable.apply(both, separable.matrices(study.grid, cut, antialias=False))
 
     def _trace(
-        self, out: LensOutput, attention: Floats, grid: Grid, prepared: PreparedStudy
+        self,
+        out: LensOutput,
+        cross: Mapping[Region, Floats],
+        method: str,
+        grid: Grid,
+        prepared: PreparedStudy,
     ) -> Trace:
-        cross = _by_region(attention / np.maximum(attention.sum((1, 2, 3), keepdims=True), 1e-12))
         seen = out.trace.self_attention if out.trace else ()
         layers = (Looks.names[-1],)
         if out.trace is None or not seen:
-            return Trace(cross, METHOD, layers)
+            return Trace(cross, method, layers)
         matrices = [rollout.layer_weights(layer.q[0], layer.k[0]) for layer in seen]
         looks = Looks(out.trace.cross_attention, out.trace.padded, grid, prepared)
         return Trace(
             cross,
-            METHOD,
+            method,
             layers,
             probe_row=Probe(matrices, seen[0].grid, grid, prepared),
             look=looks,
@@ -313,6 +333,11 @@ def _nested(logits: Tensor) -> Tensor:
     whole, core, enhancing = torch.sigmoid(logits)
     core = torch.minimum(core, whole)  # many times as fast as `cummin` along three
     return torch.stack([whole, core, torch.minimum(enhancing, core)])
+
+
+def _add_up_to_one(maps: Tensor) -> Tensor:
+    """Scale (R, I, J, K) maps to add up to one; an empty one stays empty."""
+    return maps / maps.sum((1, 2, 3), keepdim=True).clamp_min(1e-12)
 
 
 def _whole(cut: Tensor, prepared: PreparedStudy, box: ready.Box) -> Floats:
