@@ -64,7 +64,7 @@ class DicomReader:
     def read(self, path: Path, named: Mapping[MrSequence, str], options: ReadOptions) -> Study:
         """Read the headers; see `readers.open_study`."""
         root = path.parent if path.name.upper() == "DICOMDIR" and path.is_file() else path
-        files = [root] if root.is_file() else list(walk(root))
+        files = options.files(root, walk)
         base = root.parent if root.is_file() else root
         found = dicom_scan.scan(files, options.progress, options.cancel)
         if not found.slices:

@@ -44,7 +44,9 @@ class NiftiReader:
     def read(self, path: Path, named: Mapping[MrSequence, str], options: ReadOptions) -> Study:
         """Read the headers; see `readers.open_study`."""
         root = path if path.is_dir() else path.parent
-        files = [path] if path.is_file() else nifti_folder.one_study(path, options.study_uid)
+        files = options.files(path, nifti_folder.walk)
+        if not all(place.is_file() for place in options.among or (path,)):
+            files = nifti_folder.one_study(files, root, options.study_uid)
         notices: list[str] = []
         wanted = {seq: _resolve(value, root, seq) for seq, value in named.items()}
         _refuse_repeats(wanted)

@@ -48,8 +48,8 @@ def _study_of(path: Path, root: Path) -> str:
     return path.parent.relative_to(root).as_posix()
 
 
-def one_study(root: Path, wanted: str | None) -> list[Path]:
-    """Return the files of the one study in a folder, or of the one that the user names.
+def one_study(files: list[Path], root: Path, wanted: str | None) -> list[Path]:
+    """Return those of a folder's files that are the one study, or the one that the user names.
 
     Files directly in the folder are the study; deeper ones count only where there are none.
 
@@ -58,7 +58,6 @@ def one_study(root: Path, wanted: str | None) -> list[Path]:
     SeveralStudiesError
         Several studies and none named, or none of that name; lists them.
     """
-    files = list(walk(root))
     direct = [path for path in files if path.parent == root]
     groups: dict[str, list[Path]] = defaultdict(list)
     for path in direct or files:

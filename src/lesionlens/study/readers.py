@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -32,11 +32,21 @@ class ReadOptions:
         refusal listed.
     progress, cancel
         As everywhere; asked between files.
+    among : tuple of Path
+        The files and folders below the path that are meant; empty for all.
     """
 
     study_uid: str | None = None
     progress: Progress = no_progress
     cancel: Cancel = NEVER
+    among: tuple[Path, ...] = ()
+
+    def files(self, root: Path, walk: Callable[[Path], Iterator[Path]]) -> list[Path]:
+        """Return the files that are meant, each once, folders by `walk`."""
+        found: dict[Path, None] = {}
+        for place in self.among or (root,):
+            found.update(dict.fromkeys(walk(place) if place.is_dir() else (place,)))
+        return list(found)
 
 
 class StudyReader(Protocol):
@@ -52,7 +62,7 @@ class StudyReader(Protocol):
 
 
 def open_study(
-    path: str | Path,
+    path: str | Path | Sequence[str | Path],
     *,
     named: Mapping[MrSequence, str | Path] | None = None,
     study_uid: str | None = None,
@@ -64,8 +74,8 @@ def open_study(
 
     Parameters
     ----------
-    path : str or Path
-        The study.
+    path : str or Path, or a sequence of them
+        The study; several files and folders are together one.
     named : mapping of MrSequence to str or Path
         What the user calls by name: a NIfTI file, a DICOM folder or a Series UID within the
         study. Wins over what is detected.
@@ -90,13 +100,15 @@ def open_study(
     CancelledError
         The user asked to stop.
     """
-    place = Path(path)
+    places = (Path(path),) if isinstance(path, str | Path) else tuple(Path(p) for p in path)
     check(cancel, "opening the study")
     progress("open", 0.0)
-    check_path(place)
+    for one in places:
+        check_path(one)
+    place = places[0] if len(places) == 1 else _common_folder(places)
     wanted = {MrSequence(key): str(value) for key, value in (named or {}).items()}
     readers = [factory() for factory in plugins.load_all(plugins.READERS)]
-    claims = [(reader.claims(place), reader) for reader in readers]
+    claims = [(min(reader.claims(one) for one in places), reader) for reader in readers]
     surest, reader = max(claims, key=lambda pair: pair[0])
     if surest <= 0:
         raise UnusableInputError(
@@ -104,7 +116,7 @@ def open_study(
             expected="a folder of NIfTI files (.nii, .nii.gz) or of DICOM files, or one NIfTI file",
             next_step="Choose the folder that holds the scans themselves",
         )
-    options = ReadOptions(study_uid, progress, cancel)
+    options = ReadOptions(study_uid, progress, cancel, places if len(places) > 1 else ())
     study = _read(reader, place, wanted, options, recall=recall and not wanted)
     progress("open", 1.0)
     return study
@@ -132,6 +144,24 @@ def _read(
     again = reader.read(place, earlier, options)
     told = "The sequences are those that you chose for this study before; name them anew to change."
     return replace(again, notices=(told, *again.notices))
+
+
+def _common_folder(places: Sequence[Path]) -> Path:
+    """Return the deepest folder that holds all of these.
+
+    Raises
+    ------
+    UnusableInputError
+        None given, or on several drives.
+    """
+    try:
+        return Path(os.path.commonpath([p.absolute().parent for p in places]))
+    except ValueError as error:
+        raise UnusableInputError(
+            found="nothing to open" if not places else "files on several drives",
+            expected="files and folders of one study, on one drive",
+            next_step="Choose the folder that holds the scans",
+        ) from error
 
 
 def hashes_of(study: Study) -> tuple[tuple[str, str], ...]:

@@ -224,3 +224,25 @@ def test_a_refusal_says_found_expected_and_what_next(tmp_path, missing):
     error = caught.value
     assert all((error.found, error.expected, error.next_step))
     assert error.exit_status == 2
+
+
+def test_files_named_together_are_one_study_and_no_other_file_counts(make_study):
+    first, second = make_study(name="a"), make_study(name="b")
+    study = open_study([first / "t1c.nii.gz", second / "flair.nii.gz"])
+    assert {s.value: series.description for s, series in study.series.items()} == {
+        "t1c": "t1c.nii.gz",
+        "flair": "flair.nii.gz",
+    }
+    assert not study.set_aside
+
+
+def test_folders_named_together_are_listed_never_mixed(make_study):
+    folders = [make_study(name="a"), make_study(name="b"), make_study(name="c")]
+    with pytest.raises(SeveralStudiesError) as refused:
+        open_study(folders[:2])
+    assert [study.uid for study in refused.value.studies] == ["a", "b"]
+
+
+def test_nothing_named_is_refused_in_words():
+    with pytest.raises(UnusableInputError, match="nothing to open"):
+        open_study([])
