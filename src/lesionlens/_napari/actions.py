@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,8 @@ from lesionlens._napari import sample
 from lesionlens._napari.editor import OutlineEditor
 from lesionlens._napari.model.display import look_view, overlays_of, probe_view
 from lesionlens._napari.model.session import ReviewSession
-from lesionlens._napari.model.state import Look, Overlay, Plane, Problem
+from lesionlens._napari.model.state import Look, Overlay, Plane, Problem, Request
+from lesionlens._napari.opener import Opener
 from lesionlens._napari.preferences import Preferences, read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens._napari.qt.latest import Latest
@@ -21,7 +22,7 @@ from lesionlens.base.stages import Cancel, Progress, StageClock
 from lesionlens.explain.probe import look_raw
 from lesionlens.findings.edits import outline_of
 from lesionlens.review import store
-from lesionlens.review.reopen import read_result, reopen
+from lesionlens.review.reopen import is_result, read_result, reopen
 from lesionlens.study.prepare import prepare
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Actions:
         self.questions = questions
         self.viewer = viewer
         self.editor = OutlineEditor(viewer)
+        self.opener = Opener(session, jobs, viewer)
         self.reason = ""
         self.exported: Path | None = None
         self.probing = False
@@ -58,28 +60,26 @@ class Actions:
 
     # --- work in the background -----------------------------------------------------------
 
-    def open(self, place: Path, named: Mapping[MrSequence, str | Path] | None = None) -> bool:
-        """Open a folder or file; its layers come when they are read."""
+    def open(self, places: Path | Sequence[Path]) -> bool:
+        """Open a folder or file, or several together; what was drawn meanwhile is kept."""
+        return self.end_edit() and self.opener.open(Request.of(places))
 
-        def task(progress: Progress, cancel: Cancel) -> Any:
-            from lesionlens._napari.reader import read_study  # noqa: PLC0415
-
-            return read_study(place, named=named, progress=progress, cancel=cancel)
-
-        def done(found: list[Any]) -> None:
-            from napari.layers import Layer  # noqa: PLC0415
-
-            study = found[0][1]["metadata"]["lesionlens"]["study"] if found else None
-            if study is not None:
-                self.session.open(study, named)
-            for data in found:
-                self.viewer.layers.append(Layer.create(*data))
-
-        return self.jobs.start("Opening", task, done)
+    def name(self, named: Mapping[MrSequence, str | Path]) -> bool:
+        """Open the study anew with the series that the reader calls by name."""
+        return self.end_edit() and self.opener.name(named)
 
     def open_sample(self) -> bool:
         """Open the synthetic sample."""
         return self.open(sample.SAMPLES / "study")
+
+    def take_in(self, places: tuple[Path, ...]) -> bool:
+        """Open what was dropped: scans, or a saved result of the study that is open."""
+        if self.jobs.running:
+            self.session.say("Something still runs. Cancel it first, then drop again.")
+            return False
+        if len(places) == 1 and is_result(places[0]):
+            return self.reopen(places[0])
+        return self.open(places)
 
     def analyse(self) -> bool:
         """Analyse the open study."""

@@ -6,6 +6,7 @@ napari imports this module when the panel is first opened, never to list plugins
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import napari
@@ -18,10 +19,13 @@ from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.keys import KEYS, Key
 from lesionlens._napari.model.screen import Scene, Screen, resolve
 from lesionlens._napari.model.session import ReviewSession
-from lesionlens._napari.model.state import Overlay, State
+from lesionlens._napari.model.state import Overlay, Request, State
 from lesionlens._napari.preferences import read_preferences
+from lesionlens._napari.qt.drops import Drops, canvas_of
+from lesionlens._napari.qt.waiting import when_idle
 from lesionlens._napari.reader import KEY
 from lesionlens._napari.widgets.panel import Panel
+from lesionlens.base.errors import UnusableInputError
 
 
 class LesionLens(Panel):
@@ -53,6 +57,8 @@ class LesionLens(Panel):
         viewer.mouse_drag_callbacks.append(self._on_click)
         viewer.mouse_move_callbacks.append(self._on_move)
         self._bound = [self._bind(key) for key in KEYS]
+        self._drops: Drops | None = None
+        when_idle(self._take_drops)
         self.show_screen(self._screen, session.state)
         for layer in list(viewer.layers):
             self._adopt(layer)
@@ -119,6 +125,11 @@ class LesionLens(Panel):
             self.canvas.show_plane(self.session.state.choices.plane)
             self.canvas.fit()
 
+    def _take_drops(self) -> None:
+        """Take what is dropped on the canvas, once the panel is docked beside it."""
+        if self._bound and self._drops is None:
+            self._drops = Drops(canvas_of(self), self.take_dropped, self)
+
     def _on_theme(self) -> None:
         self.show_theme(self._viewer.theme)
 
@@ -184,6 +195,8 @@ class LesionLens(Panel):
         if self._on_move in viewer.mouse_move_callbacks:
             viewer.mouse_move_callbacks.remove(self._on_move)
         self.canvas.tear_down()
+        if self._drops is not None:
+            self._drops.release()
         for key in self._bound:
             viewer.bind_key(key, None)
         self._bound = []
@@ -208,6 +221,21 @@ def open_archive() -> None:
     viewer = napari.current_viewer()
     if viewer is not None:
         open_panel(viewer).ask_archive()
+
+
+def ask_in_panel(places: tuple[Path, ...], error: UnusableInputError) -> bool:
+    """Ask in the window of now what must be decided before a study can be opened.
+
+    Returns
+    -------
+    bool
+        False where there is no window to ask in.
+    """
+    viewer = napari.current_viewer()
+    if viewer is None or "lesionlens" not in PluginManager.instance():
+        return False
+    when_idle(lambda: open_panel(viewer).actions_.opener.refused(Request.of(places), error))
+    return True
 
 
 def offer_panel() -> None:

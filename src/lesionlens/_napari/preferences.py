@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from lesionlens._napari.model.state import Choices, Overlay
@@ -52,3 +53,26 @@ def read_preferences() -> Preferences:
         device=engine.device.strip() or "auto",
         open_panel=bool(review.open_panel),
     )
+
+
+FOLDERS = f"*{os.sep}"
+"""Napari's pattern of every folder."""
+
+
+def used_for_folders() -> bool:
+    """Whether napari opens folders with LesionLens without asking which reader to use."""
+    from napari.settings import get_settings  # noqa: PLC0415
+
+    return bool(get_settings().plugins.extension2reader.get(FOLDERS) == "lesionlens")
+
+
+def use_for_folders(wanted: bool) -> None:
+    """Let napari open folders with LesionLens, or ask each time; kept in napari's own settings.
+
+    A folder that LesionLens declines is offered to the other readers as before.
+    """
+    from napari.settings import get_settings  # noqa: PLC0415
+
+    plugins = get_settings().plugins
+    others = {key: name for key, name in plugins.extension2reader.items() if key != FOLDERS}
+    plugins.extension2reader = others | ({FOLDERS: "lesionlens"} if wanted else {})

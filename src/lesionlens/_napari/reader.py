@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lesionlens.base.errors import UnusableInputError
     from lesionlens.base.labels import MrSequence
     from lesionlens.base.stages import Cancel, Progress
     from lesionlens.records.study import Series, Study
 
 LayerData = tuple[Any, dict[str, Any], str]
+NOTHING_YET: list[Any] = [(None,)]
+"""What napari takes for "read, and no layer"."""
 KEY = "lesionlens"
 """Under which a layer's metadata holds its study, sequence and true affine."""
 
@@ -33,32 +36,53 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerD
     Parameters
     ----------
     path : str or list of str
-        What the user opened or dropped; several files at once are not ours.
+        What the user opened or dropped; several (a stack, for napari) are together one study.
     """
-    if isinstance(path, list):
-        if len(path) != 1:
-            return None
-        path = path[0]
-    place = Path(path)
-    if place.is_dir():
-        return read if _looks_like_study(place) else None
-    return read if place.name.lower().endswith(_NIFTI) else None
+    return read if places_of(path if isinstance(path, list) else [path]) else None
+
+
+def places_of(paths: Sequence[str | Path]) -> tuple[Path, ...]:
+    """Return what to open for files and folders that were dropped together.
+
+    A DICOMDIR, or a single image of a series, stands for the folder that it lies in.
+
+    Returns
+    -------
+    tuple of Path
+        Empty unless every one of them looks like a scan, by a glance.
+    """
+    found = tuple(Path(path) for path in paths)
+    if not all(_looks_like_study(p) if p.is_dir() else _is_scan(p) for p in found):
+        return ()
+    if len(found) == 1 and _is_one_of_many(found[0]):
+        return (found[0].parent,)
+    return found
 
 
 def read(path: str | list[str]) -> list[LayerData]:
     """Read a study for `viewer.open`; the window stays painted while it is read.
+
+    Where a window is open and the reader must decide something first, no layer is returned: the
+    panel asks, and opens the study then.
 
     Raises
     ------
     UnusableInputError
         Nothing there can be used; the message says why and what to do.
     """
-    place = Path(path[0] if isinstance(path, list) else path)
+    wanted = path if isinstance(path, list) else [path]
+    places = places_of(wanted) or tuple(Path(one) for one in wanted)
     if "qtpy" not in sys.modules:
-        return read_study(place)
+        return read_study(places)
     from lesionlens._napari.qt.waiting import painted, when_idle  # noqa: PLC0415
+    from lesionlens.study.choose import NothingRecognisedError, SeveralStudiesError  # noqa: PLC0415
 
-    layers = painted(lambda: read_study(place))
+    try:
+        layers = painted(lambda: read_study(places))
+    except (SeveralStudiesError, NothingRecognisedError) as error:
+        if not _ask_in_panel(places, error):
+            raise
+        return NOTHING_YET
     when_idle(_offer_panel)
     return layers
 
@@ -69,8 +93,14 @@ def _offer_panel() -> None:
     offer_panel()
 
 
+def _ask_in_panel(places: tuple[Path, ...], error: UnusableInputError) -> bool:
+    from lesionlens._napari.dock import ask_in_panel  # noqa: PLC0415
+
+    return ask_in_panel(places, error)
+
+
 def read_study(
-    place: Path,
+    place: Path | Sequence[Path],
     *,
     named: Mapping[MrSequence, str | Path] | None = None,
     study_uid: str | None = None,
@@ -81,8 +111,8 @@ def read_study(
 
     Parameters
     ----------
-    place : Path
-        Folder or file.
+    place : Path, or a sequence of them
+        Folder or file; several are together one study.
     named : mapping of MrSequence to str or Path
         What the user calls by name; kept for the next time this study is opened.
     study_uid : str or None
@@ -148,6 +178,15 @@ def _looks_like_study(folder: Path) -> bool:
     return any(_is_scan(path) for path in islice(_files(folder), NAMES_LOOKED_AT))
 
 
+def _is_one_of_many(path: Path) -> bool:
+    """Whether a file is an index, or one slice, and its folder is meant."""
+    if path.is_dir() or path.name.lower().endswith(_NIFTI):
+        return False
+    from lesionlens.study.dicom_scan import MULTI_FRAME, sop_class  # noqa: PLC0415
+
+    return path.name.upper() == "DICOMDIR" or sop_class(path) not in MULTI_FRAME
+
+
 def _files(folder: Path) -> Iterator[Path]:
     for base, inner, names in os.walk(folder):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
@@ -167,5 +206,5 @@ def _is_scan(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
-    except OSError:
+    except OSError:  # not there, or not to be read
         return False

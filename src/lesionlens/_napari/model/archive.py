@@ -19,6 +19,7 @@ import platformdirs
 from psygnal import Signal
 
 from lesionlens._napari.model.state import Activity, Problem
+from lesionlens._napari.model.words import date_words
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.pacs.peer import (
     LIMIT,
@@ -201,9 +202,8 @@ def cells(study: FoundStudy) -> tuple[str, ...]:
     >>> cells(FoundStudy("1.2", "7", "20260105", "Head", ("MR", "SR"), 30, "Doe^Jane"))
     ('2026-01-05', 'Doe, Jane', '7', 'MR, SR', 'Head', '30')
     """
-    d = study.study_date
     return (
-        f"{d[:4]}-{d[4:6]}-{d[6:]}" if len(d) == 8 else d,
+        date_words(study.study_date) if study.study_date else "",
         ", ".join(part for part in study.patient_name.split("^") if part),
         study.patient_id,
         ", ".join(study.modalities),

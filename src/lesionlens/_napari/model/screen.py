@@ -12,12 +12,14 @@ from lesionlens._napari.model.state import (
     Overlay,
     Plane,
     Problem,
+    Request,
     State,
 )
 from lesionlens._napari.model.words import (
     Bar,
     Fact,
     bars_of,
+    date_words,
     details,
     facts_of,
     point_at,
@@ -167,7 +169,7 @@ def resolve(state: State) -> Screen:
     study, analysis, choices = state.study, state.analysis, state.choices
     common: dict[str, Any] = {
         "title": study.name,
-        "subtitle": _subtitle(study, analysis),
+        "subtitle": _subtitle(study, analysis, state.request),
         "caption": _caption(state),
         "sequences": _sequences(study, choices.sequence),
         "notices": study.notices,
@@ -305,9 +307,11 @@ def _caption(state: State) -> str:
     return plane.value if sequence is None else f"{sequence.words} · {plane.value}"
 
 
-def _subtitle(study: Study, analysis: Analysis | None) -> str:
+def _subtitle(study: Study, analysis: Analysis | None, request: Request | None) -> str:
     count = len(study.series)
     words = f"{count} sequence{'' if count == 1 else 's'}"
+    if request is not None and request.date:
+        words = f"{date_words(request.date)} · {words}"
     reference = (
         analysis.prepared.reference
         if analysis is not None

@@ -6,15 +6,22 @@ it and emits `changed`. What is on the screen follows from the state by `screen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
 from lesionlens._napari.model.redraw import in_force, redrawn
-from lesionlens._napari.model.state import Activity, Choices, Overlay, Plane, Problem, State
+from lesionlens._napari.model.state import (
+    Activity,
+    Choices,
+    Overlay,
+    Plane,
+    Problem,
+    Query,
+    Request,
+    State,
+)
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
 from lesionlens.findings.edits import applied
 from lesionlens.records.findings import Candidate
@@ -71,7 +78,7 @@ class ReviewSession:
 
     # --- study and analysis ---------------------------------------------------------------
 
-    def open(self, study: Study, named: Mapping[MrSequence, Path | str] | None = None) -> None:
+    def open(self, study: Study, request: Request | None = None) -> None:
         """Take a study; an analysis of an earlier one goes, the overlay is off."""
         if study is self._state.study:
             return
@@ -86,7 +93,8 @@ class ReviewSession:
             choices=replace(self.defaults, sequence=first),
             problem=None,
             message="",
-            named=dict(named or {}),
+            request=request,
+            query=None,
             can_undo=False,
             can_redo=False,
             probed=None,
@@ -120,7 +128,7 @@ class ReviewSession:
             ),
             problem=None,
             message="",
-            named=self._state.named if same else {},
+            request=self._state.request if same else None,
             can_undo=self._log.can_undo,
             can_redo=self._log.can_redo,
             probed=None,
@@ -139,7 +147,7 @@ class ReviewSession:
 
     def begin(self, words: str) -> None:
         """Say that something runs."""
-        self._set(activity=Activity(words), problem=None, message="")
+        self._set(activity=Activity(words), problem=None, message="", query=None)
 
     def progressed(self, stage: str, fraction: float) -> None:
         """Say how far it is."""
@@ -156,13 +164,21 @@ class ReviewSession:
         """Say that nothing runs any more."""
         self._set(activity=None, message=message)
 
+    def say(self, message: str) -> None:
+        """Say something beside what runs."""
+        self._set(message=message)
+
     def failed(self, problem: Problem) -> None:
         """Say why something did not work; study, analysis and review stay."""
         self._set(activity=None, problem=problem)
 
+    def ask(self, query: Query, problem: Problem | None = None) -> None:
+        """Say what the reader must decide before a study can be opened; what is open stays."""
+        self._set(activity=None, query=query, problem=problem)
+
     def dismiss(self) -> None:
-        """Take the failure off the screen."""
-        self._set(problem=None)
+        """Take the failure, or what was asked, off the screen."""
+        self._set(problem=None, query=None)
 
     # --- choices --------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +12,7 @@ from lesionlens.base.labels import MrSequence, Region
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.review import Review
 from lesionlens.records.study import Study
+from lesionlens.study.choose import ListedStudy
 
 if TYPE_CHECKING:
     from lesionlens._napari.model.display import Overlays
@@ -39,6 +40,52 @@ class Plane(StrEnum):
     AXIAL = "axial"
     CORONAL = "coronal"
     SAGITTAL = "sagittal"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be opened.
+
+    Parameters
+    ----------
+    places : tuple of Path
+        Files and folders that are together one study.
+    named : mapping of MrSequence to Path or str
+        Which series the reader calls what; empty leaves it to what is recognised.
+    study_uid : str or None
+        Which study, where there are several (`ListedStudy.uid`).
+    date : str
+        When that was, YYYYMMDD; empty where it is not known, or there is one study alone.
+    """
+
+    places: tuple[Path, ...]
+    named: Mapping[MrSequence, Path | str] = field(default_factory=dict)
+    study_uid: str | None = None
+    date: str = ""
+
+    @classmethod
+    def of(cls, places: Path | Sequence[Path]) -> Request:
+        """Ask for one place, or for several together."""
+        return cls((places,) if isinstance(places, Path) else tuple(places))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Query:
+    """What the reader must say before a request can be opened.
+
+    Parameters
+    ----------
+    request : Request
+        What waits for the answer.
+    studies : tuple of ListedStudy
+        One of these is to be chosen; empty where that is clear.
+    study : Study or None
+        No sequence of it was recognised: which series is which?
+    """
+
+    request: Request
+    studies: tuple[ListedStudy, ...] = ()
+    study: Study | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +172,9 @@ class State:
     activity: Activity | None = None
     problem: Problem | None = None
     message: str = ""
-    named: Mapping[MrSequence, Path | str] = field(default_factory=dict)
+    request: Request | None = None
+    """How the open study was asked for; None where napari read it."""
+    query: Query | None = None
     can_undo: bool = False
     can_redo: bool = False
     probed: tuple[int, int, int] | None = None

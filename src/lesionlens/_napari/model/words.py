@@ -104,6 +104,19 @@ def size_words(candidate: Candidate) -> str:
     return f"{long:.0f} mm" if short is None else f"{long:.0f} × {short:.0f} mm"
 
 
+def date_words(date: str) -> str:
+    """Say a DICOM date as ISO 8601; what is none is shown as it is.
+
+    Examples
+    --------
+    >>> date_words("20260105"), date_words(""), date_words("1997.04")
+    ('2026-01-05', 'date unknown', '1997.04')
+    """
+    if len(date) == 8 and date.isdigit():
+        return f"{date[:4]}-{date[4:6]}-{date[6:]}"
+    return date or "date unknown"
+
+
 def volume_words(volume_ml: float | None) -> str:
     """Say a volume with two significant figures below 10 ml, whole above.
 

@@ -68,14 +68,32 @@ class Jobs(QObject):
         self._thread: threading.Thread | None = None
         self._messenger: Messenger | None = None
         self._done: Callable[[Any], str | None] | None = None
+        self._refused: Callable[[BaseException], None] | None = None
 
     @property
     def running(self) -> bool:
         """Whether a task runs."""
         return self._thread is not None
 
-    def start(self, words: str, task: Task, done: Callable[[Any], str | None]) -> bool:
-        """Run a task; `done(value)` is called on the main thread and may return a message.
+    def start(
+        self,
+        words: str,
+        task: Task,
+        done: Callable[[Any], str | None],
+        refused: Callable[[BaseException], None] | None = None,
+    ) -> bool:
+        """Run a task.
+
+        Parameters
+        ----------
+        words : str
+            What runs, for the reader.
+        task : callable
+            `task(progress, cancel)`, in a thread.
+        done : callable
+            Takes its value on the main thread; may return a message.
+        refused : callable, optional
+            Takes its error on the main thread; without it, the session shows the error.
 
         Returns
         -------
@@ -85,7 +103,7 @@ class Jobs(QObject):
         if self.running:
             return False
         self._cancel = threading.Event()
-        self._done = done
+        self._done, self._refused = done, refused
         messenger = Messenger()
         messenger.progressed.connect(self._on_progress)
         messenger.finished.connect(self._on_finished)
@@ -109,16 +127,19 @@ class Jobs(QObject):
         if self._messenger is not None:
             self._messenger.progressed.disconnect(self._on_progress)
             self._messenger.finished.disconnect(self._on_finished)
-        self._messenger = self._thread = self._done = None
+        self._messenger = self._thread = self._done = self._refused = None
 
     def _on_progress(self, stage: str, fraction: float) -> None:
         self._session.progressed(stage, fraction)
 
     def _on_finished(self, value: Any, error: BaseException | None) -> None:
         done, self._done = self._done, None
+        refused, self._refused = self._refused, None
         self._thread = self._messenger = None
         if isinstance(error, CancelledError):
             self._session.ended("Stopped. Nothing was changed.")
+        elif error is not None and refused is not None:
+            refused(error)
         elif error is not None:
             self._session.failed(problem_of(error))
         else:

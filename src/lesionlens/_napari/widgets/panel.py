@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +24,24 @@ from lesionlens._napari.actions import Actions
 from lesionlens._napari.model.keys import KEYS
 from lesionlens._napari.model.screen import Screen
 from lesionlens._napari.model.session import ReviewSession
-from lesionlens._napari.model.state import State
+from lesionlens._napari.model.state import Query, State
+from lesionlens._napari.preferences import use_for_folders, used_for_folders
+from lesionlens._napari.qt.drops import local_paths
 from lesionlens._napari.qt.jobs import Jobs
 from lesionlens._napari.qt.latest import Latest
+from lesionlens._napari.reader import places_of
 from lesionlens._napari.widgets.attention_block import AttentionBlock
 from lesionlens._napari.widgets.candidate_block import CandidateBlock
 from lesionlens._napari.widgets.pacs_dialog import PacsDialog
 from lesionlens._napari.widgets.parts import label, row, set_role, style_sheet
 from lesionlens._napari.widgets.run_block import ProblemBlock, RunBlock
-from lesionlens._napari.widgets.study_block import QualityBlock, StudyBlock, empty_state
+from lesionlens._napari.widgets.studies_dialog import StudiesDialog
+from lesionlens._napari.widgets.study_block import (
+    AssignmentEditor,
+    QualityBlock,
+    StudyBlock,
+    empty_state,
+)
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 
 if TYPE_CHECKING:
@@ -60,6 +69,7 @@ class Panel(QWidget):
         self.questions = Latest(session, self)
         self.actions_ = Actions(session, self.jobs, self.questions, viewer)
         self.archive: PacsDialog | None = None
+        self.studies = StudiesDialog(self)
         self._build()
         self._connect()
         self.show_theme(viewer.theme)
@@ -68,9 +78,16 @@ class Panel(QWidget):
         menu = QMenu(self)
         for words, slot in self._openers():
             menu.addAction(words).triggered.connect(slot)
+        menu.addSeparator()
+        folders = menu.addAction("Let napari open folders with LesionLens")
+        folders.setCheckable(True)
+        folders.setToolTip("Napari then no longer asks which reader to use for a folder")
+        folders.triggered.connect(use_for_folders)
+        menu.aboutToShow.connect(lambda: folders.setChecked(used_for_folders()))
         self.study = StudyBlock(menu)
         self.empty = empty_state([one for one in self._openers() if "Reopen" not in one[0]])
         self.problem = ProblemBlock()
+        self.assign = AssignmentEditor()
         self.quality = QualityBlock()
         self.run = RunBlock()
         self.candidates = CandidateBlock()
@@ -89,8 +106,8 @@ class Panel(QWidget):
         column.setContentsMargins(12, 10, 12, 10)
         column.setSpacing(10)
         for block in (
-            self.empty, self.study, self.quality, self.problem, self.run, self.candidates,
-            self.attention, self._footer,
+            self.empty, self.study, self.quality, self.problem, self.assign, self.run,
+            self.candidates, self.attention, self._footer,
         ):  # fmt: skip
             column.addWidget(block)
         column.addStretch(1)
@@ -116,10 +133,13 @@ class Panel(QWidget):
     def _connect(self) -> None:
         acts, session = self.actions_, self.session
         self.study.sequence_chosen.connect(session.choose_sequence)
-        self.study.renamed.connect(self._rename)
+        self.study.renamed.connect(acts.name)
+        self.assign.applied.connect(acts.name)
         self.run.analyse.connect(acts.analyse)
         self.run.cancel.connect(acts.stop)
         self.problem.dismissed.connect(session.dismiss)
+        self.studies.chosen.connect(acts.opener.choose_study)
+        self.studies.rejected.connect(session.dismiss)
         self.candidates.gone_to.connect(acts.go_to)
         self.candidates.threshold_chosen.connect(session.choose_threshold)
         self.candidates.reason_changed.connect(self._set_reason)
@@ -147,6 +167,7 @@ class Panel(QWidget):
             self.study.show_screen(screen, state.study)
         self.quality.show_screen(screen)
         self.problem.show_problem(screen.problem)
+        self._ask(state.query)
         self.run.show_screen(screen)
         self.candidates.show_screen(screen)
         self.attention.show_screen(screen, state.overlays)
@@ -154,6 +175,13 @@ class Panel(QWidget):
         self._export.setEnabled(screen.can_export)
         set_role(self._export, "primary" if screen.all_reviewed else "")
         self._footer.setVisible(screen.analysed)
+
+    def _ask(self, query: Query | None) -> None:
+        """Ask which study is meant, or which series is which sequence."""
+        unknown = None if query is None else query.study
+        self.assign.setVisible(unknown is not None)
+        self.assign.show_study(unknown)
+        self.studies.show_studies(() if query is None else query.studies)
 
     def show_theme(self, theme: str) -> None:
         """Take the colours of a theme of napari."""
@@ -206,11 +234,6 @@ class Panel(QWidget):
         if chosen:
             self.actions_.export(Path(chosen))
 
-    def _rename(self, named: Any) -> None:
-        study = self.session.state.study
-        if study is not None:
-            self.actions_.open(study.root, named)
-
     def _set_reason(self, reason: str) -> None:
         self.actions_.reason = reason
 
@@ -218,14 +241,22 @@ class Panel(QWidget):
         getattr(self.actions_, act)()
         self.candidates.clear_reason()
 
+    def take_dropped(self, paths: Sequence[Path]) -> bool:
+        """Open what was dropped; False where it looks like no scan."""
+        places = places_of(paths)
+        if places:
+            self.actions_.take_in(places)
+        return bool(places)
+
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        """Accept one folder or file."""
-        if len(event.mimeData().urls()) == 1:
+        """Accept files and folders of this machine."""
+        if local_paths(event.mimeData()):
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent) -> None:
-        """Open what was dropped."""
-        place = event.mimeData().urls()[0].toLocalFile()
-        if place:
+        """Open what was dropped; what is no scan is refused in words."""
+        paths = local_paths(event.mimeData())
+        if paths:
             event.acceptProposedAction()
-            self.actions_.open(Path(place))
+            if not self.take_dropped(paths):
+                self.actions_.open(paths)

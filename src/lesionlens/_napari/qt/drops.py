@@ -1,0 +1,75 @@
+"""Scans dropped anywhere on napari's window are opened at once.
+
+napari's own reader claims every folder, so that napari asks for each dropped folder which reader
+to use, and opens several dropped files as a study each. While the panel is there, it takes what
+looks like scans before napari sees it; everything else, and a drop with Alt held (napari's sign
+for "let me choose"), goes to napari as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from qtpy.QtCore import QEvent, QMimeData, QObject, Qt
+from qtpy.QtGui import QDragLeaveEvent, QGuiApplication
+from qtpy.QtWidgets import QApplication, QLineEdit, QMainWindow, QWidget
+
+Takes = Callable[[Sequence[Path]], bool]
+
+
+def local_paths(mime: QMimeData) -> tuple[Path, ...]:
+    """Return the files and folders of a drop; empty where any of it is none of this machine."""
+    urls = mime.urls()
+    if not all(url.isLocalFile() for url in urls):
+        return ()
+    return tuple(Path(url.toLocalFile()) for url in urls)
+
+
+class Drops(QObject):
+    """Hands to `takes` what is dropped on some widgets; what it does not take goes on to them.
+
+    Parameters
+    ----------
+    targets : sequence of QWidget
+        Those that accept drops.
+    takes : callable
+        Whether the paths were taken.
+    parent : QObject
+        Lives as long as this.
+    """
+
+    def __init__(self, targets: Sequence[QWidget], takes: Takes, parent: QObject) -> None:
+        super().__init__(parent)
+        self._takes: Takes | None = takes
+        for target in targets:
+            target.installEventFilter(self)
+
+    def release(self) -> None:
+        """Leave the widgets to themselves; those of a closed window are gone already."""
+        self._takes = None
+        self.deleteLater()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Take a drop of scans."""
+        if event.type() != QEvent.Type.Drop or self._takes is None:
+            return False
+        alt = QGuiApplication.keyboardModifiers() & Qt.KeyboardModifier.AltModifier
+        paths = local_paths(event.mimeData())
+        if alt or not paths or not self._takes(paths):
+            return False
+        event.acceptProposedAction()
+        QApplication.sendEvent(watched, QDragLeaveEvent())  # its highlight goes
+        return True
+
+
+def canvas_of(widget: QWidget) -> tuple[QWidget, ...]:
+    """Return what accepts drops in the middle of the window that a widget is docked in."""
+    window: QObject | None = widget
+    while window is not None and not isinstance(window, QMainWindow):
+        window = window.parent()
+    middle = None if window is None else window.centralWidget()
+    if middle is None:
+        return ()
+    inside = (middle, *middle.findChildren(QWidget))
+    return tuple(w for w in inside if w.acceptDrops() and not isinstance(w, QLineEdit))
