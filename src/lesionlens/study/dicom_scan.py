@@ -12,6 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from lesionlens.base.stages import Cancel, Progress, check
+from lesionlens.study import dicom_header
 
 CLASSIC_MR = "1.2.840.10008.5.1.4.1.1.4"
 ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
@@ -50,6 +53,7 @@ _DAMAGED = (
     struct.error,
 )  # fmt: skip
 _TAGS = [*_KEYWORDS, GE_COMPONENT, MOSAIC_COUNT]
+_WANTED = frozenset(int(Tag(tag)) for tag in _TAGS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,19 +97,25 @@ class Slice:
 
     def number(self, keyword: str) -> float | None:
         """Return an attribute as a number, None where it is absent or none."""
-        found = self.numbers(keyword, 1)
-        return None if found is None else float(found[0])
+        found = self._finite(keyword)
+        return found[0] if len(found) == 1 else None
 
     def numbers(self, keyword: str, count: int) -> NDArray[np.float64] | None:
         """Return an attribute as `count` finite numbers, None where it is not that."""
+        found = self._finite(keyword)
+        return np.array(found) if len(found) == count else None
+
+    def _finite(self, keyword: str) -> list[float]:
+        """Return an attribute's numbers, none where it is absent or one of them is no number."""
         try:
             value = self.get(keyword)
-            values = np.atleast_1d(np.asarray(value, dtype=np.float64))
-        except (ValueError, TypeError, KeyError, NotImplementedError):
-            return None
-        if value is None or values.shape != (count,) or not np.isfinite(values).all():
-            return None
-        return values
+            if value is None:
+                return []
+            several = not isinstance(value, str | bytes | int | float)
+            found = [float(part) for part in value] if several else [float(value)]
+        except (ValueError, TypeError, KeyError, NotImplementedError, OverflowError):
+            return []
+        return found if all(map(isfinite, found)) else []
 
     def texts(self, keyword: str) -> tuple[str, ...]:
         """Return a multi-valued attribute as upper-case texts."""
@@ -162,9 +172,12 @@ def looks_like_dicom(path: Path) -> bool:
     """Whether the first bytes are a DICOM file's, with or without preamble."""
     try:
         with path.open("rb") as stream:
-            head = stream.read(136)
+            return _is_dicom(stream.read(136))
     except OSError:
         return False
+
+
+def _is_dicom(head: bytes) -> bool:
     if head[128:132] == b"DICM":
         return True
     # no preamble: group 0002 or 0008 in little endian, then a plausible element
@@ -203,18 +216,43 @@ def scan(files: list[Path], progress: Progress, cancel: Cancel) -> Scan:
                 progress("open", number / len(files))
             if path.name.lower().endswith((".nii", ".nii.gz")):
                 found.nifti += 1
-            elif looks_like_dicom(path):
-                found.files += 1
+            else:
                 _add(path, found, seen)
     return found
+
+
+def _header(path: Path) -> Any:
+    """Return the elements that decide: split off by ourselves, or read by pydicom; or None.
+
+    Raises
+    ------
+    OSError and the others of `_DAMAGED`
+        A DICOM file that cannot be read.
+    """
+    try:
+        with path.open("rb", buffering=0) as stream:
+            head = stream.read(dicom_header.FIRST_BYTES)
+            if not _is_dicom(head):
+                return None
+            header = dicom_header.split(stream, head, os.fstat(stream.fileno()).st_size, _WANTED)
+    except OSError:
+        return None
+    kind = header.get("SOPClassUID") if header else None
+    if header and kind and kind not in MULTI_FRAME:
+        return header
+    return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
 
 
 def _add(path: Path, found: Scan, seen: set[str]) -> None:
     """Read one header and file it under slices, other kinds or problems."""
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
+        header = _header(path)
+        if header is None:
+            return
+        found.files += 1
         kind = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID", ""))
     except _DAMAGED:
+        found.files += 1
         found.other["damaged DICOM file"] += 1
         return
     if kind == DICOMDIR_CLASS:
@@ -224,11 +262,12 @@ def _add(path: Path, found: Scan, seen: set[str]) -> None:
         found.other[_kind_in_words(kind, header)] += 1
         return
     item = Slice(path, header)
-    if not item.uid or item.uid not in seen:
-        seen.add(item.uid)
-        _file_under(item, kind, found)
-    else:
+    uid = item.uid
+    if uid and uid in seen:
         found.repeated += 1
+        return
+    seen.add(uid)
+    _file_under(item, kind, found)
 
 
 def _kind_in_words(kind: str, header: Any) -> str:

@@ -134,8 +134,8 @@ def geometry_problem(item: Slice) -> str | None:
     if orientation is None:
         return "no usable ImageOrientationPatient (six numbers): its geometry is unknown"
     row, column = orientation[:3], orientation[3:]
-    unit = np.allclose((row @ row, column @ column), 1.0, atol=0.02) and abs(row @ column) < 0.02
-    if not unit:
+    lengths = (float(row @ row), float(column @ column))
+    if max(abs(lengths[0] - 1.0), abs(lengths[1] - 1.0), abs(float(row @ column))) > 0.02:
         return "an ImageOrientationPatient that is no pair of unit directions at right angles"
     if spacing is None or (spacing <= 0).any():
         return "no usable PixelSpacing (two lengths above zero): its geometry is unknown"
