@@ -10,15 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import Cancel, Progress
+from lesionlens.inference import closer, gradcam, ready, rollout, separable, views, windows
 from lesionlens.inference import device as devices
-from lesionlens.inference import gradcam, ready, rollout, separable, views, windows
 from lesionlens.inference.asked import Looks, Probe, coarser
 from lesionlens.inference.engine import Target
 from lesionlens.inference.memory import Memory
@@ -41,19 +40,11 @@ from lesionlens.records.prediction import (
 from lesionlens.records.study import PreparedStudy
 
 Floats = NDArray[np.float32]
-LOOK, FOCUS = "looking at the whole brain", "looking closely at candidates"
+LOOK, CLOSER = "looking at the whole brain", "looking closely at candidates"
 GLANCE = "glancing at variants"
 _EVERYTHING = Variant()
 _T1_SPARE = frozenset({MrSequence.T1C, MrSequence.FLAIR})
 _EDGE = 1e-6
-_FOCUS_VOX = 96
-_FOCUS_SHARE = 0.7
-"""Of the closer look in the enhancing tumour: the thin rim gains by it. WT and TC are left alone,
-for what is wide needs the whole brain to be told."""
-_FOCUS_FROM = 0.25
-_FOCUS_MARGIN_MM = 6.0
-_FOCUS_FADE_VOX = 1.0
-"""Of the glance: how softly the closer look's surroundings end."""
 _SCALE = 1.5
 """The glance is taken at this many times the spacing: a second look at another scale, in which
 false regions seldom show again, and quick enough to be asked about every subset of sequences."""
@@ -69,8 +60,8 @@ METHOD = (
     "cross-attention of the region query to every voxel in the network's last layer, "
     "averaged over heads, smoothed over 0.7 voxels of the network's grid"
 )
-FOCUS_METHOD = (
-    f"{METHOD}; {10 * _FOCUS_SHARE:.0f} tenths of the enhancing tumour's map, as of its outline, "
+CLOSER_METHOD = (
+    f"{METHOD}; {10 * closer.SHARE:.0f} tenths of the enhancing tumour's map, as of its outline, "
     "are from the closer look"
 )
 
@@ -134,21 +125,20 @@ class LensEngine:
         box = ready.brain_box(prepared)
         cut = ready.box_grid(prepared, box)
         along = separable.matrices(study.grid, cut, antialias=False)
-        fine, closer = separable.apply(logits, along), None
-        if self._about.focus_spacing_mm is not None and MrSequence.T1C in _shown(study.present):
-            closer = self._focus(prepared, (logits, study.grid), cut, progress, cancel)
-        if closer is not None:
-            fine[-1] += closer[0]
+        fine = separable.apply(logits, along)
+        again = self._look_closer(prepared, (logits, study.grid), cut, progress, cancel)
+        if again is not None:
+            fine[-1] += again[0]
         brain = torch.from_numpy(prepared.brain[box].copy()).to(self._device)
         probability = _nested(fine) * brain
         trace = None
         if self._attends:
             softened = separable.smooth(out.attention[0], _ATTENTION_BLUR_VOX)
             attention = _add_up_to_one(separable.apply(softened, along) * brain)
-            if closer is not None:
-                looked = _add_up_to_one(closer[1:] * brain)[0]
-                attention[-1] += _FOCUS_SHARE * (looked - attention[-1])
-            method = METHOD if closer is None else FOCUS_METHOD
+            if again is not None:
+                looked = _add_up_to_one(again[1:] * brain)[0]
+                attention[-1] += closer.SHARE * (looked - attention[-1])
+            method = METHOD if again is None else CLOSER_METHOD
             maps = _by_region(_whole(attention, prepared, box))
             trace = self._trace(out, maps, method, study.grid, prepared)
         return Prediction(
@@ -242,7 +232,7 @@ class LensEngine:
         temperature = torch.tensor(self._about.temperature, device=logits.device)
         return logits.float() / temperature.view(-1, 1, 1, 1)
 
-    def _focus(
+    def _look_closer(
         self,
         prepared: PreparedStudy,
         coarse: tuple[Tensor, Grid],
@@ -250,36 +240,23 @@ class LensEngine:
         progress: Progress,
         cancel: Cancel,
     ) -> Tensor | None:
-        """Look again at a finer grid around what the glance suspects; None where that is nothing.
-
-        Returns (2, I, J, K) on the grid `cut`: what is to be added to the enhancing tumour's
-        logits, and where its query looked, each window by how much of the region it holds.
-        """
-        logits, grid = coarse
-        suspected = (torch.sigmoid(logits[0]) >= _FOCUS_FROM).cpu().numpy()
-        if not suspected.any():
+        """Return `closer.look` on the grid `cut`; None where nothing asks for it."""
+        spacing = self._about.focus_spacing_mm
+        if spacing is None or MrSequence.T1C not in _shown(prepared.present.tolist()):
             return None
-        away = ndimage.distance_transform_edt(~suspected, sampling=grid.spacing_mm)
-        near = torch.from_numpy((away <= _FOCUS_MARGIN_MM).astype(np.float32)).to(logits.device)
-        spacing = self._about.focus_spacing_mm or self._about.spacing_mm
+        logits, grid = coarse
+        chosen = closer.plan(logits[0], grid, ready.grid_at(prepared, spacing))
+        if not chosen.places:
+            return None
         study = ready.make_ready(prepared, spacing, self._device)
-        there = separable.matrices(grid, study.grid, antialias=False)
-        wanted = separable.apply(near, there).cpu().numpy() > 0.5
-        places = list(windows.over(wanted, (_FOCUS_VOX,) * 3))
-        blend = windows.Blend(study.grid.shape, self._device)
-        looked = torch.zeros(study.grid.shape, device=self._device)
         x = study.input_of(_EVERYTHING)
-        with watched(self._network, FOCUS, progress, cancel, passes=len(places)):
-            for window in places:
-                place = windows.place_in(window, study.grid.shape, self._device)
-                seen = self._pass(x[(slice(None), slice(None), *window)], place=place)
-                said = self._calibrated(seen.logits)[0, -1]
-                blend.add(window, said)
-                looked[window] += seen.attention[0, -1] * torch.sigmoid(said).sum()
-        known, soft = separable.apply(
-            torch.stack([logits[-1], separable.smooth(near, _FOCUS_FADE_VOX)]), there
-        )
-        change = (blend.over(known, _FOCUS_SHARE) - known) * soft
+
+        def run(window: windows.Window, place: Tensor) -> tuple[Tensor, Tensor]:
+            out = self._pass(x[(slice(None), slice(None), *window)], place=place)
+            return self._calibrated(out.logits)[0, -1], out.attention[0, -1]
+
+        with watched(self._network, CLOSER, progress, cancel, passes=len(chosen.places)):
+            change, looked = closer.look(chosen, logits[-1], study, run)
         both = torch.stack([change, separable.smooth(looked, _ATTENTION_BLUR_VOX)])
         return separable.apply(both, separable.matrices(study.grid, cut, antialias=False))
 
