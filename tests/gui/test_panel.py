@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from napari.settings import get_plugin_settings
 from npe2 import PluginManifest
 from qtpy.QtCore import Qt
 from tests.gui.conftest import LEFT, MANIFEST, RIGHT
@@ -16,6 +17,7 @@ from lesionlens._napari.demo import run_study
 from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.keys import KEYS
 from lesionlens._napari.model.state import Overlay, Plane
+from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.reader import layers_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
@@ -289,7 +291,7 @@ def test_a_result_never_lands_on_another_study(loaded, analysis, result, qtbot, 
 
     go_on = threading.Event()
 
-    def lens(study, *, progress, cancel):
+    def lens(study, options, *, progress, cancel):
         go_on.wait(10)
         return result
 
@@ -305,11 +307,41 @@ def test_a_result_never_lands_on_another_study(loaded, analysis, result, qtbot, 
     assert "dropped" in loaded.session.state.message
 
 
+def test_the_preparation_is_kept_and_used(loaded, result, qtbot, monkeypatch):
+    asked = []
+
+    def lens(study, options, *, progress, cancel):
+        asked.append((options.stripper, options.bias))
+        return result
+
+    monkeypatch.setattr(loaded.actions_, "_lens_for", lambda device: lens)
+    block = loaded.preparation
+    assert block.isVisibleTo(loaded)
+    assert not block._body.isVisibleTo(loaded)
+    block._fold.click()
+    assert block._body.isVisibleTo(loaded)
+    block._brain.setCurrentIndex(block._brain.findData("own"))
+    block._bias.click()
+    assert "our own, without shading" in block._fold.text()
+    assert get_plugin_settings("lesionlens").preparation.brain_extraction == "own"
+    loaded.run.analyse.emit()
+    qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=PATIENCE_MS)
+    assert asked == [("own", True)]
+
+
+def test_a_program_that_is_not_installed_cannot_be_chosen(panel, monkeypatch):
+    monkeypatch.setattr("lesionlens.study.strippers.installed", lambda: ("synthstrip",))
+    panel.preparation.show_preferences(read_preferences())
+    box = panel.preparation._brain
+    enabled = {box.itemData(n): box.model().item(n).isEnabled() for n in range(box.count())}
+    assert enabled == {"auto": True, "own": True, "hd-bet": False, "synthstrip": True}
+
+
 def test_the_analysis_runs_in_a_worker_and_fills_the_table(loaded, result, qtbot, monkeypatch):
     here = threading.current_thread()
     ran = []
 
-    def lens(study, *, progress, cancel):
+    def lens(study, options, *, progress, cancel):
         ran.append(threading.current_thread())
         progress("focus", 0.5)
         return result

@@ -90,7 +90,8 @@ class Actions:
 
         def task(progress: Progress, cancel: Cancel) -> Any:
             progress("loading the network", 0.0)
-            result = self._lens_for(preferences.device)(study, progress=progress, cancel=cancel)
+            lens = self._lens_for(preferences.device)
+            result = lens(study, preferences.preparation, progress=progress, cancel=cancel)
             progress("draw", 0.0)
             return result, overlays_of(result.analysis)
 
@@ -162,19 +163,20 @@ class Actions:
                 )
             )
             return False
+        preferences = read_preferences()
 
         def task(progress: Progress, cancel: Cancel) -> Any:
             from lesionlens.lens import Result  # noqa: PLC0415
 
             saved = read_result(folder)
-            prepared = prepare(study, StageClock(progress, cancel))
+            prepared = prepare(study, StageClock(progress, cancel), preferences.preparation)
             analysis = reopen(saved, study, prepared)
             return Result(analysis), overlays_of(analysis)
 
         def done(value: Any) -> None:
             result, overlays = value
             if self.session.state.study is study:
-                self.take(result, overlays)
+                self.take(result, overlays, preferences)
 
         return self.jobs.start("Reopening", task, done)
 

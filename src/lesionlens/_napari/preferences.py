@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 
 from lesionlens._napari.model.state import Choices, Overlay
+from lesionlens.study import strippers
+from lesionlens.study.prepare import PrepareOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,10 @@ class Preferences:
         auto, cpu, cuda or cuda:N.
     open_panel : bool
         Whether the panel opens with a study.
+    brain_extraction : str
+        auto, own, or a program of `study.strippers`.
+    bias_correction : bool
+        Whether the coils' shading is taken out first.
     """
 
     reader_name: str | None = None
@@ -31,6 +37,13 @@ class Preferences:
     opacity: float = 0.6
     device: str = "auto"
     open_panel: bool = True
+    brain_extraction: str = strippers.AUTO
+    bias_correction: bool = False
+
+    @property
+    def preparation(self) -> PrepareOptions:
+        """How a study is prepared."""
+        return PrepareOptions(stripper=self.brain_extraction, bias=self.bias_correction)
 
     def choices(self) -> Choices:
         """Return what is chosen when a study opens."""
@@ -52,7 +65,18 @@ def read_preferences() -> Preferences:
         opacity=float(review.opacity),
         device=engine.device.strip() or "auto",
         open_panel=bool(review.open_panel),
+        brain_extraction=str(settings.preparation.brain_extraction),
+        bias_correction=bool(settings.preparation.bias_correction),
     )
+
+
+def keep_preparation(brain_extraction: str, bias_correction: bool) -> None:
+    """Keep how studies are prepared from now on."""
+    from napari.settings import get_plugin_settings  # noqa: PLC0415
+
+    settings = get_plugin_settings("lesionlens").preparation
+    settings.brain_extraction = brain_extraction
+    settings.bias_correction = bias_correction
 
 
 FOLDERS = f"*{os.sep}"

@@ -25,7 +25,12 @@ from lesionlens._napari.model.keys import KEYS
 from lesionlens._napari.model.screen import Screen
 from lesionlens._napari.model.session import ReviewSession
 from lesionlens._napari.model.state import Query, State
-from lesionlens._napari.preferences import use_for_folders, used_for_folders
+from lesionlens._napari.preferences import (
+    keep_preparation,
+    read_preferences,
+    use_for_folders,
+    used_for_folders,
+)
 from lesionlens._napari.qt.drops import local_paths
 from lesionlens._napari.qt.jobs import Jobs
 from lesionlens._napari.qt.latest import Latest
@@ -34,6 +39,7 @@ from lesionlens._napari.widgets.attention_block import AttentionBlock
 from lesionlens._napari.widgets.candidate_block import CandidateBlock
 from lesionlens._napari.widgets.pacs_dialog import PacsDialog
 from lesionlens._napari.widgets.parts import label, row, set_role, style_sheet
+from lesionlens._napari.widgets.preparation_block import PreparationBlock
 from lesionlens._napari.widgets.run_block import ProblemBlock, RunBlock
 from lesionlens._napari.widgets.studies_dialog import StudiesDialog
 from lesionlens._napari.widgets.study_block import (
@@ -75,20 +81,13 @@ class Panel(QWidget):
         self.show_theme(viewer.theme)
 
     def _build(self) -> None:
-        menu = QMenu(self)
-        for words, slot in self._openers():
-            menu.addAction(words).triggered.connect(slot)
-        menu.addSeparator()
-        folders = menu.addAction("Let napari open folders with LesionLens")
-        folders.setCheckable(True)
-        folders.setToolTip("Napari then no longer asks which reader to use for a folder")
-        folders.triggered.connect(use_for_folders)
-        menu.aboutToShow.connect(lambda: folders.setChecked(used_for_folders()))
-        self.study = StudyBlock(menu)
+        self.study = StudyBlock(self._menu())
         self.empty = empty_state([one for one in self._openers() if "Reopen" not in one[0]])
         self.problem = ProblemBlock()
         self.assign = AssignmentEditor()
         self.quality = QualityBlock()
+        self.preparation = PreparationBlock()
+        self.preparation.show_preferences(read_preferences())
         self.run = RunBlock()
         self.candidates = CandidateBlock()
         self.attention = AttentionBlock()
@@ -106,8 +105,8 @@ class Panel(QWidget):
         column.setContentsMargins(12, 10, 12, 10)
         column.setSpacing(10)
         for block in (
-            self.empty, self.study, self.quality, self.problem, self.assign, self.run,
-            self.candidates, self.attention, self._footer,
+            self.empty, self.study, self.quality, self.problem, self.assign, self.preparation,
+            self.run, self.candidates, self.attention, self._footer,
         ):  # fmt: skip
             column.addWidget(block)
         column.addStretch(1)
@@ -120,6 +119,18 @@ class Panel(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll)
+
+    def _menu(self) -> QMenu:
+        menu = QMenu(self)
+        for words, slot in self._openers():
+            menu.addAction(words).triggered.connect(slot)
+        menu.addSeparator()
+        folders = menu.addAction("Let napari open folders with LesionLens")
+        folders.setCheckable(True)
+        folders.setToolTip("Napari then no longer asks which reader to use for a folder")
+        folders.triggered.connect(use_for_folders)
+        menu.aboutToShow.connect(lambda: folders.setChecked(used_for_folders()))
+        return menu
 
     def _openers(self) -> tuple[tuple[str, Callable[..., Any]], ...]:
         return (
@@ -135,6 +146,7 @@ class Panel(QWidget):
         self.study.sequence_chosen.connect(session.choose_sequence)
         self.study.renamed.connect(acts.name)
         self.assign.applied.connect(acts.name)
+        self.preparation.changed.connect(self._prepare_so)
         self.run.analyse.connect(acts.analyse)
         self.run.cancel.connect(acts.stop)
         self.problem.dismissed.connect(session.dismiss)
@@ -166,6 +178,7 @@ class Panel(QWidget):
         if opened:
             self.study.show_screen(screen, state.study)
         self.quality.show_screen(screen)
+        self.preparation.setVisible(opened and screen.activity is None)
         self.problem.show_problem(screen.problem)
         self._ask(state.query)
         self.run.show_screen(screen)
@@ -233,6 +246,10 @@ class Panel(QWidget):
         chosen = QFileDialog.getExistingDirectory(self, "Export into this folder")
         if chosen:
             self.actions_.export(Path(chosen))
+
+    def _prepare_so(self, brain_extraction: str, bias_correction: bool) -> None:
+        keep_preparation(brain_extraction, bias_correction)
+        self.preparation.show_preferences(read_preferences())
 
     def _set_reason(self, reason: str) -> None:
         self.actions_.reason = reason

@@ -1,0 +1,74 @@
+"""How a study is prepared: folded away, kept for the next time."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QStandardItemModel
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFrame, QToolButton, QVBoxLayout, QWidget
+
+from lesionlens._napari.preferences import Preferences
+from lesionlens._napari.widgets.parts import label, row
+from lesionlens.study import strippers
+
+_WORDS = {
+    strippers.AUTO: ("automatic", "Our own method, and a program where its mask is doubtful"),
+    strippers.OWN: ("our own", "Our own method alone"),
+    "hd-bet": ("HD-BET", "In the place of our own method; takes minutes without a GPU"),
+    "synthstrip": ("SynthStrip", "In the place of our own method"),
+}
+
+
+class PreparationBlock(QWidget):
+    """Two choices below a heading that folds them away and says what they are."""
+
+    changed = Signal(str, bool)
+    """Brain extraction, bias correction."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fold = QToolButton()
+        self._fold.setProperty("role", "flat")
+        self._fold.setCheckable(True)
+        self._fold.setArrowType(Qt.ArrowType.RightArrow)
+        self._fold.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self._brain = QComboBox()
+        for name, (words, tooltip) in _WORDS.items():
+            self._brain.addItem(words, name)
+            self._brain.setItemData(self._brain.count() - 1, tooltip, Qt.ItemDataRole.ToolTipRole)
+        self._bias = QCheckBox("take the coils' shading out (N4; slower)")
+        self._brain.activated.connect(lambda _: self._emit())
+        self._bias.clicked.connect(lambda _: self._emit())
+        self._body = QFrame()
+        self._body.setProperty("role", "card")
+        inside = QVBoxLayout(self._body)
+        inside.setContentsMargins(8, 8, 8, 8)
+        inside.addLayout(row(label("brain extraction", "dim"), self._brain))
+        inside.addWidget(self._bias)
+        self._body.hide()
+        self._fold.toggled.connect(self._unfold)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(self._fold)
+        layout.addWidget(self._body)
+
+    def show_preferences(self, preferences: Preferences) -> None:
+        """Show what is kept; a program that is not installed cannot be chosen."""
+        there = {strippers.AUTO, strippers.OWN, *strippers.installed()}
+        items = self._brain.model()
+        for place, (name, (words, _)) in enumerate(_WORDS.items()):
+            self._brain.setItemText(place, words if name in there else f"{words} (not installed)")
+            if isinstance(items, QStandardItemModel):
+                items.item(place).setEnabled(name in there)
+        self._brain.setCurrentIndex(self._brain.findData(preferences.brain_extraction))
+        self._bias.setChecked(preferences.bias_correction)
+        said = _WORDS[preferences.brain_extraction][0]
+        shading = ", without shading" if preferences.bias_correction else ""
+        self._fold.setText(f"Preparation: brain by {said}{shading}")
+
+    def _emit(self) -> None:
+        self.changed.emit(self._brain.currentData(), self._bias.isChecked())
+
+    def _unfold(self, wanted: bool) -> None:
+        self._body.setVisible(wanted)
+        self._fold.setArrowType(Qt.ArrowType.DownArrow if wanted else Qt.ArrowType.RightArrow)
