@@ -118,6 +118,7 @@ class Peer:
             evt_handlers=[*handlers, *HURRY, heard],
         )
         if link.is_established:
+            _keep_answers(link)
             return link
         if link.is_rejected:
             raise unreachable(
@@ -152,6 +153,17 @@ def _watch(link: Any, stop: Cancel, done: threading.Event) -> None:
             if not done.wait(_POLITE_SECONDS):
                 hang_up(link)
             return
+
+
+def _keep_answers(link: Any) -> None:
+    """Leave every message to the request that waits for it.
+
+    pynetdicom's own thread looks for requests of the peer meanwhile, and is paused for ours; where
+    the system takes the processor from it between its look at the pause and its look at the queue,
+    it takes our answer and drops it. A peer that we called makes no such requests.
+    """
+    take = link.dimse.get_msg
+    link.dimse.get_msg = lambda block=False: take(block=True) if block else (None, None)
 
 
 def hang_up(link: Any) -> None:

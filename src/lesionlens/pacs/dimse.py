@@ -124,9 +124,14 @@ class DimsePacs:
                     raise_if_stopped(cancel, "sending")
                     raise refused("a file (not a kind that it takes)", number) from error
                 raise_if_stopped(cancel, "sending")
-                if not status or status.Status not in _STORED:
-                    reason = f"{status.Status:#06x}" if status else "no answer"
-                    raise refused(f"a file ({reason})", number)
+                if not status:
+                    raise unreachable(
+                        self.address,
+                        f"the connection broke; it took {number} files before",
+                        "Send them again: what it has is not stored twice",
+                    )
+                if status.Status not in _STORED:
+                    raise refused(f"a file ({status.Status:#06x})", number)
                 progress("send", (number + 1) / len(items))
         return len(items)
 

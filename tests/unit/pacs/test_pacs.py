@@ -190,3 +190,13 @@ def test_an_archive_without_trust_is_not_spoken_to(secure_orthanc, secret_way, p
 def test_an_archive_that_does_not_answer_is_named(address):
     with pytest.raises(ResourceError, match="no usable answer"):
         connect(address).find(Query())
+
+
+def test_an_answer_waits_for_the_request_that_asked(orthanc):
+    """pynetdicom's own thread looks at the queue each millisecond, and must take nothing."""
+    peer = association.Peer(orthanc.dimse, Access())
+    with peer.associated([]) as link:
+        link.dimse_timeout = 1.0  # else a lost answer is waited for a minute
+        link.dimse.msg_queue.put((1, "an answer"))
+        threading.Event().wait(0.2)
+        assert link.dimse.get_msg(block=True) == (1, "an answer")
