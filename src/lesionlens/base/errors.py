@@ -6,6 +6,26 @@ arguments, so that none is forgotten.
 
 from __future__ import annotations
 
+_MEMORY_WORDS = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "bad_alloc",
+    "failed to map segment",
+)
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether the system or a library ran out of memory, whatever it calls that.
+
+    Examples
+    --------
+    >>> is_lack_of_memory(MemoryError()), is_lack_of_memory(RuntimeError("std::bad_alloc"))
+    (True, True)
+    """
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(word in text for word in _MEMORY_WORDS)
+
 
 class LesionLensError(Exception):
     """A deliberate refusal; `exit_status` is what the command line ends with.

@@ -9,7 +9,7 @@ from lesionlens.base import plugins
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.base.staging import check_target
 from lesionlens.cli import options
-from lesionlens.cli.console import STOP, Answer, plain, progress_bar
+from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -79,12 +79,8 @@ def summary(findings: Findings, out: Path) -> tuple[str | Table, ...]:
 
 
 def _table(candidates: tuple[Candidate, ...]) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("", "where", "size (mm)", "volume (ml)", "enhancing (ml)", "score"):
-        table.add_column(heading, justify="left" if heading == "where" else "right")
+    headings = ("", "where", "size (mm)", "volume (ml)", "enhancing (ml)", "score")
+    table = new_table(headings, words=2)
     for candidate in candidates:
         table.add_row(
             str(candidate.id),

@@ -11,7 +11,7 @@ import typer
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.staging import check_target
 from lesionlens.cli import options
-from lesionlens.cli.console import STOP, Answer, plain, progress_bar
+from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -109,21 +109,17 @@ def _counts(done: CohortRun) -> str:
 
 
 def _table(done: CohortRun) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading, side in (("study", "left"), ("seconds", "right"), ("outcome", "left")):
-        table.add_column(heading, justify="right" if side == "right" else "left")
+    table = new_table(("study", "outcome", "seconds"), words=2)
     for outcome in done.outcomes:
         message = Text(plain(outcome.message), style="" if outcome.exit_status == 0 else "red")
-        table.add_row(Text(plain(outcome.name)), f"{outcome.seconds:.1f}", message)
+        table.add_row(Text(plain(outcome.name)), message, f"{outcome.seconds:.1f}")
     return table
 
 
 def _json(done: CohortRun) -> str:
-    import json
+    import json as json_text
 
     rows = [
         {
@@ -137,4 +133,4 @@ def _json(done: CohortRun) -> str:
         }
         for o in done.outcomes
     ]
-    return json.dumps({"studies": rows, "kept": done.kept}, indent=1)
+    return json_text.dumps({"studies": rows, "kept": done.kept}, indent=1)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.errors import ResourceError
 from lesionlens.base.staging import check_target, staged
 from lesionlens.cli import options
-from lesionlens.cli.console import STOP, Answer, plain, progress_bar
+from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -80,7 +80,9 @@ def bench(
     --out or --results.
     """
     del debug
-    _check_places(out, results)
+    if out is not None:
+        check_target(out)
+    options.check_file(results)
     repeat = 1 if quick else repeat
     with progress_bar() as progress:
         figures, notes = _begin(study, device)
@@ -93,17 +95,6 @@ def bench(
             notes += [*missing, *_notes_on_networks()]
     figures["notes"] = notes
     return _answer(figures, out, results, json=json)
-
-
-def _check_places(out: Path | None, results: Path | None) -> None:
-    if out is not None:
-        check_target(out)
-    if results is not None and (results.is_dir() or not results.absolute().parent.is_dir()):
-        raise UnusableInputError(
-            found=f"{results.name!r}, which is a folder or lies in none",
-            expected="a Markdown page in a folder that is there",
-            next_step="Make the folder first, or choose another place",
-        )
 
 
 def _begin(study: Path, device: str) -> tuple[dict[str, Any], list[str]]:
@@ -235,18 +226,8 @@ def _against(rows: list[dict[str, Any]], stages: dict[str, float]) -> list[str]:
     return against(rows, stages.get("network")) if rows else []
 
 
-def _new_table(headings: Sequence[str], left: int) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if number < left else "right")
-    return table
-
-
 def _table(figures: dict[str, Any]) -> Table:
-    table = _new_table(("stage", "seconds"), 1)
+    table = new_table(("stage", "seconds"))
     for name, seconds in figures["stages"].items():
         table.add_row(name, f"{seconds:.2f}")
     return table
@@ -255,7 +236,7 @@ def _table(figures: dict[str, Any]) -> Table:
 def _network_table(rows: Sequence[dict[str, Any]]) -> Table:
     from lesionlens.training.side_by_side import BRIEF, cells, is_text
 
-    table = _new_table(BRIEF, sum(map(is_text, BRIEF)))
+    table = new_table(BRIEF, sum(map(is_text, BRIEF)))
     for row in rows:
         table.add_row(*cells(row, BRIEF))
     return table

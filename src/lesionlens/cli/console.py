@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from lesionlens.base.stages import Progress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,28 @@ def plain(text: str) -> str:
     'T1 [31mred'
     """
     return "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf"))
+
+
+def new_table(headings: Sequence[str], words: int = 1) -> Table:
+    """Return an empty table: columns of words first, which fold where the terminal is narrow.
+
+    Parameters
+    ----------
+    headings : sequence of str
+        One a column.
+    words : int
+        How many columns hold words; the rest are figures, which are never cut.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for number, heading in enumerate(headings):
+        figure = number >= words
+        table.add_column(
+            heading, justify="right" if figure else "left", no_wrap=figure, overflow="fold"
+        )
+    return table
 
 
 @contextmanager

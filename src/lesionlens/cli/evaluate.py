@@ -10,7 +10,7 @@ import typer
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.cli import options
-from lesionlens.cli.console import Answer, plain, progress_bar
+from lesionlens.cli.console import Answer, new_table, plain, progress_bar
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -78,7 +78,7 @@ def evaluate(
     for place in (predictions, truth):
         _check_folder(place)
     for file in (json, plot):
-        _check_file(file)
+        options.check_file(file)
     with progress_bar() as progress:
         progress("looking for cases", 0.0)
         from lesionlens.training.cases import find_cases
@@ -108,15 +108,6 @@ def _check_folder(place: Path) -> None:
             found=f"no folder {place.name!r}",
             expected="a folder of results, then a folder of cases with their truth",
             next_step="Check both paths; `lesionlens evaluate --help` shows an example",
-        )
-
-
-def _check_file(file: Path | None) -> None:
-    if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
-        raise UnusableInputError(
-            found=f"{file.name!r}, which is a folder or lies in none",
-            expected="a file in a folder that is there",
-            next_step="Make the folder first, or choose another place",
         )
 
 
@@ -167,26 +158,10 @@ def _cell(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _new_table(*headings: str) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for number, heading in enumerate(headings):
-        # where the terminal is narrow, the name folds and no figure is cut
-        table.add_column(
-            heading,
-            justify="right" if number else "left",
-            no_wrap=bool(number),
-            overflow="fold",
-        )
-    return table
-
-
 def _case_table(scores: Sequence[CaseScore]) -> Table:
     from rich.text import Text
 
-    table = _new_table("case", *(title for title, _, _ in _COLUMNS))
+    table = new_table(("case", *(title for title, _, _ in _COLUMNS)))
     for s in scores:
         mark = " (failed)" if s.failed else " (healthy)" if s.healthy else ""
         cells = (_cell(s.metrics.get(key), digits) for _, key, digits in _COLUMNS)
@@ -195,7 +170,7 @@ def _case_table(scores: Sequence[CaseScore]) -> Table:
 
 
 def _summary_table(summary: Summary) -> Table:
-    table = _new_table("", "mean", "95 % interval", "median")
+    table = new_table(("", "mean", "95 % interval", "median"))
     for title, key, digits in _ROWS:
         mean = summary.means.get(key)
         if mean is None:

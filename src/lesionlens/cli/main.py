@@ -18,17 +18,10 @@ from typing import Annotated
 
 import typer
 
-from lesionlens.base.errors import LesionLensError
+from lesionlens.base.errors import LesionLensError, is_lack_of_memory
 from lesionlens.cli import analyze, batch, bench, doctor, evaluate, export, pacs, train
 from lesionlens.cli.console import STOP, Answer, plain
 
-_MEMORY_WORDS = (
-    "out of memory",
-    "can't allocate memory",
-    "cannot allocate memory",
-    "bad_alloc",
-    "failed to map segment",
-)
 _NO_MEMORY = (
     "Found too little memory for this. Expected a few GB that are free. "
     "Close other programs and start it again; nothing was changed."
@@ -98,8 +91,7 @@ def explain(error: BaseException) -> tuple[int, str]:
         return error.exit_status, str(error)
     if isinstance(error, KeyboardInterrupt) or STOP.is_set():
         return 130, _INTERRUPTED
-    text = str(error).lower()
-    if isinstance(error, MemoryError) or any(word in text for word in _MEMORY_WORDS):
+    if is_lack_of_memory(error):
         return 1, _NO_MEMORY
     if isinstance(error, OSError):
         reason = error.strerror or type(error).__name__
@@ -139,6 +131,11 @@ def _print(answer: Answer) -> None:
     sys.stdout.flush()
 
 
+def _flowing(text: str | None) -> str:
+    """Join the lines of each paragraph: a terminal folds them to its own width."""
+    return "\n\n".join(" ".join(part.split()) for part in (text or "").split("\n\n"))
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"lesionlens {metadata.version('lesionlens')}")
@@ -157,7 +154,7 @@ def top(
 
 
 for _name, _module, _example in (
-    ("analyze", analyze.analyze, "lesionlens analyze sample_data/study --out out/demo"),
+    ("analyze", analyze.analyze, "lesionlens analyze sample_data/study_dicom --out out/demo"),
     ("batch", batch.batch, "lesionlens batch sample_data --out out/batch"),
     ("bench", bench.bench, "lesionlens bench --repeat 3"),
     ("doctor", doctor.doctor, "lesionlens doctor"),
@@ -169,7 +166,9 @@ for _name, _module, _example in (
     ),
     ("train", train.train, "lesionlens train configs/default.toml --out runs/mine --minutes 5"),
 ):
-    app.command(_name, epilog=f"Example: {_example}")(_guarded(_module))
+    app.command(_name, help=_flowing(_module.__doc__), epilog=f"Example: {_example}")(
+        _guarded(_module)
+    )
 
 _archive = typer.Typer(
     no_args_is_help=True, help="Find, fetch and send studies: an archive by DICOMweb or DIMSE."
@@ -179,5 +178,7 @@ for _verb, _function, _pasted in (
     ("get", pacs.get, "lesionlens pacs get dicom://ORTHANC@127.0.0.1:4242 1.2.3 --out study"),
     ("send", pacs.send, "lesionlens pacs send http://127.0.0.1:8042/dicom-web out/demo"),
 ):
-    _archive.command(_verb, epilog=f"Example: {_pasted}")(_guarded(_function))
+    _archive.command(_verb, help=_flowing(_function.__doc__), epilog=f"Example: {_pasted}")(
+        _guarded(_function)
+    )
 app.add_typer(_archive, name="pacs")

@@ -128,6 +128,22 @@ def open_named(
     )
 
 
+def check_file(file: Path | None) -> None:
+    """Refuse a file to write that has no place; None is none.
+
+    Raises
+    ------
+    UnusableInputError
+        It is a folder, or its folder is not there.
+    """
+    if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+        raise UnusableInputError(
+            found=f"{file.name!r}, which is a folder or lies in none",
+            expected="a file in a folder that is there",
+            next_step="Make the folder first, or choose another place",
+        )
+
+
 def check_outside(study: Path, out: Path) -> None:
     """Refuse an output folder within the study, which is never written to.
 

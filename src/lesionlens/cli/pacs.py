@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json as jsonlib
+import json as json_text
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -80,7 +80,7 @@ def find(
     cut = f"Only the first {LIMIT} studies are listed: search for less"
     notes = (cut,) if len(found) == LIMIT else ()
     if json:
-        return Answer((jsonlib.dumps([asdict(study) for study in found], indent=1),), notes)
+        return Answer((json_text.dumps([asdict(study) for study in found], indent=1),), notes)
     rows = [
         f"{s.study_date or '-':8}  {s.study_uid}  {s.instances or '?'} images  {s.description}"
         for s in found

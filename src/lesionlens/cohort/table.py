@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from lesionlens.cohort.work import Outcome, Status
-from lesionlens.export.tables import columns
+from lesionlens.export.tables import columns, safe_text
 
 CSV_NAME, PARQUET_NAME = "cohort.csv", "cohort.parquet"
 STUDY_COLUMNS = ("study", "status", "message", "seconds", "candidates")
@@ -26,7 +25,6 @@ _TEXT = (
     "review_time",
     "review_reason",
 )
-_FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@]")
 
 
 def write_table(out: Path, outcomes: Sequence[Outcome]) -> tuple[Path, ...]:
@@ -57,9 +55,9 @@ def write_table(out: Path, outcomes: Sequence[Outcome]) -> tuple[Path, ...]:
 
 def _rows(out: Path, outcome: Outcome) -> Iterator[dict[str, str | int | float]]:
     about: dict[str, str | int | float] = {
-        "study": _safe(outcome.name),
+        "study": safe_text(outcome.name),
         "status": outcome.status.value,
-        "message": _safe(outcome.message),
+        "message": safe_text(outcome.message),
         "seconds": round(outcome.seconds, 2),
         "candidates": outcome.candidates if outcome.status is Status.ANALYSED else "",
     }
@@ -72,11 +70,6 @@ def _rows(out: Path, outcome: Outcome) -> Iterator[dict[str, str | int | float]]
         yield {**about, **{key: cell for key, cell in row.items() if key in known}}
     if not found:
         yield about
-
-
-def _safe(text: str) -> str:
-    """Keep a spreadsheet from running text as a formula."""
-    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def _put(path: Path, content: bytes) -> Path:

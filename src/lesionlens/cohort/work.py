@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lesionlens.base.errors import LesionLensError
+from lesionlens.base.errors import LesionLensError, is_lack_of_memory
 from lesionlens.base.stages import Cancel, Progress, no_progress
 from lesionlens.cohort.studies import Job
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from lesionlens.lens import Lens
 
 logger = logging.getLogger(__name__)
-_MEMORY_WORDS = ("out of memory", "can't allocate memory", "bad_alloc", "cannot allocate memory")
 
 
 class Status(StrEnum):
@@ -150,8 +149,7 @@ def failure(error: BaseException) -> tuple[int, str]:
     """
     if isinstance(error, LesionLensError):
         return error.exit_status, str(error)
-    text = str(error).lower()
-    if isinstance(error, MemoryError) or any(word in text for word in _MEMORY_WORDS):
+    if is_lack_of_memory(error):
         return 1, "too little memory for this study; give fewer --workers"
     first = (str(error).strip().splitlines() or ["no message"])[0][:300]
     return 1, f"a defect in LesionLens ({type(error).__name__}: {first})"

@@ -73,7 +73,7 @@ def test_out_gets_both_files_and_a_page_its_table(small, tmp_path):
 
 
 def test_a_page_that_cannot_be_is_refused_before_anything_runs(small, tmp_path):
-    with pytest.raises(UnusableInputError, match="Markdown page"):
+    with pytest.raises(UnusableInputError, match="a file in a folder that is there"):
         bench(only=Part.NETWORKS, results=tmp_path / "none" / "page.md")
 
 

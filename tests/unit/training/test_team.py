@@ -41,7 +41,7 @@ def _port():
 TRAIN = "from lesionlens.cli.main import run; run()"
 
 
-def _together(code, arguments, size=2, timeout=240):
+def _together(code, arguments, size=2, timeout=900):
     """Run code in several processes, as torchrun would; their outputs and statuses."""
     shared = os.environ | {
         "MASTER_ADDR": "127.0.0.1",
@@ -64,6 +64,7 @@ def _together(code, arguments, size=2, timeout=240):
     finally:
         for process in started:
             process.kill()
+            process.communicate()
 
 
 def test_one_process_is_a_team_of_its_own(monkeypatch):
