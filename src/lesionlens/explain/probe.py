@@ -40,7 +40,7 @@ def ask(trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int
         raise UnusableInputError(
             found="a result whose engine keeps no self-attention",
             expected="one with the capability `probe`",
-            next_step="Analyse the study again with the engine `lens`",
+            next_step="Analyse the study again, with the engine `lens` or a bundle that attends",
         )
     shape = prepared.native.shape
     if not all(0 <= v < n for v, n in zip(voxel, shape, strict=True)):
@@ -49,7 +49,15 @@ def ask(trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int
             expected=f"an index within {shape}, the shape of the reference sequence",
             next_step="Count voxels from 0 along the axes of the reference sequence",
         )
-    answer = trace.probe_row(native.to_working(voxel, prepared))
+    place = native.to_working(voxel, prepared)
+    inside = all(0 <= v < n for v, n in zip(place, prepared.brain.shape, strict=True))
+    if not inside or not prepared.brain[place]:
+        raise UnusableInputError(
+            found="a voxel outside the brain",
+            expected="one inside it, where the network looks",
+            next_step="Click inside the brain",
+        )
+    answer = trace.probe_row(place)
     return Volume(native.bring(answer, prepared), prepared.native)
 
 

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.inference import rollout, separable
@@ -42,20 +41,7 @@ class Probe:
         self._working, self._brain = prepared.working, prepared.brain
 
     def __call__(self, voxel: tuple[int, int, int]) -> Floats:
-        """Return the (I, J, K) rollout of one working voxel, maximum 1.
-
-        Raises
-        ------
-        UnusableInputError
-            The voxel lies outside the brain, where the network does not look.
-        """
-        inside = all(0 <= v < n for v, n in zip(voxel, self._brain.shape, strict=True))
-        if not inside or not self._brain[voxel]:
-            raise UnusableInputError(
-                found="a voxel outside the brain",
-                expected="one inside it, where the network looks",
-                next_step="Click inside the brain",
-            )
+        """Return the (I, J, K) rollout of one working voxel, maximum 1."""
         place = np.rint(self._grid.to_voxel(self._working.to_mm(voxel))).astype(int)
         at = np.clip(place, 0, np.array(self._grid.shape) - 1)
         token = int(np.ravel_multi_index(tuple(at), self._grid.shape))

@@ -97,9 +97,13 @@ def test_a_probe_answers_on_the_native_grid(make_prepared):
         return out
 
     trace = Trace({}, "a test", (), row)
-    answer = probe.ask(trace, prepared, (10, 11, 12))
+    inside = np.argwhere(prepared.brain)
+    voxel = tuple(int(v) for v in inside[len(inside) // 2])
+    answer = probe.ask(trace, prepared, voxel)
     assert answer.data.shape == prepared.native.shape
-    assert answer.data[10, 11, 12] == 1
+    assert answer.data[voxel] == 1
+    with pytest.raises(UnusableInputError, match="outside the brain"):
+        probe.ask(trace, prepared, (0, 0, 0))
     with pytest.raises(UnusableInputError, match="an index within"):
         probe.ask(trace, prepared, (10, 11, 4000))
     with pytest.raises(UnusableInputError, match="keeps no self-attention"):

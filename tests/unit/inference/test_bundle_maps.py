@@ -12,6 +12,7 @@ from monai.networks.nets.swin_unetr import SwinTransformerBlock, compute_mask, g
 from monai.visualize import GradCAM
 from torch import nn
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.inference import gradcam
 from lesionlens.inference.engines import bundle_attention, bundle_maps
@@ -94,8 +95,8 @@ def test_stages_are_rolled_out_from_the_region_and_averaged():
     swap = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
     stay = torch.eye(4)[None]
     layers = [
-        bundle_attention.Layer(stay, (4, 1, 1), (4, 1, 1)),
-        bundle_attention.Layer(swap, (2, 1, 1), (2, 1, 1)),
+        bundle_attention.Layer("first", stay, (4, 1, 1), (4, 1, 1)),
+        bundle_attention.Layer("second", swap, (2, 1, 1), (2, 1, 1)),
     ]
     drawn = torch.zeros(2, 4, 1, 1)
     drawn[0, 0] = 1
@@ -103,6 +104,22 @@ def test_stages_are_rolled_out_from_the_region_and_averaged():
     torch.testing.assert_close(found.sum((1, 2, 3)), torch.tensor([1.0, 0.0]))
     fine, coarse = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.25] * 4)
     torch.testing.assert_close(found[0, :, 0, 0], (fine + coarse) / 2)
+    alone = bundle_attention.of_layer("second", layers, drawn)[0, :, 0, 0]
+    torch.testing.assert_close(alone, torch.tensor([0.0, 0.125, 0.375, 0.5]))
+    with pytest.raises(UnusableInputError, match="no regular grid"):
+        bundle_attention.of_layer("third", layers, drawn)
+
+
+def test_single_heads_are_read_and_average_to_the_whole():
+    block = SABlock(24, 3).eval()
+    tokens, read = torch.randn(1, 8, 24), {}
+    for head in (0, 1, 2, None):
+        with bundle_attention.reading(block, (32, 32, 32), head) as layers, torch.inference_mode():
+            block(tokens)
+        read[head] = layers[0].weights
+    assert not torch.allclose(read[0], read[1], atol=1e-3)
+    torch.testing.assert_close((read[0] + read[1] + read[2]) / 3, read[None])
+    assert bundle_attention.blocks(nn.Sequential(nn.ReLU(), block)) == {"1": 3}
 
 
 def test_grad_cam_is_monais():

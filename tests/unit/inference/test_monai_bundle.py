@@ -16,11 +16,12 @@ from monai.networks import nets
 from lesionlens.base.errors import UnusableInputError, WeightsError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.explain import probe
 from lesionlens.inference.engine import Target
 from lesionlens.inference.engines import bundle_files
 from lesionlens.inference.engines.monai_bundle import BundleEngine
 from lesionlens.lens import Lens
-from lesionlens.records.prediction import Variant
+from lesionlens.records.prediction import Capability, Variant
 from lesionlens.study.readers import open_study
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -195,6 +196,50 @@ def test_a_transformer_bundle_shows_its_own_attention(name, tmp_path, make_prepa
         assert not weights[~study.brain].any()
     asked = engine.attribute(study, Target(Region.WT), "attention").data
     np.testing.assert_allclose(asked, found.trace.cross[Region.WT], atol=1e-7)
+    answers_questions(engine, study, found.trace)
+
+
+def answers_questions(engine, study, trace):
+    """Check that a voxel, and single blocks and heads, can be asked about."""
+    assert Capability.PROBE in engine.info.capabilities
+    inside = np.argwhere(study.brain)
+    one, other = (tuple(int(v) for v in inside[n]) for n in (0, len(inside) // 2))
+    near, far = trace.probe_row(one), trace.probe_row(other)
+    assert near.shape == study.working.shape
+    assert near.max() == pytest.approx(1)
+    assert near[one] > far[one]
+    assert not near[~study.brain].any()
+    np.testing.assert_allclose(trace.probe_row(one), near, atol=1e-5)
+    name, heads = trace.looks[1]
+    assert name == "block 2"
+    mean = trace.look(Region.WT, 1, None)
+    each = [trace.look(Region.WT, 1, head) for head in range(heads)]
+    for weights in (mean, *each):
+        assert weights.sum() == pytest.approx(1, abs=1e-3)
+        assert not weights[~study.brain].any()
+    assert heads == 1 or np.abs(each[0] - each[1]).max() > 1e-6
+
+
+def test_a_probe_keeps_the_window_until_it_is_left(tmp_path, make_prepared):
+    pytest.importorskip("einops", reason="MONAI's transformers need einops")
+    engine = patient_engine(write_bundle(tmp_path / "vit", TRANSFORMERS["ViTAutoEnc"]))
+    study = make_prepared()
+    trace = engine.predict(study, progress=no_progress, cancel=NEVER).trace
+    passes = []
+    engine._network.register_forward_hook(lambda *_: passes.append(1))
+    inside = np.argwhere(study.brain)
+    first = tuple(int(v) for v in inside[0])
+    trace.probe_row(first)
+    trace.probe_row(first)
+    assert len(passes) == 1
+    trace.probe_row(tuple(int(v) for v in inside[-1]))
+    assert len(passes) == 2
+
+
+def test_a_bundle_without_attention_says_that_it_cannot_be_asked(prediction, make_prepared):
+    assert Capability.PROBE not in prediction.engine.capabilities
+    with pytest.raises(UnusableInputError, match="no self-attention"):
+        probe.ask(prediction.trace, make_prepared(), (20, 20, 20))
 
 
 def test_a_transformer_bundle_gives_grad_cam_beside(tmp_path, make_prepared):

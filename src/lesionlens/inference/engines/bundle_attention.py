@@ -25,15 +25,19 @@ from monai.networks.nets.swin_unetr import (
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lesionlens.base.errors import UnusableInputError
+
 Triple = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """Attention of one block, heads averaged.
+    """Attention of one block, heads averaged or one of them.
 
     Parameters
     ----------
+    name : str
+        Of the block, among the network's modules.
     weights : (W, n, n) Tensor
         Of n tokens in each of W windows, rows add up to one; one window where attention is global.
     grid : (3,) int
@@ -42,6 +46,7 @@ class Layer:
         Tokens of a window, and how far windows are rolled before they are cut.
     """
 
+    name: str
     weights: Tensor
     grid: Triple
     window: Triple
@@ -65,13 +70,19 @@ class Layer:
         return torch.roll(whole, back, (1, 2, 3))[0, :i, :j, :k].permute(3, 0, 1, 2)
 
 
-def has_attention(network: nn.Module) -> bool:
-    """Whether any block of a network can be read here."""
-    return any(isinstance(module, SABlock | SwinTransformerBlock) for module in network.modules())
+def blocks(network: nn.Module) -> dict[str, int]:
+    """Return the heads of every block of a network that can be read here, by its name, in order."""
+    return {
+        name: int(module.num_heads)
+        for name, module in network.named_modules()
+        if isinstance(module, SABlock | SwinTransformerBlock)
+    }
 
 
 @contextmanager
-def reading(network: nn.Module, size: Sequence[int]) -> Iterator[list[Layer]]:
+def reading(
+    network: nn.Module, size: Sequence[int], head: int | None = None
+) -> Iterator[list[Layer]]:
     """Collect the attention of every block in the pass that follows, first to last.
 
     Parameters
@@ -80,6 +91,8 @@ def reading(network: nn.Module, size: Sequence[int]) -> Iterator[list[Layer]]:
         Passed through once, with a batch of one.
     size : (3,) int
         Voxels of the input along I, J, K.
+    head : int or None
+        The one that is read of each block which has so many; None for their mean.
 
     Yields
     ------
@@ -88,11 +101,12 @@ def reading(network: nn.Module, size: Sequence[int]) -> Iterator[list[Layer]]:
     """
     found: list[Layer] = []
     hooks, switched = [], []
-    for module in network.modules():
+    for name, module in network.named_modules():
+        note = _Note(found, name, head)
         if isinstance(module, SABlock):
             switched.append((module, module.use_flash_attention, module.save_attn, module.att_mat))
             module.use_flash_attention, module.save_attn = False, True
-            hooks.append(module.register_forward_hook(partial(_note_global, found, size)))
+            hooks.append(module.register_forward_hook(partial(_note_global, note, size)))
         elif isinstance(module, SwinTransformerBlock):
             switched.append((module.attn, module.attn.use_flash_attention, None, None))
             module.attn.use_flash_attention = False
@@ -100,7 +114,7 @@ def reading(network: nn.Module, size: Sequence[int]) -> Iterator[list[Layer]]:
             hooks.append(module.register_forward_pre_hook(partial(_note_shape, shape)))
             hooks.append(
                 module.attn.softmax.register_forward_hook(
-                    partial(_note_windows, found, shape, module)
+                    partial(_note_windows, note, shape, module)
                 )
             )
     try:
@@ -114,17 +128,33 @@ def reading(network: nn.Module, size: Sequence[int]) -> Iterator[list[Layer]]:
                 held.save_attn, held.att_mat = save, matrix
 
 
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """Where the attention of one block is written to, and which of its heads."""
+
+    found: list[Layer]
+    name: str
+    head: int | None
+
+    def of(self, weights: Tensor) -> Tensor:
+        """Return (W, n, n) of the (W, heads, n, n) weights."""
+        if self.head is None or self.head >= weights.shape[1]:
+            return weights.mean(1)
+        return weights[:, self.head].clone()
+
+
 def _note_global(
-    found: list[Layer], size: Sequence[int], module: SABlock, inputs: Any, output: Any
+    note: _Note, size: Sequence[int], module: SABlock, inputs: Any, output: Any
 ) -> None:
     del inputs, output
-    weights = module.att_mat[:1].float().mean(1)
+    weights = note.of(module.att_mat[:1].float())
     count = weights.shape[-1]
     edge = max(1, round((size[0] * size[1] * size[2] / count) ** (1 / 3)))
     grid = (size[0] // edge, size[1] // edge, size[2] // edge)
     voxels = grid[0] * grid[1] * grid[2]
     if count - voxels in (0, 1):  # a class token comes first, and stands for no place
-        found.append(Layer(weights[:, count - voxels :, count - voxels :], grid, grid))
+        places = slice(count - voxels, count)
+        note.found.append(Layer(note.name, weights[:, places, places], grid, grid))
 
 
 def _note_shape(shape: list[Triple], module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -134,7 +164,7 @@ def _note_shape(shape: list[Triple], module: nn.Module, inputs: tuple[Tensor, ..
 
 
 def _note_windows(
-    found: list[Layer],
+    note: _Note,
     shape: list[Triple],
     block: SwinTransformerBlock,
     module: nn.Module,
@@ -144,7 +174,7 @@ def _note_windows(
     del module, inputs
     (grid,) = shape
     window, shift = get_window_size(grid, block.window_size, block.shift_size)
-    found.append(Layer(output.mean(1).half(), grid, window, shift))
+    note.found.append(Layer(note.name, note.of(output).half(), grid, window, shift))
 
 
 def of_regions(layers: Sequence[Layer], drawn: Tensor) -> Tensor:
@@ -181,6 +211,33 @@ def of_regions(layers: Sequence[Layer], drawn: Tensor) -> Tensor:
         spread = functional.interpolate(rows[None], size=size, mode="trilinear")[0]
         total = total + _one(spread) / len(stages)
     return total
+
+
+def of_layer(name: str, layers: Sequence[Layer], drawn: Tensor) -> Tensor:
+    """Return what one block attends to from where regions are drawn.
+
+    Parameters
+    ----------
+    name : str
+        Of the block.
+    layers, drawn
+        As of `of_regions`.
+
+    Raises
+    ------
+    UnusableInputError
+        The block's tokens lie on no regular grid.
+    """
+    layer = next((layer for layer in layers if layer.name == name), None)
+    if layer is None:
+        raise UnusableInputError(
+            found=f"a block, {name}, whose tokens lie on no regular grid",
+            expected="a block whose tokens each stand for a cube of the image",
+            next_step="Choose another layer",
+        )
+    rows = layer.draw(_one(functional.adaptive_avg_pool3d(drawn[None], layer.grid)[0]))
+    size = [int(n) for n in drawn.shape[1:]]
+    return _one(functional.interpolate(rows[None], size=size, mode="trilinear")[0])
 
 
 def _one(maps: Tensor) -> Tensor:

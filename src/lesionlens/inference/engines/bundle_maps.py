@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from monai.visualize import OcclusionSensitivity
@@ -15,6 +16,8 @@ from lesionlens.inference import windows
 from lesionlens.inference.engines import bundle_attention
 
 Run = Callable[[Tensor], Tensor]
+Follow = Callable[[Sequence[bundle_attention.Layer], Tensor], Tensor]
+"""Layers of one pass, and where regions are drawn, to what they attend to."""
 _COVERS = 4
 """Covered places along the longest side of a region, at least."""
 
@@ -33,10 +36,9 @@ def padded(x: Tensor, size: Sequence[int]) -> Tensor:
     return functional.pad(x, amounts[::-1])
 
 
-def attention(
-    network: nn.Module, run: Run, x: Tensor, shares: Tensor, window: tuple[int, int, int]
-) -> Tensor:
-    """Add up what the regions attend to over windows that together hold them.
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A network whose attention is read.
 
     Parameters
     ----------
@@ -44,12 +46,43 @@ def attention(
         With blocks that `bundle_attention` reads.
     run : callable
         The same network, (1, C, i, j, k) to logits.
+    window : (3,) int
+        Voxels that the network sees at a time.
+    """
+
+    network: nn.Module
+    run: Run
+    window: tuple[int, int, int]
+
+    def layers(self, part: Tensor, head: int | None = None) -> list[bundle_attention.Layer]:
+        """Run one (1, C, i, j, k) part of the input, a window at the most; see `reading`."""
+        reading = bundle_attention.reading(self.network, self.window, head)
+        with reading as layers, torch.inference_mode():
+            self.run(padded(part, self.window))
+        return layers
+
+
+def attention(
+    reader: Reader,
+    x: Tensor,
+    shares: Tensor,
+    follow: Follow = bundle_attention.of_regions,
+    head: int | None = None,
+) -> Tensor:
+    """Add up what the regions attend to over windows that together hold them.
+
+    Parameters
+    ----------
+    reader : Reader
+        The network.
     x : (1, C, I, J, K) Tensor
         The input.
     shares : (R, I, J, K) Tensor
         What the network said, 0 to 1.
-    window : (3,) int
-        Voxels that the network sees at a time.
+    follow : callable
+        How the attention is followed from where the regions are drawn.
+    head : int or None
+        Read instead of the mean of all heads.
 
     Returns
     -------
@@ -58,13 +91,11 @@ def attention(
     """
     focus = torch.stack([drawn(share) for share in shares]).float()
     total = torch.zeros_like(focus)
-    for place in windows.over(focus.any(0).cpu().numpy(), window):
-        part = padded(x[(slice(None), slice(None), *place)], window)
-        with bundle_attention.reading(network, window) as layers, torch.inference_mode():
-            run(part)
+    for place in windows.over(focus.any(0).cpu().numpy(), reader.window):
+        layers = reader.layers(x[(slice(None), slice(None), *place)], head)
         inside = focus[(slice(None), *place)]
         if layers:
-            looked = bundle_attention.of_regions(layers, padded(inside, window))
+            looked = follow(layers, padded(inside, reader.window))
             i, j, k = inside.shape[1:]
             share = inside.sum((1, 2, 3), keepdim=True)
             total[(slice(None), *place)] += share * looked[:, :i, :j, :k]

@@ -23,6 +23,8 @@ from lesionlens.inference import device as devices
 from lesionlens.inference import gradcam, ready, separable
 from lesionlens.inference.engine import Target
 from lesionlens.inference.engines import bundle_attention, bundle_files, bundle_maps
+from lesionlens.inference.engines.bundle_asked import Asked, window_about
+from lesionlens.inference.engines.bundle_maps import Reader
 from lesionlens.inference.memory import Memory
 from lesionlens.inference.watch import watched
 from lesionlens.records.arrays import Volume
@@ -50,6 +52,7 @@ _STRIDES = 32
 """Of a network whose window is free; a multiple of it suits all of MONAI's."""
 _TRUST_LOOKS = 8
 """Looks that deletion and insertion take (`explain.trust`)."""
+_CAPABILITIES = frozenset({Capability.SEGMENT, Capability.ATTEND, Capability.VARY})
 METHODS = {
     GRAD_CAM: "Grad-CAM of the bundle's network at a quarter of its resolution: not attention, "
     "but which features made it draw the region",
@@ -97,7 +100,8 @@ class BundleEngine:
         self._device = devices.choose(device)
         self._bundle = bundle_files.read(bundle)
         self._network = self._bundle.network.to(self._device)
-        self._attends = bundle_attention.has_attention(self._network)
+        self._attends = bool(bundle_attention.blocks(self._network))
+        self._reader = Reader(self._network, self._run, self._bundle.window)
         self._patience_s = patience_s
         self._memory = Memory(self._bundle.spacing_mm, self._device)
 
@@ -108,7 +112,7 @@ class BundleEngine:
             name=f"monai-bundle {self._bundle.name}",
             version=self._bundle.version,
             weights_sha256=self._bundle.sha256,
-            capabilities=frozenset({Capability.SEGMENT, Capability.ATTEND, Capability.VARY}),
+            capabilities=_CAPABILITIES | ({Capability.PROBE} if self._attends else frozenset()),
             device=devices.describe(self._device),
         )
 
@@ -137,10 +141,25 @@ class BundleEngine:
         return Prediction(
             probability=self._probability(shares, study.grid, prepared),
             engine=self.info,
-            trace=Trace(cross, METHODS[method], (layer,)),
+            trace=self._trace(cross, (method, layer), seen),
             notices=notices,
             glance=glance,
         )
+
+    def _trace(self, cross: Mapping[Region, Floats], how: tuple[str, str], seen: _Seen) -> Trace:
+        """Return the maps, and who answers more questions where the network attends."""
+        method, layer = how
+        if method != ATTENTION:
+            return Trace(cross, METHODS[method], (layer,))
+        shares = {region: seen.shares[channel] for region, channel in self._channels().items()}
+        asked = Asked(
+            self._reader,
+            lambda: self._input(self._memory.of(seen.prepared)),
+            shares,
+            (seen.study.grid, seen.prepared),
+            _onto_working,
+        )
+        return Trace(cross, METHODS[method], (layer,), asked.probe, asked.looks, asked.look)
 
     def glance_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid on which `glance` answers: the bundle's own."""
@@ -278,7 +297,7 @@ class BundleEngine:
             return self._attributed(seen, method, channels)
         shares = torch.stack([seen.shares[channel] for channel in channels.values()])
         x = self._input(seen.study)
-        found = bundle_maps.attention(self._network, self._run, x, shares, self._bundle.window)
+        found = bundle_maps.attention(self._reader, x, shares)
         maps = dict(zip(channels, found, strict=True))
         return _weights(maps, seen.study.grid, seen.prepared), "all transformer blocks"
 
@@ -288,15 +307,18 @@ class BundleEngine:
         """Ask at 2 mm or coarser, or in one window where the network reads no other size."""
         study = seen.study
         if self._bundle.fixed:
-            place = _about_peak(seen.shares[self._whole], self._bundle.window)
+            whole = seen.shares[self._whole]
+            first, second, third = np.unravel_index(int(whole.argmax()), tuple(whole.shape))
+            peak = int(first), int(second), int(third)
+            place = window_about(peak, self._bundle.window, tuple(whole.shape))
         else:
             edge_mm = max(_CAM_MM, self._bundle.spacing_mm)
             study = ready.make_ready(seen.prepared, edge_mm, self._device)
             i, j, k = study.grid.shape
             place = slice(0, i), slice(0, j), slice(0, k)
         x = self._input(study)[(slice(None), slice(None), *place)]
-        whole = [-(-n // _STRIDES) * _STRIDES for n in x.shape[2:]]
-        x = bundle_maps.padded(x, self._bundle.window if self._bundle.fixed else whole)
+        edges = [-(-n // _STRIDES) * _STRIDES for n in x.shape[2:]]
+        x = bundle_maps.padded(x, self._bundle.window if self._bundle.fixed else edges)
         if method == OCCLUSION:
             answers = {r: bundle_maps.occlusion(self._run, x, c) for r, c in channels.items()}
             name = "the output"
@@ -352,13 +374,3 @@ def _onto_working(values: Tensor, grid: Grid, prepared: PreparedStudy) -> NDArra
     out = np.zeros(prepared.working.shape, np.float32)
     out[box] = separable.apply(values, along).cpu().numpy() * prepared.brain[box]
     return out
-
-
-def _about_peak(whole: Tensor, window: tuple[int, int, int]) -> tuple[slice, slice, slice]:
-    """Return the window about the surest voxel, within the volume; a short axis whole."""
-    peak = np.unravel_index(int(whole.argmax()), tuple(whole.shape))
-    sides = []
-    for at, size, length in zip(peak, window, whole.shape, strict=True):
-        start = min(max(int(at) - size // 2, 0), max(length - size, 0))
-        sides.append(slice(start, min(start + size, length)))
-    return sides[0], sides[1], sides[2]
