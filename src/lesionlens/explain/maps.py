@@ -88,6 +88,29 @@ def full_scale(raw: NDArray[np.float32]) -> float:
     return float(values[min(int(reached), values.size - 1)])
 
 
+def by_logarithm(values: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+    """Return a map as it is drawn: 0 at an even look or less, 1 at full scale, by the logarithm.
+
+    Among several lesions the largest draws most of the attention; by the logarithm the others show.
+
+    Parameters
+    ----------
+    values : (...) float32
+        0 to 1, as `draw` gives them.
+    scale : float
+        Full scale in multiples of an even look; up to 1 it is not known, and nothing is changed.
+
+    Examples
+    --------
+    >>> by_logarithm(np.array([0.0, 0.01, 0.1, 1.0], np.float32), 100.0).round(3).tolist()
+    [0.0, 0.0, 0.5, 1.0]
+    """
+    if scale <= 1:
+        return values
+    raw = np.maximum(values * np.float32(scale), np.float32(1.0))
+    return np.asarray(np.log10(raw) / np.float32(np.log10(scale)), np.float32)
+
+
 def _in_order(
     maps: Mapping[Region, NDArray[np.float32]],
 ) -> dict[Region, NDArray[np.float32]]:

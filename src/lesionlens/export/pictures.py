@@ -12,6 +12,7 @@ from PIL import Image
 from skimage.measure import find_contours
 
 from lesionlens.base.labels import Label, MrSequence, Region
+from lesionlens.explain.maps import by_logarithm
 from lesionlens.export.slices import Cut, Plane, Scene
 
 ATTENTION_COLOUR = "#CC79A7"
@@ -30,7 +31,7 @@ HEAT_STOPS = (
 )
 """Nine evenly spaced colours of matplotlib's `inferno` (CC0): perceptually even."""
 HEAT_FROM = 0.1
-"""Attention below this share of full scale leaves the picture as it is."""
+"""Attention below this share of the colours leaves the picture as it is."""
 QUALITY = 82
 BAR_MM = 50
 
@@ -115,6 +116,7 @@ def candidate_pictures(
     heat = scene.attention(Region.WT, axial)
     shown = None
     if heat is not None:
+        heat = by_logarithm(heat, scene.full_scale(Region.WT))
         colours = heated(scene.grey(reference, axial), heat)
         words = ("Attention", f"whole tumour, on {reference.words}")
         shown = _picture(axial, scene, colours, words, layers[axial.plane])

@@ -20,7 +20,7 @@ from lesionlens.export.run import run_file
 from lesionlens.export.slices import Scene
 from lesionlens.export.tables import file_of, findings_file
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.attention import MapTrust
+from lesionlens.records.attention import AttentionMaps, MapTrust
 from lesionlens.records.files import (
     AttentionRow,
     CandidateRow,
@@ -172,16 +172,36 @@ def looks_like(row: ResemblanceRow) -> str:
     return f"{resemblance_words(shares)} (the engine's own shares, not a diagnosis)"
 
 
-def attention_words(row: AttentionRow, trust: MapTrust | None) -> str:
-    """Say where the attention lies, and what is wrong with the map where something is."""
+def attention_words(row: AttentionRow, trust: MapTrust | None, times: float | None = None) -> str:
+    """Say where the attention lies, and what is wrong with the map where something is.
+
+    `times`, where it is known, is how much the candidate was looked at beside an even look.
+    """
     if row.peak_inside is None:
         return "no map"
     where = "its peak lies " + ("in the region" if row.peak_inside else "elsewhere")
     if row.mass_inside is not None:
         where += f", {100 * row.mass_inside:.0f} % of it inside"
+    if times is not None:
+        where += f", the other candidates left out; looked at {times:.2g} × as much as evenly"
     if trust is not None and trust.reliable is False:
         return f"{where}; {trust.words}"
     return where if row.peak_inside else f"{where}: not reliable here"
+
+
+def scale_words(maps: AttentionMaps | None) -> str:
+    """Say what the colours of the attention stand for."""
+    scale = 0.0 if maps is None else maps.scale_of(Region.WT)
+    return f"attention 1 to {scale:.0f} × an even look" if scale > 1 else "attention 0 to 1"
+
+
+def _times_even(analysis: Analysis, number: int) -> float | None:
+    """Return how much a candidate was looked at, as it is told where several share one look."""
+    shown = analysis.volumes.attention.get(Region.WT)
+    scale = 0.0 if analysis.maps is None else analysis.maps.scale_of(Region.WT)
+    if shown is None or scale <= 1 or len(analysis.findings.candidates) < 2:
+        return None
+    return scale * float(shown.data[analysis.findings.components == number].mean())
 
 
 def trust_words(trust: MapTrust) -> str:
@@ -278,7 +298,7 @@ def _blocks(analysis: Analysis, content: FindingsFile, scene: Scene) -> tuple[Ca
                 bars=bars_of(row),
                 deciding=deciding_words(candidate.sequence_relevance),
                 trusted=trusted,
-                attention=attention_words(row.attention, shown),
+                attention=attention_words(row.attention, shown, _times_even(analysis, row.id)),
             )
         )
     return tuple(blocks)
@@ -352,7 +372,7 @@ def report_html(analysis: Analysis) -> str:
             regions=[(r.words, pictures.REGION_COLOURS[r]) for r in Region],
             attention_colour=pictures.ATTENTION_COLOUR,
             heat_stops=pictures.HEAT_STOPS,
-            heat_from=pictures.HEAT_FROM,
+            scale_words=scale_words(analysis.maps),
             attention=analysis.maps,
             reference=analysis.prepared.reference,
         )

@@ -70,3 +70,7 @@ class AttentionMaps:
     method: str
     layers: tuple[str, ...]
     trust: Mapping[Region, MapTrust] = field(default_factory=dict)
+
+    def scale_of(self, region: Region) -> float:
+        """Return what a map's 1 stands for, times an even look; 0 where that is not known."""
+        return self.raw_range.get(region, (0.0, 0.0))[1]

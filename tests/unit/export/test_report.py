@@ -13,6 +13,7 @@ from lesionlens.export.report import bars_of, report_html
 from lesionlens.export.slices import Plane, Scene
 from lesionlens.export.tables import findings_file
 from lesionlens.phantoms.simple import Lesion
+from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import MapTrust
 from lesionlens.records.findings import Agreement, Location
 from lesionlens.records.review import Review, ReviewEvent
@@ -262,6 +263,22 @@ def test_beside_a_bar_stands_what_its_sequence_alone_scores(make):
     assert bars["FLAIR"].alone == pytest.approx(0.5335)
     assert bars["FLAIR"].left_out == pytest.approx(0.5335)
     assert bars["T2"].alone is bars["without any"].alone is None
+
+
+def test_several_candidates_are_told_how_much_each_was_looked_at(make):
+    analysis = make()
+    faint = np.where(analysis.findings.components == 2, np.float32(0.001), np.float32(0.5))
+    shown = {**analysis.volumes.attention, Region.WT: Volume(faint, analysis.volumes.labels.grid)}
+    maps = replace(analysis.maps, raw_range=dict.fromkeys(Region, (0.0, 400.0)))
+    page = report_html(
+        replace(analysis, maps=maps, volumes=replace(analysis.volumes, attention=shown))
+    )
+    assert "looked at 2e+02 × as much as evenly" in page
+    assert "looked at 0.4 × as much as evenly" in page
+    assert "attention 1 to 400 × an even look" in page
+    only = replace(analysis.findings, candidates=analysis.findings.candidates[:1])
+    one = replace(analysis, maps=maps, findings=only)
+    assert "as much as evenly" not in report_html(one)
 
 
 def test_signed_bars_share_one_zero(make):
