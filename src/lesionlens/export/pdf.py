@@ -150,7 +150,7 @@ def _opening(page: Page, styles: dict[str, Any]) -> list[Any]:
 def _legend() -> str:
     colours = {
         **{r.words: REGION_COLOURS[r] for r in Region},
-        "attention from half of full scale": ATTENTION_COLOUR,
+        "attention from half": ATTENTION_COLOUR,
     }
     lines = (f'<font color="{colour}">▬</font> {words}' for words, colour in colours.items())
     return (

@@ -183,7 +183,8 @@ def attention_words(row: AttentionRow, trust: MapTrust | None, times: float | No
     if row.mass_inside is not None:
         where += f", {100 * row.mass_inside:.0f} % of it inside"
     if times is not None:
-        where += f", the other candidates left out; looked at {times:.2g} × as much as evenly"
+        amount = f"{times:.0f}" if times >= 10 else f"{times:.1f}"
+        where += f", the other candidates left out; looked at {amount} × as much as evenly"
     if trust is not None and trust.reliable is False:
         return f"{where}; {trust.words}"
     return where if row.peak_inside else f"{where}: not reliable here"
@@ -192,7 +193,7 @@ def attention_words(row: AttentionRow, trust: MapTrust | None, times: float | No
 def scale_words(maps: AttentionMaps | None) -> str:
     """Say what the colours of the attention stand for."""
     scale = 0.0 if maps is None else maps.scale_of(Region.WT)
-    return f"attention 1 to {scale:.0f} × an even look" if scale > 1 else "attention 0 to 1"
+    return f"attention 1 to {scale:.0f} × even" if scale > 1 else "attention 0 to 1"
 
 
 def _times_even(analysis: Analysis, number: int) -> float | None:

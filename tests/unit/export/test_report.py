@@ -273,9 +273,9 @@ def test_several_candidates_are_told_how_much_each_was_looked_at(make):
     page = report_html(
         replace(analysis, maps=maps, volumes=replace(analysis.volumes, attention=shown))
     )
-    assert "looked at 2e+02 × as much as evenly" in page
+    assert "looked at 200 × as much as evenly" in page
     assert "looked at 0.4 × as much as evenly" in page
-    assert "attention 1 to 400 × an even look" in page
+    assert "attention 1 to 400 × even" in page
     only = replace(analysis.findings, candidates=analysis.findings.candidates[:1])
     one = replace(analysis, maps=maps, findings=only)
     assert "as much as evenly" not in report_html(one)
