@@ -90,14 +90,13 @@ class FakeResult:
             weights[tuple(place)] = 1.0
             return weights
 
-        return Trace({}, "a test", (), looks=(("coarse", 2), ("fine", 1)), look=look)
+        def row(place: tuple[int, int, int]) -> Any:
+            """Answer with a single bright voxel where it was asked."""
+            weights = np.zeros(prepared.working.shape, np.float32)
+            weights[place] = 1.0
+            return weights
 
-    def probe(self, *, voxel: tuple[int, int, int]) -> Volume:
-        """Answer with a single bright voxel where it was asked."""
-        grid = self.analysis.prepared.native
-        data = np.zeros(grid.shape, np.float32)
-        data[voxel] = 1.0
-        return Volume(data, grid)
+        return Trace({}, "a test", (), row, looks=(("coarse", 2), ("fine", 1)), look=look)
 
     def what_if(self, candidate: int, *, progress: Any, cancel: Any) -> Any:
         """Say what the real one would."""

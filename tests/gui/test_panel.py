@@ -23,6 +23,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import NEVER, check, no_progress
 from lesionlens.export.exporter import save
+from lesionlens.findings.edits import outline_of
 from lesionlens.review.reopen import read_result
 
 PATIENCE_MS = 120_000
@@ -173,6 +174,20 @@ def test_the_probe_shows_its_answer_where_it_was_asked(reviewed, qtbot):
     np.testing.assert_allclose(layer.data_to_world(place), LEFT, atol=4.0)
     reviewed.actions_.end_probe()
     assert not layer.visible
+
+
+def test_only_what_changes_is_drawn_anew(reviewed, qtbot):
+    """A probe touches its own layer: every value set on another would draw that one too."""
+    reviewed.session.choose_overlay(Overlay.MAP)
+    reviewed.session.go_to(1)
+    assert reviewed.actions_.probe(LEFT)
+    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
+    drawn = []
+    for layer in reviewed._viewer.layers:
+        layer.events.set_data.connect(lambda event: drawn.append(event.source.name))
+    assert reviewed.actions_.probe(RIGHT)
+    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
+    assert set(drawn) == {"Probe"}
 
 
 def test_the_counter_question_is_answered_for_its_candidate_only(reviewed, qtbot):
@@ -427,7 +442,11 @@ def paint(panel, centre, label):
     return layer
 
 
-def test_a_candidate_is_redrawn_measured_undone_and_kept(reviewed, tmp_path):
+def settled(panel, qtbot):
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
+
+
+def test_a_candidate_is_redrawn_measured_undone_and_kept(reviewed, qtbot, tmp_path):
     reviewed.session.go_to(1)
     before = reviewed.candidates.model.rows[0]
     components = reviewed.session.state.overlays.components
@@ -436,6 +455,7 @@ def test_a_candidate_is_redrawn_measured_undone_and_kept(reviewed, tmp_path):
     assert layer.mode == "paint"
     assert set(np.unique(np.asarray(layer.data)[components == 2])) == {0}
     reviewed.actions_.edit_outline()
+    settled(reviewed, qtbot)
     after = reviewed.candidates.model.rows[0]
     assert layer not in reviewed._viewer.layers
     assert reviewed._viewer.layers.selection.active.name == "T1c"
@@ -448,13 +468,53 @@ def test_a_candidate_is_redrawn_measured_undone_and_kept(reviewed, tmp_path):
     (kept,) = (tmp_path / "reviews").rglob("*.nii.gz")
     assert kept.exists()
     reviewed.actions_.undo()
+    settled(reviewed, qtbot)
     assert reviewed.candidates.model.rows[0].volume == before.volume
     assert "Candidate 1 as the network drew it" not in visible(reviewed)
     reviewed.actions_.redo()
+    settled(reviewed, qtbot)
     assert reviewed.candidates.model.rows[0].volume == after.volume
 
 
-def test_an_edit_that_is_discarded_or_empty_changes_nothing(reviewed):
+def test_keeping_an_outline_leaves_the_window_alive_and_can_be_cancelled(
+    reviewed, qtbot, monkeypatch
+):
+    """Nothing may happen twice meanwhile; a cancelled one goes on where it was."""
+    go_on, threads = threading.Event(), []
+
+    def slow(*given):
+        threads.append(threading.current_thread())
+        go_on.wait(20)
+        return outline_of(*given)
+
+    monkeypatch.setattr("lesionlens._napari.reviewing.outline_of", slow)
+    reviewed.session.go_to(1)
+    reviewed.actions_.edit_outline()
+    layer = paint(reviewed, np.add(LEFT, [0, 40.0, 0]), 3)
+    drawn = np.asarray(layer.data).copy()
+    review = reviewed.session.state.review
+    reviewed.actions_.edit_outline()
+    assert reviewed.session.state.activity.words == "Keeping the outline"
+    assert not layer.editable
+    reviewed.actions_.next_overlay()  # the window is alive
+    assert "Attention · whole tumour" in visible(reviewed)
+    reviewed.actions_.accept()
+    reviewed.actions_.undo()
+    reviewed.run.cancel.emit()
+    go_on.set()
+    settled(reviewed, qtbot)
+    assert reviewed.session.state.review == review
+    assert reviewed.session.state.editing == 1
+    assert (layer.editable, layer.mode) == (True, "paint")
+    np.testing.assert_array_equal(layer.data, drawn)
+    reviewed.actions_.accept()
+    settled(reviewed, qtbot)
+    assert reviewed.candidates.model.rows[0].state is ReviewState.ACCEPTED
+    assert reviewed.session.state.editing is None
+    assert threading.current_thread() not in threads
+
+
+def test_an_edit_that_is_discarded_or_empty_changes_nothing(reviewed, qtbot):
     state = reviewed.session.state
     reviewed.session.go_to(2)
     reviewed.actions_.edit_outline()
@@ -465,12 +525,13 @@ def test_an_edit_that_is_discarded_or_empty_changes_nothing(reviewed):
     layer = paint(reviewed, RIGHT, 0)
     layer.data = np.zeros_like(layer.data)
     reviewed.actions_.next_candidate()
+    settled(reviewed, qtbot)
     assert reviewed.session.state.editing == 2
     assert "reject" in reviewed.session.state.problem.next_step.lower()
     assert reviewed.session.state.review == state.review
 
 
-def test_strokes_are_taken_back_one_by_one_and_a_decision_ends_the_edit(reviewed):
+def test_strokes_are_taken_back_one_by_one_and_a_decision_ends_the_edit(reviewed, qtbot):
     reviewed.session.go_to(1)
     reviewed.actions_.edit_outline()
     clean = np.asarray(reviewed.actions_.editor.drawn()[1]).copy()
@@ -479,6 +540,7 @@ def test_strokes_are_taken_back_one_by_one_and_a_decision_ends_the_edit(reviewed
     np.testing.assert_array_equal(reviewed.actions_.editor.drawn()[1], clean)
     reviewed.actions_.redo()
     reviewed.actions_.accept()
+    settled(reviewed, qtbot)
     row = reviewed.candidates.model.rows[0]
     assert row.state is ReviewState.ACCEPTED
     uid = reviewed.session.state.analysis.findings.candidates[0].tracking_uid

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +16,10 @@ from lesionlens._napari.opener import Opener
 from lesionlens._napari.preferences import Preferences, read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens._napari.qt.latest import Latest
-from lesionlens.base.errors import LesionLensError
+from lesionlens._napari.reviewing import Reviewing
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import Cancel, Progress, StageClock
-from lesionlens.explain.probe import look_raw
-from lesionlens.findings.edits import outline_of
+from lesionlens.explain.probe import ask_raw, look_raw
 from lesionlens.review import store
 from lesionlens.review.reopen import is_result, read_result, reopen
 from lesionlens.study.prepare import prepare
@@ -53,7 +52,7 @@ class Actions:
         self.viewer = viewer
         self.editor = OutlineEditor(viewer)
         self.opener = Opener(session, jobs, viewer)
-        self.reason = ""
+        self.reviewing = Reviewing(session, jobs, self.editor)
         self.exported: Path | None = None
         self.probing = False
         self._lens: tuple[str, Any] | None = None
@@ -62,11 +61,11 @@ class Actions:
 
     def open(self, places: Path | Sequence[Path]) -> bool:
         """Open a folder or file, or several together; what was drawn meanwhile is kept."""
-        return self.end_edit() and self.opener.open(Request.of(places))
+        return self._then(lambda: self.opener.open(Request.of(places)))
 
     def name(self, named: Mapping[MrSequence, str | Path]) -> bool:
         """Open the study anew with the series that the reader calls by name."""
-        return self.end_edit() and self.opener.name(named)
+        return self._then(lambda: self.opener.name(named))
 
     def open_sample(self) -> bool:
         """Open the synthetic sample."""
@@ -83,8 +82,11 @@ class Actions:
 
     def analyse(self) -> bool:
         """Analyse the open study."""
+        return self._then(self._analyse)
+
+    def _analyse(self) -> bool:
         study = self.session.state.study
-        if study is None or not self.end_edit():
+        if study is None:
             return False
         preferences = read_preferences()
 
@@ -130,8 +132,9 @@ class Actions:
 
     def export(self, folder: Path) -> bool:
         """Write everything of the result, with the review, into a folder."""
-        if not self.end_edit():
-            return False
+        return self._then(lambda: self._export(folder))
+
+    def _export(self, folder: Path) -> bool:
         state = self.session.state
         if state.analysis is None:
             return False
@@ -188,13 +191,13 @@ class Actions:
         state, result = self.session.state, self.session.result
         if state.analysis is None or state.overlays is None or result is None:
             return False
-        grid, overlays = state.analysis.volumes.labels.grid, state.overlays
+        grid, prepared = state.analysis.volumes.labels.grid, state.analysis.prepared
         i, j, k = (round(float(v)) for v in grid.to_voxel(point_mm))
         if not all(0 <= n < size for n, size in zip((i, j, k), grid.shape, strict=True)):
             return False
 
         def task(progress: Progress, cancel: Cancel) -> Any:  # noqa: ARG001
-            return probe_view(result.probe(voxel=(i, j, k)), overlays.grid, overlays.brain)
+            return probe_view(ask_raw(result.trace, prepared, (i, j, k)))
 
         def done(answer: Any) -> None:
             now = self.session.state.overlays
@@ -253,96 +256,49 @@ class Actions:
     # --- keys -----------------------------------------------------------------------------
 
     def go_to(self, candidate_id: int) -> None:
-        """Go to a candidate; an edit of another one ends as it is."""
-        if candidate_id != self.session.state.editing and self.end_edit():
-            self.session.go_to(candidate_id)
+        """Go to a candidate; an edit of another one is kept first."""
+        if candidate_id != self.session.state.editing:
+            self._then(lambda: self.session.go_to(candidate_id))
 
     def next_candidate(self) -> None:
         """Go to the next candidate."""
-        if self.end_edit():
-            self.session.step(1)
+        self._then(lambda: self.session.step(1))
 
     def previous_candidate(self) -> None:
         """Go to the previous candidate."""
-        if self.end_edit():
-            self.session.step(-1)
+        self._then(lambda: self.session.step(-1))
+
+    def _then(self, act: Callable[[], object]) -> bool:
+        """Act once what is being redrawn is kept."""
+        return self.reviewing.after_edit(lambda: act() is not False)
 
     def accept(self) -> None:
         """Accept the candidate in focus."""
-        self.mark(ReviewState.ACCEPTED)
+        self.reviewing.mark(ReviewState.ACCEPTED)
 
     def reject(self) -> None:
         """Reject it."""
-        self.mark(ReviewState.REJECTED)
+        self.reviewing.mark(ReviewState.REJECTED)
 
     def defer(self) -> None:
         """Leave it for later."""
-        self.mark(ReviewState.DEFERRED)
-
-    def mark(self, state: ReviewState) -> None:
-        """Record a decision, with the reason typed for it, and keep it on disk at once."""
-        if not self.end_edit():
-            return
-        self.session.reader = read_preferences().reader_name
-        if self.session.mark(state, self.reason) is not None:
-            self.reason = ""
-            self._autosave()
+        self.reviewing.mark(ReviewState.DEFERRED)
 
     def edit_outline(self) -> None:
         """Redraw the outline of the candidate in focus, or end that and keep what was drawn."""
-        if self.session.state.editing is None:
-            self.session.begin_edit()
-        else:
-            self.end_edit()
-
-    def end_edit(self) -> bool:
-        """Keep what was drawn, if something is being redrawn; False where that cannot be kept."""
-        state, candidate = self.session.state, self.session.edited()
-        if state.analysis is None or candidate is None:
-            return True
-        sides = self.editor.drawn()
-        if sides is None or not (sides[0] != sides[1]).any():
-            self.session.end_edit(None)
-            return True
-        try:
-            outline = outline_of(state.analysis, candidate, *sides)
-        except LesionLensError as refusal:
-            self.session.failed(problem_of(refusal))
-            return False
-        self.session.reader = read_preferences().reader_name
-        self.session.end_edit(outline, self.reason)
-        self.reason = ""
-        self._autosave()
-        return True
+        self.reviewing.edit_outline()
 
     def discard_edit(self) -> None:
         """Leave the outline as it was before."""
-        self.session.end_edit(None)
+        self.reviewing.discard_edit()
 
     def undo(self) -> None:
-        """Take the last decision back; while an outline is redrawn, the last stroke."""
-        if self.session.state.editing is not None:
-            self.editor.undo()
-            return
-        self.session.undo()
-        self._autosave()
+        """Take the last decision, or the last stroke, back."""
+        self.reviewing.undo()
 
     def redo(self) -> None:
         """Repeat what was taken back."""
-        if self.session.state.editing is not None:
-            self.editor.redo()
-            return
-        self.session.redo()
-        self._autosave()
-
-    def _autosave(self) -> None:
-        state = self.session.state
-        if state.analysis is None:
-            return
-        try:
-            store.autosave(state.analysis)
-        except LesionLensError as refusal:
-            self.session.failed(problem_of(refusal))
+        self.reviewing.redo()
 
     def toggle_overlay(self) -> None:
         """Overlay on (contours) or off."""

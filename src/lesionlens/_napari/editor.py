@@ -58,6 +58,15 @@ class OutlineEditor:
         if self._there():
             self._layer.redo()
 
+    def lock(self, locked: bool) -> None:
+        """Take the tool out of the hand while what was drawn is kept, and give it back."""
+        if self._there() and self._layer.editable is locked:
+            if locked:
+                self._tool = self._layer.mode
+            self._layer.editable = not locked
+            if not locked:
+                self._layer.mode = self._tool
+
     def _there(self) -> bool:
         return self._layer is not None and self._layer in self._viewer.layers
 

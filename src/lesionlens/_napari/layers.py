@@ -68,6 +68,13 @@ def look_words(look: Look | None) -> str:
     return f" · look {look.layer + 1}{head}"
 
 
+def put(layer: Any, **values: Any) -> None:
+    """Set what differs: napari draws a layer anew for every value that it is given."""
+    for name, value in values.items():
+        if getattr(layer, name) != value:
+            setattr(layer, name, value)
+
+
 class Layers:
     """The layers of one session in one viewer."""
 
@@ -164,10 +171,10 @@ class Layers:
             brain = brain or self._add_brain()
             self._fill_brain(brain, scene.sequence)
         if brain is not None:
-            brain.visible = solid
+            put(brain, visible=solid)
         image = self._get(scene.sequence.value)
         if image is not None:
-            image.visible = not solid
+            put(image, visible=not solid)
         self._apply_original(scene.outline)
         self._apply_box(scene.outline)
         self._see_through(scene)
@@ -204,7 +211,7 @@ class Layers:
         for other in MrSequence:
             layer = self._get(other.value)
             if layer is not None:
-                layer.visible = other is sequence and not solid
+                put(layer, visible=other is sequence and not solid)
         if solid:
             self._fill_brain(self._get(BRAIN), sequence)
         wanted = self._get(sequence.value)
@@ -232,7 +239,7 @@ class Layers:
         layer = self._get(role)
         if view is None:
             if layer is not None:
-                layer.visible = False
+                put(layer, visible=False)
             return
         if layer is None:
             layer = self._add_map(role, view)
@@ -240,7 +247,7 @@ class Layers:
             layer.data = view.data
             layer.contrast_limits = (0.0, view.top)
         self._drawn[role] = view
-        layer.name, layer.opacity, layer.visible = name, opacity, True
+        put(layer, name=name, opacity=opacity, visible=True)
 
     def _add_map(self, role: str, view: MapView) -> Any:
         layer = Image(
@@ -258,7 +265,7 @@ class Layers:
         layer = self._get(OUTLINE)
         if not outline.visible or self._overlays is None:
             if layer is not None:
-                layer.visible = False
+                put(layer, visible=False)
             return
         if layer is None:
             layer = self._add_labels(OUTLINE, self._overlays.outline(outline.region))
@@ -268,17 +275,16 @@ class Layers:
         if self._drawn.get("colours") != outline.colours:
             layer.colormap = label_colours(dict(outline.colours))
             self._drawn["colours"] = outline.colours
-        layer.name = (
-            "Candidates" if outline.region is Region.WT else f"Candidates · {outline.region.words}"
-        )
-        layer.visible = True
+        whole = outline.region is Region.WT
+        name = "Candidates" if whole else f"Candidates · {outline.region.words}"
+        put(layer, name=name, visible=True)
 
     def _apply_original(self, outline: Outline) -> None:
         """Show a candidate as the network drew it, beside what the reader made of it."""
         layer = self._get(ORIGINAL)
         if self._overlays is None or outline.original is None or not outline.visible:
             if layer is not None:
-                layer.visible = False
+                put(layer, visible=False)
             return
         own = self._overlays.original
         own = self._overlays.components if own is None else own
@@ -291,8 +297,8 @@ class Layers:
             else:
                 layer.data = data
             self._drawn[ORIGINAL] = key
-        layer.name = f"Candidate {outline.original} as the network drew it"
-        layer.visible = self._viewer.dims.ndisplay == 2
+        name = f"Candidate {outline.original} as the network drew it"
+        put(layer, name=name, visible=self._viewer.dims.ndisplay == 2)
 
     def _apply_box(self, outline: Outline) -> None:
         layer = self._get(BOX)
@@ -300,7 +306,7 @@ class Layers:
         boxes = {} if self._overlays is None else self._overlays.boxes
         if not outline.visible or self._overlays is None or boxed is None or boxed not in boxes:
             if layer is not None:
-                layer.visible = False
+                put(layer, visible=False)
             return
         if layer is None or self._drawn.get(BOX) != (boxed, boxes[boxed]):
             low, high = boxes[boxed]
@@ -312,8 +318,8 @@ class Layers:
             else:
                 layer.data = data
             self._drawn[BOX] = (boxed, boxes[boxed])
-        layer.name = f"Box · candidate {boxed}"
-        layer.visible = self._viewer.dims.ndisplay == 2
+        name = f"Box · candidate {boxed}"
+        put(layer, name=name, visible=self._viewer.dims.ndisplay == 2)
 
     def _add_labels(self, role: str, data: NDArray[Any]) -> Any:
         keywords = self._keywords(role) | {"blending": "translucent_no_depth"}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lesionlens._napari.model.session import ReviewSession
 from lesionlens._napari.model.state import Problem, Query, Request
 from lesionlens._napari.qt.jobs import Jobs, problem_of
+from lesionlens.base.errors import CancelledError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import Cancel, Progress
 from lesionlens.study.choose import NothingRecognisedError, SeveralStudiesError
@@ -71,7 +72,7 @@ class Opener:
                 next_step="Say below which series is which sequence",
             )
             self.session.ask(Query(request, study=error.study), problem)
-        else:
+        elif not isinstance(error, CancelledError):
             self.session.failed(problem_of(error))
 
     def choose_study(self, uid: str) -> bool:

@@ -36,6 +36,26 @@ def ask(trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int
     UnusableInputError
         The voxel lies outside of the image or the brain, or the engine cannot be asked.
     """
+    answer = _row(trace, prepared, voxel)
+    return Volume(native.bring(answer, prepared), prepared.native)
+
+
+def ask_raw(
+    trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int]
+) -> NDArray[np.float32]:
+    """Return what `ask` does, on the working grid in multiples of an even look over the brain.
+
+    Raises
+    ------
+    UnusableInputError
+        As `ask`.
+    """
+    return maps.relative(_row(trace, prepared, voxel), prepared.brain)
+
+
+def _row(
+    trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int]
+) -> NDArray[np.float32]:
     if trace is None or trace.probe_row is None:
         raise UnusableInputError(
             found="a result whose engine keeps no self-attention",
@@ -57,8 +77,7 @@ def ask(trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int
             expected="one inside it, where the network looks",
             next_step="Click inside the brain",
         )
-    answer = trace.probe_row(place)
-    return Volume(native.bring(answer, prepared), prepared.native)
+    return trace.probe_row(place)
 
 
 def look(

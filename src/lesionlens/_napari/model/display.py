@@ -17,7 +17,7 @@ from lesionlens.base import geometry
 from lesionlens.base.geometry import Affine, Shape3
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.explain.maps import FAINT, full_scale, relative
+from lesionlens.explain.maps import FAINT, full_scale
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import Volume, frozen
 from lesionlens.study.resample import resample
@@ -172,7 +172,8 @@ def multiples(raw: NDArray[np.float32], high: float) -> MapView:
     ([[[0.0, 0.0, 1.0, 2.0]]], 2.0, ['1×', '10×', '100×'])
     """
     top = float(np.log10(max(high, 2.0)))
-    data = np.log10(np.maximum(raw, np.float32(1.0)))
+    data = np.zeros_like(raw)
+    np.log10(raw, out=data, where=raw > 1.0)
     ticks = tuple((float(n), f"{10**n}×") for n in range(int(top + 0.01) + 1))
     return MapView(frozen(data), top, ticks, "times an even look over the brain")
 
@@ -190,12 +191,11 @@ def look_view(raw: NDArray[np.float32]) -> MapView:
     return multiples(raw, max(full_scale(raw[raw > 0]), FAINT))
 
 
-def probe_view(answer: Volume, grid: Grid, brain: NDArray[np.bool_]) -> MapView:
-    """Return a probe's answer as it is drawn: in multiples of an even look over the brain.
+def probe_view(raw: NDArray[np.float32]) -> MapView:
+    """Return a probe's answer, in multiples of an even look over the brain, as it is drawn.
 
     Most of what a voxel draws on is its own neighbourhood; on this scale the rest shows beside it.
     """
-    raw = relative(_linear(answer, grid), brain)
     return multiples(raw, float(raw.max(initial=FAINT)))
 
 

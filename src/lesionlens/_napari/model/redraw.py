@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from lesionlens._napari.model.display import Overlays, boxes_of, onto
+from lesionlens.findings.edits import applied
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import frozen
 from lesionlens.records.review import Review
@@ -35,6 +36,31 @@ def redrawn(overlays: Overlays, analysis: Analysis) -> Overlays:
         if own is None
         else frozen(onto(own.findings.components, native, grid, nearest=True)),
     )
+
+
+def reviewed(
+    analysis: Analysis, overlays: Overlays | None, review: Review
+) -> tuple[Analysis, Overlays | None]:
+    """Return an analysis as a review has it, and its overlays; half a second where outlines change.
+
+    Parameters
+    ----------
+    analysis, overlays
+        As they are shown.
+    review : Review
+        What was said up to now.
+    """
+    anew = redraws(analysis, review)
+    analysis = replace(analysis, review=review)
+    if not anew or overlays is None:
+        return analysis, overlays
+    analysis = applied(analysis)
+    return analysis, redrawn(overlays, analysis)
+
+
+def redraws(analysis: Analysis, review: Review) -> bool:
+    """Whether other outlines hold in a review than in the one that is shown."""
+    return in_force(analysis, review) != in_force(analysis, analysis.review)
 
 
 def in_force(analysis: Analysis, review: Review) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from lesionlens._napari.model.redraw import in_force, redrawn
+from lesionlens._napari.model.redraw import redrawn, reviewed
 from lesionlens._napari.model.state import (
     Activity,
     Choices,
@@ -24,8 +24,9 @@ from lesionlens._napari.model.state import (
 )
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
 from lesionlens.findings.edits import applied
+from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate
-from lesionlens.records.review import Outline, Review
+from lesionlens.records.review import Review
 from lesionlens.records.study import Study
 from lesionlens.review.log import ReviewLog
 
@@ -305,19 +306,25 @@ class ReviewSession:
             return None
         return next((c for c in analysis.findings.candidates if c.id == number), None)
 
-    def end_edit(self, outline: Outline | None, reason: str | None = None) -> None:
-        """Record the redrawn outline, or leave everything as it was."""
-        candidate = self.edited()
+    def end_edit(self) -> None:
+        """Leave the outline as it was."""
         self._set(editing=None)
-        if candidate is not None and outline is not None:
-            self._log.mark(
-                candidate.tracking_uid,
-                ReviewState.EDITED,
-                reader=self.reader,
-                reason=reason or None,
-                outline=outline,
-            )
-            self._reviewed()
+
+    def log(self) -> ReviewLog:
+        """Return a copy of the log: what is said in it holds once it is settled."""
+        return ReviewLog(self._log.review)
+
+    def settle(self, log: ReviewLog, analysis: Analysis, overlays: Overlays | None) -> None:
+        """Take a log, with the analysis and overlays that `redraw.reviewed` made of it."""
+        self._log = log
+        self._set(
+            review=log.review,
+            analysis=analysis,
+            overlays=overlays,
+            editing=None,
+            can_undo=log.can_undo,
+            can_redo=log.can_redo,
+        )
 
     def undo(self) -> None:
         """Take the last decision back."""
@@ -332,14 +339,10 @@ class ReviewSession:
             self._reviewed()
 
     def _reviewed(self) -> None:
-        review = self._log.review
-        analysis, overlays = self._state.analysis, self._state.overlays
+        state, review = self._state, self._log.review
+        analysis, overlays = state.analysis, state.overlays
         if analysis is not None:
-            changed = in_force(analysis, review) != in_force(analysis, analysis.review)
-            analysis = replace(analysis, review=review)
-            if changed and overlays is not None:
-                analysis = applied(analysis)
-                overlays = redrawn(overlays, analysis)
+            analysis, overlays = reviewed(analysis, overlays, review)
         self._set(
             review=review,
             analysis=analysis,

@@ -93,7 +93,8 @@ class Jobs(QObject):
         done : callable
             Takes its value on the main thread; may return a message.
         refused : callable, optional
-            Takes its error on the main thread; without it, the session shows the error.
+            Takes its error, a CancelledError too, on the main thread; without it, the session
+            shows the error.
 
         Returns
         -------
@@ -138,10 +139,11 @@ class Jobs(QObject):
         self._thread = self._messenger = None
         if isinstance(error, CancelledError):
             self._session.ended("Stopped. Nothing was changed.")
-        elif error is not None and refused is not None:
-            refused(error)
-        elif error is not None:
+        elif error is not None and refused is None:
             self._session.failed(problem_of(error))
+        if error is not None:
+            if refused is not None:
+                refused(error)
         else:
             self._session.ended()
             try:

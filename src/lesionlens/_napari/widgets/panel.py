@@ -252,7 +252,7 @@ class Panel(QWidget):
         self.preparation.show_preferences(read_preferences())
 
     def _set_reason(self, reason: str) -> None:
-        self.actions_.reason = reason
+        self.actions_.reviewing.reason = reason
 
     def _mark(self, act: str) -> None:
         getattr(self.actions_, act)()
