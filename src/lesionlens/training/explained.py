@@ -7,8 +7,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from lesionlens.base.labels import Region
+from lesionlens.explain import relevance
 from lesionlens.records.attention import MapTrust
-from lesionlens.records.files import FindingsFile, RunFile
+from lesionlens.records.files import CandidateRow, FindingsFile, RunFile
+
+_EQUAL = 1e-6
+"""Scores in findings.json have six digits."""
 
 
 def measures(result: Path, findings: FindingsFile) -> dict[str, float | None]:
@@ -27,6 +31,8 @@ def measures(result: Path, findings: FindingsFile) -> dict[str, float | None]:
         ``candidate_peak``: share of candidates whose map peaks inside; ``deletion``: the score left
         after hiding what is attended, as a share of what is left after hiding as much at random;
         ``deletion_half``: whether that is at most a half; ``reliable``: whether the map passed;
+        ``top_sequence``: share of candidates whose score falls most without the sequence that adds
+        most to it; ``top_named``: the same of those in which one is named as the one that decides;
         ``explaining``: seconds of the explanations per second of the network. None where it was not
         measured; empty without a run.json.
     """
@@ -38,6 +44,8 @@ def measures(result: Path, findings: FindingsFile) -> dict[str, float | None]:
     known = [peak for peak in peaks if peak is not None]
     trust = run.attention.trust.get(Region.WT) if run.attention else None
     left = None if trust is None else _deletion(trust)
+    tops = [top for c in findings.candidates if (top := _top_sequence(c)) is not None]
+    named = [hurts for hurts, told in tops if told]
     reliable = None if trust is None else trust.reliable
     seconds = {stage.name: stage.seconds for stage in run.stages}
     spent, network = seconds.get("explanations"), seconds.get("network")
@@ -46,8 +54,22 @@ def measures(result: Path, findings: FindingsFile) -> dict[str, float | None]:
         "deletion": left,
         "deletion_half": None if left is None else float(left <= 0.5),
         "reliable": None if reliable is None else float(reliable),
+        "top_sequence": sum(hurts for hurts, _ in tops) / len(tops) if tops else None,
+        "top_named": sum(named) / len(named) if named else None,
         "explaining": spent / network if spent is not None and network else None,
     }
+
+
+def _top_sequence(row: CandidateRow) -> tuple[bool, bool] | None:
+    """Return whether the top sequence hurts most when left out, and whether it is named."""
+    if row.sequence_relevance is None or row.score_left_out is None:
+        return None
+    shares = row.sequence_relevance.model_dump()
+    left = {k: v for k, v in row.score_left_out.model_dump().items() if v is not None}
+    if len(left) < 2:
+        return None
+    top = max(left, key=lambda sequence: shares[sequence])
+    return left[top] <= min(left.values()) + _EQUAL, relevance.deciding(shares) is not None
 
 
 def _deletion(trust: MapTrust) -> float | None:

@@ -6,13 +6,30 @@ import pytest
 
 from lesionlens.base.labels import Region
 from lesionlens.records.attention import MapTrust
-from lesionlens.records.files import AttentionMethod, RunFile, StageRow
+from lesionlens.records.files import (
+    AttentionMethod,
+    RelevanceRow,
+    RunFile,
+    SequenceScoresRow,
+    StageRow,
+)
 from lesionlens.training.explained import measures
 
+KEYS = ("t1c", "flair", "t2", "t1", "none")
 FINDINGS = SimpleNamespace(
     candidates=[
-        SimpleNamespace(attention=SimpleNamespace(peak_inside=inside))
-        for inside in (True, False, True, True, None)
+        SimpleNamespace(
+            attention=SimpleNamespace(peak_inside=inside),
+            sequence_relevance=shares and RelevanceRow(**dict(zip(KEYS, shares, strict=True))),
+            score_left_out=left and SequenceScoresRow(**dict(zip(KEYS[:4], left, strict=True))),
+        )
+        for inside, shares, left in (
+            (True, (0.5, 0.1, 0.1, 0.1, 0.1), (0.3, 0.8, 0.8, 0.8)),
+            (False, (0.5, 0.1, 0.1, 0.1, 0.1), (0.8, 0.3, 0.8, 0.8)),
+            (True, (0.2, 0.2, 0.2, 0.21, 0.1), (0.9, 0.9, 0.9, 0.9)),
+            (True, (None, 0.6, None, None, 0.1), (None, 0.1, None, None)),
+            (None, None, None),
+        )
     ]
 )
 
@@ -54,6 +71,8 @@ def test_checks_and_cost_are_read_from_the_run(saved):
     assert found["reliable"] == 1
     assert found["explaining"] == pytest.approx(0.75)
     assert found["candidate_peak"] == pytest.approx(0.75)
+    assert found["top_sequence"] == pytest.approx(2 / 3)
+    assert found["top_named"] == pytest.approx(0.5)
 
 
 def test_a_map_that_misleads_counts_as_such(saved):
