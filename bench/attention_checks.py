@@ -1,7 +1,7 @@
 """Measure what the attention of weights is worth; write figures and one picture.
 
     python bench/attention_checks.py --data CASES --json OUT.json --plot OUT.png
-    python bench/attention_checks.py --label-randomisation 300 --json OUT.json
+    python bench/attention_checks.py --label-randomisation 300 --json OUT.json --plot OUT.png
 
 A case is a folder with any of t1, t1c, t2, flair and seg as .nii.gz. For each: does the peak of a
 candidate's map lie inside it, how much of the attention lies in the drawn tumour, deletion and
@@ -32,10 +32,7 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.stages import NEVER, no_progress
 from lesionlens.explain import relevance
-from lesionlens.explain.questions import present_in
-from lesionlens.findings.components import marked_of, spots_of
 from lesionlens.inference import ready
 from lesionlens.inference.device import has_fast_bfloat16
 from lesionlens.inference.engines.own import LensEngine
@@ -47,7 +44,7 @@ from lesionlens.network.normalise import network_input
 from lesionlens.records.prediction import Variant
 from lesionlens.records.study import PreparedStudy
 from lesionlens.study.readers import open_study
-from lesionlens.synth.draw import draw
+from lesionlens.synth.draw import Drawn, draw
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import VALIDATION_SEED, SynthSource
 from lesionlens.training.loop import train
@@ -59,7 +56,9 @@ PARTS = ("queries", "decoder", "encoder")
 """Made random one after the other, from the answer towards the image."""
 _RANDOM_SEED = 1
 _GRID = StageConfig(steps=300, shape=(40, 48, 38), spacing_mm=(3.8, 4.2), batch=3)
-_HELD_OUT = 12
+_HELD_OUT = 24
+_DRAWN = {Region.WT: (1, 2, 3, 4), Region.TC: (1, 3, 4), Region.ET: (3, 4)}
+"""Labels of BraTS, old and new."""
 
 
 class Clocked:
@@ -135,20 +134,20 @@ def robustness(network: LensNetwork, prepared: PreparedStudy, spacing_mm: float)
     }
 
 
-def top_hurts_most(engine: LensEngine, result: Result) -> list[bool]:
-    """Say for each candidate whether leaving out its most relevant sequence costs it most."""
-    prepared = result.analysis.prepared
-    present = present_in(prepared)
-    if len(present) < 2 or not result.candidates:
-        return []
-    without = [Variant.showing(set(present) - {s}) for s in present]
-    said = engine.glance(prepared, without, progress=no_progress, cancel=NEVER)
-    spots = spots_of(marked_of(result.analysis.findings, prepared.native), said.grid)
-    left = relevance.scores(said, spots, result._prediction.scoring)  # noqa: SLF001
+def top_hurts_most(result: Result) -> list[dict[str, bool]]:
+    """Say for each candidate whether leaving out its most relevant sequence costs it most.
+
+    And whether a reader is told that this sequence decides, or that none does.
+    """
     answers = []
-    for n, candidate in enumerate(result.candidates):
-        worth = [candidate.sequence_relevance[s.value] for s in present]
-        answers.append(bool(left[int(np.argmax(worth)), n] <= left[:, n].min() + 1e-6))
+    for candidate in result.candidates:
+        worth, left = candidate.sequence_relevance, candidate.score_left_out
+        present = [s.value for s in MrSequence if worth is not None and worth[s.value] is not None]
+        if len(present) < 2:
+            continue
+        top = max(present, key=lambda s: worth[s])
+        hurts = left[top] <= min(left[s] for s in present) + 1e-6
+        answers.append({"hurts": hurts, "named": relevance.deciding(worth) is not None})
     return answers
 
 
@@ -163,6 +162,14 @@ def probe_ms(result: Result) -> float:
         result.probe(tuple(int(v) for v in np.rint(place[:3])))
         times.append(1000 * (time.process_time() - start))
     return float(np.median(times))
+
+
+def _agrees(shown: np.ndarray, inside: np.ndarray) -> tuple[float | None, bool | None]:
+    """Share of a map that lies inside, and whether its peak does; None where nothing is drawn."""
+    if not inside.any():
+        return None, None
+    peak = np.unravel_index(int(shown.argmax()), shown.shape)
+    return float(shown[inside].sum() / max(float(shown.sum()), 1e-9)), bool(inside[peak])
 
 
 def check_case(engine: LensEngine, network: LensNetwork, spacing_mm: float, folder: Path
@@ -180,16 +187,19 @@ def check_case(engine: LensEngine, network: LensNetwork, spacing_mm: float, fold
         "peaks_inside": [c.attention.peak_inside for c in result.candidates],
         **{k: v for k, v in dataclasses.asdict(trust).items() if k.startswith(("del", "ins", "r"))},
         "relevance": [dict(c.sequence_relevance) for c in result.candidates],
-        "top_sequence_hurts_most": top_hurts_most(engine, result),
+        "top_sequence_hurts_most": top_hurts_most(result),
+        "score_left_out": [dict(c.score_left_out or {}) for c in result.candidates],
         "network_cpu_s": clocked.network_s,
         "looks_cpu_s": clocked.looks_s,
         "probe_ms": probe_ms(result),
     }
     if (folder / "seg.nii.gz").is_file():
-        drawn = np.asarray(nib.load(folder / "seg.nii.gz").dataobj) > 0
-        shown = result.attention[Region.WT].data
-        row["mass_in_tumour"] = float(shown[drawn].sum() / max(float(shown.sum()), 1e-9))
-        row["volume_share"] = float(drawn.sum() / max(1, int(prepared.brain.sum())))
+        labels = np.asarray(nib.load(folder / "seg.nii.gz").dataobj)
+        for region in Region:
+            row[f"mass_in_{region.value}"], row[f"peak_in_{region.value}"] = _agrees(
+                result.attention[region].data, np.isin(labels, _DRAWN[region])
+            )
+        row["volume_share"] = float((labels > 0).sum() / max(1, int(prepared.brain.sum())))
     return row | robustness(network, prepared, spacing_mm)
 
 
@@ -208,12 +218,16 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     def share(flags: list[bool]) -> str:
         return f"{sum(flags)}/{len(flags)}"
 
-    keys = ("mass_in_tumour", "volume_share", "deletion", "deletion_random", "deletion_centre",
+    peaks_in = [f"peak_in_{region.value}" for region in Region]
+    keys = ("mass_in_wt", "mass_in_tc", "mass_in_et", "volume_share",
+            "deletion", "deletion_random", "deletion_centre",
             "insertion", "insertion_random", "probe_ms", "alike_noisy", "alike_random")  # fmt: skip
     return {
         "peak_inside": share(peaks),
+        **{key: share([row[key] for row in rows if row.get(key) is not None]) for key in peaks_in},
         "deletion_at_most_half_of_random": share(halves),
-        "top_sequence_hurts_most": share(tops),
+        "top_sequence_hurts_most": share([t["hurts"] for t in tops]),
+        "top_sequence_hurts_most_where_named": share([t["hurts"] for t in tops if t["named"]]),
         "explanations_per_network_cpu": round(
             sum(r["looks_cpu_s"] for r in rows) / sum(r["network_cpu_s"] for r in rows), 2
         ),
@@ -253,32 +267,56 @@ def label_randomisation(steps: int) -> dict[str, Any]:
     """Train two tiny networks alike, one on labels of other brains; compare their maps."""
     stage = dataclasses.replace(_GRID, steps=steps, rate=(1.0, 0.1))
     begun = time.process_time()
-    networks = []
-    for mixed in (False, True):
+    networks = {}
+    for name, mixed in (("true_labels", False), ("labels_of_others", True)):
         config = TrainConfig((stage,), network="tiny", data=DataConfig(workers=0, complete=1.0))
         with tempfile.TemporaryDirectory() as out:
             done = train(config, Path(out), cases=_Drawn(mixed=mixed))
-            networks.append(weight_files.load(done.weights)[0])
+            networks[name] = weight_files.load(done.weights)[0]
+    torch.manual_seed(_RANDOM_SEED)
+    networks["untrained"] = channels_last(build(networks["true_labels"].config)).eval()
     grid = dataclasses.replace(config.draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
-    rows = []
-    for seed in range(VALIDATION_SEED, VALIDATION_SEED + _HELD_OUT):
-        drawn = draw(grid, [seed])
-        inside = drawn.labels[0, 0].numpy() > 0
-        if not inside.any():
-            continue
-        x = network_input(drawn.zscored, torch.ones(1, 4, dtype=torch.bool), drawn.brain)
-        true, other = (map_of(network, x) for network in networks)
-        brain = drawn.brain[0].numpy()
-        rows.append((true[inside].sum(), other[inside].sum(), inside.sum() / brain.sum(),
-                     alike(true, other, brain)))  # fmt: skip
-    own, others, even, correlation = np.mean(rows, axis=0).round(3).tolist()
+    rows = [
+        row
+        for seed in range(VALIDATION_SEED, VALIDATION_SEED + _HELD_OUT)
+        if (row := _held_out(networks, draw(grid, [seed])))
+    ]
     return {
         "steps": steps,
         "held_out_with_tumour": len(rows),
-        "mass_in_tumour": {"true_labels": own, "labels_of_others": others, "even_look": even},
-        "alike": correlation,
+        **{key: round(float(np.mean([row[key] for row in rows])), 3) for key in rows[0]},
+        "brains": rows,
         "cpu_s": round(time.process_time() - begun),
     }
+
+
+def _held_out(networks: dict[str, LensNetwork], drawn: Drawn) -> dict[str, float] | None:
+    """Share of each map that lies in the tumour of a drawn brain; None without a tumour."""
+    inside, brain = drawn.labels[0, 0].numpy() > 0, drawn.brain[0].numpy()
+    if not inside.any():
+        return None
+    x = network_input(drawn.zscored, torch.ones(1, 4, dtype=torch.bool), drawn.brain)
+    maps = {name: map_of(network, x) for name, network in networks.items()}
+    masses = {name: float(found[inside].sum()) for name, found in maps.items()}
+    even = float(inside.sum() / brain.sum())
+    correlation = alike(maps["true_labels"], maps["labels_of_others"], brain)
+    return {**masses, "even_look": even, "alike": correlation}
+
+
+def picture_of_labels(found: dict[str, Any], path: Path) -> None:
+    """Draw how much of each map lies in the tumour, a thin line a brain; a small PNG."""
+    figure = Figure(figsize=(5.4, 2.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    keys = ("true_labels", "labels_of_others", "untrained", "even_look")
+    for brain in found["brains"]:
+        axis.plot([brain[key] for key in keys], range(4), color="#bbbbbb", lw=0.8, marker=".")
+    axis.plot([found[key] for key in keys], range(4), color="#0072b2", marker="o", lw=0, ms=6)
+    axis.set_yticks(range(4), [key.replace("_", " ") for key in keys])
+    axis.invert_yaxis()
+    axis.set(xlim=(0, 1), xlabel="share of the attention that lies in the tumour")
+    axis.set_title(f"trained on {found['steps']} steps of drawn brains at 4 mm", fontsize=9)
+    figure.savefig(path, dpi=100, format="png")
 
 
 def picture(found: dict[str, Any], rows: list[dict[str, Any]], path: Path) -> None:
@@ -324,6 +362,8 @@ def main() -> int:
             picture(content["summary"], rows, options.plot)
     if options.label_randomisation:
         content["label_randomisation"] = label_randomisation(options.label_randomisation)
+        if options.plot and not options.data:
+            picture_of_labels(content["label_randomisation"], options.plot)
     print(json.dumps({k: v for k, v in content.items() if k != "cases"}, indent=1))
     if options.json:
         options.json.write_text(json.dumps(content, indent=1))
