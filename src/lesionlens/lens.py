@@ -31,11 +31,10 @@ from lesionlens.findings.components import (
     mark,
     mark_boxes,
     marked_of,
-    parts_of,
+    plain_scores,
     spots_of,
 )
 from lesionlens.inference import native
-from lesionlens.inference.calibration import component_score
 from lesionlens.inference.engine import Engine, Varying, as_varying
 from lesionlens.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.records.arrays import Volume
@@ -235,7 +234,7 @@ class _Steps:
                 self._notices.append("This engine cannot tell which sequence mattered")
             own = prediction.uncertainty
             return Evidence(
-                _plain_scores(marked, prediction, probability),
+                plain_scores(marked, prediction, probability),
                 uncertainty=None if own is None else native.bring(own, self._prepared),
                 attention=shown,
             )
@@ -286,22 +285,6 @@ class _Steps:
         )
 
 
-def _plain_scores(
-    marked: Marked, prediction: Prediction, probability: Mapping[Region, NDArray[np.float32]]
-) -> list[float]:
-    """Score components by their probability on the native grid; a detector's boxes by theirs."""
-    if Region.WT in probability:
-        whole = probability[Region.WT]
-        return [
-            float(component_score(whole[p.box][p.mask], p.volume_ml, prediction.scoring))
-            for p in parts_of(marked)
-        ]
-    given = prediction.box_scores
-    if given is None:
-        return [0.5] * marked.count
-    return [float(score) for score in given[: marked.count]]
-
-
 class Result:
     """One analysed study.
 
@@ -350,6 +333,11 @@ class Result:
     def trace(self) -> Trace | None:
         """What the network attended to, for `explain.probe`; None of a reopened result."""
         return self._prediction.trace if self._prediction else None
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine, for its `attribute`; None of a reopened result."""
+        return self._engine
 
     def probe(self, voxel: tuple[int, int, int]) -> Volume:
         """Return where a voxel of the reference grid attends; see `explain.probe.ask`."""

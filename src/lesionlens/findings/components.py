@@ -13,8 +13,9 @@ from lesionlens.base.geometry import Box, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
 from lesionlens.explain.relevance import Spot, voxels_on
+from lesionlens.inference.calibration import component_score
 from lesionlens.records.findings import Findings
-from lesionlens.records.prediction import DEFAULT_THRESHOLDS
+from lesionlens.records.prediction import DEFAULT_THRESHOLDS, Prediction
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -254,6 +255,25 @@ def parts_of(marked: Marked) -> Iterator[Part]:
 def spots_of(marked: Marked, grid: Grid) -> list[Spot]:
     """Return each component as a glance on `grid` sees it."""
     return [Spot(voxels_on(part.points_mm(), grid), part.volume_ml) for part in parts_of(marked)]
+
+
+def plain_scores(
+    marked: Marked, prediction: Prediction, probability: Mapping[Region, Floats]
+) -> list[float]:
+    """Score components by their probability on the native grid; a detector's boxes by theirs.
+
+    For an engine that cannot look again; `probability` is empty of one that gives boxes alone.
+    """
+    if Region.WT in probability:
+        whole = probability[Region.WT]
+        return [
+            float(component_score(whole[p.box][p.mask], p.volume_ml, prediction.scoring))
+            for p in parts_of(marked)
+        ]
+    given = prediction.box_scores
+    if given is None:
+        return [0.5] * marked.count
+    return [float(score) for score in given[: marked.count]]
 
 
 def marked_of(findings: Findings, grid: Grid) -> Marked:
