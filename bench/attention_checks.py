@@ -364,7 +364,9 @@ def main() -> int:
         content["label_randomisation"] = label_randomisation(options.label_randomisation)
         if options.plot and not options.data:
             picture_of_labels(content["label_randomisation"], options.plot)
-    print(json.dumps({k: v for k, v in content.items() if k != "cases"}, indent=1))
+    for name, found in content.items():
+        if isinstance(found, dict):
+            print(name, json.dumps({k: v for k, v in found.items() if k != "brains"}, indent=1))
     if options.json:
         options.json.write_text(json.dumps(content, indent=1))
     return 0
