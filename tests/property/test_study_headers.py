@@ -92,6 +92,27 @@ def test_any_description_gives_a_guess(text):
     assert from_acquisition(Acquisition(description=text)).evidence
 
 
+def test_a_slice_of_impossible_thickness_costs_its_series_alone():
+    header = {
+        "ImagePositionPatient": [0.0, 0.0, 0.0],
+        "ImageOrientationPatient": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+        "PixelSpacing": [1.0, 1.0],
+        "SliceThickness": 1e11,
+        "Rows": 8,
+        "Columns": 8,
+    }
+    out = sort_series([Slice(None, header)])
+    assert not out.stacks
+    assert "orientation matrix" in out.problems[0]
+
+
+@pytest.mark.parametrize("value", [3, "x", [3, 4], ["a", None], b"3"], ids=repr)
+def test_an_attribute_of_any_kind_is_read_as_texts_and_numbers(value):
+    item = Slice(None, {"ImageType": value})
+    assert item.texts("ImageType")
+    assert item.number("ImageType") in (3.0, None)
+
+
 def test_an_empty_header_says_nothing():
     assert acquisition(Slice(None, Dataset())) == Acquisition()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from lesionlens.base import geometry
 from lesionlens.base.errors import GeometryError, ReadError, UnusableInputError
@@ -101,6 +100,8 @@ def finite(values: NDArray[np.float32], where: str) -> tuple[NDArray[np.float32]
     share = float(bad.mean())
     if share == 0:
         return values, None
+    from scipy import ndimage  # noqa: PLC0415  slow to import, and seldom needed
+
     parts, _ = ndimage.label(bad)
     edge = set()
     for axis in range(3):

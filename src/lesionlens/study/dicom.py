@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.records.study import Series, SourceFile, Study, StudyKind
-from lesionlens.study import dicom_scan, looks, nifti, nifti_folder, sequences
+from lesionlens.study import dicom_scan, nifti, nifti_folder, sequences, silent
 from lesionlens.study.choose import (
     ListedStudy,
     NothingRecognisedError,
@@ -72,7 +72,7 @@ class DicomReader:
         slices = _one_patient(_one_study(found.slices, options.study_uid))
         series, notices = _series_of(slices, base)
         wanted, told = _named(named, series, base, options)
-        series, seen = looks.look_at(series, wanted, cancel=options.cancel)
+        series, seen = silent.look_at(series, wanted, cancel=options.cancel)
         chosen, set_aside, why = choose(series, wanted)
         study = Study(
             name=root.name or root.resolve().name,

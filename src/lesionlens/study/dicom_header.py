@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -105,7 +104,7 @@ def _encoding(charset: tuple[str | None, bytes] | None) -> Any:
     return convert_encodings(convert_raw_data_element(_raw_element(_CHARACTER_SET, charset)).value)
 
 
-def split(stream: io.FileIO, head: bytes, size: int, wanted: Iterable[int]) -> Header | None:
+def split(stream: io.FileIO, head: bytes, size: int, wanted: frozenset[int]) -> Header | None:
     """Split the wanted elements of a file's header off, or leave it to pydicom.
 
     Parameters
@@ -116,7 +115,7 @@ def split(stream: io.FileIO, head: bytes, size: int, wanted: Iterable[int]) -> H
         Its first bytes.
     size : int
         Bytes that it has.
-    wanted : container of int
+    wanted : frozenset of int
         Tags, group << 16 | element.
 
     Returns
@@ -125,9 +124,11 @@ def split(stream: io.FileIO, head: bytes, size: int, wanted: Iterable[int]) -> H
         None where anything is unusual.
     """
     try:
-        return Header(_elements(stream, head, size, frozenset(wanted)))
-    except (_UnusualError, struct.error):
+        found = _elements(stream, head, size, wanted)
+        _encoding(found.get(_CHARACTER_SET))
+    except (_UnusualError, struct.error, ValueError, LookupError):
         return None
+    return Header(found)
 
 
 def _head(data: bytes, at: int, implicit: bool) -> tuple[int, bytes, int, int]:
@@ -183,7 +184,7 @@ def _elements(
         if length == _UNDEFINED:
             if tag in wanted or not _is_sequence(tag, vr, implicit):
                 raise _UnusualError
-            place = start + _after_items(_more(stream, start, _LONGEST_SEQUENCE), 0, implicit)
+            place = _after_sequence(stream, head, base, start, implicit)
             continue
         place = start + length
         if tag in wanted:
@@ -210,6 +211,14 @@ def _is_sequence(tag: int, vr: bytes, implicit: bool) -> bool:
         return str(dictionary_VR(tag)) == "SQ"
     except KeyError:
         return False
+
+
+def _after_sequence(stream: io.FileIO, head: bytes, base: int, start: int, implicit: bool) -> int:
+    """Return where a sequence of undefined length ends, reading on where `head` does not do."""
+    try:
+        return base + _after_items(head, start - base, implicit)
+    except (_UnusualError, struct.error):
+        return start + _after_items(_more(stream, start, _LONGEST_SEQUENCE), 0, implicit)
 
 
 def _after_items(data: bytes, at: int, implicit: bool) -> int:

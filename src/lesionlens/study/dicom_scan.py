@@ -10,7 +10,7 @@ import os
 import struct
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -87,12 +87,16 @@ class Slice:
                         return value
         return self.header.get(keyword)
 
+    def _readable(self, keyword: str) -> Any:
+        """Return an attribute, None also where its bytes are no value of its kind."""
+        try:
+            return self.get(keyword)
+        except _DAMAGED:
+            return None
+
     def text(self, keyword: str) -> str:
         """Return an attribute as text, empty where it is absent."""
-        try:
-            value = self.get(keyword)
-        except (ValueError, TypeError, KeyError, NotImplementedError):
-            return ""
+        value = self._readable(keyword)
         return "" if value is None else str(value).strip()
 
     def number(self, keyword: str) -> float | None:
@@ -108,27 +112,26 @@ class Slice:
     def _finite(self, keyword: str) -> list[float]:
         """Return an attribute's numbers, none where it is absent or one of them is no number."""
         try:
-            value = self.get(keyword)
-            if value is None:
-                return []
-            several = not isinstance(value, str | bytes | int | float)
-            found = [float(part) for part in value] if several else [float(value)]
-        except (ValueError, TypeError, KeyError, NotImplementedError, OverflowError):
+            found = [float(part) for part in _parts(self._readable(keyword))]
+        except (ValueError, TypeError, OverflowError):
             return []
         return found if all(map(isfinite, found)) else []
 
     def texts(self, keyword: str) -> tuple[str, ...]:
         """Return a multi-valued attribute as upper-case texts."""
-        value = self.get(keyword)
-        if value is None:
-            return ()
-        parts = [value] if isinstance(value, str) else value
-        return tuple(str(part).strip().upper() for part in parts)
+        return tuple(str(part).strip().upper() for part in _parts(self._readable(keyword)))
 
     @property
     def uid(self) -> str:
         """SOP Instance UID."""
         return self.text("SOPInstanceUID")
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    """Return the values of an attribute of any multiplicity; none where it is absent."""
+    if value is None:
+        return ()
+    return value if isinstance(value, Iterable) and not isinstance(value, str | bytes) else (value,)
 
 
 @dataclass(slots=True)
@@ -288,23 +291,22 @@ def _file_under(item: Slice, kind: str, found: Scan) -> None:
 
 def _problem(item: Slice, kind: str) -> str | None:
     """Return why an MR image cannot be used at all, or None."""
+    for keyword, words in (
+        ("SeriesInstanceUID", "no SeriesInstanceUID: its series is unknown"),
+        ("StudyInstanceUID", "no StudyInstanceUID: its study is unknown"),
+        ("SOPInstanceUID", "no SOPInstanceUID: the image has no identity"),
+    ):
+        if not item.text(keyword):
+            return words
     rows, columns = item.number("Rows") or 0, item.number("Columns") or 0
-    samples, frames = item.number("SamplesPerPixel") or 1, item.number("NumberOfFrames") or 1
-    rules = (
-        (not item.text("SeriesInstanceUID"), "no SeriesInstanceUID: its series is unknown"),
-        (not item.text("StudyInstanceUID"), "no StudyInstanceUID: its study is unknown"),
-        (not item.uid, "no SOPInstanceUID: the image has no identity"),
-        (
-            rows < 1 or columns < 1,
-            f"an image size of {rows:.0f} rows and {columns:.0f} columns",
-        ),
-        (samples != 1, "colour (RGB) pixels: more than one sample a pixel"),
-        (
-            kind == CLASSIC_MR and frames > 1,
-            f"{frames:.0f} frames in an MR image of the single-frame kind",
-        ),
-    )
-    return next((words for wrong, words in rules if wrong), None)
+    if rows < 1 or columns < 1:
+        return f"an image size of {rows:.0f} rows and {columns:.0f} columns"
+    if (item.number("SamplesPerPixel") or 1) != 1:
+        return "colour (RGB) pixels: more than one sample a pixel"
+    frames = item.number("NumberOfFrames") or 1
+    if kind == CLASSIC_MR and frames > 1:
+        return f"{frames:.0f} frames in an MR image of the single-frame kind"
+    return None
 
 
 def _add_frames(item: Slice, found: Scan) -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.errors import GeometryError
 from lesionlens.base.geometry import Affine, ras_from_lps
 from lesionlens.base.grid import Grid
 from lesionlens.study.dicom_scan import GE_COMPONENT, MOSAIC_COUNT, Slice
@@ -117,7 +118,10 @@ def sort_series(slices: Iterable[Slice]) -> Sorted:
             groups[_key(item)].append(item)
     for group in groups.values():
         for volume, notices in _volumes(group):
-            out.stacks.append(_stack(volume, notices))
+            try:
+                out.stacks.append(_stack(volume, notices))
+            except GeometryError as error:
+                out.problems.append(error.found)
     out.stacks.sort(key=lambda s: (-len(s.slices), _instance(s.first)))
     if len(out.stacks) > 1:
         out.problems.extend(_differences(out.stacks))

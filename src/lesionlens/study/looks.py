@@ -8,8 +8,7 @@ fitted on drawn brains alone (`bench/fit_looks.py`); what it is worth on real sc
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +16,13 @@ from numpy.typing import NDArray
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.stages import NEVER, Cancel, check
 from lesionlens.records.study import Series
 from lesionlens.study.brain import eroded
 from lesionlens.study.checks import check_grid, check_voxels, finite
 from lesionlens.study.head import Template, load_template, place
 from lesionlens.study.register import on_ras_grid
 from lesionlens.study.resample import resample
-from lesionlens.study.sequences import UNKNOWN, Guess, name_it
+from lesionlens.study.sequences import UNKNOWN, Guess
 
 EDGE_MM = 3.0
 MARGIN_MM = 9.0
@@ -38,8 +36,6 @@ FAR = 6.5
 """Deviations from the nearest class beyond which an image is none of the four."""
 FLAT = (0.85, 1.25)
 """Fluid between these times white matter's brightness shows no tissue at all."""
-MOST = 8
-"""Images of a study that are looked at; each takes about a second."""
 MEANS = np.array(
     [
         [-0.112, -0.613, -0.057, 0.156, 0.223],
@@ -187,59 +183,8 @@ def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
     return Guess(first, told, round(CONFIDENCE * sure, 2))
 
 
-def look_at(
-    found: Sequence[Series], named: Collection[MrSequence], *, cancel: Cancel = NEVER
-) -> tuple[list[Series], list[str]]:
-    """Judge by their images the series of which nothing else tells what they are.
-
-    Parameters
-    ----------
-    found : sequence of Series
-        All of a study that the user did not name.
-    named : collection of MrSequence
-        What the user named.
-    cancel : Cancel
-        Asked between series.
-
-    Returns
-    -------
-    series : list of Series
-        In the same order; a sequence that is told by a name or header is never given again.
-    notices : list of str
-        What was recognised by its image alone.
-    """
-    told = {*named, *(s.sequence for s in found if s.sequence is not None)}
-    out: list[Series] = []
-    notices: list[str] = []
-    left = MOST
-    for series in found:
-        silent = series.sequence is None and series.detected_by == UNKNOWN.evidence
-        if not silent or not left or len(told) == len(MrSequence):
-            out.append(series)
-            continue
-        check(cancel, "opening the study")
-        left -= 1
-        seen = _judged(series)
-        if seen.sequence is not None and seen.sequence in told:
-            seen = Guess(None, f"{seen.sequence.words} by {seen.evidence}; there is another", 0.0)
-        if seen.sequence is not None:
-            notices.append(
-                f"Nothing tells which sequence {series.description!r} is: it was taken for "
-                f"{seen.sequence.words} by {seen.evidence}. If that is wrong, "
-                f"{name_it(seen.sequence)}."
-            )
-        out.append(
-            replace(
-                series,
-                sequence=seen.sequence,
-                detected_by=seen.evidence,
-                confidence=seen.confidence,
-            )
-        )
-    return out, notices
-
-
-def _judged(series: Series) -> Guess:
+def judge(series: Series) -> Guess:
+    """Read a series and judge it by its looks; unknown where it cannot be read or is no scan."""
     where = repr(series.description)
     try:
         check_grid(series.grid, where)

@@ -18,7 +18,7 @@ from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputErro
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import check
 from lesionlens.records.study import Series, SourceFile, Study, StudyKind
-from lesionlens.study import looks, nifti_folder, sequences
+from lesionlens.study import nifti_folder, sequences, silent
 from lesionlens.study.choose import choose, nothing_recognised
 from lesionlens.study.nifti_folder import is_nifti
 from lesionlens.study.nifti_header import BROKEN, brief, open_image, read_header
@@ -60,7 +60,7 @@ class NiftiReader:
                 series = _detected(file, root, notices)
                 if series is not None:
                     found.append(series)
-        found, seen = looks.look_at(found, wanted, cancel=options.cancel)
+        found, seen = silent.look_at(found, wanted, cancel=options.cancel)
         chosen, set_aside, told = choose(found, named_series)
         _refuse_two_patients([s.files[0].path for s in chosen.values()])
         study = Study(

@@ -11,7 +11,7 @@ from lesionlens.base.errors import CancelledError, ReadError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.records.study import Series
-from lesionlens.study import looks
+from lesionlens.study import looks, silent
 from lesionlens.study.readers import open_study
 from lesionlens.study.sequences import UNKNOWN, Guess
 from lesionlens.synth.draw import DrawConfig, draw
@@ -48,7 +48,7 @@ def looks_like(monkeypatch):
 
 def test_a_silent_series_is_taken_for_what_it_looks_like_with_a_notice(looks_like):
     looks_like(T2)
-    found, notices = looks.look_at([SILENT], set())
+    found, notices = silent.look_at([SILENT], set())
     assert found[0].sequence is T2
     assert found[0].confidence < 0.5
     assert "a.nii" in notices[0]
@@ -59,7 +59,7 @@ def test_a_name_or_header_that_speaks_is_never_asked_again(looks_like):
     asked = looks_like(FLAIR)
     told = replace(SILENT, sequence=T1, detected_by="file name", confidence=0.95)
     never = replace(SILENT, detected_by="a mask or segmentation by its name", confidence=0.9)
-    found, notices = looks.look_at([told, never], set())
+    found, notices = silent.look_at([told, never], set())
     assert found == [told, never]
     assert not asked
     assert not notices
@@ -69,7 +69,7 @@ def test_a_name_or_header_that_speaks_is_never_asked_again(looks_like):
 def test_a_sequence_that_is_there_already_is_not_given_twice(looks_like, by_name):
     looks_like(T2)
     other = replace(SILENT, sequence=T2, detected_by="file name", confidence=0.95)
-    found, notices = looks.look_at(
+    found, notices = silent.look_at(
         [SILENT, *([other] if by_name else [])], set() if by_name else {T2}
     )
     assert found[0].sequence is None
@@ -79,8 +79,8 @@ def test_a_sequence_that_is_there_already_is_not_given_twice(looks_like, by_name
 
 def test_only_so_many_images_are_looked_at(looks_like):
     asked = looks_like(None)
-    looks.look_at([SILENT] * 20, set())
-    assert len(asked) == looks.MOST
+    silent.look_at([SILENT] * 20, set())
+    assert len(asked) == silent.MOST
 
 
 def test_an_image_that_cannot_be_read_stays_silent(looks_like):
@@ -88,7 +88,7 @@ def test_an_image_that_cannot_be_read_stays_silent(looks_like):
         raise ReadError(found="a", expected="b", next_step="c")
 
     looks_like(T2)
-    found, _ = looks.look_at([replace(SILENT, load=broken)], set())
+    found, _ = silent.look_at([replace(SILENT, load=broken)], set())
     assert found[0].sequence is None
 
 
@@ -96,7 +96,7 @@ def test_a_request_to_stop_is_heard():
     stop = threading.Event()
     stop.set()
     with pytest.raises(CancelledError):
-        looks.look_at([SILENT], set(), cancel=stop)
+        silent.look_at([SILENT], set(), cancel=stop)
 
 
 def test_figures_are_ratios_to_white_matter():
