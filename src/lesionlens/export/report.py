@@ -184,7 +184,7 @@ def attention_words(row: AttentionRow, trust: MapTrust | None, times: float | No
         where += f", {100 * row.mass_inside:.0f} % of it inside"
     if times is not None:
         amount = f"{times:.0f}" if times >= 10 else f"{times:.1f}"
-        where += f", the other candidates left out; looked at {amount} × as much as evenly"
+        where += f" by what lies nearest to it; looked at {amount} × as much as evenly"
     if trust is not None and trust.reliable is False:
         return f"{where}; {trust.words}"
     return where if row.peak_inside else f"{where}: not reliable here"

@@ -8,15 +8,22 @@ from scipy import ndimage
 
 from lesionlens.records.findings import Agreement
 
+_BLOCK_MM = 3.0
+"""How finely it is told which candidate is nearest."""
+
 
 def of_components(
-    components: NDArray[np.int32], count: int, attention: NDArray[np.float32] | None
+    components: NDArray[np.int32],
+    count: int,
+    attention: NDArray[np.float32] | None,
+    spacing_mm: NDArray[np.float64],
 ) -> list[Agreement]:
     """Ask, for each component, whether the map points at it.
 
-    With several candidates the map has to serve them all, so each is judged as if the others'
-    voxels were not there: of the attention that lies in no other candidate, does the peak lie in
-    this one, and which share? With one candidate this is the usual pointing game and mass.
+    Several candidates share one map, most of which the largest draws. So each is judged by the
+    attention that lies nearer to it than to another: does its peak lie inside, and which share? A
+    peak below the mean over the map points at nothing. With one candidate this is the usual
+    pointing game and mass.
 
     Parameters
     ----------
@@ -25,7 +32,9 @@ def of_components(
     count : int
         Number of components.
     attention : (I, J, K) float32 or None
-        Non-negative, same grid.
+        Non-negative, same grid; zero outside the brain.
+    spacing_mm : (3,) float64
+        Voxel edges.
 
     Returns
     -------
@@ -39,18 +48,34 @@ def of_components(
     """
     if attention is None or not attention.any():
         return [Agreement(None, None)] * count
-    rest = components == 0
-    peak_outside = float(attention.max(where=rest, initial=0.0))
-    mass_outside = float(attention.sum(where=rest, dtype=np.float64))
+    even = float(attention.sum(dtype=np.float64)) / np.count_nonzero(attention)
+    several = count > 1 and components.any()
+    nearest = _nearest(components, spacing_mm) if several else np.ones_like(components)
+    around = np.where(components == 0, nearest, 0)
+    masses = np.bincount(around.ravel(), attention.ravel(), count + 1)
     found = []
     for number, box in enumerate(ndimage.find_objects(components, count), start=1):
         inside = attention[box][components[box] == number] if box else np.zeros(1, np.float32)
-        mass = float(inside.sum(dtype=np.float64))
-        total = mass + mass_outside
+        mass, peak = float(inside.sum(dtype=np.float64)), float(inside.max())
+        beside = float(attention.max(where=around == number, initial=0.0))
+        total = mass + float(masses[number])
         found.append(
             Agreement(
-                peak_inside=bool(inside.max() >= peak_outside),
+                peak_inside=peak >= max(beside, even),
                 mass_inside=mass / total if total > 0 else None,
             )
         )
     return found
+
+
+def _nearest(components: NDArray[np.int32], spacing_mm: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Return the number of the component that lies nearest to each voxel, told in small blocks."""
+    step = np.maximum(1, (_BLOCK_MM / np.asarray(spacing_mm)).astype(int))
+    coarse = np.zeros(-(-np.array(components.shape) // step), np.int32)
+    voxels = np.argwhere(components)
+    coarse[tuple((voxels // step).T)] = components[tuple(voxels.T)]
+    index = ndimage.distance_transform_edt(
+        coarse == 0, sampling=spacing_mm * step, return_distances=False, return_indices=True
+    )
+    blocks = np.ix_(*(np.arange(n) // s for n, s in zip(components.shape, step, strict=True)))
+    return np.asarray(coarse[tuple(index)][blocks])

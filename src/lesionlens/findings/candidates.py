@@ -87,7 +87,9 @@ def describe(marked: Marked, evidence: Evidence, context: Context) -> Findings:
     order = sorted(
         range(marked.count), key=lambda n: (-evidence.scores[n], -np.count_nonzero(parts[n].mask))
     )
-    fits = agreement.of_components(marked.components, marked.count, evidence.attention)
+    fits = agreement.of_components(
+        marked.components, marked.count, evidence.attention, marked.grid.spacing_mm
+    )
     candidates = tuple(
         _candidate(parts[n], evidence, context, rank, fits[n])
         for rank, n in enumerate(order, start=1)

@@ -77,7 +77,9 @@ def _findings(
         uncertainty=None if volumes.uncertainty is None else volumes.uncertainty.data,
         attention=None if attention is None else attention.data,
     )
-    fits = agreement.of_components(components, marked.count, evidence.attention)
+    fits = agreement.of_components(
+        components, marked.count, evidence.attention, marked.grid.spacing_mm
+    )
     context = Context(
         whole_tumour=(components > 0).astype(np.float32) if whole is None else whole.data,
         head=anatomy.find_head(shown.prepared.brain, shown.prepared.working),

@@ -231,6 +231,47 @@ def test_components_that_are_not_kept_leave_no_label():
     assert keep(marked, [False, False]).count == 0
 
 
+EDGES = np.array([1.0, 1.0, 1.0])
+
+
+def test_a_candidate_is_not_blamed_for_what_lies_beside_another():
+    components = np.zeros(SHAPE, np.int32)
+    components[5:10, 5:10, 5:10] = 1
+    components[40:45, 40:45, 30:35] = 2
+    attention = np.zeros(SHAPE, np.float32)
+    attention[4:11, 4:11, 4:11] = 0.5
+    attention[7, 7, 7] = 1.0
+    attention[42, 42, 32], attention[42, 42, 37] = 0.1, 0.05
+    one, two = agreement.of_components(components, 2, attention, EDGES)
+    assert one.peak_inside
+    assert not two.peak_inside  # looked at less than evenly
+    attention[42, 42, 32] = 0.4
+    attention[components == 1] = 0.6
+    again, other = agreement.of_components(components, 2, np.maximum(attention, 1e-3), EDGES)
+    assert again.peak_inside
+    assert other.peak_inside
+    components[components == 2] = 0
+    (alone,) = agreement.of_components(components, 1, attention, EDGES)
+    outside = attention[components == 0].sum()
+    assert alone.mass_inside == pytest.approx(1 - outside / attention.sum(), abs=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.tuples(*[st.sampled_from([0.7, 1.0, 2.0, 6.0])] * 3))
+def test_every_bit_of_attention_is_some_candidates(seed, edges):
+    rng = np.random.default_rng(seed)
+    components = np.zeros((17, 11, 9), np.int32)
+    for number, place in enumerate(rng.integers(0, (17, 11, 9), (4, 3)), start=1):
+        components[tuple(place)] = number
+    numbers = np.unique(components)[1:]
+    components = np.searchsorted([0, *numbers], components).astype(np.int32)
+    attention = rng.random(components.shape).astype(np.float32)
+    found = agreement.of_components(components, len(numbers), attention, np.array(edges))
+    inside = [attention[components == n + 1].sum() for n in range(len(numbers))]
+    around = [mass / fit.mass_inside for mass, fit in zip(inside, found, strict=True)]
+    assert sum(around) == pytest.approx(attention.sum(), rel=1e-3)
+
+
 def test_agreement_asks_whether_the_map_points_at_the_candidate():
     components = np.zeros(SHAPE, np.int32)
     components[5:10, 5:10, 5:10] = 1
@@ -238,12 +279,12 @@ def test_agreement_asks_whether_the_map_points_at_the_candidate():
     attention = np.full(SHAPE, 1e-6, np.float32)
     attention[7, 7, 7] = 1.0
     attention[30, 10, 10] = 0.5
-    one, two = agreement.of_components(components, 2, attention)
+    one, two = agreement.of_components(components, 2, attention, EDGES)
     assert one.peak_inside
     assert not two.peak_inside
     assert one.mass_inside == pytest.approx(1.0 / 1.5, abs=0.06)
-    assert agreement.of_components(components, 2, None)[0].mass_inside is None
-    empty = agreement.of_components(components, 2, np.zeros(SHAPE, np.float32))
+    assert agreement.of_components(components, 2, None, EDGES)[0].mass_inside is None
+    empty = agreement.of_components(components, 2, np.zeros(SHAPE, np.float32), EDGES)
     assert empty[0].peak_inside is None
 
 
