@@ -80,6 +80,14 @@ class FakeResult:
     analysis: Analysis
 
     @property
+    def engine(self) -> Any:
+        """Gradients find the lesion on the right."""
+        grid = self.analysis.prepared.working
+        weights = np.zeros(grid.shape, np.float32)
+        weights[tuple(np.rint(grid.to_voxel(RIGHT)).astype(int))] = 1.0
+        return SimpleNamespace(attribute=lambda prepared, target, method: Volume(weights, grid))
+
+    @property
     def trace(self) -> Trace:
         """Two looks: the first of two heads, where the second head sees the right lesion only."""
         prepared = self.analysis.prepared

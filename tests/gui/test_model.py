@@ -13,7 +13,7 @@ from lesionlens._napari.model import display
 from lesionlens._napari.model.keys import KEYS
 from lesionlens._napari.model.screen import resolve
 from lesionlens._napari.model.session import ReviewSession
-from lesionlens._napari.model.state import Choices, Overlay, Problem
+from lesionlens._napari.model.state import Choices, Look, Overlay, Problem
 from lesionlens._napari.model.words import facts_of
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Kind, MrSequence, Region, ReviewState
@@ -239,7 +239,7 @@ def test_the_manual_lists_every_key():
 
 
 def test_the_threshold_tells_what_it_costs_where_that_was_measured(session, analysis):
-    assert screen(session).threshold_words == "score ≥ 0.00"
+    assert screen(session).threshold_words == "all flagged"
     points = (OperatingPoint(0.1, 0.98, 1.2), OperatingPoint(0.5, 0.9, 0.24))
     engine = replace(analysis.run.engine, operating_points=points)
     known = replace(analysis, run=replace(analysis.run, engine=engine))
@@ -251,22 +251,37 @@ def test_the_threshold_tells_what_it_costs_where_that_was_measured(session, anal
     assert screen(session).threshold_words == "score ≥ 0.05"
 
 
+def test_the_threshold_begins_where_the_network_stops_flagging(session, analysis):
+    engine = replace(analysis.run.engine, floor=0.25)
+    known = replace(analysis, run=replace(analysis.run, engine=engine))
+    session.analysed(FakeResult(known), display.overlays_of(known))
+    shown = screen(session)
+    assert (shown.threshold, shown.threshold_floor) == (0.25, 0.25)
+    assert shown.threshold_words == "score ≥ 0.25"
+    assert "Below 0.25 nothing is flagged" in shown.threshold_source
+    session.choose_threshold(0.6)
+    session.analysed(FakeResult(known), display.overlays_of(known))
+    assert screen(session).threshold == 0.6
+
+
 def test_a_reopened_result_says_that_the_network_must_be_asked_anew(analysis):
     engine = replace(analysis.run.engine, name="lens", capabilities=frozenset())
     saved = replace(analysis, run=replace(analysis.run, engine=engine))
     session = ReviewSession()
-    session.analysed(SimpleNamespace(analysis=saved, trace=None), display.overlays_of(saved))
+    session.analysed(
+        SimpleNamespace(analysis=saved, trace=None, engine=None), display.overlays_of(saved)
+    )
     assert screen(session).reopened
-    fresh = SimpleNamespace(analysis=saved, trace=FakeResult(saved).trace)
+    fresh = SimpleNamespace(analysis=saved, trace=FakeResult(saved).trace, engine=None)
     session.analysed(fresh, display.overlays_of(saved))
     assert not screen(session).reopened
 
 
 def test_a_layer_or_head_that_is_not_there_is_not_chosen(session):
     session.choose_look(0, 1)
-    assert screen(session).scene.look == (Region.WT, 0, 1)
+    assert screen(session).scene.look == Look(Region.WT, 0, 1)
     session.choose_look(1, 1)
-    assert screen(session).scene.look == (Region.WT, 1, None)
+    assert screen(session).scene.look == Look(Region.WT, 1)
     session.choose_look(7)
     assert screen(session).scene.look is None
 

@@ -117,7 +117,9 @@ def test_held_key_hides_and_letting_go_shows(reviewed):
 
 def test_region_and_opacity_reach_the_map(reviewed):
     reviewed.session.choose_overlay(Overlay.MAP)
-    reviewed.attention.region_chosen.emit(Region.ET)
+    box = reviewed.attention._region
+    box.setCurrentIndex(box.findData(Region.ET))
+    box.activated.emit(box.currentIndex())
     reviewed.attention.opacity_chosen.emit(0.35)
     layer = reviewed._viewer.layers["Attention · enhancing tumour"]
     assert layer.opacity == pytest.approx(0.35)
@@ -387,6 +389,24 @@ def test_one_layer_and_head_is_shown_in_the_map_without_a_job(reviewed, qtbot):
     assert layer.data is reviewed.session.state.overlays.attention[Region.WT].data
 
 
+def test_second_opinions_are_computed_when_asked_for(reviewed, qtbot):
+    """Grad-CAM from the engine; a rollout from the peak of the candidate in focus."""
+    reviewed.session.choose_overlay(Overlay.MAP)
+    reviewed.session.go_to(2)
+    box = reviewed.attention.looks.layer
+    layer = reviewed._viewer.layers["Attention · whole tumour"]
+    peak = reviewed.session.candidate().peak_mm
+    for words, place in (("Grad-CAM", RIGHT), ("rollout", peak)):
+        box.setCurrentIndex(box.findText(words))
+        box.activated.emit(box.currentIndex())
+        name = f"Attention · whole tumour · {words}"
+        qtbot.waitUntil(lambda name=name: layer.name == name, timeout=PATIENCE_MS)
+        at = np.unravel_index(int(np.argmax(layer.data)), layer.data.shape)
+        np.testing.assert_allclose(layer.data_to_world(at), place, atol=4.0)
+        assert words.lower() in reviewed.attention._hint.text().lower()
+        assert not reviewed.attention.looks.head.isEnabled()
+
+
 def test_another_region_keeps_the_layer_and_asks_for_its_map(reviewed, qtbot):
     reviewed.session.choose_overlay(Overlay.MAP)
     reviewed.session.choose_look(1)
@@ -562,7 +582,7 @@ def test_a_look_that_fails_is_told_once_and_the_whole_map_is_back(reviewed, qtbo
         asked.append(look)
         raise UnusableInputError(found="no look", expected="one", next_step="Choose another")
 
-    monkeypatch.setattr("lesionlens._napari.actions.look_raw", refuse)
+    monkeypatch.setattr("lesionlens._napari.model.asking.look_raw", refuse)
     reviewed.session.choose_overlay(Overlay.MAP)
     reviewed.session.choose_look(0)
     qtbot.waitUntil(lambda: reviewed.session.state.problem is not None, timeout=20000)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from lesionlens._napari import sample
 from lesionlens._napari.editor import OutlineEditor
-from lesionlens._napari.model.display import look_view, overlays_of, probe_view
+from lesionlens._napari.model.asking import probed, seen
+from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.session import ReviewSession
 from lesionlens._napari.model.state import Look, Overlay, Plane, Problem, Request
 from lesionlens._napari.opener import Opener
@@ -19,7 +20,6 @@ from lesionlens._napari.qt.latest import Latest
 from lesionlens._napari.reviewing import Reviewing
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import Cancel, Progress, StageClock
-from lesionlens.explain.probe import ask_raw, look_raw
 from lesionlens.review import store
 from lesionlens.review.reopen import is_result, read_result, reopen
 from lesionlens.study.prepare import prepare
@@ -197,7 +197,7 @@ class Actions:
             return False
 
         def task(progress: Progress, cancel: Cancel) -> Any:  # noqa: ARG001
-            return probe_view(ask_raw(result.trace, prepared, (i, j, k)))
+            return probed(result, prepared, (i, j, k))
 
         def done(answer: Any) -> None:
             now = self.session.state.overlays
@@ -215,7 +215,7 @@ class Actions:
         prepared = state.analysis.prepared
 
         def task(progress: Progress, cancel: Cancel) -> Any:  # noqa: ARG001
-            return look_view(look_raw(result.trace, prepared, *look))
+            return seen(result, prepared, look)
 
         def done(view: Any) -> None:
             overlays = self.session.state.overlays

@@ -23,7 +23,7 @@ from lesionlens._napari.model.display import (
     image_keywords,
 )
 from lesionlens._napari.model.screen import Outline, Scene
-from lesionlens._napari.model.state import Look
+from lesionlens._napari.model.state import Look, Second
 from lesionlens._napari.reader import KEY
 from lesionlens.base.labels import MrSequence, Region
 
@@ -64,6 +64,8 @@ def look_words(look: Look | None) -> str:
     """Return which look a layer shows, for its name; counted from 1."""
     if look is None:
         return ""
+    if isinstance(look.layer, Second):
+        return f" · {look.layer.words}"
     head = "" if look.head is None else f", head {look.head + 1}"
     return f" · look {look.layer + 1}{head}"
 

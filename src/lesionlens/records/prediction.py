@@ -38,7 +38,8 @@ class OperatingPoint(NamedTuple):
 class EngineInfo:
     """Who decided: name, version, SHA-256 of the weights, capabilities, device.
 
-    `operating_points` rise in threshold; empty where nothing was measured.
+    `operating_points` rise in threshold; empty where nothing was measured. Regions that score less
+    than `floor` are not flagged.
     """
 
     name: str
@@ -48,6 +49,7 @@ class EngineInfo:
     device: str = "cpu"
     calibrated: bool = False
     operating_points: tuple[OperatingPoint, ...] = ()
+    floor: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,6 +22,8 @@ from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import Volume, frozen
 from lesionlens.study.resample import resample
 
+_LOOK = "times an even look over the brain"
+EVEN_SHARE = "times an even share of the evidence over the brain, by gradients"
 TILT_ALLOWED = 0.25
 """Voxels by which the far corner of a grid may be off before it is resampled for display."""
 
@@ -162,7 +164,7 @@ def _attention(analysis: Analysis) -> dict[Region, MapView]:
     return views
 
 
-def multiples(raw: NDArray[np.float32], high: float) -> MapView:
+def multiples(raw: NDArray[np.float32], high: float, meaning: str = _LOOK) -> MapView:
     """Return a map of multiples of the even look, from 1 (transparent) to `high`, by logarithm.
 
     Examples
@@ -175,7 +177,7 @@ def multiples(raw: NDArray[np.float32], high: float) -> MapView:
     data = np.zeros_like(raw)
     np.log10(raw, out=data, where=raw > 1.0)
     ticks = tuple((float(n), f"{10**n}×") for n in range(int(top + 0.01) + 1))
-    return MapView(frozen(data), top, ticks, "times an even look over the brain")
+    return MapView(frozen(data), top, ticks, meaning)
 
 
 def _uncertainty(analysis: Analysis) -> MapView | None:
@@ -186,9 +188,9 @@ def _uncertainty(analysis: Analysis) -> MapView | None:
     return MapView(data, 1.0, _DOUBT, UNCERTAIN)
 
 
-def look_view(raw: NDArray[np.float32]) -> MapView:
+def look_view(raw: NDArray[np.float32], meaning: str = _LOOK) -> MapView:
     """Return the attention of a single layer or head, in multiples of the even look, as drawn."""
-    return multiples(raw, max(full_scale(raw[raw > 0]), FAINT))
+    return multiples(raw, max(full_scale(raw[raw > 0]), FAINT), meaning)
 
 
 def probe_view(raw: NDArray[np.float32]) -> MapView:

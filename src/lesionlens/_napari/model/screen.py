@@ -13,7 +13,9 @@ from lesionlens._napari.model.state import (
     Plane,
     Problem,
     Request,
+    Second,
     State,
+    listed,
 )
 from lesionlens._napari.model.words import (
     Bar,
@@ -131,6 +133,7 @@ class Screen:
     threshold: float = 0.0
     threshold_words: str = ""
     threshold_source: str = ""
+    threshold_floor: float = 0.0
     below_threshold: int = 0
     can_mark: bool = False
     editing: bool = False
@@ -140,7 +143,8 @@ class Screen:
     overlay: Overlay = Overlay.OFF
     region: Region = Region.WT
     looks: tuple[tuple[str, int], ...] = ()
-    layer: int | None = None
+    seconds: tuple[Second, ...] = ()
+    layer: int | Second | None = None
     head: int | None = None
     alone: bool = False
     opacity: float = 0.6
@@ -188,8 +192,8 @@ def resolve(state: State) -> Screen:
 
 def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Screen:
     choices = state.choices
-    listed = [c for c in analysis.findings.candidates if c.score >= choices.threshold]
-    focus = next((c for c in listed if c.id == choices.candidate), None)
+    rows = listed(analysis, choices.threshold)
+    focus = next((c for c in rows if c.id == choices.candidate), None)
     capabilities = {str(c) for c in analysis.run.engine.capabilities}
     done = sum(
         state.review.state_of(c.tracking_uid) is not ReviewState.UNREVIEWED
@@ -201,11 +205,12 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         **common,
         analysed=True,
         quality=tuple(Fact(q.check, q.passed, q.message) for q in analysis.findings.quality),
-        candidates=tuple(_row(c, state, focus=c is focus) for c in listed),
+        candidates=tuple(_row(c, state, focus=c is focus) for c in rows),
         conclusion=analysis.findings.conclusion,
         threshold_words=threshold_words(choices.threshold, point),
-        threshold_source=threshold_source(point),
-        below_threshold=total - len(listed),
+        threshold_source=threshold_source(point, analysis.run.engine.floor),
+        threshold_floor=analysis.run.engine.floor,
+        below_threshold=total - len(rows),
         can_mark=focus is not None,
         editing=state.editing is not None,
         outline_words=_outline_words(state, analysis, focus),
@@ -217,6 +222,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         can_probe=str(Capability.PROBE) in capabilities,
         reopened=analysis.run.engine.name == "lens" and not state.looks,
         looks=state.looks,
+        seconds=state.seconds,
         layer=choices.layer,
         head=choices.head,
         alone=choices.alone and focus is not None,
@@ -234,11 +240,11 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         reviewed=f"{done} of {total} reviewed" if total else "",
         all_reviewed=bool(total) and done == total,
         can_export=state.activity is None,
-        scene=_scene(state, listed, focus),
+        scene=_scene(state, rows, focus),
     )
 
 
-def _scene(state: State, listed: list[Candidate], focus: Candidate | None) -> Scene:
+def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -> Scene:
     choices = state.choices
     on = choices.overlay is not Overlay.OFF and not choices.hidden
     overlays = state.overlays
@@ -249,7 +255,7 @@ def _scene(state: State, listed: list[Candidate], focus: Candidate | None) -> Sc
             region=choices.region,
             colours=tuple(
                 (c.id, STATE_COLOURS[state.review.state_of(c.tracking_uid)])
-                for c in listed
+                for c in rows
                 if c.id != state.editing
             ),
             boxed=None if focus is None or state.editing is not None else focus.id,
@@ -258,7 +264,7 @@ def _scene(state: State, listed: list[Candidate], focus: Candidate | None) -> Sc
         attention=choices.region
         if on and choices.overlay is Overlay.MAP and not withheld(state)
         else None,
-        look=None if choices.layer is None else Look(choices.region, choices.layer, choices.head),
+        look=_look(choices, focus or next(iter(rows), None)),
         only=focus.id if choices.alone and focus is not None else None,
         uncertainty=on and choices.uncertainty,
         probe=not choices.hidden and overlays is not None and overlays.probe is not None,
@@ -266,6 +272,14 @@ def _scene(state: State, listed: list[Candidate], focus: Candidate | None) -> Sc
         plane=choices.plane,
         visit=None if focus is None else (choices.visits, focus.centroid_mm),
     )
+
+
+def _look(choices: Choices, candidate: Candidate | None) -> Look | None:
+    if choices.layer is None:
+        return None
+    rolls = choices.layer is Second.ROLLOUT and candidate is not None
+    at_mm = candidate.peak_mm if rolls and candidate is not None else None
+    return Look(choices.region, choices.layer, choices.head, at_mm)
 
 
 def _redrawn(state: State, candidate: Candidate) -> bool:
@@ -297,7 +311,8 @@ def _trust(analysis: Analysis, choices: Choices) -> Fact | None:
     if trust is None or trust.reliable is None:
         return None
     if choices.layer is not None and trust.reliable:
-        return Fact("one look: not checked by itself", None, f"All looks combined: {trust.words}")
+        one = "second opinion" if isinstance(choices.layer, Second) else "one look"
+        return Fact(f"{one}: not checked by itself", None, f"All looks combined: {trust.words}")
     words = "map passed its checks" if trust.reliable else "map not reliable here"
     return Fact(words, trust.reliable, trust.words)
 

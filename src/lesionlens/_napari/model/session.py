@@ -20,7 +20,9 @@ from lesionlens._napari.model.state import (
     Problem,
     Query,
     Request,
+    Second,
     State,
+    listed,
 )
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
 from lesionlens.findings.edits import applied
@@ -102,10 +104,11 @@ class ReviewSession:
             without=None,
             editing=None,
             looks=(),
+            seconds=(),
         )
 
     def analysed(self, result: Any, overlays: Overlays, review: Review | None = None) -> None:
-        """Take a result (anything with `.analysis` and `.trace`); its review or this continues."""
+        """Take a result (`.analysis`, `.trace`, `.engine`); its review or this continues."""
         review = result.analysis.review if review is None else review
         analysis = applied(replace(result.analysis, review=review))
         if analysis.original is not None:
@@ -126,6 +129,7 @@ class ReviewSession:
                 candidate=None,
                 layer=None,
                 head=None,
+                threshold=max(kept.threshold, analysis.run.engine.floor),
             ),
             problem=None,
             message="",
@@ -136,6 +140,7 @@ class ReviewSession:
             without=None,
             editing=None,
             looks=() if trace is None else trace.looks,
+            seconds=_seconds(result),
         )
 
     def close(self) -> None:
@@ -188,8 +193,7 @@ class ReviewSession:
         analysis = self._state.analysis
         if analysis is None:
             return ()
-        floor = self._state.choices.threshold
-        return tuple(c for c in analysis.findings.candidates if c.score >= floor)
+        return listed(analysis, self._state.choices.threshold)
 
     def candidate(self) -> Candidate | None:
         """Return the candidate in focus."""
@@ -228,10 +232,12 @@ class ReviewSession:
         """Show this region's contour and attention."""
         self._choose(region=region)
 
-    def choose_look(self, layer: int | None, head: int | None = None) -> None:
-        """Show the attention of one layer, or of one of its heads; None for all combined."""
+    def choose_look(self, layer: int | Second | None, head: int | None = None) -> None:
+        """Show one layer, one of its heads, or a second opinion; None for all combined."""
         looks = self._state.looks
-        if layer is None or not 0 <= layer < len(looks):
+        if isinstance(layer, Second):
+            layer, head = layer if layer in self._state.seconds else None, None
+        elif layer is None or not 0 <= layer < len(looks):
             layer = head = None
         elif head is not None and not 0 <= head < looks[layer][1]:
             head = None
@@ -350,6 +356,13 @@ class ReviewSession:
             can_undo=self._log.can_undo,
             can_redo=self._log.can_redo,
         )
+
+
+def _seconds(result: Any) -> tuple[Second, ...]:
+    """Return the second opinions that a result can be asked for; none once it was reopened."""
+    rolls = result.trace is not None and result.trace.probe_row is not None
+    there = {Second.GRADIENTS: result.engine is not None, Second.ROLLOUT: rolls}
+    return tuple(second for second in Second if there[second])
 
 
 _FIELDS = tuple(State.__dataclass_fields__)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.records.analysis import Analysis
+from lesionlens.records.findings import Candidate
 from lesionlens.records.review import Review
 from lesionlens.records.study import Study
 from lesionlens.study.choose import ListedStudy
@@ -18,12 +19,30 @@ if TYPE_CHECKING:
     from lesionlens._napari.model.display import Overlays
 
 
+class Second(StrEnum):
+    """A second opinion on a region, computed when asked."""
+
+    GRADIENTS = "grad-cam"
+    """Which features made the network draw the region, by gradients instead of attention."""
+    ROLLOUT = "rollout"
+    """Where the candidate's peak attended, followed through all layers of self-attention."""
+
+    @property
+    def words(self) -> str:
+        """In the panel."""
+        return {Second.GRADIENTS: "Grad-CAM", Second.ROLLOUT: "rollout"}[self]
+
+
 class Look(NamedTuple):
-    """One layer of the network's attention for a region; `head` None is the mean of its heads."""
+    """One layer of the network's attention for a region, or a second opinion on it.
+
+    `head` None is the mean of a layer's heads; `at_mm` is where a rollout begins.
+    """
 
     region: Region
-    layer: int
+    layer: int | Second
     head: int | None = None
+    at_mm: tuple[float, float, float] | None = None
 
 
 class Overlay(StrEnum):
@@ -121,8 +140,10 @@ class Choices:
         The image shown.
     region : Region
         Whose contour and attention are shown.
-    layer, head : int or None
-        Of the attention; None for all layers and heads combined.
+    layer : int, Second or None
+        Of the attention, or a second opinion; None for all layers and heads combined.
+    head : int or None
+        Of the layer; None for their mean.
     alone : bool
         Whether the map leaves out what was attended to in other candidates than the one in focus.
     overlay : Overlay
@@ -146,7 +167,7 @@ class Choices:
     candidate: int | None = None
     sequence: MrSequence | None = None
     region: Region = Region.WT
-    layer: int | None = None
+    layer: int | Second | None = None
     head: int | None = None
     alone: bool = False
     overlay: Overlay = Overlay.OFF
@@ -158,6 +179,11 @@ class Choices:
     hidden: bool = False
     plane: Plane = Plane.AXIAL
     visits: int = 0
+
+
+def listed(analysis: Analysis, threshold: float) -> tuple[Candidate, ...]:
+    """Return the candidates that score at least this, to whole percents as they are shown."""
+    return tuple(c for c in analysis.findings.candidates if c.score >= threshold - 0.005)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,3 +209,5 @@ class State:
     """Id of the candidate whose outline is being redrawn."""
     looks: tuple[tuple[str, int], ...] = ()
     """Name and number of heads of each layer that can be shown, coarse to fine."""
+    seconds: tuple[Second, ...] = ()
+    """The second opinions that can be asked for."""

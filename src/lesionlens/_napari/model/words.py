@@ -60,21 +60,24 @@ def threshold_words(threshold: float, point: OperatingPoint | None) -> str:
     --------
     >>> threshold_words(0.3, OperatingPoint(0.3, 0.95, 0.214))
     '≥ 0.30 · 0.2 false/scan'
-    >>> threshold_words(0.0, None)
-    'score ≥ 0.00'
+    >>> threshold_words(0.25, None), threshold_words(0.0, None)
+    ('score ≥ 0.25', 'all flagged')
     """
+    if threshold <= 0:
+        return "all flagged"
     if point is None:
         return f"score ≥ {threshold:.2f}"
     return f"≥ {threshold:.2f} · {point.false_per_scan:.1f} false/scan"
 
 
-def threshold_source(point: OperatingPoint | None) -> str:
-    """Say in full what was measured, and on what."""
+def threshold_source(point: OperatingPoint | None, floor: float) -> str:
+    """Say in full what was measured, and on what, and where the network itself stops."""
+    least = f". Below {floor:.2f} nothing is flagged" if floor else ""
     if point is None:
-        return "List only candidates that score at least this"
+        return f"List only candidates that score at least this{least}"
     return (
         f"On drawn (synthetic) scans, from {point.threshold:.2f} on: {point.sensitivity:.0%} of "
-        f"lesions found, {point.false_per_scan:.2f} false candidates a scan"
+        f"lesions found, {point.false_per_scan:.2f} false candidates a scan{least}"
     )
 
 

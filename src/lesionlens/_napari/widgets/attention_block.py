@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QSlider, QToolButton, Q
 from lesionlens._napari.layers import ATTENTION, PROBE, UNCERTAINTY, map_colours
 from lesionlens._napari.model.display import MapView, Overlays
 from lesionlens._napari.model.screen import Screen
-from lesionlens._napari.model.state import Overlay
+from lesionlens._napari.model.state import Overlay, Second
 from lesionlens._napari.widgets.legend import Legend
 from lesionlens._napari.widgets.look_choice import LookChoice
 from lesionlens._napari.widgets.parts import Bars, Section, Segments, label, row, show_fact
@@ -41,7 +41,7 @@ class AttentionBlock(Section):
         for region in Region:
             self._region.addItem(region.words, region)
         self._region.activated.connect(
-            lambda _: self.region_chosen.emit(self._region.currentData())
+            lambda _: self.region_chosen.emit(Region(self._region.currentData()))
         )
         self.looks = LookChoice()
         self._overlay = Segments(
@@ -117,7 +117,7 @@ class AttentionBlock(Section):
         self._without.setText(screen.without)
         self._without.setVisible(bool(screen.without))
         self._probe.setVisible(screen.scene.probe)
-        hint = _hint(screen)
+        hint = _hint(screen, overlays)
         self._hint.setText(hint)
         self._hint.setVisible(bool(hint))
 
@@ -142,9 +142,24 @@ def shown_map(screen: Screen, overlays: Overlays | None) -> tuple[str, MapView |
     return UNCERTAINTY, overlays.uncertainty if scene.uncertainty else None
 
 
-def _hint(screen: Screen) -> str:
+_SECONDS = {
+    Second.GRADIENTS: "Grad-CAM: what made the network draw the region (gradients, not attention).",
+    Second.ROLLOUT: "Rollout: where the candidate's peak attended, through all layers.",
+}
+
+
+def _hint(screen: Screen, overlays: Overlays | None) -> str:
     if screen.scene.probe:
         return "Probe: where the voxel that you asked attended to."
+    look = screen.scene.look if screen.scene.attention is not None else None
+    if look is not None and overlays is not None and overlays.attended(look.region, look) is None:
+        return "Being computed; until then the map before it stays."
+    if look is not None and isinstance(look.layer, Second):
+        return _SECONDS[look.layer]
+    return _offered(screen)
+
+
+def _offered(screen: Screen) -> str:
     if screen.overlay is Overlay.OFF and screen.candidates:
         return "Overlay off: finish your own reading, then press T."
     if screen.reopened:

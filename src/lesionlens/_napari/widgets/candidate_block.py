@@ -133,6 +133,7 @@ class CandidateBlock(Section):
 
     def _show_threshold(self, screen: Screen) -> None:
         blocked = self._slider.blockSignals(True)
+        self._slider.setMinimum(round(screen.threshold_floor * 100))
         self._slider.setValue(round(screen.threshold * 100))
         self._slider.blockSignals(blocked)
         self._floor.setText(screen.threshold_words)

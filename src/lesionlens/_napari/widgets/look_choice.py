@@ -8,6 +8,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QWidget
 
 from lesionlens._napari.model.screen import Screen
+from lesionlens._napari.model.state import Second
 from lesionlens._napari.widgets.parts import row
 
 
@@ -21,7 +22,11 @@ class LookChoice(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.candidate = _list("The attention given to all candidates, or to one of them alone")
-        self.layer = _list("All looks of the network combined, or one of them, coarse to fine")
+        self.layer = _list(
+            "All looks of the network combined, or one of them, coarse to fine; or a second "
+            "opinion, computed when asked: Grad-CAM (which features made it draw the region) and "
+            "rollout (where the candidate's peak attended, through all layers of self-attention)"
+        )
         self.head = _list("The mean of a look's heads, or one of them")
         self.candidate.activated.connect(
             lambda _: self.candidate_chosen.emit(self.candidate.currentData())
@@ -43,14 +48,18 @@ class LookChoice(QWidget):
             focus if screen.alone else None,
         )
         names = [name.removeprefix("look at ") for name, _ in screen.looks]
-        layers = [(f"{n + 1} · {name}", n) for n, name in enumerate(names)]
+        layers: list[tuple[str, object]] = [
+            (f"{n + 1} · {name}", n) for n, name in enumerate(names)
+        ]
+        layers += [(second.words, second) for second in screen.seconds]
         _offer(self.layer, "all looks", layers, screen.layer)
-        heads = 0 if screen.layer is None else screen.looks[screen.layer][1]
+        heads = screen.looks[screen.layer][1] if isinstance(screen.layer, int) else 0
         numbers = [(f"head {n + 1}", n) for n in range(heads)]
         _offer(self.head, "mean", numbers if heads > 1 else [], screen.head)
 
     def _emit_look(self, head: int | None) -> None:
-        self.look_chosen.emit(self.layer.currentData(), head)
+        layer = self.layer.currentData()  # Qt hands a StrEnum back as its text
+        self.look_chosen.emit(Second(layer) if isinstance(layer, str) else layer, head)
 
 
 def _list(tooltip: str) -> QComboBox:
@@ -65,7 +74,7 @@ def _list(tooltip: str) -> QComboBox:
 
 
 def _offer(
-    box: QComboBox, everything: str, items: Sequence[tuple[str, int]], chosen: int | None
+    box: QComboBox, everything: str, items: Sequence[tuple[str, object]], chosen: object
 ) -> None:
     """Offer everything and each item; show which one is chosen. A list of one is greyed."""
     words = [everything, *(text for text, _ in items)]

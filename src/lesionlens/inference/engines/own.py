@@ -106,7 +106,13 @@ class LensEngine:
                 OperatingPoint(p["threshold"], p["sensitivity"], p["false_per_scan"])
                 for p in self._about.operating_points
             ),
+            floor=self._floor,
         )
+
+    @property
+    def _floor(self) -> float:
+        """The score below which nothing is flagged."""
+        return self._about.score_floor or _UNFITTED_FLOOR
 
     @property
     def _attends(self) -> bool:
@@ -146,7 +152,7 @@ class LensEngine:
             engine=self.info,
             trace=trace,
             glance=self.glance(prepared, [_EVERYTHING], progress=progress, cancel=cancel),
-            scoring=Scoring(*self._about.score, self._about.score_floor or _UNFITTED_FLOOR),
+            scoring=Scoring(*self._about.score, self._floor),
             kinds=_kinds(out, study.grid),
         )
 
