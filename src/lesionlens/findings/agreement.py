@@ -61,7 +61,7 @@ def of_components(
         total = mass + float(masses[number])
         found.append(
             Agreement(
-                peak_inside=peak >= max(beside, even),
+                peak_inside=bool(peak >= max(beside, even)),
                 mass_inside=mass / total if total > 0 else None,
             )
         )

@@ -244,7 +244,7 @@ def test_a_candidate_is_not_blamed_for_what_lies_beside_another():
     attention[42, 42, 32], attention[42, 42, 37] = 0.1, 0.05
     one, two = agreement.of_components(components, 2, attention, EDGES)
     assert one.peak_inside
-    assert not two.peak_inside  # looked at less than evenly
+    assert two.peak_inside is False  # looked at less than evenly
     attention[42, 42, 32] = 0.4
     attention[components == 1] = 0.6
     again, other = agreement.of_components(components, 2, np.maximum(attention, 1e-3), EDGES)
