@@ -339,7 +339,7 @@ def test_the_preparation_is_kept_and_used(loaded, result, qtbot, monkeypatch):
     assert block._body.isVisibleTo(loaded)
     block._brain.setCurrentIndex(block._brain.findData("own"))
     block._bias.click()
-    assert "our own, without shading" in block._fold.text()
+    assert "our own, shading taken out" in block._fold.text()
     assert get_plugin_settings("lesionlens").preparation.brain_extraction == "own"
     loaded.run.analyse.emit()
     qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=PATIENCE_MS)

@@ -63,6 +63,8 @@ def test_the_reader_takes_studies_and_declines_other_folders(make_study, tmp_pat
     assert reader.get_reader(str(make_study())) is not None
     assert reader.get_reader(str(make_study(name="d", dicom=True))) is not None
     assert reader.get_reader(str(make_study() / "t1c.nii.gz")) is not None
+    stack = [str(make_study() / f"{name}.nii.gz") for name in ("t1c", "flair")]
+    assert {k["name"] for _, k, _ in reader.get_reader(stack)(stack)} == {"T1c", "FLAIR"}
     other = tmp_path / "pictures"
     other.mkdir()
     (other / "cat.png").write_bytes(b"\x89PNG")

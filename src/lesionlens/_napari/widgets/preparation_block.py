@@ -63,8 +63,8 @@ class PreparationBlock(QWidget):
         self._brain.setCurrentIndex(self._brain.findData(preferences.brain_extraction))
         self._bias.setChecked(preferences.bias_correction)
         said = _WORDS[preferences.brain_extraction][0]
-        shading = ", without shading" if preferences.bias_correction else ""
-        self._fold.setText(f"Preparation: brain by {said}{shading}")
+        shading = ", shading taken out" if preferences.bias_correction else ""
+        self._fold.setText(f"Preparation: {said}{shading}")
 
     def _emit(self) -> None:
         self.changed.emit(self._brain.currentData(), self._bias.isChecked())
