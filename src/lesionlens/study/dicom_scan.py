@@ -38,7 +38,7 @@ MOSAIC_COUNT = (0x0019, 0x100A)
 _KEYWORDS = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
     "PatientID", "PatientName", "StudyDate", "StudyDescription", "Modality", "ImageType",
-    "SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName", "ScanningSequence",
+    "SeriesDescription", "ProtocolName", "ScanningSequence",
     "RepetitionTime", "EchoTime", "InversionTime", "EchoNumbers", "ContrastBolusAgent",
     "ContrastBolusAgentSequence", "SeriesNumber", "AcquisitionNumber", "InstanceNumber",
     "TemporalPositionIdentifier", "TriggerTime", "AcquisitionTime", "ImagePositionPatient",
