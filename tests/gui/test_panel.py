@@ -399,7 +399,7 @@ def test_second_opinions_are_computed_when_asked_for(reviewed, qtbot):
     for words, place in (("Grad-CAM", RIGHT), ("rollout", peak)):
         box.setCurrentIndex(box.findText(words))
         box.activated.emit(box.currentIndex())
-        name = f"Attention · whole tumour · {words}"
+        name = f"{words} · whole tumour"
         qtbot.waitUntil(lambda name=name: layer.name == name, timeout=PATIENCE_MS)
         at = np.unravel_index(int(np.argmax(layer.data)), layer.data.shape)
         np.testing.assert_allclose(layer.data_to_world(at), place, atol=4.0)

@@ -60,14 +60,22 @@ def map_colours(role: str) -> NDArray[np.float64]:
     return np.asarray(see_through(_MAPS[role]).colors, dtype=np.float64)
 
 
-def look_words(look: Look | None) -> str:
-    """Return which look a layer shows, for its name; counted from 1."""
+def map_words(region: Region, look: Look | None) -> str:
+    """Return the name of a region's map; looks are counted from 1.
+
+    Examples
+    --------
+    >>> map_words(Region.ET, Look(Region.ET, 0, 1))
+    'Attention · enhancing tumour · look 1, head 2'
+    >>> map_words(Region.WT, Look(Region.WT, Second.GRADIENTS))
+    'Grad-CAM · whole tumour'
+    """
     if look is None:
-        return ""
+        return f"Attention · {region.words}"
     if isinstance(look.layer, Second):
-        return f" · {look.layer.words}"
+        return f"{look.layer.words} · {region.words}"
     head = "" if look.head is None else f", head {look.head + 1}"
-    return f" · look {look.layer + 1}{head}"
+    return f"Attention · {region.words} · look {look.layer + 1}{head}"
 
 
 def put(layer: Any, **values: Any) -> None:
@@ -232,7 +240,7 @@ class Layers:
         if view is not None and self._drawn.get("attended") != key:
             self._drawn["attended"] = key
             self._drawn["shown"] = self._overlays.alone(view, scene.only)
-        name = f"Attention · {scene.attention.words}{look_words(scene.look)}"
+        name = map_words(scene.attention, scene.look)
         if scene.only is not None:
             name += f" · candidate {scene.only}"
         self._apply_map(ATTENTION, view and self._drawn["shown"], name, scene.opacity)

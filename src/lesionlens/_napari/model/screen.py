@@ -22,9 +22,11 @@ from lesionlens._napari.model.words import (
     Fact,
     bars_of,
     date_words,
+    deciding_words,
     details,
     facts_of,
     point_at,
+    probe_words,
     score_words,
     short_place,
     size_words,
@@ -158,6 +160,8 @@ class Screen:
     focus_title: str = ""
     facts: tuple[Fact, ...] = ()
     relevance: tuple[Bar, ...] = ()
+    deciding: str = ""
+    probed: str = ""
     can_ask_without: bool = False
     without: str = ""
     reviewed: str = ""
@@ -231,6 +235,8 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         focus_title="" if focus is None else f"{focus.id} · {focus.location.words}",
         facts=() if focus is None else facts_of(focus),
         relevance=() if focus is None else bars_of(focus),
+        deciding="" if focus is None else deciding_words(focus),
+        probed="" if state.probed is None else probe_words(analysis, state.probed),
         can_ask_without=focus is not None
         and str(Capability.VARY) in capabilities
         and state.activity is None,
@@ -248,6 +254,8 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
     choices = state.choices
     on = choices.overlay is not Overlay.OFF and not choices.hidden
     overlays = state.overlays
+    asked = not choices.hidden and overlays is not None and overlays.probe is not None
+    free = not asked and state.editing is None  # one map at a time, none below the brush
     return Scene(
         sequence=choices.sequence,
         outline=Outline(
@@ -262,12 +270,12 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
             original=focus.id if focus is not None and _redrawn(state, focus) else state.editing,
         ),
         attention=choices.region
-        if on and choices.overlay is Overlay.MAP and not withheld(state)
+        if on and free and choices.overlay is Overlay.MAP and not withheld(state)
         else None,
         look=_look(choices, focus or next(iter(rows), None)),
         only=focus.id if choices.alone and focus is not None else None,
-        uncertainty=on and choices.uncertainty,
-        probe=not choices.hidden and overlays is not None and overlays.probe is not None,
+        uncertainty=on and free and choices.uncertainty,
+        probe=asked and state.editing is None,
         opacity=choices.opacity,
         plane=choices.plane,
         visit=None if focus is None else (choices.visits, focus.centroid_mm),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lesionlens.base.labels import Kind, Region
+from lesionlens.base.labels import Kind, Label, MrSequence, Region
+from lesionlens.explain.relevance import deciding
+from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import (
     SEQUENCE_KEYS,
     UNSURE,
@@ -35,6 +37,23 @@ class Bar:
 
     words: str
     value: float
+    alone: float | None = None
+    left_out: float | None = None
+    """The score with that sequence alone, and with all but it."""
+
+    @property
+    def details(self) -> str:
+        """All figures, for a tooltip.
+
+        Examples
+        --------
+        >>> Bar("FLAIR", 0.21, 0.97, 0.96).details
+        'FLAIR: +0.21; alone 0.97, without it 0.96'
+        """
+        figures = f"{self.words}: {self.value:+.2f}"
+        if self.alone is None or self.left_out is None:
+            return figures
+        return f"{figures}; alone {self.alone:.2f}, without it {self.left_out:.2f}"
 
 
 def details(candidate: Candidate) -> str:
@@ -175,8 +194,36 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
 def bars_of(candidate: Candidate) -> tuple[Bar, ...]:
     relevance = candidate.sequence_relevance or {}
     bars = [
-        Bar(sequence.words, float(value))
+        Bar(
+            sequence.words,
+            float(value),
+            _of(candidate.score_alone, sequence),
+            _of(candidate.score_left_out, sequence),
+        )
         for sequence in SEQUENCE_KEYS
         if (value := relevance.get(sequence.value)) is not None
     ]
     return tuple(sorted(bars, key=lambda bar: -abs(bar.value)))
+
+
+def _of(scores: Mapping[str, float | None] | None, sequence: MrSequence) -> float | None:
+    return None if scores is None else scores.get(sequence.value)
+
+
+def deciding_words(candidate: Candidate) -> str:
+    """Say which sequence decides, or that none does; empty where that was not asked."""
+    if not candidate.sequence_relevance:
+        return ""
+    first = deciding(candidate.sequence_relevance)
+    return f"{first.words} decides most" if first else "no sequence decides alone"
+
+
+def probe_words(analysis: Analysis, voxel: tuple[int, int, int]) -> str:
+    """Say what a probed voxel of the reference grid is taken for, and which sequence tells."""
+    number = int(analysis.findings.components[voxel])
+    found = next((c for c in analysis.findings.candidates if c.id == number), None)
+    if found is None:
+        return "Probe of a voxel that is not flagged: where it attended."
+    part = Label(int(analysis.volumes.labels.data[voxel])).words
+    told = deciding_words(found)
+    return f"Probe: where a voxel of candidate {number} ({part}) attended{told and '; '}{told}."

@@ -111,7 +111,7 @@ class AttentionBlock(Section):
         self._title.setVisible(bool(screen.focus_title))
         for number, fact_label in enumerate(self._facts):
             show_fact(fact_label, screen.facts[number] if number < len(screen.facts) else None)
-        self._bars.show_bars(screen.relevance)
+        self._bars.show_bars(screen.relevance, screen.deciding)
         self._bars.setVisible(bool(screen.relevance))
         self._ask.setVisible(screen.can_ask_without)
         self._without.setText(screen.without)
@@ -150,7 +150,7 @@ _SECONDS = {
 
 def _hint(screen: Screen, overlays: Overlays | None) -> str:
     if screen.scene.probe:
-        return "Probe: where the voxel that you asked attended to."
+        return screen.probed
     look = screen.scene.look if screen.scene.attention is not None else None
     if look is not None and overlays is not None and overlays.attended(look.region, look) is None:
         return "Being computed; until then the map before it stays."

@@ -212,13 +212,18 @@ class Bars(QWidget):
         self._bars: tuple[Bar, ...] = ()
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
-    def show_bars(self, bars: tuple[Bar, ...]) -> None:
-        """Draw these."""
+    def show_bars(self, bars: tuple[Bar, ...], deciding: str = "") -> None:
+        """Draw these; the tooltip says which one decides, and every figure."""
         if bars != self._bars:
             self._bars = bars
             self.setToolTip(
-                "How much each sequence adds to the score (Shapley values):\n"
-                + "\n".join(f"{bar.words}: {signed(bar.value)}" for bar in bars)
+                "\n".join(
+                    [
+                        "How much each sequence adds to the score (Shapley values):",
+                        *(bar.details for bar in bars),
+                        deciding,
+                    ]
+                ).strip()
             )
             self.setAccessibleName(", ".join(f"{b.words} {signed(b.value)}" for b in bars))
             self.updateGeometry()
