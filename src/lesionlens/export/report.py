@@ -181,10 +181,11 @@ def attention_words(row: AttentionRow, trust: MapTrust | None, times: float | No
         return "no map"
     where = "its peak lies " + ("in the region" if row.peak_inside else "elsewhere")
     if row.mass_inside is not None:
-        where += f", {100 * row.mass_inside:.0f} % of it inside"
+        whose = "it" if times is None else "what lies nearest"
+        where += f", {100 * row.mass_inside:.0f} % of {whose} inside"
     if times is not None:
         amount = f"{times:.0f}" if times >= 10 else f"{times:.1f}"
-        where += f" by what lies nearest to it; looked at {amount} × as much as evenly"
+        where += f"; looked at {amount} × as much as evenly"
     if trust is not None and trust.reliable is False:
         return f"{where}; {trust.words}"
     return where if row.peak_inside else f"{where}: not reliable here"
