@@ -232,22 +232,28 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         alone=choices.alone and focus is not None,
         trust=_trust(analysis, choices),
         withheld=choices.overlay is Overlay.MAP and withheld(state),
-        focus_title="" if focus is None else f"{focus.id} · {focus.location.words}",
-        facts=() if focus is None else facts_of(focus),
-        relevance=() if focus is None else bars_of(focus),
-        deciding="" if focus is None else deciding_words(focus),
+        **_about(state, focus, capabilities),
         probed="" if state.probed is None else probe_words(analysis, state.probed),
-        can_ask_without=focus is not None
-        and str(Capability.VARY) in capabilities
-        and state.activity is None,
-        without=state.without[1]
-        if state.without is not None and focus is not None and state.without[0] == focus.id
-        else "",
         reviewed=f"{done} of {total} reviewed" if total else "",
         all_reviewed=bool(total) and done == total,
         can_export=state.activity is None,
         scene=_scene(state, rows, focus),
     )
+
+
+def _about(state: State, focus: Candidate | None, capabilities: set[str]) -> dict[str, Any]:
+    """Say all that is known of the candidate in focus; nothing where none is."""
+    if focus is None:
+        return {}
+    asked = state.without
+    return {
+        "focus_title": f"{focus.id} · {focus.location.words}",
+        "facts": facts_of(focus),
+        "relevance": bars_of(focus),
+        "deciding": deciding_words(focus),
+        "can_ask_without": str(Capability.VARY) in capabilities and state.activity is None,
+        "without": asked[1] if asked is not None and asked[0] == focus.id else "",
+    }
 
 
 def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -> Scene:
