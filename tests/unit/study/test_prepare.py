@@ -15,6 +15,7 @@ from lesionlens.records.study import Series, Study, StudyKind
 from lesionlens.study.checks import check_grid
 from lesionlens.study.prepare import PrepareOptions, prepare, reference_of
 from lesionlens.study.readers import open_study
+from lesionlens.study.resample import resample
 
 T1, T1C, T2, FLAIR = MrSequence
 
@@ -84,6 +85,34 @@ def test_sequences_on_their_own_grids_come_together(make_study, patient):
     for channel in (1, 3):
         near = prepared.channels[channel][tuple(slice(v - 8, v + 9) for v in voxel)]
         assert near.max() > 1.3 * np.median(prepared.channels[channel][prepared.brain])
+
+
+def test_one_grid_is_no_proof_that_the_patient_lay_still(make_study):
+    study = open_study(make_study(sequences={"t1c", "flair"}))
+    still = prepare(study, StageClock())
+    flair = study.series[FLAIR]
+    motion = np.eye(4)
+    motion[:3, 3] = 9.0, -7.0, 6.0
+    elsewhere = resample(flair.load(), flair.grid, flair.grid, moved=motion)
+    series = {**study.series, FLAIR: replace(flair, load=lambda: elsewhere)}
+    prepared = prepare(replace(study, series=series), StageClock())
+    assert [step.sequence for step in prepared.steps if step.done] == [FLAIR]
+    found, true = prepared.channels[3], still.channels[3]
+    inside = still.brain & (found != 0)
+    assert np.corrcoef(found[inside], true[inside])[0, 1] > 0.95
+    assert inside.sum() > 0.97 * still.brain.sum()
+
+
+def test_a_head_that_lay_still_on_one_grid_is_not_interpolated(make_study):
+    from lesionlens.phantoms.simple import make_patient
+
+    head = make_patient(spacing_mm=2.0, skull=True)
+    study = open_study(make_study(patient=head, sequences={"t1c", "flair"}))
+    prepared = prepare(study, StageClock(), PrepareOptions(edge_mm=2.0, strip=False, sides=False))
+    asked = [step.sequence for step in prepared.steps if step.step == "register"]
+    assert asked == [FLAIR]
+    original = set(np.unique(study.series[FLAIR].load()).tolist())
+    assert set(np.unique(prepared.channels[3]).tolist()) <= original | {0.0}
 
 
 @pytest.mark.slow
