@@ -198,7 +198,7 @@ def brain_of(
     first = next((s for s in (reference, *loaded) if loaded[s].stripped), None)
     if first is not None:
         item = loaded[first]
-        mask = brains.of_stripped(item.values)
+        mask = brains.of_stripped(item.values, item.series.grid)
         notes.steps.append(
             PreparationStep(
                 BRAIN_STEP, first, False, "Already without skull: its outline was taken."

@@ -12,6 +12,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import StageClock
 from lesionlens.phantoms.acquire import Acquisition
 from lesionlens.records.study import Series, Study, StudyKind
+from lesionlens.study.brain import of_stripped
 from lesionlens.study.checks import check_grid
 from lesionlens.study.prepare import PrepareOptions, prepare, reference_of
 from lesionlens.study.readers import open_study
@@ -85,6 +86,18 @@ def test_sequences_on_their_own_grids_come_together(make_study, patient):
     for channel in (1, 3):
         near = prepared.channels[channel][tuple(slice(v - 8, v + 9) for v in voxel)]
         assert near.max() > 1.3 * np.median(prepared.channels[channel][prepared.brain])
+
+
+def test_voxels_that_thick_slices_fill_in_part_are_not_brain():
+    fine = Grid((80, 80, 80), np.diag([2.0, 2.0, 2.0, 1.0]))
+    away = np.linalg.norm(np.indices(fine.shape) - 39.5, axis=0)
+    ball = np.where(away < 32, 500.0, 0.0).astype(np.float32)
+    slabs = ball.reshape(80, 80, 16, 5).mean(axis=3)
+    thick = Grid(slabs.shape, np.diag([2.0, 2.0, 10.0, 1.0]))
+    found, true = of_stripped(slabs, thick).sum() * 5, (ball > 0).sum()
+    assert 0.98 * true < found < 1.06 * true
+    assert (slabs > 0).sum() * 5 > 1.08 * true
+    assert of_stripped(ball, fine).sum() == true
 
 
 def test_one_grid_is_no_proof_that_the_patient_lay_still(make_study):
