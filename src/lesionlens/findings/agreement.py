@@ -48,21 +48,21 @@ def of_components(
     """
     if attention is None or not attention.any():
         return [Agreement(None, None)] * count
-    even = float(attention.sum(dtype=np.float64)) / np.count_nonzero(attention)
+    seen = attention > 0
+    weight, own = attention[seen], components[seen]
     several = count > 1 and components.any()
-    nearest = _nearest(components, spacing_mm) if several else np.ones_like(components)
-    around = np.where(components == 0, nearest, 0)
-    masses = np.bincount(around.ravel(), attention.ravel(), count + 1)
+    nearest = _nearest(components, spacing_mm)[seen] if several else 1
+    around = np.where(own == 0, nearest, 0)
+    masses, beside = (np.bincount(n, weight, count + 1) for n in (own, around))
+    even = float(weight.mean(dtype=np.float64))
     found = []
-    for number, box in enumerate(ndimage.find_objects(components, count), start=1):
-        inside = attention[box][components[box] == number] if box else np.zeros(1, np.float32)
-        mass, peak = float(inside.sum(dtype=np.float64)), float(inside.max())
-        beside = float(attention.max(where=around == number, initial=0.0))
-        total = mass + float(masses[number])
+    for number in range(1, count + 1):
+        peak, other = (weight.max(where=n == number, initial=0.0) for n in (own, around))
+        total = masses[number] + beside[number]
         found.append(
             Agreement(
-                peak_inside=bool(peak >= max(beside, even)),
-                mass_inside=mass / total if total > 0 else None,
+                peak_inside=bool(peak >= max(other, even)),
+                mass_inside=float(masses[number] / total) if total > 0 else None,
             )
         )
     return found

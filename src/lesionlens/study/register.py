@@ -175,18 +175,31 @@ def register(fixed: Pyramid, moving: Pyramid, *, cancel: Cancel = NEVER) -> Regi
     -----
     Mattes et al., IEEE TMI 2003, 22(1):120-128, doi 10.1109/TMI.2003.809072.
     """
-    best: tuple[float, sitk.Euler3DTransform] | None = None
-    for shift in _starts(moving.centre_mm - fixed.centre_mm):
-        check(cancel, "registration")
-        start = sitk.Euler3DTransform(fixed.centre_mm.tolist(), 0.0, 0.0, 0.0, shift.tolist())
-        found = _run((fixed.coarse, moving.coarse), start, _method(0.2, 80, 3.0))
-        if found is not None and (best is None or found[0] < best[0]):
-            best = found
+    best = _coarsely(fixed, moving, cancel)
     if best is None:
         return Registration(np.eye(4), 0.0, 0.0, 0.0, 0.0)
     check(cancel, "registration")
     fine = _run((fixed.fine, moving.fine), best[1], _method(0.06, 50, 0.5)) or best
     return _judged(fine[1], (fixed.coarse, moving.coarse), fixed.centre_mm)
+
+
+def roughly(fixed: Pyramid, moving: Pyramid, *, cancel: Cancel = NEVER) -> Affine:
+    """Find the movement at the coarse level, unjudged; (4, 4), the identity without overlap."""
+    best = _coarsely(fixed, moving, cancel, sampling=0.07)
+    return np.eye(4) if best is None else _matrix(best[1])
+
+
+def _coarsely(
+    fixed: Pyramid, moving: Pyramid, cancel: Cancel, sampling: float = 0.2
+) -> tuple[float, sitk.Euler3DTransform] | None:
+    best: tuple[float, sitk.Euler3DTransform] | None = None
+    for shift in _starts(moving.centre_mm - fixed.centre_mm):
+        check(cancel, "registration")
+        start = sitk.Euler3DTransform(fixed.centre_mm.tolist(), 0.0, 0.0, 0.0, shift.tolist())
+        found = _run((fixed.coarse, moving.coarse), start, _method(sampling, 80, 3.0))
+        if found is not None and (best is None or found[0] < best[0]):
+            best = found
+    return best
 
 
 def _starts(apart: NDArray[np.float64]) -> list[NDArray[np.float64]]:

@@ -17,7 +17,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import NEVER, Cancel
 from lesionlens.records.study import QualityCheck
-from lesionlens.study.register import one_level, register
+from lesionlens.study.register import one_level, roughly
 from lesionlens.study.resample import resample
 
 BINS = 32
@@ -110,8 +110,8 @@ def symmetry(values: NDArray[np.float32], grid: Grid, *, cancel: Cancel = NEVER)
     """
     flip = np.eye(4)
     flip[0, 0], flip[0, 3] = -1.0, 2.0 * float(centre_mm(grid.affine, grid.shape)[0])
-    found = register(one_level(values, grid), one_level(values[::-1], grid), cancel=cancel)
-    return np.asarray(flip @ found.moved)
+    moved = roughly(one_level(values, grid), one_level(values[::-1], grid), cancel=cancel)
+    return np.asarray(flip @ moved)
 
 
 def gain_of_mirror(
