@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.geometry import bounding_box
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.records.analysis import Analysis
 
@@ -82,13 +83,9 @@ class Scene:
     def spans(self) -> tuple[Span, Span, Span]:
         """First and past-the-last working index of the brain with a margin, along each axis."""
         brain = self._prepared.brain
-        spans = []
-        for axis in range(3):
-            others = tuple(a for a in range(3) if a != axis)
-            hit = np.flatnonzero(brain.any(axis=others))
-            low, high = (int(hit[0]), int(hit[-1])) if hit.size else (0, brain.shape[axis] - 1)
-            spans.append((max(low - MARGIN_VOX, 0), min(high + MARGIN_VOX + 1, brain.shape[axis])))
-        return spans[0], spans[1], spans[2]
+        box = bounding_box(brain, MARGIN_VOX) or tuple(slice(0, n) for n in brain.shape)
+        i, j, k = ((side.start, side.stop) for side in box)
+        return i, j, k
 
     @cached_property
     def windows(self) -> dict[MrSequence, tuple[float, float]]:

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.geometry import apply
+from lesionlens.base.geometry import Box, apply, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.records.study import PreparedStudy
@@ -48,12 +48,12 @@ def bring(values: Floats, prepared: PreparedStudy, source: Grid | None = None) -
     return out
 
 
-def _reached(prepared: PreparedStudy) -> tuple[slice, slice, slice]:
+def _reached(prepared: PreparedStudy) -> Box:
     """Return the box of the native grid in which the brain lies, by the corners of its box."""
-    sides = [np.flatnonzero(prepared.brain.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
-    if not sides[0].size:
+    box = bounding_box(prepared.brain)
+    if box is None:
         return slice(0), slice(0), slice(0)
-    reach = np.array([[s[0] - 1.5 for s in sides], [s[-1] + 1.5 for s in sides]])
+    reach = np.array([[side.start - 1.5 for side in box], [side.stop + 0.5 for side in box]])
     corners = np.array(list(product(*reach.T)))
     moved = apply(prepared.to_native, corners)
     low = np.clip(np.floor(moved.min(axis=0)), 0, prepared.native.shape).astype(int)

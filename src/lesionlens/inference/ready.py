@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.geometry import Box
 from lesionlens.base.grid import Grid
 from lesionlens.inference import separable
 from lesionlens.network.normalise import network_input, zscore
@@ -18,7 +19,6 @@ from lesionlens.records.study import PreparedStudy
 from lesionlens.study.resample import crop_grid
 
 _MARGIN_VOX = 2
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,19 +60,14 @@ def brain_box(prepared: PreparedStudy) -> Box:
     UnusableInputError
         The mask is empty.
     """
-    sides: list[slice] = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        filled = np.flatnonzero(prepared.brain.any(axis=others))
-        if not filled.size:
-            raise UnusableInputError(
-                found="no brain in this study",
-                expected="an MRI of the head in which a brain can be told",
-                next_step="Look at the images: is this a head, and does it hold the brain?",
-            )
-        low = max(0, int(filled[0]) - _MARGIN_VOX)
-        sides.append(slice(low, min(prepared.brain.shape[axis], int(filled[-1]) + 1 + _MARGIN_VOX)))
-    return sides[0], sides[1], sides[2]
+    box = geometry.bounding_box(prepared.brain, _MARGIN_VOX)
+    if box is None:
+        raise UnusableInputError(
+            found="no brain in this study",
+            expected="an MRI of the head in which a brain can be told",
+            next_step="Look at the images: is this a head, and does it hold the brain?",
+        )
+    return box
 
 
 def box_grid(prepared: PreparedStudy, box: Box) -> Grid:

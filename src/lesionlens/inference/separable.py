@@ -83,6 +83,11 @@ def smooth(volumes: Tensor, sigma_vox: float) -> Tensor:
     return apply(volumes, (kernels[0], kernels[1], kernels[2]))
 
 
+def add_up_to_one(maps: Tensor) -> Tensor:
+    """Scale (R, I, J, K) maps to add up to one; an empty one stays empty."""
+    return maps / maps.sum((1, 2, 3), keepdim=True).clamp_min(1e-12)
+
+
 def apply(volumes: Tensor, along: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """Bring (..., I, J, K) volumes to (..., I', J', K'); float32, on the volumes' device.
 

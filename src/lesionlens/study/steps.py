@@ -97,8 +97,9 @@ def bring_together(
     fixed = loaded[reference]
     others = [s for s, item in loaded.items() if s is not reference and _apart(fixed, item)]
     if not others:
-        said = "The sequences were brought together before: left as they are."
-        notes.steps += [PreparationStep("register", None, False, said)] * (len(loaded) > 1)
+        if len(loaded) > 1:
+            said = "The sequences were brought together before: left as they are."
+            notes.steps.append(PreparationStep("register", None, False, said))
         return
     if not options.register:
         notes.steps.append(PreparationStep("register", None, False, "Left out on request."))

@@ -332,18 +332,6 @@ class ReviewSession:
             can_redo=log.can_redo,
         )
 
-    def undo(self) -> None:
-        """Take the last decision back."""
-        if self._log.can_undo:
-            self._log.undo()
-            self._reviewed()
-
-    def redo(self) -> None:
-        """Repeat what was taken back."""
-        if self._log.can_redo:
-            self._log.redo()
-            self._reviewed()
-
     def _reviewed(self) -> None:
         state, review = self._state, self._log.review
         analysis, overlays = state.analysis, state.overlays

@@ -35,15 +35,7 @@ class DicomExporter:
         return None
 
     def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
-        """Write the objects.
-
-        Raises
-        ------
-        ReadError
-            A source file has gone or changed.
-        ExportError
-            An object differs, read back, from what was meant.
-        """
+        """Write the objects; see `objects.write_all`."""
         from lesionlens.export.dicom import objects  # noqa: PLC0415  (slow to import)
 
         with warnings.catch_warnings():

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.inference.separable import add_up_to_one
 
 Triple = tuple[int, int, int]
 
@@ -204,12 +205,12 @@ def of_regions(layers: Sequence[Layer], drawn: Tensor) -> Tensor:
     total = torch.zeros(drawn.shape, device=drawn.device)
     stages = [list(stage) for _, stage in groupby(layers, key=lambda layer: layer.grid)]
     for stage in stages:
-        rows = _one(functional.adaptive_avg_pool3d(drawn[None], stage[0].grid)[0])
+        rows = add_up_to_one(functional.adaptive_avg_pool3d(drawn[None], stage[0].grid)[0])
         for layer in reversed(stage):
             rows = 0.5 * rows + 0.5 * layer.draw(rows)
         size = [int(n) for n in drawn.shape[1:]]
         spread = functional.interpolate(rows[None], size=size, mode="trilinear")[0]
-        total = total + _one(spread) / len(stages)
+        total = total + add_up_to_one(spread) / len(stages)
     return total
 
 
@@ -235,11 +236,6 @@ def of_layer(name: str, layers: Sequence[Layer], drawn: Tensor) -> Tensor:
             expected="a block whose tokens each stand for a cube of the image",
             next_step="Choose another layer",
         )
-    rows = layer.draw(_one(functional.adaptive_avg_pool3d(drawn[None], layer.grid)[0]))
+    rows = layer.draw(add_up_to_one(functional.adaptive_avg_pool3d(drawn[None], layer.grid)[0]))
     size = [int(n) for n in drawn.shape[1:]]
-    return _one(functional.interpolate(rows[None], size=size, mode="trilinear")[0])
-
-
-def _one(maps: Tensor) -> Tensor:
-    """Scale (R, I, J, K) maps to add up to one; an empty one stays empty."""
-    return maps / maps.sum((1, 2, 3), keepdim=True).clamp_min(1e-12)
+    return add_up_to_one(functional.interpolate(rows[None], size=size, mode="trilinear")[0])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.geometry import Box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import Cancel, Progress
@@ -140,9 +141,9 @@ class LensEngine:
         trace = None
         if self._attends:
             softened = separable.smooth(out.attention[0], _ATTENTION_BLUR_VOX)
-            attention = _add_up_to_one(separable.apply(softened, along) * brain)
+            attention = separable.add_up_to_one(separable.apply(softened, along) * brain)
             if again is not None:
-                looked = _add_up_to_one(again[1:] * brain)[0]
+                looked = separable.add_up_to_one(again[1:] * brain)[0]
                 attention[-1] += closer.SHARE * (looked - attention[-1])
             method = METHOD if again is None else CLOSER_METHOD
             maps = _by_region(_whole(attention, prepared, box))
@@ -318,12 +319,7 @@ def _nested(logits: Tensor) -> Tensor:
     return torch.stack([whole, core, torch.minimum(enhancing, core)])
 
 
-def _add_up_to_one(maps: Tensor) -> Tensor:
-    """Scale (R, I, J, K) maps to add up to one; an empty one stays empty."""
-    return maps / maps.sum((1, 2, 3), keepdim=True).clamp_min(1e-12)
-
-
-def _whole(cut: Tensor, prepared: PreparedStudy, box: ready.Box) -> Floats:
+def _whole(cut: Tensor, prepared: PreparedStudy, box: Box) -> Floats:
     """Put (R, i, j, k) maps of the brain's box back into the working grid; zero elsewhere."""
     out = np.zeros((cut.shape[0], *prepared.working.shape), np.float32)
     out[(slice(None), *box)] = cut.float().cpu().numpy()
