@@ -109,7 +109,10 @@ def bring_together(
         check(clock.cancel, "registration")
         moving = loaded[sequence]
         found = _registered(fixed, moving, fixed_pyramid, options, clock.cancel)
-        moving.moved = None if _at_rest(fixed, moving, found) else found.moved
+        if _at_rest(fixed, moving, found):
+            found = replace(found, moved=np.eye(4), shift_mm=0.0, angle_deg=0.0)
+        else:
+            moving.moved = found.moved
         _note_registration(sequence, found, notes)
         clock.progress("register", (number + 1) / len(others))
 

@@ -122,8 +122,9 @@ def test_a_head_that_lay_still_on_one_grid_is_not_interpolated(make_study):
     head = make_patient(spacing_mm=2.0, skull=True)
     study = open_study(make_study(patient=head, sequences={"t1c", "flair"}))
     prepared = prepare(study, StageClock(), PrepareOptions(edge_mm=2.0, strip=False, sides=False))
-    asked = [step.sequence for step in prepared.steps if step.step == "register"]
-    assert asked == [FLAIR]
+    asked = [step for step in prepared.steps if step.step == "register"]
+    assert [step.sequence for step in asked] == [FLAIR]
+    assert "Moved by 0.0 mm and 0.0 degrees" in asked[0].message
     original = set(np.unique(study.series[FLAIR].load()).tolist())
     assert set(np.unique(prepared.channels[3]).tolist()) <= original | {0.0}
 
