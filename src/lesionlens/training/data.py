@@ -136,10 +136,13 @@ def roll_presence(rng: np.random.Generator, config: DataConfig) -> NDArray[np.bo
 
 
 def cut_window(packed: Packed, window: tuple[int, int, int], rng: np.random.Generator) -> Packed:
-    """Cut a window, centred near a tumour voxel in four of five where there is tumour."""
+    """Cut a window, in four of five round a lesion where there is one, any lesion alike."""
     code = packed.code
-    lesion = np.argwhere(code > 1)
-    pick = lesion if len(lesion) and rng.random() < 0.8 else np.argwhere(code > 0)
+    lesions = np.unique(packed.parts[code > 1])
+    if len(lesions) and rng.random() < 0.8:
+        pick = np.argwhere((packed.parts == rng.choice(lesions)) & (code > 1))
+    else:
+        pick = np.argwhere(code > 0)
     centre = pick[rng.integers(len(pick))] + rng.normal(0, 6, 3)
     box: list[slice] = []
     for size, wanted, middle in zip(code.shape, window, centre, strict=True):

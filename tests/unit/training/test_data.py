@@ -85,6 +85,21 @@ def test_a_window_knows_where_in_the_brain_it_lies_also_when_mirrored(seed):
     )
 
 
+def test_small_lesions_get_as_many_windows_as_large_ones():
+    code, parts = np.ones((2, 60, 20, 20), np.uint8)
+    parts[:] = 0
+    for number, side in ((1, slice(2, 18)), (2, slice(50, 53))):
+        code[side, 4:16, 4:16] = 2
+        parts[side, 4:16, 4:16] = number
+    brain, rng = (
+        Packed(np.zeros((4, *code.shape), np.float16), code, parts),
+        np.random.default_rng(0),
+    )
+    seen = [np.unique(cut_window(brain, (16, 16, 16), rng).parts) for _ in range(200)]
+    large, small = (sum(number in window for window in seen) for number in (1, 2))
+    assert 0.7 < small / large < 1.4
+
+
 class _Counting:
     """A source that hands over its name and the number of the batch."""
 

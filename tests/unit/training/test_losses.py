@@ -3,9 +3,10 @@
 import torch
 
 from lesionlens.network.model import LensOutput
+from lesionlens.synth.parts import WHITE_SPOTS
 from lesionlens.training.config import LossConfig, OptimiserConfig
 from lesionlens.training.data import Batch
-from lesionlens.training.losses import attention_loss, lens_loss
+from lesionlens.training.losses import attention_loss, each_lesion_loss, lens_loss
 from lesionlens.training.optimiser import Optimiser, orthogonalise
 
 
@@ -33,7 +34,41 @@ def test_right_is_cheap_and_wrong_is_dear():
     wrong, _ = lens_loss(_output(labels, -1), _batch(labels), LossConfig())
     assert float(right) < 0.1
     assert float(wrong) > 2
-    assert set(parts) == {"masks", "attention", "exists"}
+    assert set(parts) == {"masks", "each lesion", "attention", "exists"}
+
+
+def _two_lesions():
+    """A lesion of 1,000 voxels and one of 27, with their parts."""
+    labels = torch.zeros(1, 3, 32, 32, 32)
+    parts = torch.zeros(1, 32, 32, 32, dtype=torch.uint8)
+    large, small = (slice(2, 12),) * 3, (slice(25, 28),) * 3
+    for number, box in enumerate((large, small), start=1):
+        labels[(0, slice(None), *box)] = 1
+        parts[(0, *box)] = number
+    return _batch(labels)._replace(parts=parts), large, small
+
+
+def test_each_lesion_weighs_alike():
+    batch, large, small = _two_lesions()
+    right = (batch.labels * 2 - 1) * 8
+    losses = []
+    for missed in (large, small):
+        logits = right.clone()
+        logits[(0, slice(None), *missed)] = -1.0
+        losses.append(each_lesion_loss(logits, batch, LossConfig()))
+    assert float(each_lesion_loss(right, batch, LossConfig()).max()) < 0.1
+    assert float(losses[1].min()) > 0.3
+    assert float((losses[0] / losses[1]).max()) < 4  # 37 times as many voxels
+
+
+def test_each_lesion_loss_leaves_out_distractors_and_specks():
+    batch, large, _ = _two_lesions()
+    wrong = torch.full_like(batch.labels, 8.0)
+    parts = torch.zeros_like(batch.parts)
+    parts[(0, *large)] = WHITE_SPOTS
+    parts[0, 20, 20, 20] = 1
+    loss = each_lesion_loss(wrong, batch._replace(parts=parts), LossConfig())
+    torch.testing.assert_close(loss, torch.zeros(3))
 
 
 def test_padded_grids_are_met():
