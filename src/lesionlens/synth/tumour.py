@@ -27,6 +27,8 @@ MAX_LESIONS = 8
 _LOBES = 3
 _NEVER = 50.0
 """A noise threshold that is never reached."""
+_SOLID_MM = 5.0
+"""Radius below which a lesion that enhances has no hole: nodules, as small metastases are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +56,18 @@ class Tumour:
     enhancing: Tensor
 
 
-def _radii(dice: Dice) -> tuple[Tensor, Tensor]:
-    """Roll counts (B,) and radii (B, MAX_LESIONS), mm: solitary, with satellites, or metastases."""
+def _radii(dice: Dice) -> tuple[Tensor, Tensor, Tensor]:
+    """Roll counts (B,) and radii (B, MAX_LESIONS), mm: solitary, with satellites, or metastases.
+
+    Which brains have metastases, (B,) bool, comes third.
+    """
     kind = dice.uniform(0, 1)
     large = dice.log_uniform(6.5, 42, 1).clamp_max(36)
     satellites = dice.log_uniform(3.5, 16, MAX_LESIONS)
     metastases = dice.log_uniform(2.2, 13, MAX_LESIONS)
     few = dice.uniform(1, 3.999).floor()
     many = dice.uniform(1, MAX_LESIONS + 0.999).floor()
-    solitary, multifocal = kind < 0.68, (kind >= 0.68) & (kind < 0.84)
+    solitary, multifocal = kind < 0.6, (kind >= 0.6) & (kind < 0.75)
     radius = torch.where((solitary | multifocal)[:, None], satellites, metastases)
     radius = torch.where(
         (solitary | multifocal)[:, None] & (torch.arange(MAX_LESIONS, device=dice.device) == 0),
@@ -70,7 +75,7 @@ def _radii(dice: Dice) -> tuple[Tensor, Tensor]:
         radius,
     )
     count = torch.where(solitary, torch.ones_like(many), torch.where(multifocal, few + 1, many))
-    return count, radius
+    return count, radius, ~(solitary | multifocal)
 
 
 def _seat_weights(atlas: Atlas) -> tuple[Tensor, Tensor]:
@@ -88,7 +93,7 @@ def plan(dice: Dice, atlas: Atlas, pose: Pose, tumour_free: float) -> Plan:
     seats, chance = _seat_weights(atlas)
     pick = torch.searchsorted(chance, dice.uniform(0, 1, MAX_LESIONS).double())
     centre = pose.to_patient(seats[pick.clamp_max(len(seats) - 1)])
-    count, radius = _radii(dice)
+    count, radius, metastatic = _radii(dice)
     beside = dice.normal(MAX_LESIONS, 3)
     beside = beside / beside.norm(dim=-1, keepdim=True).clamp_min(1e-3)
     reach = (radius[:, :1] + radius + dice.uniform(-2, 8, MAX_LESIONS))[..., None]
@@ -97,6 +102,7 @@ def plan(dice: Dice, atlas: Atlas, pose: Pose, tumour_free: float) -> Plan:
     centre = torch.where(near[..., None], centre[:, :1] + beside * reach, centre)
     roll = dice.uniform(0, 1)
     style = (roll > 0.46).float() + (roll > 0.57).float() + (roll > 0.75).float()
+    style = torch.where(metastatic & (style == 3), torch.ones_like(style), style)  # they enhance
     count = torch.where(dice.chance(tumour_free), torch.zeros_like(count), count)
     return Plan(count, centre, radius, style)
 
@@ -187,7 +193,8 @@ def _kind(dice: Dice, lesions: Plan) -> _Kind:
         dice.uniform(0, 1, MAX_LESIONS) * (0.42 * lesions.radius / 0.8).clamp_min(1.6).log()
     ).exp() * 0.8
     wall = torch.where(ring[:, None], thick, torch.zeros_like(thick))
-    wall = torch.where(solid[:, None], torch.full_like(thick, _NEVER), wall)
+    full = solid[:, None] | (ring[:, None] & (lesions.radius < _SOLID_MM))
+    wall = torch.where(full, torch.full_like(thick, _NEVER), wall)
     never = torch.full_like(style, _NEVER)
     gap = torch.where(ring, dice.uniform(0.9, 2.6), never)
     nodule = torch.where(ring, dice.uniform(0.6, 2.4), never)

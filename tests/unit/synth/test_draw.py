@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from lesionlens.synth import tumour
+from lesionlens.synth.anatomy import draw_pose, load_atlas
 from lesionlens.synth.draw import DrawConfig, draw, draw_geometry, paint
+from lesionlens.synth.fields import Dice
 
 COARSE = DrawConfig(shape=(44, 54, 44), spacing_mm=(4.0, 4.0), tumour_free=0.0)
 
@@ -57,6 +60,14 @@ def test_a_brain_has_the_size_of_a_brain(drawn):
 def test_tumour_free_means_no_label():
     free = dataclasses.replace(COARSE, tumour_free=1.0)
     assert not draw(free, [1, 2]).labels.any()
+
+
+def test_metastases_enhance():
+    dice, atlas = Dice(range(60), torch.device("cpu")), load_atlas("cpu")
+    plan = tumour.plan(dice, atlas, draw_pose(dice, atlas), tumour_free=0.0)
+    many = plan.count > 4  # more than a tumour with satellites has
+    assert many.any()
+    assert (plan.style[many] != 3).all()
 
 
 def test_another_painting_keeps_the_geometry():
