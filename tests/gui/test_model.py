@@ -14,7 +14,7 @@ from lesionlens._napari.model.keys import KEYS
 from lesionlens._napari.model.screen import resolve
 from lesionlens._napari.model.session import ReviewSession
 from lesionlens._napari.model.state import Choices, Look, Overlay, Problem
-from lesionlens._napari.model.words import deciding_words, facts_of
+from lesionlens._napari.model.words import facts_of
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Kind, MrSequence, Region, ReviewState
 from lesionlens.records.arrays import Volume
@@ -328,13 +328,3 @@ def test_one_map_at_a_time_and_none_below_the_brush(session, analysis):
     session.begin_edit()
     scene = screen(session).scene
     assert (scene.probe, scene.attention, scene.uncertainty) == (False, None, False)
-
-
-def test_the_bars_tell_which_sequence_decides_or_that_none_does(analysis):
-    first = analysis.findings.candidates[0]
-    shares = {"t1": 0.1, "t1c": 0.5, "t2": 0.1, "flair": 0.2, "none": 0.0}
-    clear = replace(first, sequence_relevance=shares)
-    assert deciding_words(clear) == "T1c decides most"
-    level = replace(first, sequence_relevance=shares | {"t1c": 0.22})
-    assert deciding_words(level) == "no sequence decides alone"
-    assert deciding_words(replace(first, sequence_relevance=None)) == ""

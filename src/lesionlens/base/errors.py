@@ -8,8 +8,8 @@ from __future__ import annotations
 
 _MEMORY_WORDS = (
     "out of memory",
-    "can't allocate memory",
-    "cannot allocate memory",
+    "not enough memory",
+    "allocate memory",
     "bad_alloc",
     "failed to map segment",
 )

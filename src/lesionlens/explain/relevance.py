@@ -184,3 +184,19 @@ def deciding(relevance: Mapping[str, float | None]) -> MrSequence | None:
     if len(values) < 2 or values[0][0] - values[1][0] < CLEAR:
         return None
     return values[0][1]
+
+
+def deciding_words(relevance: Mapping[str, float | None] | None) -> str:
+    """Say which sequence decides, or that none does; empty where fewer than two were compared.
+
+    Examples
+    --------
+    >>> deciding_words({"t1": 0.2, "t1c": 0.21, "t2": 0.2, "flair": 0.19, "none": 0.1})
+    'no single sequence decides'
+    >>> deciding_words({"t1": None, "t1c": None, "t2": None, "flair": 0.7, "none": 0.1})
+    ''
+    """
+    if relevance is None or sum(relevance.get(s.value) is not None for s in MrSequence) < 2:
+        return ""
+    first = deciding(relevance)
+    return "no single sequence decides" if first is None else f"{first.words} decides most"

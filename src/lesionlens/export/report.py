@@ -246,22 +246,6 @@ def bars_of(row: CandidateRow) -> tuple[Bar, ...]:
     )
 
 
-def deciding_words(shares: Mapping[str, float | None] | None) -> str:
-    """Say which sequence decides, where one does.
-
-    Examples
-    --------
-    >>> deciding_words({"t1": 0.2, "t1c": 0.21, "t2": 0.2, "flair": 0.19, "none": 0.1})
-    'No single sequence decides.'
-    >>> deciding_words({"t1": None, "t1c": None, "t2": None, "flair": 0.7, "none": 0.1})
-    ''
-    """
-    if shares is None or sum(shares.get(key.value) is not None for key in SEQUENCE_KEYS) < 2:
-        return ""
-    first = relevance.deciding(shares)
-    return "No single sequence decides." if first is None else f"{first.words} decides most."
-
-
 def _sequences(analysis: Analysis) -> tuple[SequenceLine, ...]:
     lines = []
     for key in SEQUENCE_KEYS:
@@ -298,7 +282,7 @@ def _blocks(analysis: Analysis, content: FindingsFile, scene: Scene) -> tuple[Ca
                     scene, candidate.id, reference, trusted=trusted
                 ),
                 bars=bars_of(row),
-                deciding=deciding_words(candidate.sequence_relevance),
+                deciding=relevance.deciding_words(candidate.sequence_relevance),
                 trusted=trusted,
                 attention=attention_words(row.attention, shown, _times_even(analysis, row.id)),
             )

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import nn
 
-from lesionlens.base.errors import ResourceError
+from lesionlens.base.errors import ResourceError, is_lack_of_memory
 from lesionlens.base.stages import Cancel, Progress, check
 
 
@@ -47,20 +46,14 @@ def watched(
     hooks = [leaf.register_forward_pre_hook(before) for leaf in leaves]
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _no_memory(stage) from error
-    except RuntimeError as error:
-        if "not enough memory" in str(error) or "allocate memory" in str(error):
-            raise _no_memory(stage) from error
-        raise
+    except (MemoryError, RuntimeError) as error:  # PyTorch's own is a RuntimeError
+        if not is_lack_of_memory(error):
+            raise
+        raise ResourceError(
+            found=f"too little memory during {stage}",
+            expected="about 3 GB of free memory",
+            next_step="Close other programs, or use --device cpu",
+        ) from error
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _no_memory(stage: str) -> ResourceError:
-    return ResourceError(
-        found=f"too little memory during {stage}",
-        expected="about 3 GB of free memory",
-        next_step="Close other programs, or use --device cpu",
-    )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.base.stages import NEVER, Cancel
@@ -376,22 +376,3 @@ def train(  # noqa: PLR0913  (what the command line offers)
     path = run.save()
     finished = run.step >= config.steps
     return TrainSummary(run.step, config.steps, finished, run.spent_s / 60, run.loss, path)
-
-
-def average_of(run_folder: Path) -> dict[str, Tensor]:
-    """Read the averaged weights of a run's checkpoint, by parameter name.
-
-    Raises
-    ------
-    WeightsError
-        The folder holds no checkpoint.
-    """
-    found = checkpoints.load(run_folder / "checkpoint")
-    if found is None:
-        raise WeightsError(
-            found=f"no checkpoint in {run_folder.name}",
-            expected="a training run",
-            next_step="Give the folder that was passed to train as --out",
-        )
-    prefix = "average/"
-    return {n[len(prefix) :]: t for n, t in found.tensors.items() if n.startswith(prefix)}

@@ -11,7 +11,9 @@ from lesionlens.network import weights
 from lesionlens.network.build import build, preset
 from lesionlens.training import checkpoint, loop
 from lesionlens.training.config import parse_config
-from lesionlens.training.loop import average_of, train
+from lesionlens.training.loop import train
+
+from .runs import average_of
 
 RECIPE = parse_config({
     "network": "tiny",

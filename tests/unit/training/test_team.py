@@ -14,8 +14,10 @@ import torch
 
 from lesionlens.base.errors import ConfigError
 from lesionlens.training.config import parse_config
-from lesionlens.training.loop import average_of, train
+from lesionlens.training.loop import train
 from lesionlens.training.team import Team, joined
+
+from .runs import average_of
 
 RECIPE = """
 network = "tiny"

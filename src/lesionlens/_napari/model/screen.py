@@ -22,7 +22,6 @@ from lesionlens._napari.model.words import (
     Fact,
     bars_of,
     date_words,
-    deciding_words,
     details,
     facts_of,
     point_at,
@@ -35,6 +34,7 @@ from lesionlens._napari.model.words import (
     volume_words,
 )
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
+from lesionlens.explain.relevance import deciding_words
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate
 from lesionlens.records.prediction import Capability
@@ -250,7 +250,7 @@ def _about(state: State, focus: Candidate | None, capabilities: set[str]) -> dic
         "focus_title": f"{focus.id} · {focus.location.words}",
         "facts": facts_of(focus),
         "relevance": bars_of(focus),
-        "deciding": deciding_words(focus),
+        "deciding": deciding_words(focus.sequence_relevance),
         "can_ask_without": str(Capability.VARY) in capabilities and state.activity is None,
         "without": asked[1] if asked is not None and asked[0] == focus.id else "",
     }

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lesionlens.base.labels import Kind, Label, MrSequence, Region
-from lesionlens.explain.relevance import deciding
+from lesionlens.explain.relevance import deciding_words
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import (
     SEQUENCE_KEYS,
@@ -210,14 +210,6 @@ def _of(scores: Mapping[str, float | None] | None, sequence: MrSequence) -> floa
     return None if scores is None else scores.get(sequence.value)
 
 
-def deciding_words(candidate: Candidate) -> str:
-    """Say which sequence decides, or that none does; empty where that was not asked."""
-    if not candidate.sequence_relevance:
-        return ""
-    first = deciding(candidate.sequence_relevance)
-    return f"{first.words} decides most" if first else "no sequence decides alone"
-
-
 def probe_words(analysis: Analysis, voxel: tuple[int, int, int]) -> str:
     """Say what a probed voxel of the reference grid is taken for, and which sequence tells."""
     number = int(analysis.findings.components[voxel])
@@ -225,5 +217,5 @@ def probe_words(analysis: Analysis, voxel: tuple[int, int, int]) -> str:
     if found is None:
         return "Probe of a voxel that is not flagged: where it attended."
     part = Label(int(analysis.volumes.labels.data[voxel])).words
-    told = deciding_words(found)
+    told = deciding_words(found.sequence_relevance)
     return f"Probe: where a voxel of candidate {number} ({part}) attended{told and '; '}{told}."
