@@ -2,7 +2,7 @@ r"""Calibrate a run's averaged weights on drawn patients and make them the defau
 
     lesionlens train configs/default.toml --out runs/default
     python bench/release_weights.py runs/default --version 2 --patients 300 --workers 2 \
-        --minutes 12 --shift 0.7 0.5 0.8 --t1-in-reserve
+        --minutes 12 --focus 1.3 --t1-in-reserve
 
 Goes on where it was stopped: what each patient showed is kept in RUN/calibration. `--minutes` ends
 the looking, and the fit is made on the patients seen by then. Prints what was fitted, with the
@@ -29,7 +29,7 @@ from lesionlens.network.weights import WeightsNotes
 from lesionlens.synth.draw import DrawConfig
 from lesionlens.training import calibrate as fitting
 from lesionlens.training.calibrate import Calibration, Effort, Job
-from lesionlens.training.release import release, shift_logits
+from lesionlens.training.release import release
 from lesionlens.training.tables import put_between
 
 HERE = Path(__file__).resolve().parent
@@ -48,7 +48,7 @@ def options() -> argparse.Namespace:
     p.add_argument("--patients", type=int, default=300)
     p.add_argument("--workers", type=int, default=1, help="processes of one thread")
     p.add_argument("--minutes", type=float, default=float("inf"), help="for the patients")
-    p.add_argument("--shift", type=float, nargs=3, default=(0.0, 0.0, 0.0), help="of the logits")
+    p.add_argument("--thresholds", type=float, nargs=3, default=(0.5, 0.4, 0.3), help="WT, TC, ET")
     p.add_argument("--t1-in-reserve", action="store_true", help="see NetworkConfig")
     p.add_argument("--recipe", default="configs/default.toml", help="for the record")
     p.add_argument("--target", type=Path, default=TARGET)
@@ -58,15 +58,15 @@ def options() -> argparse.Namespace:
 
 
 def adjusted(source: Path, a: argparse.Namespace) -> tuple[LensNetwork, WeightsNotes]:
-    """Load a run's weights, shift them, and say what is known before anything is fitted."""
+    """Load a run's weights, and say what is known before anything is fitted."""
     network, info = weights.load(source)
-    shift_logits(network, (a.shift[0], a.shift[1], a.shift[2]))
     network.config = dataclasses.replace(network.config, t1_in_reserve=a.t1_in_reserve)
-    about = dict(info.provenance) | {"recipe": a.recipe, "shift": list(a.shift)}
+    about = dict(info.provenance) | {"recipe": a.recipe}
     notes = WeightsNotes(
         version=a.version,
         spacing_mm=a.spacing,
         focus_spacing_mm=a.focus,
+        thresholds=(a.thresholds[0], a.thresholds[1], a.thresholds[2]),
         provenance=about,
         score=(0.0, 1.0, 0.0),
         score_floor=0.0,
@@ -76,7 +76,7 @@ def adjusted(source: Path, a: argparse.Namespace) -> tuple[LensNetwork, WeightsN
 
 def workplace(source: Path, a: argparse.Namespace) -> Path:
     """Return the folder of what was seen with exactly these weights and settings."""
-    settings = repr((a.spacing, a.focus, tuple(a.shift), a.t1_in_reserve))
+    settings = repr((a.spacing, a.focus, tuple(a.thresholds), a.t1_in_reserve))
     key = hashlib.sha256(source.read_bytes() + settings.encode()).hexdigest()[:12]
     folder = source.parent / "calibration" / key
     folder.mkdir(parents=True, exist_ok=True)

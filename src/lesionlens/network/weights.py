@@ -46,6 +46,10 @@ class WeightsNotes:
         is the sigmoid of their sum (`inference.calibration`), fitted on drawn scans.
     score_floor : float
         Regions that score less are not flagged.
+    thresholds : (3,) float
+        Probability of WT, TC, ET from which a voxel is drawn. The cut with the best expected Dice
+        lies at half of the Dice that can be reached, below one half where a region is hard
+        (Lipton et al. 2014, doi 10.1007/978-3-662-44851-9_15, for F1, which is Dice).
     """
 
     version: str = "0"
@@ -56,6 +60,7 @@ class WeightsNotes:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     score: tuple[float, float, float] = (-1.5, 0.36, 0.0)
     score_floor: float = 0.2
+    thresholds: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,7 @@ class WeightsInfo:
     provenance: Mapping[str, Any]
     score: tuple[float, float, float] = (-1.5, 0.36, 0.0)
     score_floor: float = 0.2
+    thresholds: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
 
 def _sha256(path: Path) -> str:

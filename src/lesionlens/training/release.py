@@ -8,19 +8,7 @@ from pathlib import Path
 import torch
 
 from lesionlens.network import weights
-from lesionlens.network.model import LensNetwork
 from lesionlens.network.weights import WeightsNotes
-
-
-@torch.no_grad()
-def shift_logits(network: LensNetwork, shift: tuple[float, float, float]) -> None:
-    """Add to the logits of WT, TC and ET, so that one half is where a reader would draw.
-
-    Real edges and grey parts of real tumours look less sure to the network than drawn ones; the
-    threshold stays one half everywhere, and the weights carry the difference.
-    """
-    if network.refine.bias is not None:
-        network.refine.bias += torch.tensor(shift)
 
 
 def release(source: Path, notes: WeightsNotes, folder: Path) -> str:

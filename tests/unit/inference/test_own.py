@@ -111,6 +111,14 @@ def test_no_look_is_taken_twice(random_weights, make_prepared, monkeypatch):
     assert len(taken) == 4
 
 
+def test_weights_say_where_to_cut(tmp_path, make_prepared):
+    path = tmp_path / "cut.safetensors"
+    notes = weights.WeightsNotes(spacing_mm=8.0, thresholds=(0.5, 0.4, 0.3))
+    weights.save(path, preset("tiny"), build("tiny").state_dict(), notes)
+    found = LensEngine("cpu", path).predict(make_prepared(), progress=no_progress, cancel=NEVER)
+    assert found.thresholds == {Region.WT: 0.5, Region.TC: 0.4, Region.ET: 0.3}
+
+
 def test_what_the_network_holds_back_costs_no_look(tmp_path, make_prepared, monkeypatch):
     sizes = replace(preset("tiny"), t1_in_reserve=True)
     path = tmp_path / "reserve.safetensors"

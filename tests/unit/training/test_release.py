@@ -7,7 +7,7 @@ import torch
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.weights import WeightsNotes
-from lesionlens.training.release import release, shift_logits
+from lesionlens.training.release import release
 
 
 def test_release_writes_weights_and_their_hash(tmp_path):
@@ -15,24 +15,13 @@ def test_release_writes_weights_and_their_hash(tmp_path):
     network = build("tiny")
     source = tmp_path / "run.safetensors"
     weights.save(source, network.config, network.state_dict(), WeightsNotes())
-    notes = WeightsNotes(version="7", spacing_mm=1.8, temperature=(1.2, 1.1, 1.0))
+    notes = WeightsNotes(version="7", spacing_mm=1.8, thresholds=(0.5, 0.4, 0.3))
     digest = release(source, notes, tmp_path)
     beside = json.loads((tmp_path / "default.json").read_text("utf-8"))
     again, info = weights.load(tmp_path / "default.safetensors", sha256=digest)
     assert beside["sha256"] == digest
     assert info.version == beside["version"] == "7"
     assert info.spacing_mm == 1.8
+    assert info.thresholds == (0.5, 0.4, 0.3)
     for name, value in network.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, atol=2e-3, rtol=2e-3)
-
-
-def test_a_shift_moves_every_logit_by_itself():
-    torch.manual_seed(0)
-    network = build("tiny").eval()
-    x = torch.randn(1, 8, 16, 16, 16)
-    with torch.no_grad():
-        before = network(x).logits
-        shift_logits(network, (0.5, 0.0, -1.0))
-        moved = network(x).logits - before
-    wanted = torch.tensor([0.5, 0.0, -1.0]).view(1, 3, 1, 1, 1).expand_as(moved)
-    torch.testing.assert_close(moved, wanted, atol=1e-4, rtol=0)

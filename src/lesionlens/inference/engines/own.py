@@ -153,6 +153,7 @@ class LensEngine:
             engine=self.info,
             trace=trace,
             glance=self.glance(prepared, [_EVERYTHING], progress=progress, cancel=cancel),
+            thresholds=dict(zip(Region, self._about.thresholds, strict=True)),
             scoring=Scoring(*self._about.score, self._floor),
             kinds=_kinds(out, study.grid),
         )
