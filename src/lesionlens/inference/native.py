@@ -16,7 +16,7 @@ from lesionlens.study.resample import crop_grid, resample
 
 Floats = NDArray[np.float32]
 _STEPS = 4096
-"""Values a unit: float32's last bits are noise here, and make files five times as large."""
+"""Values a unit: float32's last bits are noise here, and make files up to seven times as large."""
 
 
 def bring(values: Floats, prepared: PreparedStudy, source: Grid | None = None) -> Floats:
