@@ -100,7 +100,8 @@ class LossConfig:
     overlap, voxel : float
         Soft Dice and cross-entropy.
     each_lesion : float
-        The same once more in a box round each lesion, all lesions alike.
+        The same once more in a box round each lesion, all lesions alike: finds more of the small
+        ones, and draws faint ones too large.
     attention, exists : float
         Attention mass inside the region; presence of the region.
     lesions : float
@@ -111,7 +112,7 @@ class LossConfig:
     scales: tuple[float, float, float] = (1.0, 0.4, 0.2)
     overlap: float = 1.0
     voxel: float = 3.0
-    each_lesion: float = 0.3
+    each_lesion: float = 0.0
     attention: float = 0.03
     exists: float = 0.1
     lesions: float = 0.1

@@ -91,13 +91,14 @@ def lens_loss(
         goal = target if scale == 0 else pool_like(target, logits, factor)
         part = mask_loss(logits.float(), goal, _SMOOTH / factor**3, config)
         masks = masks + share / sum(config.scales) * (part * weight).mean()
-    near = (each_lesion_loss(output.logits, batch, config) * weight).mean()
     pointing = attention_loss(output.attention, target)
     there = (target.sum(_SPATIAL) > 0).float()
     exists = functional.binary_cross_entropy_with_logits(output.exists, there)
-    total = masks + config.each_lesion * near
-    total = total + config.attention * pointing + config.exists * exists
-    parts = {"masks": masks, "each lesion": near, "attention": pointing, "exists": exists}
+    total = masks + config.attention * pointing + config.exists * exists
+    parts = {"masks": masks, "attention": pointing, "exists": exists}
+    if config.each_lesion:
+        parts["each lesion"] = (each_lesion_loss(output.logits, batch, config) * weight).mean()
+        total = total + config.each_lesion * parts["each lesion"]
     if output.lesions is not None:
         parts["lesions"] = set_loss(output.lesions, batch.parts, batch.present)
         total = total + config.lesions * parts["lesions"]

@@ -30,8 +30,9 @@ def _output(labels, sign):
 def test_right_is_cheap_and_wrong_is_dear():
     labels = torch.zeros(1, 3, 16, 16, 16)
     labels[..., 4:12, 4:12, 4:12] = 1
-    right, parts = lens_loss(_output(labels, 1), _batch(labels), LossConfig())
-    wrong, _ = lens_loss(_output(labels, -1), _batch(labels), LossConfig())
+    config = LossConfig(each_lesion=0.5)
+    right, parts = lens_loss(_output(labels, 1), _batch(labels), config)
+    wrong, _ = lens_loss(_output(labels, -1), _batch(labels), config)
     assert float(right) < 0.1
     assert float(wrong) > 2
     assert set(parts) == {"masks", "each lesion", "attention", "exists"}
