@@ -26,7 +26,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region
 from lesionlens.base.stages import NEVER, Progress, no_progress
 from lesionlens.explain import relevance
-from lesionlens.findings.components import Marked, mark, parts_of
+from lesionlens.findings.components import Marked, Rules, mark, parts_of
 from lesionlens.inference.calibration import component_score
 from lesionlens.inference.engines.own import LensEngine
 from lesionlens.records.prediction import Prediction, Scoring
@@ -167,7 +167,8 @@ def _candidates(
     """Return the candidates with what their scores are taken from, as `lens` takes them."""
     if prediction.glance is None or prediction.probability is None:
         return ()
-    marked = mark({region: prediction.probability[region] for region in Region}, grid)
+    known = {region: prediction.probability[region] for region in Region}
+    marked = mark(known, grid, Rules(prediction.thresholds))
     flat = prediction.glance.probability[0].reshape(-1)
     out = []
     for part in parts_of(marked):

@@ -93,3 +93,10 @@ def test_a_sequence_is_named_only_where_it_leads_clearly(values):
 
 def test_one_sequence_alone_is_not_said_to_decide():
     assert relevance.deciding({"flair": 0.7, "t1": None, "t1c": None, "t2": None}) is None
+
+
+def test_the_words_tell_which_sequence_decides_or_that_none_does():
+    shares = {"t1": 0.1, "t1c": 0.5, "t2": 0.1, "flair": 0.2, "none": 0.0}
+    assert relevance.deciding_words(shares) == "T1c decides most"
+    assert relevance.deciding_words(shares | {"t1c": 0.22}) == "no single sequence decides"
+    assert relevance.deciding_words(None) == ""

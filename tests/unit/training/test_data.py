@@ -91,10 +91,8 @@ def test_small_lesions_get_as_many_windows_as_large_ones():
     for number, side in ((1, slice(2, 18)), (2, slice(50, 53))):
         code[side, 4:16, 4:16] = 2
         parts[side, 4:16, 4:16] = number
-    brain, rng = (
-        Packed(np.zeros((4, *code.shape), np.float16), code, parts),
-        np.random.default_rng(0),
-    )
+    brain = Packed(np.zeros((4, *code.shape), np.float16), code, parts)
+    rng = np.random.default_rng(0)
     seen = [np.unique(cut_window(brain, (16, 16, 16), rng).parts) for _ in range(200)]
     large, small = (sum(number in window for window in seen) for number in (1, 2))
     assert 0.7 < small / large < 1.4
