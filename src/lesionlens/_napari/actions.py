@@ -269,7 +269,8 @@ class Actions:
         self._then(lambda: self.session.step(-1))
 
     def _then(self, act: Callable[[], object]) -> bool:
-        """Act once what is being redrawn is kept."""
+        """Act once what is typed and what is being redrawn is kept."""
+        self.reviewing.settle_reason()
         return self.reviewing.after_edit(lambda: act() is not False)
 
     def accept(self) -> None:

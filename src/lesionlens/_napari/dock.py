@@ -165,8 +165,6 @@ class LesionLens(Panel):
 
         def press(_: Any) -> None:
             act()
-            if key.act in ("accept", "reject", "defer"):
-                self.candidates.clear_reason()
 
         def hold(_: Any) -> Iterator[None]:
             act(True)

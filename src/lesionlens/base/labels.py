@@ -105,6 +105,11 @@ class ReviewState(StrEnum):
     DEFERRED = "deferred"
     EDITED = "edited"
 
+    @property
+    def decided(self) -> bool:
+        """Whether the reader is done with it: a candidate that is put off is not."""
+        return self in (ReviewState.ACCEPTED, ReviewState.REJECTED, ReviewState.EDITED)
+
 
 RESEARCH_USE_NOTICE = "Research use only. Flags regions; does not exclude disease."
 """Stands wherever results are shown."""

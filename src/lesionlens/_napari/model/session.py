@@ -105,6 +105,7 @@ class ReviewSession:
             editing=None,
             looks=(),
             seconds=(),
+            typed={},
         )
 
     def analysed(self, result: Any, overlays: Overlays, review: Review | None = None) -> None:
@@ -291,11 +292,29 @@ class ReviewSession:
 
     # --- review ---------------------------------------------------------------------------
 
-    def mark(self, state: ReviewState, reason: str | None = None) -> Candidate | None:
+    def type_reason(self, reason: str) -> None:
+        """Keep what is typed for the candidate in focus until it is decided."""
+        candidate = self.candidate()
+        if candidate is not None and reason != self._state.reason_of(candidate.tracking_uid):
+            self._set(typed={**self._state.typed, candidate.tracking_uid: reason})
+
+    def reason_for(self, candidate: Candidate, state: ReviewState) -> str | None:
+        """Return the reason that belongs to a decision: the one typed for this candidate.
+
+        Where none was typed, that of the same decision goes on, or of the outline just redrawn.
+        """
+        uid = candidate.tracking_uid
+        last = self._state.review.of(uid)
+        goes_on = last is not None and last.state in (state, ReviewState.EDITED)
+        kept = last.reason if last is not None and goes_on else None
+        return self._state.typed.get(uid, kept or "").strip() or None
+
+    def mark(self, state: ReviewState) -> Candidate | None:
         """Record what the reader says of the candidate in focus; return that candidate."""
         candidate = self.candidate()
         if candidate is not None:
-            self._log.mark(candidate.tracking_uid, state, reader=self.reader, reason=reason or None)
+            reason = self.reason_for(candidate, state)
+            self._log.mark(candidate.tracking_uid, state, reader=self.reader, reason=reason)
             self._reviewed()
         return candidate
 
@@ -324,6 +343,7 @@ class ReviewSession:
         """Take a log, with the analysis and overlays that `redraw.reviewed` made of it."""
         self._log = log
         self._set(
+            typed=self._untold(log.review),
             review=log.review,
             analysis=analysis,
             overlays=overlays,
@@ -334,6 +354,7 @@ class ReviewSession:
 
     def _reviewed(self) -> None:
         state, review = self._state, self._log.review
+        typed = self._untold(review)
         analysis, overlays = state.analysis, state.overlays
         if analysis is not None:
             analysis, overlays = reviewed(analysis, overlays, review)
@@ -341,9 +362,15 @@ class ReviewSession:
             review=review,
             analysis=analysis,
             overlays=overlays,
+            typed=typed,
             can_undo=self._log.can_undo,
             can_redo=self._log.can_redo,
         )
+
+    def _untold(self, review: Review) -> dict[str, str]:
+        """Return the reasons typed for candidates of which nothing new was said in a review."""
+        told = {e.tracking_uid for e in review.events[len(self._state.review.events) :]}
+        return {uid: words for uid, words in self._state.typed.items() if uid not in told}
 
 
 def _seconds(result: Any) -> tuple[Second, ...]:

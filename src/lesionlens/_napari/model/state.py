@@ -211,3 +211,10 @@ class State:
     """Name and number of heads of each layer that can be shown, coarse to fine."""
     seconds: tuple[Second, ...] = ()
     """The second opinions that can be asked for."""
+    typed: Mapping[str, str] = field(default_factory=dict)
+    """Reasons that were typed and not yet used, by the tracking UID they were typed for."""
+
+    def reason_of(self, tracking_uid: str) -> str:
+        """Return what the reader typed for a candidate, else the reason of their last word."""
+        event = self.review.of(tracking_uid)
+        return self.typed.get(tracking_uid, (event.reason if event else None) or "")

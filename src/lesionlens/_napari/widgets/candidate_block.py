@@ -28,6 +28,7 @@ class CandidateBlock(Section):
     threshold_chosen = Signal(float)
     marked = Signal(str)
     reason_changed = Signal(str)
+    reason_settled = Signal()
     undone = Signal()
     redone = Signal()
 
@@ -55,7 +56,10 @@ class CandidateBlock(Section):
         self._reason.setEditable(True)
         self._reason.addItems(REASONS)
         self._reason.lineEdit().setPlaceholderText("reason (optional)")
+        self._reason.setAccessibleName("Reason for the decision")
         self._reason.currentTextChanged.connect(self.reason_changed)
+        self._reason.lineEdit().returnPressed.connect(self.reason_settled)
+        self._reason.activated.connect(lambda _: self.reason_settled.emit())
         self._undo.clicked.connect(lambda _=False: self.undone.emit())
         self._redo.clicked.connect(lambda _=False: self.redone.emit())
         self.body.addWidget(self._count)
@@ -122,6 +126,7 @@ class CandidateBlock(Section):
         self._show_threshold(screen)
         for button in (self._accept, self._reject, self._defer):
             button.setEnabled(screen.can_mark)
+        self._show_reason(screen)
         self._edit.setEnabled(screen.can_mark)
         self._edit.setText("Done  ⇧E" if screen.editing else "Edit  ⇧E")
         set_role(self._edit, "primary" if screen.editing else "")
@@ -149,9 +154,13 @@ class CandidateBlock(Section):
         if row_of is not None and row_of.id == clicked:
             self.gone_to.emit(clicked)
 
-    def clear_reason(self) -> None:
-        """Empty the reason once it was used."""
-        self._reason.setCurrentText("")
+    def _show_reason(self, screen: Screen) -> None:
+        """Show the reason of the candidate in focus; a cursor within the same words stays."""
+        self._reason.setEnabled(screen.can_mark)
+        if self._reason.currentText() != screen.reason:
+            blocked = self._reason.blockSignals(True)
+            self._reason.setCurrentText(screen.reason)
+            self._reason.blockSignals(blocked)
 
 
 def _flat(text: str, tooltip: str) -> QToolButton:

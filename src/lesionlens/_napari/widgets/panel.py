@@ -154,7 +154,8 @@ class Panel(QWidget):
         self.studies.rejected.connect(session.dismiss)
         self.candidates.gone_to.connect(acts.go_to)
         self.candidates.threshold_chosen.connect(session.choose_threshold)
-        self.candidates.reason_changed.connect(self._set_reason)
+        self.candidates.reason_changed.connect(session.type_reason)
+        self.candidates.reason_settled.connect(acts.reviewing.settle_reason)
         self.candidates.marked.connect(self._mark)
         self.candidates.undone.connect(acts.undo)
         self.candidates.redone.connect(acts.redo)
@@ -251,12 +252,8 @@ class Panel(QWidget):
         keep_preparation(brain_extraction, bias_correction)
         self.preparation.show_preferences(read_preferences())
 
-    def _set_reason(self, reason: str) -> None:
-        self.actions_.reviewing.reason = reason
-
     def _mark(self, act: str) -> None:
         getattr(self.actions_, act)()
-        self.candidates.clear_reason()
 
     def take_dropped(self, paths: Sequence[Path]) -> bool:
         """Open what was dropped; False where it looks like no scan."""
