@@ -11,7 +11,7 @@ from lesionlens._napari import sample
 from lesionlens._napari.editor import OutlineEditor
 from lesionlens._napari.model.asking import probed, seen
 from lesionlens._napari.model.display import overlays_of
-from lesionlens._napari.model.session import ReviewSession
+from lesionlens._napari.model.session import QUESTION, ReviewSession
 from lesionlens._napari.model.state import Look, Overlay, Plane, Problem, Request
 from lesionlens._napari.opener import Opener
 from lesionlens._napari.preferences import Preferences, read_preferences
@@ -224,7 +224,7 @@ class Actions:
 
         def refused(error: BaseException) -> None:
             self.session.choose_look(None)
-            self.session.failed(problem_of(error))
+            self.session.refused(replace(problem_of(error), cause=QUESTION))
 
         self.questions.ask((id(result), look), task, done, refused)
 

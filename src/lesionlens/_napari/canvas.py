@@ -94,9 +94,11 @@ class Canvas:
 
     def show_plane(self, plane: Plane) -> None:
         """Look at a plane."""
-        dims = self._viewer.dims
+        dims, camera = self._viewer.dims, self._viewer.scene.camera
         if dims.ndim == 3 and tuple(dims.order) != ORDERS[plane]:
-            dims.order = ORDERS[plane]
+            zoom = camera.zoom
+            dims.order = ORDERS[plane]  # napari fits the view to it
+            camera.zoom = zoom
 
     def go_to(self, point_mm: tuple[float, float, float]) -> None:
         """Bring a point (RAS+ mm) onto the slice in all planes and into the middle of the view."""

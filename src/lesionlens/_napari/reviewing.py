@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from lesionlens._napari.editor import OutlineEditor
 from lesionlens._napari.model.redraw import redraws, reviewed
-from lesionlens._napari.model.session import ReviewSession
+from lesionlens._napari.model.session import OUTLINE, SAVING, ReviewSession
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens.base.errors import CancelledError, LesionLensError
@@ -150,7 +151,7 @@ class Reviewing:
         def refused(error: BaseException) -> None:
             self._hold(False)
             if not isinstance(error, CancelledError):
-                self.session.failed(problem_of(error))
+                self.session.failed(replace(problem_of(error), cause=OUTLINE))
 
         if not self.jobs.start(words, task, done, refused):
             self.session.say("Something still runs: wait for it or cancel it, then press again.")
@@ -169,4 +170,6 @@ class Reviewing:
         try:
             store.autosave(state.analysis)
         except LesionLensError as refusal:
-            self.session.failed(problem_of(refusal))
+            self.session.refused(replace(problem_of(refusal), cause=SAVING))
+        else:
+            self.session.cured(SAVING)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
+from lesionlens._napari.model.advice import in_the_windows_words
 from lesionlens._napari.model.redraw import redrawn, reviewed
 from lesionlens._napari.model.state import (
     Activity,
@@ -34,6 +35,10 @@ from lesionlens.review.log import ReviewLog
 
 if TYPE_CHECKING:
     from lesionlens._napari.model.display import Overlays
+
+
+OUTLINE, QUESTION, SAVING = "outline", "question", "saving"
+"""Causes of failures that go when it works again."""
 
 
 class ReviewSession:
@@ -177,7 +182,16 @@ class ReviewSession:
 
     def failed(self, problem: Problem) -> None:
         """Say why something did not work; study, analysis and review stay."""
-        self._set(activity=None, problem=problem)
+        self._set(activity=None, problem=in_the_windows_words(problem))
+
+    def refused(self, problem: Problem) -> None:
+        """Say why something did not work beside what runs; it goes on."""
+        self._set(problem=in_the_windows_words(problem))
+
+    def cured(self, cause: str) -> None:
+        """Take a failure off the screen whose cause has gone."""
+        if self._state.problem is not None and self._state.problem.cause == cause:
+            self._set(problem=None)
 
     def ask(self, query: Query, problem: Problem | None = None) -> None:
         """Say what the reader must decide before a study can be opened; what is open stays."""
@@ -334,6 +348,7 @@ class ReviewSession:
     def end_edit(self) -> None:
         """Leave the outline as it was."""
         self._set(editing=None)
+        self.cured(OUTLINE)
 
     def log(self) -> ReviewLog:
         """Return a copy of the log: what is said in it holds once it is settled."""

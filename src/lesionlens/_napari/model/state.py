@@ -126,6 +126,8 @@ class Problem:
     expected: str = ""
     next_step: str = ""
     details: str = ""
+    cause: str = ""
+    """What must work again for this to be over; empty where the next act ends it."""
 
 
 @dataclass(frozen=True, slots=True)
