@@ -12,9 +12,9 @@ from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.screen import resolve
 from lesionlens._napari.model.state import Overlay
 from lesionlens._napari.model.words import facts_of
-from lesionlens.base.labels import Kind, Region, ReviewState
+from lesionlens.base.labels import LesionClass, Region, ReviewState
 from lesionlens.export.report import report_html
-from lesionlens.records.attention import MapTrust
+from lesionlens.records.attention import MapChecks
 
 PATIENCE_MS = 120_000
 
@@ -81,7 +81,7 @@ def test_deferred_is_not_reviewed(reviewed, analysis):
 
 @pytest.mark.parametrize("shown", ["probe", "alone", "look"])
 def test_a_verdict_is_said_of_the_map_that_was_checked_only(reviewed, qtbot, shown):
-    good = MapTrust(True, 0.9, 0.01, reliable=True, words="passed its checks")
+    good = MapChecks(True, 0.9, 0.01, reliable=True, words="passed its checks")
     analysis = reviewed.session.state.analysis
     maps = replace(analysis.maps, trust=dict.fromkeys(Region, good))
     checked = replace(analysis, maps=maps)
@@ -104,7 +104,7 @@ def test_a_verdict_is_said_of_the_map_that_was_checked_only(reviewed, qtbot, sho
 def test_that_attention_lies_inside_is_no_tick_for_the_candidate(analysis):
     first = analysis.findings.candidates[0]
     fit = replace(first.attention, peak_inside=True)
-    shares = {Kind.TUMOUR: 0.9, Kind.WHITE_MATTER: 0.1}
+    shares = {LesionClass.TUMOUR: 0.9, LesionClass.WHITE_MATTER: 0.1}
     facts = facts_of(replace(first, attention=fit, resemblance=shares))
     assert all(fact.good is not True for fact in facts)
     assert not any("looks like" in fact.words for fact in facts)
