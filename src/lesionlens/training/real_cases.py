@@ -20,7 +20,7 @@ from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, check, n
 from lesionlens.evaluation.label_conventions import region_mask
 from lesionlens.inference.network_input import make_network_input
 from lesionlens.network import weights
-from lesionlens.network.build import preset
+from lesionlens.network.config import preset
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence
 from lesionlens.preparation.prepare import prepare
