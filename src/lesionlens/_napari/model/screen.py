@@ -224,7 +224,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         has_attention=bool(analysis.volumes.attention),
         has_uncertainty=analysis.volumes.uncertainty is not None,
         can_probe=str(Capability.PROBE) in capabilities,
-        reopened=analysis.run.engine.name == "lens" and not state.looks,
+        reopened=state.reopened,
         looks=state.looks,
         seconds=state.seconds,
         layer=choices.layer,
