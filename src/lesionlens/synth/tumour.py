@@ -6,6 +6,7 @@ non-enhancing tumours are settings of the same few thresholds, so no volume need
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,10 +18,10 @@ from lesionlens.synth.anatomy import (
     VENTRICLE,
     WHITE,
     Anatomy,
-    Atlas,
     Pose,
     rotation,
 )
+from lesionlens.synth.atlas import seats_of
 from lesionlens.synth.fields import Dice, Frame, blur, noise, spread
 
 MAX_LESIONS = 8
@@ -78,21 +79,20 @@ def _radii(dice: Dice) -> tuple[Tensor, Tensor, Tensor]:
     return count, radius, ~(solitary | multifocal)
 
 
-def _seat_weights(atlas: Atlas) -> tuple[Tensor, Tensor]:
-    """Candidate seats (N, 3) in atlas mm and their cumulated chance (N,)."""
-    cortex, white, _, ventricle, deep, mask, cerebellum = atlas.maps
-    weight = white + 0.5 * cortex + 0.5 * deep + 0.15 * ventricle
-    weight = weight * (1 - 0.75 * cerebellum) * (mask > 0.5)
-    keep = (weight > 0.12).nonzero()
-    chance = weight[keep[:, 0], keep[:, 1], keep[:, 2]].double().cumsum(0)
-    return atlas.origin_mm + keep * atlas.step_mm, chance / chance[-1]
+def _seats(dice: Dice, heads: Sequence[int], pose: Pose) -> Tensor:
+    """Seats of MAX_LESIONS lesions in each volume's anatomy, patient mm."""
+    roll = dice.uniform(0, 1, MAX_LESIONS).double()
+    places = []
+    for head, chance in zip(heads, roll, strict=True):
+        seats = seats_of(head)
+        pick = torch.searchsorted(seats.chance, chance.cpu()).clamp_max(len(seats.chance) - 1)
+        places.append(seats.place_mm[pick])
+    return pose.to_patient(torch.stack(places).to(dice.device))
 
 
-def plan(dice: Dice, atlas: Atlas, pose: Pose, tumour_free: float) -> Plan:
+def plan(dice: Dice, heads: Sequence[int], pose: Pose, tumour_free: float) -> Plan:
     """Roll number, seats, sizes and kind of the lesions of each volume."""
-    seats, chance = _seat_weights(atlas)
-    pick = torch.searchsorted(chance, dice.uniform(0, 1, MAX_LESIONS).double())
-    centre = pose.to_patient(seats[pick.clamp_max(len(seats) - 1)])
+    centre = _seats(dice, heads, pose)
     count, radius, metastatic = _radii(dice)
     beside = dice.normal(MAX_LESIONS, 3)
     beside = beside / beside.norm(dim=-1, keepdim=True).clamp_min(1e-3)
