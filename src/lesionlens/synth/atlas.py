@@ -59,9 +59,9 @@ def choose(seeds: Sequence[int], individuals: float) -> list[int]:
     """
     chosen = []
     for seed in seeds:
-        dice = np.random.default_rng((int(seed), _STREAM))
-        single = dice.uniform() < individuals
-        chosen.append(int(dice.choice(INDIVIDUALS)) if single else AVERAGE)
+        streams = np.random.default_rng((int(seed), _STREAM))
+        single = streams.uniform() < individuals
+        chosen.append(int(streams.choice(INDIVIDUALS)) if single else AVERAGE)
     return chosen
 
 

@@ -18,8 +18,8 @@ from lesionlens.synth.atlas import (
     load_labels,
 )
 from lesionlens.synth.draw import DrawConfig, draw_geometry
-from lesionlens.synth.fields import Dice
-from lesionlens.synth.tumour import plan
+from lesionlens.synth.fields import RandomStreams
+from lesionlens.synth.tumour import plan_lesions
 
 CPU = torch.device("cpu")
 
@@ -79,7 +79,7 @@ def test_tumours_sit_in_stem_thalamus_cerebellum_and_chiasm_too():
     still = Pose(torch.eye(3).expand(200, 3, 3), torch.zeros(200, 3))
     head = INDIVIDUALS[0]
     labels, affine = load_labels(head)
-    first = plan(Dice(range(200), CPU), [head] * 200, still, 0.0).centre[:, 0]
+    first = plan_lesions(RandomStreams(range(200), CPU), [head] * 200, still, 0.0).centre[:, 0]
     voxel = ((first - affine[:3, 3]) @ torch.linalg.inv(affine[:3, :3]).T).round().long()
     found = labels[tuple(voxel.T)].long()
     counts = torch.bincount(found, minlength=classes.COUNT)

@@ -10,7 +10,7 @@ from lesionlens.synth import tumour
 from lesionlens.synth.anatomy import draw_pose
 from lesionlens.synth.atlas import choose
 from lesionlens.synth.draw import DrawConfig, draw, draw_geometry, paint
-from lesionlens.synth.fields import Dice
+from lesionlens.synth.fields import RandomStreams
 
 COARSE = DrawConfig(shape=(44, 54, 44), spacing_mm=(4.0, 4.0), tumour_free=0.0)
 
@@ -64,8 +64,8 @@ def test_tumour_free_means_no_label():
 
 
 def test_metastases_enhance():
-    dice, heads = Dice(range(60), torch.device("cpu")), choose(range(60), 0.8)
-    plan = tumour.plan(dice, heads, draw_pose(dice), tumour_free=0.0)
+    streams, heads = RandomStreams(range(60), torch.device("cpu")), choose(range(60), 0.8)
+    plan = tumour.plan_lesions(streams, heads, draw_pose(streams), tumour_free=0.0)
     many = plan.count > 4  # more than a tumour with satellites has
     assert many.any()
     assert (plan.style[many] != 3).all()
