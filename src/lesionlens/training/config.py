@@ -161,13 +161,14 @@ class TrainConfig:
     """Everything that decides the weights."""
 
     stages: tuple[StageConfig, ...]
-    network: str = "base"
+    network: str | None = None
+    """A preset; None takes the network of `init`, and is "base" where there is none."""
     seed: int = 0
     autocast: bool = True
     checkpoint_minutes: float = 4.0
     validation_volumes: int = 6
     init: str | None = None
-    """Weights to start from, safetensors; the network is then theirs, whatever `network` says."""
+    """Weights to start from, safetensors."""
     t1_in_reserve: bool | None = None
     """Whether T1 is read only where T1c or FLAIR is missing; None as the network has it."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
@@ -252,7 +253,7 @@ def parse_config(table: Mapping[str, Any]) -> TrainConfig:
     config: TrainConfig = _record(TrainConfig, table, "recipe")
     if not config.stages:
         raise _refuse("recipe", "no stage", "at least one [[stages]]")
-    if config.network not in PRESETS:
+    if config.network is not None and config.network not in PRESETS:
         raise _refuse("recipe.network", repr(config.network), f"one of {', '.join(PRESETS)}")
     return config
 

@@ -119,7 +119,7 @@ class _Run:
             "minutes": self.spent_s / 60,
             "sitting": self.sitting,
             "loss": self.loss,
-            "network": self.config.network,
+            "network": _name(self.config),
             "seed": self.config.seed,
         }
         checkpoints.save(self.out / "checkpoint", checkpoints.Checkpoint(tensors, meta))
@@ -141,10 +141,10 @@ class _Run:
         found = checkpoints.load(self.out / "checkpoint")
         if found is None:
             return
-        if found.meta["network"] != self.config.network:
+        if found.meta["network"] != _name(self.config):
             raise WeightsError(
                 found=f'a checkpoint of network "{found.meta["network"]}"',
-                expected=f'"{self.config.network}" as in the recipe',
+                expected=f'"{_name(self.config)}" as in the recipe',
                 next_step="Choose another output folder, or start afresh without resuming",
             )
         prefix = "network/"
@@ -154,7 +154,7 @@ class _Run:
             self.optimiser.load(dict(found.tensors))
         except (KeyError, RuntimeError) as error:
             raise WeightsError(
-                found=f'a checkpoint of another "{self.config.network}" than today\'s',
+                found=f'a checkpoint of another "{_name(self.config)}" than today\'s',
                 expected="the tensors of the network in the recipe",
                 next_step="Choose another output folder, or begin anew with --fresh",
             ) from error
@@ -184,17 +184,35 @@ def _begin(
 
 
 def _network(config: TrainConfig) -> LensNetwork:
-    """Make the recipe's network, or take that of the weights it starts from."""
+    """Make the recipe's network; it begins with the weights that the recipe names, if any."""
     if config.init is None:
-        sizes = preset(config.network)
-        return build(_as_told(sizes, config))
+        return build(_with_t1(preset(_name(config)), config))
     start, info = weights.load(Path(config.init))
-    network = build(_as_told(info.config, config))
-    network.load_state_dict(start.state_dict())
+    sizes = info.config if config.network is None else _like(info.config, config)
+    network = build(_with_t1(sizes, config))
+    network.load_state_dict(start.state_dict(), strict=sizes.lesions == info.config.lesions)
     return network
 
 
-def _as_told(sizes: NetworkConfig, config: TrainConfig) -> NetworkConfig:
+def _name(config: TrainConfig) -> str:
+    """Name the recipe's network, as checkpoints do."""
+    return config.network or ("base" if config.init is None else Path(config.init).stem)
+
+
+def _like(given: NetworkConfig, config: TrainConfig) -> NetworkConfig:
+    """Check that weights fit the recipe's network; lesion queries that they lack begin afresh."""
+    own = preset(_name(config))
+    alike = dataclasses.replace(own, lesions=given.lesions, t1_in_reserve=given.t1_in_reserve)
+    if given != alike or given.lesions not in (0, own.lesions):
+        raise WeightsError(
+            found=f"weights of another network in {Path(config.init or '').name}",
+            expected=f'those of a network "{config.network}", as in the recipe',
+            next_step="Change `init` in the recipe, or leave `network` out",
+        )
+    return dataclasses.replace(own, t1_in_reserve=given.t1_in_reserve)
+
+
+def _with_t1(sizes: NetworkConfig, config: TrainConfig) -> NetworkConfig:
     if config.t1_in_reserve is None:
         return sizes
     return dataclasses.replace(sizes, t1_in_reserve=config.t1_in_reserve)

@@ -169,7 +169,8 @@ def _lit(volume: Tensor, inside: Tensor) -> Tensor:
     """Bring z-scores to brightness from 0 to about 1."""
     sample = volume[inside][::7]
     low, high = torch.quantile(sample, torch.tensor([_BLACK, _WHITE])).tolist()
-    return ((volume - low) / max(high - low, 1e-3)).clamp(0, 1.6)
+    lit: Tensor = ((volume - low) / max(high - low, 1e-3)).clamp(0, 1.6)
+    return lit
 
 
 def _curved(dice: Dice, lit: Tensor) -> Tensor:
@@ -182,7 +183,6 @@ def _curved(dice: Dice, lit: Tensor) -> Tensor:
     below = place.floor().clamp(max=_KNOTS - 1)
     flat, share = below.long().flatten(1), (place - below).flatten(1)
     low, high = knots.gather(1, flat), knots.gather(1, flat + 1)
-    risen: Tensor = (low + share * (high - low)).view_as(lit[0])
-    above: Tensor = (lit[0] - 1).clamp_min(0)
-    out: Tensor = (risen + above)[None]
+    risen = low + share * (high - low)
+    out: Tensor = risen.view(lit.shape) + (lit - 1).clamp_min(0)
     return out
