@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from lesionlens.network.normalise import Z_LIMIT
 from lesionlens.synth.artefacts import SEQUENCES, Damage, acquire
-from lesionlens.synth.fields import Dice, Frame, noise
+from lesionlens.synth.fields import Frame, RandomStreams, noise
 from lesionlens.training.data import Packed, cut_window
 
 _CPU = torch.device("cpu")
@@ -59,7 +59,7 @@ def varied(
         Each sequence keeps the mean and the deviation that it had, so that a window keeps its
         place on the scale of its brain.
     """
-    dice = Dice([int(rng.integers(2**31))], _CPU)
+    dice = RandomStreams([int(rng.integers(2**31))], _CPU)
     if window is None:
         return _cropped_to_brain(_scanned(_bordered(packed), spacing_mm, dice))
     wide = tuple(math.ceil(_ROOM * n) for n in window)
@@ -105,7 +105,7 @@ def _middle(packed: Packed, window: Window) -> Packed:
     return dataclasses.replace(cut, place=place)
 
 
-def _scanned(packed: Packed, spacing_mm: float, dice: Dice) -> Packed:
+def _scanned(packed: Packed, spacing_mm: float, dice: RandomStreams) -> Packed:
     i, j, k = packed.code.shape
     frame = Frame((i, j, k), torch.tensor([spacing_mm]))
     where = _deformed(dice, frame)
@@ -123,7 +123,7 @@ def _scanned(packed: Packed, spacing_mm: float, dice: Dice) -> Packed:
     )
 
 
-def _turned(dice: Dice) -> Tensor:
+def _turned(dice: RandomStreams) -> Tensor:
     """Draw rotation, scale and shear; (3, 3)."""
     turn = torch.zeros(3, 3)
     angle = dice.normal(3)[0].clamp(-2, 2) * math.radians(7)
@@ -135,7 +135,7 @@ def _turned(dice: Dice) -> Tensor:
     return matrix
 
 
-def _deformed(dice: Dice, frame: Frame) -> Tensor:
+def _deformed(dice: RandomStreams, frame: Frame) -> Tensor:
     """Where each voxel comes from, as `grid_sample` reads it; (1, I, J, K, 3)."""
     place = torch.einsum("ab,nbijk->naijk", _turned(dice), frame.grid_mm())
     strength = dice.uniform(0.0, 3.0)
@@ -148,7 +148,7 @@ def _sample(volume: Tensor, where: Tensor, mode: str = "bilinear") -> Tensor:
     return functional.grid_sample(volume, where, mode=mode, align_corners=True)
 
 
-def _seen(dice: Dice, frame: Frame, channels: Tensor, brain: Tensor) -> Tensor:
+def _seen(dice: RandomStreams, frame: Frame, channels: Tensor, brain: Tensor) -> Tensor:
     """Put z-scores (1, 4, ...) through curves and a scanner; brightness, (4, I, J, K)."""
     lit = torch.stack([_lit(volume, brain[0, 0]) for volume in channels[0]])[None]
     curved = _curved(dice, lit) * brain
@@ -173,7 +173,7 @@ def _lit(volume: Tensor, inside: Tensor) -> Tensor:
     return lit
 
 
-def _curved(dice: Dice, lit: Tensor) -> Tensor:
+def _curved(dice: RandomStreams, lit: Tensor) -> Tensor:
     """Put each sequence through a random rising curve, most of them mild; (1, 4, I, J, K)."""
     steps = dice.log_uniform(0.45, 2.2, SEQUENCES, _KNOTS)[0]
     mild = dice.uniform(0.0, 1.0, SEQUENCES, 1)[0]
