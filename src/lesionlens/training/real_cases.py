@@ -64,7 +64,7 @@ def with_start(config: TrainConfig) -> TrainConfig:
     """Start from the default weights where the recipe names none."""
     if config.init is not None:
         return config
-    return dataclasses.replace(config, init=str(weights.default_path()))
+    return dataclasses.replace(config, init=str(weights.shipped_path()))
 
 
 class RealCases:

@@ -228,7 +228,7 @@ def test_the_recipe_for_own_cases_goes_on_from_the_default_weights(root, tmp_pat
     recipe = with_start(read_config(Path(__file__).parents[3] / "configs/finetune.toml"))
     small = dataclasses.replace(RECIPE.stages[0], steps=2)
     recipe = dataclasses.replace(recipe, stages=(small,))
-    shipped, about = weights.load_default()
+    shipped, about = weights.load_shipped()
     for step in (1, 2):  # the second sitting resumes
         one = dataclasses.replace(recipe, stages=(dataclasses.replace(small, steps=step),))
         assert train(one, tmp_path, cases=RealCases(find(root), tmp_path, one)).step == step
