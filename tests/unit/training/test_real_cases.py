@@ -24,6 +24,7 @@ from lesionlens.network import weights
 from lesionlens.preparation.prepare import prepare
 from lesionlens.records.review import Review, ReviewEvent
 from lesionlens.testing.analysis import make_analysis, write_study
+from lesionlens.testing.files import write_nifti
 from lesionlens.testing.simple import Lesion, make_patient
 from lesionlens.training.config import (
     CloserConfig,
@@ -43,16 +44,19 @@ from lesionlens.training.real_cases import (
 )
 from lesionlens.training.references import find_real_cases, split
 
-from . import evaluation
-
 STAGE = StageConfig(4, (32, 40, 32), (5.0, 5.0), batch=2)
 DATA = DataConfig(workers=0, pool=2)
 NAMES = ("BraTS-GLI-00001-000", "BraTS-GLI-00001-001", "BraTS-GLI-00002-000")
-LEFT = Lesion((-28.0, 8.0, 26.0), 20.0)
+LEFT, RIGHT = Lesion((-28.0, 8.0, 26.0), 20.0), Lesion((30.0, -30.0, 20.0), 12.0)
 
 
 def find(root, **how):
     return find_real_cases(root, convention=convention_reader(None, root), **how)
+
+
+def write_head(folder, *lesions, seed=0):
+    """Images and truth of a head at 4 mm."""
+    write_nifti(make_patient(seed, spacing_mm=4.0, lesions=lesions), folder, truth=True)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +64,7 @@ def root(tmp_path_factory):
     """Three examinations of two patients; the last has FLAIR and T1c alone."""
     place = tmp_path_factory.mktemp("real")
     for seed, name in enumerate(NAMES):
-        evaluation.write_case(place / name, evaluation.head(LEFT, seed=seed))
+        write_head(place / name, LEFT, seed=seed)
     for gone in ("t1", "t2"):
         (place / NAMES[2] / f"{gone}.nii.gz").unlink()
     return place
@@ -249,7 +253,7 @@ def test_nobody_is_held_out_where_the_recipe_says_so(root, tmp_path):
 def reviewed(tmp_path_factory):
     """A saved result of two candidates, the first accepted and the second rejected."""
     place = tmp_path_factory.mktemp("reviewed")
-    patient = make_patient(spacing_mm=4.0, lesions=(evaluation.LEFT, evaluation.RIGHT))
+    patient = make_patient(spacing_mm=4.0, lesions=(LEFT, RIGHT))
     study = write_study(patient, place / "studies" / "one")
     analysis = make_analysis(patient, study)
     states = (ReviewState.ACCEPTED, ReviewState.REJECTED)
@@ -294,7 +298,7 @@ def test_results_need_their_own_studies(reviewed, tmp_path):
         find(place / "results")
     with pytest.raises(UnusableInputError, match="no study 'one'"):
         find(place / "results", studies=tmp_path)
-    evaluation.write_case(tmp_path / "one", evaluation.head(seed=5))
+    write_head(tmp_path / "one", seed=5)
     (case,) = find(place / "results", studies=tmp_path)
     with pytest.raises(UnusableInputError, match="not the one reviewed"):
         case.study()
