@@ -42,6 +42,9 @@ SPOKEN_OF = (
 """What is kept together when a review is set aside."""
 OURS = (
     "segmentation.nii.gz",
+    "segmentation.tsv",
+    "segmentation_itksnap.txt",
+    "candidates.nii.gz",
     *(
         f"{kind}_{region.value}.nii.gz"
         for kind in ("probability", "attention")

@@ -70,6 +70,8 @@ class Series:
         For a multi-frame DICOM file, the frame (from 1) of each slice along k; else empty.
     even : bool
         False where slices were missing or uneven and the volume is interpolated along k.
+    nifti_codes : tuple of int
+        Of sform and qform, which say what the millimetres are of: the source's, or 1 (scanner).
     """
 
     sequence: MrSequence | None
@@ -82,6 +84,7 @@ class Series:
     uid: str | None = None
     frames: tuple[int, ...] = ()
     even: bool = True
+    nifti_codes: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

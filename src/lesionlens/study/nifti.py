@@ -18,7 +18,7 @@ from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputErro
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import check
 from lesionlens.records.study import Series, SourceFile, Study, StudyKind
-from lesionlens.study import nifti_folder, sequences, silent
+from lesionlens.study import bids, nifti_folder, sequences, silent
 from lesionlens.study.choose import choose, nothing_recognised
 from lesionlens.study.nifti_folder import is_nifti
 from lesionlens.study.nifti_header import BROKEN, brief, open_image, read_header
@@ -64,7 +64,9 @@ class NiftiReader:
         chosen, set_aside, told = choose(found, named_series)
         _refuse_two_patients([s.files[0].path for s in chosen.values()])
         study = Study(
-            name=path.name or path.resolve().name,
+            name=bids.name_of(s.files[0].path.name for s in chosen.values())
+            or path.name
+            or path.resolve().name,
             kind=StudyKind.NIFTI,
             series=chosen,
             root=path,
@@ -175,6 +177,7 @@ def _make(path: Path, root: Path, guess: sequences.Guess, notices: list[str]) ->
         files=(SourceFile(path, shown_name(path, root)),),
         load=_loader(path, header.grid.shape),
         description=path.name,
+        nifti_codes=header.codes,
     )
 
 
@@ -250,7 +253,7 @@ def _refuse_two_patients(files: Sequence[Path]) -> None:
             value = str(sidecar.get(key) or "").strip()
             if value:
                 seen[key].add(value)
-        subject, _ = nifti_folder.bids_entities(path.name)
+        subject, _ = bids.entities(path.name)
         if subject:
             seen["sub"].add(subject)
     if any(len(values) > 1 for values in seen.values()):
