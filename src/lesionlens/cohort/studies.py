@@ -22,11 +22,14 @@ class Job:
         Of its folder, and of its result's.
     study, out : Path
         Where it lies, and where the result goes.
+    dataset : Path or None
+        The BIDS derivatives that the result is a part of.
     """
 
     name: str
     study: Path
     out: Path
+    dataset: Path | None = None
 
 
 def find_jobs(studies: Path, out: Path) -> tuple[Job, ...]:

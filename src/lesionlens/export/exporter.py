@@ -115,10 +115,25 @@ def save(analysis: Analysis, out: Path, *, progress: Progress = no_progress) -> 
     """
     out, analysis = Path(out), applied(analysis)
     with staged(out, ours=OURS) as aside:
-        times, left_out = _write_all(analysis, aside, progress)
-        write_original(analysis, aside)
-        _keep_review(out, aside, analysis.review)
-        write_run(analysis, aside, times, left_out)
+        write_result(analysis, out, aside, progress)
+
+
+def write_result(analysis: Analysis, out: Path, aside: Path, progress: Progress) -> None:
+    """Write every file of a result into a staged folder that will take the place of `out`.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        From `findings.edits.applied`.
+    out, aside : Path
+        The folder whose earlier review is kept, and the staged one.
+    progress : Progress
+        Told of each exporter.
+    """
+    times, left_out = _write_all(analysis, aside, progress)
+    write_original(analysis, aside)
+    _keep_review(out, aside, analysis.review)
+    write_run(analysis, aside, times, left_out)
 
 
 def _write_all(

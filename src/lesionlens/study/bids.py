@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from lesionlens.base.errors import UnusableInputError
 
 DESCRIPTION = "dataset_description.json"
 LEFT_ALONE = frozenset({"derivatives", "sourcedata", "code", "stimuli", "phenotype"})
 """Folders directly below a dataset that hold no scan of it."""
+RESULTS = "lesionlens"
+"""Below derivatives of ours: whole results by name, and the tables of a batch."""
 _NAME = re.compile(r"sub-[A-Za-z0-9]+(_ses-[A-Za-z0-9]+)?")
 
 
@@ -86,6 +90,25 @@ def labelled(name: str) -> str:
     if _NAME.fullmatch(name):
         return name
     return "sub-" + (re.sub(r"[^A-Za-z0-9]", "", name) or "unnamed")
+
+
+def refuse_one_label(names: Sequence[str]) -> None:
+    """Refuse studies that would get one name in a dataset.
+
+    Raises
+    ------
+    UnusableInputError
+        Two names have the same letters and figures.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        first = seen.setdefault(labelled(name), name)
+        if first != name:
+            raise UnusableInputError(
+                found=f"{first!r} and {name!r}, which are one subject in BIDS",
+                expected="names that differ in letters and figures",
+                next_step="Rename one of the folders",
+            )
 
 
 def scans_only(folder: Path, inner: Iterable[str]) -> list[str]:
