@@ -37,8 +37,8 @@ def export(
     with progress_bar() as progress:
         progress("reading the result", 0.0)
         from lesionlens.base.stages import StageClock
+        from lesionlens.preparation.prepare import prepare
         from lesionlens.review.reopen import read_result, reopen
-        from lesionlens.study.prepare import prepare
 
         saved = read_result(result)
         opened = options.open_named(study, options.named(t1, t1c, t2, flair), study_uid, progress)

@@ -16,13 +16,13 @@ from lesionlens.cli.console import STOP
 
 if TYPE_CHECKING:
     from lesionlens.base.stages import Progress
+    from lesionlens.preparation.prepare import PrepareOptions
     from lesionlens.records.analysis import Analysis
     from lesionlens.records.study import Study
-    from lesionlens.study.prepare import PrepareOptions
 
 
 class Stripping(StrEnum):
-    """Methods of brain extraction; those of `study.strippers`, which only a run loads."""
+    """Methods of brain extraction; those of `preparation.skull_stripping`, which only a run loads."""
 
     AUTO = "auto"
     OWN = "own"
@@ -117,11 +117,11 @@ def preparation(stripping: Stripping, bias: bool) -> PrepareOptions:
     MissingPluginError
         That program is not installed.
     """
-    from lesionlens.study import strippers
-    from lesionlens.study.prepare import PrepareOptions
+    from lesionlens.preparation import skull_stripping
+    from lesionlens.preparation.prepare import PrepareOptions
 
     if stripping is not Stripping.AUTO:
-        strippers.identity(stripping.value)
+        skull_stripping.identity(stripping.value)
     return PrepareOptions(stripper=stripping.value, bias=bias)
 
 
@@ -132,7 +132,7 @@ def open_named(
     progress: Progress,
 ) -> Study:
     """Open a study as the user described it, now or, where not now, before."""
-    from lesionlens.study.readers import open_study
+    from lesionlens.reading.readers import open_study
 
     return open_study(
         study,

@@ -16,7 +16,7 @@ from typing import Any
 
 from lesionlens.base.errors import MissingPluginError, ResourceError
 from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
-from lesionlens.cohort.studies import Job, find_jobs, fingerprint
+from lesionlens.cohort.studies import StudyJob, find_jobs, fingerprint
 from lesionlens.cohort.work import Choice, Outcome, Status, analyse, engine_of, load_lens
 from lesionlens.cohort.worklist import open_worklist
 from lesionlens.study.bids import refuse_one_label
@@ -141,7 +141,7 @@ def run_cohort(
 
 
 def _outcomes(
-    jobs: Sequence[Job], choice: Choice, crew: Crew, progress: Progress, cancel: Cancel
+    jobs: Sequence[StudyJob], choice: Choice, crew: Crew, progress: Progress, cancel: Cancel
 ) -> Iterator[Outcome]:
     if not jobs:
         return
@@ -169,7 +169,7 @@ def _within(progress: Progress, number: int, count: int) -> Progress:
 
 
 def _on_cluster(
-    jobs: Sequence[Job], choice: Choice, crew: Crew, cancel: Cancel
+    jobs: Sequence[StudyJob], choice: Choice, crew: Crew, cancel: Cancel
 ) -> Iterator[Outcome]:
     """Hand every study to the cluster and yield what comes back, until nothing is under way."""
     import distributed  # noqa: PLC0415  (an extra)
@@ -200,12 +200,12 @@ def _on_cluster(
             time.sleep(_POLL_S)
 
 
-def _absolute(job: Job) -> Job:
+def _absolute(job: StudyJob) -> StudyJob:
     dataset = None if job.dataset is None else job.dataset.resolve()
-    return Job(job.name, job.study.resolve(), job.out.resolve(), dataset)
+    return StudyJob(job.name, job.study.resolve(), job.out.resolve(), dataset)
 
 
-def _dead(job: Job) -> Outcome:
+def _dead(job: StudyJob) -> Outcome:
     return Outcome(job.name, Status.FAILED, 1, _DIED)
 
 
@@ -263,6 +263,6 @@ class _StopThere:
         return self._set
 
 
-def _analyse_there(job: Job, choice: Choice, stop: str) -> Outcome:
+def _analyse_there(job: StudyJob, choice: Choice, stop: str) -> Outcome:
     """Analyse in a worker of the cluster."""
     return analyse(job, choice, _StopThere(stop))

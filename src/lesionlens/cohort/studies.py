@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.reading.nifti.folder import is_nifti
+from lesionlens.reading.sequences import is_label_name
 from lesionlens.study import bids
-from lesionlens.study.nifti_folder import is_nifti
-from lesionlens.study.sequences import is_label_name
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class StudyJob:
     """One study to analyse.
 
     Parameters
@@ -32,7 +32,7 @@ class Job:
     dataset: Path | None = None
 
 
-def find_jobs(studies: Path, out: Path) -> tuple[Job, ...]:
+def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
     """Return a job for each folder directly below `studies`, by name.
 
     Hidden folders, and those of segmentations alone (a truth beside the studies), are left out. Of
@@ -59,11 +59,11 @@ def find_jobs(studies: Path, out: Path) -> tuple[Job, ...]:
             expected="one sub-folder a study",
             next_step="For a single study use `lesionlens analyze`",
         )
-    return tuple(Job(place.name, place, out / place.name) for place in places)
+    return tuple(StudyJob(place.name, place, out / place.name) for place in places)
 
 
-def _bids_jobs(dataset: Path, out: Path) -> tuple[Job, ...]:
-    jobs = tuple(Job(name, place, out / name) for name, place in bids.sessions(dataset))
+def _bids_jobs(dataset: Path, out: Path) -> tuple[StudyJob, ...]:
+    jobs = tuple(StudyJob(name, place, out / name) for name, place in bids.sessions(dataset))
     if not jobs:
         raise UnusableInputError(
             found=f"a BIDS dataset without a subject: {dataset.name!r}",

@@ -8,15 +8,15 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+from lesionlens.study.bids import refuse_one_label
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.export.bids import save_bids
-from lesionlens.phantoms.acquire import Acquisition
-from lesionlens.phantoms.analysis import make_analysis, write_study
+from lesionlens.reading.readers import open_study
 from lesionlens.records.study import StudyKind
 from lesionlens.review.reopen import read_result
-from lesionlens.study.bids import refuse_one_label
-from lesionlens.study.readers import open_study
+from lesionlens.testing.acquire import Acquisition
+from lesionlens.testing.analysis import make_analysis, write_study
 
 MERELY_RECOMMENDED = {"TOO_FEW_AUTHORS", "SIDECAR_KEY_RECOMMENDED", "JSON_KEY_RECOMMENDED"}
 STEM = "sub-01/ses-2/anat/sub-01_ses-2_space-orig"

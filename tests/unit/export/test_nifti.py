@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from lesionlens.base.errors import ExportError
 from lesionlens.base.grid import Grid
 from lesionlens.export.nifti import NiftiExporter, header_of, write_volume
-from lesionlens.phantoms.analysis import make_analysis
+from lesionlens.reading.readers import open_study
 from lesionlens.records.arrays import Volume
-from lesionlens.study.readers import open_study
+from lesionlens.testing.analysis import make_analysis
 
 
 @pytest.mark.parametrize("orientation", ["RAS", "LPS", "PIR", "LIP"])
