@@ -156,7 +156,7 @@ def check_layout(out: Path, layout: Layout) -> Path:
     if layout is Layout.OWN:
         return out
     from lesionlens.export.bids import check_dataset
-    from lesionlens.study.bids import RESULTS
+    from lesionlens.reading.bids import RESULTS
 
     check_dataset(out)
     return out / RESULTS
@@ -170,7 +170,7 @@ def save(analysis: Analysis, out: Path, layout: Layout, progress: Progress) -> P
         exporter.save(analysis, out, progress=progress)
         return out
     from lesionlens.export.bids import save_bids
-    from lesionlens.study.bids import RESULTS
+    from lesionlens.reading.bids import RESULTS
 
     save_bids(analysis, out, progress=progress)
     return out / RESULTS / analysis.study.name

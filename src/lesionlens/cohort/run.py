@@ -19,7 +19,7 @@ from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
 from lesionlens.cohort.studies import StudyJob, find_jobs, fingerprint
 from lesionlens.cohort.work import Choice, Outcome, Status, analyse, engine_of, load_lens
 from lesionlens.cohort.worklist import open_worklist
-from lesionlens.study.bids import refuse_one_label
+from lesionlens.reading.bids import refuse_one_label
 
 _POLL_S = 0.2
 _ASK_S = 1.0

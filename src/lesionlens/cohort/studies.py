@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.reading import bids
 from lesionlens.reading.nifti.folder import is_nifti
 from lesionlens.reading.sequences import is_label_name
-from lesionlens.study import bids
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,10 @@ from lesionlens.export import lookup
 from lesionlens.export.exporter import OURS, write_result
 from lesionlens.export.nifti import codes_of, write_volume
 from lesionlens.findings.edits import applied
+from lesionlens.reading import bids
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import Volume
 from lesionlens.records.study import Series
-from lesionlens.study import bids
 
 VERSION = "1.11.0"
 _NAME = "LesionLens"

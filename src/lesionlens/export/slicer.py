@@ -51,7 +51,7 @@ class SlicerExporter:
 
 
 def segments_of(analysis: Analysis) -> tuple[NDArray[np.uint16], tuple[tuple[int, Label], ...]]:
-    """Number the labels of each candidate.
+    """Give each label of each candidate a number of its own.
 
     Returns
     -------

@@ -8,7 +8,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
-from lesionlens.study.bids import refuse_one_label
+from lesionlens.reading.bids import refuse_one_label
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.export.bids import save_bids

@@ -24,8 +24,8 @@ from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from lesionlens.base.stages import Cancel, Progress, check
+from lesionlens.reading import bids
 from lesionlens.reading.dicom import header as dicom_header
-from lesionlens.study import bids
 
 CLASSIC_MR = "1.2.840.10008.5.1.4.1.1.4"
 ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"

@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from lesionlens.reading import bids
 from lesionlens.reading.series_selection import ListedStudy, several_studies
 from lesionlens.records.study import StudyKind
-from lesionlens.study import bids
 
 
 def is_nifti(path: Path) -> bool:

@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence, how_to_name
 from lesionlens.base.stages import check
-from lesionlens.reading import sequences, unlabelled_series
+from lesionlens.reading import bids, sequences, unlabelled_series
 from lesionlens.reading.nifti import folder
 from lesionlens.reading.nifti.folder import is_nifti
 from lesionlens.reading.nifti.header import BROKEN, brief, open_image, read_header
 from lesionlens.reading.readers import ReadOptions
 from lesionlens.reading.series_selection import choose, nothing_recognised
 from lesionlens.records.study import Series, SourceFile, Study, StudyKind
-from lesionlens.study import bids
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ import pytest
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.cohort.studies import find_jobs, loose_files
+from lesionlens.reading import bids
 from lesionlens.reading.readers import open_study
-from lesionlens.study import bids
 
 
 @pytest.fixture
