@@ -44,6 +44,8 @@ OURS = (
     "segmentation.nii.gz",
     "segmentation.tsv",
     "segmentation_itksnap.txt",
+    "segmentation.seg.nrrd",
+    "surfaces",
     "candidates.nii.gz",
     *(
         f"{kind}_{region.value}.nii.gz"
