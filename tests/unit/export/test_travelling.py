@@ -14,7 +14,7 @@ from lesionlens.export.dicom.characters import Characters
 from lesionlens.export.dicom.exporter import DicomExporter
 from lesionlens.export.dicom.values import valid
 from lesionlens.export.exporter import save
-from lesionlens.phantoms.simple import Lesion
+from lesionlens.testing.simple import Lesion
 
 KANJI = b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B=\x1b$B$d$^$@\x1b(B^\x1b$B$?$m$&\x1b(B"
 HANGUL = (
