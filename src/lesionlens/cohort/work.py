@@ -128,7 +128,12 @@ def _analyse(job: StudyJob, choice: Choice, cancel: Cancel, progress: Progress) 
     study = open_study(job.study, recall=True, progress=progress, cancel=cancel)
     options = PrepareOptions(stripper=choice.stripper, bias=choice.bias)
     result = lens(study, options, progress=progress, cancel=cancel)
-    result.save(job.out)
+    if job.dataset is None:
+        result.save(job.out)
+    else:
+        from lesionlens.export.bids import save_bids  # noqa: PLC0415
+
+        save_bids(result.analysis, job.dataset, job.name)
     return Outcome(
         name=job.name,
         status=Status.ANALYSED,
