@@ -46,7 +46,7 @@ test-all: system lint types layers
 	@$(PYTEST)
 
 sample: install
-	@$(BIN)/python -m lesionlens.phantoms.sample --out src/lesionlens/sample_data
+	@$(BIN)/python -m lesionlens.testing.sample --out src/lesionlens/sample_data
 
 clean:
 	rm -rf .venv out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage coverage.xml

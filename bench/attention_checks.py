@@ -32,18 +32,18 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.explain import relevance
-from lesionlens.inference import ready
+from lesionlens.explain import shapley
+from lesionlens.inference import network_input as ready
 from lesionlens.inference.device import has_fast_bfloat16
-from lesionlens.inference.engines.own import LensEngine
+from lesionlens.inference.engines.lens.engine import LensEngine
 from lesionlens.lens import Lens, Result
 from lesionlens.network import weights as weight_files
 from lesionlens.network.build import build
 from lesionlens.network.model import LensNetwork, channels_last
-from lesionlens.network.normalise import network_input
-from lesionlens.records.prediction import Variant
+from lesionlens.network.normalise import with_presence
+from lesionlens.reading.readers import open_study
+from lesionlens.records.prediction import InputPerturbation
 from lesionlens.records.study import PreparedStudy
-from lesionlens.study.readers import open_study
 from lesionlens.synth.draw import Drawn, draw
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import VALIDATION_SEED, SynthSource
@@ -66,7 +66,7 @@ class Clocked:
 
     def __init__(self, engine: LensEngine) -> None:
         self._engine, self.network_s, self.looks_s = engine, 0.0, 0.0
-        self.info, self.glance_grid = engine.info, engine.glance_grid
+        self.info, self.perturbation_grid = engine.info, engine.perturbation_grid
         self.attribute = engine.attribute
 
     def predict(self, *given: Any, **named: Any) -> Any:
@@ -76,10 +76,10 @@ class Clocked:
         self.network_s += time.process_time() - begun
         return said
 
-    def glance(self, *given: Any, **named: Any) -> Any:
+    def predict_perturbed(self, *given: Any, **named: Any) -> Any:
         """Look as the engine does."""
         begun = time.process_time()
-        said = self._engine.glance(*given, **named)
+        said = self._engine.predict_perturbed(*given, **named)
         self.looks_s += time.process_time() - begun
         return said
 
@@ -99,11 +99,11 @@ def alike(one: np.ndarray, two: np.ndarray, brain: np.ndarray) -> float:
     return float(spearmanr(one[part][inside], two[part][inside]).statistic)
 
 
-def noisy(study: ready.Ready, level: float) -> torch.Tensor:
+def noisy(study: ready.NetworkInput, level: float) -> torch.Tensor:
     """Return the input with Gaussian noise in the brain; z-scores have a deviation of one."""
     noise = torch.randn(study.channels.shape, generator=torch.Generator().manual_seed(0))
     channels = study.channels + level * noise * study.brain[:, None]
-    return dataclasses.replace(study, channels=channels).input_of(Variant())
+    return dataclasses.replace(study, channels=channels).input_of(InputPerturbation())
 
 
 def randomised(network: LensNetwork) -> list[LensNetwork]:
@@ -124,10 +124,10 @@ def randomised(network: LensNetwork) -> list[LensNetwork]:
 
 def robustness(network: LensNetwork, prepared: PreparedStudy, spacing_mm: float) -> dict[str, Any]:
     """How the map changes with noise in the image, and with random weights."""
-    study = ready.make_ready(prepared, spacing_mm, CPU)
+    study = ready.make_network_input(prepared, spacing_mm, CPU)
     brain = study.brain[0].numpy()
-    own = map_of(network, study.input_of(Variant()))
-    broken = [map_of(other, study.input_of(Variant())) for other in randomised(network)]
+    own = map_of(network, study.input_of(InputPerturbation()))
+    broken = [map_of(other, study.input_of(InputPerturbation())) for other in randomised(network)]
     return {
         "alike_noisy": [alike(own, map_of(network, noisy(study, s)), brain) for s in NOISE],
         "alike_random": [alike(own, found, brain) for found in broken],
@@ -147,7 +147,7 @@ def top_hurts_most(result: Result) -> list[dict[str, bool]]:
             continue
         top = max(present, key=lambda s: worth[s])
         hurts = left[top] <= min(left[s] for s in present) + 1e-6
-        answers.append({"hurts": hurts, "named": relevance.deciding(worth) is not None})
+        answers.append({"hurts": hurts, "named": shapley.deciding(worth) is not None})
     return answers
 
 
@@ -295,7 +295,7 @@ def _held_out(networks: dict[str, LensNetwork], drawn: Drawn) -> dict[str, float
     inside, brain = drawn.labels[0, 0].numpy() > 0, drawn.brain[0].numpy()
     if not inside.any():
         return None
-    x = network_input(drawn.zscored, torch.ones(1, 4, dtype=torch.bool), drawn.brain)
+    x = with_presence(drawn.zscored, torch.ones(1, 4, dtype=torch.bool), drawn.brain)
     maps = {name: map_of(network, x) for name, network in networks.items()}
     masses = {name: float(found[inside].sum()) for name, found in maps.items()}
     even = float(inside.sum() / brain.sum())

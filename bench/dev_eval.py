@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
-from lesionlens.network.normalise import network_input, zscore
+from lesionlens.network.normalise import with_presence, zscore
 
 SEQUENCES = ("t1", "t1c", "t2", "flair")
 REGIONS = ("wt", "tc", "et")
@@ -114,7 +114,7 @@ def predict(
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Logits and attention on the grid, and seconds."""
     channels, present, brain = prepared(folder, spacing)
-    x = network_input(channels, present & torch.tensor(keep).bool(), brain)
+    x = with_presence(channels, present & torch.tensor(keep).bool(), brain)
     begun = time.perf_counter()
     with torch.autocast("cpu", torch.bfloat16):
         output = network(x.contiguous(memory_format=torch.channels_last_3d))

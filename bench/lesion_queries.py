@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 
-from lesionlens.base.labels import Kind
+from lesionlens.base.labels import LesionClass
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
-from lesionlens.network.normalise import network_input
+from lesionlens.network.normalise import with_presence
 from lesionlens.synth.draw import DrawConfig, draw
 from lesionlens.training.assignment import assign
 from lesionlens.training.data import VALIDATION_SEED
@@ -43,12 +43,12 @@ def look(network: LensNetwork, seed: int, spacing_mm: float, counts: Counter[str
     drawn = draw(config, [seed])
     present = torch.ones(1, 4)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        out = network(network_input(drawn.zscored, present, drawn.brain)).lesions
+        out = network(with_presence(drawn.zscored, present, drawn.brain)).lesions
     if out is None:
         sys.exit("These weights have no lesion queries")
     masks = out.masks[0][0].float()
     goal = wanted(drawn.parts[0], present[0] > 0, masks)
-    said, kind = out.classes[0].softmax(-1)[:, : len(Kind)].max(1)
+    said, kind = out.classes[0].softmax(-1)[:, : len(LesionClass)].max(1)
     sure = said >= 0.5
     union, dice = overlaps(masks[sure] > 0, goal.masks > 0.5)
     rows, columns = assign(-(union * (kind[sure, None] == goal.classes)).numpy())
@@ -58,7 +58,7 @@ def look(network: LensNetwork, seed: int, spacing_mm: float, counts: Counter[str
     for part, (wanted_kind, mask) in enumerate(zip(goal.classes, goal.masks, strict=True)):
         volume = float(mask.sum()) * (2 * spacing_mm) ** 3 / 1000
         size = "small" if volume < SMALL_ML else "large"
-        name = f"{list(Kind)[int(wanted_kind)].words}, {size}"
+        name = f"{list(LesionClass)[int(wanted_kind)].words}, {size}"
         counts[f"{name}|there"] += 1
         query = pair.get(part)
         enough = 0.5 if size == "large" and int(wanted_kind) == 0 else 1e-6

@@ -1,4 +1,4 @@
-"""Make src/lesionlens/study/template.npz once from the tissue maps of `make_tissues.py`.
+"""Make src/lesionlens/preparation/template.npz once from the tissue maps of `make_tissues.py`.
 
     python bench/make_brain_template.py
 

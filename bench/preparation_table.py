@@ -23,15 +23,15 @@ from scipy.spatial.transform import Rotation
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import NEVER, Cancel, StageClock, no_progress
-from lesionlens.findings.components import Rules, mark
+from lesionlens.findings.components import CandidateCriteria, draw_components
 from lesionlens.inference import native
 from lesionlens.lens import Lens
+from lesionlens.preparation import steps
+from lesionlens.preparation.prepare import PrepareOptions, prepare
+from lesionlens.preparation.registration import Registration, ResolutionPyramid, register
+from lesionlens.preparation.resampling import resample
+from lesionlens.reading.readers import open_study
 from lesionlens.records.study import PreparedStudy, Series, Study, StudyKind
-from lesionlens.study import steps
-from lesionlens.study.prepare import PrepareOptions, prepare
-from lesionlens.study.readers import open_study
-from lesionlens.study.register import Pyramid, Registration, register
-from lesionlens.study.resample import resample
 
 REGIONS = {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)}
 SHELLS = {  # fluid, skull, scalp against the brain's median
@@ -99,7 +99,9 @@ def labels_of(lens: Lens, prepared: PreparedStudy) -> np.ndarray:
     """Segment a prepared study; labels on its native grid."""
     said = lens.engine.predict(prepared, progress=no_progress, cancel=NEVER)
     chances = native.bring_regions(said.probability or {}, prepared, nested=True)
-    marked = mark({r: chances[r] for r in Region}, prepared.native, Rules(said.thresholds))
+    marked = draw_components(
+        {r: chances[r] for r in Region}, prepared.native, CandidateCriteria(said.thresholds)
+    )
     return marked.labels
 
 
@@ -111,7 +113,7 @@ def moved_to(labels: np.ndarray, grid: Grid, target: Grid) -> np.ndarray:
 def watched(found: list[np.ndarray]) -> Callable[..., Registration]:
     """Return the registration, which keeps every movement that it finds."""
 
-    def watch(*pair: Pyramid, cancel: Cancel) -> Registration:
+    def watch(*pair: ResolutionPyramid, cancel: Cancel) -> Registration:
         result = register(*pair, cancel=cancel)
         found.append(result.moved)
         return result

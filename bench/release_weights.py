@@ -23,14 +23,14 @@ import numpy as np
 import torch
 
 from lesionlens.base.errors import LesionLensError
+from lesionlens.benchmark.tables import put_between
+from lesionlens.calibration import calibrate as fitting
+from lesionlens.calibration.calibrate import Calibration, CalibrationEffort, CalibrationScan
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.weights import WeightsNotes
 from lesionlens.synth.draw import DrawConfig
-from lesionlens.training import calibrate as fitting
-from lesionlens.training.calibrate import Calibration, Effort, Job
 from lesionlens.training.release import release
-from lesionlens.training.tables import put_between
 
 HERE = Path(__file__).resolve().parent
 TARGET = HERE.parent / "src/lesionlens/weights"
@@ -97,15 +97,15 @@ def fitted_notes(source: Path, a: argparse.Namespace) -> tuple[WeightsNotes, Cal
     path, heat = folder / "weights.safetensors", folder / "temperature.json"
     if not heat.is_file():
         weights.save(path, network.config, network.state_dict(), notes)
-        job = Job(path, drawn_for(a))
-        found = fitting.fit_temperatures(job, Effort(fitting.WARM_UP, a.workers))
+        job = CalibrationScan(path, drawn_for(a))
+        found = fitting.fit_temperatures(job, CalibrationEffort(fitting.WARM_UP, a.workers))
         heat.write_text(json.dumps(found), "utf-8")
     whole, core, enhancing = json.loads(heat.read_text("utf-8"))
     notes = dataclasses.replace(notes, temperature=(whole, core, enhancing))
     weights.save(path, network.config, network.state_dict(), notes)
-    seen = fitting.look(
-        Job(path, drawn_for(a)),
-        Effort(a.patients, a.workers, a.minutes),
+    seen = fitting.examine(
+        CalibrationScan(path, drawn_for(a)),
+        CalibrationEffort(a.patients, a.workers, a.minutes),
         folder / "patients.jsonl",
         lambda stage, share: print_to_stderr(f"{stage}: {share:.0%}"),
     )

@@ -23,17 +23,17 @@ from pathlib import Path
 
 import pydicom
 
-from lesionlens.training.tables import put_between
+from lesionlens.benchmark.tables import put_between
 
 LIST = """
 import sys
-from lesionlens.study.readers import open_study
+from lesionlens.reading.readers import open_study
 study = open_study(sys.argv[1])
 assert len(study.series) + len(study.set_aside) == int(sys.argv[2])
 """
 LOAD = """
 import sys
-from lesionlens.study.readers import open_study
+from lesionlens.reading.readers import open_study
 study = open_study(sys.argv[1])
 for series in study.series.values():
     series.load()

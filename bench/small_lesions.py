@@ -20,12 +20,12 @@ from scipy import ndimage
 
 from lesionlens.base.labels import Region
 from lesionlens.base.stages import NEVER, no_progress
-from lesionlens.findings.components import mark
-from lesionlens.inference.engines.own import LensEngine
+from lesionlens.calibration.calibrate import prepared_of
+from lesionlens.evaluation.metrics import dice
+from lesionlens.findings.components import draw_components
+from lesionlens.inference.engines.lens.engine import LensEngine
 from lesionlens.synth.draw import DrawConfig, Drawn, draw
-from lesionlens.training.calibrate import prepared_of
 from lesionlens.training.data import VALIDATION_SEED
-from lesionlens.training.metrics import dice
 
 FIRST_SEED = VALIDATION_SEED + 800_000_000
 EDGES_ML = (0.05, 0.3, 1.0, 3.0, 10.0, 1000.0)
@@ -53,7 +53,7 @@ def look(engine: LensEngine, drawn: Drawn) -> tuple[list[Row], int]:
         ml = float(own.sum()) * study.working.voxel_ml
         said, meant = enhancing[box] & own, truth[2][box] & own
         rows.append((ml, float(whole[box][own].mean()), dice(said, meant)))
-    marked = mark(known, study.working)
+    marked = draw_components(known, study.working)
     there = [truth[0][marked.components == n].any() for n in range(1, marked.count + 1)]
     return rows, len(there) - sum(there)
 

@@ -23,15 +23,15 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import dev_eval
 
+from lesionlens.benchmark.tables import put_between
+from lesionlens.evaluation.summary import interval
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
-from lesionlens.network.normalise import network_input
+from lesionlens.network.normalise import with_presence
 from lesionlens.synth.draw import DrawConfig, draw
 from lesionlens.training.config import TrainConfig, parse_config
 from lesionlens.training.data import VALIDATION_SEED
 from lesionlens.training.loop import train
-from lesionlens.training.summary import interval
-from lesionlens.training.tables import put_between
 from lesionlens.training.validate import dice
 
 NETWORKS = ("base", "cnn-only", "transformer-only")
@@ -86,7 +86,7 @@ def judge(network: LensNetwork, volumes: int) -> dict[str, list[float]]:
     scores: dict[str, list[float]] = {region: [] for region in REGIONS}
     for index in range(volumes):
         drawn = draw(grid, [_FIRST + index])
-        x = network_input(drawn.zscored, torch.ones(1, 4), drawn.brain)
+        x = with_presence(drawn.zscored, torch.ones(1, 4), drawn.brain)
         with torch.autocast("cpu", torch.bfloat16):
             found = network(x.contiguous(memory_format=torch.channels_last_3d)).logits[0] > 0
         truth = drawn.labels[0] > 0

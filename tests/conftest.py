@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
-from lesionlens.phantoms.acquire import AXIAL, Acquisition
-from lesionlens.phantoms.files import DicomLayout, write_dicom, write_nifti
-from lesionlens.phantoms.headers import Identity
-from lesionlens.phantoms.simple import Lesion, Patient, make_patient
 from lesionlens.records.study import PreparedStudy
+from lesionlens.testing.acquire import AXIAL, Acquisition
+from lesionlens.testing.files import DicomLayout, write_dicom, write_nifti
+from lesionlens.testing.headers import Identity
+from lesionlens.testing.simple import Lesion, Patient, make_patient
 
 # The same examples in every run, so that a red run is red again; LESIONLENS_FUZZ=1 looks for new.
 # No time limits: a busy machine makes no law false.

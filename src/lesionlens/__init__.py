@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lesionlens.lens import Lens, Result
-    from lesionlens.study.readers import open_study
+    from lesionlens.reading.readers import open_study
 
 __version__ = "0.1.0"
 __all__ = ["Lens", "Result", "__version__", "open_study"]
@@ -24,7 +24,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 _HOME = {
     "Lens": "lesionlens.lens",
     "Result": "lesionlens.lens",
-    "open_study": "lesionlens.study.readers",
+    "open_study": "lesionlens.reading.readers",
 }
 
 

@@ -17,33 +17,34 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.provenance import versions
 from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, no_progress
-from lesionlens.explain import counterfactual, questions, relevance, trust
+from lesionlens.explain import counterfactual, perturbations, shapley
+from lesionlens.explain import faithfulness as trust
 from lesionlens.explain import maps as attention_maps
 from lesionlens.explain import probe as probes
 from lesionlens.explain.counterfactual import WhatIf
-from lesionlens.explain.relevance import Spot
+from lesionlens.explain.shapley import ComponentVoxels
 from lesionlens.findings import anatomy
 from lesionlens.findings.candidates import Context, Evidence, describe
 from lesionlens.findings.components import (
-    Marked,
-    Rules,
+    CandidateCriteria,
+    ComponentMask,
+    component_mask_of,
+    component_voxels,
+    draw_components,
     keep,
-    mark,
     mark_boxes,
-    marked_of,
     plain_scores,
-    spots_of,
 )
 from lesionlens.inference import native
-from lesionlens.inference.engine import Engine, Varying, as_varying
+from lesionlens.inference.engine import Engine, SupportsPerturbation, as_perturbable
+from lesionlens.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
+from lesionlens.reading.readers import hashes_of
 from lesionlens.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.records.arrays import Volume
-from lesionlens.records.attention import AttentionMaps, MapTrust
+from lesionlens.records.attention import AttentionMaps, MapChecks
 from lesionlens.records.findings import Candidate, Findings
 from lesionlens.records.prediction import Capability, Prediction, Trace
 from lesionlens.records.study import PreparedStudy, Study
-from lesionlens.study.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
-from lesionlens.study.readers import hashes_of
 
 
 class Lens:
@@ -195,11 +196,11 @@ class _Steps:
         )
         return _Found(maps, volumes, findings, tuple(self._notices))
 
-    def _mark(self, probability: Mapping[Region, NDArray[np.float32]]) -> Marked:
+    def _mark(self, probability: Mapping[Region, NDArray[np.float32]]) -> ComponentMask:
         prediction, grid = self._prediction, self._prepared.native
         if probability:
             complete = {region: probability[region] for region in Region}
-            return mark(complete, grid, Rules(prediction.thresholds))
+            return draw_components(complete, grid, CandidateCriteria(prediction.thresholds))
         if prediction.boxes is None:
             raise UnusableInputError(
                 found=f"neither probabilities nor boxes from the engine {prediction.engine.name}",
@@ -209,27 +210,31 @@ class _Steps:
         self._notices.append("This engine gives boxes: no outline was drawn, no volume measured")
         return mark_boxes(native.bring_boxes(prediction.boxes, self._prepared), grid)
 
-    def _flag(self, marked: Marked) -> tuple[Marked, list[Spot]]:
+    def _flag(self, marked: ComponentMask) -> tuple[ComponentMask, list[ComponentVoxels]]:
         """Keep the components that score enough, where the engine can score them."""
-        seen, scoring = self._prediction.glance, self._prediction.scoring
+        seen, scoring = self._prediction.unperturbed, self._prediction.scoring
         if seen is None:
             return marked, []
-        spots = spots_of(marked, seen.grid)
-        wanted = relevance.scores(seen, spots, scoring)[0] >= scoring.floor
+        spots = component_voxels(marked, seen.grid)
+        wanted = shapley.scores(seen, spots, scoring)[0] >= scoring.floor
         kept = [spot for spot, enough in zip(spots, wanted, strict=True) if enough]
         return keep(marked, wanted.tolist()), kept
 
     def _evidence(
         self,
-        marked: Marked,
-        spots: list[Spot],
+        marked: ComponentMask,
+        spots: list[ComponentVoxels],
         probability: Mapping[Region, NDArray[np.float32]],
         attention: Mapping[Region, NDArray[np.float32]],
     ) -> Evidence:
         prediction, engine, clock = self._prediction, self._engine, self._clock
         shown = attention.get(Region.WT)
-        can_vary = Capability.VARY in prediction.engine.capabilities
-        if prediction.glance is None or not can_vary or not isinstance(engine, Varying):
+        can_vary = Capability.PERTURB in prediction.engine.capabilities
+        if (
+            prediction.unperturbed is None
+            or not can_vary
+            or not isinstance(engine, SupportsPerturbation)
+        ):
             if not can_vary:  # one that can, and did not, says itself why
                 self._notices.append("This engine cannot tell which sequence mattered")
             own = prediction.uncertainty
@@ -238,7 +243,7 @@ class _Steps:
                 uncertainty=None if own is None else native.bring(own, self._prepared),
                 attention=shown,
             )
-        answers = questions.ask(
+        answers = perturbations.ask(
             engine, self._prepared, prediction, spots, progress=clock.progress, cancel=clock.cancel
         )
         return Evidence(
@@ -251,20 +256,28 @@ class _Steps:
         )
 
     def _trust(
-        self, marked: Marked, spots: list[Spot], attention: Mapping[Region, NDArray[np.float32]]
-    ) -> dict[Region, MapTrust]:
+        self,
+        marked: ComponentMask,
+        spots: list[ComponentVoxels],
+        attention: Mapping[Region, NDArray[np.float32]],
+    ) -> dict[Region, MapChecks]:
         """Check each map; ask the engine about the whole tumour's."""
         prepared, prediction, engine = self._prepared, self._prediction, self._engine
         voxels = np.count_nonzero(prepared.brain) * prepared.working.voxel_ml
         found = trust.all_pointing(attention, marked.labels, voxels / prepared.native.voxel_ml)
-        seen, trace = prediction.glance, prediction.trace
-        if seen is None or trace is None or not isinstance(engine, Varying) or not spots:
+        seen, trace = prediction.unperturbed, prediction.trace
+        if (
+            seen is None
+            or trace is None
+            or not isinstance(engine, SupportsPerturbation)
+            or not spots
+        ):
             return found
         weights = trust.onto(trace.cross[Region.WT], prepared.working, seen.grid)
         brain = trust.onto(prepared.brain.astype(np.float32), prepared.working, seen.grid) > 0
         told = (self._clock.progress, self._clock.cancel)
         case = (weights, brain, spots)
-        whole = trust.faithfulness(found[Region.WT], engine, prepared, prediction, case, told)
+        whole = trust.deletion_test(found[Region.WT], engine, prepared, prediction, case, told)
         return {**found, Region.WT: whole}
 
     def _context(
@@ -278,10 +291,10 @@ class _Steps:
         return Context(
             whole_tumour=whole,
             head=anatomy.find_head(prepared.brain, prepared.working),
-            has_t1c=MrSequence.T1C in questions.present_in(prepared),
+            has_t1c=MrSequence.T1C in perturbations.present_in(prepared),
             identity=f"{study.uid}|{digest}|{about.name}|{about.weights_sha256}",
             quality=prepared.quality,
-            kinds=self._prediction.kinds,
+            class_probabilities=self._prediction.class_probabilities,
         )
 
 
@@ -346,14 +359,16 @@ class Result:
 
     def look(self, region: Region | str, layer: int, head: int | None = None) -> Volume:
         """Return the attention of one layer, or of one of its heads; see `explain.probe.look`."""
-        return probes.look(self.trace, self._analysis.prepared, Region(region), layer, head)
+        return probes.layer_attention(
+            self.trace, self._analysis.prepared, Region(region), layer, head
+        )
 
     def what_if(
         self, candidate: int, *, progress: Progress = no_progress, cancel: Cancel = NEVER
     ) -> WhatIf:
         """Hide one candidate, by its id, and look again; see `explain.counterfactual.ask`."""
-        prediction, engine = self._prediction, as_varying(self._engine)
-        seen = None if prediction is None else prediction.glance
+        prediction, engine = self._prediction, as_perturbable(self._engine)
+        seen = None if prediction is None else prediction.unperturbed
         if prediction is None or seen is None or engine is None:
             raise UnusableInputError(
                 found="a result that was reopened, or an engine that cannot look again",
@@ -361,7 +376,9 @@ class Result:
                 next_step="Analyse the study again",
             )
         prepared = self._analysis.prepared
-        spots = spots_of(marked_of(self._analysis.findings, prepared.native), seen.grid)
+        spots = component_voxels(
+            component_mask_of(self._analysis.findings, prepared.native), seen.grid
+        )
         case = (spots, candidate - 1)
         return counterfactual.ask(engine, prepared, prediction, case, (progress, cancel))
 

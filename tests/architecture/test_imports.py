@@ -15,8 +15,8 @@ HEAVY = ("torch", "monai", *QT)
 CORE = [
     "lesionlens.base.geometry",
     "lesionlens.records.analysis",
-    "lesionlens.study.readers",
-    "lesionlens.study.prepare",
+    "lesionlens.reading.readers",
+    "lesionlens.preparation.prepare",
     "lesionlens.findings.candidates",
     "lesionlens.review.log",
     "lesionlens.export.exporter",

@@ -33,7 +33,7 @@ def test_the_sample_says_that_it_is_synthetic_and_stays_small():
 
 
 def test_the_sample_s_seed_is_kept_from_training():
-    from lesionlens.phantoms.sample import SEED
+    from lesionlens.testing.sample import SEED
     from lesionlens.training.data import SAMPLE_SEED
 
     assert SEED >= SAMPLE_SEED

@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lesionlens.phantoms.files import write_dicom, write_nifti
+from lesionlens.testing.files import write_dicom, write_nifti
 
 COMMAND = Path(sys.executable).parent / "lesionlens"
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -12,10 +12,10 @@ from lesionlens.base.errors import CancelledError, LesionLensError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.stages import NEVER, no_progress
-from lesionlens.inference.engine import Target, Varying
+from lesionlens.inference.engine import SupportsPerturbation, Target
 from lesionlens.lens import Lens
-from lesionlens.records.prediction import Capability, Variant
-from lesionlens.study.readers import open_study
+from lesionlens.reading.readers import open_study
+from lesionlens.records.prediction import Capability, InputPerturbation
 
 OUTSIDE = Path(__file__).parent / "outside"
 """Holds a distribution that is not ours: its metadata, entry point and one module."""
@@ -101,7 +101,7 @@ def test_it_says_who_it_is(engine):
     assert info.name
     assert info.version
     assert info.capabilities
-    assert isinstance(engine, Varying) == (Capability.VARY in info.capabilities)
+    assert isinstance(engine, SupportsPerturbation) == (Capability.PERTURB in info.capabilities)
 
 
 def test_it_answers_on_the_working_grid(prediction, study):
@@ -170,13 +170,17 @@ def test_an_unknown_attribution_is_refused_in_words(engine, study):
 
 
 def test_variants_are_answered_on_the_glances_grid(engine, prediction, study):
-    if not isinstance(engine, Varying):
+    if not isinstance(engine, SupportsPerturbation):
         pytest.skip("this engine does not look at variants")
-    grid = engine.glance_grid(study)
+    grid = engine.perturbation_grid(study)
     assert isinstance(grid, Grid)
-    seen = engine.glance(study, [Variant((True,) * 4)] * 2, progress=no_progress, cancel=NEVER)
+    seen = engine.predict_perturbed(
+        study, [InputPerturbation((True,) * 4)] * 2, progress=no_progress, cancel=NEVER
+    )
     assert seen.probability.shape == (2, *grid.shape)
-    np.testing.assert_allclose(seen.probability[0], prediction.glance.probability[0], atol=1e-5)
+    np.testing.assert_allclose(
+        seen.probability[0], prediction.unperturbed.probability[0], atol=1e-5
+    )
 
 
 def test_the_whole_analysis_runs_on_it(engine, make_study):

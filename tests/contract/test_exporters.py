@@ -8,10 +8,10 @@ import pytest
 
 from lesionlens.base import plugins
 from lesionlens.base.labels import MrSequence
-from lesionlens.phantoms.acquire import Acquisition
-from lesionlens.phantoms.analysis import make_analysis, write_study
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.study import StudyKind
+from lesionlens.testing.acquire import Acquisition
+from lesionlens.testing.analysis import make_analysis, write_study
 
 EXPORTERS = plugins.names(plugins.EXPORTERS)
 KINDS = tuple(StudyKind)

@@ -16,11 +16,11 @@ import pytest
 from lesionlens.base.geometry import Vec3
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.provenance import sha256_of
-from lesionlens.phantoms.analysis import make_analysis, write_study
-from lesionlens.phantoms.simple import Lesion, Patient, make_patient
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import Volume
 from lesionlens.records.prediction import Capability, Trace
+from lesionlens.testing.analysis import make_analysis, write_study
+from lesionlens.testing.simple import Lesion, Patient, make_patient
 
 HERE = Path(__file__).parent
 WINDOWS = {"panel", "make_napari_viewer"}
@@ -61,7 +61,7 @@ def analysis(head: Patient, tmp_path_factory: pytest.TempPathFactory) -> Analysi
     study = write_study(head, tmp_path_factory.mktemp("gui") / "head")
     made = make_analysis(head, study)
     doubt = Volume(np.full(made.prepared.native.shape, 0.1, np.float32), made.prepared.native)
-    asked = {Capability.PROBE, Capability.VARY}
+    asked = {Capability.PROBE, Capability.PERTURB}
     engine = replace(made.run.engine, capabilities=made.run.engine.capabilities | asked)
     inputs = tuple(
         (file.name, sha256_of(file.path)) for s in study.series.values() for file in s.files
@@ -131,7 +131,7 @@ def panel(
     from lesionlens._napari.dock import LesionLens
 
     monkeypatch.setattr("lesionlens.review.store.sessions_folder", lambda: tmp_path / "reviews")
-    monkeypatch.setattr("lesionlens.study.choices.folder", lambda: tmp_path / "kept")
+    monkeypatch.setattr("lesionlens.reading.remembered_series.folder", lambda: tmp_path / "kept")
     npe2pm.register(PluginManifest.from_file(MANIFEST))
 
     viewer = make_napari_viewer(strict_qt="raise")

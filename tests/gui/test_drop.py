@@ -21,9 +21,9 @@ from lesionlens._napari.preferences import FOLDERS, use_for_folders
 from lesionlens._napari.reader import KEY
 from lesionlens.base.labels import MrSequence
 from lesionlens.export.exporter import save
-from lesionlens.phantoms.files import DicomLayout
-from lesionlens.phantoms.headers import Identity
 from lesionlens.records.arrays import Volume
+from lesionlens.testing.files import DicomLayout
+from lesionlens.testing.headers import Identity
 
 PATIENCE_MS = 120_000
 NAPARIS_OWN = "napari._qt.qt_viewer.QtViewer._qt_open"
@@ -222,7 +222,7 @@ def test_napari_opens_a_dropped_folder_without_the_panel(
     tmp_path,
 ):
     """With the preference that the panel offers, napari's own drop asks nothing either."""
-    monkeypatch.setattr("lesionlens.study.choices.folder", lambda: tmp_path / "kept")
+    monkeypatch.setattr("lesionlens.reading.remembered_series.folder", lambda: tmp_path / "kept")
     npe2pm.register(PluginManifest.from_file(MANIFEST))
     viewer = make_napari_viewer(strict_qt="raise")
     use_for_folders(True)
@@ -293,7 +293,7 @@ def test_two_patients_together_are_refused(panel, window, qtbot, make_study, no_
 def test_napari_itself_leaves_the_choice_to_the_panel(
     make_napari_viewer, npe2pm, plugin_settings, make_study, qtbot, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr("lesionlens.study.choices.folder", lambda: tmp_path / "kept")
+    monkeypatch.setattr("lesionlens.reading.remembered_series.folder", lambda: tmp_path / "kept")
     npe2pm.register(PluginManifest.from_file(MANIFEST))
     viewer = make_napari_viewer(strict_qt="raise")
     assert viewer.open(str(two_dates(make_study)), plugin="lesionlens") == []

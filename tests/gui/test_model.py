@@ -16,12 +16,12 @@ from lesionlens._napari.model.session import ReviewSession
 from lesionlens._napari.model.state import Choices, Look, Overlay, Problem
 from lesionlens._napari.model.words import facts_of
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Kind, MrSequence, Region, ReviewState
+from lesionlens.base.labels import LesionClass, MrSequence, Region, ReviewState
+from lesionlens.preparation.resampling import resample
 from lesionlens.records.arrays import Volume
-from lesionlens.records.attention import MapTrust
+from lesionlens.records.attention import MapChecks
 from lesionlens.records.findings import Findings, conclusion_of
 from lesionlens.records.prediction import OperatingPoint
-from lesionlens.study.resample import resample
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def test_keys_and_acts_are_unique():
 
 
 def test_a_map_that_failed_its_checks_is_shown_only_when_asked(session, analysis):
-    trust = MapTrust(False, 0.1, 0.1, reliable=False, words="The peak lies outside.")
+    trust = MapChecks(False, 0.1, 0.1, reliable=False, words="The peak lies outside.")
     maps = replace(analysis.maps, trust={Region.WT: trust})
     failed = replace(analysis, maps=maps)
     session.analysed(FakeResult(failed), display.overlays_of(failed))
@@ -303,7 +303,7 @@ def test_what_a_candidate_looks_like_is_said_and_warned_of_where_it_is_no_tumour
 ):
     candidate = result.analysis.findings.candidates[0]
     assert all("looks like" not in fact.words for fact in facts_of(candidate))
-    named = replace(candidate, resemblance=dict(zip(Kind, shares, strict=True)))
+    named = replace(candidate, resemblance=dict(zip(LesionClass, shares, strict=True)))
     last = facts_of(named)[-1]
     assert (last.words, last.good) == (words, good)
     assert "not a diagnosis" in last.tooltip

@@ -256,7 +256,7 @@ def test_opening_through_napari_shows_layers_and_the_panel(
     make_napari_viewer, npe2pm, plugin_settings, make_study, qtbot, monkeypatch, tmp_path
 ):
     """`viewer.open` returns the layers themselves; the panel follows when the window is idle."""
-    monkeypatch.setattr("lesionlens.study.choices.folder", lambda: tmp_path)
+    monkeypatch.setattr("lesionlens.reading.remembered_series.folder", lambda: tmp_path)
     npe2pm.register(PluginManifest.from_file(MANIFEST))
     viewer = make_napari_viewer(strict_qt="raise")
     layers = viewer.open(str(make_study(dicom=True)), plugin="lesionlens")
@@ -347,7 +347,7 @@ def test_the_preparation_is_kept_and_used(loaded, result, qtbot, monkeypatch):
 
 
 def test_a_program_that_is_not_installed_cannot_be_chosen(panel, monkeypatch):
-    monkeypatch.setattr("lesionlens.study.strippers.installed", lambda: ("synthstrip",))
+    monkeypatch.setattr("lesionlens.preparation.skull_stripping.installed", lambda: ("synthstrip",))
     panel.preparation.show_preferences(read_preferences())
     box = panel.preparation._brain
     enabled = {box.itemData(n): box.model().item(n).isEnabled() for n in range(box.count())}
@@ -507,7 +507,7 @@ def test_keeping_an_outline_leaves_the_window_alive_and_can_be_cancelled(
         go_on.wait(20)
         return outline_of(*given)
 
-    monkeypatch.setattr("lesionlens._napari.reviewing.outline_of", slow)
+    monkeypatch.setattr("lesionlens._napari.controllers.reviewing.outline_of", slow)
     reviewed.session.go_to(1)
     reviewed.actions_.edit_outline()
     layer = paint(reviewed, np.add(LEFT, [0, 40.0, 0]), 3)

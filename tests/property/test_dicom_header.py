@@ -16,9 +16,10 @@ from pydicom.uid import (
 )
 
 from lesionlens.base.stages import NEVER, no_progress
-from lesionlens.phantoms.files import write_dicom
-from lesionlens.phantoms.simple import make_patient
-from lesionlens.study import dicom_header, dicom_scan
+from lesionlens.reading.dicom import header as dicom_header
+from lesionlens.reading.dicom import scan as dicom_scan
+from lesionlens.testing.files import write_dicom
+from lesionlens.testing.simple import make_patient
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared/data/dicom"
 FUZZ = settings(

@@ -11,9 +11,9 @@ from lesionlens.base.geometry import apply, index_map
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import StageClock
+from lesionlens.preparation.prepare import prepare
+from lesionlens.preparation.resampling import resample
 from lesionlens.records.study import Series, Study, StudyKind
-from lesionlens.study.prepare import prepare
-from lesionlens.study.resample import resample
 
 FEW = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 HEAD_MM = np.array([66.0, 80.0, 62.0])

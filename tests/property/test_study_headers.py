@@ -12,14 +12,18 @@ from pydicom.dataset import Dataset
 
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.stages import NEVER, no_progress
-from lesionlens.phantoms.files import write_dicom
-from lesionlens.phantoms.simple import make_patient
-from lesionlens.study import dicom_scan
-from lesionlens.study.dicom_scan import Slice
-from lesionlens.study.dicom_series import acquisition, sort_series
-from lesionlens.study.nifti_header import read_header
-from lesionlens.study.readers import open_study
-from lesionlens.study.sequences import Acquisition, acquisition_of_sidecar, from_acquisition
+from lesionlens.reading.dicom import scan as dicom_scan
+from lesionlens.reading.dicom.scan import Slice
+from lesionlens.reading.dicom.series import acquisition, sort_series
+from lesionlens.reading.nifti.header import read_header
+from lesionlens.reading.readers import open_study
+from lesionlens.reading.sequences import (
+    AcquisitionParameters,
+    acquisition_of_sidecar,
+    from_acquisition,
+)
+from lesionlens.testing.files import write_dicom
+from lesionlens.testing.simple import make_patient
 
 FUZZ = settings(
     max_examples=60,
@@ -89,7 +93,7 @@ def test_any_sidecar_gives_a_guess(sidecar):
 @FUZZ
 @given(st.text(max_size=60))
 def test_any_description_gives_a_guess(text):
-    assert from_acquisition(Acquisition(description=text)).evidence
+    assert from_acquisition(AcquisitionParameters(description=text)).evidence
 
 
 def test_a_slice_of_impossible_thickness_costs_its_series_alone():
@@ -114,7 +118,7 @@ def test_an_attribute_of_any_kind_is_read_as_texts_and_numbers(value):
 
 
 def test_an_empty_header_says_nothing():
-    assert acquisition(Slice(None, Dataset())) == Acquisition()
+    assert acquisition(Slice(None, Dataset())) == AcquisitionParameters()
 
 
 @pytest.fixture(scope="module")

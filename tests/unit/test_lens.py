@@ -9,10 +9,10 @@ import pytest
 from lesionlens.base.errors import CancelledError, MissingPluginError, UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.lens import Lens
-from lesionlens.phantoms.acquire import Acquisition
+from lesionlens.preparation import cache
+from lesionlens.reading.readers import open_study
 from lesionlens.records.prediction import Capability, EngineInfo, Prediction
-from lesionlens.study import cache
-from lesionlens.study.readers import open_study
+from lesionlens.testing.acquire import Acquisition
 
 
 class Scripted:

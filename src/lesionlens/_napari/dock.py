@@ -13,16 +13,16 @@ import napari
 from npe2 import PluginManager
 from qtpy.QtCore import QEvent
 
-from lesionlens._napari.layers import Layers
 from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.keys import KEYS, Key
-from lesionlens._napari.model.screen import Scene, Screen, resolve
+from lesionlens._napari.model.screen import Screen, ShownScene, resolve
 from lesionlens._napari.model.session import ReviewSession
 from lesionlens._napari.model.state import Overlay, Request, State
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.drops import Drops, canvas_of
 from lesionlens._napari.qt.waiting import when_idle
 from lesionlens._napari.reader import KEY
+from lesionlens._napari.viewer.layers import Layers
 from lesionlens._napari.viewer.single import SingleView, plane_of
 from lesionlens._napari.widgets.panel import Panel
 from lesionlens.base.errors import UnusableInputError
@@ -99,14 +99,14 @@ class LesionLens(Panel):
             self.single.go_to(screen.scene.visit.point_mm, screen.scene.visit.box_mm)
         self.show_screen(screen, new)
 
-    def _show_plane(self, before: Scene, scene: Scene) -> None:
+    def _show_plane(self, before: ShownScene, scene: ShownScene) -> None:
         """Look at a plane; one that is chosen anew is set right, whatever turned the view."""
         if scene.plane is not before.plane:
             self.single.set_right()
             self.layers.set_right()
         self.single.show_plane(scene.plane)
 
-    def _ask_for(self, scene: Scene, state: State) -> None:
+    def _ask_for(self, scene: ShownScene, state: State) -> None:
         """Ask for the single look that is chosen and not there yet."""
         if scene.attention is None or scene.look is None or state.overlays is None:
             return

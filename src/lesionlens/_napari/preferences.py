@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 
 from lesionlens._napari.model.state import Choices, Overlay
-from lesionlens.study import strippers
-from lesionlens.study.prepare import PrepareOptions
+from lesionlens.preparation import skull_stripping
+from lesionlens.preparation.prepare import PrepareOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Preferences:
     open_panel : bool
         Whether the panel opens with a study.
     brain_extraction : str
-        auto, own, or a program of `study.strippers`.
+        auto, own, or a program of `preparation.skull_stripping`.
     bias_correction : bool
         Whether the coils' shading is taken out first.
     """
@@ -37,7 +37,7 @@ class Preferences:
     opacity: float = 0.6
     device: str = "auto"
     open_panel: bool = True
-    brain_extraction: str = strippers.AUTO
+    brain_extraction: str = skull_stripping.AUTO
     bias_correction: bool = False
 
     @property

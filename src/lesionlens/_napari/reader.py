@@ -75,7 +75,7 @@ def read(path: str | list[str]) -> list[LayerData]:
     if "qtpy" not in sys.modules:
         return read_study(places)
     from lesionlens._napari.qt.waiting import painted, when_idle  # noqa: PLC0415
-    from lesionlens.study.choose import NothingRecognisedError, SeveralStudiesError  # noqa: PLC0415
+    from lesionlens.reading.series_selection import NothingRecognisedError, SeveralStudiesError  # noqa: PLC0415
 
     try:
         layers = painted(lambda: read_study(places))
@@ -126,15 +126,15 @@ def read_study(
         On axis-aligned RAS+ grids in mm; the sequence that is read first comes last, on top.
     """
     from lesionlens.base.stages import NEVER, no_progress  # noqa: PLC0415
-    from lesionlens.study import choices  # noqa: PLC0415
-    from lesionlens.study.readers import open_study  # noqa: PLC0415
+    from lesionlens.reading import remembered_series  # noqa: PLC0415
+    from lesionlens.reading.readers import open_study  # noqa: PLC0415
 
     say, stop = progress or no_progress, cancel or NEVER
     study = open_study(
         place, named=named, study_uid=study_uid, recall=True, progress=say, cancel=stop
     )
     if named:
-        choices.remember(study)
+        remembered_series.remember(study)
     return layers_of(study, say, stop)
 
 
@@ -182,7 +182,7 @@ def _is_one_of_many(path: Path) -> bool:
     """Whether a file is an index, or one slice, and its folder is meant."""
     if path.is_dir() or path.name.lower().endswith(_NIFTI):
         return False
-    from lesionlens.study.dicom_scan import MULTI_FRAME, sop_class  # noqa: PLC0415
+    from lesionlens.reading.dicom.scan import MULTI_FRAME, sop_class  # noqa: PLC0415
 
     return path.name.upper() == "DICOMDIR" or sop_class(path) not in MULTI_FRAME
 

@@ -77,7 +77,7 @@ class Label(IntEnum):
         return ("#000000", "#0072B2", "#009E73", "#E69F00")[self]
 
 
-class Kind(StrEnum):
+class LesionClass(StrEnum):
     """What a flagged place may look like; the value is the key in files."""
 
     TUMOUR = "tumour_like"

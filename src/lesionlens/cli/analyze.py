@@ -50,7 +50,7 @@ def analyze(
         progress("loading the network", 0.0)
         from lesionlens.export.run import warnings_of
         from lesionlens.lens import Lens
-        from lesionlens.study.choices import remember
+        from lesionlens.reading.remembered_series import remember
 
         if bundle is None:
             lens = Lens(device)

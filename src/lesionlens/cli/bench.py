@@ -29,7 +29,7 @@ JSON_NAME, TABLE_NAME, MARKER = "bench.json", "bench.md", "bench"
 _NO_MONAI = 'MONAI\'s networks are left out: they need MONAI, pip install "lesionlens[train]"'
 
 
-class Part(StrEnum):
+class BenchPart(StrEnum):
     """What is timed."""
 
     ANALYSIS = "analysis"
@@ -52,7 +52,7 @@ def bench(
         ),
     ] = False,
     only: Annotated[
-        Part | None, typer.Option("--only", help="The whole analysis, or the networks alone.")
+        BenchPart | None, typer.Option("--only", help="The whole analysis, or the networks alone.")
     ] = None,
     out: Annotated[
         Path | None,
@@ -86,9 +86,9 @@ def bench(
     repeat = 1 if quick else repeat
     with progress_bar() as progress:
         figures, notes = _begin(study, device)
-        if only is not Part.NETWORKS:
+        if only is not BenchPart.NETWORKS:
             figures |= _time_analysis(study, repeat, device, progress)
-        if only is not Part.ANALYSIS:
+        if only is not BenchPart.ANALYSIS:
             prepared = _prepared(study, progress)
             rows, missing = _time_networks(prepared, device, (repeat, quick), progress)
             figures |= {"networks": rows, "against": _against(rows, figures.get("stages", {}))}
@@ -99,8 +99,8 @@ def bench(
 
 def _begin(study: Path, device: str) -> tuple[dict[str, Any], list[str]]:
     """Say where the figures come from, before anything is timed."""
+    from lesionlens.benchmark.comparison import busy_words, machine
     from lesionlens.inference import device as devices
-    from lesionlens.training.side_by_side import busy_words, machine
 
     about = machine()
     busy = busy_words(about)
@@ -117,8 +117,8 @@ def _answer(
     figures: dict[str, Any], out: Path | None, results: Path | None, *, json: bool
 ) -> Answer:
     """Write what is wanted and say it."""
-    from lesionlens.training.side_by_side import markdown
-    from lesionlens.training.tables import put_between
+    from lesionlens.benchmark.comparison import markdown
+    from lesionlens.benchmark.tables import put_between
 
     notes = tuple(figures["notes"])
     text, page = json_text.dumps(figures, indent=1), markdown(figures, notes)
@@ -139,7 +139,7 @@ def _written(out: Path | None, results: Path | None) -> tuple[str, ...]:
 
 
 def _parts(figures: dict[str, Any]) -> tuple[str | Table, ...]:
-    from lesionlens.training.side_by_side import machine_words, summary_words
+    from lesionlens.benchmark.comparison import machine_words, summary_words
 
     parts: list[str | Table] = []
     if "stages" in figures:
@@ -187,14 +187,14 @@ def _figures(loading: float, runs: list[tuple[float, Any]]) -> dict[str, Any]:
 
 def _prepared(study: Path, progress: Progress) -> PreparedStudy:
     from lesionlens.base.stages import StageClock
-    from lesionlens.study.prepare import prepare
+    from lesionlens.preparation.prepare import prepare
 
     opened = options.open_named(study, {}, None, progress)
     return prepare(opened, StageClock(progress, STOP))
 
 
 def _notes_on_networks() -> list[str]:
-    from lesionlens.training.contenders import has_monai
+    from lesionlens.benchmark.baselines import has_monai
 
     return [] if has_monai() else [_NO_MONAI]
 
@@ -203,25 +203,25 @@ def _time_networks(
     prepared: PreparedStudy, device: str, how: tuple[int, bool], progress: Progress
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Return a row a network, and why others have none."""
+    from lesionlens.benchmark import profiler
+    from lesionlens.benchmark.baselines import all_baselines
+    from lesionlens.benchmark.comparison import row
     from lesionlens.inference import device as devices
-    from lesionlens.training import stopwatch
-    from lesionlens.training.contenders import contenders
-    from lesionlens.training.side_by_side import row
 
     place, efforts, missing = devices.choose(device), [], []
-    all_of_them = list(contenders(prepared, place))
-    patience = stopwatch.Patience(repeat=how[0], estimate=how[1])
+    all_of_them = list(all_baselines(prepared, place))
+    patience = profiler.Patience(repeat=how[0], estimate=how[1])
     for number, contender in enumerate(all_of_them):
         progress(f"{contender.name} {contender.form}", number / len(all_of_them))
         try:
-            efforts.append(stopwatch.apart(prepared, number, place, patience, STOP))
+            efforts.append(profiler.apart(prepared, number, place, patience, STOP))
         except ResourceError as error:
             missing.append(f"{contender.name}, {contender.form}: {error.found}")
     return [row(effort, efforts[0]) for effort in efforts], missing
 
 
 def _against(rows: list[dict[str, Any]], stages: dict[str, float]) -> list[str]:
-    from lesionlens.training.side_by_side import against
+    from lesionlens.benchmark.comparison import against
 
     return against(rows, stages.get("network")) if rows else []
 
@@ -234,7 +234,7 @@ def _table(figures: dict[str, Any]) -> Table:
 
 
 def _network_table(rows: Sequence[dict[str, Any]]) -> Table:
-    from lesionlens.training.side_by_side import BRIEF, cells, is_text
+    from lesionlens.benchmark.comparison import BRIEF, cells, is_text
 
     table = new_table(BRIEF, sum(map(is_text, BRIEF)))
     for row in rows:

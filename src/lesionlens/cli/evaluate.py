@@ -15,8 +15,8 @@ from lesionlens.cli.console import Answer, new_table, plain, progress_bar
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lesionlens.training.metrics import Bins
-    from lesionlens.training.summary import CaseScore, Summary
+    from lesionlens.evaluation.metrics import Bins
+    from lesionlens.evaluation.summary import CaseScore, Summary
 
 _COLUMNS = (
     ("WT", "wt", 3), ("TC", "tc", 3), ("ET", "et", 3), ("HD95", "hd95_wt", 1),
@@ -82,10 +82,10 @@ def evaluate(
         options.check_file(file)
     with progress_bar() as progress:
         progress("looking for cases", 0.0)
-        from lesionlens.training.cases import find_cases
-        from lesionlens.training.conventions import convention_reader
-        from lesionlens.training.evaluate import evaluate as score
-        from lesionlens.training.summary import summarise
+        from lesionlens.evaluation.cases import find_cases
+        from lesionlens.evaluation.evaluate import evaluate as score
+        from lesionlens.evaluation.label_conventions import convention_reader
+        from lesionlens.evaluation.summary import summarise
 
         cases = find_cases(truth)
         scores = score(predictions, cases, convention_reader(convention, truth), progress)
@@ -93,7 +93,7 @@ def evaluate(
         if json is not None:
             _write_json(json, scores, summary)
         if plot is not None:
-            from lesionlens.training.plots import plot as draw
+            from lesionlens.evaluation.plots import plot as draw
 
             draw(scores, summary, plot)
     notes = [f"{s.case}: {problem}" for s in scores for problem in s.problems]

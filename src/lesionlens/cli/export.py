@@ -38,8 +38,8 @@ def export(
         progress("reading the result", 0.0)
         from lesionlens.base.stages import StageClock
         from lesionlens.export.exporter import save
+        from lesionlens.preparation.prepare import prepare
         from lesionlens.review.reopen import read_result, reopen
-        from lesionlens.study.prepare import prepare
 
         saved = read_result(result)
         opened = options.open_named(study, options.named(t1, t1c, t2, flair), study_uid, progress)

@@ -15,12 +15,12 @@ from lesionlens.cli.console import STOP
 
 if TYPE_CHECKING:
     from lesionlens.base.stages import Progress
+    from lesionlens.preparation.prepare import PrepareOptions
     from lesionlens.records.study import Study
-    from lesionlens.study.prepare import PrepareOptions
 
 
 class Stripping(StrEnum):
-    """Methods of brain extraction; those of `study.strippers`, which only a run loads."""
+    """Methods of brain extraction; those of `preparation.skull_stripping`, which only a run loads."""
 
     AUTO = "auto"
     OWN = "own"
@@ -101,11 +101,11 @@ def preparation(stripping: Stripping, bias: bool) -> PrepareOptions:
     MissingPluginError
         That program is not installed.
     """
-    from lesionlens.study import strippers
-    from lesionlens.study.prepare import PrepareOptions
+    from lesionlens.preparation import skull_stripping
+    from lesionlens.preparation.prepare import PrepareOptions
 
     if stripping is not Stripping.AUTO:
-        strippers.identity(stripping.value)
+        skull_stripping.identity(stripping.value)
     return PrepareOptions(stripper=stripping.value, bias=bias)
 
 
@@ -116,7 +116,7 @@ def open_named(
     progress: Progress,
 ) -> Study:
     """Open a study as the user described it, now or, where not now, before."""
-    from lesionlens.study.readers import open_study
+    from lesionlens.reading.readers import open_study
 
     return open_study(
         study,

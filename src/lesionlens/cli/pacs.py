@@ -17,8 +17,8 @@ from lesionlens.pacs.peer import (
     OWN_PORT,
     OWN_TITLE,
     Access,
-    Query,
     Retrieval,
+    StudyQuery,
     connect,
     name_pattern,
 )
@@ -68,7 +68,7 @@ def find(
 ) -> Answer:
     """List the studies of an archive that match."""
     del debug
-    query = Query(
+    query = StudyQuery(
         patient_id=patient,
         patient_name=name_pattern(name),
         study_date=date,

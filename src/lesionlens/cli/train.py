@@ -13,8 +13,8 @@ from lesionlens.cli.console import STOP, Answer, progress_bar
 if TYPE_CHECKING:
     from lesionlens.base.stages import Progress
     from lesionlens.training.config import TrainConfig
-    from lesionlens.training.folder import RealCases
     from lesionlens.training.loop import TrainEvent, TrainSummary
+    from lesionlens.training.real_cases import RealCases
 
 
 def train(
@@ -65,8 +65,8 @@ def train(
     with progress_bar() as progress:
         progress("loading", 0.0)
         from lesionlens.training.config import read_config
+        from lesionlens.training.distributed import joined
         from lesionlens.training.loop import train as run
-        from lesionlens.training.team import joined
 
         def tell(event: TrainEvent) -> None:
             progress(f"step {event.step}, loss {event.loss:.3f}", event.step / event.steps)
@@ -97,9 +97,9 @@ def _real_cases(
     progress: Progress,
 ) -> tuple[TrainConfig, RealCases]:
     """Find the cases to learn from; the recipe then starts from weights."""
-    from lesionlens.training.conventions import convention_reader
-    from lesionlens.training.folder import RealCases, with_start
-    from lesionlens.training.truths import find_real_cases
+    from lesionlens.evaluation.label_conventions import convention_reader
+    from lesionlens.training.real_cases import RealCases, with_start
+    from lesionlens.training.references import find_real_cases
 
     folder, studies, convention = given
     cases = find_real_cases(

@@ -16,7 +16,7 @@ from typing import Any
 
 from lesionlens.base.errors import MissingPluginError, ResourceError
 from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
-from lesionlens.cohort.studies import Job, find_jobs, fingerprint
+from lesionlens.cohort.studies import StudyJob, find_jobs, fingerprint
 from lesionlens.cohort.work import Choice, Outcome, Status, analyse, engine_of, load_lens
 from lesionlens.cohort.worklist import open_worklist
 
@@ -134,7 +134,7 @@ def run_cohort(
 
 
 def _outcomes(
-    jobs: Sequence[Job], choice: Choice, crew: Crew, progress: Progress, cancel: Cancel
+    jobs: Sequence[StudyJob], choice: Choice, crew: Crew, progress: Progress, cancel: Cancel
 ) -> Iterator[Outcome]:
     if not jobs:
         return
@@ -162,7 +162,7 @@ def _within(progress: Progress, number: int, count: int) -> Progress:
 
 
 def _on_cluster(
-    jobs: Sequence[Job], choice: Choice, crew: Crew, cancel: Cancel
+    jobs: Sequence[StudyJob], choice: Choice, crew: Crew, cancel: Cancel
 ) -> Iterator[Outcome]:
     """Hand every study to the cluster and yield what comes back, until nothing is under way."""
     import distributed  # noqa: PLC0415  (an extra)
@@ -173,7 +173,7 @@ def _on_cluster(
         choice = replace(choice, threads=threads)
     with _client(crew) as client:
         stop = distributed.Event(f"lesionlens-stop-{uuid.uuid4().hex}", client=client)
-        absolute = [Job(j.name, j.study.resolve(), j.out.resolve()) for j in jobs]
+        absolute = [StudyJob(j.name, j.study.resolve(), j.out.resolve()) for j in jobs]
         waiting = {
             client.submit(_analyse_there, job, choice, stop.name, pure=False): job
             for job in absolute
@@ -193,7 +193,7 @@ def _on_cluster(
             time.sleep(_POLL_S)
 
 
-def _dead(job: Job) -> Outcome:
+def _dead(job: StudyJob) -> Outcome:
     return Outcome(job.name, Status.FAILED, 1, _DIED)
 
 
@@ -251,6 +251,6 @@ class _StopThere:
         return self._set
 
 
-def _analyse_there(job: Job, choice: Choice, stop: str) -> Outcome:
+def _analyse_there(job: StudyJob, choice: Choice, stop: str) -> Outcome:
     """Analyse in a worker of the cluster."""
     return analyse(job, choice, _StopThere(stop))

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.study.nifti_folder import is_nifti
-from lesionlens.study.sequences import is_label_name
+from lesionlens.reading.nifti.folder import is_nifti
+from lesionlens.reading.sequences import is_label_name
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class StudyJob:
     """One study to analyse.
 
     Parameters
@@ -28,7 +28,7 @@ class Job:
     out: Path
 
 
-def find_jobs(studies: Path, out: Path) -> tuple[Job, ...]:
+def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
     """Return a job for each folder directly below `studies`, by name.
 
     Hidden folders, and those of segmentations alone (a truth beside the studies), are left out.
@@ -52,7 +52,7 @@ def find_jobs(studies: Path, out: Path) -> tuple[Job, ...]:
             expected="one sub-folder a study",
             next_step="For a single study use `lesionlens analyze`",
         )
-    return tuple(Job(place.name, place, out / place.name) for place in places)
+    return tuple(StudyJob(place.name, place, out / place.name) for place in places)
 
 
 def _only_labels(folder: Path) -> bool:

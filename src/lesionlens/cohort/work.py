@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from lesionlens.base.errors import LesionLensError, is_lack_of_memory
 from lesionlens.base.stages import Cancel, Progress, no_progress
-from lesionlens.cohort.studies import Job
+from lesionlens.cohort.studies import StudyJob
 
 if TYPE_CHECKING:
     from lesionlens.lens import Lens
@@ -36,7 +36,7 @@ class Status(StrEnum):
 class Choice:
     """What analyses: the device, a MONAI bundle in place of our network, threads of a worker.
 
-    `stripper` and `bias` are those of `study.steps.PrepareOptions`.
+    `stripper` and `bias` are those of `preparation.steps.PrepareOptions`.
     """
 
     device: str = "auto"
@@ -102,7 +102,9 @@ def engine_of(lens: Lens, choice: Choice) -> str:
     return " ".join(part for part in parts if part)
 
 
-def analyse(job: Job, choice: Choice, cancel: Cancel, progress: Progress = no_progress) -> Outcome:
+def analyse(
+    job: StudyJob, choice: Choice, cancel: Cancel, progress: Progress = no_progress
+) -> Outcome:
     """Analyse a study and write its result; a failure is an outcome, never an exception."""
     if cancel.is_set():
         return Outcome(job.name, Status.STOPPED, 130, "not begun")
@@ -117,9 +119,9 @@ def analyse(job: Job, choice: Choice, cancel: Cancel, progress: Progress = no_pr
     return done
 
 
-def _analyse(job: Job, choice: Choice, cancel: Cancel, progress: Progress) -> Outcome:
-    from lesionlens.study.prepare import PrepareOptions  # noqa: PLC0415
-    from lesionlens.study.readers import open_study  # noqa: PLC0415
+def _analyse(job: StudyJob, choice: Choice, cancel: Cancel, progress: Progress) -> Outcome:
+    from lesionlens.preparation.prepare import PrepareOptions  # noqa: PLC0415
+    from lesionlens.reading.readers import open_study  # noqa: PLC0415
 
     start = time.perf_counter()
     lens = load_lens(choice)

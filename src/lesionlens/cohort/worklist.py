@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lesionlens.base.errors import ReadError, ResourceError
-from lesionlens.cohort.studies import Job
+from lesionlens.cohort.studies import StudyJob
 from lesionlens.cohort.work import Outcome, Status
 
 NAME = "worklist.sqlite"
@@ -53,7 +53,7 @@ class Worklist:
         found = self._connection.execute(query, (name,)).fetchone()
         return None if found is None else Outcome(name, Status(found[0]), *found[1:])
 
-    def complete(self, job: Job, fingerprint: str, engine: str) -> Outcome | None:
+    def complete(self, job: StudyJob, fingerprint: str, engine: str) -> Outcome | None:
         """Return the outcome of a study that need not be analysed again.
 
         Its files have not changed, the engine is the same, and its result is there.

@@ -11,10 +11,10 @@ from scipy import ndimage
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.stages import Cancel, Progress
-from lesionlens.explain import relevance
-from lesionlens.explain.relevance import Spot
-from lesionlens.inference.engine import Varying
-from lesionlens.records.prediction import Prediction, Variant
+from lesionlens.explain import shapley
+from lesionlens.explain.shapley import ComponentVoxels
+from lesionlens.inference.engine import SupportsPerturbation
+from lesionlens.records.prediction import InputPerturbation, Prediction
 from lesionlens.records.study import PreparedStudy
 
 _MARGIN_MM = 3.0
@@ -41,10 +41,10 @@ class WhatIf:
 
 
 def ask(
-    engine: Varying,
+    engine: SupportsPerturbation,
     prepared: PreparedStudy,
     prediction: Prediction,
-    case: tuple[Sequence[Spot], int],
+    case: tuple[Sequence[ComponentVoxels], int],
     told: tuple[Progress, Cancel],
 ) -> WhatIf:
     """Hide one candidate and look again.
@@ -54,7 +54,7 @@ def ask(
 
     Parameters
     ----------
-    engine : Varying
+    engine : SupportsPerturbation
         With `Capability.VARY`.
     prepared, prediction
         The study, and what the engine said.
@@ -69,7 +69,7 @@ def ask(
         The prediction holds no glance, or there is no such candidate.
     """
     spots, index = case
-    seen = prediction.glance
+    seen = prediction.unperturbed
     if seen is None or not 0 <= index < len(spots):
         raise UnusableInputError(
             found="a candidate that cannot be asked about",
@@ -79,14 +79,14 @@ def ask(
     flat = np.zeros(int(np.prod(seen.grid.shape)), dtype=bool)
     flat[spots[index].voxels] = True
     hidden = _grown(flat.reshape(seen.grid.shape), float(seen.grid.spacing_mm[0]))
-    said = engine.glance(
+    said = engine.predict_perturbed(
         prepared,
-        [Variant(hidden=hidden)],
+        [InputPerturbation(hidden=hidden)],
         progress=told[0],
         cancel=told[1],
     )
-    before = relevance.scores(seen, spots, prediction.scoring)[0]
-    after = relevance.scores(said, spots, prediction.scoring)[0]
+    before = shapley.scores(seen, spots, prediction.scoring)[0]
+    after = shapley.scores(said, spots, prediction.scoring)[0]
     return WhatIf(
         tuple(before.tolist()), tuple(after.tolist()), index, _words(before, after, index)
     )

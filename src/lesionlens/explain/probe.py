@@ -80,7 +80,7 @@ def _row(
     return trace.probe_row(place)
 
 
-def look(
+def layer_attention(
     trace: Trace | None, prepared: PreparedStudy, region: Region, layer: int, head: int | None
 ) -> Volume:
     """Return what one layer, or one head of it, attends to for a region.
@@ -108,12 +108,12 @@ def look(
     UnusableInputError
         There is no such layer or head, or the engine keeps none.
     """
-    raw = look_raw(trace, prepared, region, layer, head)
+    raw = layer_attention_raw(trace, prepared, region, layer, head)
     scale = np.float32(maps.full_scale(raw[prepared.brain]))
     return Volume(native.bring(np.minimum(raw / scale, np.float32(1.0)), prepared), prepared.native)
 
 
-def look_raw(
+def layer_attention_raw(
     trace: Trace | None, prepared: PreparedStudy, region: Region, layer: int, head: int | None
 ) -> NDArray[np.float32]:
     """Return what `look` does, on the working grid in multiples of an even look over the brain.

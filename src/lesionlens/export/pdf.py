@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.export.pictures import ATTENTION_COLOUR, REGION_COLOURS, Picture
 from lesionlens.export.report import (
-    CandidateBlock,
+    CandidateSection,
     Page,
     looks_like,
     moment,
@@ -159,7 +159,7 @@ def _legend() -> str:
     )
 
 
-def _list(blocks: tuple[CandidateBlock, ...], styles: dict[str, Any]) -> Any:
+def _list(blocks: tuple[CandidateSection, ...], styles: dict[str, Any]) -> Any:
     heads = ["#", "place", "score", "whole", "core", "enhancing", "diameters", "RANO", "review"]
     rows = [[_text(head, styles["soft"]) for head in heads]]
     for block in blocks:
@@ -193,13 +193,13 @@ def _table(rows: list[list[Any]], widths: tuple[float, ...]) -> Any:
     return Table(rows, colWidths=widths, style=rules, hAlign="LEFT", repeatRows=1)
 
 
-def _diameters(block: CandidateBlock) -> str:
+def _diameters(block: CandidateSection) -> str:
     row = block.row
     short = number(row.perpendicular_diameter_mm, 0, "mm")
     return f"{number(row.longest_axial_diameter_mm, 0)} × {short}"
 
 
-def _candidate(block: CandidateBlock, styles: dict[str, Any]) -> list[Any]:
+def _candidate(block: CandidateSection, styles: dict[str, Any]) -> list[Any]:
     from reportlab.platypus import CondPageBreak, Spacer  # noqa: PLC0415
 
     row, shown = block.row, block.pictures

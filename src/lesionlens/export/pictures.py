@@ -13,7 +13,7 @@ from skimage.measure import find_contours
 
 from lesionlens.base.labels import Label, MrSequence, Region
 from lesionlens.explain.maps import by_logarithm
-from lesionlens.export.slices import Cut, Plane, Scene
+from lesionlens.export.slices import Cut, SlicePlane, SliceScene
 
 ATTENTION_COLOUR = "#CC79A7"
 """Of the attention's contour (Okabe and Ito's reddish purple)."""
@@ -37,7 +37,7 @@ BAR_MM = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Outline:
+class ContourPath:
     """A closed line over a picture, in voxels of the picture."""
 
     kind: str
@@ -67,7 +67,7 @@ class Picture:
     height: int
     markers: tuple[str, str]
     bar: float
-    outlines: tuple[Outline, ...] = field(default=())
+    outlines: tuple[ContourPath, ...] = field(default=())
     box: Box | None = None
 
 
@@ -81,7 +81,7 @@ class CandidatePictures:
 
 
 def candidate_pictures(
-    scene: Scene, number: int, reference: MrSequence, *, trusted: bool
+    scene: SliceScene, number: int, reference: MrSequence, *, trusted: bool
 ) -> CandidatePictures:
     """Draw a candidate: each sequence at its best axial slice, attention, and two more planes.
 
@@ -101,7 +101,7 @@ def candidate_pictures(
         plane: (outlines_of(scene, cut, attention=trusted), box_of(scene, number, cut))
         for plane, cut in cuts.items()
     }
-    axial = cuts[Plane.AXIAL]
+    axial = cuts[SlicePlane.AXIAL]
     caption = f"axial, z = {scene.place_mm(axial):.0f} mm"
     sequences = tuple(
         _picture(
@@ -128,16 +128,16 @@ def candidate_pictures(
             (plane.value.capitalize(), _caption(scene, reference, cuts[plane])),
             layers[plane],
         )
-        for plane in (Plane.CORONAL, Plane.SAGITTAL)
+        for plane in (SlicePlane.CORONAL, SlicePlane.SAGITTAL)
     )
     return CandidatePictures(sequences, shown, planes)
 
 
-def _caption(scene: Scene, sequence: MrSequence, cut: Cut) -> str:
+def _caption(scene: SliceScene, sequence: MrSequence, cut: Cut) -> str:
     return f"{sequence.words}, {'xyz'[cut.plane.fixed]} = {scene.place_mm(cut):.0f} mm"
 
 
-def box_of(scene: Scene, number: int, cut: Cut) -> Box | None:
+def box_of(scene: SliceScene, number: int, cut: Cut) -> Box | None:
     """Return a candidate's box in a slice, a voxel wider than the candidate; None outside it."""
     rows, columns = np.nonzero(scene.candidate(number, cut))
     if not rows.size:
@@ -146,7 +146,9 @@ def box_of(scene: Scene, number: int, cut: Cut) -> Box | None:
     return Box(left, top, int(columns.max()) + 3 - left, int(rows.max()) + 3 - top, number)
 
 
-def overview_pictures(scene: Scene, reference: MrSequence, count: int = 8) -> tuple[Picture, ...]:
+def overview_pictures(
+    scene: SliceScene, reference: MrSequence, count: int = 8
+) -> tuple[Picture, ...]:
     """Draw axial slices of the reference, for a study without a candidate."""
     return tuple(
         _picture(
@@ -162,10 +164,10 @@ def overview_pictures(scene: Scene, reference: MrSequence, count: int = 8) -> tu
 
 def _picture(
     cut: Cut,
-    scene: Scene,
+    scene: SliceScene,
     pixels: NDArray[np.uint8],
     words: tuple[str, str],
-    layers: tuple[tuple[Outline, ...], Box | None],
+    layers: tuple[tuple[ContourPath, ...], Box | None],
 ) -> Picture:
     height, width = pixels.shape[:2]
     return Picture(
@@ -188,15 +190,15 @@ def encoded(pixels: NDArray[np.uint8]) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def outlines_of(scene: Scene, cut: Cut, *, attention: bool) -> tuple[Outline, ...]:
+def outlines_of(scene: SliceScene, cut: Cut, *, attention: bool) -> tuple[ContourPath, ...]:
     """Return the outlines of the regions, largest first, and of the attention in a slice."""
     drawn = [
-        Outline(region.value, REGION_COLOURS[region], path_of(scene.region(region, cut), 0.5))
+        ContourPath(region.value, REGION_COLOURS[region], path_of(scene.region(region, cut), 0.5))
         for region in Region
     ]
     heat = scene.attention(Region.WT, cut) if attention else None
     if heat is not None:
-        drawn.append(Outline("attention", ATTENTION_COLOUR, path_of(heat, ATTENTION_LEVEL)))
+        drawn.append(ContourPath("attention", ATTENTION_COLOUR, path_of(heat, ATTENTION_LEVEL)))
     return tuple(outline for outline in drawn if outline.path)
 
 

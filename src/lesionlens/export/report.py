@@ -12,15 +12,15 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from lesionlens.base.labels import RESEARCH_USE_NOTICE, Kind, MrSequence, Region
-from lesionlens.explain import relevance
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, LesionClass, MrSequence, Region
+from lesionlens.explain import shapley
 from lesionlens.export import pictures
 from lesionlens.export.pictures import CandidatePictures, Picture
 from lesionlens.export.run import run_file
-from lesionlens.export.slices import Scene
+from lesionlens.export.slices import SliceScene
 from lesionlens.export.tables import file_of, findings_file
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.attention import AttentionMaps, MapTrust
+from lesionlens.records.attention import AttentionMaps, MapChecks
 from lesionlens.records.files import (
     AttentionRow,
     CandidateRow,
@@ -36,7 +36,7 @@ UNKNOWN = "\u2013"
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class ReportBar:
     """One signed bar of the sequence relevance; start and length in percent of the width.
 
     `alone` and `left_out` are the scores with the sequence alone and with all but it.
@@ -63,13 +63,13 @@ class SequenceLine:
 
 
 @dataclass(frozen=True, slots=True)
-class CandidateBlock:
+class CandidateSection:
     """All that the page shows of one candidate; an attention map that is not `trusted` hides."""
 
     row: CandidateRow
     place: str
     pictures: CandidatePictures
-    bars: tuple[Bar, ...]
+    bars: tuple[ReportBar, ...]
     deciding: str
     trusted: bool
     attention: str
@@ -85,10 +85,10 @@ class Page:
     study: Study
     content: FindingsFile
     run: RunFile
-    blocks: tuple[CandidateBlock, ...]
+    blocks: tuple[CandidateSection, ...]
     overview: tuple[Picture, ...]
     sequences: tuple[SequenceLine, ...]
-    trust: Mapping[Region, MapTrust]
+    trust: Mapping[Region, MapChecks]
     warnings: tuple[str, ...]
 
 
@@ -168,11 +168,11 @@ def uncertainty_words(value: float) -> str:
 
 def looks_like(row: ResemblanceRow) -> str:
     """Say what a candidate looks like to the engine, and what that is not."""
-    shares = {kind: float(getattr(row, kind.value)) for kind in Kind}
+    shares = {kind: float(getattr(row, kind.value)) for kind in LesionClass}
     return f"{resemblance_words(shares)} (the engine's own shares, not a diagnosis)"
 
 
-def attention_words(row: AttentionRow, trust: MapTrust | None, times: float | None = None) -> str:
+def attention_words(row: AttentionRow, trust: MapChecks | None, times: float | None = None) -> str:
     """Say where the attention lies, and what is wrong with the map where something is.
 
     `times`, where it is known, is how much the candidate was looked at beside an even look.
@@ -206,7 +206,7 @@ def _times_even(analysis: Analysis, number: int) -> float | None:
     return scale * float(shown.data[analysis.findings.components == number].mean())
 
 
-def trust_words(trust: MapTrust) -> str:
+def trust_words(trust: MapChecks) -> str:
     """Say what the checks of a whole map came to, with the figures that a reader can weigh.
 
     Examples
@@ -222,7 +222,7 @@ def trust_words(trust: MapTrust) -> str:
     )
 
 
-def bars_of(row: CandidateRow) -> tuple[Bar, ...]:
+def bars_of(row: CandidateRow) -> tuple[ReportBar, ...]:
     """Return the bars of a candidate's sequence relevance; together they fill the width."""
     if row.sequence_relevance is None:
         return ()
@@ -234,7 +234,7 @@ def bars_of(row: CandidateRow) -> tuple[Bar, ...]:
     left_out = row.score_left_out.model_dump() if row.score_left_out else {}
     words = {key.value: key.words for key in SEQUENCE_KEYS} | {"none": "without any"}
     return tuple(
-        Bar(
+        ReportBar(
             name,
             value := values[key],
             start=100 * (min(value or 0.0, 0.0) - low) / full,
@@ -267,7 +267,9 @@ def _sequences(analysis: Analysis) -> tuple[SequenceLine, ...]:
     return tuple(lines)
 
 
-def _blocks(analysis: Analysis, content: FindingsFile, scene: Scene) -> tuple[CandidateBlock, ...]:
+def _blocks(
+    analysis: Analysis, content: FindingsFile, scene: SliceScene
+) -> tuple[CandidateSection, ...]:
     reference = analysis.prepared.reference
     shown = None if analysis.maps is None else analysis.maps.trust.get(Region.WT)
     sound = shown is None or shown.reliable is not False
@@ -275,14 +277,14 @@ def _blocks(analysis: Analysis, content: FindingsFile, scene: Scene) -> tuple[Ca
     for row, candidate in zip(content.candidates, analysis.findings.candidates, strict=True):
         trusted = sound and row.attention.peak_inside is not False
         blocks.append(
-            CandidateBlock(
+            CandidateSection(
                 row=row,
                 place=candidate.location.words,
                 pictures=pictures.candidate_pictures(
                     scene, candidate.id, reference, trusted=trusted
                 ),
                 bars=bars_of(row),
-                deciding=relevance.deciding_words(candidate.sequence_relevance),
+                deciding=shapley.deciding_words(candidate.sequence_relevance),
                 trusted=trusted,
                 attention=attention_words(row.attention, shown, _times_even(analysis, row.id)),
             )
@@ -292,7 +294,7 @@ def _blocks(analysis: Analysis, content: FindingsFile, scene: Scene) -> tuple[Ca
 
 def page_of(analysis: Analysis) -> Page:
     """Gather what a report shows; drawing the pictures takes most of its time."""
-    content, scene = findings_file(analysis), Scene(analysis)
+    content, scene = findings_file(analysis), SliceScene(analysis)
     blocks = _blocks(analysis, content, scene)
     said = {check.message for check in content.quality}
     reference = analysis.prepared.reference

@@ -28,7 +28,7 @@ WINDOW_PERCENT = (1.0, 99.2)
 Span = tuple[int, int]
 
 
-class Plane(StrEnum):
+class SlicePlane(StrEnum):
     """A viewing plane of the working grid."""
 
     AXIAL = "axial"
@@ -43,7 +43,7 @@ class Plane(StrEnum):
     @property
     def markers(self) -> tuple[str, str]:
         """What lies at the picture's left and right edge."""
-        return ("A", "P") if self is Plane.SAGITTAL else ("R", "L")
+        return ("A", "P") if self is SlicePlane.SAGITTAL else ("R", "L")
 
     def upright(self, plane: NDArray[Any]) -> NDArray[Any]:
         """Turn a slice's two remaining working axes into (rows, columns) as a radiologist sees it.
@@ -61,11 +61,11 @@ class Plane(StrEnum):
 class Cut:
     """One slice of the working grid: the plane and its index along the fixed axis."""
 
-    plane: Plane
+    plane: SlicePlane
     index: int
 
 
-class Scene:
+class SliceScene:
     """One analysis as slices; everything is computed once and on demand.
 
     Parameters
@@ -110,7 +110,7 @@ class Scene:
         affine = self._prepared.working.affine
         return float(affine[axis, axis] * cut.index + affine[axis, 3])
 
-    def cuts(self, candidate: int) -> dict[Plane, Cut]:
+    def cuts(self, candidate: int) -> dict[SlicePlane, Cut]:
         """Return the slice of each plane that holds most of a candidate.
 
         Parameters
@@ -122,7 +122,7 @@ class Scene:
         back = np.linalg.inv(self._prepared.to_native)
         places = np.rint(voxels @ back[:3, :3].T + back[:3, 3]).astype(int)
         cuts = {}
-        for plane in Plane:
+        for plane in SlicePlane:
             length = self._prepared.working.shape[plane.fixed]
             along = np.clip(places[:, plane.fixed], 0, length - 1)
             counts = np.bincount(along, minlength=length) if along.size else np.zeros(length)
@@ -132,9 +132,9 @@ class Scene:
 
     def overview(self, count: int) -> tuple[Cut, ...]:
         """Return axial slices spread evenly over the brain, from below upwards."""
-        low, high = self.spans[Plane.AXIAL.fixed]
+        low, high = self.spans[SlicePlane.AXIAL.fixed]
         inner = np.linspace(low + MARGIN_VOX, high - MARGIN_VOX - 1, count + 2)[1:-1]
-        return tuple(Cut(Plane.AXIAL, round(float(k))) for k in inner)
+        return tuple(Cut(SlicePlane.AXIAL, round(float(k))) for k in inner)
 
     def grey(self, sequence: MrSequence, cut: Cut) -> NDArray[np.uint8]:
         """Return a slice of a sequence as (rows, columns) uint8."""

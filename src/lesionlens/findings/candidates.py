@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.labels import Region
-from lesionlens.findings import agreement, anatomy, measure, resemblance
-from lesionlens.findings.components import Floats, Marked, Part, parts_of
+from lesionlens.findings import anatomy, class_probabilities, measure, pointing_game
+from lesionlens.findings.components import Component, ComponentMask, Floats, components_of
 from lesionlens.records.findings import Agreement, Candidate, Findings, Point, conclusion_of
-from lesionlens.records.prediction import Kinds
+from lesionlens.records.prediction import ClassProbabilities
 from lesionlens.records.study import QualityCheck
 
 NO_T1C = (
@@ -23,7 +23,7 @@ NO_T1C = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """What is known of each component of a `Marked`, in its order; None where it is not known.
+    """What is known of each component of a `ComponentMask`, in its order; None where it is not known.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class Context:
         Names study and engine; the same identity and voxels give the same tracking UID.
     quality : tuple of QualityCheck
         Passed on to the reader.
-    kinds : Kinds or None
+    kinds : ClassProbabilities or None
         What each place looks like, from an engine that tells.
     """
 
@@ -72,10 +72,10 @@ class Context:
     has_t1c: bool
     identity: str
     quality: tuple[QualityCheck, ...] = ()
-    kinds: Kinds | None = None
+    class_probabilities: ClassProbabilities | None = None
 
 
-def describe(marked: Marked, evidence: Evidence, context: Context) -> Findings:
+def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Findings:
     """Measure each component and order them by falling score.
 
     Returns
@@ -83,11 +83,11 @@ def describe(marked: Marked, evidence: Evidence, context: Context) -> Findings:
     Findings
         `components` holds the candidates' ids, 1 for the highest score.
     """
-    parts = list(parts_of(marked))
+    parts = list(components_of(marked))
     order = sorted(
         range(marked.count), key=lambda n: (-evidence.scores[n], -np.count_nonzero(parts[n].mask))
     )
-    fits = agreement.of_components(
+    fits = pointing_game.of_components(
         marked.components, marked.count, evidence.attention, marked.grid.spacing_mm
     )
     candidates = tuple(
@@ -107,7 +107,7 @@ def describe(marked: Marked, evidence: Evidence, context: Context) -> Findings:
 
 
 def _candidate(
-    part: Part, evidence: Evidence, context: Context, rank: int, fit: Agreement
+    part: Component, evidence: Evidence, context: Context, rank: int, fit: Agreement
 ) -> Candidate:
     points = part.points_mm()
     low, high = measure.bounding_box_mm(part.mask, part.grid)
@@ -130,12 +130,12 @@ def _candidate(
         sequence_relevance=None if evidence.relevance is None else evidence.relevance[part.index],
         score_alone=None if evidence.alone is None else evidence.alone[part.index],
         score_left_out=None if evidence.left_out is None else evidence.left_out[part.index],
-        resemblance=resemblance.of_part(part, context.kinds),
+        resemblance=class_probabilities.of_component(part, context.class_probabilities),
     )
 
 
 def measured_again(
-    candidate: Candidate, part: Part, evidence: Evidence, context: Context, fit: Agreement
+    candidate: Candidate, part: Component, evidence: Evidence, context: Context, fit: Agreement
 ) -> Candidate:
     """Measure a candidate by another outline; who it is, its score and its sequences stay."""
     return replace(
@@ -156,7 +156,7 @@ class _Sizes:
     measurable: bool | None
 
 
-def _sizes(part: Part, has_t1c: bool) -> _Sizes:
+def _sizes(part: Component, has_t1c: bool) -> _Sizes:
     drawn = bool(part.labels.any())
     enhancing = part.region(Region.ET)
     rings = has_t1c and bool(enhancing.any())
@@ -173,7 +173,7 @@ def _sizes(part: Part, has_t1c: bool) -> _Sizes:
     return _Sizes(volumes, found, measurable)
 
 
-def _peak(part: Part, whole_tumour: Floats) -> NDArray[np.float64]:
+def _peak(part: Component, whole_tumour: Floats) -> NDArray[np.float64]:
     """Return the RAS mm of the highest probability; of several, that nearest to their middle."""
     inside = np.where(part.mask, whole_tumour[part.box], -1.0)
     best = np.argwhere(inside >= inside.max())

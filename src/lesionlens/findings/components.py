@@ -12,8 +12,8 @@ from scipy import ndimage
 from lesionlens.base.geometry import Box, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
-from lesionlens.explain.relevance import Spot, voxels_on
-from lesionlens.inference.calibration import component_score
+from lesionlens.explain.shapley import ComponentVoxels, voxels_on
+from lesionlens.inference.component_score import component_score
 from lesionlens.records.findings import Findings
 from lesionlens.records.prediction import DEFAULT_THRESHOLDS, Prediction
 
@@ -23,7 +23,7 @@ _TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class CandidateCriteria:
     """What makes a candidate.
 
     Parameters
@@ -43,7 +43,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Marked:
+class ComponentMask:
     """Voxels of the candidates, before they are measured.
 
     Parameters
@@ -64,7 +64,9 @@ class Marked:
     grid: Grid
 
 
-def mark(probability: Mapping[Region, Floats], grid: Grid, rules: Rules | None = None) -> Marked:
+def draw_components(
+    probability: Mapping[Region, Floats], grid: Grid, rules: CandidateCriteria | None = None
+) -> ComponentMask:
     """Draw the candidates.
 
     Parameters
@@ -73,7 +75,7 @@ def mark(probability: Mapping[Region, Floats], grid: Grid, rules: Rules | None =
         0 to 1 on the native grid; what lies outside a larger region is not counted.
     grid : Grid
         Native.
-    rules : Rules or None
+    rules : CandidateCriteria or None
         None for the defaults.
 
     Returns
@@ -81,13 +83,13 @@ def mark(probability: Mapping[Region, Floats], grid: Grid, rules: Rules | None =
     Marked
         The components, numbered along the array's axes.
     """
-    rules = rules or Rules()
+    rules = rules or CandidateCriteria()
     whole = probability[Region.WT] >= rules.thresholds[Region.WT]
     box = bounding_box(whole)
     labels = np.zeros(grid.shape, np.uint8)
     components = np.zeros(grid.shape, np.int32)
     if box is None:
-        return Marked(labels, components, 0, grid)
+        return ComponentMask(labels, components, 0, grid)
     smallest = max(1, round(rules.smallest_ml / grid.voxel_ml))
     region = _without_specks(_filled(whole[box]), smallest)
     part = np.where(region, np.uint8(Label.OEDEMA), np.uint8(0))
@@ -99,10 +101,10 @@ def mark(probability: Mapping[Region, Floats], grid: Grid, rules: Rules | None =
         part[region] = label
     labels[box] = part
     components[box], count = _lesions(part > 0, grid, rules.merge_mm)
-    return Marked(labels, components, count, grid)
+    return ComponentMask(labels, components, count, grid)
 
 
-def mark_boxes(boxes: NDArray[np.float32], grid: Grid) -> Marked:
+def mark_boxes(boxes: NDArray[np.float32], grid: Grid) -> ComponentMask:
     """Make candidates of a detector's boxes; no mask is invented, so labels stay empty.
 
     Parameters
@@ -127,7 +129,7 @@ def mark_boxes(boxes: NDArray[np.float32], grid: Grid) -> Marked:
         if free.any():
             count += 1
             components[place][free] = count
-    return Marked(np.zeros(grid.shape, np.uint8), components, count, grid)
+    return ComponentMask(np.zeros(grid.shape, np.uint8), components, count, grid)
 
 
 def _filled(mask: Mask) -> Mask:
@@ -185,12 +187,12 @@ def _lesions(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32]
     return numbers.reshape(mask.shape).astype(np.int32), len(found) - 1
 
 
-def keep(marked: Marked, wanted: Sequence[bool]) -> Marked:
+def keep(marked: ComponentMask, wanted: Sequence[bool]) -> ComponentMask:
     """Return only the wanted components, numbered anew in the same order.
 
     Parameters
     ----------
-    marked : Marked
+    marked : ComponentMask
         N components.
     wanted : sequence of N bool
         Which ones stay.
@@ -201,17 +203,17 @@ def keep(marked: Marked, wanted: Sequence[bool]) -> Marked:
     numbers = np.where(flags, np.cumsum(flags), 0).astype(np.int32)
     components = numbers[marked.components]
     labels = np.where(components > 0, marked.labels, np.uint8(0))
-    return Marked(labels, components, int(flags.sum()), marked.grid)
+    return ComponentMask(labels, components, int(flags.sum()), marked.grid)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Part:
+class Component:
     """One component, cut out of the native grid.
 
     Parameters
     ----------
     index : int
-        From 0, in the order of its `Marked`.
+        From 0, in the order of its `ComponentMask`.
     box : (3,) slices
         Where it lies on the native grid.
     mask : (I, J, K) bool
@@ -242,23 +244,26 @@ class Part:
         return self.grid.to_mm(np.argwhere(self.mask))
 
 
-def parts_of(marked: Marked) -> Iterator[Part]:
-    """Yield each component of a `Marked`, in order."""
+def components_of(marked: ComponentMask) -> Iterator[Component]:
+    """Yield each component of a `ComponentMask`, in order."""
     for index, box in enumerate(ndimage.find_objects(marked.components)):
         mask: Mask = marked.components[box] == index + 1
         affine = marked.grid.affine.copy()
         affine[:3, 3] = marked.grid.to_mm([side.start for side in box])
         labels = np.where(mask, marked.labels[box], 0)
-        yield Part(index, box, mask, labels, Grid(mask.shape, affine))
+        yield Component(index, box, mask, labels, Grid(mask.shape, affine))
 
 
-def spots_of(marked: Marked, grid: Grid) -> list[Spot]:
+def component_voxels(marked: ComponentMask, grid: Grid) -> list[ComponentVoxels]:
     """Return each component as a glance on `grid` sees it."""
-    return [Spot(voxels_on(part.points_mm(), grid), part.volume_ml) for part in parts_of(marked)]
+    return [
+        ComponentVoxels(voxels_on(part.points_mm(), grid), part.volume_ml)
+        for part in components_of(marked)
+    ]
 
 
 def plain_scores(
-    marked: Marked, prediction: Prediction, probability: Mapping[Region, Floats]
+    marked: ComponentMask, prediction: Prediction, probability: Mapping[Region, Floats]
 ) -> list[float]:
     """Score components by their probability on the native grid; a detector's boxes by theirs.
 
@@ -268,7 +273,7 @@ def plain_scores(
         whole = probability[Region.WT]
         return [
             float(component_score(whole[p.box][p.mask], p.volume_ml, prediction.scoring))
-            for p in parts_of(marked)
+            for p in components_of(marked)
         ]
     given = prediction.box_scores
     if given is None:
@@ -276,7 +281,7 @@ def plain_scores(
     return [float(score) for score in given[: marked.count]]
 
 
-def marked_of(findings: Findings, grid: Grid) -> Marked:
+def component_mask_of(findings: Findings, grid: Grid) -> ComponentMask:
     """Return candidates as components again, in the order of their ids, without labels."""
     labels = np.zeros(grid.shape, np.uint8)
-    return Marked(labels, findings.components, len(findings.candidates), grid)
+    return ComponentMask(labels, findings.components, len(findings.candidates), grid)

@@ -16,9 +16,9 @@ from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Affine, Box, Shape3
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.findings import agreement, anatomy
+from lesionlens.findings import anatomy, pointing_game
 from lesionlens.findings.candidates import Context, Evidence, measured_again
-from lesionlens.findings.components import Marked, parts_of
+from lesionlens.findings.components import ComponentMask, components_of
 from lesionlens.records.analysis import Analysis, Original
 from lesionlens.records.arrays import Volume
 from lesionlens.records.findings import Candidate, Findings
@@ -69,7 +69,7 @@ def _findings(
 ) -> Findings:
     """Measure the edited candidates; the others stay as they were found."""
     grid, volumes = shown.volumes.labels.grid, shown.volumes
-    marked = Marked(volumes.labels.data, components, len(own.candidates), grid)
+    marked = ComponentMask(volumes.labels.data, components, len(own.candidates), grid)
     whole = volumes.probability.get(Region.WT)
     attention = volumes.attention.get(Region.WT)
     evidence = Evidence(
@@ -77,7 +77,7 @@ def _findings(
         uncertainty=None if volumes.uncertainty is None else volumes.uncertainty.data,
         attention=None if attention is None else attention.data,
     )
-    fits = agreement.of_components(
+    fits = pointing_game.of_components(
         components, marked.count, evidence.attention, marked.grid.spacing_mm
     )
     context = Context(
@@ -87,7 +87,7 @@ def _findings(
         identity="",
     )
     found = list(own.candidates)
-    for part in parts_of(marked):
+    for part in components_of(marked):
         if part.index + 1 in edited:
             before = found[part.index]
             found[part.index] = measured_again(before, part, evidence, context, fits[part.index])

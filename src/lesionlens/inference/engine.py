@@ -15,7 +15,12 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.stages import Cancel, Progress
 from lesionlens.records.arrays import Volume
-from lesionlens.records.prediction import EngineInfo, Glance, Prediction, Variant
+from lesionlens.records.prediction import (
+    EngineInfo,
+    InputPerturbation,
+    PerturbedPrediction,
+    Prediction,
+)
 from lesionlens.records.study import PreparedStudy
 
 
@@ -76,26 +81,26 @@ class Engine(Protocol):
 
 
 @runtime_checkable
-class Varying(Protocol):
+class SupportsPerturbation(Protocol):
     """The part of an engine with `Capability.VARY`."""
 
-    def glance_grid(self, prepared: PreparedStudy) -> Grid:
+    def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid on which `glance` answers."""
 
-    def glance(
+    def predict_perturbed(
         self,
         prepared: PreparedStudy,
-        variants: Sequence[Variant],
+        variants: Sequence[InputPerturbation],
         *,
         progress: Progress,
         cancel: Cancel,
-    ) -> Glance:
+    ) -> PerturbedPrediction:
         """Look quickly over the whole brain at each variant of the study.
 
-        The variant that keeps all sequences gives what `predict` put into `Prediction.glance`.
+        The variant that keeps all sequences gives what `predict` put into `Prediction.unperturbed`.
         """
 
 
-def as_varying(engine: object) -> Varying | None:
+def as_perturbable(engine: object) -> SupportsPerturbation | None:
     """Return the engine where it can look at variants, else None."""
-    return engine if isinstance(engine, Varying) else None
+    return engine if isinstance(engine, SupportsPerturbation) else None

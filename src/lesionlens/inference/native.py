@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from lesionlens.base.geometry import Box, apply, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
+from lesionlens.preparation.resampling import crop_grid, resample
 from lesionlens.records.study import PreparedStudy
-from lesionlens.study.resample import crop_grid, resample
 
 Floats = NDArray[np.float32]
 _STEPS = 4096

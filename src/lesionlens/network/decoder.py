@@ -14,7 +14,7 @@ from lesionlens.network.build import NetworkConfig
 from lesionlens.network.encoder import Features, Residual
 
 
-class Pyramid(NamedTuple):
+class FeaturePyramid(NamedTuple):
     """Decoded features, (B, C, I, J, K) each."""
 
     quarter: Tensor
@@ -74,8 +74,8 @@ class Decoder(nn.Module):
         self.to_full = SubvoxelUp(half, full)
 
     @override
-    def forward(self, seen: Features) -> Pyramid:
+    def forward(self, seen: Features) -> FeaturePyramid:
         """Decode what the encoder saw."""
         quarter = self.to_quarter(seen.eighth, seen.quarter)
         half = self.to_half(quarter, seen.half)
-        return Pyramid(quarter, half, self.to_full(half, seen.full))
+        return FeaturePyramid(quarter, half, self.to_full(half, seen.full))

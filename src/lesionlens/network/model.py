@@ -14,7 +14,7 @@ from lesionlens.network.attention import Form, GridCrossAttention, SelfAttention
 from lesionlens.network.build import NetworkConfig
 from lesionlens.network.decoder import Decoder
 from lesionlens.network.encoder import STRIDE, Encoder
-from lesionlens.network.lesions import LesionOutput, LesionQueries
+from lesionlens.network.lesion_queries import LesionOutput, LesionQueries
 from lesionlens.network.queries import QueryDecoder
 
 

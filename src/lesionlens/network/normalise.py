@@ -57,7 +57,7 @@ def zscore(channels: Tensor, brain: Tensor) -> Tensor:
     return out
 
 
-def network_input(channels: Tensor, present: Tensor, brain: Tensor) -> Tensor:
+def with_presence(channels: Tensor, present: Tensor, brain: Tensor) -> Tensor:
     """Four sequences and four presence channels.
 
     Parameters

@@ -22,7 +22,7 @@ _FLOOR = 1e-3
 """Share of attention that a voxel keeps whose mask is zero."""
 
 
-class Answers(NamedTuple):
+class RegionAnswers(NamedTuple):
     """What the queries found."""
 
     masks: tuple[Tensor, ...]
@@ -35,7 +35,7 @@ class Answers(NamedTuple):
     """Weights of every look, (B, heads, Q, I, J, K); empty unless asked for."""
 
 
-class Look(nn.Module):
+class MaskedCrossAttention(nn.Module):
     """One scale: cross-attention to the grid, self-attention between queries, a mask."""
 
     def __init__(self, dim: int, features: int, heads: int) -> None:
@@ -93,13 +93,15 @@ class QueryDecoder(nn.Module):
     def __init__(self, count: int, dim: int, scales: Sequence[tuple[int, int]]) -> None:
         super().__init__()
         self.query = nn.Parameter(torch.randn(count, dim) * 0.5)
-        self.looks = nn.ModuleList(Look(dim, features, heads) for features, heads in scales)
+        self.looks = nn.ModuleList(
+            MaskedCrossAttention(dim, features, heads) for features, heads in scales
+        )
 
-    def _in_order(self) -> list[Look]:
-        return [look for look in self.looks if isinstance(look, Look)]
+    def _in_order(self) -> list[MaskedCrossAttention]:
+        return [look for look in self.looks if isinstance(look, MaskedCrossAttention)]
 
     @override
-    def forward(self, scales: Sequence[Tensor], *, trace: bool) -> Answers:
+    def forward(self, scales: Sequence[Tensor], *, trace: bool) -> RegionAnswers:
         """Look at each scale (B, features, I, J, K) in turn.
 
         The first look is guided by the untrained mask alone.
@@ -116,4 +118,4 @@ class QueryDecoder(nn.Module):
             if seen is not None:
                 kept.append(seen.view(*seen.shape[:3], *features.shape[2:]))
         looks = tuple(one.detach() for one in kept) if trace else ()
-        return Answers(tuple(masks), kept[-1].mean(1), query, looks)
+        return RegionAnswers(tuple(masks), kept[-1].mean(1), query, looks)

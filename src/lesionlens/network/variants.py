@@ -15,10 +15,10 @@ from typing_extensions import override
 
 from lesionlens.network.attention import SelfAttention
 from lesionlens.network.build import NetworkConfig
-from lesionlens.network.decoder import Decoder, GatedUp, Pyramid, SubvoxelUp
+from lesionlens.network.decoder import Decoder, FeaturePyramid, GatedUp, SubvoxelUp
 from lesionlens.network.encoder import STRIDE, Encoder, Features, mix
 from lesionlens.network.model import LensNetwork
-from lesionlens.network.queries import Answers
+from lesionlens.network.queries import RegionAnswers
 
 _RARE = -2.0
 """Log-odds of a region that a fresh mask starts from, as the queries' do."""
@@ -50,14 +50,14 @@ class PlainHeads(nn.Module):
             nn.init.constant_(mask.bias, _RARE)  # type: ignore[arg-type]
 
     @override
-    def forward(self, scales: Sequence[Tensor], *, trace: bool) -> Answers:
+    def forward(self, scales: Sequence[Tensor], *, trace: bool) -> RegionAnswers:
         """Draw masks; no look is taken, so attention is the same everywhere."""
         del trace
         masks = tuple(mask(x).float() for mask, x in zip(self.masks, scales, strict=True))
         said = self.summary(scales[0].mean((2, 3, 4)))
         shape = masks[-1].shape
         even = torch.full(shape, 1 / shape[2:].numel(), device=said.device)
-        return Answers(masks, even, said.view(*shape[:2], -1), ())
+        return RegionAnswers(masks, even, said.view(*shape[:2], -1), ())
 
 
 class ConvolutionalNetwork(LensNetwork):
@@ -103,11 +103,11 @@ class TokenDecoder(Decoder):
         self.to_full = SubvoxelUp(half, full)
 
     @override
-    def forward(self, seen: Features) -> Pyramid:
+    def forward(self, seen: Features) -> FeaturePyramid:
         """Decode the tokens."""
         quarter = self.to_quarter(seen.eighth)
         half = self.to_half(quarter)
-        return Pyramid(quarter, half, self.to_full(half))
+        return FeaturePyramid(quarter, half, self.to_full(half))
 
 
 class TransformerNetwork(LensNetwork):

@@ -43,7 +43,7 @@ class WeightsNotes:
         Data, recipe, steps, minutes.
     score : (3,) float
         Intercept, slope of the mean logit, slope of the logarithm of the ml: a candidate's score
-        is the sigmoid of their sum (`inference.calibration`), fitted on drawn scans.
+        is the sigmoid of their sum (`inference.component_score`), fitted on drawn scans.
     score_floor : float
         Regions that score less are not flagged.
     thresholds : (3,) float

@@ -19,7 +19,7 @@ from lesionlens.pacs.peer import (
     MOST_IMAGES,
     Access,
     FoundStudy,
-    Query,
+    StudyQuery,
     is_uid,
     unreachable,
 )
@@ -37,7 +37,7 @@ class DimsePacs:
         self.address = address
         self._peer = Peer(address, access)
 
-    def find(self, query: Query, *, cancel: Cancel = NEVER) -> tuple[FoundStudy, ...]:
+    def find(self, query: StudyQuery, *, cancel: Cancel = NEVER) -> tuple[FoundStudy, ...]:
         """Return the studies that match, by date; the first `LIMIT` where there are more."""
         asked = _question("STUDY", StudyInstanceUID=query.study_uid)
         asked.PatientID, asked.PatientName = query.patient_id, query.patient_name

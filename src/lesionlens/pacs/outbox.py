@@ -12,7 +12,7 @@ import pydicom
 
 from lesionlens.base.errors import ExportError, ReadError, UnusableInputError
 from lesionlens.pacs.intake import DAMAGED
-from lesionlens.study.dicom_scan import looks_like_dicom, walk
+from lesionlens.reading.dicom.scan import looks_like_dicom, walk
 
 BATCH_FILES, BATCH_BYTES = 20, 64 * 2**20
 """At most in one request, where a single file is not larger."""

@@ -88,7 +88,7 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class StudyQuery:
     """What to look for; empty fields match anything, `*` any letters.
 
     Parameters
@@ -143,7 +143,7 @@ class FoundStudy:
 class Pacs(Protocol):
     """An archive."""
 
-    def find(self, query: Query, *, cancel: Cancel = NEVER) -> tuple[FoundStudy, ...]:
+    def find(self, query: StudyQuery, *, cancel: Cancel = NEVER) -> tuple[FoundStudy, ...]:
         """Return the studies that match, by date; the first `LIMIT` where there are more."""
 
     def get(

@@ -25,7 +25,7 @@ from lesionlens.pacs.peer import (
     MOST_IMAGES,
     Access,
     FoundStudy,
-    Query,
+    StudyQuery,
     is_uid,
     unreachable,
 )
@@ -73,7 +73,7 @@ class WebPacs:
         self._client = DICOMwebClient(self.address, session=self._session, timeout=TIMEOUT_SECONDS)
         self._client.set_http_retry_params(retry=False)  # it would log each attempt
 
-    def find(self, query: Query, *, cancel: Cancel = NEVER) -> tuple[FoundStudy, ...]:
+    def find(self, query: StudyQuery, *, cancel: Cancel = NEVER) -> tuple[FoundStudy, ...]:
         """Return the studies that match, by date; the first `LIMIT` where there are more."""
         check(cancel, "the search")
         filters = {tag: getattr(query, name) for tag, name in _FILTERS.items()}

@@ -12,7 +12,7 @@ from lesionlens.base.labels import Region
 
 
 @dataclass(frozen=True, slots=True)
-class MapTrust:
+class MapChecks:
     """What one map's checks came to; None where a check could not be made.
 
     Parameters
@@ -61,7 +61,7 @@ class AttentionMaps:
         In words.
     layers : tuple of str
         Which layers went in.
-    trust : mapping of Region to MapTrust
+    trust : mapping of Region to MapChecks
         What was checked of each map; empty where nothing was.
     """
 
@@ -69,7 +69,7 @@ class AttentionMaps:
     raw_range: Mapping[Region, tuple[float, float]]
     method: str
     layers: tuple[str, ...]
-    trust: Mapping[Region, MapTrust] = field(default_factory=dict)
+    trust: Mapping[Region, MapChecks] = field(default_factory=dict)
 
     def scale_of(self, region: Region) -> float:
         """Return what a map's 1 stands for, times an even look; 0 where that is not known."""

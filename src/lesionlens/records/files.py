@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, MrSequence, Region, ReviewState
-from lesionlens.records.attention import MapTrust
+from lesionlens.records.attention import MapChecks
 from lesionlens.records.review import ReviewAct
 
 PointMm = tuple[float, float, float]
@@ -162,7 +162,7 @@ class AttentionMethod(_Strict):
     method: str
     layers: tuple[str, ...]
     raw_range: dict[Region, tuple[float, float]]
-    trust: dict[Region, MapTrust] = {}
+    trust: dict[Region, MapChecks] = {}
 
 
 class RunFile(_Strict):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.labels import Kind, MrSequence, Region
+from lesionlens.base.labels import LesionClass, MrSequence, Region
 from lesionlens.records.arrays import frozen
 from lesionlens.records.study import QualityCheck
 
@@ -103,7 +103,7 @@ class Candidate:
     sequence_relevance: Mapping[str, float | None] | None
     score_alone: Mapping[str, float | None] | None = None
     score_left_out: Mapping[str, float | None] | None = None
-    resemblance: Mapping[Kind, float] | None = None
+    resemblance: Mapping[LesionClass, float] | None = None
 
     @property
     def has_enhancing(self) -> bool:
@@ -111,7 +111,7 @@ class Candidate:
         return bool(self.volume_ml.get(Region.ET))
 
     @property
-    def likest(self) -> Kind | None:
+    def likest(self) -> LesionClass | None:
         """What it looks like most."""
         shares = self.resemblance
         return max(shares, key=lambda kind: shares[kind]) if shares else None
@@ -158,7 +158,7 @@ def conclusion_of(count: int) -> str:
     return f"{count} candidate region{'s' if count > 1 else ''}"
 
 
-def resemblance_words(shares: Mapping[Kind, float]) -> str:
+def resemblance_words(shares: Mapping[LesionClass, float]) -> str:
     """Say what a candidate looks like, the likest first.
 
     Examples

@@ -22,7 +22,7 @@ class Capability(StrEnum):
     ATTEND = "attend"
     PROBE = "probe"
     UNCERTAINTY = "uncertainty"
-    VARY = "vary"
+    PERTURB = "vary"
     """Looks again at variants of the study: without a sequence, mirrored, partly hidden."""
 
 
@@ -88,7 +88,7 @@ class Trace:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Variant:
+class InputPerturbation:
     """The same study, changed, to learn what the engine would say then.
 
     Parameters
@@ -110,7 +110,7 @@ class Variant:
     alone: bool = False
 
     @classmethod
-    def showing(cls, sequences: Collection[MrSequence]) -> Variant:
+    def showing(cls, sequences: Collection[MrSequence]) -> InputPerturbation:
         """Return the variant that shows only these sequences.
 
         Examples
@@ -123,7 +123,7 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Glance:
+class PerturbedPrediction:
     """The engine's quick look over the whole brain at one or several variants of a study.
 
     Parameters
@@ -139,7 +139,7 @@ class Glance:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Kinds:
+class ClassProbabilities:
     """What each place looks like to an engine that tells kinds apart.
 
     Parameters
@@ -194,7 +194,7 @@ class Prediction:
         For attention maps and the probe.
     notices : tuple of str
         What a reader must know.
-    glance : Glance or None
+    glance : PerturbedPrediction or None
         The quick look (one variant, all sequences) from which scores are taken.
     box_scores : (N,) float32 or None
         0 to 1, of each box.
@@ -202,7 +202,7 @@ class Prediction:
         How components are scored from the glance.
     thresholds : mapping of Region to float
         Probability from which a voxel is drawn as part of the region.
-    kinds : Kinds or None
+    kinds : ClassProbabilities or None
         What each place looks like; None from an engine that does not tell.
     """
 
@@ -212,8 +212,8 @@ class Prediction:
     uncertainty: NDArray[np.float32] | None = None
     trace: Trace | None = None
     notices: tuple[str, ...] = ()
-    glance: Glance | None = None
+    unperturbed: PerturbedPrediction | None = None
     thresholds: Mapping[Region, float] = field(default_factory=lambda: DEFAULT_THRESHOLDS)
     box_scores: NDArray[np.float32] | None = None
     scoring: Scoring = Scoring()
-    kinds: Kinds | None = None
+    class_probabilities: ClassProbabilities | None = None

@@ -20,9 +20,10 @@ from pydantic import BaseModel, ValidationError
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Kind, MrSequence, Region
+from lesionlens.base.labels import LesionClass, MrSequence, Region
 from lesionlens.base.stages import StageTime
 from lesionlens.findings.edits import applied
+from lesionlens.preparation.resampling import resample
 from lesionlens.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import AttentionMaps
@@ -32,7 +33,6 @@ from lesionlens.records.prediction import Capability, EngineInfo
 from lesionlens.records.review import Review
 from lesionlens.records.study import PreparedStudy, QualityCheck, Study
 from lesionlens.review import store
-from lesionlens.study.resample import resample
 
 ORIGINAL = Path(store.EDITS) / "original"
 """What the network drew, where readers redrew some of it."""
@@ -141,7 +141,7 @@ def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysi
     study : Study
         The one it was made of.
     prepared : PreparedStudy
-        From `study.prepare.prepare`.
+        From `preparation.prepare.prepare`.
 
     Raises
     ------
@@ -233,7 +233,7 @@ def _candidate(row: CandidateRow) -> Candidate:
         score_left_out=None if row.score_left_out is None else row.score_left_out.model_dump(),
         resemblance=None
         if row.resemblance is None
-        else {kind: getattr(row.resemblance, kind.value) for kind in Kind},
+        else {kind: getattr(row.resemblance, kind.value) for kind in LesionClass},
     )
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lesionlens.synth.fields import Dice, Frame, blur, noise, spread
+from lesionlens.synth.fields import Frame, RandomStreams, blur, noise, spread
 
 CORTEX, WHITE, SULCUS, VENTRICLE, DEEP = range(5)
 """Channels of `Anatomy.tissue`."""
@@ -100,23 +100,25 @@ def rotation(angles: Tensor) -> Tensor:
     return turned
 
 
-def draw_pose(dice: Dice, atlas: Atlas) -> Pose:
+def draw_pose(streams: RandomStreams, atlas: Atlas) -> Pose:
     """Head position and size: turns to 12 degrees, sizes .86 to 1.15, some sheared or mirrored."""
-    scale = dice.uniform(0.91, 1.10, 3) * dice.uniform(0.94, 1.05, 1)
-    turn = rotation(torch.deg2rad(dice.uniform(-12, 12, 3)))
-    shear = torch.eye(3, device=dice.device) + torch.triu(dice.uniform(-0.06, 0.06, 3, 3), 1)
+    scale = streams.uniform(0.91, 1.10, 3) * streams.uniform(0.94, 1.05, 1)
+    turn = rotation(torch.deg2rad(streams.uniform(-12, 12, 3)))
+    shear = torch.eye(3, device=streams.device) + torch.triu(streams.uniform(-0.06, 0.06, 3, 3), 1)
     linear = turn @ shear @ torch.diag_embed(1 / scale)
-    mirror = torch.ones(len(dice), 3, device=dice.device)
-    mirror[:, 0] = torch.where(dice.chance(0.5), -1.0, 1.0)
-    return Pose(linear * mirror[:, None], atlas.centre_mm + dice.uniform(-5, 5, 3))
+    mirror = torch.ones(len(streams), 3, device=streams.device)
+    mirror[:, 0] = torch.where(streams.chance(0.5), -1.0, 1.0)
+    return Pose(linear * mirror[:, None], atlas.centre_mm + streams.uniform(-5, 5, 3))
 
 
-def warp(dice: Dice, frame: Frame, pose: Pose, grid_mm: Tensor) -> Tensor:
+def warp(streams: RandomStreams, frame: Frame, pose: Pose, grid_mm: Tensor) -> Tensor:
     """Atlas position of every voxel, mm, (B, 3, I, J, K): the pose and two elastic scales."""
     point = torch.einsum("bij,bjxyz->bixyz", pose.linear, grid_mm) + spread(pose.shift)
-    long, short = dice.uniform(45, 65), dice.uniform(18, 28)
-    point = point + noise(dice, frame, long, low=45, channels=3) * spread(dice.uniform(1, 4))
-    return point + noise(dice, frame, short, low=18, channels=3) * spread(dice.uniform(0.4, 2.2))
+    long, short = streams.uniform(45, 65), streams.uniform(18, 28)
+    point = point + noise(streams, frame, long, low=45, channels=3) * spread(streams.uniform(1, 4))
+    return point + noise(streams, frame, short, low=18, channels=3) * spread(
+        streams.uniform(0.4, 2.2)
+    )
 
 
 def _sample(atlas: Atlas, point: Tensor) -> Tensor:
@@ -130,20 +132,20 @@ def _sample(atlas: Atlas, point: Tensor) -> Tensor:
     )
 
 
-def _masks(dice: Dice, frame: Frame, coverage: Tensor) -> tuple[Tensor, Tensor]:
+def _masks(streams: RandomStreams, frame: Frame, coverage: Tensor) -> tuple[Tensor, Tensor]:
     """Draw brain and mask: real masks keep a dark rim of dura and bone, or lose some cortex."""
-    ragged = coverage + 0.12 * noise(dice, frame, dice.uniform(11, 18), low=11)
-    brain = (ragged > spread(dice.uniform(0.3, 0.65))).float()
+    ragged = coverage + 0.12 * noise(streams, frame, streams.uniform(11, 18), low=11)
+    brain = (ragged > spread(streams.uniform(0.3, 0.65))).float()
     halo = blur(brain, frame, 4.0)
-    wavy = halo + 0.10 * noise(dice, frame, dice.uniform(18, 28), low=18, octaves=2)
+    wavy = halo + 0.10 * noise(streams, frame, streams.uniform(18, 28), low=18, octaves=2)
     level = torch.where(
-        dice.chance(0.8), dice.uniform(0.10, 0.55), torch.full_like(wavy[:, 0, 0, 0, 0], 9)
+        streams.chance(0.8), streams.uniform(0.10, 0.55), torch.full_like(wavy[:, 0, 0, 0, 0], 9)
     )
     scraps = (wavy > spread(level)) & (halo > 0.08)
     return brain, torch.maximum(brain, scraps.float())
 
 
-def grow(dice: Dice, frame: Frame, atlas: Atlas, point: Tensor) -> Anatomy:
+def grow(streams: RandomStreams, frame: Frame, atlas: Atlas, point: Tensor) -> Anatomy:
     """Tissue of one brain from the atlas positions of its voxels.
 
     Parameters
@@ -152,15 +154,15 @@ def grow(dice: Dice, frame: Frame, atlas: Atlas, point: Tensor) -> Anatomy:
         Atlas position of every voxel, mm, mass effect included.
     """
     maps = _sample(atlas, point)
-    brain, mask = _masks(dice, frame, maps[:, _MASK : _MASK + 1])
+    brain, mask = _masks(streams, frame, maps[:, _MASK : _MASK + 1])
     finer = (2.0 / frame.spacing).clamp(0.8, 1.5)
-    logits = maps[:, :5].clamp_min(1e-3).log() * spread(dice.uniform(1.0, 1.9) * finer)
-    wide = noise(dice, frame, dice.uniform(13, 20), low=13, channels=5, octaves=2)
-    folds = noise(dice, frame, dice.uniform(6.5, 10), low=6.5, channels=3)
-    logits = logits + wide * spread(dice.uniform(0.1, 0.6))
-    logits[:, :3] += folds * spread(dice.uniform(0.0, 0.8))
-    atrophy = dice.uniform(-0.7, 0.9, 1)
-    wider = torch.cat([atrophy, atrophy + dice.uniform(-0.3, 0.7, 1)], 1)
+    logits = maps[:, :5].clamp_min(1e-3).log() * spread(streams.uniform(1.0, 1.9) * finer)
+    wide = noise(streams, frame, streams.uniform(13, 20), low=13, channels=5, octaves=2)
+    folds = noise(streams, frame, streams.uniform(6.5, 10), low=6.5, channels=3)
+    logits = logits + wide * spread(streams.uniform(0.1, 0.6))
+    logits[:, :3] += folds * spread(streams.uniform(0.0, 0.8))
+    atrophy = streams.uniform(-0.7, 0.9, 1)
+    wider = torch.cat([atrophy, atrophy + streams.uniform(-0.3, 0.7, 1)], 1)
     logits[:, SULCUS : VENTRICLE + 1] += spread(wider)
     return Anatomy(
         tissue=logits.softmax(1),

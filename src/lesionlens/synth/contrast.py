@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.synth.fields import Dice
+from lesionlens.synth.fields import RandomStreams
 
 CLASSES = (
     "cortex", "white", "sulcus", "ventricle", "deep",
@@ -45,16 +45,16 @@ PRIORS: Mapping[MrSequence, Mapping[str, Range]] = MappingProxyType({
 Palette = dict[str, Tensor]
 
 
-def _roll(dice: Dice, sequence: MrSequence) -> Palette:
+def _roll(streams: RandomStreams, sequence: MrSequence) -> Palette:
     """One brightness (B,) for each named tissue."""
-    return {name: dice.uniform(*bounds) for name, bounds in PRIORS[sequence].items()}
+    return {name: streams.uniform(*bounds) for name, bounds in PRIORS[sequence].items()}
 
 
 def _choose(chance: Tensor, new: Tensor, old: Tensor) -> Tensor:
     return torch.where(chance, new, old)
 
 
-def _t1c_like_t1(dice: Dice, t1: Palette, t1c: Palette) -> Palette:
+def _t1c_like_t1(streams: RandomStreams, t1: Palette, t1c: Palette) -> Palette:
     """Tie T1c to T1, the same protocol before and after contrast agent."""
     out = dict(t1c)
     for name, most in (
@@ -64,15 +64,15 @@ def _t1c_like_t1(dice: Dice, t1: Palette, t1c: Palette) -> Palette:
         ("solid", 0.15),
         ("necrosis", 0.2),
     ):
-        out[name] = t1[name] + dice.uniform(0, most)
+        out[name] = t1[name] + streams.uniform(0, most)
     return out
 
 
-def _weak_uptake(dice: Dice, palette: Palette) -> Palette:
+def _weak_uptake(streams: RandomStreams, palette: Palette) -> Palette:
     """Half of the tumours enhance only against what surrounds them, not against white matter."""
     around = torch.stack([palette[name] for name in ("oedema", "solid", "necrosis")]).amax(0)
-    weak = around + dice.uniform(0.18, 1.2)
-    return palette | {"enhancing": _choose(dice.chance(0.5), weak, palette["enhancing"])}
+    weak = around + streams.uniform(0.18, 1.2)
+    return palette | {"enhancing": _choose(streams.chance(0.5), weak, palette["enhancing"])}
 
 
 def _below_fluid(palette: Palette) -> Palette:
@@ -85,71 +85,71 @@ def _below_fluid(palette: Palette) -> Palette:
     }
 
 
-def _grey_on_t1(dice: Dice, t1: Palette, t1c: Palette) -> None:
+def _grey_on_t1(streams: RandomStreams, t1: Palette, t1c: Palette) -> None:
     """Hide most tumours on T1 and T1c among cortex and white matter, as they really lie."""
-    hidden, fluid, mix = dice.chance(0.78), dice.chance(0.5), dice.uniform(-0.2, 1.1)
+    hidden, fluid, mix = streams.chance(0.78), streams.chance(0.5), streams.uniform(-0.2, 1.1)
     for name in ("oedema", "solid", "necrosis"):
-        own = mix + dice.uniform(-0.25, 0.25)
+        own = mix + streams.uniform(-0.25, 0.25)
         chosen = hidden & ~fluid if name == "necrosis" else hidden
         for palette, share in ((t1, 1.0), (t1c, 0.7)):
             level = palette["cortex"] + own * (palette["white"] - palette["cortex"])
-            palette[name] = _choose(chosen & dice.chance(share), level, palette[name])
+            palette[name] = _choose(chosen & streams.chance(share), level, palette[name])
 
 
-def _wet(dice: Dice, palettes: list[Palette], enhances: Tensor) -> None:
+def _wet(streams: RandomStreams, palettes: list[Palette], enhances: Tensor) -> None:
     """Paint oedema as the core is painted but on FLAIR, so that the enhancing rim tells its end.
 
     Vasogenic oedema may be as dark on T1c and as bright on T2 as necrosis; readers still follow
     the rim. Left out where nothing enhances, for there the two could not be told apart.
     """
-    wet, like_necrosis = dice.chance(0.3) & enhances, dice.chance(0.5)
+    wet, like_necrosis = streams.chance(0.3) & enhances, streams.chance(0.5)
     for palette in palettes:
         core = _choose(like_necrosis, palette["necrosis"], palette["solid"])
-        level = core + dice.uniform(-0.15, 0.15) * (palette["white"] - palette["csf"]).abs()
+        level = core + streams.uniform(-0.15, 0.15) * (palette["white"] - palette["csf"]).abs()
         palette["oedema"] = _choose(wet, level, palette["oedema"])
 
 
-def _palettes(dice: Dice, enhances: Tensor) -> list[Palette]:
+def _palettes(streams: RandomStreams, enhances: Tensor) -> list[Palette]:
     """Brightness by sequence, with the ties that physics puts between them."""
-    t1 = _roll(dice, MrSequence.T1)
-    blood, spill = dice.chance(0.08), dice.chance(0.5)
-    glow = dice.uniform(1.0, 1.4)
+    t1 = _roll(streams, MrSequence.T1)
+    blood, spill = streams.chance(0.08), streams.chance(0.5)
+    glow = streams.uniform(1.0, 1.4)
     t1["necrosis"] = _choose(blood & spill, glow, t1["necrosis"])
     t1["enhancing"] = _choose(blood & ~spill, glow, t1["enhancing"])
-    t1c = _roll(dice, MrSequence.T1C)
-    tied, same = _t1c_like_t1(dice, t1, t1c), dice.chance(0.5)
+    t1c = _roll(streams, MrSequence.T1C)
+    tied, same = _t1c_like_t1(streams, t1, t1c), streams.chance(0.5)
     t1c = {name: _choose(same, tied[name], t1c[name]) for name in t1c}
-    t1c = _weak_uptake(dice, t1c)
-    _grey_on_t1(dice, t1, t1c)
-    t2 = _below_fluid(_roll(dice, MrSequence.T2))
-    flair = _roll(dice, MrSequence.FLAIR)
-    flair["solid"] = _choose(dice.chance(0.15), dice.uniform(0.5, 1.1), flair["solid"])
-    both, rare, often = dice.chance(0.12), dice.chance(0.08), dice.chance(0.16)
+    t1c = _weak_uptake(streams, t1c)
+    _grey_on_t1(streams, t1, t1c)
+    t2 = _below_fluid(_roll(streams, MrSequence.T2))
+    flair = _roll(streams, MrSequence.FLAIR)
+    flair["solid"] = _choose(streams.chance(0.15), streams.uniform(0.5, 1.1), flair["solid"])
+    both, rare, often = streams.chance(0.12), streams.chance(0.08), streams.chance(0.16)
     for palette, flat in ((flair, both | rare), (t2, both | often)):
         for name in ("oedema", "solid"):
             faint = 1 + (palette[name] - 1) * 0.4
             palette[name] = _choose(flat, faint, palette[name])
     palettes = [t1, t1c, t2, flair]
-    _wet(dice, palettes[:3], enhances)
-    fluid = dice.uniform(0.6, 1.0) * dice.chance(0.15)
+    _wet(streams, palettes[:3], enhances)
+    fluid = streams.uniform(0.6, 1.0) * streams.chance(0.15)
     for palette in palettes:
-        pale = dice.uniform(0.0, 0.3) * (palette["cortex"] - palette["csf"])
+        pale = streams.uniform(0.0, 0.3) * (palette["cortex"] - palette["csf"])
         target = palette["csf"] + pale
         palette["necrosis"] = palette["necrosis"] + fluid * (target - palette["necrosis"])
     return palettes
 
 
-def roll_contrast(dice: Dice, enhances: Tensor) -> Tensor:
+def roll_contrast(streams: RandomStreams, enhances: Tensor) -> Tensor:
     """Brightness of each class in each sequence, (B, 4, len(CLASSES)).
 
     `enhances` (B,) bool tells which tumours have an enhancing part.
     """
     rows = []
-    for palette in _palettes(dice, enhances):
+    for palette in _palettes(streams, enhances):
         mix = palette["deep_mix"]
         palette["deep"] = palette["white"] * mix + palette["cortex"] * (1 - mix)
-        palette["ventricle"] = palette["csf"] * dice.uniform(0.92, 1.08)
-        impure = dice.uniform(0.0, 0.6)
+        palette["ventricle"] = palette["csf"] * streams.uniform(0.92, 1.08)
+        impure = streams.uniform(0.0, 0.6)
         palette["sulcus"] = palette["csf"] + (palette["cortex"] - palette["csf"]) * impure
         rows.append(torch.stack([palette[name] for name in CLASSES], 1))
     return torch.stack(rows, 1)

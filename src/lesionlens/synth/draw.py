@@ -18,9 +18,9 @@ from lesionlens.synth.anatomy import Anatomy, draw_pose, grow, load_atlas, warp
 from lesionlens.synth.artefacts import SEQUENCES, Damage, acquire
 from lesionlens.synth.contrast import roll_contrast
 from lesionlens.synth.distractors import Distractors, carve_cavity, scatter
-from lesionlens.synth.fields import Dice, Frame, blur, noise, spread
+from lesionlens.synth.fields import Frame, RandomStreams, blur, noise, spread
 from lesionlens.synth.head import add_head
-from lesionlens.synth.parts import number
+from lesionlens.synth.instances import number
 
 _LESION_ROUGHNESS = (0.5, 0.6, 1.0, 1.0)
 """How uneven lesions are on T1, T1c, T2 and FLAIR, against one another."""
@@ -121,85 +121,91 @@ def _labels(config: DrawConfig, frame: Frame, share: Tensor, brain: Tensor) -> T
 def draw_geometry(config: DrawConfig, seeds: Sequence[int], device: str = "cpu") -> Geometry:
     """Draw anatomy, tumours and distractors; see `draw`."""
     place = torch.device(device)
-    dice, atlas = Dice(seeds, place), load_atlas(device)
+    streams, atlas = RandomStreams(seeds, place), load_atlas(device)
     low, high = config.spacing_mm
-    frame = Frame(config.shape, dice.uniform(low, high))
-    grid, pose = frame.grid_mm(), draw_pose(dice, atlas)
-    plan = lesions.plan(dice, atlas, pose, config.tumour_free)
-    point = warp(dice, frame, pose, grid) - lesions.push(dice, plan, pose, grid)
-    anatomy = carve_cavity(dice, frame, grow(dice, frame, atlas, point), config.cavity)
-    distance = lesions.measure(dice, frame, plan, grid)
-    share = _membership(anatomy, lesions.compose(dice, frame, plan, distance, anatomy))
+    frame = Frame(config.shape, streams.uniform(low, high))
+    grid, pose = frame.grid_mm(), draw_pose(streams, atlas)
+    plan = lesions.plan_lesions(streams, atlas, pose, config.tumour_free)
+    point = warp(streams, frame, pose, grid) - lesions.push(streams, plan, pose, grid)
+    anatomy = carve_cavity(streams, frame, grow(streams, frame, atlas, point), config.cavity)
+    distance = lesions.measure(streams, frame, plan, grid)
+    share = _membership(anatomy, lesions.compose(streams, frame, plan, distance, anatomy))
     lesion = share[:, 5:9].sum(1, keepdim=True)
     labels = _labels(config, frame, share, anatomy.brain)
-    extra = scatter(dice, frame, anatomy, lesion)
+    extra = scatter(streams, frame, anatomy, lesion)
     parts = number(labels[:, 0] > 0, distance.nearest[:, 0], extra)
     return Geometry(frame, anatomy, extra, share, labels, parts)
 
 
-def _texture(dice: Dice, geometry: Geometry, image: Tensor, values: Tensor) -> Tensor:
+def _texture(streams: RandomStreams, geometry: Geometry, image: Tensor, values: Tensor) -> Tensor:
     """Unevenness of tissue, of lesions, of contrast uptake and of the scraps round the brain."""
     frame, share = geometry.frame, geometry.membership
     core, lesion = share[:, 6:9].sum(1, keepdim=True), share[:, 5:9].sum(1, keepdim=True)
     fine = noise(
-        dice,
+        streams,
         frame,
         2.5 * frame.spacing,
         low=2.5 * float(frame.spacing.min()),
         octaves=2,
         channels=2,
     )
-    coarse = noise(dice, frame, dice.uniform(24, 36), low=24, channels=SEQUENCES)
-    lumps = noise(dice, frame, dice.uniform(9, 22), low=9, octaves=2)
-    scraps = noise(dice, frame, dice.uniform(9, 14), low=9, octaves=2, channels=2)
-    image = image * (1 + geometry.anatomy.cerebellum * spread(dice.uniform(-0.08, 0.2, SEQUENCES)))
-    fat = torch.sigmoid((scraps[:, 1:] - 1.6) / 0.2) * spread(dice.uniform(0.3, 1.6, SEQUENCES))
-    fat = fat * dice.chance(0.4).float().view(-1, 1, 1, 1, 1)
+    coarse = noise(streams, frame, streams.uniform(24, 36), low=24, channels=SEQUENCES)
+    lumps = noise(streams, frame, streams.uniform(9, 22), low=9, octaves=2)
+    scraps = noise(streams, frame, streams.uniform(9, 14), low=9, octaves=2, channels=2)
+    image = image * (
+        1 + geometry.anatomy.cerebellum * spread(streams.uniform(-0.08, 0.2, SEQUENCES))
+    )
+    fat = torch.sigmoid((scraps[:, 1:] - 1.6) / 0.2) * spread(streams.uniform(0.3, 1.6, SEQUENCES))
+    fat = fat * streams.chance(0.4).float().view(-1, 1, 1, 1, 1)
     shell = spread(values[:, :, 9])
     image = image + share[:, 9:10] * (shell * (0.6 * scraps[:, :1]).clamp_min(-1) + fat)
-    sign = torch.where(dice.chance(0.25, SEQUENCES), -1.0, 1.0)
-    rough = 0.4 * dice.beta(1, 2, SEQUENCES) + dice.uniform(0.1, 0.4, 1) * dice.chance(0.2, 1)
+    sign = torch.where(streams.chance(0.25, SEQUENCES), -1.0, 1.0)
+    rough = 0.4 * streams.beta(1, 2, SEQUENCES) + streams.uniform(0.1, 0.4, 1) * streams.chance(
+        0.2, 1
+    )
     rough = rough * torch.tensor(_LESION_ROUGHNESS, device=image.device)
     image = image * (1 + spread(sign * rough) * lumps * (core + 0.5 * share[:, 5:6])).clamp_min(0.1)
-    image = _dull(dice, image, torch.sigmoid((scraps[:, :1] + lumps) / 0.3 - 1) * core)
+    image = _dull(streams, image, torch.sigmoid((scraps[:, :1] + lumps) / 0.3 - 1) * core)
     grain = (
-        spread(dice.uniform(0.012, 0.075, SEQUENCES))
-        + spread(dice.uniform(0, 0.12, SEQUENCES)) * lesion
+        spread(streams.uniform(0.012, 0.075, SEQUENCES))
+        + spread(streams.uniform(0, 0.12, SEQUENCES)) * lesion
     )
     image = image * (
-        1 + grain * fine[:, [0, 1, 0, 1]] + spread(dice.uniform(0, 0.07, SEQUENCES)) * coarse
+        1 + grain * fine[:, [0, 1, 0, 1]] + spread(streams.uniform(0, 0.07, SEQUENCES)) * coarse
     )
-    uptake = dice.uniform(0.04, 0.3, 2) * dice.chance(0.7, 2)
+    uptake = streams.uniform(0.04, 0.3, 2) * streams.chance(0.7, 2)
     uneven = (torch.cat([coarse[:, :1], lumps], 1) * spread(uptake)).sum(1, keepdim=True)
     image[:, 1:2] += share[:, 8:9] * uneven * spread(values[:, 1, 8] - values[:, 1, 0])
     return image
 
 
-def _dull(dice: Dice, image: Tensor, patch: Tensor) -> Tensor:
+def _dull(streams: RandomStreams, image: Tensor, patch: Tensor) -> Tensor:
     """Darken parts of some cores on T2 and FLAIR: blood, calcium, dense cells."""
-    patch = patch * dice.chance(0.25).float().view(-1, 1, 1, 1, 1)
-    level = spread(torch.cat([dice.uniform(0.7, 1.1, 2), dice.uniform(0.4, 1.1, 2)], 1))
-    amount = patch * spread(torch.cat([dice.uniform(0.0, 0.5, 2), dice.uniform(0.5, 1.0, 2)], 1))
+    patch = patch * streams.chance(0.25).float().view(-1, 1, 1, 1, 1)
+    level = spread(torch.cat([streams.uniform(0.7, 1.1, 2), streams.uniform(0.4, 1.1, 2)], 1))
+    amount = patch * spread(
+        torch.cat([streams.uniform(0.0, 0.5, 2), streams.uniform(0.5, 1.0, 2)], 1)
+    )
     return image + amount * (level - image)
 
 
-def _overlay(dice: Dice, extra: Distractors, image: Tensor, values: Tensor) -> Tensor:
+def _overlay(streams: RandomStreams, extra: Distractors, image: Tensor, values: Tensor) -> Tensor:
     """Paint the distractors into the sequences in which they show."""
     t1, t1c, t2, flair = torch.split(image, 1, 1)
-    gain = dice.uniform(0.35, 1.1, 2) * (values[:, 2:, 5] - values[:, 2:, 1]).abs()
+    gain = streams.uniform(0.35, 1.1, 2) * (values[:, 2:, 5] - values[:, 2:, 1]).abs()
     t2 = t2 + extra.white_spots * spread(gain[:, :1])
     flair = flair + extra.white_spots * spread(gain[:, 1:])
-    t1 = t1 - extra.white_spots * spread(dice.uniform(0.0, 0.3))
-    active = dice.uniform(-0.2, 0.1) + dice.chance(0.1) * dice.uniform(0.2, 0.9)
+    t1 = t1 - extra.white_spots * spread(streams.uniform(0.0, 0.3))
+    active = streams.uniform(-0.2, 0.1) + streams.chance(0.1) * streams.uniform(0.2, 0.9)
     t1c = t1c + extra.white_spots * spread(active)
-    t1c = t1c + extra.vessels * (spread(dice.uniform(1.1, 2.4)) - t1c)
-    t1c = t1c + extra.plexus * (spread(dice.uniform(0.9, 1.9)) - t1c)
-    t1c = t1c + extra.dura * spread(dice.uniform(0.2, 1.5))
-    flair = flair + extra.dura * spread(dice.uniform(-0.1, 0.5))
-    flair = flair + extra.plexus * spread(dice.uniform(0.0, 0.6))
+    t1c = t1c + extra.vessels * (spread(streams.uniform(1.1, 2.4)) - t1c)
+    t1c = t1c + extra.plexus * (spread(streams.uniform(0.9, 1.9)) - t1c)
+    t1c = t1c + extra.dura * spread(streams.uniform(0.2, 1.5))
+    flair = flair + extra.dura * spread(streams.uniform(-0.1, 0.5))
+    flair = flair + extra.plexus * spread(streams.uniform(0.0, 0.6))
     t2 = t2 * (1 - 0.7 * extra.vessels)
     t2, flair = t2 * (1 - 0.7 * extra.bleeds), flair * (1 - 0.5 * extra.bleeds)
-    stain = spread(dice.uniform(-0.3, 0.4))
+    stain = spread(streams.uniform(-0.3, 0.4))
     t1, t1c = t1 + extra.bleeds * stain, t1c + extra.bleeds * stain
     return torch.cat([t1, t1c, t2, flair], 1).clamp_min(0)
 
@@ -207,18 +213,18 @@ def _overlay(dice: Dice, extra: Distractors, image: Tensor, values: Tensor) -> T
 @torch.no_grad()
 def paint(config: DrawConfig, geometry: Geometry, seeds: Sequence[int], round_: int = 0) -> Drawn:
     """Give a geometry contrasts and artefacts; another `round_`, another scanner."""
-    dice = Dice(seeds, geometry.membership.device, stream=1 + round_)
+    streams = RandomStreams(seeds, geometry.membership.device, stream=1 + round_)
     share, frame = geometry.membership, geometry.frame
-    values = roll_contrast(dice, geometry.labels[:, 2].flatten(1).amax(1) > 0)
+    values = roll_contrast(streams, geometry.labels[:, 2].flatten(1).amax(1) > 0)
     image = (values @ share.flatten(2)).view(len(seeds), SEQUENCES, *frame.shape)
-    image = _texture(dice, geometry, image, values)
-    image = _overlay(dice, geometry.distractors, image, values)
+    image = _texture(streams, geometry, image, values)
+    image = _overlay(streams, geometry.distractors, image, values)
     mask = geometry.anatomy.mask
     if config.head:
-        image, mask = add_head(dice, frame, image, mask)
-    image = acquire(dice, frame, image, mask, config.damage)
+        image, mask = add_head(streams, frame, image, mask)
+    image = acquire(streams, frame, image, mask, config.damage)
     brain = geometry.anatomy.mask[:, 0] > 0
-    scale = spread(dice.log_uniform(200, 1500, SEQUENCES))
+    scale = spread(streams.log_uniform(200, 1500, SEQUENCES))
     labels, parts = geometry.labels, geometry.parts
     return Drawn(image * scale, zscore(image, brain), labels, parts, brain, frame.spacing)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 
-class Dice:
+class RandomStreams:
     """One random stream a volume; every draw returns a tensor whose first axis is the volume.
 
     Parameters
@@ -122,7 +122,13 @@ def _spline_basis(position: Tensor, nodes: int) -> Tensor:
 
 
 def noise(
-    dice: Dice, frame: Frame, wavelength: Tensor, *, low: float, channels: int = 1, octaves: int = 1
+    streams: RandomStreams,
+    frame: Frame,
+    wavelength: Tensor,
+    *,
+    low: float,
+    channels: int = 1,
+    octaves: int = 1,
 ) -> Tensor:
     """Smooth noise of zero mean and unit variance.
 
@@ -151,9 +157,9 @@ def noise(
             extent = float(axis.max() - axis.min())
             nodes = math.ceil(extent / (low / 2**octave)) + 5
             step = wavelength[:, None] / 2**octave
-            position = (axis - axis[:, :1]) / step + 1 + dice.uniform(0, 1)[:, None]
+            position = (axis - axis[:, :1]) / step + 1 + streams.uniform(0, 1)[:, None]
             matrices.append(_spline_basis(position, nodes))
-        lattice = dice.normal(channels, *(m.shape[-1] for m in matrices))
+        lattice = streams.normal(channels, *(m.shape[-1] for m in matrices))
         layer = along_axes(lattice, matrices)
         amplitude = 0.55**octave
         total = layer if total is None else total.add_(layer, alpha=amplitude)

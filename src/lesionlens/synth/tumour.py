@@ -21,7 +21,7 @@ from lesionlens.synth.anatomy import (
     Pose,
     rotation,
 )
-from lesionlens.synth.fields import Dice, Frame, blur, noise, spread
+from lesionlens.synth.fields import Frame, RandomStreams, blur, noise, spread
 
 MAX_LESIONS = 8
 _LOBES = 3
@@ -32,7 +32,7 @@ _SOLID_MM = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LesionPlan:
     """Where the lesions of a batch lie and how large they are."""
 
     count: Tensor
@@ -56,21 +56,21 @@ class Tumour:
     enhancing: Tensor
 
 
-def _radii(dice: Dice) -> tuple[Tensor, Tensor, Tensor]:
+def _radii(streams: RandomStreams) -> tuple[Tensor, Tensor, Tensor]:
     """Roll counts (B,) and radii (B, MAX_LESIONS), mm: solitary, with satellites, or metastases.
 
     Which brains have metastases, (B,) bool, comes third.
     """
-    kind = dice.uniform(0, 1)
-    large = dice.log_uniform(6.5, 42, 1).clamp_max(36)
-    satellites = dice.log_uniform(3.5, 16, MAX_LESIONS)
-    metastases = dice.log_uniform(2.2, 13, MAX_LESIONS)
-    few = dice.uniform(1, 3.999).floor()
-    many = dice.uniform(1, MAX_LESIONS + 0.999).floor()
+    kind = streams.uniform(0, 1)
+    large = streams.log_uniform(6.5, 42, 1).clamp_max(36)
+    satellites = streams.log_uniform(3.5, 16, MAX_LESIONS)
+    metastases = streams.log_uniform(2.2, 13, MAX_LESIONS)
+    few = streams.uniform(1, 3.999).floor()
+    many = streams.uniform(1, MAX_LESIONS + 0.999).floor()
     solitary, multifocal = kind < 0.6, (kind >= 0.6) & (kind < 0.75)
     radius = torch.where((solitary | multifocal)[:, None], satellites, metastases)
     radius = torch.where(
-        (solitary | multifocal)[:, None] & (torch.arange(MAX_LESIONS, device=dice.device) == 0),
+        (solitary | multifocal)[:, None] & (torch.arange(MAX_LESIONS, device=streams.device) == 0),
         large,
         radius,
     )
@@ -88,23 +88,25 @@ def _seat_weights(atlas: Atlas) -> tuple[Tensor, Tensor]:
     return atlas.origin_mm + keep * atlas.step_mm, chance / chance[-1]
 
 
-def plan(dice: Dice, atlas: Atlas, pose: Pose, tumour_free: float) -> Plan:
+def plan_lesions(
+    streams: RandomStreams, atlas: Atlas, pose: Pose, tumour_free: float
+) -> LesionPlan:
     """Roll number, seats, sizes and kind of the lesions of each volume."""
     seats, chance = _seat_weights(atlas)
-    pick = torch.searchsorted(chance, dice.uniform(0, 1, MAX_LESIONS).double())
+    pick = torch.searchsorted(chance, streams.uniform(0, 1, MAX_LESIONS).double())
     centre = pose.to_patient(seats[pick.clamp_max(len(seats) - 1)])
-    count, radius, metastatic = _radii(dice)
-    beside = dice.normal(MAX_LESIONS, 3)
+    count, radius, metastatic = _radii(streams)
+    beside = streams.normal(MAX_LESIONS, 3)
     beside = beside / beside.norm(dim=-1, keepdim=True).clamp_min(1e-3)
-    reach = (radius[:, :1] + radius + dice.uniform(-2, 8, MAX_LESIONS))[..., None]
-    near = dice.chance(0.6, MAX_LESIONS) & (count <= 4)[:, None]
+    reach = (radius[:, :1] + radius + streams.uniform(-2, 8, MAX_LESIONS))[..., None]
+    near = streams.chance(0.6, MAX_LESIONS) & (count <= 4)[:, None]
     near[:, 0] = False
     centre = torch.where(near[..., None], centre[:, :1] + beside * reach, centre)
-    roll = dice.uniform(0, 1)
+    roll = streams.uniform(0, 1)
     style = (roll > 0.46).float() + (roll > 0.57).float() + (roll > 0.75).float()
     style = torch.where(metastatic & (style == 3), torch.ones_like(style), style)  # they enhance
-    count = torch.where(dice.chance(tumour_free), torch.zeros_like(count), count)
-    return Plan(count, centre, radius, style)
+    count = torch.where(streams.chance(tumour_free), torch.zeros_like(count), count)
+    return LesionPlan(count, centre, radius, style)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,22 +124,23 @@ class Distance:
         return values.gather(1, flat).view(self.nearest.shape)
 
 
-def measure(dice: Dice, frame: Frame, lesions: Plan, grid_mm: Tensor) -> Distance:
+def measure(streams: RandomStreams, frame: Frame, lesions: LesionPlan, grid_mm: Tensor) -> Distance:
     """Signed distance to the ragged outline of the nearest lesion."""
-    batch = len(dice)
-    lobe_radius = lesions.radius[..., None] * dice.uniform(0.45, 0.85, MAX_LESIONS, _LOBES)
+    batch = len(streams)
+    lobe_radius = lesions.radius[..., None] * streams.uniform(0.45, 0.85, MAX_LESIONS, _LOBES)
     lobe_radius[..., 0] = lesions.radius
-    away = dice.normal(MAX_LESIONS, _LOBES, 3)
+    away = streams.normal(MAX_LESIONS, _LOBES, 3)
     away = away / away.norm(dim=-1, keepdim=True).clamp_min(1e-3)
     away = (
-        away * (lesions.radius[..., None] * dice.uniform(0.3, 0.95, MAX_LESIONS, _LOBES))[..., None]
+        away
+        * (lesions.radius[..., None] * streams.uniform(0.3, 0.95, MAX_LESIONS, _LOBES))[..., None]
     )
     away[..., 0, :] = 0
-    lobes = dice.uniform(1, _LOBES + 0.999, MAX_LESIONS).floor()
+    lobes = streams.uniform(1, _LOBES + 0.999, MAX_LESIONS).floor()
     lobes = torch.where(lesions.radius > 5, lobes, torch.ones_like(lobes))
-    turn = rotation(dice.uniform(-torch.pi, torch.pi, MAX_LESIONS, _LOBES, 3))
-    shape = torch.diag_embed(1 / dice.log_uniform(0.68, 1.4, MAX_LESIONS, _LOBES, 3)) @ turn
-    best = torch.full((batch, 1, *frame.shape), 500.0, device=dice.device)
+    turn = rotation(streams.uniform(-torch.pi, torch.pi, MAX_LESIONS, _LOBES, 3))
+    shape = torch.diag_embed(1 / streams.log_uniform(0.68, 1.4, MAX_LESIONS, _LOBES, 3)) @ turn
+    best = torch.full((batch, 1, *frame.shape), 500.0, device=streams.device)
     nearest = torch.zeros_like(best, dtype=torch.int64)
     for lesion in range(MAX_LESIONS):
         for lobe in range(_LOBES):
@@ -153,15 +156,15 @@ def measure(dice: Dice, frame: Frame, lesions: Plan, grid_mm: Tensor) -> Distanc
             nearest[rows] = torch.where(closer, lesion, nearest[rows])
     found = Distance(best, nearest)
     wave = (1.1 * lesions.radius.amax(1)).clamp(8, 30)
-    ragged = noise(dice, frame, wave, low=8, octaves=3)
-    amount = lesions.radius * dice.uniform(0.06, 0.26, MAX_LESIONS)
+    ragged = noise(streams, frame, wave, low=8, octaves=3)
+    amount = lesions.radius * streams.uniform(0.06, 0.26, MAX_LESIONS)
     return Distance(best - found.of(amount) * ragged, nearest)
 
 
-def push(dice: Dice, lesions: Plan, pose: Pose, grid_mm: Tensor) -> Tensor:
+def push(streams: RandomStreams, lesions: LesionPlan, pose: Pose, grid_mm: Tensor) -> Tensor:
     """Mass effect: how far the atlas position of each voxel moves, mm, (B, 3, I, J, K)."""
     moved = torch.zeros_like(grid_mm)
-    strength = dice.uniform(-0.2, 0.75, MAX_LESIONS).clamp_min(0)
+    strength = streams.uniform(-0.2, 0.75, MAX_LESIONS).clamp_min(0)
     for lesion in range(MAX_LESIONS):
         rows = (lesions.count > lesion).nonzero()[:, 0]
         if not len(rows):
@@ -185,38 +188,38 @@ class _Kind:
     cyst: Tensor
 
 
-def _kind(dice: Dice, lesions: Plan) -> _Kind:
-    """Roll the thresholds; styles as in `Plan.style`."""
+def _kind(streams: RandomStreams, lesions: LesionPlan) -> _Kind:
+    """Roll the thresholds; styles as in `LesionPlan.style`."""
     style = lesions.style
     ring, solid, patchy = style == 0, style == 1, style == 2
     thick = (
-        dice.uniform(0, 1, MAX_LESIONS) * (0.42 * lesions.radius / 0.8).clamp_min(1.6).log()
+        streams.uniform(0, 1, MAX_LESIONS) * (0.42 * lesions.radius / 0.8).clamp_min(1.6).log()
     ).exp() * 0.8
     wall = torch.where(ring[:, None], thick, torch.zeros_like(thick))
     full = solid[:, None] | (ring[:, None] & (lesions.radius < _SOLID_MM))
     wall = torch.where(full, torch.full_like(thick, _NEVER), wall)
     never = torch.full_like(style, _NEVER)
-    gap = torch.where(ring, dice.uniform(0.9, 2.6), never)
-    nodule = torch.where(ring, dice.uniform(0.6, 2.4), never)
-    nodule = torch.where(patchy, dice.uniform(-0.6, 1.1), nodule)
-    mixed = dice.uniform(-1.5, 1.5)
-    mixed = torch.where(dice.chance(0.55), torch.where(ring, -never, never), mixed)
-    cyst = torch.where((style == 3) & dice.chance(0.3), dice.uniform(0.1, 0.6), never)
+    gap = torch.where(ring, streams.uniform(0.9, 2.6), never)
+    nodule = torch.where(ring, streams.uniform(0.6, 2.4), never)
+    nodule = torch.where(patchy, streams.uniform(-0.6, 1.1), nodule)
+    mixed = streams.uniform(-1.5, 1.5)
+    mixed = torch.where(streams.chance(0.55), torch.where(ring, -never, never), mixed)
+    cyst = torch.where((style == 3) & streams.chance(0.3), streams.uniform(0.1, 0.6), never)
     return _Kind(wall, gap, nodule, mixed, cyst)
 
 
 def compose(
-    dice: Dice, frame: Frame, lesions: Plan, distance: Distance, anatomy: Anatomy
+    streams: RandomStreams, frame: Frame, lesions: LesionPlan, distance: Distance, anatomy: Anatomy
 ) -> Tumour:
     """Fill the outlines: oedema, solid tumour, necrosis and enhancing tissue."""
-    kind, tissue = _kind(dice, lesions), anatomy.tissue
+    kind, tissue = _kind(streams, lesions), anatomy.tissue
     signed = distance.signed_mm
-    edge = spread(torch.maximum(dice.log_uniform(0.4, 1.8), 0.3 * frame.spacing))
+    edge = spread(torch.maximum(streams.log_uniform(0.4, 1.8), 0.3 * frame.spacing))
     core = torch.sigmoid(-signed / edge) * (1 - 0.8 * tissue[:, VENTRICLE : VENTRICLE + 1])
     core = core * (lesions.count > 0).float().view(-1, 1, 1, 1, 1)
     size = lesions.radius.amax(1)
-    fine = noise(dice, frame, (0.7 * size).clamp(4.5, 22), low=4.5, octaves=3)
-    patches = noise(dice, frame, (0.9 * size).clamp(6, 26), low=6, channels=2, octaves=2)
+    fine = noise(streams, frame, (0.7 * size).clamp(4.5, 22), low=4.5, octaves=3)
+    patches = noise(streams, frame, (0.9 * size).clamp(6, 26), low=6, channels=2, octaves=2)
     wall = distance.of(kind.wall_mm) * (1 + 0.55 * fine).clamp_min(0.15)
     hole = torch.sigmoid(-(signed + wall) / edge)
     gap = torch.sigmoid((patches[:, :1] - spread(kind.gap)) / 0.15)
@@ -226,31 +229,31 @@ def compose(
     share = torch.sigmoid((patches[:, 1:] - spread(kind.mixed)) / 0.35)
     depth = distance.of(lesions.radius) * spread(kind.cyst)
     share = torch.maximum(share, torch.sigmoid(-(signed + depth) / (2 * edge)))
-    oedema = _oedema(dice, frame, lesions, distance, anatomy)
+    oedema = _oedema(streams, frame, lesions, distance, anatomy)
     return Tumour(oedema * (1 - core), inner * (1 - share), inner * share, enhancing)
 
 
 def _oedema(
-    dice: Dice, frame: Frame, lesions: Plan, distance: Distance, anatomy: Anatomy
+    streams: RandomStreams, frame: Frame, lesions: LesionPlan, distance: Distance, anatomy: Anatomy
 ) -> Tensor:
     """Oedema or infiltration that follows the white matter, 0-1, (B, 1, I, J, K)."""
     tissue, radius = anatomy.tissue, lesions.radius
     wide = (
-        dice.uniform(-5, 28, 1)
+        streams.uniform(-5, 28, 1)
         * (0.5 + radius / 22).clamp_max(1)
-        * dice.uniform(0.6, 1.2, MAX_LESIONS)
+        * streams.uniform(0.6, 1.2, MAX_LESIONS)
     )
-    narrow = dice.uniform(-5, 18, 1).expand_as(wide)
+    narrow = streams.uniform(-5, 18, 1).expand_as(wide)
     extent = torch.where((lesions.style == 3)[:, None], narrow, wide).clamp_min(-4)
     white = blur(tissue[:, WHITE : WHITE + 1], frame, 4.0)
-    wobble = noise(dice, frame, dice.uniform(18, 30), low=18, octaves=2)
+    wobble = noise(streams, frame, streams.uniform(18, 30), low=18, octaves=2)
     reach = distance.of(extent) * (0.15 + 1.15 * white) * (1 + 0.5 * wobble).clamp_min(0.05)
-    width = spread(torch.maximum(dice.log_uniform(0.6, 4.5), 0.3 * frame.spacing))
+    width = spread(torch.maximum(streams.log_uniform(0.6, 4.5), 0.3 * frame.spacing))
     out = torch.sigmoid((reach - distance.signed_mm) / width) * (distance.of(extent) > 0.5)
     out = (
         out
         * (1 - tissue[:, VENTRICLE : VENTRICLE + 1])
         * (1 - 0.9 * tissue[:, SULCUS : SULCUS + 1])
     )
-    out = out * (1 - spread(dice.uniform(0.1, 0.8)) * tissue[:, CORTEX : CORTEX + 1])
+    out = out * (1 - spread(streams.uniform(0.1, 0.8)) * tissue[:, CORTEX : CORTEX + 1])
     return out * (lesions.count > 0).float().view(-1, 1, 1, 1, 1)

@@ -45,7 +45,7 @@ class Batch(NamedTuple):
     labels: Tensor
     """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
     parts: Tensor
-    """(B, I, J, K) uint8, which lesion or distractor, as `synth.parts.number` counts them."""
+    """(B, I, J, K) uint8, which lesion or distractor, as `synth.instances.number` counts them."""
     place: Tensor
     """(B, 3, 2) float32, where each volume lies in its brain, which reaches from -1 to 1."""
 

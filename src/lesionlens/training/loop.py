@@ -20,9 +20,8 @@ from lesionlens.base.stages import NEVER, Cancel
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.model import LensNetwork, channels_last
-from lesionlens.network.normalise import network_input
+from lesionlens.network.normalise import with_presence
 from lesionlens.training import checkpoint as checkpoints
-from lesionlens.training.board import open_board
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import (
     SEEDS_A_SOURCE,
@@ -32,9 +31,10 @@ from lesionlens.training.data import (
     SynthSource,
     is_closer,
 )
+from lesionlens.training.distributed import ProcessGroup
 from lesionlens.training.losses import lens_loss
 from lesionlens.training.optimiser import Optimiser
-from lesionlens.training.team import Team
+from lesionlens.training.tensorboard import open_event_writer
 from lesionlens.training.validate import validate
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ Progress = Callable[[TrainEvent], None]
 
 
 class Cases(Protocol):
-    """Real cases in the place of the generator; `training.folder.RealCases` is the one."""
+    """Real cases in the place of the generator; `training.real_cases.RealCases` is the one."""
 
     @property
     def words(self) -> str:
@@ -96,7 +96,7 @@ class _Run:
 
     config: TrainConfig
     out: Path
-    team: Team
+    team: ProcessGroup
     network: LensNetwork
     optimiser: Optimiser
     cases: Cases | None = None
@@ -170,7 +170,7 @@ def _focus_mm(stage: StageConfig) -> float | None:
 
 
 def _begin(
-    config: TrainConfig, out: Path, team: Team, *, resume: bool, cases: Cases | None
+    config: TrainConfig, out: Path, team: ProcessGroup, *, resume: bool, cases: Cases | None
 ) -> _Run:
     torch.manual_seed(config.seed)
     network = channels_last(build(config.network).to(team.device))
@@ -212,7 +212,7 @@ def learn(run: _Run, batch: Batch) -> tuple[float, dict[str, float]]:
     """One step on one batch; the loss and its parts."""
     device = run.team.device
     moved = Batch(*(t.to(device) for t in batch))
-    x = network_input(moved.channels, moved.present, moved.brain)
+    x = with_presence(moved.channels, moved.present, moved.brain)
     x = x.contiguous(memory_format=torch.channels_last_3d)
     with torch.autocast(device.type, torch.bfloat16, enabled=run.config.autocast):
         output = run.shared(x, place=moved.place)
@@ -294,7 +294,7 @@ def _check(run: _Run, board: Any) -> None:
 def _sit(run: _Run, limit_s: float, progress: Progress | None, cancel: Cancel) -> None:
     """Step until the recipe or the time is used up, or the user asks to stop."""
     config, leads = run.config, run.team.leads
-    board = open_board(run.out if leads else None)
+    board = open_event_writer(run.out if leads else None)
     begun, before = time.monotonic(), run.spent_s
     stage, source = -1, None
     saved = begun
@@ -332,7 +332,7 @@ def train(  # noqa: PLR0913  (what the command line offers)
     *,
     minutes: float | None = None,
     device: str = "cpu",
-    team: Team | None = None,
+    team: ProcessGroup | None = None,
     resume: bool = True,
     cases: Cases | None = None,
     progress: Progress | None = None,
@@ -369,7 +369,7 @@ def train(  # noqa: PLR0913  (what the command line offers)
     ResourceError
         A checkpoint cannot be written; the last one is intact.
     """
-    together = team or Team(torch.device(device))
+    together = team or ProcessGroup(torch.device(device))
     run = _begin(config, out, together, resume=resume, cases=cases)
     limit_s = float("inf") if minutes is None else minutes * 60
     _sit(run, limit_s, progress, cancel)

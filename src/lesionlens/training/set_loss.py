@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lesionlens.base.labels import Kind, MrSequence
-from lesionlens.network.lesions import LesionOutput
-from lesionlens.synth.parts import ENHANCEMENT, WHITE_SPOTS
+from lesionlens.base.labels import LesionClass, MrSequence
+from lesionlens.network.lesion_queries import LesionOutput
+from lesionlens.synth.instances import ENHANCEMENT, WHITE_SPOTS
 from lesionlens.training.assignment import assign
 
-_NONE = len(Kind)
-_DISTRACTORS = {WHITE_SPOTS: Kind.WHITE_MATTER, ENHANCEMENT: Kind.ENHANCEMENT}
+_NONE = len(LesionClass)
+_DISTRACTORS = {WHITE_SPOTS: LesionClass.WHITE_MATTER, ENHANCEMENT: LesionClass.ENHANCEMENT}
 _NONE_WEIGHT = 0.15
 """Weight of a query that rightly has nothing, for most have."""
 _LEAST_VOX = 4.0
@@ -72,7 +72,7 @@ def wanted(parts: Tensor, present: Tensor, like: Tensor) -> Wanted:
     Parameters
     ----------
     parts : (I, J, K) uint8 Tensor
-        From `synth.parts.number`.
+        From `synth.instances.number`.
     present : (4,) bool Tensor
         A distractor is asked for only where a sequence is shown in which it can be told.
     like : (Q, I/2, J/2, K/2) Tensor
@@ -81,12 +81,12 @@ def wanted(parts: Tensor, present: Tensor, like: Tensor) -> Wanted:
     shown = dict(zip(MrSequence, present.tolist(), strict=True))
     numbers = [int(n) for n in torch.unique(parts) if n > 0]
     seen = {
-        Kind.TUMOUR: True,
-        Kind.WHITE_MATTER: shown[MrSequence.FLAIR] or shown[MrSequence.T2],
-        Kind.ENHANCEMENT: shown[MrSequence.T1C],
+        LesionClass.TUMOUR: True,
+        LesionClass.WHITE_MATTER: shown[MrSequence.FLAIR] or shown[MrSequence.T2],
+        LesionClass.ENHANCEMENT: shown[MrSequence.T1C],
     }
-    named = {n: _DISTRACTORS.get(n, Kind.TUMOUR) for n in numbers}
-    kinds = {n: list(Kind).index(kind) for n, kind in named.items() if seen[kind]}
+    named = {n: _DISTRACTORS.get(n, LesionClass.TUMOUR) for n in numbers}
+    kinds = {n: list(LesionClass).index(kind) for n, kind in named.items() if seen[kind]}
     masks = like.new_zeros((len(kinds), *like.shape[1:]))
     for row, n in enumerate(kinds):
         masks[row] = pool_like((parts == n)[None, None].float(), like[None], 2)[0, 0]

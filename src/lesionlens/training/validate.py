@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lesionlens.network.model import LensNetwork
-from lesionlens.network.normalise import network_input
+from lesionlens.network.normalise import with_presence
 from lesionlens.synth.draw import DrawConfig, draw
 from lesionlens.training.data import VALIDATION_SEED
 
@@ -46,7 +46,7 @@ def validate(
     picture = torch.zeros(1, 1)
     for index in range(volumes):
         drawn = draw(config, [VALIDATION_SEED + index], str(device))
-        x = network_input(drawn.zscored, torch.ones(1, 4, device=device), drawn.brain)
+        x = with_presence(drawn.zscored, torch.ones(1, 4, device=device), drawn.brain)
         with torch.autocast(device.type, torch.bfloat16):
             output = network(x.contiguous(memory_format=torch.channels_last_3d))
         found, truth = output.logits[0] > 0, drawn.labels[0] > 0

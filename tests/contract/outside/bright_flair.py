@@ -4,14 +4,14 @@ import numpy as np
 
 from lesionlens.base.errors import CancelledError, UnusableInputError
 from lesionlens.base.labels import Region
-from lesionlens.records.prediction import Capability, EngineInfo, Glance, Prediction
+from lesionlens.records.prediction import Capability, EngineInfo, PerturbedPrediction, Prediction
 
 
 class BrightFlair:
     """Calls bright FLAIR suspicious, and says so of any subset of the sequences."""
 
     def __init__(self, device="auto"):
-        kinds = {Capability.SEGMENT, Capability.VARY}
+        kinds = {Capability.SEGMENT, Capability.PERTURB}
         self.info = EngineInfo("bright-flair", "0.1", None, frozenset(kinds), device)
 
     def _shares(self, prepared, keep):
@@ -27,18 +27,18 @@ class BrightFlair:
             raise CancelledError("looking at FLAIR")
         progress("looking at FLAIR", 1.0)
         shares = self._shares(prepared, (True,) * 4)
-        seen = Glance(shares[None], prepared.working)
-        return Prediction(dict.fromkeys(Region, shares), self.info, glance=seen)
+        seen = PerturbedPrediction(shares[None], prepared.working)
+        return Prediction(dict.fromkeys(Region, shares), self.info, unperturbed=seen)
 
     def attribute(self, prepared, target, method):
         raise UnusableInputError(
             found=f"the method {method!r}", expected="none", next_step="Use another engine"
         )
 
-    def glance_grid(self, prepared):
+    def perturbation_grid(self, prepared):
         return prepared.working
 
-    def glance(self, prepared, variants, *, progress, cancel):
-        return Glance(
+    def predict_perturbed(self, prepared, variants, *, progress, cancel):
+        return PerturbedPrediction(
             np.stack([self._shares(prepared, v.keep) for v in variants]), prepared.working
         )

@@ -12,10 +12,10 @@ from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.cli.export import export
 from lesionlens.export.exporter import save
-from lesionlens.phantoms.acquire import Acquisition
-from lesionlens.phantoms.analysis import make_analysis, write_study
-from lesionlens.phantoms.simple import Lesion, make_patient
 from lesionlens.review.log import ReviewLog
+from lesionlens.testing.acquire import Acquisition
+from lesionlens.testing.analysis import make_analysis, write_study
+from lesionlens.testing.simple import Lesion, make_patient
 
 LESIONS = (Lesion(), Lesion((30.0, -40.0, 12.0), 12.0))
 

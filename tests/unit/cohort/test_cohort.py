@@ -11,14 +11,14 @@ import pytest
 from lesionlens.base.errors import MissingPluginError, ReadError, UnusableInputError
 from lesionlens.cohort import run, work
 from lesionlens.cohort.run import Cohort, Crew, run_cohort
-from lesionlens.cohort.studies import Job, find_jobs, fingerprint
+from lesionlens.cohort.studies import StudyJob, find_jobs, fingerprint
 from lesionlens.cohort.table import write_table
 from lesionlens.cohort.work import Choice, Outcome, Status
 from lesionlens.cohort.worklist import open_worklist
 from lesionlens.export.tables import TablesExporter
 from lesionlens.lens import Lens
-from lesionlens.phantoms.analysis import make_analysis
-from lesionlens.study.readers import open_study
+from lesionlens.reading.readers import open_study
+from lesionlens.testing.analysis import make_analysis
 
 CPU = Choice("cpu")
 HERE = Crew()
@@ -213,7 +213,7 @@ def test_a_worklist_that_is_none_is_refused(tmp_path):
 
 
 def test_another_engine_analyses_again(tmp_path):
-    job = Job("a", tmp_path / "a", tmp_path / "out" / "a")
+    job = StudyJob("a", tmp_path / "a", tmp_path / "out" / "a")
     job.out.mkdir(parents=True)
     job.out.joinpath("findings.json").write_text("{}")
     with open_worklist(tmp_path / "out") as worklist:

@@ -7,22 +7,22 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.stages import NEVER, no_progress
 from lesionlens.explain import counterfactual
-from lesionlens.explain.relevance import Spot
-from lesionlens.records.prediction import Capability, EngineInfo, Glance, Prediction
+from lesionlens.explain.shapley import ComponentVoxels
+from lesionlens.records.prediction import Capability, EngineInfo, PerturbedPrediction, Prediction
 
 SHAPE = (20, 20, 20)
 GRID = Grid(SHAPE, np.diag([3.0, 3.0, 3.0, 1.0]))
 FIRST, SECOND = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
 FIRST[3:6, 3:6, 3:6] = True
 SECOND[12:16, 12:16, 12:16] = True
-SPOTS = [Spot(np.flatnonzero(FIRST), 1.0), Spot(np.flatnonzero(SECOND), 2.0)]
+SPOTS = [ComponentVoxels(np.flatnonzero(FIRST), 1.0), ComponentVoxels(np.flatnonzero(SECOND), 2.0)]
 
 
 class Leaning:
-    def glance_grid(self, prepared):
+    def perturbation_grid(self, prepared):
         return GRID
 
-    def glance(self, prepared, variants, *, progress, cancel):
+    def predict_perturbed(self, prepared, variants, *, progress, cancel):
         answers = []
         for variant in variants:
             hidden = np.zeros(SHAPE, bool) if variant.hidden is None else variant.hidden
@@ -30,16 +30,16 @@ class Leaning:
             answer[FIRST & ~hidden] = 0.9
             answer[SECOND & ~hidden] = 0.2 if hidden[FIRST].any() else 0.8
             answers.append(answer)
-        return Glance(np.stack(answers), GRID)
+        return PerturbedPrediction(np.stack(answers), GRID)
 
 
 @pytest.fixture
 def asked(make_prepared):
     prepared, engine = make_prepared(), Leaning()
-    info = EngineInfo("leaning", "1", None, frozenset({Capability.VARY}))
+    info = EngineInfo("leaning", "1", None, frozenset({Capability.PERTURB}))
     shown = np.full((1, *SHAPE), 0.01, np.float32)
     shown[0, FIRST], shown[0, SECOND] = 0.9, 0.8
-    prediction = Prediction(None, info, glance=Glance(shown, GRID))
+    prediction = Prediction(None, info, unperturbed=PerturbedPrediction(shown, GRID))
     return lambda index: counterfactual.ask(
         engine, prepared, prediction, (SPOTS, index), (no_progress, NEVER)
     )

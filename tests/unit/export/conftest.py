@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.phantoms.acquire import Acquisition
-from lesionlens.phantoms.analysis import make_analysis, write_study
-from lesionlens.phantoms.simple import Lesion, Patient, make_patient
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.study import StudyKind
+from lesionlens.testing.acquire import Acquisition
+from lesionlens.testing.analysis import make_analysis, write_study
+from lesionlens.testing.simple import Lesion, Patient, make_patient
 
 MakeAnalysis = Callable[..., Analysis]
 TWO = (Lesion(), Lesion((30.0, -40.0, 12.0), 12.0))

@@ -23,8 +23,8 @@ from lesionlens.export.dicom import pmap, refs, seg
 from lesionlens.export.dicom.exporter import DicomExporter
 from lesionlens.export.exporter import save
 from lesionlens.findings.edits import applied
-from lesionlens.phantoms.simple import Lesion
 from lesionlens.records.review import Outline, Review, ReviewEvent
+from lesionlens.testing.simple import Lesion
 
 PLANES = ("LPS", "PIR", "LIP", "RAI", "AIL")
 

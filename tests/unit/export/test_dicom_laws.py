@@ -13,11 +13,11 @@ from lesionlens.base import geometry
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.export.dicom.exporter import DicomExporter
-from lesionlens.phantoms.analysis import make_analysis, write_study
-from lesionlens.phantoms.headers import NOBODY, instances
-from lesionlens.phantoms.simple import make_patient
 from lesionlens.records.arrays import Volume
 from lesionlens.records.study import SourceFile, StudyKind
+from lesionlens.testing.analysis import make_analysis, write_study
+from lesionlens.testing.headers import NOBODY, instances
+from lesionlens.testing.simple import make_patient
 
 T1C = MrSequence.T1C
 
@@ -32,7 +32,7 @@ def template(tmp_path_factory):
 
 
 def _axial():
-    from lesionlens.phantoms.acquire import AXIAL_SLICES
+    from lesionlens.testing.acquire import AXIAL_SLICES
 
     return AXIAL_SLICES
 

@@ -10,14 +10,14 @@ import pytest
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, MrSequence, Region, ReviewState
 from lesionlens.export import pictures
 from lesionlens.export.report import bars_of, report_html
-from lesionlens.export.slices import Plane, Scene
+from lesionlens.export.slices import SlicePlane, SliceScene
 from lesionlens.export.tables import findings_file
-from lesionlens.phantoms.simple import Lesion
 from lesionlens.records.arrays import Volume
-from lesionlens.records.attention import MapTrust
+from lesionlens.records.attention import MapChecks
 from lesionlens.records.findings import Agreement, Location
 from lesionlens.records.review import Review, ReviewEvent
 from lesionlens.records.study import QualityCheck
+from lesionlens.testing.simple import Lesion
 
 ALL = tuple(MrSequence)
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
@@ -178,7 +178,7 @@ def test_a_map_that_failed_a_check_is_labelled_and_folded_away_everywhere(make):
     assert "passed its checks" in passed
     assert "failed its check" not in passed
     words = "not reliable here: hiding what it shows changes the probability too little"
-    failed = MapTrust(True, 0.9, 0.1, 0.8, 0.9, reliable=False, words=words)
+    failed = MapChecks(True, 0.9, 0.1, 0.8, 0.9, reliable=False, words=words)
     maps = replace(analysis.maps, trust={Region.WT: failed})
     html = report_html(replace(analysis, maps=maps))
     assert html.count("failed its check here") == 2
@@ -208,27 +208,27 @@ def test_an_uncalibrated_score_is_not_called_a_probability(make):
 def test_right_is_on_the_left_and_anterior_up(make):
     """The lesion on the patient's left is drawn in the right half of the axial picture."""
     analysis = make(orientation="PIR", spacing_mm=(4.0, 4.0, 5.0), tilt_deg=6)
-    scene = Scene(analysis)
+    scene = SliceScene(analysis)
     for candidate in analysis.findings.candidates:
         cuts = scene.cuts(candidate.id)
-        axial = scene.candidate(candidate.id, cuts[Plane.AXIAL])
+        axial = scene.candidate(candidate.id, cuts[SlicePlane.AXIAL])
         rows, columns = np.nonzero(axial)
         on_left = candidate.centroid_mm[0] < 0
         assert (columns.mean() > axial.shape[1] / 2) == on_left
         behind = candidate.centroid_mm[1] < -16  # the brain's centre
         assert (rows.mean() > axial.shape[0] / 2) == behind
-        sagittal = scene.candidate(candidate.id, cuts[Plane.SAGITTAL])
+        sagittal = scene.candidate(candidate.id, cuts[SlicePlane.SAGITTAL])
         assert (np.nonzero(sagittal)[1].mean() > sagittal.shape[1] / 2) == behind
-    assert Plane.AXIAL.markers == ("R", "L")
-    assert Plane.SAGITTAL.markers == ("A", "P")
+    assert SlicePlane.AXIAL.markers == ("R", "L")
+    assert SlicePlane.SAGITTAL.markers == ("A", "P")
 
 
 def test_the_best_slice_holds_most_of_the_candidate(make):
     analysis = make()
-    scene = Scene(analysis)
-    cut = scene.cuts(1)[Plane.AXIAL]
+    scene = SliceScene(analysis)
+    cut = scene.cuts(1)[SlicePlane.AXIAL]
     areas = [
-        scene.candidate(1, type(cut)(Plane.AXIAL, k)).sum()
+        scene.candidate(1, type(cut)(SlicePlane.AXIAL, k)).sum()
         for k in range(analysis.prepared.working.shape[2])
     ]
     assert scene.candidate(1, cut).sum() == max(areas) > 0
@@ -237,8 +237,8 @@ def test_the_best_slice_holds_most_of_the_candidate(make):
 def test_labels_and_greys_lie_on_each_other(make):
     """Enhancing voxels are bright on T1c whatever the native orientation."""
     analysis = make(orientation="LIP", spacing_mm=(4.0, 4.0, 4.0))
-    scene = Scene(analysis)
-    cut = scene.cuts(1)[Plane.CORONAL]
+    scene = SliceScene(analysis)
+    cut = scene.cuts(1)[SlicePlane.CORONAL]
     grey = scene.grey(MrSequence.T1C, cut)
     inside = scene.region(Region.ET, cut)
     assert inside.any()

@@ -9,9 +9,15 @@ from hypothesis import strategies as st
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
-from lesionlens.findings import agreement, anatomy
+from lesionlens.findings import anatomy, pointing_game
 from lesionlens.findings.candidates import Context, Evidence, describe, tracking_uid
-from lesionlens.findings.components import Rules, keep, mark, mark_boxes, parts_of
+from lesionlens.findings.components import (
+    CandidateCriteria,
+    components_of,
+    draw_components,
+    keep,
+    mark_boxes,
+)
 
 SHAPE = (60, 50, 40)
 
@@ -43,7 +49,7 @@ def context_of(probability, has_t1c=True, identity="study"):
 
 
 def found_in(probability, scores=None, **kwargs):
-    marked = mark(probability, make_grid())
+    marked = draw_components(probability, make_grid())
     scores = scores or [0.9] * marked.count
     return describe(marked, Evidence(scores), context_of(probability, **kwargs)), marked
 
@@ -75,9 +81,9 @@ def test_merging_counts_in_millimetres():
     probability = drawn(((15, 25, 20), 6), ((32, 25, 20), 6))
     fine = Grid(SHAPE, np.diag([0.4, 0.4, 0.4, 1.0]))
     coarse = Grid(SHAPE, np.diag([2.0, 2.0, 2.0, 1.0]))
-    rules = Rules(smallest_ml=0.001)
-    assert mark(probability, fine, rules).count == 1
-    assert mark(probability, coarse, rules).count == 2
+    rules = CandidateCriteria(smallest_ml=0.001)
+    assert draw_components(probability, fine, rules).count == 1
+    assert draw_components(probability, coarse, rules).count == 2
 
 
 def test_specks_are_dropped_in_every_region():
@@ -190,8 +196,8 @@ def test_storage_order_changes_nothing_in_millimetres(order, mirrored):
     other = Grid(turned[Region.WT].shape, grid.affine @ to_old)
 
     def candidates(maps, on):
-        marked = mark(maps, on)
-        scores = [float(len(part.points_mm())) for part in parts_of(marked)]
+        marked = draw_components(maps, on)
+        scores = [float(len(part.points_mm())) for part in components_of(marked)]
         head = anatomy.find_head(np.ones(SHAPE, bool), grid)
         return describe(
             marked, Evidence(scores), Context(maps[Region.WT], head, True, "study")
@@ -222,7 +228,7 @@ def test_a_detectors_boxes_become_candidates_without_a_mask():
 
 
 def test_components_that_are_not_kept_leave_no_label():
-    marked = mark(drawn(((12, 25, 20), 7), ((45, 25, 20), 5)), make_grid())
+    marked = draw_components(drawn(((12, 25, 20), 7), ((45, 25, 20), 5)), make_grid())
     kept = keep(marked, [False, True])
     assert kept.count == 1
     np.testing.assert_array_equal(kept.components, (marked.components == 2).astype(int))
@@ -242,16 +248,16 @@ def test_a_candidate_is_not_blamed_for_what_lies_beside_another():
     attention[4:11, 4:11, 4:11] = 0.5
     attention[7, 7, 7] = 1.0
     attention[42, 42, 32], attention[42, 42, 37] = 0.1, 0.05
-    one, two = agreement.of_components(components, 2, attention, EDGES)
+    one, two = pointing_game.of_components(components, 2, attention, EDGES)
     assert one.peak_inside
     assert two.peak_inside is False  # looked at less than evenly
     attention[42, 42, 32] = 0.4
     attention[components == 1] = 0.6
-    again, other = agreement.of_components(components, 2, np.maximum(attention, 1e-3), EDGES)
+    again, other = pointing_game.of_components(components, 2, np.maximum(attention, 1e-3), EDGES)
     assert again.peak_inside
     assert other.peak_inside
     components[components == 2] = 0
-    (alone,) = agreement.of_components(components, 1, attention, EDGES)
+    (alone,) = pointing_game.of_components(components, 1, attention, EDGES)
     outside = attention[components == 0].sum()
     assert alone.mass_inside == pytest.approx(1 - outside / attention.sum(), abs=1e-6)
 
@@ -266,7 +272,7 @@ def test_every_bit_of_attention_is_some_candidates(seed, edges):
     numbers = np.unique(components)[1:]
     components = np.searchsorted([0, *numbers], components).astype(np.int32)
     attention = rng.random(components.shape).astype(np.float32)
-    found = agreement.of_components(components, len(numbers), attention, np.array(edges))
+    found = pointing_game.of_components(components, len(numbers), attention, np.array(edges))
     inside = [attention[components == n + 1].sum() for n in range(len(numbers))]
     around = [mass / fit.mass_inside for mass, fit in zip(inside, found, strict=True)]
     assert sum(around) == pytest.approx(attention.sum(), rel=1e-3)
@@ -279,12 +285,12 @@ def test_agreement_asks_whether_the_map_points_at_the_candidate():
     attention = np.full(SHAPE, 1e-6, np.float32)
     attention[7, 7, 7] = 1.0
     attention[30, 10, 10] = 0.5
-    one, two = agreement.of_components(components, 2, attention, EDGES)
+    one, two = pointing_game.of_components(components, 2, attention, EDGES)
     assert one.peak_inside
     assert not two.peak_inside
     assert one.mass_inside == pytest.approx(1.0 / 1.5, abs=0.06)
-    assert agreement.of_components(components, 2, None, EDGES)[0].mass_inside is None
-    empty = agreement.of_components(components, 2, np.zeros(SHAPE, np.float32), EDGES)
+    assert pointing_game.of_components(components, 2, None, EDGES)[0].mass_inside is None
+    empty = pointing_game.of_components(components, 2, np.zeros(SHAPE, np.float32), EDGES)
     assert empty[0].peak_inside is None
 
 

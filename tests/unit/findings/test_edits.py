@@ -8,11 +8,11 @@ import pytest
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Label, Region, ReviewState
 from lesionlens.findings.edits import applied, outline_of, unedited
-from lesionlens.phantoms.acquire import Acquisition
-from lesionlens.phantoms.analysis import make_analysis, write_study
-from lesionlens.phantoms.simple import Lesion, make_patient
+from lesionlens.preparation.resampling import resample
 from lesionlens.review.log import ReviewLog
-from lesionlens.study.resample import resample
+from lesionlens.testing.acquire import Acquisition
+from lesionlens.testing.analysis import make_analysis, write_study
+from lesionlens.testing.simple import Lesion, make_patient
 
 GRIDS = {
     "same": Acquisition(),

@@ -15,7 +15,8 @@ from torch import nn
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.inference import gradcam
-from lesionlens.inference.engines import bundle_attention, bundle_maps
+from lesionlens.inference.engines.bundle import attention
+from lesionlens.inference.engines.bundle import maps as bundle_maps
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 SIZE = (32, 48, 32)
@@ -33,11 +34,11 @@ def test_what_is_read_is_what_monai_saves_where_it_can():
     with torch.inference_mode():
         plain = saving(x)
         saved = [m.att_mat.mean(1) for m in saving.modules() if isinstance(m, SABlock)]
-        with bundle_attention.reading(unetr(), SIZE) as layers:
+        with attention.reading(unetr(), SIZE) as layers:
             pass
         assert layers == []
         network = unetr()
-        with bundle_attention.reading(network, SIZE) as layers:
+        with attention.reading(network, SIZE) as layers:
             torch.testing.assert_close(network(x), plain)
     assert [layer.grid for layer in layers] == [(2, 3, 2)] * 12
     for layer, matrix in zip(layers, saved, strict=True):
@@ -49,7 +50,7 @@ def test_flash_attention_is_read_too_and_put_back():
     tokens = torch.randn(1, 8, 24)
     with torch.inference_mode():
         plain = block(tokens)
-        with bundle_attention.reading(block, (32, 32, 32)) as layers:
+        with attention.reading(block, (32, 32, 32)) as layers:
             torch.testing.assert_close(block(tokens), plain, atol=1e-6, rtol=1e-5)
     assert block.use_flash_attention
     assert not block.save_attn
@@ -60,7 +61,7 @@ def test_flash_attention_is_read_too_and_put_back():
 
 def test_a_class_token_is_left_out():
     block = SABlock(24, 2).eval()
-    with bundle_attention.reading(block, (32, 32, 32)) as layers, torch.inference_mode():
+    with attention.reading(block, (32, 32, 32)) as layers, torch.inference_mode():
         block(torch.randn(1, 9, 24))
         block(torch.randn(1, 11, 24))
     assert [layer.weights.shape for layer in layers] == [(1, 8, 8)]
@@ -81,7 +82,7 @@ def test_shifted_windows_are_followed_as_the_block_mixes_them(shift, grid):
     dims = [-(-n // w) * w for n, w in zip(grid, window, strict=True)]
     mask = compute_mask(dims, window, moved, torch.device("cpu"))
     x, rows = torch.randn(1, *grid, 4), torch.rand(2, *grid)
-    with bundle_attention.reading(nn.Sequential(block), (1, 1, 1)) as layers, torch.no_grad():
+    with attention.reading(nn.Sequential(block), (1, 1, 1)) as layers, torch.no_grad():
         block(x, mask)
         mixed = block.forward_part1(x, mask)
     seen = layers[0].draw(rows)
@@ -95,31 +96,31 @@ def test_stages_are_rolled_out_from_the_region_and_averaged():
     swap = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
     stay = torch.eye(4)[None]
     layers = [
-        bundle_attention.Layer("first", stay, (4, 1, 1), (4, 1, 1)),
-        bundle_attention.Layer("second", swap, (2, 1, 1), (2, 1, 1)),
+        attention.Layer("first", stay, (4, 1, 1), (4, 1, 1)),
+        attention.Layer("second", swap, (2, 1, 1), (2, 1, 1)),
     ]
     drawn = torch.zeros(2, 4, 1, 1)
     drawn[0, 0] = 1
-    found = bundle_attention.of_regions(layers, drawn)
+    found = attention.of_regions(layers, drawn)
     torch.testing.assert_close(found.sum((1, 2, 3)), torch.tensor([1.0, 0.0]))
     fine, coarse = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.25] * 4)
     torch.testing.assert_close(found[0, :, 0, 0], (fine + coarse) / 2)
-    alone = bundle_attention.of_layer("second", layers, drawn)[0, :, 0, 0]
+    alone = attention.of_layer("second", layers, drawn)[0, :, 0, 0]
     torch.testing.assert_close(alone, torch.tensor([0.0, 0.125, 0.375, 0.5]))
     with pytest.raises(UnusableInputError, match="no regular grid"):
-        bundle_attention.of_layer("third", layers, drawn)
+        attention.of_layer("third", layers, drawn)
 
 
 def test_single_heads_are_read_and_average_to_the_whole():
     block = SABlock(24, 3).eval()
     tokens, read = torch.randn(1, 8, 24), {}
     for head in (0, 1, 2, None):
-        with bundle_attention.reading(block, (32, 32, 32), head) as layers, torch.inference_mode():
+        with attention.reading(block, (32, 32, 32), head) as layers, torch.inference_mode():
             block(tokens)
         read[head] = layers[0].weights
     assert not torch.allclose(read[0], read[1], atol=1e-3)
     torch.testing.assert_close((read[0] + read[1] + read[2]) / 3, read[None])
-    assert bundle_attention.blocks(nn.Sequential(nn.ReLU(), block)) == {"1": 3}
+    assert attention.blocks(nn.Sequential(nn.ReLU(), block)) == {"1": 3}
 
 
 def test_grad_cam_is_monais():

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lesionlens.inference import rollout
-from lesionlens.inference.calibration import component_score
+from lesionlens.inference.component_score import component_score
 from lesionlens.inference.uncertainty import undecided
 from lesionlens.records.prediction import Scoring
 

@@ -8,7 +8,7 @@ import torch
 from lesionlens.base.errors import ConfigError
 from lesionlens.network.build import PRESETS, build, preset
 from lesionlens.network.model import LensNetwork
-from lesionlens.network.normalise import network_input
+from lesionlens.network.normalise import with_presence
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def _input(shape=(17, 24, 30)):
     generator = torch.Generator().manual_seed(1)
     channels = torch.randn(1, 4, *shape, generator=generator)
     brain = torch.ones(1, *shape, dtype=torch.bool)
-    return network_input(channels, torch.ones(1, 4), brain)
+    return with_presence(channels, torch.ones(1, 4), brain)
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 8), (17, 24, 30), (9, 40, 16)])
@@ -77,8 +77,8 @@ def test_an_absent_sequence_cannot_matter(network):
     other = channels.clone()
     other[:, 1] = 7
     with torch.no_grad():
-        first = network(network_input(channels, present, brain)).logits
-        second = network(network_input(other, present, brain)).logits
+        first = network(with_presence(channels, present, brain)).logits
+        second = network(with_presence(other, present, brain)).logits
     torch.testing.assert_close(first, second, atol=0, rtol=0)
 
 
@@ -103,7 +103,7 @@ def test_t1_in_reserve_is_read_only_where_t1c_or_flair_is_missing():
     other[:, 0] = 1
 
     def moved(present):
-        seen = [network_input(c, torch.tensor([present]), brain) for c in (channels, other)]
+        seen = [with_presence(c, torch.tensor([present]), brain) for c in (channels, other)]
         with torch.no_grad():
             one, two = (network(x).logits for x in seen)
         return bool((one != two).any())

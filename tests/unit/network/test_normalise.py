@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lesionlens.network.normalise import Z_LIMIT, network_input, zscore
+from lesionlens.network.normalise import Z_LIMIT, with_presence, zscore
 
 
 def _brain(shape=(12, 14, 10)):
@@ -46,7 +46,7 @@ def test_constant_and_empty_give_zero():
 
 def test_presence_channels_hold_the_brain():
     brain = _brain()
-    x = network_input(torch.rand(1, 4, 12, 14, 10), torch.tensor([[1, 0, 1, 1]]), brain)
+    x = with_presence(torch.rand(1, 4, 12, 14, 10), torch.tensor([[1, 0, 1, 1]]), brain)
     assert x.shape == (1, 8, 12, 14, 10)
     assert not x[:, 1].any()
     assert not x[:, 5].any()

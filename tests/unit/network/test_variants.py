@@ -10,7 +10,7 @@ from lesionlens.network import weights
 from lesionlens.network.attention import AttentionGate, GridCrossAttention, SelfAttention
 from lesionlens.network.build import build, preset
 from lesionlens.network.encoder import STRIDE
-from lesionlens.network.normalise import network_input
+from lesionlens.network.normalise import with_presence
 from lesionlens.network.weights import WeightsNotes
 
 VARIANTS = ("cnn-only", "transformer-only")
@@ -19,7 +19,7 @@ ATTENTION = (SelfAttention, GridCrossAttention, AttentionGate, torch.nn.Multihea
 
 def _input(shape=(20, 24, 30)):
     channels = torch.randn(1, 4, *shape, generator=torch.Generator().manual_seed(1))
-    return network_input(channels, torch.ones(1, 4), torch.ones(1, *shape, dtype=torch.bool))
+    return with_presence(channels, torch.ones(1, 4), torch.ones(1, *shape, dtype=torch.bool))
 
 
 def _count(network):

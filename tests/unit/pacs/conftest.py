@@ -23,9 +23,9 @@ pytest.importorskip("pynetdicom")
 
 from lesionlens.pacs.credentials import PASSWORD_VARIABLE, USER_VARIABLE
 from lesionlens.pacs.peer import Access, Retrieval, connect
-from lesionlens.phantoms.files import write_dicom
-from lesionlens.phantoms.headers import NOBODY
-from lesionlens.phantoms.simple import make_patient
+from lesionlens.testing.files import write_dicom
+from lesionlens.testing.headers import NOBODY
+from lesionlens.testing.simple import make_patient
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 USER, PASSWORD = "reader", "a pass phrase"

@@ -8,7 +8,7 @@ from keyring.errors import KeyringLocked
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.pacs.credentials import PASSWORD_VARIABLE, USER_VARIABLE, keep, login
-from lesionlens.pacs.peer import Access, Query, connect
+from lesionlens.pacs.peer import Access, StudyQuery, connect
 
 SECRET = "hunter2"
 
@@ -117,7 +117,7 @@ def test_a_netrc_file_is_not_read(monkeypatch, tmp_path):
     monkeypatch.setattr("requests.adapters.HTTPAdapter.send", send)
     archive = connect("http://127.0.0.1:9/dicom-web")
     with pytest.raises(ConnectionError):
-        archive.find(Query())
+        archive.find(StudyQuery())
     assert sent
     assert "Authorization" not in sent[0]
 
@@ -135,7 +135,7 @@ def test_a_netrc_file_is_not_read(monkeypatch, tmp_path):
 )
 def test_a_query_that_would_mean_something_else_is_refused(words):
     with pytest.raises(UnusableInputError):
-        Query(**words)
+        StudyQuery(**words)
 
 
 @pytest.mark.parametrize(

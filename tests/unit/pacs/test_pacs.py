@@ -22,9 +22,9 @@ from tests.unit.pacs.conftest import (
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.pacs import association
-from lesionlens.pacs.peer import Access, Query, Retrieval, connect, name_pattern
-from lesionlens.phantoms.headers import NOBODY
-from lesionlens.study.readers import open_study
+from lesionlens.pacs.peer import Access, Retrieval, StudyQuery, connect, name_pattern
+from lesionlens.reading.readers import open_study
+from lesionlens.testing.headers import NOBODY
 
 # pynetdicom lets go of a refused connection's socket without closing it
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning
 def test_what_is_sent_is_found_and_comes_back_the_same(archive, sent, tmp_path):
     files = files_of(sent)
     assert archive.send(files) == len(files)
-    found = archive.find(Query(patient_id=NOBODY.patient_id))
+    found = archive.find(StudyQuery(patient_id=NOBODY.patient_id))
     study = next(study for study in found if study.study_uid == STUDY)
     assert study.instances == len(files)
     assert study.patient_name
@@ -51,8 +51,10 @@ def test_what_is_sent_is_found_and_comes_back_the_same(archive, sent, tmp_path):
 
 def test_a_study_is_found_by_a_part_of_the_patients_name(archive, sent):
     name = str(pydicom.dcmread(files_of(sent)[0]).PatientName)
-    assert STUDY in [s.study_uid for s in archive.find(Query(patient_name=name_pattern(name[:3])))]
-    assert not archive.find(Query(patient_name=name_pattern("Somebody Else")))
+    assert STUDY in [
+        s.study_uid for s in archive.find(StudyQuery(patient_name=name_pattern(name[:3])))
+    ]
+    assert not archive.find(StudyQuery(patient_name=name_pattern("Somebody Else")))
 
 
 def test_a_request_to_stop_leaves_no_half_study(archive, sent, tmp_path):
@@ -124,7 +126,7 @@ def test_a_silent_archive_can_be_left_at_once(tmp_path, sent):
         stop.set()
         start = time.monotonic()
         with pytest.raises((CancelledError, ResourceError)):
-            archive.find(Query(), cancel=stop)
+            archive.find(StudyQuery(), cancel=stop)
         assert time.monotonic() - start < association.CONNECT_SECONDS + 5
 
 
@@ -156,14 +158,14 @@ def test_a_port_in_use_is_named(orthanc, sent, tmp_path, password):
 def test_a_wrong_password_is_told_without_showing_it(orthanc, monkeypatch):
     monkeypatch.setenv("LESIONLENS_PACS_PASSWORD", "wrong secret")
     with pytest.raises(ResourceError, match="401") as caught:
-        connect(orthanc.web, Access(user=USER)).find(Query())
+        connect(orthanc.web, Access(user=USER)).find(StudyQuery())
     assert "secret" not in str(caught.value)
 
 
 def test_no_secret_and_no_patient_reaches_a_log(archive, sent, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         archive.send(files_of(sent))
-        archive.find(Query(patient_id=NOBODY.patient_id))
+        archive.find(StudyQuery(patient_id=NOBODY.patient_id))
         archive.get(STUDY, tmp_path / "got")
     name = str(pydicom.dcmread(files_of(sent)[0]).PatientName)
     for word in (PASSWORD, name, NOBODY.patient_id):
@@ -175,21 +177,21 @@ def test_everything_goes_by_tls(secure_orthanc, certificates, secret_way, passwo
     trust = {"ca": certificates.authority, "certificate": certificates.client}
     archive = archive_at(secure_orthanc, secret_way, **trust)
     archive.send(files_of(sent))
-    assert archive.find(Query(patient_id=NOBODY.patient_id))
+    assert archive.find(StudyQuery(patient_id=NOBODY.patient_id))
     assert archive.get(STUDY, tmp_path / "got") == len(files_of(sent))
 
 
 @pytest.mark.parametrize("secret_way", ["web", "get"])
 def test_an_archive_without_trust_is_not_spoken_to(secure_orthanc, secret_way, password):
     with pytest.raises(ResourceError, match="--ca") as caught:
-        archive_at(secure_orthanc, secret_way).find(Query())
+        archive_at(secure_orthanc, secret_way).find(StudyQuery())
     assert "certificate" in caught.value.found
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/x", "dicom://A@127.0.0.1:9"])
 def test_an_archive_that_does_not_answer_is_named(address):
     with pytest.raises(ResourceError, match="no usable answer"):
-        connect(address).find(Query())
+        connect(address).find(StudyQuery())
 
 
 def test_an_answer_waits_for_the_request_that_asked(orthanc):

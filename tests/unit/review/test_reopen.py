@@ -13,12 +13,12 @@ from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.export.exporter import save
 from lesionlens.export.tables import findings_json
-from lesionlens.phantoms.acquire import Acquisition
-from lesionlens.phantoms.analysis import make_analysis, write_study
-from lesionlens.phantoms.simple import Lesion, make_patient
 from lesionlens.records.review import Outline
 from lesionlens.review.log import ReviewLog
 from lesionlens.review.reopen import difference, is_result, read_result, reopen
+from lesionlens.testing.acquire import Acquisition
+from lesionlens.testing.analysis import make_analysis, write_study
+from lesionlens.testing.simple import Lesion, make_patient
 
 BOTH = (MrSequence.T1C, MrSequence.FLAIR)
 

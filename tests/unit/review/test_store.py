@@ -9,11 +9,11 @@ import pytest
 
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.labels import ReviewState
-from lesionlens.phantoms.analysis import make_analysis, write_study
-from lesionlens.phantoms.simple import make_patient
 from lesionlens.records.review import Outline, Review
 from lesionlens.review import store
 from lesionlens.review.log import ReviewLog
+from lesionlens.testing.analysis import make_analysis, write_study
+from lesionlens.testing.simple import make_patient
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import torch
 from lesionlens.synth import tumour
 from lesionlens.synth.anatomy import draw_pose, load_atlas
 from lesionlens.synth.draw import DrawConfig, draw, draw_geometry, paint
-from lesionlens.synth.fields import Dice
+from lesionlens.synth.fields import RandomStreams
 
 COARSE = DrawConfig(shape=(44, 54, 44), spacing_mm=(4.0, 4.0), tumour_free=0.0)
 
@@ -63,8 +63,8 @@ def test_tumour_free_means_no_label():
 
 
 def test_metastases_enhance():
-    dice, atlas = Dice(range(60), torch.device("cpu")), load_atlas("cpu")
-    plan = tumour.plan(dice, atlas, draw_pose(dice, atlas), tumour_free=0.0)
+    streams, atlas = RandomStreams(range(60), torch.device("cpu")), load_atlas("cpu")
+    plan = tumour.plan_lesions(streams, atlas, draw_pose(streams, atlas), tumour_free=0.0)
     many = plan.count > 4  # more than a tumour with satellites has
     assert many.any()
     assert (plan.style[many] != 3).all()

@@ -27,8 +27,8 @@ from lesionlens.pacs.peer import (
     OWN_TITLE,
     Access,
     FoundStudy,
-    Query,
     Retrieval,
+    StudyQuery,
     check_uid,
     connect,
     name_pattern,
@@ -166,7 +166,7 @@ def day(typed: str) -> str:
         ) from error
 
 
-def query_of(said: Mapping[str, str]) -> Query:
+def query_of(said: Mapping[str, str]) -> StudyQuery:
     """Return the query of a form: patient_id, name, first, last, modality.
 
     Raises
@@ -176,7 +176,7 @@ def query_of(said: Mapping[str, str]) -> Query:
     """
     first, last = day(said["first"]), day(said["last"])
     spans = {(True, True): f"{first}-{last}", (True, False): f"{first}-", (False, True): f"-{last}"}
-    query = Query(
+    query = StudyQuery(
         patient_id=said["patient_id"].strip(),
         patient_name=name_pattern(said["name"]),
         study_date=first if first == last else spans.get((bool(first), bool(last)), ""),
@@ -289,7 +289,7 @@ class ArchiveSession:
 # --- tasks: called in a thread -----------------------------------------------------------
 
 
-def search(server: Server, query: Query, cancel: Cancel) -> tuple[FoundStudy, ...]:
+def search(server: Server, query: StudyQuery, cancel: Cancel) -> tuple[FoundStudy, ...]:
     """Ask an archive for studies."""
     return connect(server.address, server.access()).find(query, cancel=cancel)
 

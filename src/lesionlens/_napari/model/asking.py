@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lesionlens._napari.model.display import EVEN_SHARE, MapView, look_view, probe_view
 from lesionlens._napari.model.state import Look, Second
 from lesionlens.explain.maps import relative
-from lesionlens.explain.probe import ask_raw, look_raw
+from lesionlens.explain.probe import ask_raw, layer_attention_raw
 from lesionlens.inference.engine import Target
 from lesionlens.records.study import PreparedStudy
 
@@ -54,7 +54,7 @@ def seen(result: Any, prepared: PreparedStudy, look: Look) -> MapView:
         place = np.array(at_mm or _strongest(result.trace.cross[region], prepared))
         i, j, k = (round(float(v)) for v in prepared.native.to_voxel(place))
         return probed(result, prepared, (i, j, k))
-    return look_view(look_raw(result.trace, prepared, region, int(layer), head))
+    return look_view(layer_attention_raw(result.trace, prepared, region, int(layer), head))
 
 
 def _strongest(weights: NDArray[np.float32], prepared: PreparedStudy) -> tuple[float, ...]:

@@ -18,9 +18,9 @@ from lesionlens.base.geometry import Affine, Shape3
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.explain.maps import FAINT, full_scale
+from lesionlens.preparation.resampling import resample
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import Volume, frozen
-from lesionlens.study.resample import resample
 
 _LOOK = "times an even look over the brain"
 EVEN_SHARE = "times an even share of the evidence over the brain, by gradients"

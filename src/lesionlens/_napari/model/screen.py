@@ -34,7 +34,7 @@ from lesionlens._napari.model.words import (
     volume_words,
 )
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
-from lesionlens.explain.relevance import deciding_words
+from lesionlens.explain.shapley import deciding_words
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate, Point
 from lesionlens.records.prediction import Capability
@@ -59,7 +59,7 @@ STATE_SIGNS = {
 
 
 @dataclass(frozen=True, slots=True)
-class SequenceRow:
+class ShownSequence:
     """One of the four sequences: present or not, shown or not, and on what evidence."""
 
     sequence: MrSequence
@@ -69,7 +69,7 @@ class SequenceRow:
 
 
 @dataclass(frozen=True, slots=True)
-class CandidateRow:
+class ShownCandidate:
     """One line of the table."""
 
     id: int
@@ -88,7 +88,7 @@ class CandidateRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Outline:
+class ShownOutline:
     """Contours of the candidates: visible or not, colour of each id, the one with a box."""
 
     visible: bool
@@ -109,11 +109,11 @@ class Visit:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class ShownScene:
     """What lies in the viewer."""
 
     sequence: MrSequence | None = None
-    outline: Outline = Outline(visible=False, region=Region.WT)
+    outline: ShownOutline = ShownOutline(visible=False, region=Region.WT)
     attention: Region | None = None
     look: Look | None = None
     only: int | None = None
@@ -131,7 +131,7 @@ class Screen:
     title: str = ""
     subtitle: str = ""
     caption: str = ""
-    sequences: tuple[SequenceRow, ...] = ()
+    sequences: tuple[ShownSequence, ...] = ()
     notices: tuple[str, ...] = ()
     quality: tuple[Fact, ...] = ()
     can_analyse: bool = False
@@ -139,7 +139,7 @@ class Screen:
     activity: Activity | None = None
     problem: Problem | None = None
     message: str = ""
-    candidates: tuple[CandidateRow, ...] = ()
+    candidates: tuple[ShownCandidate, ...] = ()
     conclusion: str = ""
     threshold: float = 0.0
     threshold_words: str = ""
@@ -176,7 +176,7 @@ class Screen:
     reviewed: str = ""
     all_reviewed: bool = False
     can_export: bool = False
-    scene: Scene = Scene()
+    scene: ShownScene = ShownScene()
 
 
 def resolve(state: State) -> Screen:
@@ -199,7 +199,7 @@ def resolve(state: State) -> Screen:
         "threshold": choices.threshold,
     }
     if analysis is None:
-        return Screen(scene=Scene(sequence=choices.sequence, plane=choices.plane), **common)
+        return Screen(scene=ShownScene(sequence=choices.sequence, plane=choices.plane), **common)
     return _analysed(state, analysis, common)
 
 
@@ -260,20 +260,20 @@ def _about(state: State, focus: Candidate | None, capabilities: set[str]) -> dic
         "facts": facts_of(focus),
         "relevance": bars_of(focus),
         "deciding": deciding_words(focus.sequence_relevance),
-        "can_ask_without": str(Capability.VARY) in capabilities and state.activity is None,
+        "can_ask_without": str(Capability.PERTURB) in capabilities and state.activity is None,
         "without": asked[1] if asked is not None and asked[0] == focus.id else "",
     }
 
 
-def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -> Scene:
+def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -> ShownScene:
     choices = state.choices
     on = choices.overlay is not Overlay.OFF and not choices.hidden
     overlays = state.overlays
     asked = not choices.hidden and overlays is not None and overlays.probe is not None
     free = not asked and state.editing is None  # one map at a time, none below the brush
-    return Scene(
+    return ShownScene(
         sequence=choices.sequence,
-        outline=Outline(
+        outline=ShownOutline(
             visible=on,
             region=choices.region,
             colours=tuple(
@@ -360,7 +360,7 @@ def _subtitle(study: Study, analysis: Analysis | None, request: Request | None) 
     return words if reference is None else f"{words} · reference {reference.words}"
 
 
-def _sequences(study: Study, shown: MrSequence | None) -> tuple[SequenceRow, ...]:
+def _sequences(study: Study, shown: MrSequence | None) -> tuple[ShownSequence, ...]:
     rows = []
     for sequence in MrSequence:
         series = study.series.get(sequence)
@@ -370,7 +370,7 @@ def _sequences(study: Study, shown: MrSequence | None) -> tuple[SequenceRow, ...
             else f"{sequence.words}: {series.description or 'unnamed'}, known by "
             f"{series.detected_by}; {_edges(series.grid.spacing_mm)} mm"
         )
-        rows.append(SequenceRow(sequence, series is not None, sequence is shown, evidence))
+        rows.append(ShownSequence(sequence, series is not None, sequence is shown, evidence))
     return tuple(rows)
 
 
@@ -378,13 +378,13 @@ def _edges(spacing_mm: Any) -> str:
     return " × ".join(f"{float(edge):.3g}" for edge in spacing_mm)
 
 
-def _row(candidate: Candidate, state: State, *, focus: bool) -> CandidateRow:
+def _row(candidate: Candidate, state: State, *, focus: bool) -> ShownCandidate:
     event = state.review.of(candidate.tracking_uid)
     review = state.review.state_of(candidate.tracking_uid)
     said = review.value if event is None else f"{review.value}, {event.reader or 'reader unnamed'}"
     if event is not None and event.reason:
         said += f": {event.reason}"
-    return CandidateRow(
+    return ShownCandidate(
         id=candidate.id,
         place=short_place(candidate),
         size=size_words(candidate),

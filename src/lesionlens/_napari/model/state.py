@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lesionlens.base.labels import MrSequence, Region
+from lesionlens.reading.series_selection import ListedStudy
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate
 from lesionlens.records.review import Review
 from lesionlens.records.study import Study
-from lesionlens.study.choose import ListedStudy
 
 if TYPE_CHECKING:
     from lesionlens._napari.model.display import Overlays

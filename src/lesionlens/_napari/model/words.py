@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lesionlens.base.labels import Kind, Label, MrSequence, Region
-from lesionlens.explain.relevance import deciding_words
+from lesionlens.base.labels import Label, LesionClass, MrSequence, Region
+from lesionlens.explain.shapley import deciding_words
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import (
     SEQUENCE_KEYS,
@@ -180,7 +180,7 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
         )
     if candidate.resemblance is not None and candidate.likest is not None:
         words = resemblance_words(candidate.resemblance)
-        fits = candidate.likest is Kind.TUMOUR
+        fits = candidate.likest is LesionClass.TUMOUR
         facts.append(
             Fact(
                 f"looks like: {candidate.likest.words}",

@@ -7,7 +7,7 @@ from typing import Any
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
 from qtpy.QtGui import QColor
 
-from lesionlens._napari.model.screen import STATE_SIGNS, CandidateRow
+from lesionlens._napari.model.screen import STATE_SIGNS, ShownCandidate
 
 COLUMNS = ("", "Place", "Size", "Volume", "Score", "")
 STATE_ROLE = int(Qt.ItemDataRole.UserRole) + 1
@@ -27,14 +27,14 @@ class CandidateModel(QAbstractTableModel):
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._rows: tuple[CandidateRow, ...] = ()
+        self._rows: tuple[ShownCandidate, ...] = ()
 
     @property
-    def rows(self) -> tuple[CandidateRow, ...]:
+    def rows(self) -> tuple[ShownCandidate, ...]:
         """What is shown."""
         return self._rows
 
-    def show(self, rows: tuple[CandidateRow, ...]) -> None:
+    def show(self, rows: tuple[ShownCandidate, ...]) -> None:
         """Show these rows."""
         if rows == self._rows:
             return
@@ -88,11 +88,11 @@ class CandidateModel(QAbstractTableModel):
         return answers.get(int(role))
 
 
-def _text(row: CandidateRow) -> tuple[str, ...]:
+def _text(row: ShownCandidate) -> tuple[str, ...]:
     return (str(row.id), row.place, row.size, row.volume, row.score, STATE_SIGNS[row.state])
 
 
-def _spoken(row: CandidateRow) -> str:
+def _spoken(row: ShownCandidate) -> str:
     return (
         f"candidate {row.id}, {row.place}, {row.size}, {row.volume}, score {row.score}, {row.state}"
     )

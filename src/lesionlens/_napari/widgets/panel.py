@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lesionlens._napari.actions import Actions
+from lesionlens._napari.controllers.actions import Actions
 from lesionlens._napari.model.keys import KEYS
 from lesionlens._napari.model.screen import Screen
 from lesionlens._napari.model.session import ReviewSession

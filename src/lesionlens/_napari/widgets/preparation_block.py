@@ -8,11 +8,11 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFrame, QToolButton, QVBoxLayou
 
 from lesionlens._napari.preferences import Preferences
 from lesionlens._napari.widgets.parts import label, row
-from lesionlens.study import strippers
+from lesionlens.preparation import skull_stripping
 
 _WORDS = {
-    strippers.AUTO: ("automatic", "Our own method, and a program where its mask is doubtful"),
-    strippers.OWN: ("our own", "Our own method alone"),
+    skull_stripping.AUTO: ("automatic", "Our own method, and a program where its mask is doubtful"),
+    skull_stripping.OWN: ("our own", "Our own method alone"),
     "hd-bet": ("HD-BET", "In the place of our own method; takes minutes without a GPU"),
     "synthstrip": ("SynthStrip", "In the place of our own method"),
 }
@@ -54,7 +54,7 @@ class PreparationBlock(QWidget):
 
     def show_preferences(self, preferences: Preferences) -> None:
         """Show what is kept; a program that is not installed cannot be chosen."""
-        there = {strippers.AUTO, strippers.OWN, *strippers.installed()}
+        there = {skull_stripping.AUTO, skull_stripping.OWN, *skull_stripping.installed()}
         items = self._brain.model()
         for place, (name, (words, _)) in enumerate(_WORDS.items()):
             self._brain.setItemText(place, words if name in there else f"{words} (not installed)")

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 
 from lesionlens._napari.model.words import date_words
 from lesionlens._napari.widgets.parts import label
-from lesionlens.study.choose import ListedStudy
+from lesionlens.reading.series_selection import ListedStudy
 
 _COLUMNS = ("Date", "Study", "Series", "Images")
 _UID = Qt.ItemDataRole.UserRole

@@ -22,8 +22,8 @@ from qtpy.QtWidgets import (
 from lesionlens._napari.model.screen import Screen
 from lesionlens._napari.widgets.parts import ElidedLabel, Section, Segments, label
 from lesionlens.base.labels import MrSequence
+from lesionlens.reading.remembered_series import address_of
 from lesionlens.records.study import Study
-from lesionlens.study.choices import address_of
 
 
 class StudyBlock(Section):

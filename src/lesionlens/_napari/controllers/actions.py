@@ -1,0 +1,345 @@
+"""What the panel, the keys and the menus can do: each act calls the session or starts a job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lesionlens._napari import sample
+from lesionlens._napari.controllers.editor import OutlineEditor
+from lesionlens._napari.controllers.opener import Opener
+from lesionlens._napari.controllers.reviewing import Reviewing
+from lesionlens._napari.model.asking import probed, seen
+from lesionlens._napari.model.display import overlays_of
+from lesionlens._napari.model.session import ReviewSession
+from lesionlens._napari.model.state import Look, Overlay, Plane, Problem, Request
+from lesionlens._napari.preferences import Preferences, read_preferences
+from lesionlens._napari.qt.jobs import Jobs, problem_of
+from lesionlens._napari.qt.latest import Latest
+from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.stages import Cancel, Progress, StageClock
+from lesionlens.preparation.prepare import prepare
+from lesionlens.review import store
+from lesionlens.review.reopen import is_result, read_result, reopen
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+
+class Actions:
+    """Every act of the reader.
+
+    Parameters
+    ----------
+    session : ReviewSession
+        Holds what follows from them.
+    jobs : Jobs
+        Runs what takes longer than a blink.
+    questions : Latest
+        Runs what is asked anew while a pointer or a choice moves.
+    viewer : ViewerModel
+        Where opened layers go and where the pointer is.
+    """
+
+    def __init__(
+        self, session: ReviewSession, jobs: Jobs, questions: Latest, viewer: ViewerModel
+    ) -> None:
+        self.session = session
+        self.jobs = jobs
+        self.questions = questions
+        self.viewer = viewer
+        self.editor = OutlineEditor(viewer)
+        self.opener = Opener(session, jobs, viewer)
+        self.reviewing = Reviewing(session, jobs, self.editor)
+        self.exported: Path | None = None
+        self.probing = False
+        self._lens: tuple[str, Any] | None = None
+
+    # --- work in the background -----------------------------------------------------------
+
+    def open(self, places: Path | Sequence[Path]) -> bool:
+        """Open a folder or file, or several together; what was drawn meanwhile is kept."""
+        return self._then(lambda: self.opener.open(Request.of(places)))
+
+    def name(self, named: Mapping[MrSequence, str | Path]) -> bool:
+        """Open the study anew with the series that the reader calls by name."""
+        return self._then(lambda: self.opener.name(named))
+
+    def open_sample(self) -> bool:
+        """Open the synthetic sample."""
+        return self.open(sample.SAMPLES / "study")
+
+    def take_in(self, places: tuple[Path, ...]) -> bool:
+        """Open what was dropped: scans, or a saved result of the study that is open."""
+        if self.jobs.running:
+            self.session.say("Something still runs. Cancel it first, then drop again.")
+            return False
+        if len(places) == 1 and is_result(places[0]):
+            return self.reopen(places[0])
+        return self.open(places)
+
+    def analyse(self) -> bool:
+        """Analyse the open study."""
+        return self._then(self._analyse)
+
+    def _analyse(self) -> bool:
+        study = self.session.state.study
+        if study is None:
+            return False
+        preferences = read_preferences()
+
+        def task(progress: Progress, cancel: Cancel) -> Any:
+            progress("loading the network", 0.0)
+            lens = self._lens_for(preferences.device)
+            result = lens(study, preferences.preparation, progress=progress, cancel=cancel)
+            progress("draw", 0.0)
+            return result, overlays_of(result.analysis)
+
+        def done(value: Any) -> str | None:
+            if self.session.state.study is not study:
+                return f"The result of {study.name} was dropped: another study is open."
+            result, overlays = value
+            self.take(result, overlays, preferences)
+            return None
+
+        return self.jobs.start("Analysing", task, done)
+
+    def take(self, result: Any, overlays: Any, preferences: Preferences | None = None) -> None:
+        """Show a result; decisions that a crash interrupted are there again."""
+        analysis, said = result.analysis, self.session.state.review
+        known = {c.tracking_uid for c in analysis.findings.candidates}
+        if analysis.review.events:
+            found = analysis.review
+        elif said.events and known >= {event.tracking_uid for event in said.events}:
+            found = said  # the same candidates, found again
+        else:
+            found = store.recover(analysis)
+        self.session.analysed(result, overlays, found)
+        wanted = (preferences or read_preferences()).overlay
+        if wanted is not Overlay.OFF:
+            self.session.choose_overlay(wanted)
+        if found is not analysis.review and found is not said and found.events:
+            self.session.ended("Your decisions of an earlier session are shown again.")
+
+    def _lens_for(self, device: str) -> Any:
+        if self._lens is None or self._lens[0] != device:
+            from lesionlens.lens import Lens  # noqa: PLC0415
+
+            self._lens = (device, Lens(device))
+        return self._lens[1]
+
+    def export(self, folder: Path) -> bool:
+        """Write everything of the result, with the review, into a folder."""
+        return self._then(lambda: self._export(folder))
+
+    def _export(self, folder: Path) -> bool:
+        state = self.session.state
+        if state.analysis is None:
+            return False
+        analysis = replace(state.analysis, review=state.review)
+
+        def task(progress: Progress, cancel: Cancel) -> Path:  # noqa: ARG001
+            from lesionlens.export.exporter import save  # noqa: PLC0415
+
+            progress("write and read back", 0.0)
+            save(analysis, folder)
+            return folder
+
+        def done(where: Path) -> str:
+            self.exported = where
+            return f"Saved in {where.name}."
+
+        return self.jobs.start("Exporting", task, done)
+
+    def reopen(self, folder: Path) -> bool:
+        """Show a saved result of the open study again, with its review."""
+        study = self.session.state.study
+        if study is None:
+            self.session.failed(
+                Problem(
+                    "Open the study first",
+                    found="no open study; a result folder holds no images",
+                    expected="the study that was analysed",
+                    next_step="Open its folder, then reopen the result",
+                )
+            )
+            return False
+        preferences = read_preferences()
+
+        def task(progress: Progress, cancel: Cancel) -> Any:
+            from lesionlens.lens import Result  # noqa: PLC0415
+
+            saved = read_result(folder)
+            prepared = prepare(study, StageClock(progress, cancel), preferences.preparation)
+            analysis = reopen(saved, study, prepared)
+            return Result(analysis), overlays_of(analysis)
+
+        def done(value: Any) -> None:
+            result, overlays = value
+            if self.session.state.study is study:
+                self.take(result, overlays, preferences)
+
+        return self.jobs.start("Reopening", task, done)
+
+    def probe(self, point_mm: tuple[float, float, float], *, moving: bool = False) -> bool:
+        """Ask where the voxel at a point (RAS+ mm) attended.
+
+        A pointer that moves meets places that cannot be asked; those are passed over.
+        """
+        state, result = self.session.state, self.session.result
+        if state.analysis is None or state.overlays is None or result is None:
+            return False
+        grid, prepared = state.analysis.volumes.labels.grid, state.analysis.prepared
+        i, j, k = (round(float(v)) for v in grid.to_voxel(point_mm))
+        if not all(0 <= n < size for n, size in zip((i, j, k), grid.shape, strict=True)):
+            return False
+
+        def task(progress: Progress, cancel: Cancel) -> Any:  # noqa: ARG001
+            return probed(result, prepared, (i, j, k))
+
+        def done(answer: Any) -> None:
+            now = self.session.state.overlays
+            if self.session.result is result and now is not None:
+                self.session.probe((i, j, k), replace(now, probe=answer))
+
+        self.questions.ask((id(result), i, j, k), task, done, (lambda _: None) if moving else None)
+        return True
+
+    def look(self, look: Look) -> None:
+        """Ask for the attention of one layer or head; the map follows when it is there."""
+        state, result = self.session.state, self.session.result
+        if state.analysis is None or result is None:
+            return
+        prepared = state.analysis.prepared
+
+        def task(progress: Progress, cancel: Cancel) -> Any:  # noqa: ARG001
+            return seen(result, prepared, look)
+
+        def done(view: Any) -> None:
+            overlays = self.session.state.overlays
+            if self.session.result is result and overlays is not None:
+                self.session.looked(replace(overlays, look=(look, view)))
+
+        def refused(error: BaseException) -> None:
+            self.session.choose_look(None)
+            self.session.failed(problem_of(error))
+
+        self.questions.ask((id(result), look), task, done, refused)
+
+    def ask_without(self) -> bool:
+        """Ask what the network says with the candidate in focus hidden."""
+        candidate, result = self.session.candidate(), self.session.result
+        if candidate is None or result is None:
+            return False
+
+        def task(progress: Progress, cancel: Cancel) -> str:
+            return str(result.what_if(candidate.id, progress=progress, cancel=cancel).words)
+
+        def done(words: str) -> None:
+            if self.session.result is result:
+                self.session.answer_without(candidate.id, words)
+
+        return self.jobs.start("Asking again without it", task, done)
+
+    def end_probe(self) -> None:
+        """Put the probe's answer away."""
+        overlays = self.session.state.overlays
+        if overlays is not None and overlays.probe is not None:
+            self.session.probe(None, replace(overlays, probe=None))
+
+    def stop(self) -> None:
+        """Ask what runs to stop."""
+        self.jobs.stop()
+
+    # --- keys -----------------------------------------------------------------------------
+
+    def go_to(self, candidate_id: int) -> None:
+        """Go to a candidate; an edit of another one is kept first."""
+        if candidate_id != self.session.state.editing:
+            self._then(lambda: self.session.go_to(candidate_id))
+
+    def next_candidate(self) -> None:
+        """Go to the next candidate."""
+        self._then(lambda: self.session.step(1))
+
+    def previous_candidate(self) -> None:
+        """Go to the previous candidate."""
+        self._then(lambda: self.session.step(-1))
+
+    def _then(self, act: Callable[[], object]) -> bool:
+        """Act once what is being redrawn is kept."""
+        return self.reviewing.after_edit(lambda: act() is not False)
+
+    def accept(self) -> None:
+        """Accept the candidate in focus."""
+        self.reviewing.mark(ReviewState.ACCEPTED)
+
+    def reject(self) -> None:
+        """Reject it."""
+        self.reviewing.mark(ReviewState.REJECTED)
+
+    def defer(self) -> None:
+        """Leave it for later."""
+        self.reviewing.mark(ReviewState.DEFERRED)
+
+    def edit_outline(self) -> None:
+        """Redraw the outline of the candidate in focus, or end that and keep what was drawn."""
+        self.reviewing.edit_outline()
+
+    def discard_edit(self) -> None:
+        """Leave the outline as it was before."""
+        self.reviewing.discard_edit()
+
+    def undo(self) -> None:
+        """Take the last decision, or the last stroke, back."""
+        self.reviewing.undo()
+
+    def redo(self) -> None:
+        """Repeat what was taken back."""
+        self.reviewing.redo()
+
+    def toggle_overlay(self) -> None:
+        """Overlay on (contours) or off."""
+        now = self.session.state.choices.overlay
+        self.session.choose_overlay(Overlay.CONTOUR if now is Overlay.OFF else Overlay.OFF)
+
+    def next_overlay(self) -> None:
+        """Contours, or contours with the map."""
+        now = self.session.state.choices.overlay
+        self.session.choose_overlay(Overlay.CONTOUR if now is Overlay.MAP else Overlay.MAP)
+
+    def hold_hidden(self, held: bool) -> None:
+        """Hide every overlay while held."""
+        self.session.hold_hidden(held)
+
+    def next_region(self) -> None:
+        """Whole tumour, tumour core, enhancing tumour."""
+        self.session.choose_region(_after(tuple(Region), self.session.state.choices.region))
+
+    def next_sequence(self) -> None:
+        """Show the next sequence of the study."""
+        study, now = self.session.state.study, self.session.state.choices.sequence
+        if study is not None and study.series:
+            self.session.choose_sequence(_after(tuple(study.series), now))
+
+    def next_plane(self) -> None:
+        """Axial, coronal, sagittal."""
+        self.session.choose_plane(_after(tuple(Plane), self.session.state.choices.plane))
+
+    def probe_cursor(self, held: bool) -> None:
+        """Probe the voxel under the pointer, and those it moves to while the key is held."""
+        self.probing = held
+        if held:
+            self.probe_pointer()
+
+    def probe_pointer(self, *, moving: bool = False) -> None:
+        """Probe the voxel under the pointer now."""
+        position = tuple(float(v) for v in self.viewer.cursor.position)
+        if len(position) == 3:
+            self.probe(position, moving=moving)
+
+
+def _after(choices: tuple[Any, ...], now: Any) -> Any:
+    return choices[(choices.index(now) + 1) % len(choices)] if now in choices else choices[0]

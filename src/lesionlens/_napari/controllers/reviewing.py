@@ -1,0 +1,166 @@
+"""What a reader says of candidates and their outlines; what takes long is done in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lesionlens._napari.controllers.editor import OutlineEditor
+from lesionlens._napari.model.redraw import redraws, reviewed
+from lesionlens._napari.model.session import ReviewSession
+from lesionlens._napari.preferences import read_preferences
+from lesionlens._napari.qt.jobs import Jobs, problem_of
+from lesionlens.base.errors import CancelledError, LesionLensError
+from lesionlens.base.labels import ReviewState
+from lesionlens.base.stages import Cancel, Progress, check
+from lesionlens.findings.edits import outline_of
+from lesionlens.review import store
+from lesionlens.review.log import ReviewLog
+
+_KEEPING, _TURNING = "Keeping the outline", "Measuring anew"
+
+
+class Reviewing:
+    """Decisions, redrawn outlines, undo and redo; each is kept on disk at once.
+
+    Parameters
+    ----------
+    session : ReviewSession
+        Holds what was said.
+    jobs : Jobs
+        Measures a changed outline anew.
+    editor : OutlineEditor
+        Where it is drawn.
+    """
+
+    def __init__(self, session: ReviewSession, jobs: Jobs, editor: OutlineEditor) -> None:
+        self.session, self.jobs, self.editor = session, jobs, editor
+        self.reason = ""
+        self._settling = False
+
+    def mark(self, state: ReviewState) -> None:
+        """Record a decision on the candidate in focus, with the reason typed for it."""
+        self.after_edit(lambda: self._mark(state))
+
+    def _mark(self, state: ReviewState) -> bool:
+        self.session.reader = read_preferences().reader_name
+        if self.session.mark(state, self.reason) is None:
+            return False
+        self.reason = ""
+        self._autosave()
+        return True
+
+    def edit_outline(self) -> None:
+        """Redraw the outline of the candidate in focus, or end that and keep what was drawn."""
+        if self.session.state.editing is not None:
+            self.after_edit(lambda: True)
+        elif not self._settling:
+            self.session.begin_edit()
+
+    def discard_edit(self) -> None:
+        """Leave the outline as it was before."""
+        if not self._settling:
+            self.session.end_edit()
+
+    def after_edit(self, act: Callable[[], bool]) -> bool:
+        """Do something once what is being redrawn is kept; False where it cannot be done now."""
+        if self._settling:
+            return False
+        sides = self.editor.drawn()
+        if self.session.state.editing is None:
+            return act()
+        if sides is None or not (sides[0] != sides[1]).any():
+            self.session.end_edit()
+            return act()
+        return self._keep(sides, act)
+
+    def _keep(self, sides: Any, act: Callable[[], bool]) -> bool:
+        state, candidate, log = self.session.state, self.session.edited(), self.session.log()
+        analysis, reason = state.analysis, self.reason or None
+        if candidate is None or analysis is None:
+            return False
+        reader = read_preferences().reader_name
+
+        def task(progress: Progress, cancel: Cancel) -> Any:
+            progress("bring it onto the scan", 0.1)
+            outline = outline_of(analysis, candidate, *sides)
+            check(cancel, "keeping the outline")
+            progress("measure", 0.4)
+            drawn = ReviewState.EDITED
+            uid = candidate.tracking_uid
+            log.mark(uid, drawn, reader=reader, reason=reason, outline=outline)
+            found = reviewed(analysis, state.overlays, log.review)
+            check(cancel, "keeping the outline")
+            return found
+
+        def kept() -> None:
+            self.reason = ""
+            act()
+
+        return self._settle(_KEEPING, log, task, kept)
+
+    def undo(self) -> None:
+        """Take the last decision back; while an outline is redrawn, the last stroke."""
+        self._turn(self.editor.undo, ReviewLog.undo)
+
+    def redo(self) -> None:
+        """Repeat what was taken back."""
+        self._turn(self.editor.redo, ReviewLog.redo)
+
+    def _turn(self, stroke: Callable[[], None], act: Callable[[ReviewLog], None]) -> None:
+        """Turn a stroke back or on, or a decision; measure anew where an outline changes by it."""
+        state, log = self.session.state, self.session.log()
+        analysis = state.analysis
+        if self._settling or analysis is None:
+            return
+        if state.editing is not None:
+            stroke()
+            return
+        act(log)
+        if not redraws(analysis, log.review):
+            self.session.settle(log, *reviewed(analysis, state.overlays, log.review))
+            self._autosave()
+            return
+
+        def task(progress: Progress, cancel: Cancel) -> Any:
+            progress("measure", 0.1)
+            found = reviewed(analysis, state.overlays, log.review)
+            check(cancel, "measuring anew")
+            return found
+
+        self._settle(_TURNING, log, task, lambda: None)
+
+    def _settle(
+        self, words: str, log: ReviewLog, task: Callable[..., Any], then: Callable[[], None]
+    ) -> bool:
+        """Change the log in a thread; strokes and decisions wait until that is done."""
+
+        def done(found: Any) -> None:
+            self._hold(False)
+            self.session.settle(log, *found)
+            self._autosave()
+            then()
+
+        def refused(error: BaseException) -> None:
+            self._hold(False)
+            if not isinstance(error, CancelledError):
+                self.session.failed(problem_of(error))
+
+        if not self.jobs.start(words, task, done, refused):
+            self.session.say("Something still runs: wait for it or cancel it, then press again.")
+            return False
+        self._hold(True)
+        return True
+
+    def _hold(self, held: bool) -> None:
+        self._settling = held
+        self.editor.lock(held)
+
+    def _autosave(self) -> None:
+        state = self.session.state
+        if state.analysis is None:
+            return
+        try:
+            store.autosave(state.analysis)
+        except LesionLensError as refusal:
+            self.session.failed(problem_of(refusal))

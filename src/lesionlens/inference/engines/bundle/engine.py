@@ -1,0 +1,390 @@
+"""Any MONAI bundle that segments brain tumours, as an engine."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.inferers import SlidingWindowInferer
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.inference import device as devices
+from lesionlens.inference import gradcam, network_input, separable
+from lesionlens.inference.engine import Target
+from lesionlens.inference.engines.bundle import (
+    attention as bundle_attention,
+)
+from lesionlens.inference.engines.bundle import (
+    files,
+)
+from lesionlens.inference.engines.bundle import (
+    maps as bundle_maps,
+)
+from lesionlens.inference.engines.bundle.maps import Reader
+from lesionlens.inference.engines.bundle.questions import Asked, window_about
+from lesionlens.inference.interruptible import interruptible
+from lesionlens.inference.pass_cache import PassCache
+from lesionlens.records.arrays import Volume
+from lesionlens.records.prediction import (
+    Capability,
+    EngineInfo,
+    InputPerturbation,
+    PerturbedPrediction,
+    Prediction,
+    Trace,
+)
+from lesionlens.records.study import PreparedStudy
+
+Floats = NDArray[np.float32]
+LOOK = "running the bundle's network"
+EXPLAIN = "asking what the bundle's network looked at"
+AGAIN = "showing the bundle's network variants"
+GRAD_CAM, OCCLUSION, ATTENTION = "grad-cam", "occlusion", "attention"
+PATIENCE_S = 120.0
+"""Seconds that looking again at variants may take, unless a user allows more."""
+_OVERLAP = 0.5
+_CAM_MM = 2.0
+_CAM_STRIDE = 4
+_STRIDES = 32
+"""Of a network whose window is free; a multiple of it suits all of MONAI's."""
+_TRUST_LOOKS = 8
+"""Looks that deletion and insertion take (`explain.faithfulness`)."""
+_CAPABILITIES = frozenset({Capability.SEGMENT, Capability.ATTEND, Capability.PERTURB})
+METHODS = {
+    GRAD_CAM: "Grad-CAM of the bundle's network at a quarter of its resolution: not attention, "
+    "but which features made it draw the region",
+    ATTENTION: "self-attention of the bundle's network: rolled out through the blocks of each "
+    "stage from the tokens that lie in the region, heads and stages averaged",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """One study, and what the network said of it: (R, I, J, K) shares on `study.grid`."""
+
+    prepared: PreparedStudy
+    study: network_input.NetworkInput
+    shares: Tensor
+
+
+class BundleEngine:
+    """Runs a bundle's network on a prepared study.
+
+    Inputs are z-scored in the brain, as `NormalizeIntensityd(nonzero=True)` does it. A sequence
+    that is missing or left out is shown as an empty image.
+
+    Parameters
+    ----------
+    device : str
+        "auto", "cpu", "cuda" or "cuda:N".
+    bundle : Path
+        The bundle's folder.
+    patience_s : float
+        Which sequence mattered, uncertainty and deletion take up to 24 more passes. They are left
+        out, with a notice, where these would take longer, by the time of the first.
+
+    Raises
+    ------
+    UnusableInputError
+        It is no bundle that can be used here.
+    WeightsError
+        Its weights cannot be loaded safely.
+    """
+
+    def __init__(
+        self, device: str = "auto", *, bundle: Path, patience_s: float = PATIENCE_S
+    ) -> None:
+        self._device = devices.choose(device)
+        self._bundle = files.read(bundle)
+        self._network = self._bundle.network.to(self._device)
+        self._attends = bool(bundle_attention.blocks(self._network))
+        self._reader = Reader(self._network, self._run, self._bundle.window)
+        self._patience_s = patience_s
+        self._memory = PassCache(self._bundle.spacing_mm, self._device)
+
+    @property
+    def info(self) -> EngineInfo:
+        """Name, version, SHA-256 of the weights, capabilities, device."""
+        return EngineInfo(
+            name=f"monai-bundle {self._bundle.name}",
+            version=self._bundle.version,
+            weights_sha256=self._bundle.sha256,
+            capabilities=_CAPABILITIES | ({Capability.PROBE} if self._attends else frozenset()),
+            device=devices.describe(self._device),
+        )
+
+    def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
+        """Answer on the working grid; see `inference.engine.Engine.predict`."""
+        study = self._memory.of(prepared)
+        started = time.perf_counter()
+        with interruptible(self._network, LOOK, progress, cancel, passes=self._windows(study.grid)):
+            shares = self._shares(self._input(study))
+        looks = self._looks(prepared)
+        seconds = looks * (time.perf_counter() - started)
+        self._memory.note(self._look(InputPerturbation(), study), shares[self._whole])
+        check(cancel, EXPLAIN)
+        progress(EXPLAIN, 0.0)
+        method = ATTENTION if self._attends else GRAD_CAM
+        seen = _Seen(prepared, study, shares)
+        with interruptible(self._network, EXPLAIN, no_progress, cancel):
+            cross, layer = self._explain(seen, method, tuple(self._channels()))
+        progress(EXPLAIN, 1.0)
+        notices = self._notices(prepared)
+        glance = None
+        if seconds <= self._patience_s:
+            glance = self.predict_perturbed(
+                prepared, [InputPerturbation()], progress=progress, cancel=cancel
+            )
+        else:
+            notices = (*notices, _too_slow(looks, seconds))
+        return Prediction(
+            probability=self._probability(shares, study.grid, prepared),
+            engine=self.info,
+            trace=self._trace(cross, (method, layer), seen),
+            notices=notices,
+            unperturbed=glance,
+        )
+
+    def _trace(self, cross: Mapping[Region, Floats], how: tuple[str, str], seen: _Seen) -> Trace:
+        """Return the maps, and who answers more questions where the network attends."""
+        method, layer = how
+        if method != ATTENTION:
+            return Trace(cross, METHODS[method], (layer,))
+        shares = {region: seen.shares[channel] for region, channel in self._channels().items()}
+        asked = Asked(
+            self._reader,
+            lambda: self._input(self._memory.of(seen.prepared)),
+            shares,
+            (seen.study.grid, seen.prepared),
+            _onto_working,
+        )
+        return Trace(cross, METHODS[method], (layer,), asked.probe, asked.looks, asked.look)
+
+    def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
+        """Return the grid on which `glance` answers: the bundle's own."""
+        return network_input.grid_at(prepared, self._bundle.spacing_mm)
+
+    def predict_perturbed(
+        self,
+        prepared: PreparedStudy,
+        variants: Sequence[InputPerturbation],
+        *,
+        progress: Progress,
+        cancel: Cancel,
+    ) -> PerturbedPrediction:
+        """Run the network on each variant; see `inference.engine.SupportsPerturbation.predict_perturbed`."""
+        study = self._memory.of(prepared)
+        groups = [[self._look(variant, study)] for variant in variants]
+
+        def take(look: InputPerturbation) -> Tensor:
+            return self._shares(self._input(study, look))[self._whole]
+
+        def watch(looks: int) -> AbstractContextManager[None]:
+            passes = looks * self._windows(study.grid)
+            return interruptible(self._network, AGAIN, progress, cancel, passes=passes)
+
+        return self._memory.predict_perturbed(prepared, groups, take, watch)
+
+    def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
+        """Explain by gradients, occlusion or attention; see `inference.engine.Engine.attribute`.
+
+        "attention" is there for networks with transformer blocks. "occlusion" covers the region
+        place by place, which takes up to about 125 passes.
+        """
+        known = [GRAD_CAM, OCCLUSION, *([ATTENTION] if self._attends else [])]
+        if method not in known:
+            raise UnusableInputError(
+                found=f"the attribution method {method!r}",
+                expected=" or ".join(known),
+                next_step="Choose one of these for this bundle's network",
+            )
+        if target.region not in self._channels():
+            raise UnusableInputError(
+                found=f"no output of the bundle for the {target.region.words}",
+                expected="a region that it draws",
+                next_step="Choose the whole tumour",
+            )
+        study = self._memory.of(prepared)
+        with interruptible(self._network, LOOK, no_progress, NEVER):
+            seen = _Seen(prepared, study, self._shares(self._input(study)))
+            cross, _ = self._explain(seen, method, (target.region,))
+        return Volume(cross[target.region], prepared.working)
+
+    def _look(
+        self, variant: InputPerturbation, study: network_input.NetworkInput
+    ) -> InputPerturbation:
+        """Return the look that answers a variant, by what the network reads of it."""
+        shown = zip(MrSequence, variant.keep, study.present, strict=True)
+        read = {s for s, keep, there in shown if keep and there} & {*self._bundle.sequences}
+        return replace(variant, keep=InputPerturbation.showing(read).keep)
+
+    def _input(
+        self, study: network_input.NetworkInput, look: InputPerturbation | None = None
+    ) -> Tensor:
+        """Return the (1, C, I, J, K) input that shows a variant of the study."""
+        asked = self._look(look or InputPerturbation(), study)
+        order = [list(MrSequence).index(sequence) for sequence in self._bundle.sequences]
+        shown = torch.tensor(asked.keep, device=study.channels.device)
+        x = (study.channels * shown[:, None, None, None])[:, order]
+        if asked.hidden is not None:
+            x = x.masked_fill(torch.from_numpy(asked.hidden).to(x.device), 0.0)
+        return x.flip(2) if asked.mirrored else x
+
+    def _run(self, x: Tensor) -> Tensor:
+        """Return the network's logits; networks of MONAI may hand out more beside them."""
+        said = self._network(x)
+        found = said[0] if isinstance(said, list | tuple) else said
+        if isinstance(found, Tensor) and found.shape[1:] == (
+            len(self._bundle.regions),
+            *x.shape[2:],
+        ):
+            return found
+        raise UnusableInputError(
+            found="an output of the bundle's network that is no map of each region",
+            expected=f"{len(self._bundle.regions)} volumes of the input's size, as its metadata "
+            "says",
+            next_step="Use a bundle for plain segmentation",
+        )
+
+    def _shares(self, x: Tensor) -> Tensor:
+        """Return (R, I, J, K) shares of the whole input, in windows that overlap by half."""
+        window = SlidingWindowInferer(self._bundle.window, overlap=_OVERLAP, mode="gaussian")
+        with torch.inference_mode():
+            logits = window(x, self._run)
+        return torch.sigmoid(torch.as_tensor(logits)[0].float())
+
+    def _windows(self, grid: Grid) -> int:
+        """Return how many windows one look takes."""
+        steps = [
+            1 + max(0, math.ceil((n - w) / (w * (1 - _OVERLAP))))
+            for n, w in zip(grid.shape, self._bundle.window, strict=True)
+        ]
+        return math.prod(steps)
+
+    def _looks(self, prepared: PreparedStudy) -> int:
+        """Return how many more looks the explanations take."""
+        there = [s for s, here in zip(MrSequence, prepared.present, strict=True) if here]
+        subsets = 1 << len({*there} & {*self._bundle.sequences})
+        return subsets + _TRUST_LOOKS
+
+    def _channels(self) -> dict[Region, int]:
+        regions = self._bundle.regions
+        return {region: regions.index(region) for region in Region if region in regions}
+
+    @property
+    def _whole(self) -> int:
+        return self._channels()[Region.WT]
+
+    def _probability(
+        self, shares: Tensor, grid: Grid, prepared: PreparedStudy
+    ) -> dict[Region, Floats]:
+        """Bring output channels to the working grid, nested; zero for a region it lacks."""
+        out: dict[Region, Floats] = {}
+        inside = np.ones(prepared.working.shape, np.float32)
+        for region in Region:
+            channel = self._channels().get(region)
+            if channel is None:
+                out[region] = np.zeros(prepared.working.shape, np.float32)
+                continue
+            found = _onto_working(shares[channel], grid, prepared)
+            inside = np.minimum(inside, found)
+            out[region] = inside
+        return out
+
+    def _explain(
+        self, seen: _Seen, method: str, regions: Sequence[Region]
+    ) -> tuple[dict[Region, Floats], str]:
+        """Return each region's weights on the working grid, and which layers they are of."""
+        channels = {region: self._channels()[region] for region in regions}
+        if method != ATTENTION:
+            return self._attributed(seen, method, channels)
+        shares = torch.stack([seen.shares[channel] for channel in channels.values()])
+        x = self._input(seen.study)
+        found = bundle_maps.attention(self._reader, x, shares)
+        maps = dict(zip(channels, found, strict=True))
+        return _weights(maps, seen.study.grid, seen.prepared), "all transformer blocks"
+
+    def _attributed(
+        self, seen: _Seen, method: str, channels: Mapping[Region, int]
+    ) -> tuple[dict[Region, Floats], str]:
+        """Ask at 2 mm or coarser, or in one window where the network reads no other size."""
+        study = seen.study
+        if self._bundle.fixed:
+            whole = seen.shares[self._whole]
+            first, second, third = np.unravel_index(int(whole.argmax()), tuple(whole.shape))
+            peak = int(first), int(second), int(third)
+            place = window_about(peak, self._bundle.window, tuple(whole.shape))
+        else:
+            edge_mm = max(_CAM_MM, self._bundle.spacing_mm)
+            study = network_input.make_network_input(seen.prepared, edge_mm, self._device)
+            i, j, k = study.grid.shape
+            place = slice(0, i), slice(0, j), slice(0, k)
+        x = self._input(study)[(slice(None), slice(None), *place)]
+        edges = [-(-n // _STRIDES) * _STRIDES for n in x.shape[2:]]
+        x = bundle_maps.padded(x, self._bundle.window if self._bundle.fixed else edges)
+        if method == OCCLUSION:
+            answers = {r: bundle_maps.occlusion(self._run, x, c) for r, c in channels.items()}
+            name = "the output"
+        else:
+            layer = gradcam.last_convolution_below(self._network, _CAM_STRIDE, x)
+            answers = gradcam.maps(self._run, layer, x, channels)
+            name = next((n for n, m in self._network.named_modules() if m is layer), "")
+        size = [side.stop - side.start for side in place]
+        maps = {}
+        for region, answer in answers.items():
+            maps[region] = torch.zeros(study.grid.shape, device=self._device)
+            maps[region][place] = answer[: size[0], : size[1], : size[2]]
+        return _weights(maps, study.grid, seen.prepared), name
+
+    def _notices(self, prepared: PreparedStudy) -> tuple[str, ...]:
+        there = {s for s, here in zip(MrSequence, prepared.present, strict=True) if here}
+        missing = [s.words for s in self._bundle.sequences if s not in there]
+        lacking = [r.words for r in Region if r not in self._bundle.regions]
+        said = []
+        if missing:
+            said.append(
+                f"The bundle expects {', '.join(missing)}, which this study lacks: it was shown "
+                "an empty image instead, and its answer may be wrong"
+            )
+        if lacking:
+            said.append(f"The bundle does not draw the {' or the '.join(lacking)}")
+        return tuple(said)
+
+
+def _too_slow(looks: int, seconds: float) -> str:
+    return (
+        "Which sequence mattered, uncertainty and the deletion check were left out: they need "
+        f"{looks} more looks, about {math.ceil(seconds / 60)} min with this network here. Allow "
+        "more time with --patience, or with BundleEngine(..., patience_s=...)"
+    )
+
+
+def _weights(
+    maps: Mapping[Region, Tensor], grid: Grid, prepared: PreparedStudy
+) -> dict[Region, Floats]:
+    """Bring maps to the working grid, where each adds up to one over the brain."""
+    out = {}
+    for region, values in maps.items():
+        found = _onto_working(values, grid, prepared)
+        out[region] = found / np.float32(max(float(found.sum(dtype=np.float64)), 1e-12))
+    return out
+
+
+def _onto_working(values: Tensor, grid: Grid, prepared: PreparedStudy) -> NDArray[np.float32]:
+    """Bring one (I, J, K) map to the whole working grid; zero outside the brain."""
+    box = network_input.brain_box(prepared)
+    along = separable.matrices(grid, network_input.box_grid(prepared, box), antialias=False)
+    out = np.zeros(prepared.working.shape, np.float32)
+    out[box] = separable.apply(values, along).cpu().numpy() * prepared.brain[box]
+    return out

@@ -1,0 +1,106 @@
+"""Questions to one pass of the Lens network, answered on the working grid when they are asked."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Region
+from lesionlens.inference import rollout, separable
+from lesionlens.records.study import PreparedStudy
+
+Floats = NDArray[np.float32]
+_TOKEN_VOX = 8
+_SCALES = (4, 2, 1)
+
+
+def coarser(grid: Grid, factor: int, shape: tuple[int, int, int]) -> Grid:
+    """Return the grid of features of which one stands for `factor` voxels along each axis.
+
+    It may reach beyond `grid` at the high ends, by the padding of the network's input.
+    """
+    affine = grid.affine.copy()
+    affine[:3, :3] *= factor
+    affine[:3, 3] = grid.to_mm([(factor - 1) / 2] * 3)
+    return Grid(shape, affine)
+
+
+class AttentionRollout:
+    """Answers where the token of a working voxel attends."""
+
+    def __init__(
+        self,
+        layers: list[Tensor],
+        tokens: tuple[int, int, int],
+        glance: Grid,
+        prepared: PreparedStudy,
+    ) -> None:
+        self._layers, self._grid = layers, coarser(glance, _TOKEN_VOX, tokens)
+        self._working, self._brain = prepared.working, prepared.brain
+
+    def __call__(self, voxel: tuple[int, int, int]) -> Floats:
+        """Return the (I, J, K) rollout of one working voxel, maximum 1."""
+        place = np.rint(self._grid.to_voxel(self._working.to_mm(voxel))).astype(int)
+        at = np.clip(place, 0, np.array(self._grid.shape) - 1)
+        token = int(np.ravel_multi_index(tuple(at), self._grid.shape))
+        weights = rollout.row(token, self._layers).view(1, *self._grid.shape)
+        along = separable.matrices(self._grid, self._working, antialias=False)
+        spread = separable.apply(weights, along)[0].cpu().numpy() * self._brain
+        return np.asarray(spread / max(float(spread.max()), 1e-12), dtype=np.float32)
+
+
+class CrossAttentionMaps:
+    """Gives the cross-attention of a region's query, by layer and head.
+
+    Parameters
+    ----------
+    looks : tuple of (1, heads, Q, I, J, K) Tensor
+        Weights at a quarter, a half and the whole of the resolution, on padded grids.
+    padded : (3,) int
+        Shape of the finest of them.
+    glance : Grid
+        Of the pass; the padding lies at its high ends.
+    prepared : PreparedStudy
+        Names the working grid.
+    """
+
+    names = ("look at a quarter", "look at a half", "look at full resolution")
+
+    def __init__(
+        self,
+        looks: tuple[Tensor, ...],
+        padded: tuple[int, int, int],
+        glance: Grid,
+        prepared: PreparedStudy,
+    ) -> None:
+        self._looks = [weights[0, :, : len(Region)].half() for weights in looks]
+        self._padded, self._glance = padded, glance
+        self._working, self._brain = prepared.working, prepared.brain
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Number of heads of each layer."""
+        return tuple(len(weights) for weights in self._looks)
+
+    def __call__(self, region: Region, layer: int, head: int | None) -> Floats:
+        """Return (I, J, K) weights on the working grid that add up to one over the brain.
+
+        Parameters
+        ----------
+        region : Region
+            Whose query.
+        layer : int
+            0 to 2, coarse to fine.
+        head : int or None
+            None averages the heads.
+        """
+        weights = self._looks[layer][:, list(Region).index(region)].float()
+        chosen = weights.mean(0) if head is None else weights[head]
+        scale = _SCALES[layer]
+        shape = (self._padded[0] // scale, self._padded[1] // scale, self._padded[2] // scale)
+        grid = coarser(self._glance, scale, shape)
+        along = separable.matrices(grid, self._working, antialias=False)
+        spread = separable.apply(chosen, along).cpu().numpy() * self._brain
+        return np.asarray(spread / max(float(spread.sum(dtype=np.float64)), 1e-12), np.float32)

@@ -1,0 +1,111 @@
+"""The closer look: the network again, in finer windows round what the glance suspects.
+
+It sharpens the enhancing tumour, whose rim is thin; what is wide needs the whole brain to be told,
+so the whole tumour and the core are left as the glance drew them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from lesionlens.base.grid import Grid
+from lesionlens.inference import separable, windows
+from lesionlens.inference.network_input import NetworkInput
+
+SHARE = 0.7
+"""Of the closer look in the answer, and in the map of where the network looked."""
+_WINDOW_VOX = 96
+_FROM = 0.25
+"""Probability of whole tumour from which a voxel is looked at again."""
+_MARGIN_MM = 6.0
+_FADE_VOX = 1.0
+"""Of the glance: how softly the surroundings of what is suspected end."""
+
+
+class Pass(Protocol):
+    """Runs the network on one window."""
+
+    def __call__(self, window: windows.Window, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the enhancing tumour's logits and its query's attention, both (i, j, k)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowPlan:
+    """Where to look again.
+
+    Parameters
+    ----------
+    near : (I, J, K) float32 Tensor
+        1 within 6 mm of what the glance suspects, on the glance's grid.
+    there : (3,) Tensor
+        Matrices from the glance's grid to the finer one; see `separable`.
+    places : sequence of Window
+        On the finer grid.
+    """
+
+    near: Tensor
+    there: tuple[Tensor, Tensor, Tensor]
+    places: Sequence[windows.Window]
+
+
+def plan(whole: Tensor, grid: Grid, fine: Grid) -> WindowPlan:
+    """Lay windows over everything that may be tumour.
+
+    Parameters
+    ----------
+    whole : (I, J, K) Tensor
+        The glance's logits of the whole tumour, on `grid`.
+    grid, fine : Grid
+        Of the glance and of the closer look; axis-aligned, over the same brain.
+
+    Returns
+    -------
+    Plan
+        Without a place where nothing is suspected.
+    """
+    there = separable.matrices(grid, fine, antialias=False)
+    suspected = (torch.sigmoid(whole) >= _FROM).cpu().numpy()
+    if not suspected.any():
+        return WindowPlan(torch.zeros_like(whole), there, ())
+    away = ndimage.distance_transform_edt(~suspected, sampling=grid.spacing_mm)
+    near = torch.from_numpy((away <= _MARGIN_MM).astype(np.float32)).to(whole.device)
+    wanted = separable.apply(near, there).cpu().numpy() > 0.5
+    return WindowPlan(near, there, tuple(windows.over(wanted, (_WINDOW_VOX,) * 3)))
+
+
+def refine(chosen: WindowPlan, known: Tensor, study: NetworkInput, run: Pass) -> Tensor:
+    """Look at every window of a plan.
+
+    Parameters
+    ----------
+    chosen : WindowPlan
+        Of the same study.
+    known : (I, J, K) Tensor
+        The glance's logits of the enhancing tumour.
+    study : NetworkInput
+        At the finer voxel size.
+    run : callable
+        One pass of the network.
+
+    Returns
+    -------
+    (2, i, j, k) Tensor
+        On the finer grid: what is to be added to the logits, and where the query looked, each
+        window weighed by how much of the region it holds.
+    """
+    device, shape = known.device, study.grid.shape
+    blend, looked = windows.Blend(shape, device), torch.zeros(shape, device=device)
+    for window in chosen.places:
+        said, attention = run(window, windows.place_in(window, shape, device))
+        blend.add(window, said)
+        looked[window] += attention * torch.sigmoid(said).sum()
+    faded = separable.smooth(chosen.near, _FADE_VOX)
+    before, soft = separable.apply(torch.stack([known, faded]), chosen.there)
+    return torch.stack([(blend.over(before, SHARE) - before) * soft, looked])

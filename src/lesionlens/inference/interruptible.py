@@ -1,0 +1,59 @@
+"""Let a user stop a network in the middle of a pass, and see how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from lesionlens.base.errors import ResourceError, is_lack_of_memory
+from lesionlens.base.stages import Cancel, Progress, check
+
+
+@contextmanager
+def interruptible(
+    network: nn.Module, stage: str, progress: Progress, cancel: Cancel, passes: int = 1
+) -> Iterator[None]:
+    """Ask before every layer whether to stop, and tell how many layers are done.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Whose leaves are watched.
+    stage : str
+        Name for progress, in words.
+    passes : int
+        How many passes follow.
+
+    Raises
+    ------
+    CancelledError
+        The user asked to stop; raised from within the pass.
+    ResourceError
+        The device's memory does not suffice.
+    """
+    leaves = [module for module in network.modules() if not any(module.children())]
+    total, done = max(1, len(leaves) * passes), 0
+
+    def before(module: nn.Module, arguments: tuple[object, ...]) -> None:
+        nonlocal done
+        del module, arguments
+        check(cancel, stage)
+        done += 1
+        progress(stage, min(done / total, 1.0))
+
+    hooks = [leaf.register_forward_pre_hook(before) for leaf in leaves]
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # PyTorch's own is a RuntimeError
+        if not is_lack_of_memory(error):
+            raise
+        raise ResourceError(
+            found=f"too little memory during {stage}",
+            expected="about 3 GB of free memory",
+            next_step="Close other programs, or use --device cpu",
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()

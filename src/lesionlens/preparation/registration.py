@@ -1,0 +1,259 @@
+"""Rigid co-registration of one sequence to the reference, with a figure that says how sure it is.
+
+Everything happens in the patient's RAS+ millimetres: both images lie on axis-aligned RAS grids,
+which ITK takes as its physical frame (it has no notion of which side is which).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from lesionlens.base.geometry import Affine, ras_grid
+from lesionlens.base.grid import Grid
+from lesionlens.base.stages import NEVER, Cancel, check
+from lesionlens.preparation.resampling import resample
+
+COARSE_MM, FINE_MM = 4.0, 2.0
+DOUBTFUL_BELOW = 0.2
+"""A peak of mutual information less pronounced than this is called doubtful.
+
+Measured: 0.24 to 0.43 between sequences of one patient, 0.17 and 0.18 between two patients.
+"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Registration:
+    """Where a sequence lies in the reference's frame.
+
+    Parameters
+    ----------
+    moved : (4, 4) float64
+        Reference RAS+ mm to the sequence's own RAS+ mm; rigid.
+    shift_mm, angle_deg : float
+        How far the middle of the head moved, and the rotation.
+    information : float
+        Mutual information (nats) of the aligned images.
+    pronounced : float
+        How much better that is than 10 mm beside: 1 - I(beside) / I(aligned); near 0 is doubtful.
+    """
+
+    moved: Affine
+    shift_mm: float
+    angle_deg: float
+    information: float
+    pronounced: float
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a reader should check the alignment by eye."""
+        return self.pronounced < DOUBTFUL_BELOW
+
+
+def _image(values: NDArray[np.float32], grid: Grid) -> sitk.Image:
+    image = sitk.GetImageFromArray(np.ascontiguousarray(values.T, dtype=np.float32))
+    image.SetSpacing(grid.spacing_mm.tolist())
+    image.SetOrigin(grid.affine[:3, 3].tolist())
+    return image
+
+
+def on_ras_grid(
+    values: NDArray[np.float32], grid: Grid, edge_mm: float
+) -> tuple[NDArray[np.float32], Grid]:
+    """Lay an image on an axis-aligned RAS+ grid of cubes over its own field of view."""
+    affine, shape = ras_grid(grid.affine, grid.shape, edge_mm)
+    target = Grid(shape, affine, grid.frame_uid)
+    return resample(values, grid, target), target
+
+
+def _compressed(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cap the brightest voxels, so that the histogram's bins go to tissue."""
+    inside = values[values > 0]
+    top = float(np.quantile(inside[:: max(inside.size // 50_000, 1)], 0.99)) if inside.size else 1.0
+    return np.clip(values, 0.0, top or 1.0)
+
+
+def centre_of_mass_mm(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:
+    """Return the (3,) centre of what is bright, RAS+ mm; of the field of view if all is dark."""
+    weight = np.sqrt(np.maximum(values, 0.0))
+    total = float(weight.sum())
+    if total <= 0:
+        return grid.to_mm((np.asarray(grid.shape) - 1) / 2)
+    centre = [
+        float(
+            (weight.sum(axis=tuple(a for a in range(3) if a != axis)) * np.arange(n)).sum() / total
+        )
+        for axis, n in enumerate(values.shape)
+    ]
+    return grid.to_mm(centre)
+
+
+def _matrix(transform: sitk.Euler3DTransform) -> Affine:
+    linear = np.asarray(transform.GetMatrix()).reshape(3, 3)
+    centre, shift = np.asarray(transform.GetCenter()), np.asarray(transform.GetTranslation())
+    out = np.eye(4)
+    out[:3, :3] = linear
+    out[:3, 3] = centre + shift - linear @ centre
+    return out
+
+
+def _method(sampling: float, iterations: int, step: float) -> sitk.ImageRegistrationMethod:
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsMattesMutualInformation(32)
+    method.SetMetricSamplingStrategy(method.REGULAR)
+    method.SetMetricSamplingPercentage(sampling, 7)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetOptimizerAsRegularStepGradientDescent(step, 1e-3, iterations, 0.7, 1e-7)
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetNumberOfWorkUnits(1)  # several add up in any order: other last bits on every run
+    return method
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ResolutionPyramid:
+    """One image at two resolutions, ready for ITK; made once, used for every partner.
+
+    Parameters
+    ----------
+    coarse, fine : sitk.Image
+        On RAS+ cubes of 4 and 2 mm.
+    centre_mm : (3,) float64
+        Middle of what is bright.
+    """
+
+    coarse: sitk.Image
+    fine: sitk.Image
+    centre_mm: NDArray[np.float64]
+
+
+def pyramid(values: NDArray[np.float32], grid: Grid) -> ResolutionPyramid:
+    """Lay an image on the two grids of the registration.
+
+    Parameters
+    ----------
+    values : (I, J, K) float32
+        On any grid.
+    grid : Grid
+        That one.
+    """
+    fine, fine_grid = on_ras_grid(values, grid, FINE_MM)
+    coarse, coarse_grid = on_ras_grid(fine, fine_grid, COARSE_MM)
+    centre = centre_of_mass_mm(coarse, coarse_grid)
+    return ResolutionPyramid(
+        _image(_compressed(coarse), coarse_grid), _image(_compressed(fine), fine_grid), centre
+    )
+
+
+def one_level(values: NDArray[np.float32], grid: Grid) -> ResolutionPyramid:
+    """Take an image that is coarse already, on RAS+ cubes of about 3 mm, for both grids."""
+    image = _image(_compressed(values), grid)
+    return ResolutionPyramid(image, image, centre_of_mass_mm(values, grid))
+
+
+def register(
+    fixed: ResolutionPyramid, moving: ResolutionPyramid, *, cancel: Cancel = NEVER
+) -> Registration:
+    """Find the rigid movement between two sequences of one head.
+
+    Starts from where the headers put it and from equal centres of mass; the better one, by mutual
+    information at 4 mm, is refined at 2 mm.
+
+    Parameters
+    ----------
+    fixed, moving : ResolutionPyramid
+        Reference and sequence.
+    cancel : Cancel
+        Asked between starts.
+
+    Returns
+    -------
+    Registration
+        Never silently bad: `doubtful` says when to look. The same images give the same bits.
+
+    Notes
+    -----
+    Mattes et al., IEEE TMI 2003, 22(1):120-128, doi 10.1109/TMI.2003.809072.
+    """
+    best = _coarsely(fixed, moving, cancel)
+    if best is None:
+        return Registration(np.eye(4), 0.0, 0.0, 0.0, 0.0)
+    check(cancel, "registration")
+    fine = _run((fixed.fine, moving.fine), best[1], _method(0.06, 50, 0.5)) or best
+    return _judged(fine[1], (fixed.coarse, moving.coarse), fixed.centre_mm)
+
+
+def roughly(
+    fixed: ResolutionPyramid, moving: ResolutionPyramid, *, cancel: Cancel = NEVER
+) -> Affine:
+    """Find the movement at the coarse level, unjudged; (4, 4), the identity without overlap."""
+    best = _coarsely(fixed, moving, cancel, sampling=0.07)
+    return np.eye(4) if best is None else _matrix(best[1])
+
+
+def _coarsely(
+    fixed: ResolutionPyramid, moving: ResolutionPyramid, cancel: Cancel, sampling: float = 0.2
+) -> tuple[float, sitk.Euler3DTransform] | None:
+    best: tuple[float, sitk.Euler3DTransform] | None = None
+    for shift in _starts(moving.centre_mm - fixed.centre_mm):
+        check(cancel, "registration")
+        start = sitk.Euler3DTransform(fixed.centre_mm.tolist(), 0.0, 0.0, 0.0, shift.tolist())
+        found = _run((fixed.coarse, moving.coarse), start, _method(sampling, 80, 3.0))
+        if found is not None and (best is None or found[0] < best[0]):
+            best = found
+    return best
+
+
+def _starts(apart: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    starts = [np.zeros(3)]
+    if float(np.linalg.norm(apart)) > 5.0:
+        starts.append(apart)
+    return starts
+
+
+def _run(
+    pair: tuple[sitk.Image, sitk.Image],
+    start: sitk.Euler3DTransform,
+    method: sitk.ImageRegistrationMethod,
+) -> tuple[float, sitk.Euler3DTransform] | None:
+    """Optimise from one start; None where the images do not overlap there."""
+    transform = sitk.Euler3DTransform(start)
+    method.SetInitialTransform(transform, inPlace=True)
+    try:
+        method.Execute(*pair)
+        value = float(method.GetMetricValue())
+    except RuntimeError:
+        return None
+    return value, transform
+
+
+def _metric(pair: tuple[sitk.Image, sitk.Image], transform: sitk.Transform) -> float:
+    method = _method(0.5, 1, 1.0)
+    method.SetInitialTransform(transform)
+    try:
+        return float(-method.MetricEvaluate(*pair))
+    except RuntimeError:
+        return 0.0
+
+
+def _judged(
+    transform: sitk.Euler3DTransform,
+    pair: tuple[sitk.Image, sitk.Image],
+    centre: NDArray[np.float64],
+) -> Registration:
+    information = _metric(pair, transform)
+    beside = []
+    for axis in range(3):
+        for sign in (-10.0, 10.0):
+            other = sitk.Euler3DTransform(transform)
+            shift = np.asarray(other.GetTranslation())
+            shift[axis] += sign
+            other.SetTranslation(shift.tolist())
+            beside.append(_metric(pair, other))
+    pronounced = 1.0 - float(np.mean(beside)) / information if information > 1e-6 else 0.0
+    moved = _matrix(transform)
+    angle = float(np.degrees(np.arccos(np.clip((np.trace(moved[:3, :3]) - 1) / 2, -1.0, 1.0))))
+    shift_mm = float(np.linalg.norm(moved[:3, :3] @ centre + moved[:3, 3] - centre))
+    return Registration(moved, shift_mm, angle, information, pronounced)

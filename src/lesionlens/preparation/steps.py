@@ -1,0 +1,359 @@
+"""The searches of preparation: how the sequences lie, where the brain is, how coils shaded it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.geometry import Affine, ras_grid
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.stages import Cancel, StageClock, check
+from lesionlens.preparation import bias_field, cache, skull_stripping
+from lesionlens.preparation import brain as brains
+from lesionlens.preparation.brain_extraction import find_brain
+from lesionlens.preparation.registration import Registration, ResolutionPyramid, pyramid, register
+from lesionlens.preparation.resampling import resample
+from lesionlens.records.study import PreparationStep, Series
+
+BRAIN_EDGE_MM = 2.0
+BRAIN_STEP = "find the brain"
+BIAS_STEP = "correct bias"
+SAME_OUTLINE = 0.99
+"""Dice of the outlines of two images that were stripped with one mask. Measured: .997 to 1 where
+they were; 2 mm of movement make it .97."""
+REST_MM, REST_DEG = 0.7, 0.7
+"""Movements below these are as large as the registration's own error; interpolation would cost
+more than they are worth."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareOptions:
+    """How to prepare; each step can be left out.
+
+    Parameters
+    ----------
+    edge_mm : float
+        Edge of the working grid's cubes.
+    register : bool
+        Co-register the sequences, but for those that were brought together before.
+    strip : bool
+        Find the brain where the skull is still there; otherwise the whole head counts.
+    stripper : str
+        "own", a program that the user has (a name in `strippers.PROGRAMS`), or "auto": the own
+        method, and an installed program where its mask is doubtful.
+    bias : bool
+        Take the coils' shading out of each sequence (N4). Off: our network was trained to read
+        through it, and it costs more time than the rest of the preparation.
+    sides : bool
+        Look whether one sequence is mirrored against the others.
+    threads : int
+        Files read at a time.
+    cache : bool
+        Use and keep movements and brain masks in the user's cache folder.
+    """
+
+    edge_mm: float = 1.0
+    register: bool = True
+    strip: bool = True
+    stripper: str = skull_stripping.AUTO
+    bias: bool = False
+    sides: bool = True
+    threads: int = 2
+    cache: bool = True
+
+
+@dataclass(slots=True)
+class Loaded:
+    """Voxels of one sequence, in its own frame."""
+
+    series: Series
+    values: NDArray[np.float32]
+    stripped: bool = False
+    moved: Affine | None = None
+
+
+@dataclass(slots=True)
+class Notes:
+    """What is told while preparing."""
+
+    steps: list[PreparationStep] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    registered: list[tuple[MrSequence, float, float, float, bool]] = field(default_factory=list)
+
+
+def bring_together(
+    loaded: dict[MrSequence, Loaded],
+    reference: MrSequence,
+    clock: StageClock,
+    options: PrepareOptions,
+    notes: Notes,
+) -> None:
+    """Register every sequence to the reference that was not brought to it before."""
+    fixed = loaded[reference]
+    others = [s for s, item in loaded.items() if s is not reference and _apart(fixed, item)]
+    if not others:
+        if len(loaded) > 1:
+            said = "The sequences were brought together before: left as they are."
+            notes.steps.append(PreparationStep("register", None, False, said))
+        return
+    if not options.register:
+        notes.steps.append(PreparationStep("register", None, False, "Left out on request."))
+        return
+    fixed_pyramid: list[ResolutionPyramid] = []
+    for number, sequence in enumerate(others):
+        check(clock.cancel, "registration")
+        moving = loaded[sequence]
+        found = _registered(fixed, moving, fixed_pyramid, options, clock.cancel)
+        if _at_rest(fixed, moving, found):
+            found = replace(found, moved=np.eye(4), shift_mm=0.0, angle_deg=0.0)
+        else:
+            moving.moved = found.moved
+        _note_registration(sequence, found, notes)
+        clock.progress("register", (number + 1) / len(others))
+
+
+def _apart(fixed: Loaded, moving: Loaded) -> bool:
+    """Whether a sequence may lie elsewhere than the reference.
+
+    One grid is no proof: scans of one prescription share it however the patient moved between them.
+    One grid and one outline without skull are, for only preparation makes both.
+    """
+    if not (fixed.stripped and moving.stripped and _on_one_grid(fixed, moving)):
+        return True
+    one, other = (item.values[::2, ::2, ::2] != 0 for item in (fixed, moving))
+    shared = 2 * np.count_nonzero(one & other)
+    return bool(shared < SAME_OUTLINE * (np.count_nonzero(one) + np.count_nonzero(other)))
+
+
+def _registered(
+    fixed: Loaded,
+    moving: Loaded,
+    fixed_pyramid: list[ResolutionPyramid],
+    options: PrepareOptions,
+    cancel: Cancel,
+) -> Registration:
+    """Register, or take what was found for these very voxels before.
+
+    `fixed_pyramid` is empty until the first one needs it.
+    """
+    key = ""
+    if options.cache:
+        pair = {"fixed": fixed, "moving": moving}
+        volumes = {name: (item.values, item.series.grid.affine) for name, item in pair.items()}
+        key = cache.key_of(volumes, "register")
+        kept = cache.load(key)
+        if kept is not None and {"moved", "figures"} <= set(kept):
+            shift, angle, information, pronounced = kept["figures"].tolist()
+            return Registration(kept["moved"], shift, angle, information, pronounced)
+    if not fixed_pyramid:
+        fixed_pyramid.append(pyramid(fixed.values, fixed.series.grid))
+    its = pyramid(moving.values, moving.series.grid)
+    found = register(fixed_pyramid[0], its, cancel=cancel)
+    if options.cache:
+        figures = (found.shift_mm, found.angle_deg, found.information, found.pronounced)
+        cache.save(key, {"moved": found.moved, "figures": np.array(figures)})
+    return found
+
+
+def _at_rest(fixed: Loaded, moving: Loaded, found: Registration) -> bool:
+    """Whether two scans of one grid lie as their headers say, as well as can be told."""
+    near = found.shift_mm < REST_MM and found.angle_deg < REST_DEG
+    return near and _on_one_grid(fixed, moving)
+
+
+def _on_one_grid(one: Loaded, other: Loaded) -> bool:
+    return one.series.grid.matches(other.series.grid, 1e-2)
+
+
+def _note_registration(sequence: MrSequence, found: Registration, notes: Notes) -> None:
+    notes.registered.append(
+        (sequence, found.shift_mm, found.angle_deg, found.pronounced, found.doubtful)
+    )
+    notes.steps.append(
+        PreparationStep(
+            "register",
+            sequence,
+            True,
+            f"Moved by {found.shift_mm:.1f} mm and {found.angle_deg:.1f} degrees; mutual "
+            f"information {found.information:.2f}, {found.pronounced:.0%} above that of 10 mm off.",
+            found.pronounced,
+        )
+    )
+    if found.doubtful:
+        notes.notices.append(
+            f"The registration of {sequence.words} is doubtful (check the alignment by eye): "
+            "the sequences may be of different patients or sessions, or hardly overlap."
+        )
+
+
+def brain_of(
+    loaded: dict[MrSequence, Loaded],
+    reference: MrSequence,
+    options: PrepareOptions,
+    notes: Notes,
+    cancel: Cancel,
+) -> tuple[NDArray[np.bool_], Grid]:
+    """Return a brain mask and the grid on which it lies."""
+    first = next((s for s in (reference, *loaded) if loaded[s].stripped), None)
+    if first is not None:
+        item = loaded[first]
+        mask = brains.of_stripped(item.values, item.series.grid)
+        notes.steps.append(
+            PreparationStep(
+                BRAIN_STEP, first, False, "Already without skull: its outline was taken."
+            )
+        )
+        return mask, item.series.grid if item.moved is None else _moved_grid(item)
+    item = loaded[reference]
+    affine, shape = ras_grid(item.series.grid.affine, item.series.grid.shape, BRAIN_EDGE_MM)
+    grid = Grid(shape, affine, item.series.grid.frame_uid)
+    order = [reference, *(s for s in loaded if s is not reference)]
+    images = {
+        s: resample(loaded[s].values, loaded[s].series.grid, grid, moved=loaded[s].moved)
+        for s in order
+    }
+    if not options.strip:
+        notes.steps.append(PreparationStep(BRAIN_STEP, None, False, "Left out on request."))
+        return images[reference] > 0, grid
+    found = _brain_in(images, grid, options, notes, cancel)
+    _note_brain(found, reference, notes)
+    return found.mask, grid
+
+
+def _brain_in(
+    images: Mapping[MrSequence, NDArray[np.float32]],
+    grid: Grid,
+    options: PrepareOptions,
+    notes: Notes,
+    cancel: Cancel,
+) -> brains.BrainMask:
+    """Find the brain by the method asked for; under "auto" a program mends a doubtful mask."""
+    auto = options.stripper == skull_stripping.AUTO
+    found = _kept_brain(
+        images, grid, skull_stripping.OWN if auto else options.stripper, options, cancel
+    )
+    others = skull_stripping.installed() if auto and found.doubtful else ()
+    if not others:
+        return found
+    try:
+        other = _kept_brain(images, grid, others[0], options, cancel)
+    except ResourceError as error:
+        notes.notices.append(f"The brain mask is doubtful, and {others[0]} did not help: {error}")
+        return found
+    words = f"{other.method}, because the own mask was doubtful ({found.doubtful})"
+    return replace(other, method=words)
+
+
+def _kept_brain(
+    images: Mapping[MrSequence, NDArray[np.float32]],
+    grid: Grid,
+    method: str,
+    options: PrepareOptions,
+    cancel: Cancel,
+) -> brains.BrainMask:
+    """Find the brain, or take what was found in these very voxels by this method before."""
+
+    def search() -> brains.BrainMask:
+        if method == skull_stripping.OWN:
+            return find_brain(images, grid, cancel=cancel)
+        return skull_stripping.strip(method, next(iter(images.values())), grid, cancel=cancel)
+
+    if not options.cache:
+        return search()
+    volumes = {s.value: (values, grid.affine) for s, values in images.items()}
+    key = cache.key_of(volumes, f"brain {'+'.join(images)} {skull_stripping.identity(method)}")
+    kept = cache.load(key)
+    if kept is not None and {"mask", "words"} <= set(kept):
+        count = int(np.prod(grid.shape))
+        mask = np.unpackbits(kept["mask"], count=count).astype(bool).reshape(grid.shape)
+        said, doubtful = (str(text) for text in kept["words"])
+        volume = float(mask.sum()) * grid.voxel_ml
+        return brains.BrainMask(mask, said, volume, doubtful or None)
+    found = search()
+    words = np.array([found.method, found.doubtful or ""])
+    cache.save(key, {"mask": np.packbits(found.mask), "words": words})
+    return found
+
+
+def _note_brain(found: brains.BrainMask, reference: MrSequence, notes: Notes) -> None:
+    if not found.mask.any():
+        raise UnusableInputError(
+            found="no brain in the scan",
+            expected="an MR scan of a head",
+            next_step="Look at the scan in a viewer; choose the series that shows the head",
+        )
+    words = f"{found.method}: {found.volume_ml:.0f} ml."
+    notes.steps.append(PreparationStep(BRAIN_STEP, reference, True, words, found.volume_ml))
+    if found.doubtful:
+        notes.notices.append(f"The brain mask is doubtful: {found.doubtful}. Check it by eye.")
+
+
+def _moved_grid(item: Loaded) -> Grid:
+    """Return the grid of a sequence as it lies in the reference's frame."""
+    if item.moved is None:
+        return item.series.grid
+    grid = item.series.grid
+    return Grid(grid.shape, np.asarray(np.linalg.inv(item.moved) @ grid.affine), grid.frame_uid)
+
+
+def take_bias_out(
+    channels: NDArray[np.float32],
+    brain: NDArray[np.bool_],
+    working: Grid,
+    clock: StageClock,
+    options: PrepareOptions,
+    notes: Notes,
+) -> None:
+    """Divide the bias field out of every sequence, in place.
+
+    Parameters
+    ----------
+    channels : (4, I, J, K) float32
+        On `working`, in the order of MrSequence.
+    brain : (I, J, K) bool
+        On `working`.
+    """
+    there = [pair for pair in zip(MrSequence, channels, strict=True) if pair[1].any()]
+    for number, (sequence, values) in enumerate(there, 1):
+        check(clock.cancel, BIAS_STEP)
+        found = _kept_field(values, brain, working, options)
+        if found is None:
+            words = "Left out: too little of the brain is seen."
+            notes.steps.append(PreparationStep(BIAS_STEP, sequence, False, words))
+        else:
+            values[...] = bias_field.corrected(values, working, found)
+            step = PreparationStep(BIAS_STEP, sequence, True, found.words, found.strength)
+            notes.steps.append(step)
+        clock.progress(BIAS_STEP, number / len(there))
+
+
+def _kept_field(
+    values: NDArray[np.float32],
+    brain: NDArray[np.bool_],
+    working: Grid,
+    options: PrepareOptions,
+) -> bias_field.BiasField | None:
+    """Find the bias field, or take what was found in these very voxels before."""
+    if not options.cache:
+        return bias_field.estimate(values, brain, working)
+    volumes = {
+        "image": (values, working.affine),
+        "brain": (brain.astype(np.float32), working.affine),
+    }
+    key = cache.key_of(volumes, "bias")
+    kept = cache.load(key)
+    if kept is not None and {"log", "affine", "figures"} <= set(kept):
+        strength, before, after = kept["figures"].tolist()
+        log = kept["log"]
+        grid = Grid((log.shape[0], log.shape[1], log.shape[2]), kept["affine"], working.frame_uid)
+        return bias_field.BiasField(log, grid, strength, (before, after))
+    found = bias_field.estimate(values, brain, working)
+    if found is not None:
+        figures = np.array([found.strength, *found.variation])
+        cache.save(key, {"log": found.log, "affine": found.grid.affine, "figures": figures})
+    return found

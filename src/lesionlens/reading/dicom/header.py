@@ -1,0 +1,251 @@
+"""The few elements of a DICOM header that decide, split off without decoding the others.
+
+Only what every scanner writes is split here: little endian, elements in rising order, no pixels.
+Whatever differs in the least from that is left to pydicom, as is every value when it is asked for:
+this module finds where the bytes of an element are, and never says what they mean.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from functools import lru_cache
+from typing import Any
+
+from pydicom.charset import convert_encodings, default_encoding
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import (
+    DataElement,
+    RawDataElement,
+    convert_raw_data_element,
+    empty_value_for_VR,
+)
+from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    PrivateTransferSyntaxes,
+)
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, STANDARD_VR
+
+FIRST_BYTES = 2**14
+"""Read of a file at once: more than most headers have, private ones left out."""
+_ONWARD_BYTES = 2**12
+_LONGEST_SEQUENCE = 2**17
+_CHARACTER_SET = 0x00080005
+_TRANSFER_SYNTAX = 0x00020010
+_PIXEL_GROUP, _DELIMITERS = 0x7FE00000, 0xFFFE0000
+_PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+_UNDEFINED = 0xFFFFFFFF
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xE000FFFE, 0xE00DFFFE, 0xE0DDFFFE
+_LONG = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
+_SHORT = frozenset(str(vr).encode() for vr in STANDARD_VR) - _LONG
+_OTHER_ENCODINGS = frozenset(
+    {ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian, *PrivateTransferSyntaxes}
+)
+_short_head = struct.Struct("<I2sH").unpack_from
+_whole = struct.Struct("<I").unpack_from
+_pair = struct.Struct("<II").unpack_from
+_keyword_tag = lru_cache(maxsize=512)(tag_for_keyword)
+
+
+class _UnusualError(Exception):
+    """The header is not as every scanner writes it."""
+
+
+class DicomHeader:
+    """Elements of one header as bytes; pydicom makes values of them when they are asked for.
+
+    Parameters
+    ----------
+    raw : dict of tag to (VR, bytes)
+        VR None where the encoding is implicit.
+    """
+
+    __slots__ = ("_charset", "_raw")
+
+    def __init__(self, raw: dict[int, tuple[str | None, bytes]]) -> None:
+        self._raw = raw
+        self._charset = raw.get(_CHARACTER_SET)
+
+    def get(self, key: str | tuple[int, int], default: Any = None) -> Any:
+        """Return what `pydicom.Dataset.get` would: a keyword's value, or a tag's element."""
+        tag = _keyword_tag(key) if isinstance(key, str) else key[0] << 16 | key[1]
+        found = None if tag is None else self._raw.get(tag)
+        if tag is None or found is None:
+            return default
+        element = _element(tag, found, self._charset)
+        return element.value if isinstance(key, str) else element
+
+
+@lru_cache(maxsize=2**14)
+def _element(
+    tag: int, found: tuple[str | None, bytes], charset: tuple[str | None, bytes] | None
+) -> DataElement:
+    """Let pydicom decode an element; the slices of a series share most of them."""
+    only = Dataset({BaseTag(tag): _raw_element(tag, found)})
+    only.set_original_encoding(found[0] is None, True, _encoding(charset))
+    return only[tag]
+
+
+def _raw_element(tag: int, found: tuple[str | None, bytes]) -> RawDataElement:
+    vr, value = found
+    filled = value or empty_value_for_VR(vr, raw=True)
+    return RawDataElement(BaseTag(tag), vr, len(value), filled, 0, vr is None, True)
+
+
+@lru_cache(maxsize=64)
+def _encoding(charset: tuple[str | None, bytes] | None) -> Any:
+    if charset is None:
+        return default_encoding
+    return convert_encodings(convert_raw_data_element(_raw_element(_CHARACTER_SET, charset)).value)
+
+
+def split(stream: io.FileIO, head: bytes, size: int, wanted: frozenset[int]) -> DicomHeader | None:
+    """Split the wanted elements of a file's header off, or leave it to pydicom.
+
+    Parameters
+    ----------
+    stream : FileIO
+        The open file; asked for more where `head` does not hold the whole header.
+    head : bytes
+        Its first bytes.
+    size : int
+        Bytes that it has.
+    wanted : frozenset of int
+        Tags, group << 16 | element.
+
+    Returns
+    -------
+    Header or None
+        None where anything is unusual.
+    """
+    try:
+        found = _elements(stream, head, size, wanted)
+        _encoding(found.get(_CHARACTER_SET))
+    except (_UnusualError, struct.error, ValueError, LookupError):
+        return None
+    return DicomHeader(found)
+
+
+def _head(data: bytes, at: int, implicit: bool) -> tuple[int, bytes, int, int]:
+    """Return tag, VR, length and where the value begins of the element at a place."""
+    low, vr, length = _short_head(data, at)
+    start = at + 8
+    if implicit:
+        (length,) = _whole(data, at + 4)
+    elif vr in _LONG:
+        (length,), start = _whole(data, start), start + 4
+    elif vr not in _SHORT:
+        raise _UnusualError
+    return (low & 0xFFFF) << 16 | low >> 16, vr, length, start
+
+
+def _start(head: bytes) -> tuple[int, bool]:
+    """Return where the data set begins, and whether its VRs are implicit."""
+    if head[128:132] != b"DICM":
+        raise _UnusualError
+    place, last, syntax = 132, 0, b""
+    while head[place : place + 2] == b"\x02\0":
+        tag, _, length, start = _head(head, place, implicit=False)
+        if tag <= last or start + length > len(head):
+            raise _UnusualError
+        if tag == _TRANSFER_SYNTAX:
+            syntax = head[start : start + length].rstrip(b"\0 ")
+        place, last = start + length, tag
+    if not re.fullmatch(rb"[0-9.]+", syntax) or syntax.decode() in _OTHER_ENCODINGS:
+        raise _UnusualError
+    implicit = syntax.decode() == str(ImplicitVRLittleEndian)
+    vr = head[place + 4 : place + 6]
+    if implicit and vr.isalpha() and vr.isupper():  # pydicom would believe the VR
+        raise _UnusualError
+    return place, implicit
+
+
+def _elements(
+    stream: io.FileIO, head: bytes, size: int, wanted: frozenset[int]
+) -> dict[int, tuple[str | None, bytes]]:
+    place, implicit = _start(head)
+    base, last = 0, 0x0002FFFF
+    found: dict[int, tuple[str | None, bytes]] = {}
+    while place < size:
+        if place - base + 12 > len(head):
+            head, base = _more(stream, place, _ONWARD_BYTES), place
+        tag, vr, length, start = _head(head, place - base, implicit)
+        start += base
+        if tag in _PIXELS and tag > last:
+            return found
+        if tag <= last or tag >= _PIXEL_GROUP:
+            raise _UnusualError
+        last = tag
+        if length == _UNDEFINED:
+            if tag in wanted or not _is_sequence(tag, vr, implicit):
+                raise _UnusualError
+            place = _after_sequence(stream, head, base, start, implicit)
+            continue
+        place = start + length
+        if tag in wanted:
+            inside = head[start - base : place - base]
+            value = inside if len(inside) == length else _more(stream, start, length)
+            found[tag] = (None if implicit else vr.decode(), value)
+            if len(value) != length:
+                raise _UnusualError
+    if place > size:
+        raise _UnusualError
+    return found
+
+
+def _more(stream: io.FileIO, place: int, count: int) -> bytes:
+    stream.seek(place)
+    return stream.read(count) or b""
+
+
+def _is_sequence(tag: int, vr: bytes, implicit: bool) -> bool:
+    """Whether an element of undefined length is a sequence."""
+    if not implicit:
+        return vr == b"SQ"
+    try:
+        return str(dictionary_VR(tag)) == "SQ"
+    except KeyError:
+        return False
+
+
+def _after_sequence(stream: io.FileIO, head: bytes, base: int, start: int, implicit: bool) -> int:
+    """Return where a sequence of undefined length ends, reading on where `head` does not do."""
+    try:
+        return base + _after_items(head, start - base, implicit)
+    except (_UnusualError, struct.error):
+        return start + _after_items(_more(stream, start, _LONGEST_SEQUENCE), 0, implicit)
+
+
+def _after_items(data: bytes, at: int, implicit: bool) -> int:
+    """Return where a sequence of undefined length ends."""
+    while True:
+        low, length = _pair(data, at)
+        at += 8
+        if low == _SEQUENCE_END:
+            return at
+        if low != _ITEM:
+            raise _UnusualError
+        end = None if length == _UNDEFINED else at + length
+        at = _after_elements(data, at, end, implicit)
+
+
+def _after_elements(data: bytes, at: int, end: int | None, implicit: bool) -> int:
+    """Return where an item ends; its elements fill it to the byte."""
+    while end is None or at < end:
+        if end is None and _whole(data, at) == (_ITEM_END,):
+            return at + 8
+        tag, vr, length, start = _head(data, at, implicit)
+        if length == _UNDEFINED and _is_sequence(tag, vr, implicit):
+            at = _after_items(data, start, implicit)
+        else:
+            at = start + length
+        if tag >= _DELIMITERS or at > len(data):
+            raise _UnusualError
+    if at != end:
+        raise _UnusualError
+    return at

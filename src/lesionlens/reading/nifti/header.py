@@ -1,0 +1,165 @@
+"""The header of one NIfTI file: shape, affine, units, and what has no honest answer."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from lesionlens.base.errors import GeometryError, ReadError
+from lesionlens.base.geometry import Affine, check_affine, spacing_mm
+from lesionlens.base.grid import Grid
+from lesionlens.base.scan_limits import check_size
+
+BROKEN = (
+    OSError, EOFError, ValueError, zlib.error, gzip.BadGzipFile,
+    ImageFileError, HeaderDataError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class NiftiHeader:
+    """What the header of one file says, judged."""
+
+    grid: Grid
+    notices: tuple[str, ...]
+
+
+def open_image(path: Path) -> Any:
+    """Open a NIfTI file lazily.
+
+    Raises
+    ------
+    ReadError
+        Empty, unreadable or not NIfTI.
+    """
+    if path.stat().st_size == 0:
+        raise ReadError(
+            found=f"an empty file, 0 bytes: {path.name!r}",
+            expected="a NIfTI file",
+            next_step="Copy or convert the scan again",
+        )
+    try:
+        image = nib.load(path)
+    except PermissionError as error:
+        raise ReadError(
+            found=f"no permission to read {path.name!r}",
+            expected="a readable file",
+            next_step="Ask its owner for read access, or copy it",
+        ) from error
+    except BROKEN as error:
+        raise ReadError(
+            found=f"{path.name!r}, whose header is not that of a NIfTI file (damaged or another "
+            f"format: {brief(error)})",
+            expected="NIfTI-1 or NIfTI-2, plain as .nii or gzip-compressed as .nii.gz",
+            next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
+        ) from error
+    if not isinstance(image, nib.Nifti1Image | nib.Nifti2Image):
+        raise ReadError(
+            found=f"{path.name!r}, a file of another format",
+            expected="a NIfTI file",
+            next_step="Convert the scan to NIfTI",
+        )
+    return image
+
+
+def brief(error: BaseException) -> str:
+    """Return the first line of a library's complaint, short."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror  # the full text would hold the path above the study
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return text.split(" for file")[0][:120]
+
+
+def read_header(path: Path) -> NiftiHeader:
+    """Read shape and affine of a NIfTI file, refusing what has no honest answer.
+
+    Raises
+    ------
+    ReadError, GeometryError
+        Not three-dimensional, colour or complex voxels, or no usable orientation.
+    """
+    image = open_image(path)
+    shape = tuple(int(n) for n in image.shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    _check_shape(shape, path.name)
+    kind = image.get_data_dtype()
+    if kind.fields is not None or kind.kind == "c" or kind.kind not in "iufb":
+        what = "colour (RGB)" if kind.fields is not None else "complex or unsupported"
+        raise ReadError(
+            found=f"voxels of {what} type in {path.name!r}",
+            expected="integer or floating-point intensities",
+            next_step="Export the magnitude image in greyscale",
+        )
+    affine, notices = _affine(image, shape, path.name)
+    return NiftiHeader(Grid((shape[0], shape[1], shape[2]), affine), notices)
+
+
+def _check_shape(shape: tuple[int, ...], name: str) -> None:
+    if len(shape) > 3 and min(shape) > 0:
+        raise ReadError(
+            found=f"{len(shape)} dimensions in {name!r}: {shape[3]} volumes in one 4-D file",
+            expected="one three-dimensional volume a file",
+            next_step="Split it (nibabel.four_to_three does) and name the volume to use",
+        )
+    check_size(shape, repr(name))
+
+
+_UNIT_MM = {1: 1000.0, 3: 0.001}
+"""NIfTI's codes of metre and micron; anything else, the undefined too, counts as millimetre."""
+
+
+def _affine(image: Any, shape: tuple[int, ...], name: str) -> tuple[Affine, tuple[str, ...]]:
+    header = image.header
+    if int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
+        raise GeometryError(
+            found=f"no orientation in {name!r}: the codes of sform and qform are both 0",
+            expected="an affine that says which side is left",
+            next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
+        )
+    scale = _UNIT_MM.get(int(header["xyzt_units"]) & 7, 1.0)
+    try:
+        affine = check_affine(_scaled(image.affine, scale), where=repr(name))
+        notice = _forms_agree(header, affine, shape, scale)
+    except (ValueError, HeaderDataError) as error:
+        raise GeometryError(
+            found=f"a damaged orientation (qform) in {name!r}: {brief(error)}",
+            expected="an affine that says which side is left",
+            next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
+        ) from error
+    return affine, (f"{name!r}: {notice}",) if notice else ()
+
+
+def _scaled(affine: Affine, scale: float) -> Affine:
+    out = np.array(affine, dtype=np.float64)
+    out[:3] *= scale
+    return out
+
+
+def _forms_agree(header: Any, affine: Affine, shape: tuple[int, ...], scale: float) -> str | None:
+    """Compare sform and qform; a notice where they lie apart, a refusal where sides differ."""
+    if int(header["sform_code"]) == 0 or int(header["qform_code"]) == 0:
+        return None
+    other = _scaled(header.get_qform(), scale)
+    if not np.isfinite(other).all():
+        return "its qform is damaged, the sform is used."
+    if np.linalg.det(other) * np.linalg.det(affine) < 0:
+        raise GeometryError(
+            found="an sform and a qform that disagree on which side is left",
+            expected="one orientation",
+            next_step="Convert the scan again from its DICOM files, or correct the header",
+        )
+    corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=float)
+    corners[:, :3] *= np.asarray(shape) - 1
+    apart = float(np.abs(corners @ (affine - other).T).max())
+    if apart > max(1.0, float(spacing_mm(affine).max())):
+        return f"sform and qform disagree by up to {apart:.0f} mm; the sform is used."
+    return None

@@ -1,0 +1,301 @@
+"""A folder of real cases as a source of batches, parted by patient."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.base.errors import ConfigError, UnusableInputError
+from lesionlens.base.labels import Region
+from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, check, no_progress
+from lesionlens.evaluation.label_conventions import region_mask
+from lesionlens.inference.network_input import make_network_input
+from lesionlens.network import weights
+from lesionlens.network.build import preset
+from lesionlens.network.model import LensNetwork
+from lesionlens.network.normalise import with_presence
+from lesionlens.preparation.prepare import prepare
+from lesionlens.preparation.resampling import resample
+from lesionlens.records.study import PreparedStudy
+from lesionlens.synth.tumour import MAX_LESIONS
+from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
+from lesionlens.training.data import Batch, Packed, collate, cut_window, pack
+from lesionlens.training.references import RealCase, Truth, split
+
+HELD_OUT = 0.2
+SPLIT_NAME, CASES_NAME = "split.json", "cases"
+_CPU = torch.device("cpu")
+_REGIONS = tuple(region.value for region in Region)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Who is learnt from, and who only judges."""
+
+    training: tuple[RealCase, ...]
+    validation: tuple[RealCase, ...]
+
+
+def with_start(config: TrainConfig) -> TrainConfig:
+    """Start from the default weights where the recipe names none.
+
+    Raises
+    ------
+    ConfigError
+        The recipe's network is not theirs.
+    """
+    if config.init is not None:
+        return config
+    if weights.load_default()[1].config != preset(config.network):
+        raise ConfigError(
+            found=f'a recipe for network "{config.network}", which the default weights are not of',
+            expected="one for theirs, or weights of its own",
+            next_step="Start from configs/finetune.toml, or name weights as `init` in the recipe",
+        )
+    return dataclasses.replace(config, init=str(weights.default_path()))
+
+
+class RealCases:
+    """Real cases in the generator's place; see `training.loop.Cases`.
+
+    Parameters
+    ----------
+    cases : sequence of RealCase
+        From `find_real_cases`.
+    out : Path
+        The run's folder: gets `split.json` and, prepared once, `cases/`.
+    seed : int
+        Of the split and of the order.
+    progress, cancel
+        Told of, and asked before, each case that is prepared.
+
+    Raises
+    ------
+    ConfigError
+        Fewer than two patients, or a split.json that is none.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[RealCase],
+        out: Path,
+        seed: int,
+        progress: Progress = no_progress,
+        cancel: Cancel = NEVER,
+    ) -> None:
+        self._out, self._seed = out, seed
+        self._progress, self._cancel = progress, cancel
+        self.parts = part(cases, out, seed)
+
+    @property
+    def words(self) -> str:
+        """Where the weights come from, for their record."""
+        cases = self.parts.training
+        patients = len({case.patient for case in cases})
+        return f"synthetic, then {len(cases)} real cases of {patients} patients"
+
+    def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> FolderSource:
+        """Prepare the training cases for a stage, where that is not done yet, and serve them.
+
+        Raises
+        ------
+        ConfigError
+            The stage mixes closer looks in, which are drawn.
+        """
+        if stage.closer is not None:
+            raise ConfigError(
+                found="[stages.closer] in the recipe",
+                expected="a recipe for real cases, whose windows are `window` of a stage",
+                next_step="Leave the table out; start from configs/finetune.toml",
+            )
+        files = self._ready(self.parts.training, stage)
+        return FolderSource(files, stage, config, (seed, done))
+
+    def validate(
+        self, network: LensNetwork, stage: StageConfig, device: torch.device
+    ) -> dict[str, float]:
+        """Return the mean Dice of each region over the patients that were held out."""
+        network.eval()
+        scores: dict[str, list[float]] = {name: [] for name in _REGIONS}
+        for file in self._ready(self.parts.validation, stage):
+            for name, value in zip(_REGIONS, _dice(network, read(file), device), strict=True):
+                scores[name].append(value)
+        return {f"patients_{name}": round(float(np.mean(v)), 4) for name, v in scores.items()}
+
+    def _ready(self, cases: Sequence[RealCase], stage: StageConfig) -> list[Path]:
+        spacing = round(sum(stage.spacing_mm) / 2, 3)
+        files = []
+        for number, case in enumerate(cases):
+            check(self._cancel, "preparing real cases")
+            self._progress(f"preparing {case.name}", number / len(cases))
+            files.append(_prepare_once(case, spacing, self._out / CASES_NAME, self._cancel))
+        return files
+
+
+def part(cases: Sequence[RealCase], out: Path, seed: int) -> Parts:
+    """Part cases by patient and record it in `split.json`; an earlier choice stays."""
+    place = out / SPLIT_NAME
+    try:
+        found = json.loads(place.read_text("utf-8")) if place.is_file() else {}
+        known = {p: side == "validation" for side, ps in found.items() for p in ps}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise ConfigError(
+            found=f"a {SPLIT_NAME} in {out.name!r} that cannot be read",
+            expected="the one that an earlier sitting wrote",
+            next_step="Choose another output folder",
+        ) from error
+    counts = Counter(case.patient for case in cases)
+    held = split(counts, share=HELD_OUT, seed=seed, known=known)
+    record: dict[str, dict[str, list[str]]] = {"training": {}, "validation": {}}
+    for case in cases:
+        side = record["validation" if held[case.patient] else "training"]
+        side.setdefault(case.patient, []).append(case.name)
+    out.mkdir(parents=True, exist_ok=True)
+    aside = place.with_name(f".{SPLIT_NAME}.new")
+    gone = {p: was for p, was in known.items() if p not in held}
+    for patient, was in gone.items():
+        record["validation" if was else "training"][patient] = []
+    aside.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    aside.replace(place)
+    return Parts(
+        tuple(c for c in cases if not held[c.patient]), tuple(c for c in cases if held[c.patient])
+    )
+
+
+def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, cancel: Cancel) -> Path:
+    """Prepare a case for a voxel size and keep it as `<key>-<spacing>.npz`."""
+    file = folder / f"{case.key[:24]}-{spacing_mm:g}mm.npz"
+    if file.is_file():
+        return file
+    try:
+        prepared = prepare(case.study(), StageClock(cancel=cancel))
+        packed = pack_case(prepared, case.truth(), spacing_mm)
+    except UnusableInputError as error:
+        raise UnusableInputError(
+            found=f"case {case.name!r}, which cannot be learnt from: {error.found}",
+            expected=error.expected,
+            next_step=error.next_step,
+        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(f".{file.name}")
+    with aside.open("wb") as stream:
+        np.savez(stream, channels=packed.channels, code=packed.code, present=packed.present)
+    aside.replace(file)
+    return file
+
+
+def pack_case(prepared: PreparedStudy, truth: Truth, spacing_mm: float) -> Packed:
+    """Bring a case and its truth to the grid that the network learns on.
+
+    Parameters
+    ----------
+    prepared : PreparedStudy
+        The images.
+    truth : (I, J, K) uint8, Grid
+        The contract's labels on a grid of their own in the same patient space.
+    spacing_mm : float
+        Edge of the cubes.
+
+    Returns
+    -------
+    Packed
+        A voxel has the label at its centre, so that thin rims keep their volume.
+    """
+    study = make_network_input(prepared, spacing_mm, _CPU)
+    values, grid = truth
+    near = resample(values.astype(np.float32), grid, study.grid, nearest=True).astype(np.uint8)
+    labels = torch.from_numpy(np.stack([region_mask(near, region) for region in Region]))
+    none = torch.zeros_like(labels[0], dtype=torch.uint8)
+    packed = pack(study.channels[0], labels.to(torch.uint8), none, study.brain[0])
+    return replace(packed, parts=_lesions(packed.code), present=np.asarray(study.present))
+
+
+def _lesions(code: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Give the largest separate tumours numbers; voxels that touch by a corner are one."""
+    parts, count = ndimage.label(code > 1, np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+    rank = np.zeros(count + 1, np.uint8)
+    largest = np.argsort(-sizes, kind="stable")[:MAX_LESIONS]
+    rank[largest + 1] = np.arange(1, len(largest) + 1)
+    return np.asarray(rank[parts])
+
+
+def read(file: Path) -> Packed:
+    """Read a case that `_prepare_once` wrote."""
+    with np.load(file, allow_pickle=False) as kept:
+        code = kept["code"]
+        return Packed(kept["channels"], code, _lesions(code), kept["present"])
+
+
+class FolderSource:
+    """Prepared cases in random order, each varied as drawn ones are; a `training.data.Source`.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        Prepared cases.
+    stage, config
+        Windows; variation, and how many cases stay in memory.
+    start : (2,) int
+        Seed, and batches handed over before: each batch depends on these alone, so that a resumed
+        run sees what an uninterrupted one would have seen.
+    """
+
+    def __init__(
+        self, files: Sequence[Path], stage: StageConfig, config: DataConfig, start: tuple[int, int]
+    ) -> None:
+        self._files, self._stage, self._config = list(files), stage, config
+        self._seed, self._done = start
+        self._kept: OrderedDict[Path, Packed] = OrderedDict()
+        self.drawn, self.shown = len(self._files), 0
+
+    def batch(self, size: int) -> Batch:
+        """Hand over the next batch."""
+        rng = np.random.default_rng((self._seed, self._done))
+        chosen = [
+            self._read(self._files[int(n)]) for n in rng.integers(len(self._files), size=size)
+        ]
+        if self._stage.window is not None:
+            chosen = [cut_window(packed, self._stage.window, rng) for packed in chosen]
+        self._done += 1
+        self.shown += size
+        return collate(chosen, rng, self._config)
+
+    def _read(self, file: Path) -> Packed:
+        if file in self._kept:
+            self._kept.move_to_end(file)
+            return self._kept[file]
+        packed = read(file)
+        self._kept[file] = packed
+        while len(self._kept) > max(1, self._config.pool):
+            self._kept.popitem(last=False)
+        return packed
+
+    def close(self) -> None:
+        """Give back memory."""
+        self._kept.clear()
+
+
+@torch.no_grad()
+def _dice(network: LensNetwork, packed: Packed, device: torch.device) -> list[float]:
+    code = torch.from_numpy(packed.code).to(device)
+    channels = torch.from_numpy(packed.channels).float()[None].to(device)
+    present = torch.from_numpy(packed.present)[None].to(device)
+    x = with_presence(channels, present, (code > 0)[None])
+    with torch.autocast(device.type, torch.bfloat16):
+        logits = network(x.contiguous(memory_format=torch.channels_last_3d)).logits[0]
+    scores = []
+    for level, found in enumerate(logits > 0, 1):
+        truth, inside = code > level, found & (code > 0)
+        total = int(truth.sum()) + int(inside.sum())
+        scores.append(1.0 if total == 0 else 2 * int((truth & inside).sum()) / total)
+    return scores

@@ -1,0 +1,229 @@
+"""Real cases with a truth to train on: reference data sets, and results reviewed in LesionLens."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.errors import ConfigError, UnusableInputError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.evaluation.cases import Case, ImageFile, find_cases, patient_of, read_volume
+from lesionlens.evaluation.label_conventions import regions_of, translate
+from lesionlens.reading.readers import open_study
+from lesionlens.records.study import Series, SourceFile, Study, StudyKind
+from lesionlens.review.reopen import SavedResult, difference, is_result, read_result
+
+Truth = tuple[NDArray[np.uint8], Grid]
+_DECIDED = (ReviewState.ACCEPTED, ReviewState.REJECTED)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RealCase:
+    """One examination to learn from.
+
+    Parameters
+    ----------
+    name, patient : str
+        As in `evaluation.cases.Case`.
+    key : str
+        Changes when its files do.
+    study : callable
+        Opens it; voxels wait for `Series.load`.
+    truth : callable
+        Reads its labels (the contract's) and their grid.
+    """
+
+    name: str
+    patient: str
+    key: str
+    study: Callable[[], Study]
+    truth: Callable[[], Truth]
+
+
+def find_real_cases(
+    root: Path, *, studies: Path | None = None, convention: Callable[[Case], str | None]
+) -> tuple[RealCase, ...]:
+    """Find what a folder holds to learn from.
+
+    Parameters
+    ----------
+    root : Path
+        BraTS, Decathlon or nnU-Net layout; or one reviewed result folder a study.
+    studies : Path or None
+        For reviewed results: the folder of studies that `batch` was given.
+    convention : callable
+        Convention of a case's labels, None where the numbers themselves must tell.
+
+    Raises
+    ------
+    ConfigError
+        There is no case, or the studies of results were not named.
+    UnusableInputError
+        A case has no truth, or has candidates that nobody has judged; the message names it.
+    """
+    if not root.is_dir():
+        raise ConfigError(
+            found=f"no folder {root.name!r}",
+            expected="a folder of cases with their truth, or of reviewed results",
+            next_step="Check the path",
+        )
+    results = [p for p in sorted(root.iterdir()) if p.is_dir() and is_result(p)]
+    if results:
+        return tuple(_reviewed(folder, studies) for folder in results)
+    return tuple(_of_case(case, convention(case)) for case in find_cases(root))
+
+
+def _of_case(case: Case, convention: str | None) -> RealCase:
+    if case.truth is None or not case.images:
+        raise UnusableInputError(
+            found=f"case {case.name!r} of patient {case.patient!r} without "
+            + ("a truth" if case.truth is None else "an image"),
+            expected="a segmentation beside the images of every case; an empty one where there is "
+            "nothing",
+            next_step="Add it, or move the case out of the folder",
+        )
+    if Region.ET not in regions_of(convention):
+        raise ConfigError(
+            found=f"case {case.name!r} in the convention {convention}, without an enhancing part",
+            expected="a truth of all three regions",
+            next_step="Leave such cases out",
+        )
+    truth = case.truth
+
+    def read() -> Truth:
+        voxels, grid = read_volume(truth)
+        return translate(voxels, convention, case.name), grid
+
+    files = [truth, *(image.path for image in case.images.values())]
+    return RealCase(
+        case.name, case.patient, _key(files, str(convention)), lambda: _study_of(case), read
+    )
+
+
+def _study_of(case: Case) -> Study:
+    series = {s: _series(s, case.images[s]) for s in MrSequence if s in case.images}
+    root = next(iter(case.images.values())).path.parent
+    return Study(case.name, StudyKind.NIFTI, series, root)
+
+
+def _series(sequence: MrSequence, image: ImageFile) -> Series:
+    grid = read_volume(image)[1]
+    return Series(
+        sequence=sequence,
+        detected_by="the data set's layout",
+        confidence=1.0,
+        grid=grid,
+        files=(SourceFile(image.path, image.path.name),),
+        load=lambda: np.ascontiguousarray(read_volume(image)[0], dtype=np.float32),
+        description=image.path.name,
+    )
+
+
+def _reviewed(folder: Path, studies: Path | None) -> RealCase:
+    if studies is None:
+        raise ConfigError(
+            found=f"results, such as {folder.name!r}, which hold no images",
+            expected="the folder of the studies that they were made of",
+            next_step="Name it with --studies",
+        )
+    saved = read_result(folder)
+    labels = _judged(saved, folder.name)
+    place = studies / folder.name
+
+    def study() -> Study:
+        opened = open_study(place)
+        other = difference(saved, opened)
+        if other is not None:
+            raise UnusableInputError(
+                found=f"that the study {folder.name!r} is not the one reviewed: {other}",
+                expected="the files that were analysed",
+                next_step="Name the right folder with --studies, or analyse and review it again",
+            )
+        return opened
+
+    if not place.exists():
+        raise UnusableInputError(
+            found=f"no study {folder.name!r} in {studies.name!r}",
+            expected="the study of every reviewed result, under the same name",
+            next_step="Name the right folder with --studies, or move the result away",
+        )
+    files = [folder / name for name in ("segmentation.nii.gz", "candidates.nii.gz", "review.json")]
+    key = _key([file for file in files if file.is_file()], "reviewed")
+    return RealCase(folder.name, patient_of(folder.name), key, study, lambda: labels)
+
+
+def _judged(saved: SavedResult, name: str) -> Truth:
+    """Return the labels of the accepted candidates; those rejected become background."""
+    components, labels = saved.findings.components, saved.volumes.labels
+    kept = np.zeros(len(saved.findings.candidates) + 1, bool)
+    for candidate in saved.findings.candidates:
+        state = saved.review.state_of(candidate.tracking_uid)
+        if state not in _DECIDED:
+            raise UnusableInputError(
+                found=f"candidate {candidate.id} of case {name!r}, which is {state.value}",
+                expected="every candidate accepted or rejected: only that is a truth",
+                next_step="Finish its review, or move the result out of the folder",
+            )
+        kept[candidate.id] = state is ReviewState.ACCEPTED
+    return np.where(kept[components], labels.data, 0).astype(np.uint8), labels.grid
+
+
+def _key(files: list[Path], more: str) -> str:
+    """Digest names, sizes and times; contents are not read."""
+    lines = [f"{p.name}\0{p.stat().st_size}\0{p.stat().st_mtime_ns}" for p in files]
+    return hashlib.sha256("\n".join([more, *lines]).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def split(
+    patients: Mapping[str, int], *, share: float, seed: int, known: Mapping[str, bool]
+) -> dict[str, bool]:
+    """Say of each patient whether they are held out for validation.
+
+    Parameters
+    ----------
+    patients : mapping of str to int
+        Patient to number of cases.
+    share : float
+        Of the patients, to hold out; at least one of two.
+    seed : int
+        Another seed, another choice.
+    known : mapping of str to bool
+        An earlier choice: it stays, so that nobody who was learnt from is ever validated on.
+
+    Raises
+    ------
+    ConfigError
+        There are fewer than two patients.
+
+    Examples
+    --------
+    >>> sum(split({str(n): 1 for n in range(10)}, share=0.2, seed=0, known={}).values())
+    2
+    """
+    if len(patients) < 2:
+        raise ConfigError(
+            found=f"{len(patients)} patient",
+            expected="two or more: one at least is held out, to see what was learnt",
+            next_step="Add cases, or say in patients.tsv which case is whose",
+        )
+    held = {p: known[p] for p in patients if p in known}
+    wanted = max(1, round(share * len(patients))) - sum(held.values())
+    order = sorted(
+        (p for p in patients if p not in known),
+        key=lambda p: hashlib.sha256(f"{seed}:{p}".encode()).digest(),
+    )
+    held |= {p: place < wanted for place, p in enumerate(order)}
+    if all(held.values()) or not any(held.values()):
+        side = "validation" if all(held.values()) else "training"
+        raise ConfigError(
+            found=f"every patient on the side of {side}",
+            expected="both sides, as split.json of the earlier run has it",
+            next_step="Choose another output folder, or bring the earlier cases back",
+        )
+    return held

@@ -1,0 +1,90 @@
+"""TensorBoard where it is installed; else nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from lesionlens.base.errors import ResourceError
+
+
+class EventWriter(Protocol):
+    """Where curves and pictures go."""
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        """Add one point to each curve."""
+        ...
+
+    def picture(self, name: str, image: Tensor, step: int) -> None:
+        """Add a grey picture (H, W), 0-1."""
+        ...
+
+    def close(self) -> None:
+        """Write out."""
+        ...
+
+
+class _NoBoard:
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        """Nothing to do."""
+
+    def picture(self, name: str, image: Tensor, step: int) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell a disk that is full as what it is."""
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(
+            found=f"a TensorBoard log that could not be written ({error.strerror})",
+            expected="room for it",
+            next_step="Free some space and start again; the last checkpoint is intact",
+        ) from error
+
+
+class _TensorBoard:
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._hook, threading.excepthook = threading.excepthook, self._silent
+        with _told():
+            self._writer = make()
+
+    def _silent(self, args: threading.ExceptHookArgs) -> None:
+        """Print nothing for the writer's thread: it raises on ours at the next call."""
+        if not isinstance(args.exc_value, OSError):
+            self._hook(args)
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        with _told():
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+
+    def picture(self, name: str, image: Tensor, step: int) -> None:
+        with _told():
+            self._writer.add_image(name, image[None], step)
+
+    def close(self) -> None:
+        threading.excepthook = self._hook
+        with _told():
+            self._writer.close()
+
+
+def open_event_writer(out: Path | None) -> EventWriter:
+    """Open a board in `out/board`, or a silent one without a folder or without TensorBoard."""
+    if out is None:
+        return _NoBoard()
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  (optional)
+    except ImportError:
+        return _NoBoard()
+    return _TensorBoard(lambda: SummaryWriter(str(out / "board")))

@@ -1,0 +1,75 @@
+"""The cache saves time and never changes a result; it lies in the user's own folder."""
+
+import numpy as np
+import pytest
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.stages import StageClock
+from lesionlens.preparation import cache, steps
+from lesionlens.preparation.prepare import PrepareOptions, prepare
+from lesionlens.reading.readers import open_study
+from lesionlens.testing.acquire import Acquisition
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "folder", lambda: tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def study(make_study):
+    how = {"flair": Acquisition("LPS", (4, 4, 6), tilt_deg=6)}
+    return open_study(make_study(sequences={"t1c", "flair"}, how=how))
+
+
+def test_a_second_preparation_searches_nothing_and_is_equal(study, monkeypatch, own_folder):
+    first = prepare(study, StageClock())
+    assert list(own_folder.glob("*.npz"))
+
+    def never(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr(steps, "register", never)
+    second = prepare(study, StageClock())
+    np.testing.assert_array_equal(first.channels, second.channels)
+    assert first.steps == second.steps
+
+
+def test_other_voxels_are_another_key(study):
+    values, grid = study.series[MrSequence.T1C].load(), study.series[MrSequence.T1C].grid
+    one = cache.key_of({"a": (values, grid.affine)}, "x")
+    other = values.copy()
+    other[0, 0, 0] += 1
+    assert cache.key_of({"a": (other, grid.affine)}, "x") != one
+    assert cache.key_of({"a": (values, grid.affine + np.eye(4))}, "x") != one
+    assert cache.key_of({"a": (values, grid.affine)}, "y") != one
+    assert cache.key_of({"a": (np.ascontiguousarray(values), grid.affine)}, "x") == one
+
+
+def test_a_damaged_entry_is_made_anew(study, own_folder):
+    first = prepare(study, StageClock())
+    for path in own_folder.glob("*.npz"):
+        path.write_bytes(b"not a zip")
+    anew = prepare(study, StageClock())
+    np.testing.assert_array_equal(anew.channels, first.channels)
+    assert anew.steps == first.steps
+
+
+def test_a_cache_that_cannot_be_written_is_no_failure(study, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(cache, "folder", lambda: tmp_path / "file" / "below")
+    prepare(study, StageClock())
+
+
+def test_it_can_be_left_out(study, own_folder):
+    prepare(study, StageClock(), PrepareOptions(cache=False))
+    assert not own_folder.exists()
+
+
+def test_the_oldest_entries_go(monkeypatch, own_folder):
+    monkeypatch.setattr(cache, "KEPT", 3)
+    for number in range(6):
+        cache.save(f"k{number}", {"a": np.arange(number)})
+    assert len(list(own_folder.glob("*.npz"))) == 3
+    assert not list(own_folder.glob("*.part"))

@@ -1,0 +1,265 @@
+"""Learning from real cases: layouts, patients, truth, and that a run repeats."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lesionlens.base.errors import ConfigError, UnusableInputError, WeightsError
+from lesionlens.base.labels import ReviewState
+from lesionlens.base.stages import StageClock
+from lesionlens.evaluation.label_conventions import convention_reader
+from lesionlens.export.exporter import save
+from lesionlens.network import weights
+from lesionlens.preparation.prepare import prepare
+from lesionlens.records.review import Review, ReviewEvent
+from lesionlens.testing.analysis import make_analysis, write_study
+from lesionlens.testing.simple import Lesion, make_patient
+from lesionlens.training.config import CloserConfig, DataConfig, StageConfig, parse_config
+from lesionlens.training.loop import train
+from lesionlens.training.real_cases import (
+    FolderSource,
+    RealCases,
+    pack_case,
+    part,
+    read,
+    with_start,
+)
+from lesionlens.training.references import find_real_cases, split
+
+from . import evaluation
+
+STAGE = StageConfig(4, (32, 40, 32), (5.0, 5.0), batch=2)
+DATA = DataConfig(workers=0, pool=2)
+NAMES = ("BraTS-GLI-00001-000", "BraTS-GLI-00001-001", "BraTS-GLI-00002-000")
+LEFT = Lesion((-28.0, 8.0, 26.0), 20.0)
+
+
+def find(root, **how):
+    return find_real_cases(root, convention=convention_reader(None, root), **how)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Three examinations of two patients; the last has FLAIR and T1c alone."""
+    place = tmp_path_factory.mktemp("real")
+    for seed, name in enumerate(NAMES):
+        evaluation.write_case(place / name, evaluation.head(LEFT, seed=seed))
+    for gone in ("t1", "t2"):
+        (place / NAMES[2] / f"{gone}.nii.gz").unlink()
+    return place
+
+
+@pytest.fixture
+def copy(root, tmp_path):
+    """A copy that a test may damage."""
+    return shutil.copytree(root, tmp_path / "copy")
+
+
+def test_a_patient_is_on_one_side_alone_and_it_is_recorded(root, tmp_path):
+    parts = part(find(root), tmp_path, seed=0)
+    learnt, held = ({case.patient for case in side} for side in (parts.training, parts.validation))
+    assert learnt
+    assert held
+    assert not learnt & held
+    record = json.loads((tmp_path / "split.json").read_text())
+    assert set(record["training"]) == learnt
+    names = [name for cases in record["validation"].values() for name in cases]
+    assert sorted(names) == [case.name for case in parts.validation]
+
+
+def test_cases_added_later_leave_the_split_as_it_was(root, copy, tmp_path):
+    first = part(find(root), tmp_path, seed=0)
+    for number in range(3, 9):
+        shutil.copytree(root / NAMES[0], copy / f"BraTS-GLI-{number:05d}-000")
+    later = part(find(copy), tmp_path, seed=0)
+    names = [{case.name for case in side} for side in (later.training, later.validation)]
+    assert {case.name for case in first.training} <= names[0]
+    assert {case.name for case in first.validation} <= names[1]
+
+
+@settings(deadline=None)
+@given(st.sets(st.text(min_size=1, max_size=6), min_size=2, max_size=30), st.integers(0, 9))
+def test_a_split_repeats_keeps_both_sides_and_holds_about_a_fifth(patients, seed):
+    counts = dict.fromkeys(patients, 1)
+    held = split(counts, share=0.2, seed=seed, known={})
+    assert held == split(dict(sorted(counts.items())), share=0.2, seed=seed, known={})
+    assert sum(held.values()) == max(1, round(0.2 * len(patients)))
+
+
+def test_one_patient_is_not_enough():
+    with pytest.raises(ConfigError, match="two or more"):
+        split({"one": 3}, share=0.2, seed=0, known={})
+
+
+def test_a_case_without_truth_is_refused_by_name(copy):
+    (copy / NAMES[1] / "seg.nii.gz").unlink()
+    with pytest.raises(UnusableInputError, match=NAMES[1]):
+        find(copy)
+
+
+def test_a_case_that_cannot_be_read_is_refused_by_name(copy, tmp_path):
+    for sequence in ("t1c", "flair"):
+        (copy / NAMES[2] / f"{sequence}.nii.gz").write_bytes(b"no scan")
+    cases = RealCases(find(copy), tmp_path / "run", seed=0)
+    with pytest.raises(UnusableInputError, match=NAMES[2]):
+        for side in (cases.parts.training, cases.parts.validation):
+            cases._ready(side, STAGE)
+
+
+def _prepared(case):
+    return prepare(case.study(), StageClock())
+
+
+def test_the_truth_keeps_its_volume_and_its_side(root):
+    case = find(root)[0]
+    packed = pack_case(_prepared(case), case.truth(), 5.0)
+    labels, grid = case.truth()
+    for level, values in ((1, (1, 2, 3)), (3, (3,))):
+        wanted = np.isin(labels, values).sum() * grid.voxel_ml
+        assert (packed.code > level).sum() * 0.125 == pytest.approx(wanted, rel=0.3)
+    assert packed.code.shape == packed.channels.shape[1:]
+    middle = np.argwhere(packed.code > 1).mean(axis=0)
+    assert middle[0] < (packed.code.shape[0] - 1) / 2
+    assert packed.present.all()
+
+
+def test_both_years_labels_teach_the_same(root, copy):
+    path = copy / NAMES[0] / "seg.nii.gz"
+    image = nib.load(path)
+    data = np.asanyarray(image.dataobj)
+    nib.save(nib.Nifti1Image(np.where(data == 3, 4, data).astype(np.uint8), image.affine), path)
+    new, old = find(root)[0], find(copy)[0]
+    np.testing.assert_array_equal(new.truth()[0], old.truth()[0])
+
+
+@pytest.fixture(scope="module")
+def files(root, tmp_path_factory):
+    cases = RealCases(find(root), tmp_path_factory.mktemp("run"), seed=0)
+    return cases._ready([*cases.parts.training, *cases.parts.validation], STAGE)
+
+
+def test_batches_repeat_and_a_resumed_source_goes_on(files):
+    whole = FolderSource(files, STAGE, DATA, (3, 0))
+    first, second = whole.batch(2), whole.batch(2)
+    resumed = FolderSource(files, STAGE, DATA, (3, 1)).batch(2)
+    assert torch.equal(second.channels, resumed.channels)
+    assert torch.equal(second.labels, resumed.labels)
+    assert not torch.equal(first.channels, second.channels)
+
+
+def test_what_is_not_there_is_never_shown(files):
+    (partial,) = [file for file in files if not read(file).present.all()]
+    source = FolderSource([partial], STAGE, DATA, (0, 0))
+    for _ in range(8):
+        batch = source.batch(1)
+        assert batch.present.any()
+        assert not batch.present[0, [0, 2]].any()
+        assert not batch.channels[0, [0, 2]].any()
+
+
+def test_windows_are_cut(files):
+    stage = dataclasses.replace(STAGE, window=(16, 16, 16))
+    assert FolderSource(files, stage, DATA, (0, 0)).batch(2).labels.shape[2:] == (16, 16, 16)
+
+
+RECIPE = parse_config({
+    "network": "tiny",
+    "validation_volumes": 0,
+    "data": {"workers": 0},
+    "optimiser": {"warmup": 2},
+    "stages": [{"steps": 3, "shape": [32, 40, 32], "spacing_mm": [5.0, 5.0], "batch": 1}],
+})  # fmt: skip
+
+
+def test_a_run_learns_from_cases_and_judges_on_those_held_out(root, tmp_path, random_weights):
+    recipe = dataclasses.replace(RECIPE, init=str(random_weights))
+    cases = RealCases(find(root), tmp_path, seed=0)
+    summary = train(recipe, tmp_path, cases=cases)
+    assert summary.finished
+    _, info = weights.load(summary.weights)
+    learnt = cases.parts.training
+    assert f"{len(learnt)} real cases of 1 patients" in info.provenance["data"]
+    row = json.loads((tmp_path / "validation.jsonl").read_text().splitlines()[-1])
+    assert 0 <= row["patients_wt"] <= 1
+    assert len(list((tmp_path / "cases").glob("*.npz"))) == len(NAMES)
+
+
+def test_closer_looks_are_of_drawn_brains_alone(root, tmp_path):
+    closer = CloserConfig(0.5, (32, 40, 32), (4.0, 5.0), (16, 16, 16))
+    with pytest.raises(ConfigError, match="closer"):
+        RealCases(find(root), tmp_path, seed=0).source(
+            dataclasses.replace(STAGE, closer=closer), DATA, 0, 0
+        )
+
+
+def test_weights_of_another_network_are_refused(tmp_path, random_weights):
+    other = dataclasses.replace(RECIPE, network="base", init=str(random_weights))
+    with pytest.raises(WeightsError, match="another network"):
+        train(other, tmp_path)
+    with pytest.raises(ConfigError, match="default weights"):
+        with_start(RECIPE)
+
+
+@pytest.fixture(scope="module")
+def reviewed(tmp_path_factory):
+    """A saved result of two candidates, the first accepted and the second rejected."""
+    place = tmp_path_factory.mktemp("reviewed")
+    patient = make_patient(spacing_mm=4.0, lesions=(evaluation.LEFT, evaluation.RIGHT))
+    study = write_study(patient, place / "studies" / "one")
+    analysis = make_analysis(patient, study)
+    states = (ReviewState.ACCEPTED, ReviewState.REJECTED)
+    events = tuple(
+        ReviewEvent(candidate.tracking_uid, state, "A. Reader", "2026-01-05T10:15:00Z")
+        for candidate, state in zip(analysis.findings.candidates, states, strict=True)
+    )
+    inputs = tuple(
+        (f.name, hashlib.sha256(f.path.read_bytes()).hexdigest())
+        for series in study.series.values()
+        for f in series.files
+    )
+    run = dataclasses.replace(analysis.run, inputs=inputs)
+    analysis = dataclasses.replace(analysis, run=run, review=Review(events))
+    save(analysis, place / "results" / "one")
+    return place, analysis
+
+
+def test_what_a_reader_accepted_is_the_truth(reviewed):
+    place, analysis = reviewed
+    (case,) = find(place / "results", studies=place / "studies")
+    labels, grid = case.truth()
+    components = analysis.findings.components
+    np.testing.assert_array_equal(labels > 0, components == 1)
+    assert grid.matches(case.study().series["t1c"].grid)
+
+
+def test_a_result_that_is_not_reviewed_is_refused_by_name(reviewed, tmp_path):
+    place, _ = reviewed
+    shutil.copytree(place / "results", tmp_path / "results")
+    path = tmp_path / "results" / "one" / "review.json"
+    content = json.loads(path.read_text())
+    content["events"].pop()
+    path.write_text(json.dumps(content))
+    with pytest.raises(UnusableInputError, match="candidate 2 of case 'one'"):
+        find(tmp_path / "results", studies=place / "studies")
+
+
+def test_results_need_their_own_studies(reviewed, tmp_path):
+    place, _ = reviewed
+    with pytest.raises(ConfigError, match="--studies"):
+        find(place / "results")
+    with pytest.raises(UnusableInputError, match="no study 'one'"):
+        find(place / "results", studies=tmp_path)
+    evaluation.write_case(tmp_path / "one", evaluation.head(seed=5))
+    (case,) = find(place / "results", studies=tmp_path)
+    with pytest.raises(UnusableInputError, match="not the one reviewed"):
+        case.study()

@@ -1,0 +1,54 @@
+"""A log that cannot be written is told, once and in words."""
+
+import threading
+
+import pytest
+import torch
+
+from lesionlens.base.errors import ResourceError
+from lesionlens.training.tensorboard import _TensorBoard, open_event_writer
+
+
+class Full:
+    """A writer whose thread met a full disk, which it says at every call."""
+
+    def add_scalar(self, *_):
+        raise OSError(28, "No space left on device")
+
+    add_image = close = add_scalar
+
+
+def test_a_full_disk_is_told_and_no_thread_prints(capfd):
+    before = threading.excepthook
+    board = _TensorBoard(Full)
+
+    def write():
+        raise OSError(28, "No space left on device")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    thread.join()
+    for act in (
+        lambda: board.scalars({"loss": 1.0}, 1),
+        lambda: board.picture("one", torch.zeros(2, 2), 1),
+        board.close,
+    ):
+        with pytest.raises(ResourceError, match="No space left"):
+            act()
+    assert threading.excepthook is before
+    assert capfd.readouterr().err == ""
+
+
+def test_without_a_folder_nothing_is_written():
+    board = open_event_writer(None)
+    board.scalars({"loss": 1.0}, 1)
+    board.close()
+
+
+def test_curves_and_pictures_are_written(tmp_path):
+    pytest.importorskip("tensorboard", reason="lesionlens[train] is not installed")
+    board = open_event_writer(tmp_path)
+    board.scalars({"loss": 1.0}, 1)
+    board.picture("one", torch.zeros(4, 4), 1)
+    board.close()
+    assert list((tmp_path / "board").iterdir())
