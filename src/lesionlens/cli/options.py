@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Stripping(StrEnum):
-    """Methods of brain extraction; those of `preparation.skull_stripping`, which only a run loads."""
+    """How the brain is found; the methods of `preparation.skull_stripping`, loaded when used."""
 
     AUTO = "auto"
     OWN = "own"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from lesionlens.base.labels import MrSequence
+from lesionlens.base.labels import MrSequence, how_to_name
 from lesionlens.base.stages import NEVER, Cancel, check
-from lesionlens.reading.sequences import UNKNOWN, Guess, name_it
+from lesionlens.reading.sequences import UNKNOWN, Guess
 from lesionlens.records.study import Series
 
 MOST = 8
@@ -55,7 +55,7 @@ def look_at(
             notices.append(
                 f"Nothing tells which sequence {series.description!r} is: it was taken for "
                 f"{seen.sequence.words} by {seen.evidence}. If that is wrong, "
-                f"{name_it(seen.sequence)}."
+                f"{how_to_name(seen.sequence)}."
             )
         out.append(
             replace(

@@ -109,7 +109,7 @@ def test_a_network_that_cannot_be_measured_is_told(monkeypatch, make_prepared):
     def broken(prepared, device):
         yield Baseline("big", "", "all", _fail, lambda: torch.zeros(1, 4, 8, 8, 8))
 
-    monkeypatch.setattr(profiler, "contenders", broken)
+    monkeypatch.setattr(profiler, "all_baselines", broken)
     monkeypatch.setattr(profiler.signal, "signal", lambda *_: None)
     answer = SimpleNamespace(send=sent.append)
     threads = torch.get_num_threads()

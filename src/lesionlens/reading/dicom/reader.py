@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.errors import ReadError, UnusableInputError
-from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
+from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, how_to_name
 from lesionlens.reading import sequences, unlabelled_series
 from lesionlens.reading.dicom import scan as dicom_scan
 from lesionlens.reading.dicom.mosaic import open_mosaic
@@ -323,7 +323,7 @@ def _nothing_usable(
         found="no series that can be used: " + " ".join((*wrong, *listed, *_beside(found)))[:1500],
         expected="a complete series of parallel, evenly spaced MR slices with position, "
         "orientation and pixel spacing, recognised as T1, T1c, T2 or FLAIR",
-        next_step=f"Export the series again; where you know a sequence, {sequences.name_it()}",
+        next_step=f"Export the series again; where you know a sequence, {how_to_name()}",
     )
 
 

@@ -15,7 +15,7 @@ from nibabel.openers import Opener
 from numpy.typing import NDArray
 
 from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
-from lesionlens.base.labels import MrSequence
+from lesionlens.base.labels import MrSequence, how_to_name
 from lesionlens.base.stages import check
 from lesionlens.reading import sequences, unlabelled_series
 from lesionlens.reading.nifti import folder
@@ -143,7 +143,7 @@ def _guess(path: Path, notices: list[str]) -> sequences.Guess:
         notices.append(
             f"The JSON sidecar of {path.name!r} says {said.sequence.words}, its name "
             f"{by_name.sequence.words}: the name was followed. "
-            f"If that is wrong, {sequences.name_it(said.sequence)}."
+            f"If that is wrong, {how_to_name(said.sequence)}."
         )
         return replace(by_name, confidence=0.6)
     return by_name

@@ -67,8 +67,8 @@ METHOD = (
     "averaged over heads, smoothed over 0.7 voxels of the network's grid"
 )
 CLOSER_METHOD = (
-    f"{METHOD}; {10 * patch_refinement.SHARE:.0f} tenths of the enhancing tumour's map, as of its outline, "
-    "are from the closer look"
+    f"{METHOD}; {10 * patch_refinement.SHARE:.0f} tenths of the enhancing tumour's map, "
+    "as of its outline, are from the closer look"
 )
 
 
@@ -216,7 +216,7 @@ class LensEngine:
         progress: Progress,
         cancel: Cancel,
     ) -> PerturbedPrediction:
-        """Look once at each variant; see `inference.engine.SupportsPerturbation.predict_perturbed`."""
+        """Run one fast pass on each variant; see `inference.engine.SupportsPerturbation`."""
         study = self._memory.of(prepared)
         groups = [self._voters(variant, study.present) for variant in variants]
 
