@@ -1,7 +1,8 @@
-"""Fit the numbers of lesionlens.reading.sequence_from_image on drawn brains; print them and a confusion table.
+"""Fit lesionlens.reading.sequence_from_image on drawn brains; print numbers and a confusion table.
 
     python bench/fit_sequence_from_image.py --brains 36
-    python bench/fit_sequence_from_image.py --judge DIR     # folders of t1, t1c, t2, flair; nothing is fitted
+    # folders of t1, t1c, t2, flair; nothing is fitted
+    python bench/fit_sequence_from_image.py --judge DIR
 
 Four classes with one common covariance: the posterior is a softmax of linear functions, and the
 distance to the nearest class tells what is none of them.

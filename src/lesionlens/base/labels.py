@@ -27,6 +27,17 @@ class MrSequence(StrEnum):
         return {"t1": "T1", "t1c": "T1c", "t2": "T2", "flair": "FLAIR"}[self.value]
 
 
+def how_to_name(sequence: MrSequence = MrSequence.FLAIR) -> str:
+    """Return how a user names a sequence, on the command line and in the panel.
+
+    Examples
+    --------
+    >>> how_to_name(MrSequence.T1C)
+    'name it with --t1c FILE or in the sequence list of the panel'
+    """
+    return f"name it with --{sequence.value} FILE or in the sequence list of the panel"
+
+
 REFERENCE_ORDER = (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)
 """The first one present is the reference, on whose native grid results lie."""
 

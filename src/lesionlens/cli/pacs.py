@@ -12,6 +12,7 @@ import typer
 from lesionlens.base.staging import check_target
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
+from lesionlens.pacs.connect import connect
 from lesionlens.pacs.peer import (
     LIMIT,
     OWN_PORT,
@@ -19,7 +20,6 @@ from lesionlens.pacs.peer import (
     Access,
     Retrieval,
     StudyQuery,
-    connect,
     name_pattern,
 )
 

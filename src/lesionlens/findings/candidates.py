@@ -23,7 +23,7 @@ NO_T1C = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """What is known of each component of a `ComponentMask`, in its order; None where it is not known.
+    """What is known of each component of a `ComponentMask`, in its order; None where unknown.
 
     Parameters
     ----------

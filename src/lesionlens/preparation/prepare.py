@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import bounding_box, index_map, ras_grid
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
+from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, how_to_name
 from lesionlens.base.scan_limits import check_grid, check_voxels, finite
 from lesionlens.base.stages import StageClock, check
 from lesionlens.preparation import brain as brains
@@ -19,8 +19,6 @@ from lesionlens.preparation import quality
 from lesionlens.preparation.laterality_check import sides
 from lesionlens.preparation.resampling import crop_grid, resample
 from lesionlens.preparation.steps import (
-    BIAS_STEP,
-    BRAIN_STEP,
     Loaded,
     Notes,
     PrepareOptions,
@@ -28,11 +26,11 @@ from lesionlens.preparation.steps import (
     bring_together,
     take_bias_out,
 )
-from lesionlens.reading.sequences import name_it
 from lesionlens.records.study import (
     PreparedStudy,
     QualityCheck,
     Series,
+    StepName,
     Study,
 )
 
@@ -78,13 +76,13 @@ def prepare(
     native = loaded[reference].series.grid
     with clock.stage("register"):
         bring_together(loaded, reference, clock, options, notes)
-    with clock.stage(BRAIN_STEP):
+    with clock.stage(StepName.BRAIN):
         mask, where = brain_of(loaded, reference, options, notes, clock.cancel)
     with clock.stage("resample"):
         working = _working_grid(mask, where, native, options.edge_mm)
         channels, present, brain = _resample_all(loaded, mask, where, working, clock)
     if options.bias:
-        with clock.stage(BIAS_STEP):
+        with clock.stage(StepName.BIAS):
             take_bias_out(channels, brain, working, clock, options, notes)
     with clock.stage("check quality"):
         told = None
@@ -120,7 +118,7 @@ def reference_of(series: Mapping[MrSequence, Series]) -> MrSequence:
     raise UnusableInputError(
         found="a study without any sequence",
         expected="at least one of T1, T1c, T2 and FLAIR",
-        next_step=f"Where you know a sequence, {name_it()}",
+        next_step=f"Where you know a sequence, {how_to_name()}",
     )
 
 

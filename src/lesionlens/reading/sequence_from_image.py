@@ -2,8 +2,8 @@
 
 The tissue template is laid on the image; how bright fluid and grey matter are against white matter,
 and how far the brightest voxels stand out, then decide by a softmax over a few numbers. It was
-fitted on drawn brains alone (`bench/fit_sequence_from_image.py`); what it is worth on real scans is in
-`docs/studies.md`. It is asked last, overrides nobody, and says nothing where it is not sure.
+fitted on drawn brains alone (`bench/fit_sequence_from_image.py`); what it is worth on real scans is
+in `docs/studies.md`. It is asked last, overrides nobody, and says nothing where it is not sure.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Three witnesses, in this order: the words of a name (the rules of the contract), then what the
 scanner wrote about the acquisition (DICOM attributes or the JSON sidecar that dcm2niix and BIDS
-keep), then looser readings of the name. Where all are silent, `reading.sequence_from_image` asks the image. The
-user's own word always wins and is not judged here.
+keep), then looser readings of the name. Where all are silent, the image itself is
+judged (`reading.sequence_from_image`). What the user names always wins and is not judged here.
 A new sequence is a row in these tables.
 """
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lesionlens.base.labels import MrSequence
+from lesionlens.records.study import Witness
 
 T1, T1C, T2, FLAIR = MrSequence.T1, MrSequence.T1C, MrSequence.T2, MrSequence.FLAIR
 
@@ -29,20 +30,10 @@ class Guess:
     sequence: MrSequence | None
     evidence: str
     confidence: float
+    witness: Witness = Witness.TEXT
 
 
-def name_it(sequence: MrSequence = FLAIR) -> str:
-    """Say how a user names a sequence, on the command line and in the panel.
-
-    Examples
-    --------
-    >>> name_it(T1C)
-    'name it with --t1c FILE or in the sequence list of the panel'
-    """
-    return f"name it with --{sequence.value} FILE or in the sequence list of the panel"
-
-
-UNKNOWN = Guess(None, "nothing tells the sequence", 0.0)
+UNKNOWN = Guess(None, "nothing tells the sequence", 0.0, Witness.NOTHING)
 
 _FLAIR_WORDS = frozenset({"flair", "t2f"})
 _T1C_WORDS = frozenset({"t1c", "t1ce", "t1gd", "t1post"})

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import MrSequence
-from lesionlens.reading.sequences import name_it
+from lesionlens.base.labels import MrSequence, how_to_name
 from lesionlens.records.study import Series, Study, StudyKind
 
 
@@ -59,7 +58,7 @@ def choose(
                 f"More than one {sequence.words} series: "
                 f'"{candidates[0].description}" was taken (the surest, fullest and finest), '
                 f"{others} set aside. "
-                f"To use another, {name_it(sequence)}."
+                f"To use another, {how_to_name(sequence)}."
             )
     used = {id(series) for series in chosen.values()}
     return chosen, tuple(s for s in rest if id(s) not in used), tuple(notices)
@@ -156,5 +155,5 @@ def nothing_recognised(study: Study) -> NothingRecognisedError:
         study,
         found=f"{len(listed)} series, none recognised as a sequence T1, T1c, T2 or FLAIR: {shown}",
         expected="at least one of the four, told by its name, a sidecar or the DICOM description",
-        next_step=f"Where you know a sequence, {name_it()}",
+        next_step=f"Where you know a sequence, {how_to_name()}",
     )

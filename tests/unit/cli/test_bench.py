@@ -36,7 +36,7 @@ def small(monkeypatch, make_prepared):
     def here(prepared, number, device, patience, cancel):
         return profiler.measure(list(_two(prepared, device))[number], device, patience, cancel)
 
-    monkeypatch.setattr(field, "contenders", _two)
+    monkeypatch.setattr(field, "all_baselines", _two)
     monkeypatch.setattr(profiler, "apart", here)
     monkeypatch.setattr(command, "_prepared", lambda *_: make_prepared())
     monkeypatch.setattr(comparison, "busy_words", lambda _: None)

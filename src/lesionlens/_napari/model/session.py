@@ -111,6 +111,7 @@ class ReviewSession:
             looks=(),
             seconds=(),
             typed={},
+            reopened=False,
         )
 
     def analysed(self, result: Any, overlays: Overlays, review: Review | None = None) -> None:
@@ -147,6 +148,7 @@ class ReviewSession:
             editing=None,
             looks=() if trace is None else trace.looks,
             seconds=_seconds(result),
+            reopened=result.engine is None,
         )
 
     def close(self) -> None:

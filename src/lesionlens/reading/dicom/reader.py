@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.errors import ReadError, UnusableInputError
-from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
+from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, how_to_name
 from lesionlens.reading import sequences, unlabelled_series
 from lesionlens.reading.dicom import scan as dicom_scan
 from lesionlens.reading.dicom.mosaic import open_mosaic
@@ -28,7 +28,7 @@ from lesionlens.reading.series_selection import (
     nothing_recognised,
     several_studies,
 )
-from lesionlens.records.study import Series, SourceFile, Study, StudyKind
+from lesionlens.records.study import Series, SourceFile, Study, StudyKind, Witness
 
 MIN_SLICES = 5
 _LOOKED_AT = 500
@@ -197,6 +197,7 @@ def _series(stack: Stack, root: Path, number: int) -> Series:
         uid=first.text("SeriesInstanceUID"),
         frames=tuple(i.frame + 1 for i in nearest if i.frame is not None),
         even=stack.even,
+        witness=guess.witness,
     )
 
 
@@ -286,6 +287,7 @@ def _named(
             sequence=sequence,
             detected_by=f"--{sequence.value}, named by the user",
             confidence=1.0,
+            witness=Witness.USER,
         )
         series.remove(best)
     return out, notices
@@ -323,7 +325,7 @@ def _nothing_usable(
         found="no series that can be used: " + " ".join((*wrong, *listed, *_beside(found)))[:1500],
         expected="a complete series of parallel, evenly spaced MR slices with position, "
         "orientation and pixel spacing, recognised as T1, T1c, T2 or FLAIR",
-        next_step=f"Export the series again; where you know a sequence, {sequences.name_it()}",
+        next_step=f"Export the series again; where you know a sequence, {how_to_name()}",
     )
 
 

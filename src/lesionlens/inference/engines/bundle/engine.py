@@ -183,7 +183,7 @@ class BundleEngine:
         progress: Progress,
         cancel: Cancel,
     ) -> PerturbedPrediction:
-        """Run the network on each variant; see `inference.engine.SupportsPerturbation.predict_perturbed`."""
+        """Run the network on each variant; see `inference.engine.SupportsPerturbation`."""
         study = self._memory.of(prepared)
         groups = [[self._look(variant, study)] for variant in variants]
 

@@ -67,8 +67,8 @@ METHOD = (
     "averaged over heads, smoothed over 0.7 voxels of the network's grid"
 )
 CLOSER_METHOD = (
-    f"{METHOD}; {10 * patch_refinement.SHARE:.0f} tenths of the enhancing tumour's map, as of its outline, "
-    "are from the closer look"
+    f"{METHOD}; {10 * patch_refinement.SHARE:.0f} tenths of the enhancing tumour's map, "
+    "as of its outline, are from the closer look"
 )
 
 
@@ -79,8 +79,9 @@ class LensEngine:
     ----------
     device : str
         "auto", "cpu", "cuda" or "cuda:N".
-    weights : Path or None
-        A weights file; None for those shipped with the package.
+    weights : str, Path or None
+        A weights file, or "synthetic" for the shipped ones that learnt from no patient; None for
+        the default ones.
 
     Raises
     ------
@@ -90,12 +91,9 @@ class LensEngine:
         The device is not there.
     """
 
-    def __init__(self, device: str = "auto", weights: Path | None = None) -> None:
+    def __init__(self, device: str = "auto", weights: str | Path | None = None) -> None:
         self._device = devices.choose(device)
-        if weights is None:
-            self._network, self._about = weight_files.load_default(self._device)
-        else:
-            self._network, self._about = weight_files.load(Path(weights), self._device)
+        self._network, self._about = weight_files.load_chosen(weights, self._device)
         self._memory = PassCache(_SCALE * self._about.spacing_mm, self._device)
 
     @property
@@ -216,7 +214,7 @@ class LensEngine:
         progress: Progress,
         cancel: Cancel,
     ) -> PerturbedPrediction:
-        """Look once at each variant; see `inference.engine.SupportsPerturbation.predict_perturbed`."""
+        """Run one fast pass on each variant; see `inference.engine.SupportsPerturbation`."""
         study = self._memory.of(prepared)
         groups = [self._voters(variant, study.present) for variant in variants]
 
