@@ -243,6 +243,7 @@ class _Steps:
                 plain_scores(marked, prediction, probability),
                 uncertainty=None if own is None else native.bring(own, self._prepared),
                 attention=shown,
+                enhancing=probability.get(Region.ET),
             )
         answers = perturbations.ask(
             engine, self._prepared, prediction, spots, progress=clock.progress, cancel=clock.cancel
@@ -254,6 +255,7 @@ class _Steps:
             left_out=answers.left_out,
             uncertainty=native.bring(answers.uncertainty, self._prepared, answers.grid),
             attention=shown,
+            enhancing=probability.get(Region.ET),
         )
 
     def _trust(
