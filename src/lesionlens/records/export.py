@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class MapExtent(StrEnum):
+    """How much of the head an attention map in DICOM holds."""
+
+    CUT = "cut"
+    """The box in which something can be seen: small."""
+    FULL = "full"
+    """Every image of the series at its own size: OHIF shows no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +23,12 @@ class ExportOptions:
     ----------
     surfaces : bool
         Write the candidates' surfaces too, for 3-D viewers and printers.
+    maps : MapExtent
+        Of attention maps in DICOM.
+    rest : bool
+        Send of a reviewed result also what was not accepted.
     """
 
     surfaces: bool = False
+    maps: MapExtent = MapExtent.CUT
+    rest: bool = False
