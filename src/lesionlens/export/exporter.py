@@ -133,9 +133,7 @@ def save(analysis: Analysis, out: Path, *, progress: Progress = no_progress) -> 
         return write_result(analysis, out, aside, progress)
 
 
-def write_result(
-    analysis: Analysis, out: Path, aside: Path, progress: Progress
-) -> tuple[str, ...]:
+def write_result(analysis: Analysis, out: Path, aside: Path, progress: Progress) -> tuple[str, ...]:
     """Write every file of a result into a staged folder that will take the place of `out`.
 
     Parameters

@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Identity(StrEnum):
+    """What tells in a report whose scan it is."""
+
+    PATIENT = "patient"
+    """Name, identifier, sex and birth of the patient, and the study's name and UID."""
+    DATE = "date"
+    """When the study was acquired and when it was analysed."""
+    SERIES = "series"
+    """Files and descriptions of the series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +25,12 @@ class ExportOptions:
     ----------
     surfaces : bool
         Write the candidates' surfaces too, for 3-D viewers and printers.
+    language : str
+        Of the report: a key of `export.words.LANGUAGES`.
+    hidden : frozenset of Identity
+        What the report leaves out of its heading and provenance.
     """
 
     surfaces: bool = False
+    language: str = "en"
+    hidden: frozenset[Identity] = frozenset()
