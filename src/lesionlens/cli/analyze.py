@@ -25,6 +25,7 @@ def analyze(
     flair: options.Flair = None,
     study_uid: options.StudyUid = None,
     bundle: options.Bundle = None,
+    weights: options.Weights = None,
     patience: options.Patience = 2.0,
     device: options.Device = "auto",
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
@@ -52,8 +53,8 @@ def analyze(
         from lesionlens.lens import Lens
         from lesionlens.reading.remembered_series import remember
 
-        if bundle is None:
-            lens = Lens(device)
+        if bundle is None or weights is not None:
+            lens = Lens(device, weights=weights, bundle=bundle)
         else:
             load = plugins.load(plugins.ENGINES, "monai-bundle")
             lens = Lens(engine=load(device, bundle=bundle, patience_s=60 * patience))

@@ -46,6 +46,7 @@ def batch(
         typer.Option("--resume", help="Leave out studies that are complete and unchanged."),
     ] = False,
     bundle: options.Bundle = None,
+    weights: options.Weights = None,
     device: options.Device = "auto",
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
@@ -70,7 +71,13 @@ def batch(
         from lesionlens.cohort.work import Choice
 
         options.preparation(brain_extraction, bias_correction)
-        choice = Choice(device, bundle, stripper=brain_extraction.value, bias=bias_correction)
+        choice = Choice(
+            device,
+            bundle,
+            weights=weights,
+            stripper=brain_extraction.value,
+            bias=bias_correction,
+        )
         notes = []
         count = len(find_jobs(studies, results))
         if loose := loose_files(studies):

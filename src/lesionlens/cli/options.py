@@ -58,6 +58,15 @@ Bundle = Annotated[
     Path | None,
     typer.Option("--bundle", help="MONAI bundle to use instead of our network.", metavar="DIR"),
 ]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        help="Weights file in place of the default ones, or synthetic: those in the package that "
+        "learnt from no patient.",
+        metavar="FILE|synthetic",
+    ),
+]
 Patience = Annotated[
     float,
     typer.Option(

@@ -14,6 +14,7 @@ from lesionlens.base.staging import check_target
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
+from lesionlens.pacs.connect import connect
 from lesionlens.pacs.peer import (
     LIMIT,
     OWN_PORT,
@@ -21,7 +22,6 @@ from lesionlens.pacs.peer import (
     Access,
     Retrieval,
     StudyQuery,
-    connect,
     name_pattern,
 )
 

@@ -23,6 +23,24 @@ class StudyKind(StrEnum):
     DICOM = "dicom"
 
 
+class Witness(StrEnum):
+    """What told which sequence a series is."""
+
+    USER = "user"
+    TEXT = "text"
+    """Names, headers, sidecars, the layout of a data set."""
+    IMAGE = "image"
+    NOTHING = "nothing"
+
+
+class StepName(StrEnum):
+    """The steps of preparation that are recorded; the value is the name in files."""
+
+    REGISTER = "register"
+    BRAIN = "find the brain"
+    BIAS = "correct bias"
+
+
 @dataclass(frozen=True, slots=True)
 class SourceFile:
     """One input file: its path relative to the study (for display) and how to find it again.
@@ -70,6 +88,8 @@ class Series:
         For a multi-frame DICOM file, the frame (from 1) of each slice along k; else empty.
     even : bool
         False where slices were missing or uneven and the volume is interpolated along k.
+    witness : Witness
+        Of what kind the evidence is.
     nifti_codes : tuple of int
         Of sform and qform, which say what the millimetres are of: the source's, or 1 (scanner).
     """
@@ -84,6 +104,7 @@ class Series:
     uid: str | None = None
     frames: tuple[int, ...] = ()
     even: bool = True
+    witness: Witness = Witness.TEXT
     nifti_codes: tuple[int, int] = (1, 1)
 
 
@@ -141,7 +162,7 @@ class QualityCheck:
 class PreparationStep:
     """One step of preparation: what was done to what, and its quality figure."""
 
-    step: str
+    step: StepName
     sequence: MrSequence | None
     done: bool
     message: str
@@ -155,8 +176,9 @@ class PreparedStudy:
     Parameters
     ----------
     channels : (4, I, J, K) float32
-        In the order of MrSequence (t1, t1c, t2, flair), scanner units after bias correction,
-        zero where absent and outside the field of view. Not normalised: that is the engine's.
+        In the order of MrSequence (t1, t1c, t2, flair), scanner units, zero where absent and
+        outside the field of view; bias fields are divided out where that was asked for. Not
+        normalised: that is the engine's.
     present : (4,) bool
         Which sequences are there.
     brain : (I, J, K) bool

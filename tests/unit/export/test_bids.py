@@ -8,10 +8,10 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
-from lesionlens.reading.bids import refuse_one_label
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.export.bids import save_bids
+from lesionlens.reading.bids import refuse_one_label
 from lesionlens.reading.readers import open_study
 from lesionlens.records.study import StudyKind
 from lesionlens.review.reopen import read_result

@@ -21,6 +21,7 @@ from lesionlens.explain.maps import FAINT, full_scale
 from lesionlens.preparation.resampling import resample
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import Volume, frozen
+from lesionlens.records.study import StepName
 
 _LOOK = "times an even look over the brain"
 EVEN_SHARE = "times an even share of the evidence over the brain, by gradients"
@@ -141,7 +142,7 @@ def overlays_of(analysis: Analysis) -> Overlays:
         moved=frozenset(
             step.sequence
             for step in prepared.steps
-            if step.step == "register" and step.done and step.sequence is not None
+            if step.step is StepName.REGISTER and step.done and step.sequence is not None
         ),
         attention=_attention(analysis),
         uncertainty=_uncertainty(analysis),

@@ -105,6 +105,7 @@ class ReviewSession:
             editing=None,
             looks=(),
             seconds=(),
+            reopened=False,
         )
 
     def analysed(self, result: Any, overlays: Overlays, review: Review | None = None) -> None:
@@ -141,6 +142,7 @@ class ReviewSession:
             editing=None,
             looks=() if trace is None else trace.looks,
             seconds=_seconds(result),
+            reopened=result.engine is None,
         )
 
     def close(self) -> None:

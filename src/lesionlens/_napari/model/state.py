@@ -211,3 +211,5 @@ class State:
     """Name and number of heads of each layer that can be shown, coarse to fine."""
     seconds: tuple[Second, ...] = ()
     """The second opinions that can be asked for."""
+    reopened: bool = False
+    """Whether the result comes from files, without the engine that could be asked more."""
