@@ -11,6 +11,7 @@ from lesionlens._napari import sample
 from lesionlens._napari.controllers.editor import OutlineEditor
 from lesionlens._napari.controllers.opener import Opener
 from lesionlens._napari.controllers.reviewing import Reviewing
+from lesionlens._napari.controllers.viewing import Viewing
 from lesionlens._napari.model.asking import probed, seen
 from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.session import ReviewSession
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
-class Actions:
+class Actions(Viewing):
     """Every act of the reader.
 
     Parameters
@@ -46,7 +47,7 @@ class Actions:
     def __init__(
         self, session: ReviewSession, jobs: Jobs, questions: Latest, viewer: ViewerModel
     ) -> None:
-        self.session = session
+        super().__init__(session)
         self.jobs = jobs
         self.questions = questions
         self.viewer = viewer

@@ -16,6 +16,7 @@ from lesionlens._napari.model.state import (
     Second,
     State,
     listed,
+    shown_sequence,
 )
 from lesionlens._napari.model.words import (
     Bar,
@@ -199,7 +200,9 @@ def resolve(state: State) -> Screen:
         "threshold": choices.threshold,
     }
     if analysis is None:
-        return Screen(scene=ShownScene(sequence=choices.sequence, plane=choices.plane), **common)
+        return Screen(
+            scene=ShownScene(sequence=shown_sequence(state), plane=choices.plane), **common
+        )
     return _analysed(state, analysis, common)
 
 
@@ -272,7 +275,7 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
     asked = not choices.hidden and overlays is not None and overlays.probe is not None
     free = not asked and state.editing is None  # one map at a time, none below the brush
     return ShownScene(
-        sequence=choices.sequence,
+        sequence=shown_sequence(state),
         outline=ShownOutline(
             visible=on,
             region=choices.region,
@@ -343,7 +346,7 @@ def _trust(analysis: Analysis, choices: Choices) -> Fact | None:
 
 
 def _caption(state: State) -> str:
-    sequence, plane = state.choices.sequence, state.choices.plane
+    sequence, plane = shown_sequence(state), state.choices.plane
     return plane.value if sequence is None else f"{sequence.words} · {plane.value}"
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
+from lesionlens._napari.model.board import opening
 from lesionlens._napari.model.redraw import redrawn, reviewed
 from lesionlens._napari.model.state import (
     Activity,
@@ -93,7 +94,7 @@ class ReviewSession:
             analysis=None,
             overlays=None,
             review=Review(),
-            choices=replace(self.defaults, sequence=first),
+            choices=opening(study, first, self.defaults),
             problem=None,
             message="",
             request=request,
@@ -254,8 +255,13 @@ class ReviewSession:
     def choose_sequence(self, sequence: MrSequence) -> None:
         """Show this sequence."""
         study = self._state.study
-        if study is not None and sequence in study.series:
-            self._choose(sequence=sequence)
+        now = self._state.choices.sequence
+        if study is not None and sequence in study.series and sequence is not now:
+            self._choose(sequence=sequence, before=now)
+
+    def choose_views(self, **changes: Any) -> None:
+        """Change what is chosen of the views (`ViewChoices`)."""
+        self._choose(views=replace(self._state.choices.views, **changes))
 
     def choose_plane(self, plane: Plane) -> None:
         """Look at this plane."""

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QSlider, QToolButton, Q
 from lesionlens._napari.model.display import MapView, Overlays
 from lesionlens._napari.model.screen import Screen
 from lesionlens._napari.model.state import Overlay, Second
-from lesionlens._napari.viewer.layers import ATTENTION, PROBE, UNCERTAINTY, map_colours
+from lesionlens._napari.viewer.colours import ATTENTION, PROBE, UNCERTAINTY, map_colours
 from lesionlens._napari.widgets.legend import Legend
 from lesionlens._napari.widgets.look_choice import LookChoice
 from lesionlens._napari.widgets.parts import Bars, Section, Segments, label, row, show_fact
