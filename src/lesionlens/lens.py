@@ -275,9 +275,8 @@ class _Steps:
             return found
         weights = trust.onto(trace.cross[Region.WT], prepared.working, seen.grid)
         brain = trust.onto(prepared.brain.astype(np.float32), prepared.working, seen.grid) > 0
-        told = (self._clock.progress, self._clock.cancel)
-        case = (weights, brain, spots)
-        whole = trust.deletion_test(found[Region.WT], engine, prepared, prediction, case, told)
+        tested = trust.TestedMap(weights, brain, spots, found[Region.WT])
+        whole = trust.deletion_test(tested, engine, prepared, prediction, self._clock)
         return {**found, Region.WT: whole}
 
     def _context(
@@ -379,8 +378,8 @@ class Result:
         spots = component_voxels(
             component_mask_of(self._analysis.findings, prepared.native), seen.grid
         )
-        case = (spots, candidate - 1)
-        return counterfactual.ask(engine, prepared, prediction, case, (progress, cancel))
+        clock = StageClock(progress, cancel)
+        return counterfactual.ask(engine, prepared, prediction, spots, candidate - 1, clock)
 
     def save(self, out: str | Path) -> Path:
         """Write every file of the contract into a folder: together, or not at all."""

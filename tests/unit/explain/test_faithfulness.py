@@ -5,7 +5,7 @@ import pytest
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
-from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.base.stages import StageClock
 from lesionlens.explain import faithfulness as trust
 from lesionlens.explain.shapley import ComponentVoxels
 from lesionlens.records.prediction import Capability, EngineInfo, PerturbedPrediction, Prediction
@@ -42,8 +42,8 @@ def checked(attention, make_prepared):
     prediction = Prediction(None, INFO, unperturbed=glance)
     spots = [ComponentVoxels(np.flatnonzero(NEEDED), 1.0)]
     found = trust.pointing(attention, NEEDED, float(BRAIN.sum()))
-    case = (attention, BRAIN, spots)
-    return trust.deletion_test(found, Needy(), prepared, prediction, case, (no_progress, NEVER))
+    tested = trust.TestedMap(attention, BRAIN, spots, found)
+    return trust.deletion_test(tested, Needy(), prepared, prediction, StageClock())
 
 
 def map_on(place, background=1e-4):
@@ -100,11 +100,11 @@ def test_as_much_is_hidden_of_each_map():
 
 def test_a_half_step_is_asked_only_where_the_whole_one_mattered(make_prepared, monkeypatch):
     asked = []
-    glance = Needy.unperturbed
+    predict = Needy.predict_perturbed
     monkeypatch.setattr(
         Needy,
-        "glance",
-        lambda self, p, v, **told: asked.append(len(v)) or glance(self, p, v, **told),
+        "predict_perturbed",
+        lambda self, p, v, **told: asked.append(len(v)) or predict(self, p, v, **told),
     )
     found = checked(map_on(NEEDED), make_prepared)
     assert asked == [6, 2]
