@@ -10,14 +10,14 @@ fails is labelled and not shown by default.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
-from lesionlens.base.stages import StageClock
+from lesionlens.base.stages import Cancel, Progress
 from lesionlens.explain import shapley
 from lesionlens.explain.shapley import ComponentVoxels
 from lesionlens.inference.engine import SupportsPerturbation
@@ -52,7 +52,7 @@ def pointing(attention: Floats, inside: Mask, brain_voxels: float) -> MapChecks:
 
     Returns
     -------
-    MapChecks
+    MapTrust
         Without deletion and insertion; all None where nothing is flagged or attended.
     """
     total = float(attention.sum(dtype=np.float64))
@@ -80,50 +80,32 @@ def _judged(found: MapChecks) -> MapChecks:
     return replace(found, reliable=not faults, words=words)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TestedMap:
-    """A map to be tested by deletion and insertion, on the grid of the first pass.
-
-    Parameters
-    ----------
-    attention : (I, J, K) float32
-        Non-negative.
-    brain : (I, J, K) bool
-    components : sequence of ComponentVoxels
-        What was flagged.
-    checks : MapChecks
-        From `pointing`.
-    """
-
-    attention: Floats
-    brain: Mask
-    components: Sequence[ComponentVoxels]
-    checks: MapChecks
-
-
 def deletion_test(
-    tested: TestedMap,
+    found: MapChecks,
     engine: SupportsPerturbation,
     prepared: PreparedStudy,
     prediction: Prediction,
-    clock: StageClock,
+    case: tuple[Floats, Mask, Sequence[ComponentVoxels]],
+    told: tuple[Progress, Cancel],
 ) -> MapChecks:
     """Add deletion and insertion to a map's checks.
 
     Parameters
     ----------
-    tested : TestedMap
-        The map, and what it is tested by.
+    found : MapChecks
+        From `pointing`.
     engine : SupportsPerturbation
         With `Capability.VARY`.
     prepared, prediction
         The study, and what the engine said.
-    clock : StageClock
-        Receives progress, is asked between passes whether to stop.
+    case : (attention, brain, spots)
+        The map and the brain on the glance's grid, and the components on it.
+    told : (progress, cancel)
+        Told of, and asked between, passes.
 
     Returns
     -------
-    MapChecks
+    MapTrust
         Unchanged where nothing is flagged.
 
     Notes
@@ -135,31 +117,29 @@ def deletion_test(
     looks would vote is no property of this map. Random voxels are hidden in blocks of 4, so that
     they are not simply interpolated away.
     """
-    brain, components = tested.brain, tested.components
-    if not components or prediction.unperturbed is None:
-        return tested.checks
-    flagged = len(np.unique(np.concatenate([c.voxels for c in components])))
+    attention, brain, spots = case
+    if not spots or prediction.unperturbed is None:
+        return found
+    flagged = len(np.unique(np.concatenate([spot.voxels for spot in spots])))
 
     def left(trials: Mapping[str, Mask]) -> dict[str, float]:
         variants = [
             InputPerturbation(alone=True),
             *(InputPerturbation(hidden=h, alone=True) for h in trials.values()),
         ]
-        said = engine.predict_perturbed(
-            prepared, variants, progress=clock.progress, cancel=clock.cancel
-        )
+        said = engine.predict_perturbed(prepared, variants, progress=told[0], cancel=told[1])
         # by the network's own probability: the fitted score also counts the size
-        full, *rest = shapley.scores(said, components, Scoring()).mean(axis=1)
+        full, *rest = shapley.scores(said, spots, Scoring()).mean(axis=1)
         return {k: min(float(r / full), 1.0) for k, r in zip(trials, rest, strict=True)}
 
-    ranks = _ranks(tested.attention, brain)
+    ranks = _ranks(attention, brain)
     whole = left({**_hidden(ranks, brain, flagged), **_shown(ranks, brain, flagged)})
     touched = {kind: rank for kind, rank in ranks.items() if whole[kind] < UNTOUCHED}
     half = left(_hidden(touched, brain, flagged / 2)) if touched else {}
     area = {kind: (whole[kind] + half.get(kind, whole[kind])) / 2 for kind in ranks}
     return _judged(
         replace(
-            tested.checks,
+            found,
             deletion=area["deletion"],
             deletion_random=area["deletion_random"],
             deletion_centre=area["deletion_centre"],

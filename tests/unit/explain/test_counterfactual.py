@@ -39,7 +39,7 @@ def asked(make_prepared):
     info = EngineInfo("leaning", "1", None, frozenset({Capability.PERTURB}))
     shown = np.full((1, *SHAPE), 0.01, np.float32)
     shown[0, FIRST], shown[0, SECOND] = 0.9, 0.8
-    prediction = Prediction(None, info, unperturbed=PerturbedPrediction(shown, GRID))
+    prediction = Prediction({}, info, unperturbed=PerturbedPrediction(shown, GRID))
     return lambda index: counterfactual.ask(
         engine, prepared, prediction, SPOTS, index, StageClock()
     )

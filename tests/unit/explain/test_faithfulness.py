@@ -5,7 +5,7 @@ import pytest
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
-from lesionlens.base.stages import StageClock
+from lesionlens.base.stages import NEVER, no_progress
 from lesionlens.explain import faithfulness as trust
 from lesionlens.explain.shapley import ComponentVoxels
 from lesionlens.records.prediction import Capability, EngineInfo, PerturbedPrediction, Prediction
@@ -39,11 +39,11 @@ class Needy:
 def checked(attention, make_prepared):
     prepared = make_prepared()
     glance = PerturbedPrediction(np.full((1, *SHAPE), 0.92, np.float32), GRID)
-    prediction = Prediction(None, INFO, unperturbed=glance)
+    prediction = Prediction({}, INFO, unperturbed=glance)
     spots = [ComponentVoxels(np.flatnonzero(NEEDED), 1.0)]
     found = trust.pointing(attention, NEEDED, float(BRAIN.sum()))
-    tested = trust.TestedMap(attention, BRAIN, spots, found)
-    return trust.deletion_test(tested, Needy(), prepared, prediction, StageClock())
+    case = (attention, BRAIN, spots)
+    return trust.deletion_test(found, Needy(), prepared, prediction, case, (no_progress, NEVER))
 
 
 def map_on(place, background=1e-4):
