@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.geometry import Box, apply, bounding_box
+from lesionlens.base.geometry import Box, apply
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.preparation.resampling import crop_grid, resample
@@ -56,7 +56,7 @@ def bring(values: Floats, prepared: PreparedStudy, source: Grid | None = None) -
 
 def _reached(prepared: PreparedStudy) -> Box:
     """Return the box of the native grid in which the brain lies, by the corners of its box."""
-    box = bounding_box(prepared.brain)
+    box = prepared.brain_box
     if box is None:
         return slice(0), slice(0), slice(0)
     reach = np.array([[side.start - 1.5 for side in box], [side.stop + 0.5 for side in box]])
