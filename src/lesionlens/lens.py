@@ -54,7 +54,8 @@ class Lens:
     device : str
         "auto" (the GPU where there is one), "cpu", "cuda" or "cuda:N".
     weights : str or Path, optional
-        A weights file in place of those shipped with the package.
+        A weights file in place of the default weights, or "synthetic": those in the package
+        that learnt from no patient.
     bundle : str or Path, optional
         A MONAI bundle's folder: its network decides instead of ours.
     engine : str or Engine
@@ -91,7 +92,7 @@ class Lens:
         name = engine if bundle is None else "monai-bundle"
         options: dict[str, Any] = {"device": device}
         if weights is not None:
-            options["weights"] = Path(weights)
+            options["weights"] = weights
         if bundle is not None:
             options["bundle"] = Path(bundle)
         self._engine = plugins.load(plugins.ENGINES, name)(**options)

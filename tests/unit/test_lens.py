@@ -9,6 +9,7 @@ import pytest
 from lesionlens.base.errors import CancelledError, MissingPluginError, UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.lens import Lens
+from lesionlens.network import weights
 from lesionlens.preparation import cache
 from lesionlens.reading.readers import open_study
 from lesionlens.records.prediction import Capability, EngineInfo, Prediction
@@ -136,6 +137,12 @@ def test_it_stops_when_asked(lens, make_study):
 
     with pytest.raises(CancelledError):
         lens(study, progress=progress, cancel=stop)
+
+
+def test_the_run_says_which_of_the_shipped_weights_decided():
+    for name in weights.SHIPPED:
+        chosen = Lens("cpu", weights=name).engine.info
+        assert chosen.weights_sha256 == weights.load_shipped(name)[1].sha256
 
 
 def test_impossible_wishes_are_refused():

@@ -22,8 +22,8 @@ from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.drops import Drops, canvas_of
 from lesionlens._napari.qt.waiting import when_idle
 from lesionlens._napari.reader import KEY
-from lesionlens._napari.viewer.canvas import Canvas, plane_of
 from lesionlens._napari.viewer.layers import Layers
+from lesionlens._napari.viewer.single import SingleView, plane_of
 from lesionlens._napari.widgets.panel import Panel
 from lesionlens.base.errors import UnusableInputError
 
@@ -48,7 +48,7 @@ class LesionLens(Panel):
         self._state = session.state
         self._drawing = False
         self.layers = Layers(viewer)
-        self.canvas = Canvas(viewer)
+        self.single = SingleView(viewer)
         session.changed.connect(self._on_changed)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.events.theme.connect(self._on_theme)
@@ -83,20 +83,28 @@ class LesionLens(Panel):
         if new.study is not old.study:
             self.layers.forget_others(new.study)
             if new.study is not None:
-                self.canvas.set_up()
+                self.single.set_up()
         if new.overlays is not old.overlays:
             bare = not any(KEY in layer.metadata for layer in self._viewer.layers)
             self.layers.take(new.overlays, new.study)
             if bare:
-                self.canvas.fit()
+                self.single.fit()
         self.layers.apply(before, screen.scene)
         self._ask_for(screen.scene, new)
         self.actions_.editor.apply(old, new)
-        self.canvas.show_plane(screen.scene.plane)
-        self.canvas.caption(screen.caption)
+        self.single.watch(self.layers.picture(screen.scene.sequence))
+        self._show_plane(before, screen.scene)
+        self.single.caption(screen.caption)
         if screen.scene.visit is not None and screen.scene.visit != before.visit:
-            self.canvas.go_to(screen.scene.visit[1])
+            self.single.go_to(screen.scene.visit.point_mm, screen.scene.visit.box_mm)
         self.show_screen(screen, new)
+
+    def _show_plane(self, before: ShownScene, scene: ShownScene) -> None:
+        """Look at a plane; one that is chosen anew is set right, whatever turned the view."""
+        if scene.plane is not before.plane:
+            self.single.set_right()
+            self.layers.set_right()
+        self.single.show_plane(scene.plane)
 
     def _ask_for(self, scene: ShownScene, state: State) -> None:
         """Ask for the single look that is chosen and not there yet."""
@@ -122,8 +130,9 @@ class LesionLens(Panel):
         if shown is not None and ours["sequence"] == shown.value:
             layer.visible = True
             self._viewer.layers.selection.active = layer
-            self.canvas.show_plane(self.session.state.choices.plane)
-            self.canvas.fit()
+            self.single.watch(layer)
+            self.single.show_plane(self.session.state.choices.plane)
+            self.single.fit()
 
     def _take_drops(self) -> None:
         """Take what is dropped on the canvas, once the panel is docked beside it."""
@@ -141,10 +150,11 @@ class LesionLens(Panel):
     def _on_ndisplay(self) -> None:
         self.layers.show_dimensions(self._screen.scene)
         if self._viewer.dims.ndisplay == 3 and self._state.study is not None:
-            self.canvas.look_around()
+            self.single.look_around()
         elif self._screen.scene.visit is not None:
             self._viewer.reset_view()
-            self.canvas.go_to(self._screen.scene.visit[1])
+            visit = self._screen.scene.visit
+            self.single.go_to(visit.point_mm, visit.box_mm)
 
     def _on_click(self, _: Any, event: Any) -> None:
         """Shift and a click ask the voxel what it attended to."""
@@ -194,7 +204,7 @@ class LesionLens(Panel):
             viewer.mouse_drag_callbacks.remove(self._on_click)
         if self._on_move in viewer.mouse_move_callbacks:
             viewer.mouse_move_callbacks.remove(self._on_move)
-        self.canvas.tear_down()
+        self.single.tear_down()
         if self._drops is not None:
             self._drops.release()
         for key in self._bound:

@@ -74,7 +74,7 @@ def all_baselines(prepared: PreparedStudy, device: torch.device) -> Iterator[Bas
     device : torch.device
         Where they run.
     """
-    spacing = weights.load_default("cpu")[1].spacing_mm
+    spacing = weights.load_shipped()[1].spacing_mm
     yield from _ours(prepared, device, spacing)
     if has_monai():
         yield from _monai(prepared, device)
@@ -95,7 +95,7 @@ def _ours(prepared: PreparedStudy, device: torch.device, spacing: float) -> Iter
     def maker(name: str | None, form: Form) -> Callable[[], nn.Module]:
         def make() -> nn.Module:
             if name is None:
-                network = weights.load_default(device)[0]
+                network = weights.load_shipped(device=device)[0]
             else:
                 network = channels_last(build(name).to(device)).eval()
             network.set_attention(form)

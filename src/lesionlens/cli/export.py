@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
-from lesionlens.base.staging import check_target
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
 
@@ -24,6 +23,7 @@ def export(
     t2: options.T2 = None,
     flair: options.Flair = None,
     study_uid: options.StudyUid = None,
+    layout: options.Layouts = options.Layout.OWN,
     debug: options.Debug = False,
 ) -> Answer:
     """Write a reviewed result anew: every file says what the readers decided.
@@ -32,12 +32,11 @@ def export(
     that the objects point at.
     """
     del debug
-    check_target(out)
+    options.check_layout(out, layout)
     options.check_outside(study, out)
     with progress_bar() as progress:
         progress("reading the result", 0.0)
         from lesionlens.base.stages import StageClock
-        from lesionlens.export.exporter import save
         from lesionlens.preparation.prepare import prepare
         from lesionlens.review.reopen import read_result, reopen
 
@@ -46,12 +45,12 @@ def export(
         prepared = prepare(opened, StageClock(progress, STOP))
         analysis = reopen(saved, opened, prepared)
         progress("writing the result", 0.0)
-        save(analysis, out, progress=progress)
+        folder = options.save(analysis, out, layout, progress)
     states = [analysis.review.state_of(c.tracking_uid).value for c in analysis.findings.candidates]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     lines = (
         f"{analysis.findings.conclusion}: {counts}" if counts else analysis.findings.conclusion,
-        f"Result: {plain(str(out))}",
+        f"Result: {plain(str(folder))}",
         RESEARCH_USE_NOTICE,
     )
     return Answer(lines)

@@ -11,11 +11,13 @@ import typer
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.staging import check_target
 from lesionlens.cli.console import STOP
 
 if TYPE_CHECKING:
     from lesionlens.base.stages import Progress
     from lesionlens.preparation.prepare import PrepareOptions
+    from lesionlens.records.analysis import Analysis
     from lesionlens.records.study import Study
 
 
@@ -26,6 +28,13 @@ class Stripping(StrEnum):
     OWN = "own"
     HD_BET = "hd-bet"
     SYNTHSTRIP = "synthstrip"
+
+
+class Layout(StrEnum):
+    """How the files of a result are named and laid out."""
+
+    OWN = "own"
+    BIDS = "bids"
 
 
 _SOURCE = "NIfTI file, DICOM folder or Series UID within STUDY to take as"
@@ -48,6 +57,15 @@ StudyUid = Annotated[
 Bundle = Annotated[
     Path | None,
     typer.Option("--bundle", help="MONAI bundle to use instead of our network.", metavar="DIR"),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        help="Weights file in place of the default ones, or synthetic: those in the package that "
+        "learnt from no patient.",
+        metavar="FILE|synthetic",
+    ),
 ]
 Patience = Annotated[
     float,
@@ -72,6 +90,13 @@ BrainExtraction = Annotated[
 ]
 BiasCorrection = Annotated[
     bool, typer.Option("--bias-correction", help="Take the coils' shading out first (N4); slower.")
+]
+Layouts = Annotated[
+    Layout,
+    typer.Option(
+        "--layout",
+        help="bids: DIR is a BIDS dataset of derivatives, to which the study is added.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else there.")]
 Debug = Annotated[
@@ -126,6 +151,38 @@ def open_named(
         progress=progress,
         cancel=STOP,
     )
+
+
+def check_layout(out: Path, layout: Layout) -> Path:
+    """Refuse an output folder that cannot be written, or holds a BIDS dataset of others.
+
+    Returns
+    -------
+    Path
+        Where whole results go: the folder itself, or its place within a BIDS dataset.
+    """
+    check_target(out)
+    if layout is Layout.OWN:
+        return out
+    from lesionlens.export.bids import check_dataset
+    from lesionlens.reading.bids import RESULTS
+
+    check_dataset(out)
+    return out / RESULTS
+
+
+def save(analysis: Analysis, out: Path, layout: Layout, progress: Progress) -> Path:
+    """Write a result in a layout; return the folder of the whole result."""
+    from lesionlens.export import exporter
+
+    if layout is Layout.OWN:
+        exporter.save(analysis, out, progress=progress)
+        return out
+    from lesionlens.export.bids import save_bids
+    from lesionlens.reading.bids import RESULTS
+
+    save_bids(analysis, out, progress=progress)
+    return out / RESULTS / analysis.study.name
 
 
 def check_file(file: Path | None) -> None:

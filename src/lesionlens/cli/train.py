@@ -107,7 +107,7 @@ def _real_cases(
     cases = find_real_cases(
         folder, studies=studies, convention=convention_reader(convention, folder)
     )
-    return with_start(recipe), RealCases(cases, out, recipe.seed, progress, STOP)
+    return with_start(recipe), RealCases(cases, out, recipe, progress, STOP)
 
 
 def _answer(summary: TrainSummary, *, speak: bool = True) -> Answer:

@@ -36,7 +36,8 @@ class Status(StrEnum):
 class Choice:
     """What analyses: the device, a MONAI bundle in place of our network, threads of a worker.
 
-    `stripper` and `bias` are those of `preparation.steps.PrepareOptions`.
+    `weights` are those that `Lens` takes; `stripper` and `bias` are those of
+    `preparation.steps.PrepareOptions`.
     """
 
     device: str = "auto"
@@ -44,6 +45,7 @@ class Choice:
     threads: int | None = None
     stripper: str = "auto"
     bias: bool = False
+    weights: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +91,7 @@ def load_lens(choice: Choice) -> Lens:
 
     if choice.threads is not None:
         torch.set_num_threads(choice.threads)
-    if choice.bundle is not None:
-        return Lens(choice.device, bundle=choice.bundle)
-    return Lens(choice.device)
+    return Lens(choice.device, weights=choice.weights, bundle=choice.bundle)
 
 
 def engine_of(lens: Lens, choice: Choice) -> str:
@@ -128,7 +128,12 @@ def _analyse(job: StudyJob, choice: Choice, cancel: Cancel, progress: Progress) 
     study = open_study(job.study, recall=True, progress=progress, cancel=cancel)
     options = PrepareOptions(stripper=choice.stripper, bias=choice.bias)
     result = lens(study, options, progress=progress, cancel=cancel)
-    result.save(job.out)
+    if job.dataset is None:
+        result.save(job.out)
+    else:
+        from lesionlens.export.bids import save_bids  # noqa: PLC0415
+
+        save_bids(result.analysis, job.dataset, job.name)
     return Outcome(
         name=job.name,
         status=Status.ANALYSED,

@@ -165,6 +165,11 @@ class AttentionMethod(_Strict):
     trust: dict[Region, MapChecks] = {}
 
 
+def left_out_warning(name: str, reason: str) -> str:
+    """Return the warning that a file, or what an exporter writes, is missing."""
+    return f"{name} was left out: {reason}"
+
+
 class RunFile(_Strict):
     """The whole of run.json."""
 

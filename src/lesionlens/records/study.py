@@ -90,6 +90,8 @@ class Series:
         False where slices were missing or uneven and the volume is interpolated along k.
     witness : Witness
         Of what kind the evidence is.
+    nifti_codes : tuple of int
+        Of sform and qform, which say what the millimetres are of: the source's, or 1 (scanner).
     """
 
     sequence: MrSequence | None
@@ -103,6 +105,7 @@ class Series:
     frames: tuple[int, ...] = ()
     even: bool = True
     witness: Witness = Witness.TEXT
+    nifti_codes: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -27,7 +27,13 @@ from lesionlens.preparation.resampling import resample
 from lesionlens.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import AttentionMaps
-from lesionlens.records.files import AttentionMethod, CandidateRow, FindingsFile, RunFile
+from lesionlens.records.files import (
+    AttentionMethod,
+    CandidateRow,
+    FindingsFile,
+    RunFile,
+    left_out_warning,
+)
 from lesionlens.records.findings import Agreement, Candidate, Findings, Location
 from lesionlens.records.prediction import Capability, EngineInfo
 from lesionlens.records.review import Review
@@ -238,6 +244,7 @@ def _candidate(row: CandidateRow) -> Candidate:
 
 
 def _run(run: RunFile) -> RunInfo:
+    missing = {left_out_warning(*item) for item in run.left_out.items()}  # of that saving alone
     return RunInfo(
         engine=EngineInfo(
             run.engine,
@@ -252,5 +259,5 @@ def _run(run: RunFile) -> RunInfo:
         versions=run.versions,
         inputs=tuple((row.file, row.sha256) for row in run.inputs),
         started=run.started,
-        notices=run.warnings,
+        notices=tuple(w for w in run.warnings if w not in missing),
     )

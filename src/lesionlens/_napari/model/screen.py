@@ -36,7 +36,7 @@ from lesionlens._napari.model.words import (
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
 from lesionlens.explain.shapley import deciding_words
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.findings import Candidate
+from lesionlens.records.findings import Candidate, Point
 from lesionlens.records.prediction import Capability
 from lesionlens.records.study import Study
 
@@ -100,6 +100,15 @@ class ShownOutline:
 
 
 @dataclass(frozen=True, slots=True)
+class Visit:
+    """A candidate that was gone to: which time that was, its middle and its box (RAS+ mm)."""
+
+    number: int
+    point_mm: Point
+    box_mm: tuple[Point, Point]
+
+
+@dataclass(frozen=True, slots=True)
 class ShownScene:
     """What lies in the viewer."""
 
@@ -112,7 +121,7 @@ class ShownScene:
     probe: bool = False
     opacity: float = 0.6
     plane: Plane = Plane.AXIAL
-    visit: tuple[int, tuple[float, float, float]] | None = None
+    visit: Visit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +293,9 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
         probe=asked and state.editing is None,
         opacity=choices.opacity,
         plane=choices.plane,
-        visit=None if focus is None else (choices.visits, focus.centroid_mm),
+        visit=None
+        if focus is None
+        else Visit(choices.visits, focus.centroid_mm, focus.bounding_box_mm),
     )
 
 

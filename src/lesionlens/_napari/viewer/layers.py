@@ -35,6 +35,7 @@ UNCERTAINTY, PROBE, BRAIN = "uncertainty", "probe", "brain"
 _CONTOURS = {OUTLINE: 2, BOX: 1, ORIGINAL: 1}
 """Width of the lines, in voxels."""
 _OPAQUE = 0.95
+_UNTURNED = (("rotate", np.eye(3)), ("shear", np.zeros(3)), ("affine", np.eye(4)))
 BOX_COLOUR, ORIGINAL_COLOUR = "#F0E442", "#FFFFFF"
 _MAPS = {ATTENTION: "inferno", UNCERTAINTY: "cividis", PROBE: "viridis"}
 _ORDER = (BRAIN, UNCERTAINTY, ATTENTION, PROBE, ORIGINAL, OUTLINE, BOX)
@@ -99,6 +100,21 @@ class Layers:
     def adopt(self, layer: Any) -> None:
         """Take a layer that the reader made as the picture of its sequence."""
         self._made[layer.metadata[KEY]["sequence"]] = layer
+        layer.metadata[KEY].setdefault("place", (tuple(layer.scale), tuple(layer.translate)))
+
+    def picture(self, sequence: MrSequence | None) -> Any:
+        """Return the layer of a sequence; None where there is none."""
+        return None if sequence is None else self._get(sequence.value)
+
+    def set_right(self) -> None:
+        """Lay every layer of ours where it was made, whatever was turned or mirrored by hand."""
+        for layer in self._viewer.layers:
+            place = layer.metadata.get(KEY, {}).get("place")
+            if place is None:
+                continue
+            for name, value in (("scale", place[0]), ("translate", place[1]), *_UNTURNED):
+                if not np.allclose(np.asarray(getattr(layer, name)), value):
+                    setattr(layer, name, value)
 
     def forget_others(self, study: Any) -> None:
         """Remove the layers of any other study, and all overlays."""
@@ -143,12 +159,13 @@ class Layers:
             metadata = {KEY: {"study": study, "sequence": sequence.value}}
             keywords = image_keywords(data, overlays.grid)
             layer = Image(data, name=sequence.words, metadata=metadata, **keywords)
-            self._made[sequence.value] = layer
+            self.adopt(layer)
             self._viewer.layers.insert(0, layer)
         elif sequence in overlays.moved:
             place = geometry_keywords(overlays.grid)
             layer.data = data
             layer.scale, layer.translate = place["scale"], place["translate"]
+            layer.metadata[KEY]["place"] = (place["scale"], place["translate"])
             layer.contrast_limits = contrast_limits(data)
 
     # --- scene ----------------------------------------------------------------------------
@@ -352,10 +369,9 @@ class Layers:
             ),
             None,
         )
-        return geometry_keywords(self._overlays.grid) | {
-            "name": role,
-            "metadata": {KEY: {"study": study, "role": role}},
-        }
+        place = geometry_keywords(self._overlays.grid)
+        metadata = {"study": study, "role": role, "place": (place["scale"], place["translate"])}
+        return place | {"name": role, "metadata": {KEY: metadata}}
 
     def _add(self, role: str, layer: Any) -> Any:
         """Put a layer in its place above the images without taking the selection."""

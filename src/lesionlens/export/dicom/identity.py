@@ -11,6 +11,7 @@ from pydicom.uid import generate_uid
 
 from lesionlens.base.codes import ARTIFICIAL_INTELLIGENCE, Code
 from lesionlens.base.labels import ReviewState
+from lesionlens.export.dicom.travelling import CHARACTER_SET
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate
 
@@ -46,6 +47,7 @@ def of_new_object(analysis: Analysis, kind: str) -> dict[str, Any]:
         "series_description": description,
         "sop_instance_uid": generate_uid(),
         "instance_number": 1,
+        "specific_character_set": CHARACTER_SET,
         "manufacturer": MANUFACTURER,
         "manufacturer_model_name": algorithm_name(analysis),
         "software_versions": package_version(analysis),

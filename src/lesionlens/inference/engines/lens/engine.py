@@ -79,8 +79,9 @@ class LensEngine:
     ----------
     device : str
         "auto", "cpu", "cuda" or "cuda:N".
-    weights : Path or None
-        A weights file; None for those shipped with the package.
+    weights : str, Path or None
+        A weights file, or "synthetic" for the shipped ones that learnt from no patient; None for
+        the default ones.
 
     Raises
     ------
@@ -90,12 +91,9 @@ class LensEngine:
         The device is not there.
     """
 
-    def __init__(self, device: str = "auto", weights: Path | None = None) -> None:
+    def __init__(self, device: str = "auto", weights: str | Path | None = None) -> None:
         self._device = devices.choose(device)
-        if weights is None:
-            self._network, self._about = weight_files.load_default(self._device)
-        else:
-            self._network, self._about = weight_files.load(Path(weights), self._device)
+        self._network, self._about = weight_files.load_chosen(weights, self._device)
         self._memory = PassCache(_SCALE * self._about.spacing_mm, self._device)
 
     @property
