@@ -32,7 +32,6 @@ from lesionlens.findings.components import (
     component_voxels,
     draw_components,
     keep,
-    mark_boxes,
     plain_scores,
 )
 from lesionlens.inference import native
@@ -174,20 +173,17 @@ class _Steps:
         else:
             self._notices.append("This engine gives no attention map")
         with self._clock.stage("native grid"):
-            probability = native.bring_regions(prediction.probability or {}, prepared, nested=True)
+            probability = native.bring_regions(prediction.probability, prepared, nested=True)
             attention = native.bring_regions(maps.maps if maps else {}, prepared, nested=False)
         with self._clock.stage("candidates"):
-            marked = self._mark(probability)
-            marked, spots = self._flag(marked)
+            marked, spots = self._flag(self._mark(probability))
         with self._clock.stage("explanations"):
             evidence = self._evidence(marked, spots, probability, attention)
             if maps is not None:
                 maps = replace(maps, trust=self._trust(marked, spots, attention))
         with self._clock.stage("measures"):
-            whole = probability.get(Region.WT)
-            if whole is None:
-                whole = (marked.components > 0).astype(np.float32)
-            findings = describe(marked, evidence, self._context(study, whole, hashes.result()))
+            context = self._context(study, probability[Region.WT], hashes.result())
+            findings = describe(marked, evidence, context)
         unsure = evidence.uncertainty
         volumes = Volumes(
             labels=Volume(marked.labels, prepared.native),
@@ -198,18 +194,15 @@ class _Steps:
         return _Found(maps, volumes, findings, tuple(self._notices))
 
     def _mark(self, probability: Mapping[Region, NDArray[np.float32]]) -> ComponentMask:
-        prediction, grid = self._prediction, self._prepared.native
-        if probability:
-            complete = {region: probability[region] for region in Region}
-            return draw_components(complete, grid, CandidateCriteria(prediction.thresholds))
-        if prediction.boxes is None:
+        missing = [region.value for region in Region if region not in probability]
+        if missing:
             raise UnusableInputError(
-                found=f"neither probabilities nor boxes from the engine {prediction.engine.name}",
-                expected="at least one of them",
+                found=f"no probability of {', '.join(missing)} from {self._prediction.engine.name}",
+                expected="one of each region",
                 next_step="Report this to the engine's authors",
             )
-        self._notices.append("This engine gives boxes: no outline was drawn, no volume measured")
-        return mark_boxes(native.bring_boxes(prediction.boxes, self._prepared), grid)
+        criteria = CandidateCriteria(self._prediction.thresholds)
+        return draw_components(probability, self._prepared.native, criteria)
 
     def _flag(self, marked: ComponentMask) -> tuple[ComponentMask, list[ComponentVoxels]]:
         """Keep the components that score enough, where the engine can score them."""
@@ -380,8 +373,8 @@ class Result:
         spots = component_voxels(
             component_mask_of(self._analysis.findings, prepared.native), seen.grid
         )
-        case = (spots, candidate - 1)
-        return counterfactual.ask(engine, prepared, prediction, case, (progress, cancel))
+        clock = StageClock(progress, cancel)
+        return counterfactual.ask(engine, prepared, prediction, spots, candidate - 1, clock)
 
     def save(self, out: str | Path) -> Path:
         """Write every file of the contract into a folder: together, or not at all."""

@@ -18,10 +18,8 @@ class Capability(StrEnum):
     """What an engine can do; what it cannot stays None, with a notice."""
 
     SEGMENT = "segment"
-    DETECT = "detect"
     ATTEND = "attend"
     PROBE = "probe"
-    UNCERTAINTY = "uncertainty"
     PERTURB = "vary"
     """Looks again at variants of the study: without a sequence, mirrored, partly hidden."""
 
@@ -182,12 +180,10 @@ class Prediction:
 
     Parameters
     ----------
-    probability : mapping of Region to (I, J, K) float32, or None
-        0 to 1, nested: ET within TC within WT.
+    probability : mapping of Region to (I, J, K) float32
+        Of each region, 0 to 1, nested: ET within TC within WT.
     engine : EngineInfo
         Who decided.
-    boxes : (N, 6) float32 or None
-        Half-open working indices i0, j0, k0, i1, j1, k1 of a detector.
     uncertainty : (I, J, K) float32 or None
         0 to 1.
     trace : Trace or None
@@ -196,8 +192,6 @@ class Prediction:
         What a reader must know.
     glance : PerturbedPrediction or None
         The quick look (one variant, all sequences) from which scores are taken.
-    box_scores : (N,) float32 or None
-        0 to 1, of each box.
     scoring : Scoring
         How components are scored from the glance.
     thresholds : mapping of Region to float
@@ -206,14 +200,12 @@ class Prediction:
         What each place looks like; None from an engine that does not tell.
     """
 
-    probability: Mapping[Region, NDArray[np.float32]] | None
+    probability: Mapping[Region, NDArray[np.float32]]
     engine: EngineInfo
-    boxes: NDArray[np.float32] | None = None
     uncertainty: NDArray[np.float32] | None = None
     trace: Trace | None = None
     notices: tuple[str, ...] = ()
     unperturbed: PerturbedPrediction | None = None
     thresholds: Mapping[Region, float] = field(default_factory=lambda: DEFAULT_THRESHOLDS)
-    box_scores: NDArray[np.float32] | None = None
     scoring: Scoring = Scoring()
     class_probabilities: ClassProbabilities | None = None

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.geometry import Affine
+from lesionlens.base.geometry import Affine, Box, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.records.arrays import frozen
@@ -193,6 +193,8 @@ class PreparedStudy:
         Whose grid `native` is.
     steps, quality
         What was done, what was checked.
+    brain_box : (3,) slices or None
+        The smallest box of `working` that holds the brain, found once; None without a brain.
     """
 
     channels: NDArray[np.float32]
@@ -205,7 +207,9 @@ class PreparedStudy:
     steps: tuple[PreparationStep, ...] = ()
     quality: tuple[QualityCheck, ...] = ()
     notices: tuple[str, ...] = ()
+    brain_box: Box | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("channels", "present", "brain", "to_native"):
             object.__setattr__(self, name, frozen(getattr(self, name)))
+        object.__setattr__(self, "brain_box", bounding_box(self.brain))

@@ -39,7 +39,7 @@ class Needy:
 def checked(attention, make_prepared):
     prepared = make_prepared()
     glance = PerturbedPrediction(np.full((1, *SHAPE), 0.92, np.float32), GRID)
-    prediction = Prediction(None, INFO, unperturbed=glance)
+    prediction = Prediction({}, INFO, unperturbed=glance)
     spots = [ComponentVoxels(np.flatnonzero(NEEDED), 1.0)]
     found = trust.pointing(attention, NEEDED, float(BRAIN.sum()))
     case = (attention, BRAIN, spots)
@@ -100,11 +100,11 @@ def test_as_much_is_hidden_of_each_map():
 
 def test_a_half_step_is_asked_only_where_the_whole_one_mattered(make_prepared, monkeypatch):
     asked = []
-    glance = Needy.unperturbed
+    predict = Needy.predict_perturbed
     monkeypatch.setattr(
         Needy,
-        "glance",
-        lambda self, p, v, **told: asked.append(len(v)) or glance(self, p, v, **told),
+        "predict_perturbed",
+        lambda self, p, v, **told: asked.append(len(v)) or predict(self, p, v, **told),
     )
     found = checked(map_on(NEEDED), make_prepared)
     assert asked == [6, 2]

@@ -49,7 +49,7 @@ def asked_of(prepared, components):
     )
     engine.asked.clear()
     info = EngineInfo("additive", "1", None, frozenset({Capability.PERTURB}))
-    prediction = Prediction(None, info, unperturbed=full)
+    prediction = Prediction({}, info, unperturbed=full)
     answers = perturbations.ask(
         engine, prepared, prediction, components, progress=no_progress, cancel=NEVER
     )
