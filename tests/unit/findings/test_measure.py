@@ -144,7 +144,7 @@ def test_the_ends_of_the_longest_diameter_lie_on_the_region_in_the_patient():
     grid = Grid((40, 30, 20), affine)
     mask = np.zeros(grid.shape, bool)
     mask[10:31, 12, 8] = True  # 21 voxels along the patient's front to back
-    found = diameters(mask, grid)
+    found = measure.diameters(mask, grid)
     ends = np.array(found.ends_mm)
     assert np.linalg.norm(ends[1] - ends[0]) == pytest.approx(found.longest_mm)
     places = grid.to_mm(np.argwhere(mask))
