@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from lesionlens._napari.model.board import opening
 from lesionlens._napari.model.advice import in_the_windows_words
+from lesionlens._napari.model.board import opening
 from lesionlens._napari.model.redraw import redrawn, reviewed
 from lesionlens._napari.model.state import (
     Activity,
