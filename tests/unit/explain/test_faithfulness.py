@@ -99,7 +99,7 @@ def test_a_half_step_is_asked_only_where_the_whole_one_mattered(make_prepared, m
     glance = Needy.predict_perturbed
     monkeypatch.setattr(
         Needy,
-        "glance",
+        "predict_perturbed",
         lambda self, p, v, **told: asked.append(len(v)) or glance(self, p, v, **told),
     )
     found = checked(map_on(NEEDED), make_prepared)
