@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
+from lesionlens.cli.deidentify import Key, Map, replacement
+
+if TYPE_CHECKING:
+    from lesionlens.base.stages import Progress
+    from lesionlens.records.analysis import Analysis
 
 
 def export(
@@ -23,6 +29,16 @@ def export(
     t2: options.T2 = None,
     flair: options.Flair = None,
     study_uid: options.StudyUid = None,
+    deidentify: Annotated[
+        bool,
+        typer.Option(
+            "--deidentify",
+            help="Write no name, file name, date or UID of the study; as `lesionlens deidentify` "
+            "does for the study itself.",
+        ),
+    ] = False,
+    key: Key = None,
+    map_file: Map = None,
     layout: options.Layouts = options.Layout.OWN,
     debug: options.Debug = False,
 ) -> Answer:
@@ -33,6 +49,12 @@ def export(
     """
     del debug
     options.check_layout(out, layout)
+    if deidentify and layout is not options.Layout.OWN:
+        raise UnusableInputError(
+            found="--deidentify with --layout bids",
+            expected="one of them: derivatives of BIDS name their sources",
+            next_step="De-identify the study first, analyse that, and write BIDS of it",
+        )
     options.check_outside(study, out)
     with progress_bar() as progress:
         progress("reading the result", 0.0)
@@ -45,7 +67,10 @@ def export(
         prepared = prepare(opened, StageClock(progress, STOP))
         analysis = reopen(saved, opened, prepared)
         progress("writing the result", 0.0)
-        folder = options.save(analysis, out, layout, progress)
+        if deidentify:
+            folder = _save_nameless(analysis, out, key, map_file, progress)
+        else:
+            folder = options.save(analysis, out, layout, progress)
     states = [analysis.review.state_of(c.tracking_uid).value for c in analysis.findings.candidates]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     lines = (
@@ -54,3 +79,17 @@ def export(
         RESEARCH_USE_NOTICE,
     )
     return Answer(lines)
+
+
+def _save_nameless(
+    analysis: Analysis, out: Path, key: Path | None, map_file: Path | None, progress: Progress
+) -> Path:
+    from lesionlens.deidentification.profile import Options
+    from lesionlens.export.anonymous import anonymous
+    from lesionlens.export.exporter import save
+
+    pseudonyms, table = replacement(key, map_file, out)
+    nameless = anonymous(analysis, pseudonyms, Options())
+    save(nameless.analysis, out, finish=nameless.finish, progress=progress)
+    pseudonyms.write_map(table)
+    return out

@@ -140,6 +140,7 @@ def _opening(page: Page, styles: dict[str, Any]) -> list[Any]:
         _text(RESEARCH_USE_NOTICE, styles["notice"]),
         _text(escape(said[0].upper() + said[1:]), styles["title"]),
         _text(f"Study {escape(page.study.name)}", styles["plain"]),
+        *([_text(f"Review: {page.reviewed}", styles["plain"])] if page.reviewed else []),
     ]
     if page.blocks:
         said = f"{_legend()} {score_words(run.calibrated)}"
@@ -194,7 +195,7 @@ def _table(rows: list[list[Any]], widths: tuple[float, ...]) -> Any:
 def _diameters(block: CandidateSection) -> str:
     row = block.row
     short = number(row.perpendicular_diameter_mm, 0, "mm")
-    return f"{number(row.longest_axial_diameter_mm, 0)} × {short}"
+    return f"{number(row.longest_axial_diameter_mm, 0)} × {short} ({block.measured})"
 
 
 def _candidate(block: CandidateSection, styles: dict[str, Any]) -> list[Any]:
@@ -209,7 +210,7 @@ def _candidate(block: CandidateSection, styles: dict[str, Any]) -> list[Any]:
         f"<b>Attention</b> {escape(block.attention)}",
     ]
     if row.resemblance is not None:
-        facts.append(f"<b>Looks like</b> {looks_like(row.resemblance)}")
+        facts.append(f"<b>Network's nearest kind</b> {looks_like(row.resemblance)}")
     if row.uncertainty is not None:
         facts.append(f"<b>Uncertainty</b> {uncertainty_words(row.uncertainty)}")
     if block.bars:

@@ -68,12 +68,18 @@ class CandidateSection:
     trusted: bool
     attention: str
 
+    @property
+    def measured(self) -> str:
+        """What the two diameters are of."""
+        return "enhancing part" if self.row.volume_ml.et else "whole region"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Page:
     """All that a report shows, whatever it is written as; `overview` only without a candidate.
 
-    `trust` holds the attention maps' checks, empty where none was made.
+    `trust` holds the attention maps' checks, empty where none was made; `reviewed` how far the
+    review is, empty without a candidate.
     """
 
     study: Study
@@ -84,6 +90,7 @@ class Page:
     sequences: tuple[SequenceLine, ...]
     trust: Mapping[Region, MapChecks]
     warnings: tuple[str, ...]
+    reviewed: str
 
 
 def number(value: float | None, digits: int = 1, unit: str = "") -> str:
@@ -299,6 +306,7 @@ def page_of(analysis: Analysis) -> Page:
         sequences=_sequences(analysis),
         trust={} if analysis.maps is None else analysis.maps.trust,
         warnings=tuple(warning for warning in content.warnings if warning not in said),
+        reviewed=analysis.review.words([row.tracking_uid for row in content.candidates]),
     )
 
 
@@ -349,6 +357,7 @@ def report_html(analysis: Analysis) -> str:
             set_aside=[s.description for s in page.study.set_aside],
             absent=[s.words for s in MrSequence if s not in page.study.series],
             warnings=page.warnings,
+            reviewed=page.reviewed,
             regions=[(r.words, pictures.REGION_COLOURS[r]) for r in Region],
             attention_colour=pictures.ATTENTION_COLOUR,
             heat_stops=pictures.HEAT_STOPS,

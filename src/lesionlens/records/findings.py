@@ -126,6 +126,11 @@ class Candidate:
         return bool(self.volume_ml.get(Region.ET))
 
     @property
+    def measured(self) -> str:
+        """What its diameters are of, in words."""
+        return "enhancing part" if self.has_enhancing else "whole region"
+
+    @property
     def likest(self) -> LesionClass | None:
         """What it looks like most."""
         shares = self.resemblance

@@ -16,6 +16,7 @@ from lesionlens._napari.model.state import (
     Second,
     State,
     listed,
+    shown_sequence,
 )
 from lesionlens._napari.model.words import (
     Bar,
@@ -28,6 +29,7 @@ from lesionlens._napari.model.words import (
     probe_words,
     score_words,
     short_place,
+    size_cell,
     size_words,
     threshold_source,
     threshold_words,
@@ -149,6 +151,7 @@ class Screen:
     can_mark: bool = False
     editing: bool = False
     outline_words: str = ""
+    reason: str = ""
     can_undo: bool = False
     can_redo: bool = False
     overlay: Overlay = Overlay.OFF
@@ -199,7 +202,9 @@ def resolve(state: State) -> Screen:
         "threshold": choices.threshold,
     }
     if analysis is None:
-        return Screen(scene=ShownScene(sequence=choices.sequence, plane=choices.plane), **common)
+        return Screen(
+            scene=ShownScene(sequence=shown_sequence(state), plane=choices.plane), **common
+        )
     return _analysed(state, analysis, common)
 
 
@@ -208,11 +213,8 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
     rows = listed(analysis, choices.threshold)
     focus = next((c for c in rows if c.id == choices.candidate), None)
     capabilities = {str(c) for c in analysis.run.engine.capabilities}
-    done = sum(
-        state.review.state_of(c.tracking_uid) is not ReviewState.UNREVIEWED
-        for c in analysis.findings.candidates
-    )
-    total = len(analysis.findings.candidates)
+    uids = [c.tracking_uid for c in analysis.findings.candidates]
+    total = len(uids)
     point = point_at(analysis.run.engine.operating_points, choices.threshold)
     return Screen(
         **common,
@@ -227,6 +229,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         can_mark=focus is not None,
         editing=state.editing is not None,
         outline_words=_outline_words(state, analysis, focus),
+        reason="" if focus is None else state.reason_of(focus.tracking_uid),
         can_undo=state.can_undo,
         can_redo=state.can_redo,
         overlay=choices.overlay,
@@ -239,12 +242,12 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         layer=choices.layer,
         head=choices.head,
         alone=choices.alone and focus is not None,
-        trust=_trust(analysis, choices),
+        trust=_trust(analysis, state),
         withheld=choices.overlay is Overlay.MAP and withheld(state),
         **_about(state, focus, capabilities),
         probed="" if state.probed is None else probe_words(analysis, state.probed),
-        reviewed=f"{done} of {total} reviewed" if total else "",
-        all_reviewed=bool(total) and done == total,
+        reviewed=state.review.words(uids),
+        all_reviewed=bool(uids) and all(state.review.state_of(uid).decided for uid in uids),
         can_export=state.activity is None,
         scene=_scene(state, rows, focus),
     )
@@ -272,7 +275,7 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
     asked = not choices.hidden and overlays is not None and overlays.probe is not None
     free = not asked and state.editing is None  # one map at a time, none below the brush
     return ShownScene(
-        sequence=choices.sequence,
+        sequence=shown_sequence(state),
         outline=ShownOutline(
             visible=on,
             region=choices.region,
@@ -321,7 +324,8 @@ def _outline_words(state: State, analysis: Analysis, focus: Candidate | None) ->
         return ""
     own = analysis.original.findings.candidates[focus.id - 1]
     volume = volume_words(own.volume_ml.get(Region.WT))
-    return f"Outline redrawn. The network drew {volume}, {size_words(own)} (white)."
+    size = f"{size_words(own)} of the {own.measured}"
+    return f"Outline redrawn. The network drew {volume}, {size} (white)."
 
 
 def withheld(state: State) -> bool:
@@ -331,19 +335,33 @@ def withheld(state: State) -> bool:
     return trust is not None and trust.reliable is False and not state.choices.unreliable
 
 
-def _trust(analysis: Analysis, choices: Choices) -> Fact | None:
+def _trust(analysis: Analysis, state: State) -> Fact | None:
+    """Say what was checked of the very map that is shown, and no more than that."""
+    choices = state.choices
     trust = None if analysis.maps is None else analysis.maps.trust.get(choices.region)
+    if state.overlays is not None and state.overlays.probe is not None:
+        return Fact("probe: not checked by itself", None, "Only the regions' maps are checked.")
     if trust is None or trust.reliable is None:
         return None
-    if choices.layer is not None and trust.reliable:
-        one = "second opinion" if isinstance(choices.layer, Second) else "one look"
-        return Fact(f"{one}: not checked by itself", None, f"All looks combined: {trust.words}")
+    part = _unchecked(choices)
+    if part and trust.reliable:
+        words = f"The map of all looks and all candidates: {trust.words}"
+        return Fact(f"{part}: not checked by itself", None, words)
     words = "map passed its checks" if trust.reliable else "map not reliable here"
     return Fact(words, trust.reliable, trust.words)
 
 
+def _unchecked(choices: Choices) -> str:
+    """Name what is shown where it is less than the whole map that was checked."""
+    if isinstance(choices.layer, Second):
+        return "second opinion"
+    if choices.layer is not None:
+        return "one look"
+    return "one candidate's part" if choices.alone and choices.candidate is not None else ""
+
+
 def _caption(state: State) -> str:
-    sequence, plane = state.choices.sequence, state.choices.plane
+    sequence, plane = shown_sequence(state), state.choices.plane
     return plane.value if sequence is None else f"{sequence.words} · {plane.value}"
 
 
@@ -387,7 +405,7 @@ def _row(candidate: Candidate, state: State, *, focus: bool) -> ShownCandidate:
     return ShownCandidate(
         id=candidate.id,
         place=short_place(candidate),
-        size=size_words(candidate),
+        size=size_cell(candidate),
         volume=volume_words(candidate.volume_ml.get(Region.WT)),
         score=score_words(candidate.score),
         state=review,
