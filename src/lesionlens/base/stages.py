@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Annotated, ClassVar, Protocol
 
 from lesionlens.base.errors import CancelledError
+from lesionlens.base.file_fields import STRICT, Decimals
 
 
 class Progress(Protocol):
@@ -78,9 +79,11 @@ class TimeLimit:
 class StageTime:
     """What one stage took: wall seconds, and the process's peak memory (MiB) when it ended."""
 
+    __pydantic_config__: ClassVar = STRICT
+
     name: str
-    seconds: float
-    peak_memory_mib: float
+    seconds: Annotated[float, Decimals(4)]
+    peak_memory_mib: Annotated[float, Decimals(1)]
 
 
 def peak_memory_mib() -> float:

@@ -169,9 +169,7 @@ def _list(blocks: tuple[CandidateSection, ...], styles: dict[str, Any]) -> Any:
             str(row.id),
             block.place,
             number(row.score, 2),
-            volume(row.volume_ml.wt),
-            volume(row.volume_ml.tc),
-            volume(row.volume_ml.et),
+            *(volume(row.volume_ml[region]) for region in Region),
             _diameters(block),
             yes_no(row.rano_measurable),
             row.review.state.value,
@@ -204,10 +202,10 @@ def _candidate(block: CandidateSection, styles: dict[str, Any]) -> list[Any]:
     from reportlab.platypus import CondPageBreak, Spacer  # noqa: PLC0415
 
     row, shown = block.row, block.pictures
+    whole, core, enhancing = (volume(row.volume_ml[region]) for region in Region)
     second = (*((shown.heat,) if shown.heat and block.trusted else ()), *shown.planes)
     facts = [
-        f"<b>Volume</b> {volume(row.volume_ml.wt)} whole, {volume(row.volume_ml.tc)} core, "
-        f"{volume(row.volume_ml.et)} enhancing",
+        f"<b>Volume</b> {whole} whole, {core} core, {enhancing} enhancing",
         f"<b>Diameters</b> {_diameters(block)}; RANO measurable: {yes_no(row.rano_measurable)}",
         f"<b>Attention</b> {escape(block.attention)}",
     ]

@@ -21,14 +21,8 @@ from lesionlens.export.slices import SliceScene
 from lesionlens.export.tables import file_of, findings_file
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.attention import AttentionMaps, MapChecks
-from lesionlens.records.files import (
-    AttentionRow,
-    CandidateRow,
-    FindingsFile,
-    ResemblanceRow,
-    RunFile,
-)
-from lesionlens.records.findings import SEQUENCE_KEYS, UNSURE, resemblance_words
+from lesionlens.records.files import CandidateRow, FindingsFile, RunFile
+from lesionlens.records.findings import SEQUENCE_KEYS, UNSURE, Agreement, resemblance_words
 from lesionlens.records.study import Study
 
 UNKNOWN = "\u2013"
@@ -173,13 +167,12 @@ def uncertainty_words(value: float) -> str:
     return f"{words}, high: asked in several ways, the engine stays near undecided about much of it"
 
 
-def looks_like(row: ResemblanceRow) -> str:
+def looks_like(shares: Mapping[LesionClass, float]) -> str:
     """Say what a candidate looks like to the engine, and what that is not."""
-    shares = {kind: float(getattr(row, kind.value)) for kind in LesionClass}
     return f"{resemblance_words(shares)} (the engine's own shares, not a diagnosis)"
 
 
-def attention_words(row: AttentionRow, trust: MapChecks | None, times: float | None = None) -> str:
+def attention_words(row: Agreement, trust: MapChecks | None, times: float | None = None) -> str:
     """Say where the attention lies, and what is wrong with the map where something is.
 
     `times`, where it is known, is how much the candidate was looked at beside an even look.
@@ -233,12 +226,11 @@ def bars_of(row: CandidateRow) -> tuple[ReportBar, ...]:
     """Return the bars of a candidate's sequence relevance; together they fill the width."""
     if row.sequence_relevance is None:
         return ()
-    values: dict[str, float | None] = row.sequence_relevance.model_dump()
+    values = row.sequence_relevance
     known = [value for value in values.values() if value is not None]
     low, high = min(0.0, *known, 0.0), max(0.0, *known, 0.0)
     full = (high - low) or 1.0
-    alone = row.score_alone.model_dump() if row.score_alone else {}
-    left_out = row.score_left_out.model_dump() if row.score_left_out else {}
+    alone, left_out = row.score_alone or {}, row.score_left_out or {}
     words = {key.value: key.words for key in SEQUENCE_KEYS} | {"none": "without any"}
     return tuple(
         ReportBar(

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from lesionlens.base.file_fields import STRICT
 from lesionlens.base.labels import ReviewState
 from lesionlens.records.arrays import frozen
 
@@ -91,6 +93,8 @@ class ReviewEvent:
     outline : str or None
         SHA-256 of the reader's outline that holds from now on; None for the network's own.
     """
+
+    __pydantic_config__: ClassVar = STRICT
 
     tracking_uid: str
     state: ReviewState
