@@ -18,7 +18,8 @@ from torch.nn import functional
 from lesionlens.inference.network_input import make_network_input
 from lesionlens.network import weights
 from lesionlens.network.attention import Form
-from lesionlens.network.build import PRESETS, build
+from lesionlens.network.build import build
+from lesionlens.network.config import PRESETS
 from lesionlens.network.model import channels_last
 from lesionlens.records.prediction import InputPerturbation
 from lesionlens.records.study import PreparedStudy

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lesionlens.base.errors import ResourceError, WeightsError
-from lesionlens.network.build import NetworkConfig, build
+from lesionlens.network.build import build
+from lesionlens.network.config import NetworkConfig
 from lesionlens.network.model import LensNetwork, channels_last
 
 DEFAULT_NAME = "default"

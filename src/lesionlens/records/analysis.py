@@ -12,6 +12,7 @@ from lesionlens.base.labels import Region
 from lesionlens.base.stages import StageTime
 from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import AttentionMaps
+from lesionlens.records.export import ExportOptions
 from lesionlens.records.findings import Findings
 from lesionlens.records.prediction import EngineInfo
 from lesionlens.records.review import Review
@@ -82,6 +83,7 @@ class Analysis:
     """Everything known of one analysed study; the one argument of every exporter.
 
     `original` is there where readers redrew outlines: `volumes.labels` and `findings` are theirs.
+    `options` is what the user asked of the files.
     """
 
     study: Study
@@ -92,6 +94,7 @@ class Analysis:
     run: RunInfo
     review: Review = field(default_factory=Review)
     original: Original | None = None
+    options: ExportOptions = field(default_factory=ExportOptions)
 
     def images(self) -> Mapping[str, NDArray[np.float32]]:
         """Return each present sequence on the working grid (what pictures are drawn from)."""

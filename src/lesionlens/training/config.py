@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.base.errors import ConfigError
-from lesionlens.network.build import PRESETS
+from lesionlens.network.config import PRESETS
 from lesionlens.synth.draw import DrawConfig
 
 

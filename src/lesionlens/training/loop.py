@@ -18,7 +18,8 @@ from torch import nn
 from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.base.stages import NEVER, Cancel
 from lesionlens.network import weights
-from lesionlens.network.build import NetworkConfig, build, preset
+from lesionlens.network.build import build
+from lesionlens.network.config import NetworkConfig, preset
 from lesionlens.network.model import LensNetwork, channels_last
 from lesionlens.network.normalise import with_presence
 from lesionlens.training import checkpoint as checkpoints

@@ -113,7 +113,7 @@ def test_a_network_that_cannot_be_measured_is_told(monkeypatch, make_prepared):
     monkeypatch.setattr(profiler.signal, "signal", lambda *_: None)
     answer = SimpleNamespace(send=sent.append)
     threads = torch.get_num_threads()
-    profiler._alone(answer, make_prepared(), 0, "cpu", (threads, ONCE))
+    profiler._alone(answer, make_prepared(), 0, "cpu", threads, ONCE)
     assert sent == ["not enough memory: you tried to allocate 9 TB"]
 
 
