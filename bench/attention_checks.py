@@ -351,7 +351,7 @@ def main() -> int:
     content: dict[str, Any] = {}
     if options.data:
         engine = LensEngine("cpu", options.weights)
-        path = options.weights or weight_files.default_path()
+        path = options.weights or weight_files.shipped_path()
         network, about = weight_files.load(path)
         rows = []
         for folder in sorted(p for p in options.data.iterdir() if p.is_dir()):

@@ -79,7 +79,7 @@ def main() -> None:
     p.add_argument("weights", type=Path, nargs="?")
     p.add_argument("--patients", type=int, default=40)
     a = p.parse_args()
-    loaded = weights.load(a.weights) if a.weights else weights.load_default()
+    loaded = weights.load(a.weights) if a.weights else weights.load_shipped()
     network, info = loaded
     counts: Counter[str] = Counter()
     dice: list[float] = []

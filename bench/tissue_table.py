@@ -18,7 +18,7 @@ import torch
 from dev_eval import SEQUENCES, load_case, prepared, to_grid
 from scipy import ndimage
 
-from lesionlens.synth.anatomy import load_atlas
+from lesionlens.synth.atlas import AVERAGE, load_atlas
 from lesionlens.synth.draw import DrawConfig, draw_geometry, paint
 
 SPACING = 2.0
@@ -60,7 +60,7 @@ def real(folder: Path) -> dict[str, np.ndarray]:
     channels, _, brain = prepared(folder, SPACING)
     x, mask = channels[0].numpy(), brain[0].numpy()
     lesion = to_grid(torch.from_numpy(labels.astype(np.float32)), edges, SPACING).numpy()
-    maps = load_atlas().maps.numpy()
+    maps = load_atlas(AVERAGE, SPACING, torch.device("cpu")).maps[:7].numpy()
     inside, found = np.argwhere(maps[5] > 0.5), np.argwhere(mask)
     grid = np.indices(mask.shape)
     low, high, mlow, mhigh = inside.min(0), inside.max(0), found.min(0), found.max(0)

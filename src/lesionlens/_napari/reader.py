@@ -154,10 +154,15 @@ def layers_of(study: Study, progress: Progress, cancel: Cancel) -> list[LayerDat
 
 
 def _layer(study: Study, sequence: MrSequence, series: Series, *, top: bool) -> LayerData:
-    from lesionlens._napari.model.display import axis_aligned, image_keywords  # noqa: PLC0415
+    from lesionlens._napari.model.display import (  # noqa: PLC0415
+        as_acquired,
+        axis_aligned,
+        image_keywords,
+    )
     from lesionlens.records.arrays import Volume  # noqa: PLC0415
 
-    volume = axis_aligned(Volume(series.load(), series.grid))
+    source = Volume(series.load(), series.grid)
+    volume = axis_aligned(source)
     keywords = image_keywords(volume.data, volume.grid)
     keywords |= {
         "name": sequence.words,
@@ -167,6 +172,7 @@ def _layer(study: Study, sequence: MrSequence, series: Series, *, top: bool) -> 
                 "study": study,
                 "sequence": sequence.value,
                 "affine": series.grid.affine.tolist(),
+                "acquired": as_acquired(source),
             }
         },
     }

@@ -18,7 +18,8 @@ from torch.nn import functional
 from lesionlens.inference.network_input import make_network_input
 from lesionlens.network import weights
 from lesionlens.network.attention import Form
-from lesionlens.network.build import PRESETS, build
+from lesionlens.network.build import build
+from lesionlens.network.config import PRESETS
 from lesionlens.network.model import channels_last
 from lesionlens.records.prediction import InputPerturbation
 from lesionlens.records.study import PreparedStudy
@@ -73,7 +74,7 @@ def all_baselines(prepared: PreparedStudy, device: torch.device) -> Iterator[Bas
     device : torch.device
         Where they run.
     """
-    spacing = weights.load_default("cpu")[1].spacing_mm
+    spacing = weights.load_shipped()[1].spacing_mm
     yield from _ours(prepared, device, spacing)
     if has_monai():
         yield from _monai(prepared, device)
@@ -94,7 +95,7 @@ def _ours(prepared: PreparedStudy, device: torch.device, spacing: float) -> Iter
     def maker(name: str | None, form: Form) -> Callable[[], nn.Module]:
         def make() -> nn.Module:
             if name is None:
-                network = weights.load_default(device)[0]
+                network = weights.load_shipped(device=device)[0]
             else:
                 network = channels_last(build(name).to(device)).eval()
             network.set_attention(form)

@@ -186,7 +186,7 @@ def apart(
     """
     context = processes.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    given = (theirs, prepared, number, str(device), (torch.get_num_threads(), patience))
+    given = (theirs, prepared, number, str(device), torch.get_num_threads(), patience)
     child = context.Process(target=_alone, args=given, daemon=True)
     child.start()
     theirs.close()
@@ -213,15 +213,16 @@ def _alone(
     prepared: PreparedStudy,
     number: int,
     device: str,
-    how: tuple[int, Patience],
+    threads: int,
+    patience: Patience,
 ) -> None:
-    """Measure, in a process of its own, and send an `PassCost` or what went wrong."""
+    """Measure, in a process of its own, and send a `PassCost` or what went wrong."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends us
-    torch.set_num_threads(how[0])
+    torch.set_num_threads(threads)
     place = torch.device(device)
     try:
         contender = next(itertools.islice(all_baselines(prepared, place), number, None))
-        answer.send(measure(contender, place, how[1]))
+        answer.send(measure(contender, place, patience))
     except (RuntimeError, MemoryError, OSError) as error:
         answer.send(" ".join(str(error).split())[:200] or type(error).__name__)
 

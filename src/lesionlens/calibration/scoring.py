@@ -192,9 +192,9 @@ def operating_points(
     return tuple(points)
 
 
-def floor_of(points: Sequence[Mapping[str, float]]) -> float:
+def floor_of(points: Sequence[Mapping[str, float]], most_false: float = MOST_FALSE) -> float:
     """Lowest score at which false candidates are rare enough."""
     for point in points:
-        if point["false_per_scan"] <= MOST_FALSE:
+        if point["false_per_scan"] <= most_false:
             return point["threshold"]
     return points[-1]["threshold"]

@@ -46,10 +46,15 @@ def batch(
         typer.Option("--resume", help="Leave out studies that are complete and unchanged."),
     ] = False,
     bundle: options.Bundle = None,
+    weights: options.Weights = None,
     device: options.Device = "auto",
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
     layout: options.Layouts = options.Layout.OWN,
+    language: options.Language = options.Tongue.EN,
+    hide: options.Hide = None,
+    surfaces: options.Surfaces = False,
+    maps: options.Maps = options.MapSize.CUT,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> Answer:
@@ -62,6 +67,7 @@ def batch(
     del debug
     results = options.check_layout(out, layout)
     options.check_outside(studies, out)
+    asked = options.wishes(language, hide, surfaces, maps)
     with progress_bar() as progress:
         progress("looking for studies", 0.0)
         from lesionlens.cohort.run import Cohort, Crew, has_distributed, run_cohort
@@ -70,7 +76,14 @@ def batch(
         from lesionlens.cohort.work import Choice
 
         options.preparation(brain_extraction, bias_correction)
-        choice = Choice(device, bundle, stripper=brain_extraction.value, bias=bias_correction)
+        choice = Choice(
+            device,
+            bundle,
+            weights=weights,
+            stripper=brain_extraction.value,
+            bias=bias_correction,
+            files=asked,
+        )
         notes = []
         count = len(find_jobs(studies, results))
         if loose := loose_files(studies):

@@ -90,7 +90,7 @@ def bench(
             figures |= _time_analysis(study, repeat, device, progress)
         if only is not BenchPart.ANALYSIS:
             prepared = _prepared(study, progress)
-            rows, missing = _time_networks(prepared, device, (repeat, quick), progress)
+            rows, missing = _time_networks(prepared, device, repeat, quick, progress)
             figures |= {"networks": rows, "against": _against(rows, figures.get("stages", {}))}
             notes += [*missing, *_notes_on_networks()]
     figures["notes"] = notes
@@ -200,7 +200,7 @@ def _notes_on_networks() -> list[str]:
 
 
 def _time_networks(
-    prepared: PreparedStudy, device: str, how: tuple[int, bool], progress: Progress
+    prepared: PreparedStudy, device: str, repeat: int, quick: bool, progress: Progress
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Return a row a network, and why others have none."""
     from lesionlens.benchmark import profiler
@@ -210,7 +210,7 @@ def _time_networks(
 
     place, efforts, missing = devices.choose(device), [], []
     all_of_them = list(all_baselines(prepared, place))
-    patience = profiler.Patience(repeat=how[0], estimate=how[1])
+    patience = profiler.Patience(repeat=repeat, estimate=quick)
     for number, contender in enumerate(all_of_them):
         progress(f"{contender.name} {contender.form}", number / len(all_of_them))
         try:

@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from lesionlens.base.errors import LesionLensError, is_lack_of_memory
-from lesionlens.cli import analyze, batch, bench, doctor, evaluate, export, pacs, train
+from lesionlens.cli import analyze, batch, bench, deidentify, doctor, evaluate, export, pacs, train
 from lesionlens.cli.console import STOP, Answer, plain
 
 _NO_MEMORY = (
@@ -157,6 +157,11 @@ for _name, _module, _example in (
     ("analyze", analyze.analyze, "lesionlens analyze sample_data/study_dicom --out out/demo"),
     ("batch", batch.batch, "lesionlens batch sample_data --out out/batch"),
     ("bench", bench.bench, "lesionlens bench --repeat 3"),
+    (
+        "deidentify",
+        deidentify.deidentify,
+        "lesionlens deidentify sample_data/study_dicom --out out/shared",
+    ),
     ("doctor", doctor.doctor, "lesionlens doctor"),
     ("evaluate", evaluate.evaluate, "lesionlens evaluate out/demo sample_data/truth"),
     (

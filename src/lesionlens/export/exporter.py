@@ -14,6 +14,7 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -97,7 +98,13 @@ def exporters() -> tuple[Exporter, ...]:
     return tuple(made() for made in plugins.load_all(plugins.EXPORTERS))
 
 
-def save(analysis: Analysis, out: Path, *, progress: Progress = no_progress) -> tuple[str, ...]:
+def save(
+    analysis: Analysis,
+    out: Path,
+    *,
+    finish: Callable[[Path], None] | None = None,
+    progress: Progress = no_progress,
+) -> tuple[str, ...]:
     """Write every file of a result into a folder: together or not at all.
 
     Only what `ESSENTIAL` exporters write is a result's own; where another cannot write its file,
@@ -110,6 +117,8 @@ def save(analysis: Analysis, out: Path, *, progress: Progress = no_progress) -> 
         in `review_edits/original`.
     out : Path
         The folder; made where it is not there. See the module's text for an earlier result.
+    finish : callable or None
+        Has the last word on the staged folder, such as `anonymous.Anonymous.finish`.
     progress : Progress
         Told of each exporter.
 
@@ -130,7 +139,10 @@ def save(analysis: Analysis, out: Path, *, progress: Progress = no_progress) -> 
     """
     out, analysis = Path(out), applied(analysis)
     with staged(out, ours=OURS) as aside:
-        return write_result(analysis, out, aside, progress)
+        told = write_result(analysis, out, aside, progress)
+        if finish is not None:
+            finish(aside)
+        return told
 
 
 def write_result(analysis: Analysis, out: Path, aside: Path, progress: Progress) -> tuple[str, ...]:

@@ -140,6 +140,7 @@ def _opening(page: Page, styles: dict[str, Any]) -> list[Any]:
         _text(RESEARCH_USE_NOTICE, styles["notice"]),
         _text(escape(said[0].upper() + said[1:]), styles["title"]),
         _text(f"Study {escape(page.study.name)}", styles["plain"]),
+        *([_text(f"Review: {page.reviewed}", styles["plain"])] if page.reviewed else []),
     ]
     if page.blocks:
         said = f"{_legend()} {score_words(run.calibrated)}"
@@ -168,9 +169,7 @@ def _list(blocks: tuple[CandidateSection, ...], styles: dict[str, Any]) -> Any:
             str(row.id),
             block.place,
             number(row.score, 2),
-            volume(row.volume_ml.wt),
-            volume(row.volume_ml.tc),
-            volume(row.volume_ml.et),
+            *(volume(row.volume_ml[region]) for region in Region),
             _diameters(block),
             yes_no(row.rano_measurable),
             row.review.state.value,
@@ -196,22 +195,22 @@ def _table(rows: list[list[Any]], widths: tuple[float, ...]) -> Any:
 def _diameters(block: CandidateSection) -> str:
     row = block.row
     short = number(row.perpendicular_diameter_mm, 0, "mm")
-    return f"{number(row.longest_axial_diameter_mm, 0)} × {short}"
+    return f"{number(row.longest_axial_diameter_mm, 0)} × {short} ({block.measured})"
 
 
 def _candidate(block: CandidateSection, styles: dict[str, Any]) -> list[Any]:
     from reportlab.platypus import CondPageBreak, Spacer  # noqa: PLC0415
 
     row, shown = block.row, block.pictures
+    whole, core, enhancing = (volume(row.volume_ml[region]) for region in Region)
     second = (*((shown.heat,) if shown.heat and block.trusted else ()), *shown.planes)
     facts = [
-        f"<b>Volume</b> {volume(row.volume_ml.wt)} whole, {volume(row.volume_ml.tc)} core, "
-        f"{volume(row.volume_ml.et)} enhancing",
+        f"<b>Volume</b> {whole} whole, {core} core, {enhancing} enhancing",
         f"<b>Diameters</b> {_diameters(block)}; RANO measurable: {yes_no(row.rano_measurable)}",
         f"<b>Attention</b> {escape(block.attention)}",
     ]
     if row.resemblance is not None:
-        facts.append(f"<b>Looks like</b> {looks_like(row.resemblance)}")
+        facts.append(f"<b>Network's nearest kind</b> {looks_like(row.resemblance)}")
     if row.uncertainty is not None:
         facts.append(f"<b>Uncertainty</b> {uncertainty_words(row.uncertainty)}")
     if block.bars:

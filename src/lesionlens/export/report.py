@@ -21,14 +21,8 @@ from lesionlens.export.slices import SliceScene
 from lesionlens.export.tables import file_of, findings_file
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.attention import AttentionMaps, MapChecks
-from lesionlens.records.files import (
-    AttentionRow,
-    CandidateRow,
-    FindingsFile,
-    ResemblanceRow,
-    RunFile,
-)
-from lesionlens.records.findings import SEQUENCE_KEYS, UNSURE, resemblance_words
+from lesionlens.records.files import CandidateRow, FindingsFile, RunFile
+from lesionlens.records.findings import SEQUENCE_KEYS, UNSURE, Agreement, resemblance_words
 from lesionlens.records.study import Study
 
 UNKNOWN = "\u2013"
@@ -74,12 +68,18 @@ class CandidateSection:
     trusted: bool
     attention: str
 
+    @property
+    def measured(self) -> str:
+        """What the two diameters are of."""
+        return "enhancing part" if self.row.volume_ml[Region.ET] else "whole region"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Page:
     """All that a report shows, whatever it is written as; `overview` only without a candidate.
 
-    `trust` holds the attention maps' checks, empty where none was made.
+    `trust` holds the attention maps' checks, empty where none was made; `reviewed` how far the
+    review is, empty without a candidate.
     """
 
     study: Study
@@ -90,6 +90,7 @@ class Page:
     sequences: tuple[SequenceLine, ...]
     trust: Mapping[Region, MapChecks]
     warnings: tuple[str, ...]
+    reviewed: str
 
 
 def number(value: float | None, digits: int = 1, unit: str = "") -> str:
@@ -166,13 +167,12 @@ def uncertainty_words(value: float) -> str:
     return f"{words}, high: asked in several ways, the engine stays near undecided about much of it"
 
 
-def looks_like(row: ResemblanceRow) -> str:
+def looks_like(shares: Mapping[LesionClass, float]) -> str:
     """Say what a candidate looks like to the engine, and what that is not."""
-    shares = {kind: float(getattr(row, kind.value)) for kind in LesionClass}
     return f"{resemblance_words(shares)} (the engine's own shares, not a diagnosis)"
 
 
-def attention_words(row: AttentionRow, trust: MapChecks | None, times: float | None = None) -> str:
+def attention_words(row: Agreement, trust: MapChecks | None, times: float | None = None) -> str:
     """Say where the attention lies, and what is wrong with the map where something is.
 
     `times`, where it is known, is how much the candidate was looked at beside an even look.
@@ -226,12 +226,11 @@ def bars_of(row: CandidateRow) -> tuple[ReportBar, ...]:
     """Return the bars of a candidate's sequence relevance; together they fill the width."""
     if row.sequence_relevance is None:
         return ()
-    values: dict[str, float | None] = row.sequence_relevance.model_dump()
+    values = row.sequence_relevance
     known = [value for value in values.values() if value is not None]
     low, high = min(0.0, *known, 0.0), max(0.0, *known, 0.0)
     full = (high - low) or 1.0
-    alone = row.score_alone.model_dump() if row.score_alone else {}
-    left_out = row.score_left_out.model_dump() if row.score_left_out else {}
+    alone, left_out = row.score_alone or {}, row.score_left_out or {}
     words = {key.value: key.words for key in SEQUENCE_KEYS} | {"none": "without any"}
     return tuple(
         ReportBar(
@@ -307,6 +306,7 @@ def page_of(analysis: Analysis) -> Page:
         sequences=_sequences(analysis),
         trust={} if analysis.maps is None else analysis.maps.trust,
         warnings=tuple(warning for warning in content.warnings if warning not in said),
+        reviewed=analysis.review.words([row.tracking_uid for row in content.candidates]),
     )
 
 
@@ -357,6 +357,7 @@ def report_html(analysis: Analysis) -> str:
             set_aside=[s.description for s in page.study.set_aside],
             absent=[s.words for s in MrSequence if s not in page.study.series],
             warnings=page.warnings,
+            reviewed=page.reviewed,
             regions=[(r.words, pictures.REGION_COLOURS[r]) for r in Region],
             attention_colour=pictures.ATTENTION_COLOUR,
             heat_stops=pictures.HEAT_STOPS,

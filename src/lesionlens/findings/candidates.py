@@ -157,18 +157,16 @@ class _Sizes:
 
 
 def _sizes(part: Component, has_t1c: bool) -> _Sizes:
-    drawn = bool(part.labels.any())
     enhancing = part.region(Region.ET)
     rings = has_t1c and bool(enhancing.any())
     found = measure.diameters(enhancing if rings else part.region(Region.WT), part.grid)
     volumes: dict[Region, float | None] = {
-        region: measure.volume_ml(part.region(region), part.grid) if drawn else None
-        for region in Region
+        region: measure.volume_ml(part.region(region), part.grid) for region in Region
     }
     if not has_t1c:
         volumes[Region.ET] = None
     measurable = None
-    if has_t1c and drawn:
+    if has_t1c:
         measurable = rings and measure.is_rano_measurable(enhancing, part.grid, found)
     return _Sizes(volumes, found, measurable)
 

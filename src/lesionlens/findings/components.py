@@ -104,34 +104,6 @@ def draw_components(
     return ComponentMask(labels, components, count, grid)
 
 
-def mark_boxes(boxes: NDArray[np.float32], grid: Grid) -> ComponentMask:
-    """Make candidates of a detector's boxes; no mask is invented, so labels stay empty.
-
-    Parameters
-    ----------
-    boxes : (N, 6) float
-        Half-open native voxel indices i0, j0, k0, i1, j1, k1.
-    grid : Grid
-        Native.
-
-    Returns
-    -------
-    Marked
-        `components` holds the boxes, later ones behind earlier ones; `labels` is zero.
-    """
-    components = np.zeros(grid.shape, np.int32)
-    count = 0
-    for box in np.rint(boxes).astype(int):
-        low = np.clip(box[:3], 0, grid.shape)
-        high = np.clip(box[3:], 0, grid.shape)
-        place = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        free = components[place] == 0
-        if free.any():
-            count += 1
-            components[place][free] = count
-    return ComponentMask(np.zeros(grid.shape, np.uint8), components, count, grid)
-
-
 def _filled(mask: Mask) -> Mask:
     """Add what the mask encloses in at least two of the three orthogonal planes.
 
@@ -265,20 +237,12 @@ def component_voxels(marked: ComponentMask, grid: Grid) -> list[ComponentVoxels]
 def plain_scores(
     marked: ComponentMask, prediction: Prediction, probability: Mapping[Region, Floats]
 ) -> list[float]:
-    """Score components by their probability on the native grid; a detector's boxes by theirs.
-
-    For an engine that cannot look again; `probability` is empty of one that gives boxes alone.
-    """
-    if Region.WT in probability:
-        whole = probability[Region.WT]
-        return [
-            float(component_score(whole[p.box][p.mask], p.volume_ml, prediction.scoring))
-            for p in components_of(marked)
-        ]
-    given = prediction.box_scores
-    if given is None:
-        return [0.5] * marked.count
-    return [float(score) for score in given[: marked.count]]
+    """Score components by their probability on the native grid, where there is no first pass."""
+    whole = probability[Region.WT]
+    return [
+        float(component_score(whole[p.box][p.mask], p.volume_ml, prediction.scoring))
+        for p in components_of(marked)
+    ]
 
 
 def component_mask_of(findings: Findings, grid: Grid) -> ComponentMask:

@@ -10,7 +10,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from lesionlens.network.attention import AttentionGate
-from lesionlens.network.build import NetworkConfig
+from lesionlens.network.config import NetworkConfig
 from lesionlens.network.encoder import Features, Residual
 
 

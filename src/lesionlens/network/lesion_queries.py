@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from lesionlens.base.labels import LesionClass
-from lesionlens.network.build import NetworkConfig
+from lesionlens.network.config import NetworkConfig
 from lesionlens.network.decoder import FeaturePyramid
 from lesionlens.network.queries import QueryDecoder
 

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.network.attention import Form, GridCrossAttention, SelfAttention, SelfTrace
-from lesionlens.network.build import NetworkConfig
+from lesionlens.network.config import NetworkConfig
 from lesionlens.network.decoder import Decoder
 from lesionlens.network.encoder import STRIDE, Encoder
 from lesionlens.network.lesion_queries import LesionOutput, LesionQueries

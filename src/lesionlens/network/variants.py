@@ -14,7 +14,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from lesionlens.network.attention import SelfAttention
-from lesionlens.network.build import NetworkConfig
+from lesionlens.network.config import NetworkConfig
 from lesionlens.network.decoder import Decoder, FeaturePyramid, GatedUp, SubvoxelUp
 from lesionlens.network.encoder import STRIDE, Encoder, Features, mix
 from lesionlens.network.model import LensNetwork

@@ -17,10 +17,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lesionlens.base.errors import ResourceError, WeightsError
-from lesionlens.network.build import NetworkConfig, build
+from lesionlens.network.build import build
+from lesionlens.network.config import NetworkConfig
 from lesionlens.network.model import LensNetwork, channels_last
 
 DEFAULT_NAME = "default"
+SYNTHETIC_NAME = "synthetic"
+SHIPPED = (DEFAULT_NAME, SYNTHETIC_NAME)
+"""The sets of weights in the package; the second has learnt from no patient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,26 +184,45 @@ def load(
     return network, WeightsInfo(sha256=actual, config=config, **about)
 
 
-def default_path() -> Path:
-    """Find the default weights of this installation."""
-    return Path(str(files("lesionlens.weights") / f"{DEFAULT_NAME}.safetensors"))
+def shipped_path(name: str = DEFAULT_NAME) -> Path:
+    """Find one of the sets of weights in `SHIPPED` in this installation."""
+    return Path(str(files("lesionlens.weights") / f"{name}.safetensors"))
 
 
-def load_default(device: torch.device | str = "cpu") -> tuple[LensNetwork, WeightsInfo]:
-    """Load the shipped weights, checked against the hash shipped beside them.
+def load_shipped(
+    name: str = DEFAULT_NAME, device: torch.device | str = "cpu"
+) -> tuple[LensNetwork, WeightsInfo]:
+    """Load one of the sets in `SHIPPED`, checked against the hash shipped beside it.
 
     Raises
     ------
     WeightsError
         The file is missing or altered.
     """
-    path = default_path()
+    path = shipped_path(name)
     beside = path.with_suffix(".json")
     if not beside.is_file():
         raise WeightsError(
             found=f"no {beside.name}",
-            expected="the hash of the default weights",
+            expected=f"the hash of the {name} weights",
             next_step="Install LesionLens again",
         )
     expected = json.loads(beside.read_text("utf-8"))["sha256"]
     return load(path, device, sha256=expected)
+
+
+def load_chosen(
+    chosen: str | Path | None, device: torch.device | str = "cpu"
+) -> tuple[LensNetwork, WeightsInfo]:
+    """Load what a user chose: a name in `SHIPPED`, a file, or None for the default weights.
+
+    A name wins over a file that is called the same; ``./synthetic`` is the file.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing, altered, unreadable or of another network.
+    """
+    if chosen is None or chosen in SHIPPED:
+        return load_shipped(str(chosen or DEFAULT_NAME), device)
+    return load(Path(chosen), device)

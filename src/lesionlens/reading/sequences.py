@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lesionlens.base.labels import MrSequence
+from lesionlens.records.study import Witness
 
 T1, T1C, T2, FLAIR = MrSequence.T1, MrSequence.T1C, MrSequence.T2, MrSequence.FLAIR
 
@@ -29,9 +30,10 @@ class Guess:
     sequence: MrSequence | None
     evidence: str
     confidence: float
+    witness: Witness = Witness.TEXT
 
 
-UNKNOWN = Guess(None, "nothing tells the sequence", 0.0)
+UNKNOWN = Guess(None, "nothing tells the sequence", 0.0, Witness.NOTHING)
 
 _FLAIR_WORDS = frozenset({"flair", "t2f"})
 _T1C_WORDS = frozenset({"t1c", "t1ce", "t1gd", "t1post"})

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from lesionlens.base.labels import MrSequence, how_to_name
 from lesionlens.base.stages import NEVER, Cancel, check
-from lesionlens.reading.sequences import UNKNOWN, Guess
-from lesionlens.records.study import Series
+from lesionlens.reading.sequences import Guess
+from lesionlens.records.study import Series, Witness
 
 MOST = 8
 """Images of a study that are looked at; each takes about a second."""
@@ -40,7 +40,7 @@ def look_at(
     notices: list[str] = []
     left = MOST
     for series in found:
-        silent = series.sequence is None and series.detected_by == UNKNOWN.evidence
+        silent = series.sequence is None and series.witness is Witness.NOTHING
         if not silent or not left or len(told) == len(MrSequence):
             out.append(series)
             continue
@@ -63,6 +63,7 @@ def look_at(
                 sequence=seen.sequence,
                 detected_by=seen.evidence,
                 confidence=seen.confidence,
+                witness=Witness.IMAGE,
             )
         )
     return out, notices

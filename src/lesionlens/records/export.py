@@ -15,6 +15,17 @@ class MapExtent(StrEnum):
     """Every image of the series at its own size: OHIF shows no other."""
 
 
+class Identity(StrEnum):
+    """What tells in a report whose scan it is."""
+
+    PATIENT = "patient"
+    """Name, identifier, sex and birth of the patient, and the study's name and UID."""
+    DATE = "date"
+    """When the study was acquired and when it was analysed."""
+    SERIES = "series"
+    """Files and descriptions of the series."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
     """Choices that exporters read from `Analysis.options`.
@@ -27,8 +38,14 @@ class ExportOptions:
         Of attention maps in DICOM.
     rest : bool
         Send of a reviewed result also what was not accepted.
+    language : str
+        Of the report: a key of `export.words.LANGUAGES`.
+    hidden : frozenset of Identity
+        What the report leaves out of its heading and provenance.
     """
 
     surfaces: bool = False
     maps: MapExtent = MapExtent.CUT
     rest: bool = False
+    language: str = "en"
+    hidden: frozenset[Identity] = frozenset()

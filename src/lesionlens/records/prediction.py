@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -18,10 +19,8 @@ class Capability(StrEnum):
     """What an engine can do; what it cannot stays None, with a notice."""
 
     SEGMENT = "segment"
-    DETECT = "detect"
     ATTEND = "attend"
     PROBE = "probe"
-    UNCERTAINTY = "uncertainty"
     PERTURB = "vary"
     """Looks again at variants of the study: without a sequence, mirrored, partly hidden."""
 
@@ -173,6 +172,30 @@ class Scoring:
     floor: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class QuestionTime:
+    """How long an engine may be asked about a study after it was analysed.
+
+    Parameters
+    ----------
+    seconds : float
+        In all; `math.inf` for no limit.
+    seconds_per_pass : float
+        What one perturbed input takes, as measured on this study.
+    """
+
+    seconds: float = math.inf
+    seconds_per_pass: float = 0.0
+
+    @staticmethod
+    def left_out(what: Sequence[str]) -> str:
+        """Return the notice that questions were left out for want of time."""
+        return (
+            f"Left out, as the time for asking this network did not suffice: {', '.join(what)}. "
+            "Allow more with --patience, or with BundleEngine(..., patience_s=...)"
+        )
+
+
 DEFAULT_THRESHOLDS: Mapping[Region, float] = dict.fromkeys(Region, 0.5)
 
 
@@ -182,38 +205,36 @@ class Prediction:
 
     Parameters
     ----------
-    probability : mapping of Region to (I, J, K) float32, or None
-        0 to 1, nested: ET within TC within WT.
+    probability : mapping of Region to (I, J, K) float32
+        Of each region, 0 to 1, nested: ET within TC within WT.
     engine : EngineInfo
         Who decided.
-    boxes : (N, 6) float32 or None
-        Half-open working indices i0, j0, k0, i1, j1, k1 of a detector.
     uncertainty : (I, J, K) float32 or None
         0 to 1.
     trace : Trace or None
         For attention maps and the probe.
     notices : tuple of str
         What a reader must know.
-    glance : PerturbedPrediction or None
-        The quick look (one variant, all sequences) from which scores are taken.
-    box_scores : (N,) float32 or None
-        0 to 1, of each box.
+    unperturbed : PerturbedPrediction or None
+        The answer to the study as it is, from which scores are taken; with it the answers to
+        perturbed inputs are compared.
     scoring : Scoring
         How components are scored from the glance.
     thresholds : mapping of Region to float
         Probability from which a voxel is drawn as part of the region.
-    kinds : ClassProbabilities or None
+    class_probabilities : ClassProbabilities or None
         What each place looks like; None from an engine that does not tell.
+    question_time : QuestionTime
+        How long the engine may be asked again.
     """
 
-    probability: Mapping[Region, NDArray[np.float32]] | None
+    probability: Mapping[Region, NDArray[np.float32]]
     engine: EngineInfo
-    boxes: NDArray[np.float32] | None = None
     uncertainty: NDArray[np.float32] | None = None
     trace: Trace | None = None
     notices: tuple[str, ...] = ()
     unperturbed: PerturbedPrediction | None = None
     thresholds: Mapping[Region, float] = field(default_factory=lambda: DEFAULT_THRESHOLDS)
-    box_scores: NDArray[np.float32] | None = None
     scoring: Scoring = Scoring()
     class_probabilities: ClassProbabilities | None = None
+    question_time: QuestionTime = QuestionTime()

@@ -1,55 +1,19 @@
-"""A brain that never was: warped MNI152 tissue maps with individual folding, atrophy and mask.
-
-The tissue maps are population averages (ICBM 152, see NOTICE), not a patient's.
-"""
+"""A brain that never was: an anatomy warped, with folding, atrophy and mask of its own."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.resources import files
-from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lesionlens.synth.atlas import CEREBELLUM, MASK, SINUS, TISSUES, load_atlas
 from lesionlens.synth.fields import Frame, RandomStreams, blur, noise, spread
 
 CORTEX, WHITE, SULCUS, VENTRICLE, DEEP = range(5)
 """Channels of `Anatomy.tissue`."""
-_MASK, _CEREBELLUM = 5, 6
-
-
-class Atlas(NamedTuple):
-    """Tissue maps on the 2 mm MNI152 grid."""
-
-    maps: Tensor
-    """(7, I, J, K) float32 0-1: cortex, white, outer CSF, ventricle, deep grey, mask,
-    cerebellum."""
-    origin_mm: Tensor
-    """(3,) RAS+ position of voxel (0, 0, 0)."""
-    step_mm: Tensor
-    """(3,) signed voxel edges."""
-    centre_mm: Tensor
-    """(3,) middle of the brain's bounding box, RAS+."""
-
-
-@lru_cache(maxsize=4)
-def load_atlas(device: str = "cpu") -> Atlas:
-    """Load the bundled tissue maps on a device."""
-    with (
-        (files("lesionlens.synth") / "tissues.npz").open("rb") as stream,
-        np.load(stream) as stored,
-    ):
-        maps = torch.from_numpy(stored["maps"].astype(np.float32) / 255)
-        affine = torch.from_numpy(stored["affine"].astype(np.float32))
-    inside = (maps[_MASK] > 0.5).nonzero().float()
-    middle = (inside.amin(0) + inside.amax(0)) / 2
-    step, origin = torch.diagonal(affine)[:3].clone(), affine[:3, 3].clone()
-    parts = (maps, origin, step, origin + middle * step)
-    return Atlas(*(part.to(device) for part in parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +47,8 @@ class Anatomy:
     """1 inside the brain mask, which keeps scraps of dura and bone, one channel."""
     midline_mm: Tensor
     """Signed distance from the sagittal midplane, one channel."""
+    sinus: Tensor
+    """0-1 where a venous sinus runs beside the brain, one channel."""
 
 
 def rotation(angles: Tensor) -> Tensor:
@@ -100,7 +66,7 @@ def rotation(angles: Tensor) -> Tensor:
     return turned
 
 
-def draw_pose(streams: RandomStreams, atlas: Atlas) -> Pose:
+def draw_pose(streams: RandomStreams) -> Pose:
     """Head position and size: turns to 12 degrees, sizes .86 to 1.15, some sheared or mirrored."""
     scale = streams.uniform(0.91, 1.10, 3) * streams.uniform(0.94, 1.05, 1)
     turn = rotation(torch.deg2rad(streams.uniform(-12, 12, 3)))
@@ -108,7 +74,7 @@ def draw_pose(streams: RandomStreams, atlas: Atlas) -> Pose:
     linear = turn @ shear @ torch.diag_embed(1 / scale)
     mirror = torch.ones(len(streams), 3, device=streams.device)
     mirror[:, 0] = torch.where(streams.chance(0.5), -1.0, 1.0)
-    return Pose(linear * mirror[:, None], atlas.centre_mm + streams.uniform(-5, 5, 3))
+    return Pose(linear * mirror[:, None], streams.uniform(-5, 5, 3))
 
 
 def warp(streams: RandomStreams, frame: Frame, pose: Pose, grid_mm: Tensor) -> Tensor:
@@ -121,15 +87,21 @@ def warp(streams: RandomStreams, frame: Frame, pose: Pose, grid_mm: Tensor) -> T
     )
 
 
-def _sample(atlas: Atlas, point: Tensor) -> Tensor:
-    """Atlas maps at (B, 3, I, J, K) atlas positions; (B, 7, I, J, K)."""
-    size = torch.tensor(atlas.maps.shape[1:], device=point.device)
-    unit = (point - atlas.origin_mm.view(3, 1, 1, 1)) / atlas.step_mm.view(3, 1, 1, 1)
-    unit = 2 * unit / (size.view(3, 1, 1, 1) - 1) - 1
-    maps = atlas.maps.expand(len(point), *atlas.maps.shape)
-    return functional.grid_sample(
-        maps, unit.flip(1).movedim(1, -1), mode="bilinear", padding_mode="zeros", align_corners=True
-    )
+def _sample(heads: Sequence[int], frame: Frame, point: Tensor) -> Tensor:
+    """Each volume's own maps at (B, 3, I, J, K) atlas positions; (B, 8, I, J, K)."""
+    sampled = []
+    for head, spacing, place in zip(heads, frame.spacing.tolist(), point, strict=True):
+        atlas = load_atlas(head, spacing, point.device)
+        size = torch.tensor(atlas.maps.shape[1:], device=point.device).view(3, 1, 1, 1)
+        voxel = torch.einsum("ij,jxyz->ixyz", atlas.to_voxel[:, :3], place)
+        unit = 2 * (voxel + atlas.to_voxel[:, 3].view(3, 1, 1, 1)) / (size - 1) - 1
+        where = unit.flip(0).movedim(0, -1)[None]
+        sampled.append(
+            functional.grid_sample(
+                atlas.maps[None], where, padding_mode="border", align_corners=True
+            )
+        )
+    return torch.cat(sampled)
 
 
 def _masks(streams: RandomStreams, frame: Frame, coverage: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,18 +117,20 @@ def _masks(streams: RandomStreams, frame: Frame, coverage: Tensor) -> tuple[Tens
     return brain, torch.maximum(brain, scraps.float())
 
 
-def grow(streams: RandomStreams, frame: Frame, atlas: Atlas, point: Tensor) -> Anatomy:
+def grow(streams: RandomStreams, frame: Frame, heads: Sequence[int], point: Tensor) -> Anatomy:
     """Tissue of one brain from the atlas positions of its voxels.
 
     Parameters
     ----------
+    heads : sequence of int
+        Which anatomy each volume shows.
     point : (B, 3, I, J, K) Tensor
         Atlas position of every voxel, mm, mass effect included.
     """
-    maps = _sample(atlas, point)
-    brain, mask = _masks(streams, frame, maps[:, _MASK : _MASK + 1])
+    maps = _sample(heads, frame, point)
+    brain, mask = _masks(streams, frame, maps[:, MASK : MASK + 1])
     finer = (2.0 / frame.spacing).clamp(0.8, 1.5)
-    logits = maps[:, :5].clamp_min(1e-3).log() * spread(streams.uniform(1.0, 1.9) * finer)
+    logits = maps[:, :TISSUES].clamp_min(1e-3).log() * spread(streams.uniform(1.0, 1.9) * finer)
     wide = noise(streams, frame, streams.uniform(13, 20), low=13, channels=5, octaves=2)
     folds = noise(streams, frame, streams.uniform(6.5, 10), low=6.5, channels=3)
     logits = logits + wide * spread(streams.uniform(0.1, 0.6))
@@ -166,8 +140,9 @@ def grow(streams: RandomStreams, frame: Frame, atlas: Atlas, point: Tensor) -> A
     logits[:, SULCUS : VENTRICLE + 1] += spread(wider)
     return Anatomy(
         tissue=logits.softmax(1),
-        cerebellum=maps[:, _CEREBELLUM : _CEREBELLUM + 1],
+        cerebellum=maps[:, CEREBELLUM : CEREBELLUM + 1],
         brain=brain,
         mask=mask,
-        midline_mm=point[:, :1] - atlas.centre_mm[0],
+        midline_mm=point[:, :1],
+        sinus=maps[:, SINUS : SINUS + 1],
     )

@@ -45,7 +45,7 @@ def carve_cavity(streams: RandomStreams, frame: Frame, anatomy: Anatomy, chance:
 
 
 def _dura(streams: RandomStreams, frame: Frame, anatomy: Anatomy) -> Tensor:
-    """Patches of the outer rim, some as thick as a venous sinus, and of the falx."""
+    """Venous sinuses; patches of the outer rim, some as thick, and of the falx."""
     patch = noise(streams, frame, streams.uniform(20, 32), low=20, channels=2)
     patch = torch.sigmoid((patch - spread(streams.uniform(-0.5, 1.5, 2))) / 0.2)
     width = streams.uniform(0.8, 1.8) + streams.chance(0.35) * streams.uniform(0.0, 3.5)
@@ -53,9 +53,8 @@ def _dura(streams: RandomStreams, frame: Frame, anatomy: Anatomy) -> Tensor:
     rim = ((1 - inner) * 2).clamp(0, 1) * anatomy.mask
     falx = torch.exp(-((anatomy.midline_mm / spread(streams.uniform(0.8, 2.0))) ** 2))
     falx = falx * anatomy.tissue[:, SULCUS : SULCUS + 1] * anatomy.mask
-    return torch.maximum(
-        _where(streams, 0.6, rim * patch[:, :1]), _where(streams, 0.5, falx * patch[:, 1:])
-    )
+    outer = torch.maximum(rim * patch[:, :1], anatomy.sinus * anatomy.mask)
+    return torch.maximum(_where(streams, 0.6, outer), _where(streams, 0.5, falx * patch[:, 1:]))
 
 
 def scatter(streams: RandomStreams, frame: Frame, anatomy: Anatomy, lesion: Tensor) -> Distractors:

@@ -1,7 +1,7 @@
 """One typed configuration and seeds in, volumes and their truth out.
 
 Geometry (warp, tumours, distractors) is drawn once and may be painted several times with other
-contrasts and artefacts; both depend on the seed alone. No file is read but the tissue maps.
+contrasts and artefacts; both depend on the seed alone. No file is read but the bundled anatomies.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from torch import Tensor
 
 from lesionlens.network.normalise import zscore
 from lesionlens.synth import tumour as lesions
-from lesionlens.synth.anatomy import Anatomy, draw_pose, grow, load_atlas, warp
+from lesionlens.synth.anatomy import Anatomy, draw_pose, grow, warp
 from lesionlens.synth.artefacts import SEQUENCES, Damage, acquire
+from lesionlens.synth.atlas import choose
 from lesionlens.synth.contrast import roll_contrast
 from lesionlens.synth.distractors import Distractors, carve_cavity, scatter
 from lesionlens.synth.fields import Frame, RandomStreams, blur, noise, spread
@@ -36,6 +37,9 @@ class DrawConfig:
         Voxels along I, J, K.
     spacing_mm : (2,) float
         Voxel edges are rolled between these.
+    individuals : float
+        Share of volumes that are drawn from one of twenty people's anatomies rather than from
+        the population's average.
     tumour_free : float
         Share of volumes without a tumour.
     cavity : float
@@ -52,6 +56,7 @@ class DrawConfig:
 
     shape: tuple[int, int, int] = (80, 96, 80)
     spacing_mm: tuple[float, float] = (2.0, 2.0)
+    individuals: float = 0.8
     tumour_free: float = 0.15
     cavity: float = 0.05
     oedema_label: float = 0.25
@@ -121,13 +126,13 @@ def _labels(config: DrawConfig, frame: Frame, share: Tensor, brain: Tensor) -> T
 def draw_geometry(config: DrawConfig, seeds: Sequence[int], device: str = "cpu") -> Geometry:
     """Draw anatomy, tumours and distractors; see `draw`."""
     place = torch.device(device)
-    streams, atlas = RandomStreams(seeds, place), load_atlas(device)
+    streams, heads = RandomStreams(seeds, place), choose(seeds, config.individuals)
     low, high = config.spacing_mm
     frame = Frame(config.shape, streams.uniform(low, high))
-    grid, pose = frame.grid_mm(), draw_pose(streams, atlas)
-    plan = lesions.plan_lesions(streams, atlas, pose, config.tumour_free)
+    grid, pose = frame.grid_mm(), draw_pose(streams)
+    plan = lesions.plan_lesions(streams, heads, pose, config.tumour_free)
     point = warp(streams, frame, pose, grid) - lesions.push(streams, plan, pose, grid)
-    anatomy = carve_cavity(streams, frame, grow(streams, frame, atlas, point), config.cavity)
+    anatomy = carve_cavity(streams, frame, grow(streams, frame, heads, point), config.cavity)
     distance = lesions.measure(streams, frame, plan, grid)
     share = _membership(anatomy, lesions.compose(streams, frame, plan, distance, anatomy))
     lesion = share[:, 5:9].sum(1, keepdim=True)

@@ -6,6 +6,7 @@ non-enhancing tumours are settings of the same few thresholds, so no volume need
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,10 +18,10 @@ from lesionlens.synth.anatomy import (
     VENTRICLE,
     WHITE,
     Anatomy,
-    Atlas,
     Pose,
     rotation,
 )
+from lesionlens.synth.atlas import seats_of
 from lesionlens.synth.fields import Frame, RandomStreams, blur, noise, spread
 
 MAX_LESIONS = 8
@@ -78,23 +79,22 @@ def _radii(streams: RandomStreams) -> tuple[Tensor, Tensor, Tensor]:
     return count, radius, ~(solitary | multifocal)
 
 
-def _seat_weights(atlas: Atlas) -> tuple[Tensor, Tensor]:
-    """Candidate seats (N, 3) in atlas mm and their cumulated chance (N,)."""
-    cortex, white, _, ventricle, deep, mask, cerebellum = atlas.maps
-    weight = white + 0.5 * cortex + 0.5 * deep + 0.15 * ventricle
-    weight = weight * (1 - 0.75 * cerebellum) * (mask > 0.5)
-    keep = (weight > 0.12).nonzero()
-    chance = weight[keep[:, 0], keep[:, 1], keep[:, 2]].double().cumsum(0)
-    return atlas.origin_mm + keep * atlas.step_mm, chance / chance[-1]
+def _seats(streams: RandomStreams, heads: Sequence[int], pose: Pose) -> Tensor:
+    """Seats of MAX_LESIONS lesions in each volume's anatomy, patient mm."""
+    roll = streams.uniform(0, 1, MAX_LESIONS).double()
+    places = []
+    for head, chance in zip(heads, roll, strict=True):
+        seats = seats_of(head)
+        pick = torch.searchsorted(seats.chance, chance.cpu()).clamp_max(len(seats.chance) - 1)
+        places.append(seats.place_mm[pick])
+    return pose.to_patient(torch.stack(places).to(streams.device))
 
 
 def plan_lesions(
-    streams: RandomStreams, atlas: Atlas, pose: Pose, tumour_free: float
+    streams: RandomStreams, heads: Sequence[int], pose: Pose, tumour_free: float
 ) -> LesionPlan:
     """Roll number, seats, sizes and kind of the lesions of each volume."""
-    seats, chance = _seat_weights(atlas)
-    pick = torch.searchsorted(chance, streams.uniform(0, 1, MAX_LESIONS).double())
-    centre = pose.to_patient(seats[pick.clamp_max(len(seats) - 1)])
+    centre = _seats(streams, heads, pose)
     count, radius, metastatic = _radii(streams)
     beside = streams.normal(MAX_LESIONS, 3)
     beside = beside / beside.norm(dim=-1, keepdim=True).clamp_min(1e-3)

@@ -39,6 +39,7 @@ PROTOCOL = {
 CONFIG = DrawConfig(
     shape=(192, 224, 192),
     spacing_mm=(1.0, 1.0),
+    individuals=0.0,
     tumour_free=0.0,
     cavity=0.0,
     head=True,

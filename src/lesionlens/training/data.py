@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import queue as queues
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -97,7 +97,7 @@ def draw_packed(config: DrawConfig, seed: int, paintings: int) -> Iterator[Packe
             yield pack(drawn.zscored[0], drawn.labels[0], drawn.parts[0], drawn.brain[0])
 
 
-def _cuts(
+def cuts(
     packed: Packed, window: tuple[int, int, int] | None, rng: np.random.Generator
 ) -> Iterator[Packed]:
     """Hand on the whole brain, or some windows of it."""
@@ -117,7 +117,7 @@ def _produce(
     for seed in seeds:
         rng = np.random.default_rng(seed)
         for packed in draw_packed(config, seed, paintings):
-            for cut in _cuts(packed, stage.window, rng):
+            for cut in cuts(packed, stage.window, rng):
                 out.put((cut.channels, cut.code, cut.parts, cut.present, cut.place))
 
 
@@ -125,7 +125,9 @@ def roll_presence(rng: np.random.Generator, config: DataConfig) -> NDArray[np.bo
     """Which of the four sequences are shown, (4,) bool; at least one."""
     roll = rng.random() - config.complete
     if roll < 0:
-        return np.ones(4, dtype=bool)
+        shown = np.ones(4, dtype=bool)
+        shown[0] = config.without_t1 == 0 or rng.random() >= config.without_t1
+        return shown
     for sequence, share in enumerate(config.single):
         if roll < share:
             return np.asarray(np.arange(4) == sequence)
@@ -260,7 +262,7 @@ class SynthSource:
         self._done += 1
         self.drawn += size
         drawn = [p for n in range(size) for p in draw_packed(self._draw, first + n, 1)]
-        return [next(_cuts(packed, self._stage.window, self._rng)) for packed in drawn]
+        return [next(cuts(packed, self._stage.window, self._rng)) for packed in drawn]
 
     def _choose(self, size: int) -> list[Packed]:
         """More than half of the time one of the newest, else any of the pool."""
@@ -286,19 +288,19 @@ class SynthSource:
 
 
 class MixedSource:
-    """Whole brains and, in a share of the batches, closer looks at windows of others.
+    """One source and, in a share of the batches, another.
 
     Parameters
     ----------
-    whole, closer : Source
+    first, second : Source
     share : float
-        Of the batches that are closer looks.
+        Of the batches that come from the second.
     seed, done : int
-        Which batches are decides the number of the batch alone; `done` were handed over before.
+        Which do decides the number of the batch alone; `done` were handed over before.
     """
 
-    def __init__(self, whole: Source, closer: Source, share: float, seed: int, done: int) -> None:
-        self._sources, self._share = (whole, closer), share
+    def __init__(self, first: Source, second: Source, share: float, seed: int, done: int) -> None:
+        self._sources, self._share = (first, second), share
         self._seed, self._done = seed, done
 
     @property
@@ -313,9 +315,9 @@ class MixedSource:
 
     def batch(self, size: int) -> Batch:
         """Hand over the next batch."""
-        close = is_closer(self._seed, self._done, self._share)
+        second = is_second(self._seed, self._done, self._share)
         self._done += 1
-        return self._sources[close].batch(size)
+        return self._sources[second].batch(size)
 
     def close(self) -> None:
         """Close both."""
@@ -323,6 +325,35 @@ class MixedSource:
             source.close()
 
 
-def is_closer(seed: int, number: int, share: float) -> bool:
-    """Whether batch `number` of a stage is a closer look."""
+def is_second(seed: int, number: int, share: float) -> bool:
+    """Whether batch `number` comes from the second source."""
     return bool(np.random.default_rng((seed, number)).random() < share)
+
+
+def mixed(
+    first: Callable[[int], Source],
+    second: Callable[[int], Source],
+    share: float,
+    seed: int,
+    done: int,
+) -> Source:
+    """Mix two sources, each made with the number of batches that it handed over before.
+
+    A source with no share is not made.
+    """
+    if share <= 0:
+        return first(done)
+    if share >= 1:
+        return second(done)
+    later = sum(is_second(seed, n, share) for n in range(done))
+    return MixedSource(first(done - later), second(later), share, seed, done)
+
+
+def closer_stage(stage: StageConfig) -> StageConfig:
+    """Return the stage of nothing but the closer looks of another."""
+    near = stage.closer
+    if near is None:
+        return stage
+    return dataclasses.replace(
+        stage, shape=near.shape, spacing_mm=near.spacing_mm, window=near.window, closer=None
+    )

@@ -19,6 +19,7 @@ from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.base.stages import NEVER, Cancel
 from lesionlens.network import weights
 from lesionlens.network.build import build
+from lesionlens.network.config import NetworkConfig, preset
 from lesionlens.network.model import LensNetwork, channels_last
 from lesionlens.network.normalise import with_presence
 from lesionlens.training import checkpoint as checkpoints
@@ -26,10 +27,10 @@ from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import (
     SEEDS_A_SOURCE,
     Batch,
-    MixedSource,
     Source,
     SynthSource,
-    is_closer,
+    closer_stage,
+    mixed,
 )
 from lesionlens.training.distributed import ProcessGroup
 from lesionlens.training.losses import lens_loss
@@ -119,7 +120,7 @@ class _Run:
             "minutes": self.spent_s / 60,
             "sitting": self.sitting,
             "loss": self.loss,
-            "network": self.config.network,
+            "network": _name(self.config),
             "seed": self.config.seed,
         }
         checkpoints.save(self.out / "checkpoint", checkpoints.Checkpoint(tensors, meta))
@@ -141,10 +142,10 @@ class _Run:
         found = checkpoints.load(self.out / "checkpoint")
         if found is None:
             return
-        if found.meta["network"] != self.config.network:
+        if found.meta["network"] != _name(self.config):
             raise WeightsError(
                 found=f'a checkpoint of network "{found.meta["network"]}"',
-                expected=f'"{self.config.network}" as in the recipe',
+                expected=f'"{_name(self.config)}" as in the recipe',
                 next_step="Choose another output folder, or start afresh without resuming",
             )
         prefix = "network/"
@@ -154,7 +155,7 @@ class _Run:
             self.optimiser.load(dict(found.tensors))
         except (KeyError, RuntimeError) as error:
             raise WeightsError(
-                found=f'a checkpoint of another "{self.config.network}" than today\'s',
+                found=f'a checkpoint of another "{_name(self.config)}" than today\'s',
                 expected="the tensors of the network in the recipe",
                 next_step="Choose another output folder, or begin anew with --fresh",
             ) from error
@@ -173,9 +174,7 @@ def _begin(
     config: TrainConfig, out: Path, team: ProcessGroup, *, resume: bool, cases: Cases | None
 ) -> _Run:
     torch.manual_seed(config.seed)
-    network = channels_last(build(config.network).to(team.device))
-    if config.init is not None:
-        _start_from(network, Path(config.init), config.network)
+    network = channels_last(_network(config).to(team.device))
     run = _Run(config, out, team, network, Optimiser(network, config.optimiser), cases)
     out.mkdir(parents=True, exist_ok=True)
     if resume:
@@ -185,18 +184,39 @@ def _begin(
     return run
 
 
-def _start_from(network: LensNetwork, path: Path, name: str) -> None:
-    """Begin with other weights; lesion queries that those lack begin afresh."""
-    start, _ = weights.load(path)
-    own, given = network.config, start.config
+def _network(config: TrainConfig) -> LensNetwork:
+    """Make the recipe's network; it begins with the weights that the recipe names, if any."""
+    if config.init is None:
+        return build(_with_t1(preset(_name(config)), config))
+    start, info = weights.load(Path(config.init))
+    sizes = info.config if config.network is None else _like(info.config, config)
+    network = build(_with_t1(sizes, config))
+    network.load_state_dict(start.state_dict(), strict=sizes.lesions == info.config.lesions)
+    return network
+
+
+def _name(config: TrainConfig) -> str:
+    """Name the recipe's network, as checkpoints do."""
+    return config.network or ("base" if config.init is None else Path(config.init).stem)
+
+
+def _like(given: NetworkConfig, config: TrainConfig) -> NetworkConfig:
+    """Check that weights fit the recipe's network; lesion queries that they lack begin afresh."""
+    own = preset(_name(config))
     alike = dataclasses.replace(own, lesions=given.lesions, t1_in_reserve=given.t1_in_reserve)
     if given != alike or given.lesions not in (0, own.lesions):
         raise WeightsError(
-            found=f"weights of another network in {path.name}",
-            expected=f'those of a network "{name}", as in the recipe',
-            next_step="Change `network` or `init` in the recipe",
+            found=f"weights of another network in {Path(config.init or '').name}",
+            expected=f'those of a network "{config.network}", as in the recipe',
+            next_step="Change `init` in the recipe, or leave `network` out",
         )
-    network.load_state_dict(start.state_dict(), strict=given.lesions == own.lesions)
+    return dataclasses.replace(own, t1_in_reserve=given.t1_in_reserve)
+
+
+def _with_t1(sizes: NetworkConfig, config: TrainConfig) -> NetworkConfig:
+    if config.t1_in_reserve is None:
+        return sizes
+    return dataclasses.replace(sizes, t1_in_reserve=config.t1_in_reserve)
 
 
 def _rate(config: TrainConfig, step: int) -> float:
@@ -241,13 +261,10 @@ def _source(run: _Run, stage: int) -> Source:
             return run.cases.source(plan, config.data, config.seed + stage + 1000 * rank, done)
     if plan.closer is None:
         return SynthSource(config.draw, plan, config.data, first, done)
-    near = dataclasses.replace(
-        plan, shape=plan.closer.shape, spacing_mm=plan.closer.spacing_mm, window=plan.closer.window
-    )
-    closer = sum(is_closer(first, n, plan.closer.share) for n in range(done))
-    return MixedSource(
-        SynthSource(config.draw, plan, config.data, first, done - closer),
-        SynthSource(config.draw, near, config.data, first + 8 * SEEDS_A_SOURCE, closer),
+    near, after = closer_stage(plan), first + 8 * SEEDS_A_SOURCE
+    return mixed(
+        lambda n: SynthSource(config.draw, plan, config.data, first, n),
+        lambda n: SynthSource(config.draw, near, config.data, after, n),
         plan.closer.share,
         first,
         done,
@@ -279,7 +296,7 @@ def _check(run: _Run, board: Any) -> None:
     config, device = run.config, run.team.device
     if not run.team.leads or (not config.validation_volumes and run.cases is None):
         return
-    judge = channels_last(build(config.network).to(device))
+    judge = channels_last(build(run.network.config).to(device))
     judge.load_state_dict(run.optimiser.average)
     stage = config.stages[config.stage_at(run.step)[0]]
     grid = dataclasses.replace(config.draw, shape=stage.shape, spacing_mm=stage.spacing_mm)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
@@ -20,19 +21,33 @@ from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, check, n
 from lesionlens.evaluation.label_conventions import region_mask
 from lesionlens.inference.network_input import make_network_input
 from lesionlens.network import weights
-from lesionlens.network.build import preset
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence
 from lesionlens.preparation.prepare import prepare
 from lesionlens.preparation.resampling import resample
 from lesionlens.records.study import PreparedStudy
+from lesionlens.synth.draw import DrawConfig
 from lesionlens.synth.tumour import MAX_LESIONS
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
-from lesionlens.training.data import Batch, Packed, collate, cut_window, pack
+from lesionlens.training.data import (
+    Batch,
+    Packed,
+    Source,
+    closer_stage,
+    collate,
+    cuts,
+    draw_packed,
+    mixed,
+    pack,
+)
 from lesionlens.training.references import RealCase, Truth, split
+from lesionlens.training.variation import varied
 
-HELD_OUT = 0.2
-SPLIT_NAME, CASES_NAME = "split.json", "cases"
+SPLIT_NAME, CASES_NAME, DRAWN_NAME = "split.json", "cases", "drawn"
+_FIRST_DRAWN = 1_500_000_000
+"""Seed of the first brain that is drawn to be mixed with real ones."""
+_APART = 100_003
+"""Between the seeds of sources that are mixed."""
 _CPU = torch.device("cpu")
 _REGIONS = tuple(region.value for region in Region)
 
@@ -46,22 +61,10 @@ class Parts:
 
 
 def with_start(config: TrainConfig) -> TrainConfig:
-    """Start from the default weights where the recipe names none.
-
-    Raises
-    ------
-    ConfigError
-        The recipe's network is not theirs.
-    """
+    """Start from the default weights where the recipe names none."""
     if config.init is not None:
         return config
-    if weights.load_default()[1].config != preset(config.network):
-        raise ConfigError(
-            found=f'a recipe for network "{config.network}", which the default weights are not of',
-            expected="one for theirs, or weights of its own",
-            next_step="Start from configs/finetune.toml, or name weights as `init` in the recipe",
-        )
-    return dataclasses.replace(config, init=str(weights.default_path()))
+    return dataclasses.replace(config, init=str(weights.shipped_path()))
 
 
 class RealCases:
@@ -73,8 +76,8 @@ class RealCases:
         From `find_real_cases`.
     out : Path
         The run's folder: gets `split.json` and, prepared once, `cases/`.
-    seed : int
-        Of the split and of the order.
+    recipe : TrainConfig
+        Its seed decides the split.
     progress, cancel
         Told of, and asked before, each case that is prepared.
 
@@ -88,13 +91,13 @@ class RealCases:
         self,
         cases: Sequence[RealCase],
         out: Path,
-        seed: int,
+        recipe: TrainConfig,
         progress: Progress = no_progress,
         cancel: Cancel = NEVER,
     ) -> None:
-        self._out, self._seed = out, seed
+        self._out, self._recipe = out, recipe
         self._progress, self._cancel = progress, cancel
-        self.parts = part(cases, out, seed)
+        self.parts = part(cases, out, recipe.seed, recipe.data.held_out)
 
     @property
     def words(self) -> str:
@@ -103,27 +106,38 @@ class RealCases:
         patients = len({case.patient for case in cases})
         return f"synthetic, then {len(cases)} real cases of {patients} patients"
 
-    def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> FolderSource:
+    def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> Source:
         """Prepare the training cases for a stage, where that is not done yet, and serve them.
 
-        Raises
-        ------
-        ConfigError
-            The stage mixes closer looks in, which are drawn.
+        With a `drawn_share` drawn volumes are mixed in, and closer looks are taken from both.
         """
-        if stage.closer is not None:
-            raise ConfigError(
-                found="[stages.closer] in the recipe",
-                expected="a recipe for real cases, whose windows are `window` of a stage",
-                next_step="Leave the table out; start from configs/finetune.toml",
-            )
-        files = self._ready(self.parts.training, stage)
-        return FolderSource(files, stage, config, (seed, done))
+        if stage.closer is None:
+            return self._of_one_grid(stage, config, seed, done)
+        near = closer_stage(stage)
+        return mixed(
+            lambda n: self._of_one_grid(stage, config, seed, n),
+            lambda n: self._of_one_grid(near, config, seed + _APART, n),
+            stage.closer.share,
+            seed,
+            done,
+        )
+
+    def _of_one_grid(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> Source:
+        def real(handed: int) -> Source:
+            files = self._ready(self.parts.training, stage)
+            return FolderSource(files, stage, config, (seed, handed), _spacing(stage))
+
+        def drawn(handed: int) -> Source:
+            return FolderSource(self._drawn(stage, config), stage, config, (seed, handed))
+
+        return mixed(real, drawn, config.drawn_share, seed + 2 * _APART, done)
 
     def validate(
         self, network: LensNetwork, stage: StageConfig, device: torch.device
     ) -> dict[str, float]:
-        """Return the mean Dice of each region over the patients that were held out."""
+        """Return the mean Dice of each region over the patients that were held out, if any were."""
+        if not self.parts.validation:
+            return {}
         network.eval()
         scores: dict[str, list[float]] = {name: [] for name in _REGIONS}
         for file in self._ready(self.parts.validation, stage):
@@ -132,7 +146,7 @@ class RealCases:
         return {f"patients_{name}": round(float(np.mean(v)), 4) for name, v in scores.items()}
 
     def _ready(self, cases: Sequence[RealCase], stage: StageConfig) -> list[Path]:
-        spacing = round(sum(stage.spacing_mm) / 2, 3)
+        spacing = _spacing(stage)
         files = []
         for number, case in enumerate(cases):
             check(self._cancel, "preparing real cases")
@@ -140,8 +154,47 @@ class RealCases:
             files.append(_prepare_once(case, spacing, self._out / CASES_NAME, self._cancel))
         return files
 
+    def _drawn(self, stage: StageConfig, config: DataConfig) -> list[Path]:
+        """Draw volumes of a grid, where that is not done yet, and keep them."""
+        draw = dataclasses.replace(
+            self._recipe.draw, shape=stage.shape, spacing_mm=stage.spacing_mm
+        )
+        key = hashlib.sha256(repr((draw, stage.window, config.paintings)).encode()).hexdigest()
+        folder = self._out / DRAWN_NAME / key[:12]
+        for number in range(config.drawn_kept):
+            check(self._cancel, "drawing volumes")
+            self._progress("drawing volumes", number / config.drawn_kept)
+            _draw_once(folder / f"{number:05d}", draw, stage, config.paintings)
+        return sorted(folder.glob("*/*.npz"))
 
-def part(cases: Sequence[RealCase], out: Path, seed: int) -> Parts:
+
+def _draw_once(folder: Path, draw: DrawConfig, stage: StageConfig, paintings: int) -> None:
+    """Draw the brain whose number the folder has; its paintings, or windows of them."""
+    if folder.is_dir():
+        return
+    seed = _FIRST_DRAWN + int(folder.name)
+    rng = np.random.default_rng(seed)
+    aside = folder.with_name(f".{folder.name}")
+    aside.mkdir(parents=True, exist_ok=True)
+    count = 0
+    for packed in draw_packed(draw, seed, paintings):
+        for cut in cuts(packed, stage.window, rng):
+            _keep(cut, aside / f"{count:02d}.npz")
+            count += 1
+    aside.replace(folder)
+
+
+def _keep(packed: Packed, file: Path) -> None:
+    fields = {f.name: getattr(packed, f.name) for f in dataclasses.fields(packed)}
+    with file.open("wb") as stream:
+        np.savez(stream, **fields)
+
+
+def _spacing(stage: StageConfig) -> float:
+    return round(sum(stage.spacing_mm) / 2, 3)
+
+
+def part(cases: Sequence[RealCase], out: Path, seed: int, share: float = 0.2) -> Parts:
     """Part cases by patient and record it in `split.json`; an earlier choice stays."""
     place = out / SPLIT_NAME
     try:
@@ -154,7 +207,7 @@ def part(cases: Sequence[RealCase], out: Path, seed: int) -> Parts:
             next_step="Choose another output folder",
         ) from error
     counts = Counter(case.patient for case in cases)
-    held = split(counts, share=HELD_OUT, seed=seed, known=known)
+    held = split(counts, share=share, seed=seed, known=known)
     record: dict[str, dict[str, list[str]]] = {"training": {}, "validation": {}}
     for case in cases:
         side = record["validation" if held[case.patient] else "training"]
@@ -187,8 +240,7 @@ def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, cancel: Cance
         ) from error
     folder.mkdir(parents=True, exist_ok=True)
     aside = file.with_name(f".{file.name}")
-    with aside.open("wb") as stream:
-        np.savez(stream, channels=packed.channels, code=packed.code, present=packed.present)
+    _keep(packed, aside)
     aside.replace(file)
     return file
 
@@ -230,10 +282,9 @@ def _lesions(code: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def read(file: Path) -> Packed:
-    """Read a case that `_prepare_once` wrote."""
+    """Read a volume that was kept."""
     with np.load(file, allow_pickle=False) as kept:
-        code = kept["code"]
-        return Packed(kept["channels"], code, _lesions(code), kept["present"])
+        return Packed(**kept)
 
 
 class FolderSource:
@@ -245,16 +296,25 @@ class FolderSource:
         Prepared cases.
     stage, config
         Windows; variation, and how many cases stay in memory.
+    vary_mm : float or None
+        Edge of the voxels of whole real brains, which are varied (`training.variation`) and cut
+        to the stage's window; None serves drawn volumes as they are.
     start : (2,) int
         Seed, and batches handed over before: each batch depends on these alone, so that a resumed
         run sees what an uninterrupted one would have seen.
     """
 
     def __init__(
-        self, files: Sequence[Path], stage: StageConfig, config: DataConfig, start: tuple[int, int]
+        self,
+        files: Sequence[Path],
+        stage: StageConfig,
+        config: DataConfig,
+        start: tuple[int, int],
+        vary_mm: float | None = None,
     ) -> None:
         self._files, self._stage, self._config = list(files), stage, config
         self._seed, self._done = start
+        self._vary_mm = vary_mm
         self._kept: OrderedDict[Path, Packed] = OrderedDict()
         self.drawn, self.shown = len(self._files), 0
 
@@ -264,8 +324,8 @@ class FolderSource:
         chosen = [
             self._read(self._files[int(n)]) for n in rng.integers(len(self._files), size=size)
         ]
-        if self._stage.window is not None:
-            chosen = [cut_window(packed, self._stage.window, rng) for packed in chosen]
+        if self._vary_mm is not None:
+            chosen = [varied(p, self._vary_mm, self._stage.window, rng) for p in chosen]
         self._done += 1
         self.shown += size
         return collate(chosen, rng, self._config)

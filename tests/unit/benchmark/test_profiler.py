@@ -72,7 +72,7 @@ def test_a_stop_is_heard():
 
 def test_ours_read_the_whole_brain_in_one_pass(make_prepared, monkeypatch):
     monkeypatch.setattr(field, "has_monai", lambda: False)
-    monkeypatch.setattr(field.weights, "load_default", _small)
+    monkeypatch.setattr(field.weights, "load_shipped", _small)
     ours = list(all_baselines(make_prepared(), CPU))
     named = {(c.name, c.form) for c in ours}
     assert len(named) == len(ours)
@@ -113,7 +113,7 @@ def test_a_network_that_cannot_be_measured_is_told(monkeypatch, make_prepared):
     monkeypatch.setattr(profiler.signal, "signal", lambda *_: None)
     answer = SimpleNamespace(send=sent.append)
     threads = torch.get_num_threads()
-    profiler._alone(answer, make_prepared(), 0, "cpu", (threads, ONCE))
+    profiler._alone(answer, make_prepared(), 0, "cpu", threads, ONCE)
     assert sent == ["not enough memory: you tried to allocate 9 TB"]
 
 
@@ -127,7 +127,7 @@ def test_monai_reads_the_same_brain(make_prepared, monkeypatch):
     pytest.importorskip("monai", reason="lesionlens[train] is not installed")
     monkeypatch.setattr(field, "_MM", 3.0)
     monkeypatch.setattr(field, "WINDOW", (64, 64, 64))
-    monkeypatch.setattr(field.weights, "load_default", _small)
+    monkeypatch.setattr(field.weights, "load_shipped", _small)
     *_, segresnet, fast, swin, _ = all_baselines(make_prepared(), CPU)
     assert (segresnet.name, swin.name) == ("MONAI SegResNet", "MONAI Swin UNETR")
     assert (segresnet.form, fast.form) == ("fp32", "bf16")
@@ -136,6 +136,6 @@ def test_monai_reads_the_same_brain(make_prepared, monkeypatch):
     assert two.passes == len(window_starts(tuple(max(64, n) for n in two.grid), (64, 64, 64)))
 
 
-def _small(device="cpu"):
+def _small(name="default", device="cpu"):
     network = field.channels_last(field.build("tiny")).eval()
     return network, field.weights.WeightsNotes(spacing_mm=8.0)

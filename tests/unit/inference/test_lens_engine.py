@@ -15,7 +15,8 @@ from lesionlens.inference.engine import SupportsPerturbation, Target
 from lesionlens.inference.engines.lens.engine import LensEngine
 from lesionlens.inference.interruptible import interruptible
 from lesionlens.network import weights
-from lesionlens.network.build import build, preset
+from lesionlens.network.build import build
+from lesionlens.network.config import preset
 from lesionlens.records.prediction import Capability, InputPerturbation
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lesionlens.base.errors import ConfigError
-from lesionlens.network.build import PRESETS, build, preset
+from lesionlens.network.build import build
+from lesionlens.network.config import PRESETS, preset
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence
 

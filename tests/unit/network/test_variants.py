@@ -8,7 +8,8 @@ import torch
 from lesionlens.base.errors import ConfigError
 from lesionlens.network import weights
 from lesionlens.network.attention import AttentionGate, GridCrossAttention, SelfAttention
-from lesionlens.network.build import build, preset
+from lesionlens.network.build import build
+from lesionlens.network.config import preset
 from lesionlens.network.encoder import STRIDE
 from lesionlens.network.normalise import with_presence
 from lesionlens.network.weights import WeightsNotes

@@ -22,7 +22,8 @@ from tests.unit.pacs.conftest import (
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.pacs import association
-from lesionlens.pacs.peer import Access, Retrieval, StudyQuery, connect, name_pattern
+from lesionlens.pacs.connect import connect
+from lesionlens.pacs.peer import Access, Retrieval, StudyQuery, name_pattern
 from lesionlens.reading.readers import open_study
 from lesionlens.testing.headers import NOBODY
 

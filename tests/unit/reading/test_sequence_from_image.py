@@ -13,7 +13,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.reading import sequence_from_image, unlabelled_series
 from lesionlens.reading.readers import open_study
 from lesionlens.reading.sequences import UNKNOWN, Guess
-from lesionlens.records.study import Series
+from lesionlens.records.study import Series, Witness
 from lesionlens.synth.draw import DrawConfig, draw
 
 T1, T1C, T2, FLAIR = MrSequence
@@ -27,6 +27,7 @@ SILENT = Series(
     (),
     lambda: RAMP,
     "a.nii",
+    witness=Witness.NOTHING,
 )
 
 
@@ -57,8 +58,8 @@ def test_a_silent_series_is_taken_for_what_it_looks_like_with_a_notice(looks_lik
 
 def test_a_name_or_header_that_speaks_is_never_asked_again(looks_like):
     asked = looks_like(FLAIR)
-    told = replace(SILENT, sequence=T1, detected_by="file name", confidence=0.95)
-    never = replace(SILENT, detected_by="a mask or segmentation by its name", confidence=0.9)
+    told = replace(SILENT, sequence=T1, detected_by="file name", witness=Witness.TEXT)
+    never = replace(SILENT, detected_by="a mask or segmentation by its name", witness=Witness.TEXT)
     found, notices = unlabelled_series.look_at([told, never], set())
     assert found == [told, never]
     assert not asked
@@ -68,7 +69,7 @@ def test_a_name_or_header_that_speaks_is_never_asked_again(looks_like):
 @pytest.mark.parametrize("by_name", [True, False])
 def test_a_sequence_that_is_there_already_is_not_given_twice(looks_like, by_name):
     looks_like(T2)
-    other = replace(SILENT, sequence=T2, detected_by="file name", confidence=0.95)
+    other = replace(SILENT, sequence=T2, detected_by="file name", witness=Witness.TEXT)
     found, notices = unlabelled_series.look_at(
         [SILENT, *([other] if by_name else [])], set() if by_name else {T2}
     )

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from lesionlens.synth import tumour
-from lesionlens.synth.anatomy import draw_pose, load_atlas
+from lesionlens.synth.anatomy import draw_pose
+from lesionlens.synth.atlas import choose
 from lesionlens.synth.draw import DrawConfig, draw, draw_geometry, paint
 from lesionlens.synth.fields import RandomStreams
 
@@ -63,8 +64,8 @@ def test_tumour_free_means_no_label():
 
 
 def test_metastases_enhance():
-    streams, atlas = RandomStreams(range(60), torch.device("cpu")), load_atlas("cpu")
-    plan = tumour.plan_lesions(streams, atlas, draw_pose(streams, atlas), tumour_free=0.0)
+    streams, heads = RandomStreams(range(60), torch.device("cpu")), choose(range(60), 0.8)
+    plan = tumour.plan_lesions(streams, heads, draw_pose(streams), tumour_free=0.0)
     many = plan.count > 4  # more than a tumour with satellites has
     assert many.any()
     assert (plan.style[many] != 3).all()

@@ -8,7 +8,8 @@ import torch
 
 from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.network import weights
-from lesionlens.network.build import build, preset
+from lesionlens.network.build import build
+from lesionlens.network.config import preset
 from lesionlens.training import checkpoint, loop
 from lesionlens.training.config import parse_config
 from lesionlens.training.loop import train

@@ -11,9 +11,10 @@ from lesionlens._napari import sample
 from lesionlens._napari.controllers.editor import OutlineEditor
 from lesionlens._napari.controllers.opener import Opener
 from lesionlens._napari.controllers.reviewing import Reviewing
+from lesionlens._napari.controllers.viewing import Viewing
 from lesionlens._napari.model.asking import probed, seen
 from lesionlens._napari.model.display import overlays_of
-from lesionlens._napari.model.session import ReviewSession
+from lesionlens._napari.model.session import QUESTION, ReviewSession
 from lesionlens._napari.model.state import Look, Overlay, Plane, Problem, Request
 from lesionlens._napari.preferences import Preferences, read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
-class Actions:
+class Actions(Viewing):
     """Every act of the reader.
 
     Parameters
@@ -46,7 +47,7 @@ class Actions:
     def __init__(
         self, session: ReviewSession, jobs: Jobs, questions: Latest, viewer: ViewerModel
     ) -> None:
-        self.session = session
+        super().__init__(session)
         self.jobs = jobs
         self.questions = questions
         self.viewer = viewer
@@ -224,7 +225,7 @@ class Actions:
 
         def refused(error: BaseException) -> None:
             self.session.choose_look(None)
-            self.session.failed(problem_of(error))
+            self.session.refused(replace(problem_of(error), cause=QUESTION))
 
         self.questions.ask((id(result), look), task, done, refused)
 
@@ -269,7 +270,8 @@ class Actions:
         self._then(lambda: self.session.step(-1))
 
     def _then(self, act: Callable[[], object]) -> bool:
-        """Act once what is being redrawn is kept."""
+        """Act once what is typed and what is being redrawn is kept."""
+        self.reviewing.settle_reason()
         return self.reviewing.after_edit(lambda: act() is not False)
 
     def accept(self) -> None:

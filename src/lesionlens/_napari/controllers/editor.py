@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lesionlens._napari.model.display import geometry_keywords
 from lesionlens._napari.model.state import State
 from lesionlens._napari.reader import KEY
-from lesionlens._napari.viewer.layers import label_colours
+from lesionlens._napari.viewer.colours import label_colours
 from lesionlens.base.labels import Label, Region
 
 if TYPE_CHECKING:

@@ -6,26 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens._napari.model.slices import TILT_ALLOWED, Picture, tilt
 from lesionlens._napari.model.state import Look
 from lesionlens._napari.model.words import UNCERTAIN
 from lesionlens.base import geometry
-from lesionlens.base.geometry import Affine, Shape3
+from lesionlens.base.geometry import Shape3
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.explain.maps import FAINT, full_scale
 from lesionlens.preparation.resampling import resample
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import Volume, frozen
+from lesionlens.records.study import StepName
 
 _LOOK = "times an even look over the brain"
 EVEN_SHARE = "times an even share of the evidence over the brain, by gradients"
-TILT_ALLOWED = 0.25
-"""Voxels by which the far corner of a grid may be off before it is resampled for display."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,7 +140,7 @@ def overlays_of(analysis: Analysis) -> Overlays:
         moved=frozenset(
             step.sequence
             for step in prepared.steps
-            if step.step == "register" and step.done and step.sequence is not None
+            if step.step is StepName.REGISTER and step.done and step.sequence is not None
         ),
         attention=_attention(analysis),
         uncertainty=_uncertainty(analysis),
@@ -267,8 +266,9 @@ def axis_aligned(volume: Volume) -> Volume:
     >>> axis_aligned(Volume(np.zeros((4, 5, 6)), flipped)).grid.axis_codes
     'RAS'
     """
-    data, affine = _reordered(volume.data, volume.affine)
-    if _tilt(affine, data.shape) > TILT_ALLOWED:
+    picture = Picture.of(volume.data, volume.grid)
+    data, affine = picture.data, picture.grid.affine
+    if tilt(affine, data.shape) > TILT_ALLOWED:
         edge = float(volume.grid.spacing_mm.min())
         flat, shape = geometry.ras_grid(volume.affine, volume.grid.shape, edge)
         grid = Grid(shape, flat, volume.grid.frame_uid)
@@ -279,24 +279,15 @@ def axis_aligned(volume: Volume) -> Volume:
     return Volume(data, Grid(_shape(data), straight, volume.grid.frame_uid))
 
 
+def as_acquired(volume: Volume) -> Volume | None:
+    """Return a volume that is too oblique to be shown voxel by voxel; None for any other."""
+    picture = Picture.of(volume.data, volume.grid)
+    return volume if tilt(picture.grid.affine, picture.data.shape) > TILT_ALLOWED else None
+
+
 def _shape(data: NDArray[Any]) -> Shape3:
     i, j, k = data.shape
     return i, j, k
-
-
-def _reordered(data: NDArray[Any], affine: Affine) -> tuple[NDArray[Any], Affine]:
-    """Swap and flip whole axes so that they grow to the right, front and top as well as can be."""
-    turns = nib.orientations.io_orientation(affine)
-    moved = nib.orientations.apply_orientation(data, turns)
-    back = nib.orientations.inv_ornt_aff(turns, data.shape)
-    return np.asarray(moved), np.asarray(affine @ back, dtype=np.float64)
-
-
-def _tilt(affine: Affine, shape: tuple[int, ...]) -> float:
-    """Return by how many of its finest voxels the worst corner would be off, were it straight."""
-    edges = geometry.spacing_mm(affine)
-    off = np.abs(affine[:3, :3] - np.diag(edges)) @ ((np.asarray(shape) - 1) / 2)
-    return float(off.max() / edges.min())
 
 
 def contrast_limits(data: NDArray[np.float32]) -> tuple[float, float]:

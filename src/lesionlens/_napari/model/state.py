@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from lesionlens._napari.model.viewing import ViewChoices
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.reading.series_selection import ListedStudy
 from lesionlens.records.analysis import Analysis
@@ -126,6 +127,8 @@ class Problem:
     expected: str = ""
     next_step: str = ""
     details: str = ""
+    cause: str = ""
+    """What must work again for this to be over; empty where the next act ends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,10 @@ class Choices:
         Whether all overlays are held hidden.
     visits : int
         Counts how often a candidate was gone to; the view moves when it grows.
+    views : ViewChoices
+        Which views stand together, and how they are drawn.
+    before : MrSequence or None
+        Which sequence was shown before this one, to compare with.
     """
 
     candidate: int | None = None
@@ -179,6 +186,8 @@ class Choices:
     hidden: bool = False
     plane: Plane = Plane.AXIAL
     visits: int = 0
+    views: ViewChoices = field(default_factory=ViewChoices)
+    before: MrSequence | None = None
 
 
 def listed(analysis: Analysis, threshold: float) -> tuple[Candidate, ...]:
@@ -211,3 +220,31 @@ class State:
     """Name and number of heads of each layer that can be shown, coarse to fine."""
     seconds: tuple[Second, ...] = ()
     """The second opinions that can be asked for."""
+    reopened: bool = False
+    """Whether the result comes from files, without the engine that could be asked more."""
+    typed: Mapping[str, str] = field(default_factory=dict)
+    """Reasons that were typed and not yet used, by the tracking UID they were typed for."""
+
+    def reason_of(self, tracking_uid: str) -> str:
+        """Return what the reader typed for a candidate, else the reason of their last word."""
+        event = self.review.of(tracking_uid)
+        return self.typed.get(tracking_uid, (event.reason if event else None) or "")
+
+
+def shown_sequence(state: State) -> MrSequence | None:
+    """Return the sequence that is seen: the other one while the key for that is held."""
+    study, choices = state.study, state.choices
+    if study is None or choices.sequence is None or not choices.views.swapped:
+        return choices.sequence
+    return other_sequence(study, choices)
+
+
+def other_sequence(study: Study, choices: Choices) -> MrSequence | None:
+    """Return what is compared with the sequence shown: the one before it, else the next."""
+    there = tuple(study.series)
+    before = choices.before
+    if before in there and before is not choices.sequence:
+        return before
+    if choices.sequence not in there:
+        return choices.sequence
+    return there[(there.index(choices.sequence) + 1) % len(there)]

@@ -28,7 +28,7 @@ from lesionlens.reading.series_selection import (
     nothing_recognised,
     several_studies,
 )
-from lesionlens.records.study import Series, SourceFile, Study, StudyKind
+from lesionlens.records.study import Series, SourceFile, Study, StudyKind, Witness
 
 MIN_SLICES = 5
 _LOOKED_AT = 500
@@ -197,6 +197,7 @@ def _series(stack: Stack, root: Path, number: int) -> Series:
         uid=first.text("SeriesInstanceUID"),
         frames=tuple(i.frame + 1 for i in nearest if i.frame is not None),
         even=stack.even,
+        witness=guess.witness,
     )
 
 
@@ -286,6 +287,7 @@ def _named(
             sequence=sequence,
             detected_by=f"--{sequence.value}, named by the user",
             confidence=1.0,
+            witness=Witness.USER,
         )
         series.remove(best)
     return out, notices

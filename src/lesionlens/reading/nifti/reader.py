@@ -23,7 +23,7 @@ from lesionlens.reading.nifti.folder import is_nifti
 from lesionlens.reading.nifti.header import BROKEN, brief, open_image, read_header
 from lesionlens.reading.readers import ReadOptions
 from lesionlens.reading.series_selection import choose, nothing_recognised
-from lesionlens.records.study import Series, SourceFile, Study, StudyKind
+from lesionlens.records.study import Series, SourceFile, Study, StudyKind, Witness
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def series_of_file(path: Path, root: Path, sequence: MrSequence) -> tuple[Series
 
 
 def _series(path: Path, root: Path, sequence: MrSequence, notices: list[str]) -> Series:
-    guess = sequences.Guess(sequence, f"--{sequence.value}, named by the user", 1.0)
+    guess = sequences.Guess(sequence, f"--{sequence.value}, named by the user", 1.0, Witness.USER)
     return _make(path, root, guess, notices)
 
 
@@ -178,6 +178,7 @@ def _make(path: Path, root: Path, guess: sequences.Guess, notices: list[str]) ->
         files=(SourceFile(path, shown_name(path, root)),),
         load=_loader(path, header.grid.shape),
         description=path.name,
+        witness=guess.witness,
         nifti_codes=header.codes,
     )
 

@@ -79,8 +79,9 @@ class LensEngine:
     ----------
     device : str
         "auto", "cpu", "cuda" or "cuda:N".
-    weights : Path or None
-        A weights file; None for those shipped with the package.
+    weights : str, Path or None
+        A weights file, or "synthetic" for the shipped ones that learnt from no patient; None for
+        the default ones.
 
     Raises
     ------
@@ -90,12 +91,9 @@ class LensEngine:
         The device is not there.
     """
 
-    def __init__(self, device: str = "auto", weights: Path | None = None) -> None:
+    def __init__(self, device: str = "auto", weights: str | Path | None = None) -> None:
         self._device = devices.choose(device)
-        if weights is None:
-            self._network, self._about = weight_files.load_default(self._device)
-        else:
-            self._network, self._about = weight_files.load(Path(weights), self._device)
+        self._network, self._about = weight_files.load_chosen(weights, self._device)
         self._memory = PassCache(_SCALE * self._about.spacing_mm, self._device)
 
     @property
@@ -134,8 +132,7 @@ class LensEngine:
         """Answer on the working grid; see `inference.engine.Engine.predict`."""
         study = network_input.make_network_input(prepared, self._about.spacing_mm, self._device)
         out, logits = self._look(study, progress, cancel)
-        box = network_input.brain_box(prepared)
-        cut = network_input.box_grid(prepared, box)
+        box, cut = study.box, study.cut
         along = separable.matrices(study.grid, cut, antialias=False)
         fine = separable.apply(logits, along)
         again = self._look_closer(prepared, (logits, study.grid), cut, progress, cancel)
@@ -197,11 +194,8 @@ class LensEngine:
         channel = {target.region: list(Region).index(target.region)}
         layer = self._network.decoder.to_half
         cam = gradcam.maps(_logits_of(self._network), layer, x, channel)[target.region]
-        box = network_input.brain_box(prepared)
-        along = separable.matrices(
-            study.grid, network_input.box_grid(prepared, box), antialias=False
-        )
-        whole = _whole(separable.apply(cam[None], along), prepared, box)[0] * prepared.brain
+        along = separable.matrices(study.grid, study.cut, antialias=False)
+        whole = _whole(separable.apply(cam[None], along), prepared, study.box)[0] * prepared.brain
         return Volume(whole / max(float(whole.sum(dtype=np.float64)), 1e-12), prepared.working)
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:

@@ -1,0 +1,76 @@
+"""Tissue classes of the bundled label maps of whole heads, and what each is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+AIR, CORTEX, WHITE, FLUID, VENTRICLE, THALAMUS, STRIATUM, PALLIDUM = range(8)
+STEM, DIENCEPHALON, CHIASM, CEREBELLAR_CORTEX, CEREBELLAR_WHITE, VESSEL = range(8, 14)
+OUTER_FLUID, SOFT, BONE, MARROW, SKIN, MUCOSA, SINUS, EYE, OTHER, CORD = range(14, 24)
+"""Values in `anatomies.npz`. Fluid within the brain's outline (sulci, cisterns) is `FLUID`, that
+beyond it `OUTER_FLUID`; what follows lies outside of the brain."""
+COUNT = 24
+BRAIN = tuple(range(CORTEX, OUTER_FLUID))
+"""Classes within the brain's outline."""
+
+SOURCE_VALUES: Mapping[int, tuple[int, ...]] = MappingProxyType({
+    CORTEX: (3, 42, 17, 53, 18, 54, 136, 137, 163, 164),
+    WHITE: (2, 41, 25, 57),
+    FLUID: (24,),
+    VENTRICLE: (4, 43, 5, 44, 14, 15, 72),
+    THALAMUS: (10, 49),
+    STRIATUM: (11, 50, 12, 51, 26, 58),
+    PALLIDUM: (13, 52),
+    STEM: (16,),
+    DIENCEPHALON: (28, 60),
+    CHIASM: (85,),
+    CEREBELLAR_CORTEX: (8, 47),
+    CEREBELLAR_WHITE: (7, 46),
+    VESSEL: (30, 62),
+    SOFT: (507,),
+    BONE: (515,),
+    MARROW: (516,),
+    SKIN: (511,),
+    MUCOSA: (509,),
+    SINUS: (514,),
+    EYE: (506,),
+    OTHER: (502, 508, 530),
+    CORD: (512,),
+})  # fmt: skip
+"""FreeSurfer's values in the source, by class; 502 and up are classes of brightness without names,
+called here by where they lie."""
+
+Recipe = Mapping[int, tuple[float, float, float, float, float]]
+RECIPES: Recipe = MappingProxyType({
+    CORTEX: (1, 0, 0, 0, 0),
+    WHITE: (0, 1, 0, 0, 0),
+    FLUID: (0, 0, 1, 0, 0),
+    VENTRICLE: (0, 0, 0, 1, 0),
+    THALAMUS: (0, 0.25, 0, 0, 0.75),
+    STRIATUM: (0.5, 0, 0, 0, 0.5),
+    PALLIDUM: (0, 0.5, 0, 0, 0.5),
+    STEM: (0, 0.75, 0, 0, 0.25),
+    DIENCEPHALON: (0, 0.6, 0, 0, 0.4),
+    CHIASM: (0, 1, 0, 0, 0),
+    CEREBELLAR_CORTEX: (0.85, 0.15, 0, 0, 0),
+    CEREBELLAR_WHITE: (0, 1, 0, 0, 0),
+    VESSEL: (0.3, 0, 0.7, 0, 0),
+})  # fmt: skip
+"""Shares of cortex, white matter, outer CSF, ventricle and deep grey in each class; else CSF."""
+
+SEATS: Mapping[int, float] = MappingProxyType({
+    CORTEX: 0.5,
+    WHITE: 1.0,
+    VENTRICLE: 0.15,
+    THALAMUS: 2.5,
+    STRIATUM: 0.8,
+    PALLIDUM: 0.8,
+    STEM: 2.0,
+    DIENCEPHALON: 1.5,
+    CHIASM: 40.0,
+    CEREBELLAR_CORTEX: 0.4,
+    CEREBELLAR_WHITE: 0.8,
+})  # fmt: skip
+"""How often a tumour starts in a voxel of a class, against white matter. About .04 of the seats
+lie in thalamus, .05 in brain stem, .08 in cerebellum and .01 in the chiasm."""
