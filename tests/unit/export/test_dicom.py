@@ -376,6 +376,35 @@ def test_on_request_a_reviewed_result_sends_the_rest_too(make, tmp_path):
     assert len({s.TrackingUID for s in written["seg"].SegmentSequence}) == 2
 
 
+def test_a_second_export_is_later_and_names_the_first_report(make, tmp_path):
+    analysis = make(dicom=True, lesions=(Lesion(),))
+    save(analysis, tmp_path / "out")
+    first = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
+    assert "PredecessorDocumentsSequence" not in first
+    save(_states(analysis, ReviewState.ACCEPTED), tmp_path / "out")
+    for path in (tmp_path / "out" / "dicom").iterdir():
+        ds = pydicom.dcmread(path)
+        assert (ds.SeriesDate, ds.SeriesTime) == (ds.ContentDate, ds.ContentTime)
+        assert "1 of 1 reviewed" in ds.SeriesDescription
+    second = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
+    (study,) = second.PredecessorDocumentsSequence
+    (series,) = study.ReferencedSeriesSequence
+    assert series.SeriesInstanceUID == first.SeriesInstanceUID
+    assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == first.SOPInstanceUID
+    assert (second.SeriesDate, second.SeriesTime) > (first.SeriesDate, first.SeriesTime)
+
+
+def test_another_studys_report_is_no_predecessor(make, tmp_path):
+    analysis = make(dicom=True, lesions=(Lesion(),))
+    save(analysis, tmp_path / "out")
+    ds = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
+    ds.StudyInstanceUID = "1.2.3"
+    ds.save_as(tmp_path / "out" / "dicom" / "sr.dcm")
+    save(analysis, tmp_path / "out")
+    again = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
+    assert "PredecessorDocumentsSequence" not in again
+
+
 def test_the_report_says_who_decided_when_and_why(make, tmp_path):
     analysis = _states(make(dicom=True, lesions=(Lesion(),)), ReviewState.ACCEPTED)
     group = _groups(_written(analysis, tmp_path)["sr"])[0]
