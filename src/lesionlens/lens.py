@@ -17,11 +17,11 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.provenance import versions
 from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, no_progress
-from lesionlens.explain import counterfactual, perturbations, shapley
-from lesionlens.explain import faithfulness as trust
+from lesionlens.explain import counterfactual, faithfulness, perturbations, shapley
 from lesionlens.explain import maps as attention_maps
 from lesionlens.explain import probe as probes
 from lesionlens.explain.counterfactual import WhatIf
+from lesionlens.explain.questions import questions_to
 from lesionlens.explain.shapley import ComponentVoxels
 from lesionlens.findings import anatomy
 from lesionlens.findings.candidates import Context, Evidence, describe
@@ -35,14 +35,14 @@ from lesionlens.findings.components import (
     plain_scores,
 )
 from lesionlens.inference import native
-from lesionlens.inference.engine import Engine, SupportsPerturbation, as_perturbable
+from lesionlens.inference.engine import Engine, as_perturbable
 from lesionlens.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.reading.readers import hashes_of
 from lesionlens.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import AttentionMaps, MapChecks
 from lesionlens.records.findings import Candidate, Findings
-from lesionlens.records.prediction import Capability, Prediction, Trace
+from lesionlens.records.prediction import Capability, Prediction, QuestionTime, Trace
 from lesionlens.records.study import PreparedStudy, Study
 
 
@@ -164,13 +164,14 @@ class _Steps:
         self._engine, self._prepared = engine, prepared
         self._prediction, self._clock = prediction, clock
         self._notices: list[str] = []
+        self._questions = questions_to(engine, prepared, prediction, clock.progress, clock.cancel)
 
     def run(self, study: Study, hashes: Future[tuple[tuple[str, str], ...]]) -> _Found:
         prepared, prediction = self._prepared, self._prediction
         maps = None
         if prediction.trace is not None:
             maps = attention_maps.draw(prediction.trace, prepared.brain)
-        else:
+        elif Capability.ATTEND not in prediction.engine.capabilities:
             self._notices.append("This engine gives no attention map")
         with self._clock.stage("native grid"):
             probability = native.bring_regions(prediction.probability, prepared, nested=True)
@@ -181,6 +182,8 @@ class _Steps:
             evidence = self._evidence(marked, spots, probability, attention)
             if maps is not None:
                 maps = replace(maps, trust=self._trust(marked, spots, attention))
+            if self._questions is not None and self._questions.unanswered:
+                self._notices.append(QuestionTime.left_out(self._questions.unanswered))
         with self._clock.stage("measures"):
             context = self._context(study, probability[Region.WT], hashes.result())
             findings = describe(marked, evidence, context)
@@ -221,31 +224,26 @@ class _Steps:
         probability: Mapping[Region, NDArray[np.float32]],
         attention: Mapping[Region, NDArray[np.float32]],
     ) -> Evidence:
-        prediction, engine, clock = self._prediction, self._engine, self._clock
+        prediction, questions = self._prediction, self._questions
         shown = attention.get(Region.WT)
-        can_vary = Capability.PERTURB in prediction.engine.capabilities
-        if (
-            prediction.unperturbed is None
-            or not can_vary
-            or not isinstance(engine, SupportsPerturbation)
-        ):
-            if not can_vary:  # one that can, and did not, says itself why
-                self._notices.append("This engine cannot tell which sequence mattered")
+        if questions is None:
+            self._notices.append("This engine cannot tell which sequence mattered")
             own = prediction.uncertainty
             return Evidence(
                 plain_scores(marked, prediction, probability),
                 uncertainty=None if own is None else native.bring(own, self._prepared),
                 attention=shown,
             )
-        answers = perturbations.ask(
-            engine, self._prepared, prediction, spots, progress=clock.progress, cancel=clock.cancel
-        )
+        answers = perturbations.ask(questions, prediction, spots)
+        unsure = answers.uncertainty
         return Evidence(
             scores=answers.scores.tolist(),
             relevance=answers.relevance,
             alone=answers.alone,
             left_out=answers.left_out,
-            uncertainty=native.bring(answers.uncertainty, self._prepared, answers.grid),
+            uncertainty=None
+            if unsure is None
+            else native.bring(unsure, self._prepared, answers.grid),
             attention=shown,
         )
 
@@ -256,22 +254,19 @@ class _Steps:
         attention: Mapping[Region, NDArray[np.float32]],
     ) -> dict[Region, MapChecks]:
         """Check each map; ask the engine about the whole tumour's."""
-        prepared, prediction, engine = self._prepared, self._prediction, self._engine
+        prepared, prediction, questions = self._prepared, self._prediction, self._questions
         voxels = np.count_nonzero(prepared.brain) * prepared.working.voxel_ml
-        found = trust.all_pointing(attention, marked.labels, voxels / prepared.native.voxel_ml)
+        found = faithfulness.all_pointing(
+            attention, marked.labels, voxels / prepared.native.voxel_ml
+        )
         seen, trace = prediction.unperturbed, prediction.trace
-        if (
-            seen is None
-            or trace is None
-            or not isinstance(engine, SupportsPerturbation)
-            or not spots
-        ):
+        if seen is None or trace is None or questions is None or not spots:
             return found
-        weights = trust.onto(trace.cross[Region.WT], prepared.working, seen.grid)
-        brain = trust.onto(prepared.brain.astype(np.float32), prepared.working, seen.grid) > 0
-        told = (self._clock.progress, self._clock.cancel)
-        case = (weights, brain, spots)
-        whole = trust.deletion_test(found[Region.WT], engine, prepared, prediction, case, told)
+        weights = faithfulness.onto(trace.cross[Region.WT], prepared.working, seen.grid)
+        brain = (
+            faithfulness.onto(prepared.brain.astype(np.float32), prepared.working, seen.grid) > 0
+        )
+        whole = faithfulness.deletion_test(found[Region.WT], questions, (weights, brain, spots))
         return {**found, Region.WT: whole}
 
     def _context(

@@ -83,7 +83,8 @@ def test_the_threshold_hides_and_says_how_many(session):
 def test_a_decision_keeps_reader_and_reason_and_leaves_the_findings_alone(session):
     before = session.state.analysis.findings
     session.go_to(1)
-    session.mark(ReviewState.REJECTED, "vessel")
+    session.type_reason("vessel")
+    session.mark(ReviewState.REJECTED)
     event = session.state.review.of(before.candidates[0].tracking_uid)
     assert (event.reader, event.reason) == ("A. Reader", "vessel")
     assert session.state.analysis.findings is before
@@ -290,14 +291,14 @@ def test_asking_for_uncertainty_switches_the_overlay_on(session):
 
 @pytest.mark.parametrize(
     ("shares", "words", "good"),
-    [((0.9, 0.08, 0.02), "looks like: tumour", None),
-     ((0.2, 0.7, 0.1), "looks like: white-matter lesion", False)],
+    [((0.9, 0.08, 0.02), "network's nearest kind: tumour", None),
+     ((0.2, 0.7, 0.1), "network's nearest kind: white-matter lesion", False)],
 )  # fmt: skip
 def test_what_a_candidate_looks_like_is_said_and_warned_of_where_it_is_no_tumour(
     result, shares, words, good
 ):
     candidate = result.analysis.findings.candidates[0]
-    assert all("looks like" not in fact.words for fact in facts_of(candidate))
+    assert all("nearest kind" not in fact.words for fact in facts_of(candidate))
     named = replace(candidate, resemblance=dict(zip(LesionClass, shares, strict=True)))
     last = facts_of(named)[-1]
     assert (last.words, last.good) == (words, good)

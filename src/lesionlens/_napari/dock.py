@@ -5,11 +5,12 @@ napari imports this module when the panel is first opened, never to list plugins
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import napari
+from napari.settings import get_settings
 from npe2 import PluginManager
 from qtpy.QtCore import QEvent
 
@@ -20,14 +21,20 @@ from lesionlens._napari.model.screen import Screen, ShownScene, resolve
 from lesionlens._napari.model.session import ReviewSession
 from lesionlens._napari.model.state import Overlay, Request, State
 from lesionlens._napari.preferences import read_preferences
+from lesionlens._napari.qt.clashes import clashes, keymap_of
 from lesionlens._napari.qt.drops import Drops, canvas_of
+from lesionlens._napari.qt.keyboard import Keyboard, main_window
+from lesionlens._napari.qt.room import Room
 from lesionlens._napari.qt.waiting import when_idle
 from lesionlens._napari.reader import KEY
 from lesionlens._napari.viewer.layers import Layers
 from lesionlens._napari.viewer.single import plane_of
 from lesionlens._napari.viewer.views import Views
 from lesionlens._napari.widgets.panel import Panel
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import ResourceError, UnusableInputError
+
+DOCK = "LesionLens (LesionLens)"
+"""What napari's own menu calls the dock, so that the menu shows and hides this very one."""
 
 
 class LesionLens(Panel):
@@ -55,13 +62,20 @@ class LesionLens(Panel):
         session.changed.connect(self._on_changed)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.events.theme.connect(self._on_theme)
+        get_settings().appearance.events.font_size.connect(self._on_theme)
         viewer.dims.events.order.connect(self._on_order)
         viewer.dims.events.ndisplay.connect(self._on_ndisplay)
         viewer.mouse_drag_callbacks.append(self._on_click)
         viewer.mouse_move_callbacks.append(self._on_move)
-        self._bound = [self._bind(key) for key in KEYS]
+        acts: dict[Key, Callable[..., Any]] = {
+            key: getattr(self if key.act == "show_keys" else self.actions_, key.act) for key in KEYS
+        }
+        self.keyboard = Keyboard(self, acts, self._is_left)
+        self._here = True
+        self._moving = False
         self._drops: Drops | None = None
-        when_idle(self._take_drops)
+        self._room: Room | None = None
+        when_idle(self._settle_in)
         self.show_screen(self._screen, session.state)
         for layer in list(viewer.layers):
             self._adopt(layer)
@@ -92,6 +106,7 @@ class LesionLens(Panel):
         if new.overlays is not old.overlays:
             bare = not any(KEY in layer.metadata for layer in self._viewer.layers)
             self.layers.take(new.overlays, new.study)
+            when_idle(self._make_room)
             if bare:
                 self.views.fit()
         self.layers.apply(before, screen.scene)
@@ -131,13 +146,26 @@ class LesionLens(Panel):
             self.views.single.show_plane(self.session.state.choices.plane)
             self.views.fit()
 
-    def _take_drops(self) -> None:
-        """Take what is dropped on the canvas, once the panel is docked beside it."""
-        if self._bound and self._drops is None:
-            self._drops = Drops(canvas_of(self), self.take_dropped, self)
+    def _settle_in(self) -> None:
+        """Hear keys and take drops on the canvas, once the panel is docked beside it."""
+        window = main_window(self) if self._here else None
+        if window is None or self._drops is not None:
+            return
+        canvas = canvas_of(window)
+        self._drops = Drops(canvas, self.take_dropped, self)
+        self.keyboard.listen(window, *canvas)
+        self.show_clashes(clashes(self._viewer))
+        self._room = Room(window, self)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Leave the picture its share of the window."""
+        if self._room is not None:
+            self._room.make()
 
     def _on_theme(self) -> None:
         self.show_theme(self._viewer.theme)
+        self._make_room()
 
     def _on_order(self) -> None:
         plane = plane_of(self._viewer.dims.order)
@@ -167,27 +195,18 @@ class LesionLens(Panel):
 
     # --- keys -----------------------------------------------------------------------------
 
-    def _bind(self, key: Key) -> str:
-        target = self if key.act == "show_keys" else self.actions_
-        act: Callable[..., Any] = getattr(target, key.act)
-
-        def press(_: Any) -> None:
-            act()
-            if key.act in ("accept", "reject", "defer"):
-                self.candidates.clear_reason()
-
-        def hold(_: Any) -> Iterator[None]:
-            act(True)
-            yield
-            act(False)
-
-        self._viewer.bind_key(key.key, hold if key.hold else press, overwrite=True)
-        return key.key
+    def _is_left(self, key: Key) -> bool:
+        """Whether napari has a use for a key on the active layer, which is none of ours."""
+        active = self._viewer.layers.selection.active
+        if active is None or KEY in active.metadata:
+            return False
+        return key.shown in {str(used) for used in keymap_of(type(active))}
 
     def release(self) -> None:
         """Let go of the viewer: nothing of it is heard or bound any more; once is enough."""
-        if not self._bound:
+        if not self._here:
             return
+        self._here = False
         viewer = self._viewer
         self.jobs.abandon()
         self.questions.abandon()
@@ -196,6 +215,7 @@ class LesionLens(Panel):
         self.session.changed.disconnect(self._on_changed)
         viewer.layers.events.inserted.disconnect(self._on_inserted)
         viewer.events.theme.disconnect(self._on_theme)
+        get_settings().appearance.events.font_size.disconnect(self._on_theme)
         viewer.dims.events.order.disconnect(self._on_order)
         viewer.dims.events.ndisplay.disconnect(self._on_ndisplay)
         if self._on_click in viewer.mouse_drag_callbacks:
@@ -205,23 +225,65 @@ class LesionLens(Panel):
         self.views.release()
         if self._drops is not None:
             self._drops.release()
-        for key in self._bound:
-            viewer.bind_key(key, None)
-        self._bound = []
+        if self._room is not None:
+            self._room.release()
+            self._room = None
+        self.keyboard.release()
 
     def changeEvent(self, event: QEvent) -> None:
         """Let go of the viewer when the dock is closed: napari then takes the widget out of it."""
         super().changeEvent(event)
         gone = event.type() == QEvent.Type.ParentChange and self.parent() is None
-        if gone and getattr(self, "_bound", None):
+        if gone and getattr(self, "_here", False) and not self._moving:
             self.release()
             self.deleteLater()
 
+    def undock(self) -> None:
+        """Leave the dock, which goes, and stay what it is."""
+        self._moving = True
+        self._viewer.window.remove_dock_widget(self)
+        self._moving = False
+
+
+def panel_of(viewer: napari.Viewer) -> LesionLens | None:
+    """Return the panel that is docked in a viewer's window, however it was opened."""
+    docked = viewer.window.dock_widgets.values()
+    return next((widget for widget in docked if isinstance(widget, LesionLens)), None)
+
+
+def panel() -> LesionLens:
+    """Return the panel for napari to dock: a new one, or that of this window, taken from its dock.
+
+    Raises
+    ------
+    ResourceError
+        There is no window to dock it in.
+    """
+    viewer = napari.current_viewer()
+    if viewer is None:
+        raise ResourceError(
+            found="no window of napari",
+            expected="one, to dock the panel in",
+            next_step="Open napari first",
+        )
+    there = panel_of(viewer)
+    if there is None:
+        return LesionLens(viewer)
+    there.undock()
+    return there
+
 
 def open_panel(viewer: napari.Viewer) -> LesionLens:
-    """Return the viewer's panel, docked now if it was not."""
-    _, widget = viewer.window.add_plugin_dock_widget("lesionlens", "LesionLens")
-    return cast("LesionLens", widget)
+    """Return the viewer's panel, shown, and docked now if it was not."""
+    there = panel_of(viewer)
+    if there is None:
+        there = LesionLens(viewer)
+        viewer.window.add_dock_widget(there, name=DOCK)
+    dock = there.parentWidget()
+    if dock is not None:
+        dock.show()
+        dock.raise_()
+    return there
 
 
 def open_archive() -> None:

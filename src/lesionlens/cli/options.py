@@ -87,8 +87,8 @@ Patience = Annotated[
     float,
     typer.Option(
         "--patience",
-        help="Minutes that a bundle may take to be shown variants of the study (which sequence "
-        "mattered, uncertainty, deletion check); left out where that does not suffice.",
+        help="Minutes that may go into asking a bundle beyond its first pass (maps, uncertainty, "
+        "which sequence mattered, deletion check); what they do not suffice for is left out.",
         metavar="MIN",
         min=0.0,
     ),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.export import pictures
 from lesionlens.export.pictures import Picture
 from lesionlens.export.run import run_file
@@ -210,6 +210,8 @@ def _impression(
         states = [analysis.review.state_of(block.row.tracking_uid) for block in blocks]
         decided = sum(state.decided for state in states)
         review = words("reviewed", n=decided, all=len(states))
+        if deferred := states.count(ReviewState.DEFERRED):
+            review += " " + words("deferred_too", n=deferred)
         readers = dict.fromkeys(event.reader for event in analysis.review.events if event.reader)
         if readers:
             review += " " + words("by_readers", names=", ".join(readers))

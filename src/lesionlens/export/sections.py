@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lesionlens.base.labels import LesionClass, Region
+from lesionlens.base.labels import Region
 from lesionlens.explain import shapley
 from lesionlens.export import pictures
 from lesionlens.export.pictures import CandidatePictures
@@ -12,8 +12,8 @@ from lesionlens.export.slices import SliceScene
 from lesionlens.export.words import Words, moment
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.attention import MapChecks
-from lesionlens.records.files import AttentionRow, CandidateRow, FindingsFile
-from lesionlens.records.findings import SEQUENCE_KEYS, Candidate
+from lesionlens.records.files import CandidateRow, FindingsFile
+from lesionlens.records.findings import SEQUENCE_KEYS, Agreement, Candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def _block(
     size, measured = _size(row, 0, words), words.measured(candidate.has_enhancing)
     place, state = words.place(candidate.location), words.state(row.review.state)
     attention = attention_words(row.attention, shown, words, _times_even(analysis, row.id))
-    volume = words.volume(row.volume_ml.wt)
+    volume = words.volume(row.volume_ml[Region.WT])
     return CandidateSection(
         row=row,
         place=place,
@@ -116,7 +116,7 @@ def _facts(
     row: CandidateRow, candidate: Candidate, attention: str, words: Words
 ) -> tuple[tuple[str, str], ...]:
     """Return what is said of a candidate beside its pictures, by name."""
-    volumes = {key: words.volume(getattr(row.volume_ml, key)) for key in ("wt", "tc", "et")}
+    volumes = {region.value: words.volume(row.volume_ml[region]) for region in Region}
     size = words("sizes", long=words.number(row.longest_axial_diameter_mm, 1),
                  short=words.number(row.perpendicular_diameter_mm, 1, "mm"),
                  rano=words.truth(row.rano_measurable))  # fmt: skip
@@ -128,8 +128,7 @@ def _facts(
         (words("f_attention"), attention),
     ]
     if row.resemblance is not None:
-        shares = {kind: float(getattr(row.resemblance, kind.value)) for kind in LesionClass}
-        facts.append((words("f_resemblance"), words.looks_like(shares)))
+        facts.append((words("f_resemblance"), words.looks_like(row.resemblance)))
     if row.uncertainty is not None:
         facts.append((words("f_uncertainty"), words.unsure(row.uncertainty)))
     said = row.review
@@ -149,7 +148,7 @@ def _deciding(candidate: Candidate, words: Words) -> str:
 
 
 def attention_words(
-    row: AttentionRow, checked: MapChecks | None, words: Words, times: float | None = None
+    row: Agreement, checked: MapChecks | None, words: Words, times: float | None = None
 ) -> str:
     """Say where the attention lies, and what is wrong with the map where something is.
 
@@ -183,12 +182,11 @@ def bars_of(row: CandidateRow, words: Words) -> tuple[ReportBar, ...]:
     """Return the bars of a candidate's sequence relevance; together they fill the width."""
     if row.sequence_relevance is None:
         return ()
-    values: dict[str, float | None] = row.sequence_relevance.model_dump()
+    values = row.sequence_relevance
     known = [value for value in values.values() if value is not None]
     low, high = min(0.0, *known, 0.0), max(0.0, *known, 0.0)
     full = (high - low) or 1.0
-    alone = row.score_alone.model_dump() if row.score_alone else {}
-    left_out = row.score_left_out.model_dump() if row.score_left_out else {}
+    alone, left_out = row.score_alone or {}, row.score_left_out or {}
     names = {key.value: key.words for key in SEQUENCE_KEYS} | {"none": words("without_any")}
     return tuple(
         ReportBar(

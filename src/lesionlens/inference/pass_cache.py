@@ -76,7 +76,8 @@ class PassCache:
             for key, look in new.items():
                 whole = take(look)
                 seen[key] = (whole.flip(0) if look.mirrored else whole).cpu().numpy()
-        self._known.update((key, seen[key]) for key, look in new.items() if look.hidden is None)
+                if look.hidden is None:
+                    self._known[key] = seen[key]
         votes = [np.mean([seen[_key(look)] for look in group], axis=0) for group in groups]
         return PerturbedPrediction(np.stack(votes), study.grid)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -171,6 +172,30 @@ class Scoring:
     floor: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class QuestionTime:
+    """How long an engine may be asked about a study after it was analysed.
+
+    Parameters
+    ----------
+    seconds : float
+        In all; `math.inf` for no limit.
+    seconds_per_pass : float
+        What one perturbed input takes, as measured on this study.
+    """
+
+    seconds: float = math.inf
+    seconds_per_pass: float = 0.0
+
+    @staticmethod
+    def left_out(what: Sequence[str]) -> str:
+        """Return the notice that questions were left out for want of time."""
+        return (
+            f"Left out, as the time for asking this network did not suffice: {', '.join(what)}. "
+            "Allow more with --patience, or with BundleEngine(..., patience_s=...)"
+        )
+
+
 DEFAULT_THRESHOLDS: Mapping[Region, float] = dict.fromkeys(Region, 0.5)
 
 
@@ -190,14 +215,17 @@ class Prediction:
         For attention maps and the probe.
     notices : tuple of str
         What a reader must know.
-    glance : PerturbedPrediction or None
-        The quick look (one variant, all sequences) from which scores are taken.
+    unperturbed : PerturbedPrediction or None
+        The answer to the study as it is, from which scores are taken; with it the answers to
+        perturbed inputs are compared.
     scoring : Scoring
         How components are scored from the glance.
     thresholds : mapping of Region to float
         Probability from which a voxel is drawn as part of the region.
-    kinds : ClassProbabilities or None
+    class_probabilities : ClassProbabilities or None
         What each place looks like; None from an engine that does not tell.
+    question_time : QuestionTime
+        How long the engine may be asked again.
     """
 
     probability: Mapping[Region, NDArray[np.float32]]
@@ -209,3 +237,4 @@ class Prediction:
     thresholds: Mapping[Region, float] = field(default_factory=lambda: DEFAULT_THRESHOLDS)
     scoring: Scoring = Scoring()
     class_probabilities: ClassProbabilities | None = None
+    question_time: QuestionTime = QuestionTime()

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.file_fields import STRICT
 from lesionlens.base.geometry import Affine, Box, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
@@ -153,6 +155,8 @@ class QualityCheck:
         One sentence in words, with the figure.
     """
 
+    __pydantic_config__: ClassVar = STRICT
+
     check: str
     passed: bool
     message: str
@@ -161,6 +165,8 @@ class QualityCheck:
 @dataclass(frozen=True, slots=True)
 class PreparationStep:
     """One step of preparation: what was done to what, and its quality figure."""
+
+    __pydantic_config__: ClassVar = STRICT
 
     step: StepName
     sequence: MrSequence | None

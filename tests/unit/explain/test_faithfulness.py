@@ -5,10 +5,10 @@ import pytest
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
-from lesionlens.base.stages import NEVER, no_progress
 from lesionlens.explain import faithfulness as trust
+from lesionlens.explain.questions import Questions
 from lesionlens.explain.shapley import ComponentVoxels
-from lesionlens.records.prediction import Capability, EngineInfo, PerturbedPrediction, Prediction
+from lesionlens.records.prediction import PerturbedPrediction
 
 SHAPE = (24, 26, 20)
 GRID = Grid(SHAPE, np.diag([3.0, 3.0, 3.0, 1.0]))
@@ -18,7 +18,6 @@ NEEDED = np.zeros(SHAPE, bool)
 NEEDED[4:8, 4:8, 4:8] = True
 ELSEWHERE = np.zeros(SHAPE, bool)
 ELSEWHERE[15:19, 16:20, 12:16] = True
-INFO = EngineInfo("needy", "1", None, frozenset({Capability.PERTURB}))
 
 
 class Needy:
@@ -37,13 +36,10 @@ class Needy:
 
 
 def checked(attention, make_prepared):
-    prepared = make_prepared()
-    glance = PerturbedPrediction(np.full((1, *SHAPE), 0.92, np.float32), GRID)
-    prediction = Prediction({}, INFO, unperturbed=glance)
     spots = [ComponentVoxels(np.flatnonzero(NEEDED), 1.0)]
     found = trust.pointing(attention, NEEDED, float(BRAIN.sum()))
     case = (attention, BRAIN, spots)
-    return trust.deletion_test(found, Needy(), prepared, prediction, case, (no_progress, NEVER))
+    return trust.deletion_test(found, Questions(Needy(), make_prepared()), case)
 
 
 def map_on(place, background=1e-4):

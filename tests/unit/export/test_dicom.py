@@ -234,7 +234,7 @@ def test_a_group_points_at_one_segment_that_is_its_region(make, tmp_path):
     assert sorted(used) == sorted(segments)
     report = highdicom.sr.srread(tmp_path / "dicom" / "sr.dcm")
     for group in report.content.get_volumetric_roi_measurement_groups():
-        assert group.referenced_segment.referenced_segment_numbers in segments
+        assert group.referenced_segment.referenced_segment_numbers[0] in segments
 
 
 def test_a_table_with_the_first_groups_columns_is_right_for_all(make, tmp_path):

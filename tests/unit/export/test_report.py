@@ -293,8 +293,8 @@ def test_several_candidates_are_told_how_much_each_was_looked_at(make):
 
 def test_signed_bars_share_one_zero(make):
     row = findings_file(make()).candidates[0]
-    relevance = row.sequence_relevance.model_copy(update={"t1c": 0.6, "flair": -0.2, "none": 0.0})
-    bars = bars_of(row.model_copy(update={"sequence_relevance": relevance}), load("en"))
+    relevance = {**row.sequence_relevance, "t1c": 0.6, "flair": -0.2, "none": 0.0}
+    bars = bars_of(replace(row, sequence_relevance=relevance), load("en"))
     by_name = {bar.name: bar for bar in bars}
     assert by_name["T1c"].start == pytest.approx(25.0)
     assert by_name["T1c"].percent == pytest.approx(75.0)

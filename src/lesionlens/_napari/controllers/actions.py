@@ -14,7 +14,7 @@ from lesionlens._napari.controllers.reviewing import Reviewing
 from lesionlens._napari.controllers.viewing import Viewing
 from lesionlens._napari.model.asking import probed, seen
 from lesionlens._napari.model.display import overlays_of
-from lesionlens._napari.model.session import ReviewSession
+from lesionlens._napari.model.session import QUESTION, ReviewSession
 from lesionlens._napari.model.state import Look, Overlay, Plane, Problem, Request
 from lesionlens._napari.preferences import Preferences, read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
@@ -225,7 +225,7 @@ class Actions(Viewing):
 
         def refused(error: BaseException) -> None:
             self.session.choose_look(None)
-            self.session.failed(problem_of(error))
+            self.session.refused(replace(problem_of(error), cause=QUESTION))
 
         self.questions.ask((id(result), look), task, done, refused)
 
@@ -270,7 +270,8 @@ class Actions(Viewing):
         self._then(lambda: self.session.step(-1))
 
     def _then(self, act: Callable[[], object]) -> bool:
-        """Act once what is being redrawn is kept."""
+        """Act once what is typed and what is being redrawn is kept."""
+        self.reviewing.settle_reason()
         return self.reviewing.after_edit(lambda: act() is not False)
 
     def accept(self) -> None:

@@ -18,6 +18,7 @@ from lesionlens._napari.model.state import (
     listed,
     shown_sequence,
 )
+from lesionlens._napari.model.verdict import verdict, withheld
 from lesionlens._napari.model.words import (
     Bar,
     Fact,
@@ -29,6 +30,7 @@ from lesionlens._napari.model.words import (
     probe_words,
     score_words,
     short_place,
+    size_cell,
     size_words,
     threshold_source,
     threshold_words,
@@ -150,6 +152,7 @@ class Screen:
     can_mark: bool = False
     editing: bool = False
     outline_words: str = ""
+    reason: str = ""
     can_undo: bool = False
     can_redo: bool = False
     overlay: Overlay = Overlay.OFF
@@ -211,11 +214,8 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
     rows = listed(analysis, choices.threshold)
     focus = next((c for c in rows if c.id == choices.candidate), None)
     capabilities = {str(c) for c in analysis.run.engine.capabilities}
-    done = sum(
-        state.review.state_of(c.tracking_uid) is not ReviewState.UNREVIEWED
-        for c in analysis.findings.candidates
-    )
-    total = len(analysis.findings.candidates)
+    uids = [c.tracking_uid for c in analysis.findings.candidates]
+    total = len(uids)
     point = point_at(analysis.run.engine.operating_points, choices.threshold)
     return Screen(
         **common,
@@ -230,6 +230,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         can_mark=focus is not None,
         editing=state.editing is not None,
         outline_words=_outline_words(state, analysis, focus),
+        reason="" if focus is None else state.reason_of(focus.tracking_uid),
         can_undo=state.can_undo,
         can_redo=state.can_redo,
         overlay=choices.overlay,
@@ -242,12 +243,12 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         layer=choices.layer,
         head=choices.head,
         alone=choices.alone and focus is not None,
-        trust=_trust(analysis, choices),
+        trust=verdict(analysis, state),
         withheld=choices.overlay is Overlay.MAP and withheld(state),
         **_about(state, focus, capabilities),
         probed="" if state.probed is None else probe_words(analysis, state.probed),
-        reviewed=f"{done} of {total} reviewed" if total else "",
-        all_reviewed=bool(total) and done == total,
+        reviewed=state.review.words(uids),
+        all_reviewed=bool(uids) and all(state.review.state_of(uid).decided for uid in uids),
         can_export=state.activity is None,
         scene=_scene(state, rows, focus),
     )
@@ -324,25 +325,8 @@ def _outline_words(state: State, analysis: Analysis, focus: Candidate | None) ->
         return ""
     own = analysis.original.findings.candidates[focus.id - 1]
     volume = volume_words(own.volume_ml.get(Region.WT))
-    return f"Outline redrawn. The network drew {volume}, {size_words(own)} (white)."
-
-
-def withheld(state: State) -> bool:
-    """Whether the region's map failed its checks and the reader did not ask for it."""
-    maps = None if state.analysis is None else state.analysis.maps
-    trust = None if maps is None else maps.trust.get(state.choices.region)
-    return trust is not None and trust.reliable is False and not state.choices.unreliable
-
-
-def _trust(analysis: Analysis, choices: Choices) -> Fact | None:
-    trust = None if analysis.maps is None else analysis.maps.trust.get(choices.region)
-    if trust is None or trust.reliable is None:
-        return None
-    if choices.layer is not None and trust.reliable:
-        one = "second opinion" if isinstance(choices.layer, Second) else "one look"
-        return Fact(f"{one}: not checked by itself", None, f"All looks combined: {trust.words}")
-    words = "map passed its checks" if trust.reliable else "map not reliable here"
-    return Fact(words, trust.reliable, trust.words)
+    size = f"{size_words(own)} of the {own.measured}"
+    return f"Outline redrawn. The network drew {volume}, {size} (white)."
 
 
 def _caption(state: State) -> str:
@@ -390,7 +374,7 @@ def _row(candidate: Candidate, state: State, *, focus: bool) -> ShownCandidate:
     return ShownCandidate(
         id=candidate.id,
         place=short_place(candidate),
-        size=size_words(candidate),
+        size=size_cell(candidate),
         volume=volume_words(candidate.volume_ml.get(Region.WT)),
         score=score_words(candidate.score),
         state=review,

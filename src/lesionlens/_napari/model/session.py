@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
+from lesionlens._napari.model.advice import in_the_windows_words
 from lesionlens._napari.model.board import opening
 from lesionlens._napari.model.redraw import redrawn, reviewed
 from lesionlens._napari.model.state import (
@@ -35,6 +36,10 @@ from lesionlens.review.log import ReviewLog
 
 if TYPE_CHECKING:
     from lesionlens._napari.model.display import Overlays
+
+
+OUTLINE, QUESTION, SAVING = "outline", "question", "saving"
+"""Causes of failures that go when it works again."""
 
 
 class ReviewSession:
@@ -106,6 +111,7 @@ class ReviewSession:
             editing=None,
             looks=(),
             seconds=(),
+            typed={},
             reopened=False,
         )
 
@@ -179,7 +185,16 @@ class ReviewSession:
 
     def failed(self, problem: Problem) -> None:
         """Say why something did not work; study, analysis and review stay."""
-        self._set(activity=None, problem=problem)
+        self._set(activity=None, problem=in_the_windows_words(problem))
+
+    def refused(self, problem: Problem) -> None:
+        """Say why something did not work beside what runs; it goes on."""
+        self._set(problem=in_the_windows_words(problem))
+
+    def cured(self, cause: str) -> None:
+        """Take a failure off the screen whose cause has gone."""
+        if self._state.problem is not None and self._state.problem.cause == cause:
+            self._set(problem=None)
 
     def ask(self, query: Query, problem: Problem | None = None) -> None:
         """Say what the reader must decide before a study can be opened; what is open stays."""
@@ -299,11 +314,29 @@ class ReviewSession:
 
     # --- review ---------------------------------------------------------------------------
 
-    def mark(self, state: ReviewState, reason: str | None = None) -> Candidate | None:
+    def type_reason(self, reason: str) -> None:
+        """Keep what is typed for the candidate in focus until it is decided."""
+        candidate = self.candidate()
+        if candidate is not None and reason != self._state.reason_of(candidate.tracking_uid):
+            self._set(typed={**self._state.typed, candidate.tracking_uid: reason})
+
+    def reason_for(self, candidate: Candidate, state: ReviewState) -> str | None:
+        """Return the reason that belongs to a decision: the one typed for this candidate.
+
+        Where none was typed, that of the same decision goes on, or of the outline just redrawn.
+        """
+        uid = candidate.tracking_uid
+        last = self._state.review.of(uid)
+        goes_on = last is not None and last.state in (state, ReviewState.EDITED)
+        kept = last.reason if last is not None and goes_on else None
+        return self._state.typed.get(uid, kept or "").strip() or None
+
+    def mark(self, state: ReviewState) -> Candidate | None:
         """Record what the reader says of the candidate in focus; return that candidate."""
         candidate = self.candidate()
         if candidate is not None:
-            self._log.mark(candidate.tracking_uid, state, reader=self.reader, reason=reason or None)
+            reason = self.reason_for(candidate, state)
+            self._log.mark(candidate.tracking_uid, state, reader=self.reader, reason=reason)
             self._reviewed()
         return candidate
 
@@ -323,6 +356,7 @@ class ReviewSession:
     def end_edit(self) -> None:
         """Leave the outline as it was."""
         self._set(editing=None)
+        self.cured(OUTLINE)
 
     def log(self) -> ReviewLog:
         """Return a copy of the log: what is said in it holds once it is settled."""
@@ -332,6 +366,7 @@ class ReviewSession:
         """Take a log, with the analysis and overlays that `redraw.reviewed` made of it."""
         self._log = log
         self._set(
+            typed=self._untold(log.review),
             review=log.review,
             analysis=analysis,
             overlays=overlays,
@@ -342,6 +377,7 @@ class ReviewSession:
 
     def _reviewed(self) -> None:
         state, review = self._state, self._log.review
+        typed = self._untold(review)
         analysis, overlays = state.analysis, state.overlays
         if analysis is not None:
             analysis, overlays = reviewed(analysis, overlays, review)
@@ -349,9 +385,15 @@ class ReviewSession:
             review=review,
             analysis=analysis,
             overlays=overlays,
+            typed=typed,
             can_undo=self._log.can_undo,
             can_redo=self._log.can_redo,
         )
+
+    def _untold(self, review: Review) -> dict[str, str]:
+        """Return the reasons typed for candidates of which nothing new was said in a review."""
+        told = {e.tracking_uid for e in review.events[len(self._state.review.events) :]}
+        return {uid: words for uid, words in self._state.typed.items() if uid not in told}
 
 
 def _seconds(result: Any) -> tuple[Second, ...]:

@@ -127,6 +127,8 @@ class Problem:
     expected: str = ""
     next_step: str = ""
     details: str = ""
+    cause: str = ""
+    """What must work again for this to be over; empty where the next act ends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +222,13 @@ class State:
     """The second opinions that can be asked for."""
     reopened: bool = False
     """Whether the result comes from files, without the engine that could be asked more."""
+    typed: Mapping[str, str] = field(default_factory=dict)
+    """Reasons that were typed and not yet used, by the tracking UID they were typed for."""
+
+    def reason_of(self, tracking_uid: str) -> str:
+        """Return what the reader typed for a candidate, else the reason of their last word."""
+        event = self.review.of(tracking_uid)
+        return self.typed.get(tracking_uid, (event.reason if event else None) or "")
 
 
 def shown_sequence(state: State) -> MrSequence | None:

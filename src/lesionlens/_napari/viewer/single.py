@@ -131,13 +131,16 @@ class SingleView:
             self._caption.text = shown
 
     def show_plane(self, plane: Plane) -> None:
-        """Look at a plane."""
-        dims = self._viewer.dims
+        """Look at a plane, at the same place and as near as before."""
+        dims, camera = self._viewer.dims, self._viewer.scene.camera
         more = dims.ndim - SPACE
         if more >= 0:
             order = (*range(more), *(axis + more for axis in ORDERS[plane]))
             if tuple(dims.order) != order:
-                dims.order = order
+                zoom = camera.zoom
+                dims.order = order  # napari fits the view to it
+                camera.zoom = zoom
+                camera.center = tuple(float(dims.point[axis]) for axis in order[more:])
 
     def go_to(self, point_mm: Point, box_mm: Box | None = None) -> None:
         """Bring a point (RAS+ mm) onto the slice in all planes and into the middle of the view.

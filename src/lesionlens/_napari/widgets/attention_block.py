@@ -16,12 +16,23 @@ from lesionlens.base.labels import Region
 
 
 def _fact_rows(facts: list[QLabel]) -> QVBoxLayout:
-    """Lay three facts in the first row and what is left in the next, to fit 360 pixels."""
+    """Lay two facts a row, to fit a narrow panel."""
     rows = QVBoxLayout()
     rows.setSpacing(2)
-    for some in (facts[:3], facts[3:]):
+    for some in (facts[:2], facts[2:]):
         rows.addLayout(row(*some, None, spacing=10))
     return rows
+
+
+def _region_list() -> QComboBox:
+    """Return the list of regions, as narrow as the panel wants it."""
+    made = QComboBox()
+    for region in Region:
+        made.addItem(region.words, region)
+    made.setMinimumContentsLength(8)
+    made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    made.setAccessibleName("Region whose outline and attention are shown")
+    return made
 
 
 class AttentionBlock(Section):
@@ -37,9 +48,7 @@ class AttentionBlock(Section):
 
     def __init__(self) -> None:
         super().__init__("ATTENTION")
-        self._region = QComboBox()
-        for region in Region:
-            self._region.addItem(region.words, region)
+        self._region = _region_list()
         self._region.activated.connect(
             lambda _: self.region_chosen.emit(Region(self._region.currentData()))
         )
@@ -58,10 +67,11 @@ class AttentionBlock(Section):
         self._overlay.chosen.connect(self.overlay_chosen)
         self._opacity = QSlider(Qt.Orientation.Horizontal)
         self._opacity.setRange(10, 100)
+        self._opacity.setAccessibleName("Opacity of maps, percent")
         self._opacity.valueChanged.connect(lambda value: self.opacity_chosen.emit(value / 100))
         self._uncertainty = QCheckBox("uncertainty")
         self._uncertainty.clicked.connect(self.uncertainty_chosen)
-        self._trust = label("", "dim")
+        self._trust = label("", "dim", wrap=True)
         self._anyway = QCheckBox("show it all the same")
         self._anyway.clicked.connect(self.unreliable_chosen)
         self._title = label("")
@@ -75,15 +85,19 @@ class AttentionBlock(Section):
         self._bars = Bars()
         self._probe = QToolButton()
         self._probe.setText("✕ probe")
+        self._probe.setAccessibleName("Put the probe's answer away")
         self._probe.setProperty("role", "flat")
         self._probe.clicked.connect(lambda _=False: self.probe_ended.emit())
         self._hint = label("", "dim", wrap=True)
+        self._legend = Legend()
+        self._lay_out()
+
+    def _lay_out(self) -> None:
         self.body.addLayout(row(self._region, None, self._overlay))
         self.body.addWidget(self.looks)
-        self._legend = Legend()
         self.body.addLayout(row(label("opacity", "dim"), self._opacity, self._uncertainty))
         self.body.addWidget(self._legend)
-        self.body.addLayout(row(self._trust, None, self._anyway))
+        self.body.addLayout(row(self._trust, self._anyway))
         self.body.addLayout(row(self._title, None, self._ask))
         self.body.addLayout(_fact_rows(self._facts))
         self.body.addWidget(self._bars)

@@ -68,8 +68,7 @@ def _list(tooltip: str) -> QComboBox:
     made.setToolTip(tooltip)
     made.setAccessibleName(tooltip)
     made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    made.setMinimumContentsLength(1)
-    made.setMinimumWidth(92)
+    made.setMinimumContentsLength(5)
     return made
 
 
