@@ -71,7 +71,7 @@ class CandidateSection:
     @property
     def measured(self) -> str:
         """What the two diameters are of."""
-        return "enhancing part" if self.row.volume_ml.et else "whole region"
+        return "enhancing part" if self.row.volume_ml[Region.ET] else "whole region"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
