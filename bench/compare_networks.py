@@ -1,75 +1,46 @@
-"""What `bench` found as rows and Markdown, with the state of the machine that it was found on."""
+r"""Time our network beside MONAI's on the same brain, each in a process of its own.
+
+    python bench/compare_networks.py --out out/networks            # the sample patient
+    python bench/compare_networks.py STUDY --quick --results bench/RESULTS.md
+
+Lens with its shipped weights and each preset (flash and readable attention, fp32 and bf16), Lens
+without attention and of attention alone, and MONAI's SegResNet and Swin UNETR in the settings of
+its BraTS bundle and tutorial. docs/bench.md says what the columns mean.
+"""
 
 from __future__ import annotations
 
-import os
-import platform
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib import metadata
+import argparse
+import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import baselines
+import page
+import profiler
 
-from lesionlens.benchmark.profiler import PassCost
+from lesionlens.base.errors import LesionLensError, ResourceError
+from lesionlens.base.stages import StageClock
+from lesionlens.cli.bench import SAMPLE, busy_words, circumstances, machine_words
+from lesionlens.inference import device as devices
+from lesionlens.preparation.prepare import prepare
+from lesionlens.reading.readers import open_study
+from lesionlens.records.study import PreparedStudy
 
 Row = dict[str, Any]
-_BUSY = 0.3
-"""Share of the cores in use by others from which clock times are worth little."""
-_CPUINFO = Path("/proc/cpuinfo")
 HEADINGS = (
     "network", "form", "seconds", "CPU s", "ratio", "CPU ratio",
     "GMACs", "M par.", "passes", "peak MiB", "before", "reads",
 )  # fmt: skip
 _TEXT = ("network", "form", "reads")
-BRIEF = ("network", "form", "seconds", "ratio", "CPU ratio", "peak MiB")
-"""Those that fit into a terminal of 80 columns."""
+MARKER = "networks"
+_NO_MONAI = 'MONAI\'s networks are left out: they need MONAI, pip install "lesionlens[train]"'
 
 
-def machine() -> Row:
-    """Say what the figures were taken on, and how busy it was before."""
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "monai": _version("monai"),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _processor() -> str:
-    try:
-        lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def busy_words(about: Mapping[str, Any]) -> str | None:
-    """Return a warning where others used the machine; None where it was quiet or does not tell."""
-    load, cores = about["load_before"], about["cores"] or 1
-    if load is None or load < _BUSY * cores:
-        return None
-    return (
-        f"the machine was busy before this began (load average {load:g} on {cores} cores): the "
-        "seconds are too high; compare by the CPU ratio, or run it again when it is quiet"
-    )
-
-
-def row(effort: PassCost, first: PassCost) -> Row:
+def row(effort: profiler.PassCost, first: profiler.PassCost) -> Row:
     """Return one network's figures as JSON types; ratios are to the first one's."""
     return {
         "network": effort.name,
@@ -94,16 +65,8 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 1)
 
 
-def against(rows: Sequence[Row], network_stage_s: float | None) -> list[str]:
-    """Say in words how often MONAI's time holds ours, alike precision by alike precision.
-
-    Parameters
-    ----------
-    rows : sequence of dict
-        From `row`.
-    network_stage_s : float or None
-        Seconds of `analyze` in the network, all views together, where that was measured too.
-    """
+def against(rows: Sequence[Row]) -> list[str]:
+    """Say in words how often MONAI's time holds ours, alike precision by alike precision."""
     shipped = [r for r in rows if r["network"] == rows[0]["network"] and "flash" in r["form"]]
     ours = {_precision(r): r for r in shipped}
     lines = []
@@ -113,13 +76,10 @@ def against(rows: Sequence[Row], network_stage_s: float | None) -> list[str]:
             continue
         clock = other["seconds"] / own["seconds"]
         cpu = other["cpu_seconds"] / max(own["cpu_seconds"], 1e-6)
-        line = (
+        lines.append(
             f"{other['network']}, {other['form']}: {clock:.1f} times one pass of "
             f"{own['network']}, {own['form']} ({cpu:.1f} times its CPU time)"
         )
-        if network_stage_s:
-            line += f", {other['seconds'] / network_stage_s:.1f} times all passes of an analysis"
-        lines.append(line)
     return lines
 
 
@@ -127,8 +87,8 @@ def _precision(one: Row) -> str:
     return str(one["form"]).rpartition(" ")[2]
 
 
-def cells(one: Row, headings: Sequence[str] = HEADINGS) -> tuple[str, ...]:
-    """Return a row's cells under these headings."""
+def cells(one: Row) -> tuple[str, ...]:
+    """Return a row's cells under `HEADINGS`."""
     about = "≈ " if one["estimated"] else ""
     peak, before = one["peak_memory_mib"], one["before_mib"]
     text = {
@@ -145,47 +105,67 @@ def cells(one: Row, headings: Sequence[str] = HEADINGS) -> tuple[str, ...]:
         "before": "–" if before is None else f"{before:.0f}",
         "reads": one["reads"],
     }
-    return tuple(text[heading] for heading in headings)
+    return tuple(text[heading] for heading in HEADINGS)
 
 
-def is_text(heading: str) -> bool:
-    """Whether a column holds words."""
-    return heading in _TEXT
+def markdown(rows: Sequence[Row], notes: Sequence[str], about: dict[str, Any]) -> str:
+    """Return the table for a page, with the state of the machine that it was measured on."""
+    lines = [machine_words(about), "", *(f"**{note}.**\n" for note in notes)]
+    lines.append(f"| {' | '.join(HEADINGS)} |")
+    lines.append("|" + "|".join("---" if h in _TEXT else "---:" for h in HEADINGS) + "|")
+    lines += [f"| {' | '.join(cells(one))} |" for one in rows]
+    return "\n".join([*lines, "", *(f"- {line}" for line in against(rows))]) + "\n"
 
 
-def machine_words(figures: Mapping[str, Any]) -> str:
-    """Say in a line what the figures were taken on."""
-    about = figures["machine"]
-    load = about["load_before"]
-    monai = f", MONAI {about['monai']}" if about["monai"] else ""
-    return (
-        f"LesionLens {figures['lesionlens']}, torch {about['torch']}{monai}; {about['processor']}, "
-        f"{about['cores']} cores, {about['threads']} threads of torch; {figures['device']}; load "
-        f"average before: {'not told' if load is None else f'{load:g}'}; {about['date']}; "
-        f"study: {figures['study']}"
+def time_networks(
+    prepared: PreparedStudy, device: str, patience: profiler.Patience
+) -> tuple[list[Row], list[str]]:
+    """Return a row a network, and why others have none."""
+    place, costs, missing = devices.choose(device), [], []
+    for number, baseline in enumerate(baselines.all_baselines(prepared, place)):
+        print(f"{baseline.name} {baseline.form}", file=sys.stderr)
+        try:
+            costs.append(profiler.apart(prepared, number, place, patience))
+        except ResourceError as error:
+            missing.append(f"{baseline.name}, {baseline.form}: {error.found}")
+    if not baselines.has_monai():
+        missing.append(_NO_MONAI)
+    return [row(cost, costs[0]) for cost in costs], missing
+
+
+def main() -> int:
+    """Measure, print the table and write it where it is wanted."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-
-
-def summary_words(figures: Mapping[str, Any]) -> str:
-    """Say in a line how long an analysis takes."""
-    return (
-        f"{figures['median_seconds']:.2f} s a study (median of {figures['runs']} warm runs), "
-        f"{figures['cold_seconds']:.2f} s the first time, {figures['loading_seconds']:.2f} s to "
-        f"load; peak {figures['peak_memory_mib']:.0f} MiB"
+    parser.add_argument("study", type=Path, nargs="?", default=SAMPLE)
+    parser.add_argument("--repeat", type=int, default=3, help="runs after the first, cold one")
+    parser.add_argument(
+        "--quick", action="store_true", help="one run; of many windows, one is run, the rest scaled"
     )
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, help="write networks.json here")
+    parser.add_argument("--results", type=Path, help="put the table into this Markdown page")
+    a = parser.parse_args()
+    try:
+        prepared = prepare(open_study(a.study), StageClock())
+        about = circumstances(devices.describe(devices.choose(a.device)), a.study)
+        busy = busy_words(about["machine"])
+        patience = profiler.Patience(1 if a.quick else a.repeat, estimate=a.quick)
+        rows, notes = time_networks(prepared, a.device, patience)
+    except LesionLensError as error:
+        print(error, file=sys.stderr)
+        return 1
+    text = markdown(rows, [*([busy] if busy else []), *notes], about)
+    print(text)
+    if a.out is not None:
+        a.out.mkdir(parents=True, exist_ok=True)
+        figures = {**about, "networks": rows, "notes": notes}
+        (a.out / "networks.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+    if a.results is not None:
+        page.put_between(a.results, MARKER, text)
+    return 0
 
 
-def markdown(figures: Mapping[str, Any], notes: Sequence[str]) -> str:
-    """Return the tables for a page."""
-    lines = [machine_words(figures), ""]
-    lines += [f"**{note[0].upper()}{note[1:]}.**\n" for note in notes]
-    if "stages" in figures:
-        lines += [summary_words(figures), "", "| stage | seconds |", "|---|---:|"]
-        lines += [f"| {name} | {took:.2f} |" for name, took in figures["stages"].items()]
-        lines.append("")
-    if figures.get("networks"):
-        lines.append(f"| {' | '.join(HEADINGS)} |")
-        lines.append("|" + "|".join("---" if is_text(h) else "---:" for h in HEADINGS) + "|")
-        lines += [f"| {' | '.join(cells(one))} |" for one in figures["networks"]]
-        lines += ["", *(f"- {line}" for line in figures["against"])]
-    return "\n".join(lines).rstrip() + "\n"
+if __name__ == "__main__":
+    sys.exit(main())
