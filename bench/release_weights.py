@@ -87,7 +87,7 @@ def adjusted(source: Path, a: argparse.Namespace) -> tuple[LensNetwork, WeightsN
     network, info = weights.load(source)
     about = dict(info.provenance) | {"recipe": a.recipe}
     if a.mean_with is not None:
-        network = mean_of(source, a.mean_with, a.share)
+        network = mean_of([(source, a.share), (a.mean_with, 1 - a.share)])
         other = weights.load(a.mean_with)[1].version
         about["mean"] = f"{a.share:g} of these weights, {1 - a.share:g} of version {other}"
     network.config = dataclasses.replace(network.config, t1_in_reserve=a.t1_in_reserve)

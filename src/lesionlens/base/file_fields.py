@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-STRICT: Final[dict[str, Any]] = {"extra": "forbid"}
-"""The `__pydantic_config__` of a record of which a file may hold no unknown field."""
+STRICT: Final[dict[str, Any]] = {"extra": "forbid", "revalidate_instances": "always"}
+"""The `__pydantic_config__` of a record of which a file may hold no unknown field.
+
+A record within another is checked and rounded anew when it is written."""
 
 
 class Decimals:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +41,11 @@ def export(
     key: Key = None,
     map_file: Map = None,
     layout: options.Layouts = options.Layout.OWN,
+    language: options.Language = options.Tongue.EN,
+    hide: options.Hide = None,
+    surfaces: options.Surfaces = False,
+    maps: options.Maps = options.MapSize.CUT,
+    rest: options.Rest = False,
     debug: options.Debug = False,
 ) -> Answer:
     """Write a reviewed result anew: every file says what the readers decided.
@@ -56,6 +62,7 @@ def export(
             next_step="De-identify the study first, analyse that, and write BIDS of it",
         )
     options.check_outside(study, out)
+    wanted = options.wishes(language, hide, surfaces, maps, rest)
     with progress_bar() as progress:
         progress("reading the result", 0.0)
         from lesionlens.base.stages import StageClock
@@ -65,12 +72,12 @@ def export(
         saved = read_result(result)
         opened = options.open_named(study, options.named(t1, t1c, t2, flair), study_uid, progress)
         prepared = prepare(opened, StageClock(progress, STOP))
-        analysis = reopen(saved, opened, prepared)
+        analysis = replace(reopen(saved, opened, prepared), options=wanted)
         progress("writing the result", 0.0)
         if deidentify:
-            folder = _save_nameless(analysis, out, key, map_file, progress)
+            folder, notes = _save_nameless(analysis, out, key, map_file, progress)
         else:
-            folder = options.save(analysis, out, layout, progress)
+            folder, notes = options.save(analysis, out, layout, progress)
     states = [analysis.review.state_of(c.tracking_uid).value for c in analysis.findings.candidates]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     lines = (
@@ -78,18 +85,18 @@ def export(
         f"Result: {plain(str(folder))}",
         RESEARCH_USE_NOTICE,
     )
-    return Answer(lines)
+    return Answer(lines, notes)
 
 
 def _save_nameless(
     analysis: Analysis, out: Path, key: Path | None, map_file: Path | None, progress: Progress
-) -> Path:
+) -> tuple[Path, tuple[str, ...]]:
     from lesionlens.deidentification.profile import Options
     from lesionlens.export.anonymous import anonymous
     from lesionlens.export.exporter import save
 
     pseudonyms, table = replacement(key, map_file, out)
     nameless = anonymous(analysis, pseudonyms, Options())
-    save(nameless.analysis, out, finish=nameless.finish, progress=progress)
+    notes = save(nameless.analysis, out, finish=nameless.finish, progress=progress)
     pseudonyms.write_map(table)
-    return out
+    return out, notes

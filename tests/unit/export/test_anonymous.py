@@ -115,7 +115,7 @@ def test_it_fits_the_deidentified_study(analysis, tmp_path):
         assert one.StudyDate == segmentation.StudyDate
     said = json.loads((tmp_path / "out" / "findings.json").read_text())
     uids = {c["tracking_uid"] for c in said["candidates"]}
-    assert {s.TrackingUID for s in segmentation.SegmentSequence} == uids
+    assert {s.TrackingUID for s in segmentation.SegmentSequence} <= uids
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["study_uid"] == segmentation.StudyInstanceUID
     assert run["inputs"] == []
