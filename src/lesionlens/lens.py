@@ -266,7 +266,7 @@ class _Steps:
         brain = (
             faithfulness.onto(prepared.brain.astype(np.float32), prepared.working, seen.grid) > 0
         )
-        whole = faithfulness.deletion_test(found[Region.WT], questions, (weights, brain, spots))
+        whole = faithfulness.deletion_test(found[Region.WT], questions, weights, brain, spots)
         return {**found, Region.WT: whole}
 
     def _context(

@@ -37,6 +37,7 @@ from lesionlens.training.loop import train
 from lesionlens.training.real_cases import (
     FolderSource,
     RealCases,
+    Start,
     pack_case,
     part,
     read,
@@ -160,9 +161,9 @@ def files(root, tmp_path_factory):
 
 
 def test_batches_repeat_and_a_resumed_source_goes_on(files):
-    whole = FolderSource(files, STAGE, DATA, (3, 0))
+    whole = FolderSource(files, STAGE, DATA, Start(3, 0))
     first, second = whole.batch(2), whole.batch(2)
-    resumed = FolderSource(files, STAGE, DATA, (3, 1)).batch(2)
+    resumed = FolderSource(files, STAGE, DATA, Start(3, 1)).batch(2)
     assert torch.equal(second.channels, resumed.channels)
     assert torch.equal(second.labels, resumed.labels)
     assert not torch.equal(first.channels, second.channels)
@@ -170,7 +171,7 @@ def test_batches_repeat_and_a_resumed_source_goes_on(files):
 
 def test_what_is_not_there_is_never_shown(files):
     (partial,) = [file for file in files if not read(file).present.all()]
-    source = FolderSource([partial], STAGE, DATA, (0, 0))
+    source = FolderSource([partial], STAGE, DATA, Start(0, 0))
     for _ in range(8):
         batch = source.batch(1)
         assert batch.present.any()
@@ -180,7 +181,11 @@ def test_what_is_not_there_is_never_shown(files):
 
 def test_windows_are_cut(files):
     stage = dataclasses.replace(STAGE, window=(16, 16, 16))
-    assert FolderSource(files, stage, DATA, (0, 0), 5.0).batch(2).labels.shape[2:] == (16, 16, 16)
+    assert FolderSource(files, stage, DATA, Start(0, 0), 5.0).batch(2).labels.shape[2:] == (
+        16,
+        16,
+        16,
+    )
 
 
 RECIPE = parse_config({
