@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lesionlens._napari.model.viewing import ViewChoices
 from lesionlens.base.labels import MrSequence, Region
@@ -248,3 +248,10 @@ def other_sequence(study: Study, choices: Choices) -> MrSequence | None:
     if choices.sequence not in there:
         return choices.sequence
     return there[(there.index(choices.sequence) + 1) % len(there)]
+
+
+def seconds_of(result: Any) -> tuple[Second, ...]:
+    """Return the second opinions that a result can be asked for; none once it was reopened."""
+    rolls = result.trace is not None and result.trace.probe_row is not None
+    there = {Second.GRADIENTS: result.engine is not None, Second.ROLLOUT: rolls}
+    return tuple(second for second in Second if there[second])

@@ -31,6 +31,7 @@ _SWITCHES = (
     ("toggle_cine", "cine"),
     ("toggle_slab", "slab"),
     ("toggle_isolines", "isolines"),
+    ("toggle_rulers", "rulers"),
     ("toggle_names", "names"),
 )
 
@@ -105,6 +106,7 @@ class Strip(QWidget):
             "toggle_cine": views.cine,
             "toggle_slab": views.slab,
             "toggle_isolines": views.isolines,
+            "toggle_rulers": views.rulers,
             "toggle_names": views.named,
         }
         for act, button in self.switches.items():
