@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from lesionlens.base.errors import CancelledError
+from lesionlens.base.peak_memory import peak_memory_mib
 
 
 class Progress(Protocol):
@@ -81,12 +80,6 @@ class StageTime:
     name: str
     seconds: float
     peak_memory_mib: float
-
-
-def peak_memory_mib() -> float:
-    """Return the process's peak resident memory so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 @dataclass(slots=True)
