@@ -9,6 +9,8 @@ import dataclasses
 import os
 import queue as queues
 from collections.abc import Callable, Iterator
+import sys
+
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -113,7 +115,8 @@ def _produce(
 ) -> None:
     """Draw until stopped, in a worker."""
     torch.set_num_threads(1)
-    os.nice(_NICE)
+    if sys.platform != "win32":
+        os.nice(_NICE)
     for seed in seeds:
         rng = np.random.default_rng(seed)
         for packed in draw_packed(config, seed, paintings):
