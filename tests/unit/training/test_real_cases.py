@@ -181,11 +181,8 @@ def test_what_is_not_there_is_never_shown(files):
 
 def test_windows_are_cut(files):
     stage = dataclasses.replace(STAGE, window=(16, 16, 16))
-    assert FolderSource(files, stage, DATA, Start(0, 0), 5.0).batch(2).labels.shape[2:] == (
-        16,
-        16,
-        16,
-    )
+    batch = FolderSource(files, stage, DATA, Start(0, 0), 5.0).batch(2)
+    assert batch.labels.shape[2:] == (16, 16, 16)
 
 
 RECIPE = parse_config({
