@@ -132,6 +132,9 @@ def panel(
 
     monkeypatch.setattr("lesionlens.review.store.sessions_folder", lambda: tmp_path / "reviews")
     monkeypatch.setattr("lesionlens.reading.remembered_series.folder", lambda: tmp_path / "kept")
+    monkeypatch.setattr(
+        "lesionlens._napari.controllers.hanging.place", lambda: tmp_path / "views.json"
+    )
     npe2pm.register(PluginManifest.from_file(MANIFEST))
 
     viewer = make_napari_viewer(strict_qt="raise")

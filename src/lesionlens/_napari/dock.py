@@ -109,10 +109,9 @@ class LesionLens(Panel):
             when_idle(self._make_room)
             if bare:
                 self.views.fit()
-        self.layers.apply(before, screen.scene)
+        self.views.show(before, screen, new)
         self._ask_for(screen.scene, new)
         self.actions_.editor.apply(old, new)
-        self.views.show(before, screen, new)
         self.show_screen(screen, new)
         if new.study is not old.study:
             self.actions_.hang()
@@ -173,7 +172,6 @@ class LesionLens(Panel):
             self.session.choose_plane(plane)
 
     def _on_ndisplay(self) -> None:
-        self.layers.show_dimensions(self._screen.scene)
         if self._state.study is None:
             return
         self.views.show_dimensions()

@@ -17,7 +17,7 @@ from lesionlens.base import geometry
 from lesionlens.base.geometry import Shape3
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.explain.maps import FAINT, full_scale
+from lesionlens.explain.maps import FAINT
 from lesionlens.preparation.resampling import resample
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import Volume, frozen
@@ -157,26 +157,27 @@ def _attention(analysis: Analysis) -> dict[Region, MapView]:
     for region, volume in analysis.volumes.attention.items():
         if maps is not None and region in maps.maps:
             high = max(maps.raw_range[region][1], FAINT)
-            views[region] = multiples(maps.maps[region] * np.float32(high), high)
+            views[region] = multiples(maps.maps[region] * np.float32(high))
         else:
             views[region] = MapView(_linear(volume, grid), 1.0, _SHARES, "of the map's maximum")
     return views
 
 
-def multiples(raw: NDArray[np.float32], high: float, meaning: str = _LOOK) -> MapView:
-    """Return a map of multiples of the even look, from 1 (transparent) to `high`, by logarithm.
+def multiples(raw: NDArray[np.float32], meaning: str = _LOOK) -> MapView:
+    """Return a map of multiples of the even look, by logarithm: one colour means one thing.
+
+    1× is transparent and 100× and more have the full colour, in every study, region, layer and
+    probe.
 
     Examples
     --------
-    >>> view = multiples(np.array([[[0.5, 1.0, 10.0, 100.0]]], np.float32), 100.0)
+    >>> view = multiples(np.array([[[0.5, 1.0, 10.0, 1000.0]]], np.float32))
     >>> view.data.round(3).tolist(), view.top, [words for _, words in view.ticks]
-    ([[[0.0, 0.0, 1.0, 2.0]]], 2.0, ['1×', '10×', '100×'])
+    ([[[0.0, 0.0, 1.0, 3.0]]], 2.0, ['1×', '10×', '≥ 100×'])
     """
-    top = float(np.log10(max(high, 2.0)))
     data = np.zeros_like(raw)
     np.log10(raw, out=data, where=raw > 1.0)
-    ticks = tuple((float(n), f"{10**n}×") for n in range(int(top + 0.01) + 1))
-    return MapView(frozen(data), top, ticks, meaning)
+    return MapView(frozen(data), 2.0, _MULTIPLES, meaning)
 
 
 def _uncertainty(analysis: Analysis) -> MapView | None:
@@ -189,7 +190,7 @@ def _uncertainty(analysis: Analysis) -> MapView | None:
 
 def look_view(raw: NDArray[np.float32], meaning: str = _LOOK) -> MapView:
     """Return the attention of a single layer or head, in multiples of the even look, as drawn."""
-    return multiples(raw, max(full_scale(raw[raw > 0]), FAINT), meaning)
+    return multiples(raw, meaning)
 
 
 def probe_view(raw: NDArray[np.float32]) -> MapView:
@@ -197,9 +198,10 @@ def probe_view(raw: NDArray[np.float32]) -> MapView:
 
     Most of what a voxel draws on is its own neighbourhood; on this scale the rest shows beside it.
     """
-    return multiples(raw, float(raw.max(initial=FAINT)))
+    return multiples(raw)
 
 
+_MULTIPLES = ((0.0, "1×"), (1.0, "10×"), (2.0, "≥ 100×"))
 _SHARES = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
 _DOUBT = ((0.0, "decided"), (0.5, "0.5"), (1.0, "undecided"))
 

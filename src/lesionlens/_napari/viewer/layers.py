@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 OUTLINE, BOX, ORIGINAL, BRAIN = "candidates", "box", "original", "brain"
-_CONTOURS = {OUTLINE: 2, BOX: 1, ORIGINAL: 1}
+_CONTOURS = {OUTLINE: 1, BOX: 1, ORIGINAL: 1}
 """Width of the lines, in voxels."""
 _OPAQUE = 0.95
 _UNTURNED = (("rotate", np.eye(3)), ("shear", np.zeros(3)), ("affine", np.eye(4)))
