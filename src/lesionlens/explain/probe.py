@@ -88,7 +88,7 @@ def layer_attention(
     Parameters
     ----------
     trace : Trace or None
-        Of the analysis; `trace.looks` names the layers and counts their heads.
+        Of the analysis; `trace.attention_layers` names the layers and counts their heads.
     prepared : PreparedStudy
         Names both grids.
     region : Region
@@ -116,23 +116,23 @@ def layer_attention(
 def layer_attention_raw(
     trace: Trace | None, prepared: PreparedStudy, region: Region, layer: int, head: int | None
 ) -> NDArray[np.float32]:
-    """Return what `look` does, on the working grid in multiples of an even look over the brain.
+    """Return what `layer_attention` does, on the working grid in multiples of an even look over the brain.
 
     Raises
     ------
     UnusableInputError
-        As `look`.
+        As `layer_attention`.
     """
-    if trace is None or trace.look is None:
+    if trace is None or trace.layer_attention is None:
         raise UnusableInputError(
             found="a result whose engine keeps no single layers",
             expected="a fresh one of the engine `lens`",
             next_step="Analyse the study again with the engine `lens`",
         )
-    fits = 0 <= layer < len(trace.looks)
-    if not fits or (head is not None and not 0 <= head < trace.looks[layer][1]):
-        known = ", ".join(f"{n}: {name} ({h} heads)" for n, (name, h) in enumerate(trace.looks))
+    fits = 0 <= layer < len(trace.attention_layers)
+    if not fits or (head is not None and not 0 <= head < trace.attention_layers[layer][1]):
+        known = ", ".join(f"{n}: {name} ({h} heads)" for n, (name, h) in enumerate(trace.attention_layers))
         raise UnusableInputError(
             found=f"layer {layer}, head {head}", expected=known, next_step="Choose one of these"
         )
-    return maps.relative(trace.look(region, layer, head), prepared.brain)
+    return maps.relative(trace.layer_attention(region, layer, head), prepared.brain)

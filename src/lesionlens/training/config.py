@@ -17,7 +17,7 @@ from lesionlens.synth.draw import DrawConfig
 
 
 @dataclass(frozen=True, slots=True)
-class CloserConfig:
+class PatchConfig:
     """Closer looks among the whole brains of a stage, as the focus pass takes them.
 
     Parameters
@@ -50,7 +50,7 @@ class StageConfig:
         Share of `OptimiserConfig.rate` at the start and at the end; linear in between.
     window : (3,) int or None
         Cut windows of this size, most of them at a tumour, instead of whole brains.
-    closer : CloserConfig or None
+    patches : PatchConfig or None
         Mix closer looks in.
     """
 
@@ -60,7 +60,7 @@ class StageConfig:
     batch: int = 2
     rate: tuple[float, float] = (1.0, 1.0)
     window: tuple[int, int, int] | None = None
-    closer: CloserConfig | None = None
+    patches: PatchConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens._napari.model.slices import TILT_ALLOWED, Picture, tilt
-from lesionlens._napari.model.state import Look
+from lesionlens._napari.model.state import LayerChoice
 from lesionlens._napari.model.words import UNCERTAIN
 from lesionlens.base import geometry
 from lesionlens.base.geometry import Shape3
@@ -91,14 +91,14 @@ class Overlays:
     attention: Mapping[Region, MapView]
     uncertainty: MapView | None = None
     probe: MapView | None = None
-    look: tuple[Look, MapView] | None = None
+    layer_choice: tuple[LayerChoice, MapView] | None = None
     original: NDArray[np.int32] | None = None
 
-    def attended(self, region: Region, look: Look | None) -> MapView | None:
+    def attended(self, region: Region, layer_choice: LayerChoice | None) -> MapView | None:
         """Return a region's attention, or that of a single look once it is there."""
-        if look is None:
+        if layer_choice is None:
             return self.attention.get(region)
-        return self.look[1] if self.look is not None and self.look[0] == look else None
+        return self.layer_choice[1] if self.layer_choice is not None and self.layer_choice[0] == layer_choice else None
 
     def alone(self, view: MapView, candidate: int | None) -> MapView:
         """Return a map without what lies in other candidates than this one."""

@@ -251,14 +251,14 @@ class Layers:
         if self._overlays is None or scene.attention is None:
             self._apply_map(ATTENTION, None, "", scene.opacity)
             return
-        view = self._overlays.attended(scene.attention, scene.look)
-        if view is None and scene.look is not None:
+        view = self._overlays.attended(scene.attention, scene.layer_choice)
+        if view is None and scene.layer_choice is not None:
             return
         key = (view, scene.only, id(self._overlays.components))
         if view is not None and self._drawn.get("attended") != key:
             self._drawn["attended"] = key
             self._drawn["shown"] = self._overlays.alone(view, scene.only)
-        name = map_words(scene.attention, scene.look)
+        name = map_words(scene.attention, scene.layer_choice)
         if scene.only is not None:
             name += f" · candidate {scene.only}"
         self._apply_map(ATTENTION, view and self._drawn["shown"], name, scene.opacity)

@@ -12,11 +12,11 @@ from lesionlens._napari.model.state import Second
 from lesionlens._napari.widgets.parts import row
 
 
-class LookChoice(QWidget):
+class LayerChooser(QWidget):
     """Three lists; None stands for all candidates, all looks, the mean of the heads."""
 
     candidate_chosen = Signal(object)
-    look_chosen = Signal(object, object)
+    layer_chosen = Signal(object, object)
     """Layer, head."""
 
     def __init__(self) -> None:
@@ -47,19 +47,19 @@ class LookChoice(QWidget):
             [(f"only {c.id}", c.id) for c in screen.candidates],
             focus if screen.alone else None,
         )
-        names = [name.removeprefix("look at ") for name, _ in screen.looks]
+        names = [name.removeprefix("look at ") for name, _ in screen.attention_layers]
         layers: list[tuple[str, object]] = [
             (f"{n + 1} · {name}", n) for n, name in enumerate(names)
         ]
         layers += [(second.words, second) for second in screen.seconds]
         _offer(self.layer, "all looks", layers, screen.layer)
-        heads = screen.looks[screen.layer][1] if isinstance(screen.layer, int) else 0
+        heads = screen.attention_layers[screen.layer][1] if isinstance(screen.layer, int) else 0
         numbers = [(f"head {n + 1}", n) for n in range(heads)]
         _offer(self.head, "mean", numbers if heads > 1 else [], screen.head)
 
     def _emit_look(self, head: int | None) -> None:
         layer = self.layer.currentData()  # Qt hands a StrEnum back as its text
-        self.look_chosen.emit(Second(layer) if isinstance(layer, str) else layer, head)
+        self.layer_chosen.emit(Second(layer) if isinstance(layer, str) else layer, head)
 
 
 def _list(tooltip: str) -> QComboBox:
