@@ -259,7 +259,8 @@ class _Drawn:
 def _with_labels_of_others(batch: Any) -> Any:
     inside = batch.brain.to(batch.labels.dtype)
     return batch._replace(
-        labels=batch.labels.roll(1, 0) * inside[:, None], instances=batch.instances.roll(1, 0) * inside
+        labels=batch.labels.roll(1, 0) * inside[:, None],
+        instances=batch.instances.roll(1, 0) * inside,
     )
 
 

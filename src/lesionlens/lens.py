@@ -347,7 +347,7 @@ class Result:
         return probes.ask(self.trace, self._analysis.prepared, (i, j, k))
 
     def layer_attention(self, region: Region | str, layer: int, head: int | None = None) -> Volume:
-        """Return the attention of one layer, or of one of its heads; see `explain.probe.layer_attention`."""
+        """Return the attention of one layer or head; see `explain.probe.layer_attention`."""
         return probes.layer_attention(
             self.trace, self._analysis.prepared, Region(region), layer, head
         )

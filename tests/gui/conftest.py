@@ -104,7 +104,14 @@ class FakeResult:
             weights[place] = 1.0
             return weights
 
-        return Trace({}, "a test", (), row, attention_layers=(("coarse", 2), ("fine", 1)), layer_attention=layer_choice)
+        return Trace(
+            {},
+            "a test",
+            (),
+            row,
+            attention_layers=(("coarse", 2), ("fine", 1)),
+            layer_attention=layer_choice,
+        )
 
     def what_if(self, candidate: int, *, progress: Any, cancel: Any) -> Any:
         """Say what the real one would."""

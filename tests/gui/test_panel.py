@@ -380,7 +380,7 @@ def test_one_layer_and_head_is_shown_in_the_map_without_a_job(reviewed, qtbot):
     assert reviewed.session.state.activity is None
     layer = reviewed._viewer.layers["Attention · whole tumour"]
     qtbot.waitUntil(
-        lambda: layer.name == "Attention · whole tumour · look 1, head 2", timeout=PATIENCE_MS
+        lambda: layer.name == "Attention · whole tumour · layer 1, head 2", timeout=PATIENCE_MS
     )
     place = np.unravel_index(int(np.argmax(layer.data)), layer.data.shape)
     np.testing.assert_allclose(layer.data_to_world(place), RIGHT, atol=4.0)
@@ -411,7 +411,7 @@ def test_another_region_keeps_the_layer_and_asks_for_its_map(reviewed, qtbot):
     reviewed.session.choose_overlay(Overlay.MAP)
     reviewed.session.choose_layer(1)
     reviewed.actions_.next_region()
-    name = "Attention · tumour core · look 2"
+    name = "Attention · tumour core · layer 2"
     qtbot.waitUntil(lambda: name in reviewed._viewer.layers, timeout=PATIENCE_MS)
 
 

@@ -120,7 +120,7 @@ def test_single_layers_can_be_looked_at_and_wrong_ones_are_named(lens, make_stud
     found = result.layer_attention("wt", 0, 1)
     assert found.data.shape == result.labels.data.shape
     assert 0 <= found.data.min() <= found.data.max() <= 1
-    with pytest.raises(UnusableInputError, match="look at a quarter"):
+    with pytest.raises(UnusableInputError, match="quarter resolution"):
         result.layer_attention("wt", 0, 7)
     with pytest.raises(UnusableInputError, match="one of this result"):
         result.what_if(99)

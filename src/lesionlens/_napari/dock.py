@@ -117,7 +117,7 @@ class LesionLens(Panel):
             self.actions_.hang()
 
     def _ask_for(self, scene: ShownScene, state: State) -> None:
-        """Ask for the single look that is chosen and not there yet."""
+        """Ask for the single layer that is chosen and not there yet."""
         if scene.attention is None or scene.layer_choice is None or state.overlays is None:
             return
         if state.overlays.attended(scene.attention, scene.layer_choice) is None:

@@ -1,4 +1,4 @@
-"""Where one voxel attends, and what single layers and heads look at, on the native grid."""
+"""Where one voxel attends, and what single layers and heads attend to, on the native grid."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def ask(trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int
 def ask_raw(
     trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int]
 ) -> NDArray[np.float32]:
-    """Return what `ask` does, on the working grid in multiples of an even look over the brain.
+    """Return what `ask` does, on the working grid in multiples of even attention.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def _row(
     if not inside or not prepared.brain[place]:
         raise UnusableInputError(
             found="a voxel outside the brain",
-            expected="one inside it, where the network looks",
+            expected="one inside it, where the network attends",
             next_step="Click inside the brain",
         )
     return trace.probe_row(place)
@@ -116,7 +116,7 @@ def layer_attention(
 def layer_attention_raw(
     trace: Trace | None, prepared: PreparedStudy, region: Region, layer: int, head: int | None
 ) -> NDArray[np.float32]:
-    """Return what `layer_attention` does, on the working grid in multiples of an even look over the brain.
+    """Return what `layer_attention` does, on the working grid in multiples of even attention.
 
     Raises
     ------
@@ -131,7 +131,9 @@ def layer_attention_raw(
         )
     fits = 0 <= layer < len(trace.attention_layers)
     if not fits or (head is not None and not 0 <= head < trace.attention_layers[layer][1]):
-        known = ", ".join(f"{n}: {name} ({h} heads)" for n, (name, h) in enumerate(trace.attention_layers))
+        known = ", ".join(
+            f"{n}: {name} ({h} heads)" for n, (name, h) in enumerate(trace.attention_layers)
+        )
         raise UnusableInputError(
             found=f"layer {layer}, head {head}", expected=known, next_step="Choose one of these"
         )

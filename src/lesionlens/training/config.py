@@ -18,7 +18,7 @@ from lesionlens.synth.draw import DrawConfig
 
 @dataclass(frozen=True, slots=True)
 class PatchConfig:
-    """Closer looks among the whole brains of a stage, as the focus pass takes them.
+    """Patches at finer voxels among the whole brains of a stage, as patch refinement reads them.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class StageConfig:
     window : (3,) int or None
         Cut windows of this size, most of them at a tumour, instead of whole brains.
     patches : PatchConfig or None
-        Mix closer looks in.
+        Mix patches in. Recipes of earlier versions call the table `closer`.
     """
 
     steps: int
@@ -227,10 +227,15 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     return value
 
 
+_FORMER = {"closer": "patches"}
+"""What recipes of earlier versions call a table."""
+
+
 def _record(kind: type[Any], table: Any, where: str) -> Any:
     if not isinstance(table, Mapping):
         raise _refuse(where, repr(table), "a table")
     hints = typing.get_type_hints(kind)
+    table = {_FORMER.get(key, key): value for key, value in table.items()}
     for key in table:
         if key not in hints:
             raise _refuse(where, f'unknown key "{key}"', f"one of {', '.join(hints)}")

@@ -350,7 +350,7 @@ def mixed(
 
 
 def patch_stage(stage: StageConfig) -> StageConfig:
-    """Return the stage of nothing but the closer looks of another."""
+    """Return the stage of nothing but the patches of another."""
     near = stage.patches
     if near is None:
         return stage

@@ -29,8 +29,8 @@ from lesionlens.training.data import (
     Batch,
     Source,
     SynthSource,
-    patch_stage,
     mixed,
+    patch_stage,
 )
 from lesionlens.training.distributed import ProcessGroup
 from lesionlens.training.losses import lens_loss
@@ -164,7 +164,7 @@ class _Run:
 
 
 def _focus_mm(stage: StageConfig) -> float | None:
-    """Spacing of the focus pass of weights that learnt closer looks; None of those that did not."""
+    """Spacing of the focus pass of weights that learnt from patches; None of those that did not."""
     if stage.patches is None:
         return None
     return round(sum(stage.patches.spacing_mm) / 2, 2)

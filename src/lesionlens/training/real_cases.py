@@ -33,12 +33,12 @@ from lesionlens.training.data import (
     Batch,
     Packed,
     Source,
-    patch_stage,
     collate,
     cuts,
     draw_packed,
     mixed,
     pack,
+    patch_stage,
 )
 from lesionlens.training.references import RealCase, Truth, split
 from lesionlens.training.variation import varied
@@ -109,7 +109,7 @@ class RealCases:
     def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> Source:
         """Prepare the training cases for a stage, where that is not done yet, and serve them.
 
-        With a `drawn_share` drawn volumes are mixed in, and closer looks are taken from both.
+        With a `drawn_share` drawn volumes are mixed in, and patches are taken from both.
         """
         if stage.patches is None:
             return self._of_one_grid(stage, config, seed, done)

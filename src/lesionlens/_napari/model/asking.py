@@ -1,4 +1,4 @@
-"""What a result is asked while its reader looks on: probes, single looks, second opinions.
+"""What a result is asked while its reader watches: probes, single layers, second opinions.
 
 Each answer is drawn on the working grid; none of this needs a window, all of it may take a moment.
 """
@@ -38,7 +38,7 @@ def seen(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) -> Map
         With `.trace`, and for gradients `.engine`.
     prepared : PreparedStudy
         Of its analysis.
-    look : Look
+    layer_choice : LayerChoice
         What is wanted. A rollout without a place begins where the region's attention is strongest.
 
     Raises

@@ -279,7 +279,7 @@ class ReviewSession:
         self._choose(views=replace(self._state.choices.views, **changes))
 
     def choose_plane(self, plane: Plane) -> None:
-        """Look at this plane."""
+        """Show this plane."""
         self._choose(plane=plane)
 
     def choose_opacity(self, opacity: float) -> None:

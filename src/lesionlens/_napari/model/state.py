@@ -55,7 +55,7 @@ class Overlay(StrEnum):
 
 
 class Plane(StrEnum):
-    """Which plane is looked at; napari's axes are R, A, S."""
+    """Which plane is shown; napari's axes are R, A, S."""
 
     AXIAL = "axial"
     CORONAL = "coronal"

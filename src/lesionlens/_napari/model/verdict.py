@@ -24,7 +24,7 @@ def verdict(analysis: Analysis, state: State) -> Fact | None:
         return None
     part = _unchecked(choices)
     if part and trust.reliable:
-        words = f"The map of all looks and all candidates: {trust.words}"
+        words = f"The map of all layers and all candidates: {trust.words}"
         return Fact(f"{part}: not checked by itself", None, words)
     words = "map passed its checks" if trust.reliable else "map not reliable here"
     return Fact(words, trust.reliable, trust.words)
@@ -35,5 +35,5 @@ def _unchecked(choices: Choices) -> str:
     if isinstance(choices.layer, Second):
         return "second opinion"
     if choices.layer is not None:
-        return "one look"
+        return "one layer"
     return "one candidate's part" if choices.alone and choices.candidate is not None else ""

@@ -37,13 +37,13 @@ def map_colours(role: str) -> NDArray[np.float64]:
 
 
 def map_words(region: Region, layer_choice: LayerChoice | None) -> str:
-    """Return the name of a region's map; looks are counted from 1.
+    """Return the name of a region's map; layers are counted from 1.
 
     Examples
     --------
-    >>> map_words(Region.ET, Look(Region.ET, 0, 1))
-    'Attention · enhancing tumour · look 1, head 2'
-    >>> map_words(Region.WT, Look(Region.WT, Second.GRADIENTS))
+    >>> map_words(Region.ET, LayerChoice(Region.ET, 0, 1))
+    'Attention · enhancing tumour · layer 1, head 2'
+    >>> map_words(Region.WT, LayerChoice(Region.WT, Second.GRADIENTS))
     'Grad-CAM · whole tumour'
     """
     if layer_choice is None:
@@ -51,4 +51,4 @@ def map_words(region: Region, layer_choice: LayerChoice | None) -> str:
     if isinstance(layer_choice.layer, Second):
         return f"{layer_choice.layer.words} · {region.words}"
     head = "" if layer_choice.head is None else f", head {layer_choice.head + 1}"
-    return f"Attention · {region.words} · look {layer_choice.layer + 1}{head}"
+    return f"Attention · {region.words} · layer {layer_choice.layer + 1}{head}"

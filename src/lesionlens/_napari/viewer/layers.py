@@ -247,7 +247,7 @@ class Layers:
             self._viewer.layers.selection.active = wanted
 
     def _apply_attention(self, scene: ShownScene) -> None:
-        """Show the attention asked for; until a single look is there, the one before it stays."""
+        """Show the attention asked for; until a single layer is there, the one before it stays."""
         if self._overlays is None or scene.attention is None:
             self._apply_map(ATTENTION, None, "", scene.opacity)
             return

@@ -9,8 +9,8 @@ from lesionlens._napari.model.display import MapView, Overlays
 from lesionlens._napari.model.screen import Screen
 from lesionlens._napari.model.state import Overlay, Second
 from lesionlens._napari.viewer.colours import ATTENTION, PROBE, UNCERTAINTY, map_colours
-from lesionlens._napari.widgets.legend import Legend
 from lesionlens._napari.widgets.layer_chooser import LayerChooser
+from lesionlens._napari.widgets.legend import Legend
 from lesionlens._napari.widgets.parts import Bars, Section, Segments, label, row, show_fact
 from lesionlens.base.labels import Region
 
@@ -166,7 +166,11 @@ def _hint(screen: Screen, overlays: Overlays | None) -> str:
     if screen.scene.probe:
         return screen.probed
     layer_choice = screen.scene.layer_choice if screen.scene.attention is not None else None
-    if layer_choice is not None and overlays is not None and overlays.attended(layer_choice.region, layer_choice) is None:
+    if (
+        layer_choice is not None
+        and overlays is not None
+        and overlays.attended(layer_choice.region, layer_choice) is None
+    ):
         return "Being computed; until then the map before it stays."
     if layer_choice is not None and isinstance(layer_choice.layer, Second):
         return _SECONDS[layer_choice.layer]
@@ -177,7 +181,7 @@ def _offered(screen: Screen) -> str:
     if screen.overlay is Overlay.OFF and screen.candidates:
         return "Overlay off: finish your own reading, then press T."
     if screen.reopened:
-        return "Reopened from files: analyse again to probe voxels, see single looks or ask more."
+        return "Reopened from files: analyse again to probe voxels, see single layers or ask more."
     if screen.can_probe:
         return "Shift+click a voxel (or point and press Q): what did it attend to?"
     return ""

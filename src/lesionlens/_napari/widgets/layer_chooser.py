@@ -13,7 +13,7 @@ from lesionlens._napari.widgets.parts import row
 
 
 class LayerChooser(QWidget):
-    """Three lists; None stands for all candidates, all looks, the mean of the heads."""
+    """Three lists; None stands for all candidates, all layers, the mean of the heads."""
 
     candidate_chosen = Signal(object)
     layer_chosen = Signal(object, object)
@@ -23,11 +23,11 @@ class LayerChooser(QWidget):
         super().__init__()
         self.candidate = _list("The attention given to all candidates, or to one of them alone")
         self.layer = _list(
-            "All looks of the network combined, or one of them, coarse to fine; or a second "
+            "All layers of the network combined, or one of them, coarse to fine; or a second "
             "opinion, computed when asked: Grad-CAM (which features made it draw the region) and "
             "rollout (where the candidate's peak attended, through all layers of self-attention)"
         )
-        self.head = _list("The mean of a look's heads, or one of them")
+        self.head = _list("The mean of a layer's heads, or one of them")
         self.candidate.activated.connect(
             lambda _: self.candidate_chosen.emit(self.candidate.currentData())
         )
@@ -47,12 +47,12 @@ class LayerChooser(QWidget):
             [(f"only {c.id}", c.id) for c in screen.candidates],
             focus if screen.alone else None,
         )
-        names = [name.removeprefix("look at ") for name, _ in screen.attention_layers]
+        names = [name for name, _ in screen.attention_layers]
         layers: list[tuple[str, object]] = [
             (f"{n + 1} · {name}", n) for n, name in enumerate(names)
         ]
         layers += [(second.words, second) for second in screen.seconds]
-        _offer(self.layer, "all looks", layers, screen.layer)
+        _offer(self.layer, "all layers", layers, screen.layer)
         heads = screen.attention_layers[screen.layer][1] if isinstance(screen.layer, int) else 0
         numbers = [(f"head {n + 1}", n) for n in range(heads)]
         _offer(self.head, "mean", numbers if heads > 1 else [], screen.head)
