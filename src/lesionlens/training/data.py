@@ -8,9 +8,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import queue as queues
-from collections.abc import Callable, Iterator
 import sys
-
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
