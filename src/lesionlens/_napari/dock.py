@@ -117,11 +117,11 @@ class LesionLens(Panel):
             self.actions_.hang()
 
     def _ask_for(self, scene: ShownScene, state: State) -> None:
-        """Ask for the single look that is chosen and not there yet."""
-        if scene.attention is None or scene.look is None or state.overlays is None:
+        """Ask for the single layer that is chosen and not there yet."""
+        if scene.attention is None or scene.layer_choice is None or state.overlays is None:
             return
-        if state.overlays.attended(scene.attention, scene.look) is None:
-            self.actions_.look(scene.look)
+        if state.overlays.attended(scene.attention, scene.layer_choice) is None:
+            self.actions_.layer_choice(scene.layer_choice)
 
     # --- viewer → session -----------------------------------------------------------------
 

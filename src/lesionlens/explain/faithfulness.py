@@ -113,8 +113,8 @@ def deletion_test(
     Petsiuk, Das and Saenko 2018, arXiv:1806.07421, section 3: deletion and insertion, here with
     two steps, half the flagged volume and all of it, hidden voxels set to the brain's mean, and the
     area taken as the mean over the steps. Where hiding all of it changes nothing, the half, which
-    is part of it, is not asked. Asked is the one pass whose attention the map is: how others of
-    an ensemble would vote is no property of this map. Random voxels are hidden in blocks of 4, so that
+    is part of it, is left out. Asked is the one pass whose attention the map is; how others of an
+    ensemble would vote is no property of this map. Random voxels are hidden in blocks of 4, so that
     they are not simply interpolated away.
     """
     if not components:

@@ -33,12 +33,12 @@ from lesionlens.training.data import (
     Batch,
     Packed,
     Source,
-    closer_stage,
     collate,
     cuts,
     draw_packed,
     mixed,
     pack,
+    patch_stage,
 )
 from lesionlens.training.references import RealCase, Truth, split
 from lesionlens.training.variation import varied
@@ -109,15 +109,15 @@ class RealCases:
     def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> Source:
         """Prepare the training cases for a stage, where that is not done yet, and serve them.
 
-        With a `drawn_share` drawn volumes are mixed in, and closer looks are taken from both.
+        With a `drawn_share` drawn volumes are mixed in, and patches are taken from both.
         """
-        if stage.closer is None:
+        if stage.patches is None:
             return self._of_one_grid(stage, config, seed, done)
-        near = closer_stage(stage)
+        near = patch_stage(stage)
         return mixed(
             lambda n: self._of_one_grid(stage, config, seed, n),
             lambda n: self._of_one_grid(near, config, seed + _APART, n),
-            stage.closer.share,
+            stage.patches.share,
             seed,
             done,
         )
@@ -268,7 +268,7 @@ def pack_case(prepared: PreparedStudy, truth: Truth, spacing_mm: float) -> Packe
     labels = torch.from_numpy(np.stack([region_mask(near, region) for region in Region]))
     none = torch.zeros_like(labels[0], dtype=torch.uint8)
     packed = pack(study.channels[0], labels.to(torch.uint8), none, study.brain[0])
-    return replace(packed, parts=_lesions(packed.code), present=np.asarray(study.present))
+    return replace(packed, instances=_lesions(packed.code), present=np.asarray(study.present))
 
 
 def _lesions(code: NDArray[np.uint8]) -> NDArray[np.uint8]:
