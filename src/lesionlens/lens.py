@@ -181,7 +181,7 @@ class _Steps:
         with self._clock.stage("explanations"):
             evidence = self._evidence(marked, spots, probability, attention)
             if maps is not None:
-                maps = replace(maps, trust=self._trust(marked, spots, attention))
+                maps = replace(maps, checks=self._check_maps(marked, spots, attention))
             if self._questions is not None and self._questions.unanswered:
                 self._notices.append(QuestionTime.left_out(self._questions.unanswered))
         with self._clock.stage("measures"):
@@ -247,7 +247,7 @@ class _Steps:
             attention=shown,
         )
 
-    def _trust(
+    def _check_maps(
         self,
         marked: ComponentMask,
         spots: list[ComponentVoxels],
@@ -266,7 +266,7 @@ class _Steps:
         brain = (
             faithfulness.onto(prepared.brain.astype(np.float32), prepared.working, seen.grid) > 0
         )
-        whole = faithfulness.deletion_test(found[Region.WT], questions, (weights, brain, spots))
+        whole = faithfulness.deletion_test(found[Region.WT], questions, weights, brain, spots)
         return {**found, Region.WT: whole}
 
     def _context(
@@ -346,8 +346,8 @@ class Result:
         i, j, k = (int(v) for v in voxel)
         return probes.ask(self.trace, self._analysis.prepared, (i, j, k))
 
-    def look(self, region: Region | str, layer: int, head: int | None = None) -> Volume:
-        """Return the attention of one layer, or of one of its heads; see `explain.probe.look`."""
+    def layer_attention(self, region: Region | str, layer: int, head: int | None = None) -> Volume:
+        """Return the attention of one layer or head; see `explain.probe.layer_attention`."""
         return probes.layer_attention(
             self.trace, self._analysis.prepared, Region(region), layer, head
         )

@@ -1,6 +1,6 @@
 """napari's reader: a folder of NIfTI or DICOM, or one NIfTI file, as one image layer a sequence.
 
-Nothing heavy is imported until a path is really read. A folder is declined by a glance at its
+Nothing heavy is imported until a path is really read. A folder is declined by a quick check of its
 first names and bytes, because napari offers every folder to every reader.
 """
 

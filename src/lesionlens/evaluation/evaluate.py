@@ -221,7 +221,7 @@ def _score_maps(
     if not whole.is_file():
         score.problems.append(f"{whole.name} is missing: calibration was not measured")
     elif image is not None:
-        head = metrics.foreground(image)
+        head = metrics.scored_head(image)
         said = _read_on(whole, grid)[head]
         if not (np.abs(said - 0.5) <= 0.5 + _SLACK).all():
             score.problems.append(f"{whole.name} leaves 0 to 1: calibration was not measured")

@@ -46,7 +46,7 @@ class Page:
     """All that a report shows; `overview` only without a candidate.
 
     `heading` is whose examination it is, `technique` the sequences in one line, `impression` the
-    lines at the end; `trust` holds the attention maps' checks, empty where none was made.
+    lines at the end; `checks` holds the attention maps' checks, empty where none was made.
     """
 
     words: Words
@@ -62,7 +62,7 @@ class Page:
     sequences: tuple[SequenceLine, ...]
     absent: tuple[str, ...]
     set_aside: str
-    trust: Mapping[Region, MapChecks]
+    checks: Mapping[Region, MapChecks]
     scale: str
     warnings: tuple[str, ...]
 
@@ -118,7 +118,7 @@ def page_of(analysis: Analysis) -> Page:
         sequences=sequences,
         absent=absent,
         set_aside="; ".join(aside),
-        trust={} if analysis.maps is None else analysis.maps.trust,
+        checks={} if analysis.maps is None else analysis.maps.checks,
         scale=_scale(analysis.maps, words),
         warnings=tuple(warning for warning in content.warnings if warning not in said),
     )

@@ -66,7 +66,7 @@ def sections_of(
     words : Words
         The language.
     """
-    shown = None if analysis.maps is None else analysis.maps.trust.get(Region.WT)
+    shown = None if analysis.maps is None else analysis.maps.checks.get(Region.WT)
     sound = shown is None or shown.reliable is not False
     return tuple(
         _block(analysis, scene, words, (row, candidate), (sound, shown))

@@ -37,7 +37,7 @@ class LesionOutput(NamedTuple):
     attention: Tensor
     """(B, Q, I, J, K) weights of the last look at 1/2 of the padded grid; add up to one."""
 
-    def of_kinds(self) -> Tensor:
+    def class_shares(self) -> Tensor:
         """Share of each kind at each voxel of 1/2 of the padded grid, (B, 3, I, J, K) in 0-1.
 
         Each query gives its class probabilities to its mask (MaskFormer, Cheng et al. 2021,

@@ -39,7 +39,7 @@ class LensOutput(NamedTuple):
     """(B, 3, I, J, K) float32 on the input's grid."""
     deep: tuple[Tensor, ...]
     """Mask logits at 1/2 and 1/4 of the padded grid, for training."""
-    exists: Tensor
+    presence: Tensor
     """(B, 3) logits that the region is there at all."""
     attention: Tensor
     """(B, 3, I, J, K) float32 on the input's grid: the region queries' last cross-attention
@@ -126,11 +126,11 @@ class LensNetwork(nn.Module):
         kept = None
         if trace:
             size = (padded.shape[2], padded.shape[3], padded.shape[4])
-            kept = AttentionTrace(seen.trace, answers.looks, size)
+            kept = AttentionTrace(seen.trace, answers.cross_attention, size)
         return LensOutput(
             logits=logits[..., :i, :j, :k],
             deep=(half, quarter),
-            exists=self.exists(answers.query)[..., 0].float(),
+            presence=self.exists(answers.query)[..., 0].float(),
             attention=_add_up_to_one(answers.attention[..., :i, :j, :k]),
             trace=kept,
             lesions=self.lesions(pyramid) if self.lesions is not None else None,

@@ -31,7 +31,7 @@ class RegionAnswers(NamedTuple):
     """(B, Q, I, J, K), weights of the last look, heads averaged; adds up to one a query."""
     query: Tensor
     """(B, Q, dim) after the last look."""
-    looks: tuple[Tensor, ...]
+    cross_attention: tuple[Tensor, ...]
     """Weights of every look, (B, heads, Q, I, J, K); empty unless asked for."""
 
 

@@ -67,21 +67,12 @@ class WeightsNotes:
     thresholds: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
 
-@dataclass(frozen=True, slots=True)
-class WeightsInfo:
-    """Weights as loaded: `WeightsNotes`, the sizes of the network and the file's hash."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsInfo(WeightsNotes):
+    """Weights as loaded: their notes, the sizes of the network and the file's hash."""
 
     sha256: str
     config: NetworkConfig
-    version: str
-    spacing_mm: float
-    focus_spacing_mm: float | None
-    temperature: tuple[float, float, float]
-    operating_points: tuple[Mapping[str, float], ...]
-    provenance: Mapping[str, Any]
-    score: tuple[float, float, float] = (-1.5, 0.36, 0.0)
-    score_floor: float = 0.2
-    thresholds: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
 
 def _sha256(path: Path) -> str:

@@ -10,11 +10,11 @@ from lesionlens.base.stages import NEVER, Cancel, check
 from lesionlens.reading.sequences import Guess
 from lesionlens.records.study import Series, Witness
 
-MOST = 8
+MOST_IMAGES = 8
 """Images of a study that are looked at; each takes about a second."""
 
 
-def look_at(
+def judge_by_image(
     found: Sequence[Series], named: Collection[MrSequence], *, cancel: Cancel = NEVER
 ) -> tuple[list[Series], list[str]]:
     """Judge by their images the series of which nothing else tells what they are.
@@ -38,7 +38,7 @@ def look_at(
     told = {*named, *(s.sequence for s in found if s.sequence is not None)}
     out: list[Series] = []
     notices: list[str] = []
-    left = MOST
+    left = MOST_IMAGES
     for series in found:
         silent = series.sequence is None and series.witness is Witness.NOTHING
         if not silent or not left or len(told) == len(MrSequence):

@@ -61,7 +61,7 @@ class AttentionMaps:
         In words.
     layers : tuple of str
         Which layers went in.
-    trust : mapping of Region to MapChecks
+    checks : mapping of Region to MapChecks
         What was checked of each map; empty where nothing was.
     """
 
@@ -69,7 +69,7 @@ class AttentionMaps:
     raw_range: Mapping[Region, tuple[float, float]]
     method: str
     layers: tuple[str, ...]
-    trust: Mapping[Region, MapChecks] = field(default_factory=dict)
+    checks: Mapping[Region, MapChecks] = field(default_factory=dict)
 
     def scale_of(self, region: Region) -> float:
         """Return what a map's 1 stands for, times an even look; 0 where that is not known."""

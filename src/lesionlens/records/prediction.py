@@ -67,9 +67,9 @@ class Trace:
     probe_row : callable or None
         Working index (3,) to (I, J, K) float32 on the working grid, where that voxel's token
         attends (self-attention rollout), maximum 1.
-    looks : tuple of (name, heads)
-        Layers of cross-attention that `look` can show, coarse to fine.
-    look : callable or None
+    attention_layers : tuple of (name, heads)
+        Layers of cross-attention that `layer_attention` can show, coarse to fine.
+    layer_attention : callable or None
         (region, layer, head or None for their mean) to (I, J, K) float32 on the working grid,
         weights that add up to one over the brain.
     """
@@ -80,8 +80,8 @@ class Trace:
     probe_row: Callable[[tuple[int, int, int]], NDArray[np.float32]] | None = field(
         default=None, repr=False
     )
-    looks: tuple[tuple[str, int], ...] = ()
-    look: Callable[[Region, int, int | None], NDArray[np.float32]] | None = field(
+    attention_layers: tuple[tuple[str, int], ...] = ()
+    layer_attention: Callable[[Region, int, int | None], NDArray[np.float32]] | None = field(
         default=None, repr=False
     )
 

@@ -189,7 +189,7 @@ def test_a_map_that_failed_a_check_is_labelled_and_folded_away_everywhere(make):
     assert "failed its check" not in passed
     words = "not reliable here: hiding what it shows changes the probability too little"
     failed = MapChecks(True, 0.9, 0.1, 0.8, 0.9, reliable=False, words=words)
-    maps = replace(analysis.maps, trust={Region.WT: failed})
+    maps = replace(analysis.maps, checks={Region.WT: failed})
     html = report_html(replace(analysis, maps=maps))
     assert html.count("failed its check here") == 2
     assert 'class="att"' not in html

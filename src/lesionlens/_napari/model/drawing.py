@@ -199,7 +199,7 @@ def map_of(board: Board) -> tuple[str, MapView, int | None] | None:
     if scene.probe and overlays.probe is not None:
         return "probe", overlays.probe, None
     if scene.attention is not None:
-        view = overlays.attended(scene.attention, scene.look)
+        view = overlays.attended(scene.attention, scene.layer_choice)
         return None if view is None else ("attention", view, scene.only)
     if scene.uncertainty and overlays.uncertainty is not None:
         return "uncertainty", overlays.uncertainty, None

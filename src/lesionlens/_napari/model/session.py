@@ -109,7 +109,7 @@ class ReviewSession:
             probed=None,
             without=None,
             editing=None,
-            looks=(),
+            attention_layers=(),
             seconds=(),
             typed={},
             reopened=False,
@@ -147,7 +147,7 @@ class ReviewSession:
             probed=None,
             without=None,
             editing=None,
-            looks=() if trace is None else trace.looks,
+            attention_layers=() if trace is None else trace.attention_layers,
             seconds=_seconds(result),
             reopened=result.engine is None,
         )
@@ -250,14 +250,14 @@ class ReviewSession:
         """Show this region's contour and attention."""
         self._choose(region=region)
 
-    def choose_look(self, layer: int | Second | None, head: int | None = None) -> None:
+    def choose_layer(self, layer: int | Second | None, head: int | None = None) -> None:
         """Show one layer, one of its heads, or a second opinion; None for all combined."""
-        looks = self._state.looks
+        attention_layers = self._state.attention_layers
         if isinstance(layer, Second):
             layer, head = layer if layer in self._state.seconds else None, None
-        elif layer is None or not 0 <= layer < len(looks):
+        elif layer is None or not 0 <= layer < len(attention_layers):
             layer = head = None
-        elif head is not None and not 0 <= head < looks[layer][1]:
+        elif head is not None and not 0 <= head < attention_layers[layer][1]:
             head = None
         self._choose(layer=layer, head=head)
 
@@ -279,7 +279,7 @@ class ReviewSession:
         self._choose(views=replace(self._state.choices.views, **changes))
 
     def choose_plane(self, plane: Plane) -> None:
-        """Look at this plane."""
+        """Show this plane."""
         self._choose(plane=plane)
 
     def choose_opacity(self, opacity: float) -> None:
@@ -300,7 +300,7 @@ class ReviewSession:
         """Hide every overlay while a key is held."""
         self._choose(hidden=hidden)
 
-    def looked(self, overlays: Overlays) -> None:
+    def layer_arrived(self, overlays: Overlays) -> None:
         """Take the attention of a single layer or head, which `overlays` hold."""
         self._set(overlays=overlays)
 

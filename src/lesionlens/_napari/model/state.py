@@ -34,7 +34,7 @@ class Second(StrEnum):
         return {Second.GRADIENTS: "Grad-CAM", Second.ROLLOUT: "rollout"}[self]
 
 
-class Look(NamedTuple):
+class LayerChoice(NamedTuple):
     """One layer of the network's attention for a region, or a second opinion on it.
 
     `head` None is the mean of a layer's heads; `at_mm` is where a rollout begins.
@@ -55,7 +55,7 @@ class Overlay(StrEnum):
 
 
 class Plane(StrEnum):
-    """Which plane is looked at; napari's axes are R, A, S."""
+    """Which plane is shown; napari's axes are R, A, S."""
 
     AXIAL = "axial"
     CORONAL = "coronal"
@@ -216,7 +216,7 @@ class State:
     without: tuple[int, str] | None = None
     editing: int | None = None
     """Id of the candidate whose outline is being redrawn."""
-    looks: tuple[tuple[str, int], ...] = ()
+    attention_layers: tuple[tuple[str, int], ...] = ()
     """Name and number of heads of each layer that can be shown, coarse to fine."""
     seconds: tuple[Second, ...] = ()
     """The second opinions that can be asked for."""

@@ -107,7 +107,7 @@ class BoardView(QWidget):
             return
         for view in self.tiles:
             self._grid.removeWidget(view)
-            view.setParent(None)
+            view.hide()
             view.deleteLater()
         self.tiles = tuple(TileView(tile, self, self) for tile in shown)
         for index in range(4):

@@ -133,12 +133,14 @@ def _paint_lines(painter: QPainter, lines: Sequence[Line], pen: QPen, to: Projec
 
 def _paint_crosshair(painter: QPainter, at: QPointF, to: Projection) -> None:
     """Paint lines through the point, with a gap that leaves it free."""
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
     painter.setPen(QPen(CROSS, 1.0))
-    x, y = at.x(), at.y()
+    x, y = round(at.x()), round(at.y())
     painter.drawLine(QPointF(0, y), QPointF(x - _GAP, y))
     painter.drawLine(QPointF(x + _GAP, y), QPointF(to.width, y))
     painter.drawLine(QPointF(x, 0), QPointF(x, y - _GAP))
     painter.drawLine(QPointF(x, y + _GAP), QPointF(x, to.height))
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
 
 
 def paint_words(

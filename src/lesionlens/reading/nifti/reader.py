@@ -61,7 +61,7 @@ class NiftiReader:
                 series = _detected(file, root, notices)
                 if series is not None:
                     found.append(series)
-        found, seen = unlabelled_series.look_at(found, wanted, cancel=options.cancel)
+        found, seen = unlabelled_series.judge_by_image(found, wanted, cancel=options.cancel)
         chosen, set_aside, told = choose(found, named_series)
         _refuse_two_patients([s.files[0].path for s in chosen.values()])
         study = Study(

@@ -58,7 +58,7 @@ class Asked:
         self._last: tuple[Place, list[bundle_attention.Layer]] | None = None
 
     @property
-    def looks(self) -> tuple[tuple[str, int], ...]:
+    def attention_layers(self) -> tuple[tuple[str, int], ...]:
         """Name and heads of each block."""
         return tuple((f"block {n}", heads) for n, heads in enumerate(self._blocks.values(), 1))
 
@@ -77,7 +77,7 @@ class Asked:
         spread = self._onto_working(whole, self._grid, self._prepared)
         return np.asarray(spread / max(float(spread.max()), 1e-12), dtype=np.float32)
 
-    def look(self, region: Region, layer: int, head: int | None) -> Floats:
+    def layer_attention(self, region: Region, layer: int, head: int | None) -> Floats:
         """Return (I, J, K) weights on the working grid that add up to one over the brain."""
         follow = partial(bundle_attention.of_layer, list(self._blocks)[layer])
         drawn = self._drawn[region].float()[None]

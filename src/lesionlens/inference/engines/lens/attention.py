@@ -66,7 +66,7 @@ class CrossAttentionMaps:
         Names the working grid.
     """
 
-    names = ("look at a quarter", "look at a half", "look at full resolution")
+    names = ("quarter resolution", "half resolution", "full resolution")
 
     def __init__(
         self,
