@@ -13,19 +13,9 @@ from psygnal import Signal
 
 from lesionlens._napari.model.advice import in_the_windows_words
 from lesionlens._napari.model.board import opening
+from lesionlens._napari.model.choices import Choices, Overlay, Plane, Second
 from lesionlens._napari.model.redraw import redrawn, reviewed
-from lesionlens._napari.model.state import (
-    Activity,
-    Choices,
-    Overlay,
-    Plane,
-    Problem,
-    Query,
-    Request,
-    Second,
-    State,
-    listed,
-)
+from lesionlens._napari.model.state import Activity, Problem, Query, Request, State, listed
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
 from lesionlens.findings.edits import applied
 from lesionlens.records.analysis import Analysis
