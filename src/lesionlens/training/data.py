@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import queue as queues
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -113,7 +114,8 @@ def _produce(
 ) -> None:
     """Draw until stopped, in a worker."""
     torch.set_num_threads(1)
-    os.nice(_NICE)
+    if sys.platform != "win32":
+        os.nice(_NICE)
     for seed in seeds:
         rng = np.random.default_rng(seed)
         for packed in draw_packed(config, seed, paintings):

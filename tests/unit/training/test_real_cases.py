@@ -240,6 +240,9 @@ def test_the_recipe_for_own_cases_goes_on_from_the_default_weights(root, tmp_pat
         assert train(one, tmp_path, cases=RealCases(find(root), tmp_path, one)).step == step
     learnt, info = weights.load(tmp_path / "weights.safetensors")
     assert info.config == about.config
+    assert (info.temperature, info.thresholds) == (about.temperature, about.thresholds)
+    assert (info.score, info.score_floor) == (about.score, about.score_floor)
+    assert info.operating_points == ()
     old, new = shipped.state_dict(), learnt.state_dict()
     far = [float((new[n] - old[n]).abs().max()) for n in old]
     assert 0 < max(far) < 0.1
