@@ -362,7 +362,7 @@ class Result:
         if prediction is None or seen is None or engine is None:
             raise UnusableInputError(
                 found="a result that was reopened, or an engine that cannot predict again",
-                expected="a fresh result of an engine with the capability `vary`",
+                expected="a fresh result of an engine with the capability `perturb`",
                 next_step="Analyse the study again",
             )
         prepared = self._analysis.prepared

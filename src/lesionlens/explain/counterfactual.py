@@ -75,7 +75,7 @@ def ask(
     if seen is None or not 0 <= index < len(components):
         raise UnusableInputError(
             found="a candidate that cannot be asked about",
-            expected="one of this result, from an engine with the capability `vary`",
+            expected="one of this result, from an engine with the capability `perturb`",
             next_step="Choose one of the listed candidates",
         )
     flat = np.zeros(int(np.prod(seen.grid.shape)), dtype=bool)

@@ -84,7 +84,7 @@ def ask(
     if seen is None:
         raise UnusableInputError(
             found="a prediction without its answer to the unperturbed study",
-            expected="one from an engine with the capability `vary`",
+            expected="one from an engine with the capability `perturb`",
             next_step="Report this to the engine's authors",
         )
     present = present_in(questions.prepared)

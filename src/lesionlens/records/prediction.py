@@ -21,7 +21,7 @@ class Capability(StrEnum):
     SEGMENT = "segment"
     ATTEND = "attend"
     PROBE = "probe"
-    PERTURB = "vary"
+    PERTURB = "perturb"
     """Predicts perturbed inputs: without a sequence, mirrored, partly hidden."""
 
 
