@@ -139,9 +139,7 @@ def panel(
 
     monkeypatch.setattr("lesionlens.review.store.sessions_folder", lambda: tmp_path / "reviews")
     monkeypatch.setattr("lesionlens.reading.remembered_series.folder", lambda: tmp_path / "kept")
-    monkeypatch.setattr(
-        "lesionlens._napari.controllers.hanging.place", lambda: tmp_path / "views.json"
-    )
+    monkeypatch.setattr("lesionlens._napari.model.hanging.place", lambda: tmp_path / "views.json")
     npe2pm.register(PluginManifest.from_file(MANIFEST))
 
     viewer = make_napari_viewer(strict_qt="raise")
@@ -156,7 +154,7 @@ def loaded(panel: Any, analysis: Analysis) -> Any:
     """The panel with the study's four layers in its viewer."""
     from napari.layers import Layer
 
-    from lesionlens._napari.reader import layers_of
+    from lesionlens._napari.loading import layers_of
     from lesionlens.base.stages import NEVER, no_progress
 
     for data in layers_of(analysis.study, no_progress, NEVER):

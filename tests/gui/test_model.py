@@ -10,10 +10,11 @@ import pytest
 from tests.gui.conftest import LEFT, MANIFEST, FakeResult
 
 from lesionlens._napari.model import display
+from lesionlens._napari.model.choices import Choices, LayerChoice, Overlay
 from lesionlens._napari.model.keys import KEYS
 from lesionlens._napari.model.screen import resolve
 from lesionlens._napari.model.session import ReviewSession
-from lesionlens._napari.model.state import Choices, LayerChoice, Overlay, Problem
+from lesionlens._napari.model.state import Problem
 from lesionlens._napari.model.words import facts_of
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import LesionClass, MrSequence, Region, ReviewState

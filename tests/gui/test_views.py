@@ -12,11 +12,11 @@ from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent, QWheelEvent
 from qtpy.QtWidgets import QApplication
 
-from lesionlens._napari.controllers import hanging
-from lesionlens._napari.model.state import Overlay, Plane
+from lesionlens._napari.loading import layers_of
+from lesionlens._napari.model import hanging
+from lesionlens._napari.model.choices import Overlay, Plane
 from lesionlens._napari.model.viewing import Layout, Window
 from lesionlens._napari.model.windows import full_range, limits_of
-from lesionlens._napari.reader import layers_of
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import NEVER, no_progress

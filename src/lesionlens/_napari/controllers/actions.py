@@ -7,15 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lesionlens._napari import sample
 from lesionlens._napari.controllers.editor import OutlineEditor
 from lesionlens._napari.controllers.opener import Opener
 from lesionlens._napari.controllers.reviewing import Reviewing
-from lesionlens._napari.controllers.viewing import Viewing
+from lesionlens._napari.loading import SAMPLES
 from lesionlens._napari.model.asking import probed, seen
+from lesionlens._napari.model.choices import LayerChoice, Overlay, Plane
 from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.session import QUESTION, ReviewSession
-from lesionlens._napari.model.state import LayerChoice, Overlay, Plane, Problem, Request
+from lesionlens._napari.model.state import Problem, Request
+from lesionlens._napari.model.view_actions import Viewing
 from lesionlens._napari.preferences import Preferences, read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens._napari.qt.latest import Latest
@@ -70,7 +71,7 @@ class Actions(Viewing):
 
     def open_sample(self) -> bool:
         """Open the synthetic sample."""
-        return self.open(sample.SAMPLES / "study")
+        return self.open(SAMPLES / "study")
 
     def take_in(self, places: tuple[Path, ...]) -> bool:
         """Open what was dropped: scans, or a saved result of the study that is open."""

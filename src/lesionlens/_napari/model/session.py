@@ -13,16 +13,13 @@ from psygnal import Signal
 
 from lesionlens._napari.model.advice import in_the_windows_words
 from lesionlens._napari.model.board import opening
+from lesionlens._napari.model.choices import Choices, Overlay, Plane, Second
 from lesionlens._napari.model.redraw import redrawn, reviewed
 from lesionlens._napari.model.state import (
     Activity,
-    Choices,
-    Overlay,
-    Plane,
     Problem,
     Query,
     Request,
-    Second,
     State,
     listed,
     seconds_of,

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QToolButton, QWidget
 
 from lesionlens._napari.model.keys import KEYS
 from lesionlens._napari.model.state import State
+from lesionlens._napari.model.view_actions import Viewing
 from lesionlens._napari.model.viewing import Layout, Window
-
-if TYPE_CHECKING:
-    from lesionlens._napari.controllers.viewing import Viewing
 
 _LAYOUTS = (
     (Layout.SINGLE, "1", "One view, napari's own"),

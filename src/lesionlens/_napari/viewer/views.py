@@ -32,7 +32,7 @@ from lesionlens.records.findings import Point
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from lesionlens._napari.controllers.viewing import Viewing
+    from lesionlens._napari.model.view_actions import Viewing
 
 _IDLE_MS = 150
 """How long linked views must stand still before napari's hidden canvas is brought up to date."""

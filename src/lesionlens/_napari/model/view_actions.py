@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lesionlens._napari.controllers import hanging
+from lesionlens._napari.model import hanging
 from lesionlens._napari.model.board import stepped
 from lesionlens._napari.model.place import Travel
 from lesionlens._napari.model.rulers import Ruler, rulers_of
