@@ -12,9 +12,9 @@ import pytest
 from qtpy.QtWidgets import QApplication
 from tests.gui.conftest import LEFT, FakeResult
 
+from lesionlens._napari.loading import own_type
 from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.state import Overlay
-from lesionlens._napari.reader import own_type
 from lesionlens.base.memory import give_back
 
 PATIENCE_MS = 120_000

@@ -14,20 +14,23 @@ from napari.settings import get_settings
 from npe2 import PluginManager
 from qtpy.QtCore import QEvent
 
+from lesionlens._napari.controllers.identity import identity_of
+from lesionlens._napari.loading import KEY
+from lesionlens._napari.model.choices import Overlay
 from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.keys import KEYS, Key
 from lesionlens._napari.model.screen import Screen, ShownScene, resolve
 from lesionlens._napari.model.session import ReviewSession
-from lesionlens._napari.model.state import Overlay, Request, State
+from lesionlens._napari.model.state import Request, State
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.clashes import clashes, keymap_of
 from lesionlens._napari.qt.drops import Drops, canvas_of
 from lesionlens._napari.qt.keyboard import Keyboard, main_window
 from lesionlens._napari.qt.room import Room
 from lesionlens._napari.qt.waiting import when_idle
-from lesionlens._napari.reader import KEY
 from lesionlens._napari.viewer.layers import Layers
-from lesionlens._napari.viewer.single import SingleView, plane_of
+from lesionlens._napari.viewer.single import plane_of
+from lesionlens._napari.viewer.views import Views
 from lesionlens._napari.widgets.panel import Panel
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.memory import give_back
@@ -56,7 +59,8 @@ class LesionLens(Panel):
         self._state = session.state
         self._drawing = False
         self.layers = Layers(viewer)
-        self.single = SingleView(viewer)
+        self.views = Views(viewer, self.layers, self.actions_, self)
+        self.views.asked.connect(self.actions_.probe)
         session.changed.connect(self._on_changed)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.events.theme.connect(self._on_theme)
@@ -98,7 +102,9 @@ class LesionLens(Panel):
         if new.study is not old.study:
             self.layers.forget_others(new.study)
             if new.study is not None:
-                self.single.set_up()
+                self.views.set_up()
+                self.views.identify(identity_of(new.study))
+                self.views.set_wheel(zooms=read_preferences().wheel_zooms)
         if new.overlays is not old.overlays:
             bare = not any(KEY in layer.metadata for layer in self._viewer.layers)
             self.layers.take(new.overlays, new.study)
@@ -106,30 +112,20 @@ class LesionLens(Panel):
             if old.overlays is None or new.overlays is None:
                 when_idle(give_back)
             if bare:
-                self.single.fit()
-        self.layers.apply(before, screen.scene)
+                self.views.fit()
+        self.views.show(before, screen, new)
         self._ask_for(screen.scene, new)
         self.actions_.editor.apply(old, new)
-        self.single.watch(self.layers.picture(screen.scene.sequence))
-        self._show_plane(before, screen.scene)
-        self.single.caption(screen.caption)
-        if screen.scene.visit is not None and screen.scene.visit != before.visit:
-            self.single.go_to(screen.scene.visit.point_mm, screen.scene.visit.box_mm)
         self.show_screen(screen, new)
-
-    def _show_plane(self, before: ShownScene, scene: ShownScene) -> None:
-        """Look at a plane; one that is chosen anew is set right, whatever turned the view."""
-        if scene.plane is not before.plane:
-            self.single.set_right()
-            self.layers.set_right()
-        self.single.show_plane(scene.plane)
+        if new.study is not old.study:
+            self.actions_.hang()
 
     def _ask_for(self, scene: ShownScene, state: State) -> None:
-        """Ask for the single look that is chosen and not there yet."""
-        if scene.attention is None or scene.look is None or state.overlays is None:
+        """Ask for the single layer that is chosen and not there yet."""
+        if scene.attention is None or scene.layer_choice is None or state.overlays is None:
             return
-        if state.overlays.attended(scene.attention, scene.look) is None:
-            self.actions_.look(scene.look)
+        if state.overlays.attended(scene.attention, scene.layer_choice) is None:
+            self.actions_.layer_choice(scene.layer_choice)
 
     # --- viewer → session -----------------------------------------------------------------
 
@@ -144,13 +140,14 @@ class LesionLens(Panel):
             self.jobs.stop()
             self.session.open(ours["study"])
         self.layers.adopt(layer)
+        self.views.adopt(layer)
         shown = self.session.state.choices.sequence
         if shown is not None and ours["sequence"] == shown.value:
             layer.visible = True
             self._viewer.layers.selection.active = layer
-            self.single.watch(layer)
-            self.single.show_plane(self.session.state.choices.plane)
-            self.single.fit()
+            self.views.single.watch(layer)
+            self.views.single.show_plane(self.session.state.choices.plane)
+            self.views.fit()
 
     def _settle_in(self) -> None:
         """Hear keys and take drops on the canvas, once the panel is docked beside it."""
@@ -179,13 +176,13 @@ class LesionLens(Panel):
             self.session.choose_plane(plane)
 
     def _on_ndisplay(self) -> None:
-        self.layers.show_dimensions(self._screen.scene)
-        if self._viewer.dims.ndisplay == 3 and self._state.study is not None:
-            self.single.look_around()
-        elif self._screen.scene.visit is not None:
+        if self._state.study is None:
+            return
+        self.views.show_dimensions()
+        visit = self._screen.scene.visit
+        if self._viewer.dims.ndisplay == 2 and visit is not None:
             self._viewer.reset_view()
-            visit = self._screen.scene.visit
-            self.single.go_to(visit.point_mm, visit.box_mm)
+            self.views.go_to(visit.point_mm, visit.box_mm)
 
     def _on_click(self, _: Any, event: Any) -> None:
         """Shift and a click ask the voxel what it attended to."""
@@ -227,7 +224,7 @@ class LesionLens(Panel):
             viewer.mouse_drag_callbacks.remove(self._on_click)
         if self._on_move in viewer.mouse_move_callbacks:
             viewer.mouse_move_callbacks.remove(self._on_move)
-        self.single.tear_down()
+        self.views.release()
         if self._drops is not None:
             self._drops.release()
         if self._room is not None:

@@ -66,6 +66,15 @@ class Region(StrEnum):
             "et": (Label.ENHANCING,),
         }[self.value]
 
+    @property
+    def colour(self) -> str:
+        """The colour of the label that the region has before the next smaller one, as #rrggbb."""
+        return {
+            "wt": Label.OEDEMA.colour,
+            "tc": Label.CORE.colour,
+            "et": Label.ENHANCING.colour,
+        }[self.value]
+
 
 class Label(IntEnum):
     """Voxel labels of `segmentation.nii.gz` (BraTS 2023 order)."""
@@ -108,7 +117,7 @@ class LesionClass(StrEnum):
 
 
 class ReviewState(StrEnum):
-    """What a reader said of a candidate."""
+    """What a reader decided about a candidate."""
 
     UNREVIEWED = "unreviewed"
     ACCEPTED = "accepted"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,10 @@ def analyze(
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
     layout: options.Layouts = options.Layout.OWN,
+    language: options.Language = "en",
+    hide: options.Hide = None,
+    surfaces: options.Surfaces = False,
+    maps: options.Maps = options.MapSize.CUT,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> Answer:
@@ -43,13 +48,13 @@ def analyze(
     del debug
     options.check_layout(out, layout)
     options.check_outside(study, out)
+    wanted = options.wishes(language, hide, surfaces, maps)
     with progress_bar() as progress:
         progress("opening the study", 0.0)
         named = options.named(t1, t1c, t2, flair)
         opened = options.open_named(study, named, study_uid, progress)
         prepare = options.preparation(brain_extraction, bias_correction)
         progress("loading the network", 0.0)
-        from lesionlens.export.run import warnings_of
         from lesionlens.lens import Lens
         from lesionlens.reading.remembered_series import remember
 
@@ -60,10 +65,10 @@ def analyze(
             lens = Lens(engine=load(device, bundle=bundle, patience_s=60 * patience))
         result = lens(opened, prepare, progress=progress, cancel=STOP)
         progress("writing the result", 0.0)
-        folder = options.save(result.analysis, out, layout, progress)
+        analysis = replace(result.analysis, options=wanted)
+        folder, notes = options.save(analysis, out, layout, progress)
         if named:
             remember(opened)
-    notes = warnings_of(result.analysis)
     if json:
         return Answer(((folder / "findings.json").read_text(encoding="utf-8").rstrip("\n"),), notes)
     return Answer(summary(result.analysis.findings, folder), notes)

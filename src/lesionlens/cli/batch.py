@@ -51,6 +51,10 @@ def batch(
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
     layout: options.Layouts = options.Layout.OWN,
+    language: options.Language = "en",
+    hide: options.Hide = None,
+    surfaces: options.Surfaces = False,
+    maps: options.Maps = options.MapSize.CUT,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> Answer:
@@ -63,6 +67,7 @@ def batch(
     del debug
     results = options.check_layout(out, layout)
     options.check_outside(studies, out)
+    asked = options.wishes(language, hide, surfaces, maps)
     with progress_bar() as progress:
         progress("looking for studies", 0.0)
         from lesionlens.cohort.run import Cohort, Crew, has_distributed, run_cohort
@@ -77,6 +82,7 @@ def batch(
             weights=weights,
             stripper=brain_extraction.value,
             bias=bias_correction,
+            files=asked,
         )
         notes = []
         count = len(find_jobs(studies, results))

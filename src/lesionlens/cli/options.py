@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lesionlens.base.stages import Progress
     from lesionlens.preparation.prepare import PrepareOptions
     from lesionlens.records.analysis import Analysis
+    from lesionlens.records.export import ExportOptions
     from lesionlens.records.study import Study
 
 
@@ -35,6 +36,21 @@ class Layout(StrEnum):
 
     OWN = "own"
     BIDS = "bids"
+
+
+class Hidden(StrEnum):
+    """What the report may leave out; the members of `records.export.Identity`."""
+
+    PATIENT = "patient"
+    DATE = "date"
+    SERIES = "series"
+
+
+class MapSize(StrEnum):
+    """How large attention maps are in DICOM; the members of `records.export.MapExtent`."""
+
+    CUT = "cut"
+    FULL = "full"
 
 
 _SOURCE = "NIfTI file, DICOM folder or Series UID within STUDY to take as"
@@ -71,8 +87,8 @@ Patience = Annotated[
     float,
     typer.Option(
         "--patience",
-        help="Minutes that a bundle may take to be shown variants of the study (which sequence "
-        "mattered, uncertainty, deletion check); left out where that does not suffice.",
+        help="Minutes that may go into asking a bundle beyond its first pass (maps, uncertainty, "
+        "which sequence mattered, deletion check); what they do not suffice for is left out.",
         metavar="MIN",
         min=0.0,
     ),
@@ -97,6 +113,31 @@ Layouts = Annotated[
         "--layout",
         help="bids: DIR is a BIDS dataset of derivatives, to which the study is added.",
     ),
+]
+Language = Annotated[
+    str,
+    typer.Option(
+        "--language", help="Of the report: en, de, or a TOML file of your own.", metavar="LANGUAGE"
+    ),
+]
+Hide = Annotated[
+    list[Hidden] | None,
+    typer.Option(
+        "--hide",
+        help="Leave patient, date or series out of the report; may be given several times.",
+    ),
+]
+Surfaces = Annotated[
+    bool,
+    typer.Option("--surfaces", help="Write the candidates' surfaces too (glTF, STL): extra mesh."),
+]
+Maps = Annotated[
+    MapSize,
+    typer.Option("--maps", help="DICOM attention maps: cut to what is seen, or full for OHIF."),
+]
+Rest = Annotated[
+    bool,
+    typer.Option("--rest", help="DICOM objects hold also what a reader did not accept."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else there.")]
 Debug = Annotated[
@@ -171,18 +212,54 @@ def check_layout(out: Path, layout: Layout) -> Path:
     return out / RESULTS
 
 
-def save(analysis: Analysis, out: Path, layout: Layout, progress: Progress) -> Path:
-    """Write a result in a layout; return the folder of the whole result."""
+def wishes(
+    language: str, hide: list[Hidden] | None, surfaces: bool, maps: MapSize, rest: bool = False
+) -> ExportOptions:
+    """Return what the user asks of the files.
+
+    Raises
+    ------
+    MissingPluginError
+        Surfaces were asked for, and trimesh is not installed.
+    UnusableInputError
+        There is no such language.
+    """
+    from importlib.util import find_spec
+
+    from lesionlens.base.errors import MissingPluginError
+    from lesionlens.export.words import load
+    from lesionlens.records.export import ExportOptions, Identity, MapExtent
+
+    load(language)
+    if surfaces and find_spec("trimesh") is None:
+        raise MissingPluginError(
+            found="no trimesh, which surfaces are written with",
+            expected="it",
+            next_step="Install it: pip install 'lesionlens[mesh]'; or leave --surfaces out",
+        )
+    hidden = frozenset(Identity(one.value) for one in hide or ())
+    return ExportOptions(
+        surfaces=surfaces,
+        maps=MapExtent(maps.value),
+        rest=rest,
+        language=language,
+        hidden=hidden,
+    )
+
+
+def save(
+    analysis: Analysis, out: Path, layout: Layout, progress: Progress
+) -> tuple[Path, tuple[str, ...]]:
+    """Write a result in a layout; return the folder of the whole result, and all warnings."""
     from lesionlens.export import exporter
 
     if layout is Layout.OWN:
-        exporter.save(analysis, out, progress=progress)
-        return out
+        return out, exporter.save(analysis, out, progress=progress)
     from lesionlens.export.bids import save_bids
     from lesionlens.reading.bids import RESULTS
 
-    save_bids(analysis, out, progress=progress)
-    return out / RESULTS / analysis.study.name
+    told = save_bids(analysis, out, progress=progress)
+    return out / RESULTS / analysis.study.name, told
 
 
 def check_file(file: Path | None) -> None:

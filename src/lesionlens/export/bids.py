@@ -72,7 +72,7 @@ class _Source:
 
 def save_bids(
     analysis: Analysis, dataset: Path, name: str | None = None, *, progress: Progress = no_progress
-) -> None:
+) -> tuple[str, ...]:
     """Add a study to a dataset of derivatives: all of its files, or none.
 
     Parameters
@@ -85,6 +85,11 @@ def save_bids(
         Of the study, `sub-01_ses-2` or any; by default the study's own.
     progress : Progress
         Told of each exporter.
+
+    Returns
+    -------
+    tuple of str
+        All warnings, as `exporter.save` returns them.
 
     Raises
     ------
@@ -101,7 +106,7 @@ def save_bids(
     ours += [f"{_stem(label)}_{ending}{kind}" for ending in _ENDINGS for kind in _KINDS]
     with staged(dataset, ours=ours) as aside:
         (aside / home).mkdir(parents=True)
-        write_result(analysis, dataset / home, aside / home, progress)
+        warnings = write_result(analysis, dataset / home, aside / home, progress)
         source = _source_of(analysis)
         stem = aside / _stem(label)
         stem.parent.mkdir(parents=True)
@@ -110,6 +115,7 @@ def save_bids(
         _put_mask(analysis, stem)
         _put_tables(analysis, stem)
     _describe(dataset, source)
+    return warnings
 
 
 def check_dataset(dataset: Path) -> None:
@@ -193,7 +199,7 @@ def _attention(analysis: Analysis, region: Region) -> dict[str, Any]:
         said |= {"Method": maps.method, "Layers": list(maps.layers)}
         if region in maps.raw_range:
             said["RawRange"] = [float(v) for v in maps.raw_range[region]]
-        if (checked := maps.trust.get(region)) is not None:
+        if (checked := maps.checks.get(region)) is not None:
             said["Checked"] = checked.words
     return said
 

@@ -14,18 +14,22 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from lesionlens.base import plugins
 from lesionlens.base.labels import Region
-from lesionlens.base.stages import Progress, StageTime, no_progress, peak_memory_mib
+from lesionlens.base.peak_memory import peak_memory_mib
+from lesionlens.base.stages import Progress, StageTime, no_progress
 from lesionlens.base.staging import staged
 from lesionlens.export.original import write_original
 from lesionlens.export.run import ExportRecord, warnings_of, write_run
 from lesionlens.export.written import Written, reason_of
 from lesionlens.findings.edits import applied
+from lesionlens.reading.dicom.documents import documents_of
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.files import left_out_warning
 from lesionlens.records.review import Review
@@ -97,7 +101,13 @@ def exporters() -> tuple[Exporter, ...]:
     return tuple(made() for made in plugins.load_all(plugins.EXPORTERS))
 
 
-def save(analysis: Analysis, out: Path, *, progress: Progress = no_progress) -> tuple[str, ...]:
+def save(
+    analysis: Analysis,
+    out: Path,
+    *,
+    finish: Callable[[Path], None] | None = None,
+    progress: Progress = no_progress,
+) -> tuple[str, ...]:
     """Write every file of a result into a folder: together or not at all.
 
     Only what `ESSENTIAL` exporters write is a result's own; where another cannot write its file,
@@ -110,6 +120,8 @@ def save(analysis: Analysis, out: Path, *, progress: Progress = no_progress) -> 
         in `review_edits/original`.
     out : Path
         The folder; made where it is not there. See the module's text for an earlier result.
+    finish : callable or None
+        Has the last word on the staged folder, such as `anonymous.Anonymous.finish`.
     progress : Progress
         Told of each exporter.
 
@@ -130,7 +142,10 @@ def save(analysis: Analysis, out: Path, *, progress: Progress = no_progress) -> 
     """
     out, analysis = Path(out), applied(analysis)
     with staged(out, ours=OURS) as aside:
-        return write_result(analysis, out, aside, progress)
+        told = write_result(analysis, out, aside, progress)
+        if finish is not None:
+            finish(aside)
+        return told
 
 
 def write_result(analysis: Analysis, out: Path, aside: Path, progress: Progress) -> tuple[str, ...]:
@@ -150,6 +165,9 @@ def write_result(analysis: Analysis, out: Path, aside: Path, progress: Progress)
     tuple of str
         All warnings, as `save` returns them.
     """
+    if not analysis.run.documents:
+        run = replace(analysis.run, documents=documents_of(out))
+        analysis = replace(analysis, run=run)
     record = _write_all(analysis, aside, progress)
     write_original(analysis, aside)
     _keep_review(out, aside, analysis.review)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lesionlens.base.stages import StageTime
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.files import AttentionMethod, InputRow, RunFile, StageRow, StepRow
+from lesionlens.records.files import AttentionMethod, InputRow, RunFile
 
 
 def warnings_of(analysis: Analysis) -> tuple[str, ...]:
@@ -63,33 +63,17 @@ def run_file(analysis: Analysis, record: ExportRecord = ExportRecord()) -> RunFi
         calibrated=run.engine.calibrated,
         device=run.device,
         versions=dict(run.versions),
-        stages=tuple(
-            StageRow(
-                name=s.name,
-                seconds=round(s.seconds, 4),
-                peak_memory_mib=round(s.peak_memory_mib, 1),
-            )
-            for s in stages
-        ),
+        stages=stages,
         seconds=round(sum(s.seconds for s in stages), 4),
         peak_memory_mib=round(max((s.peak_memory_mib for s in stages), default=0.0), 1),
-        preparation=tuple(
-            StepRow(
-                step=s.step,
-                sequence=s.sequence.value if s.sequence else None,
-                done=s.done,
-                message=s.message,
-                figure=s.figure,
-            )
-            for s in analysis.prepared.steps
-        ),
+        preparation=analysis.prepared.steps,
         attention=None
         if maps is None
         else AttentionMethod(
             method=maps.method,
             layers=maps.layers,
             raw_range=dict(maps.raw_range),
-            trust=dict(maps.trust),
+            trust=dict(maps.checks),
         ),
         study_uid=analysis.study.uid,
         warnings=tuple(dict.fromkeys((*warnings_of(analysis), *record.notices))),

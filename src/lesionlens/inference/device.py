@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -61,6 +62,11 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     ask = getattr(torch.cpu, "get_capabilities", None)
     found = ask() if ask is not None else {}
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
+def autocast(device: torch.device, wanted: bool) -> AbstractContextManager[object]:
+    """Return the context in which a network computes in bfloat16, or where not wanted as it is."""
+    return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()
 
 
 def describe(device: torch.device) -> str:

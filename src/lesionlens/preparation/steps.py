@@ -81,7 +81,7 @@ class Notes:
 
     steps: list[PreparationStep] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
-    registered: list[tuple[MrSequence, float, float, float, bool]] = field(default_factory=list)
+    registered: dict[MrSequence, Registration] = field(default_factory=dict)
 
 
 def bring_together(
@@ -169,9 +169,7 @@ def _on_one_grid(one: Loaded, other: Loaded) -> bool:
 
 
 def _note_registration(sequence: MrSequence, found: Registration, notes: Notes) -> None:
-    notes.registered.append(
-        (sequence, found.shift_mm, found.angle_deg, found.pronounced, found.doubtful)
-    )
+    notes.registered[sequence] = found
     notes.steps.append(
         PreparationStep(
             StepName.REGISTER,

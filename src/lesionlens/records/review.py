@@ -1,4 +1,4 @@
-"""What readers said: append-only events; findings are never edited."""
+"""What readers decided: append-only events; findings are never edited."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from lesionlens.base.file_fields import STRICT
 from lesionlens.base.labels import ReviewState
 from lesionlens.records.arrays import frozen
 
@@ -92,6 +94,8 @@ class ReviewEvent:
         SHA-256 of the reader's outline that holds from now on; None for the network's own.
     """
 
+    __pydantic_config__: ClassVar = STRICT
+
     tracking_uid: str
     state: ReviewState
     reader: str | None
@@ -103,7 +107,7 @@ class ReviewEvent:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """The events of one review, oldest first; the state of a candidate is the last one said.
+    """The events of one review, oldest first; the state of a candidate is that of its last event.
 
     `outlines` holds every outline that an event names, by SHA-256, also those taken back.
     """

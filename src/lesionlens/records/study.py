@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.geometry import Affine
+from lesionlens.base.file_fields import STRICT
+from lesionlens.base.geometry import Affine, Box, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.records.arrays import frozen
@@ -24,7 +26,7 @@ class StudyKind(StrEnum):
 
 
 class Witness(StrEnum):
-    """What told which sequence a series is."""
+    """Which kind of evidence identified the sequence of a series."""
 
     USER = "user"
     TEXT = "text"
@@ -153,6 +155,8 @@ class QualityCheck:
         One sentence in words, with the figure.
     """
 
+    __pydantic_config__: ClassVar = STRICT
+
     check: str
     passed: bool
     message: str
@@ -161,6 +165,8 @@ class QualityCheck:
 @dataclass(frozen=True, slots=True)
 class PreparationStep:
     """One step of preparation: what was done to what, and its quality figure."""
+
+    __pydantic_config__: ClassVar = STRICT
 
     step: StepName
     sequence: MrSequence | None
@@ -193,6 +199,8 @@ class PreparedStudy:
         Whose grid `native` is.
     steps, quality
         What was done, what was checked.
+    brain_box : (3,) slices or None
+        The smallest box of `working` that holds the brain, found once; None without a brain.
     """
 
     channels: NDArray[np.float32]
@@ -205,7 +213,9 @@ class PreparedStudy:
     steps: tuple[PreparationStep, ...] = ()
     quality: tuple[QualityCheck, ...] = ()
     notices: tuple[str, ...] = ()
+    brain_box: Box | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("channels", "present", "brain", "to_native"):
             object.__setattr__(self, name, frozen(getattr(self, name)))
+        object.__setattr__(self, "brain_box", bounding_box(self.brain))

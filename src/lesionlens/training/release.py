@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from lesionlens.base.errors import WeightsError
 from lesionlens.network import weights
@@ -14,36 +16,36 @@ from lesionlens.network.model import LensNetwork
 from lesionlens.network.weights import WeightsNotes
 
 
-def mean_of(first: Path, second: Path, share: float) -> LensNetwork:
-    """Average two weights of one network, which often do better than either.
+def mean_of(sources: Sequence[tuple[Path, float]]) -> LensNetwork:
+    """Average weights of one network, which often do better than any of them.
 
     Weights that went apart from common ones lie in one valley of the loss, and their mean nearer
     to its middle (Wortsman et al. 2022, arXiv 2203.05482).
 
     Parameters
     ----------
-    first, second : Path
-        The network is the first one's.
-    share : float
-        Of the first; 1 is the first alone.
+    sources : sequence of (Path, float)
+        Weights and their shares, which add up to one; the network is the first one's.
 
     Raises
     ------
     WeightsError
         They are of different networks.
     """
-    network, info = weights.load(first)
-    other, about = weights.load(second)
-    alike = dataclasses.replace(about.config, t1_in_reserve=info.config.t1_in_reserve)
-    if info.config != alike:
-        raise WeightsError(
-            found=f"{second.name}, weights of another network than {first.name}",
-            expected="two of one network",
-            next_step="Average weights that were trained on from the same ones",
-        )
-    away = other.state_dict()
-    own = network.state_dict()
-    network.load_state_dict({n: torch.lerp(away[n], own[n], share) for n in own})
+    network, info = weights.load(sources[0][0])
+    total: dict[str, Tensor] = {}
+    for path, share in sources:
+        one, about = weights.load(path)
+        alike = dataclasses.replace(about.config, t1_in_reserve=info.config.t1_in_reserve)
+        if info.config != alike:
+            raise WeightsError(
+                found=f"{path.name}, weights of another network than {sources[0][0].name}",
+                expected="all of one network",
+                next_step="Average weights that were trained on from the same ones",
+            )
+        state = one.state_dict()
+        total = {n: total.get(n, torch.zeros(())) + share * state[n] for n in state}
+    network.load_state_dict(total)
     return network
 
 

@@ -153,3 +153,18 @@ def test_a_speck_or_doubtful_enhancement_is_not_measurable():
         assert found.perpendicular_mm >= measure.RANO_MINIMUM_MM
         sure = np.full(SHAPE, probability, np.float32)
         assert measure.is_rano_measurable(mask, grid_of(), found, sure) is measurable
+
+
+def test_the_ends_of_the_longest_diameter_lie_on_the_region_in_the_patient():
+    affine = np.array(
+        [[0.0, 0.0, 2.0, -40.0], [-1.0, 0.0, 0.0, 30.0], [0.0, -1.0, 0.0, 25.0], [0, 0, 0, 1]]
+    )
+    grid = Grid((40, 30, 20), affine)
+    mask = np.zeros(grid.shape, bool)
+    mask[10:31, 12, 8] = True  # 21 voxels along the patient's front to back
+    found = measure.diameters(mask, grid)
+    ends = np.array(found.ends_mm)
+    assert np.linalg.norm(ends[1] - ends[0]) == pytest.approx(found.longest_mm)
+    places = grid.to_mm(np.argwhere(mask))
+    for end in ends:
+        assert np.linalg.norm(places - end, axis=1).min() <= 1.5

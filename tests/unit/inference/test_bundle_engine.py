@@ -3,6 +3,8 @@
 import json
 import math
 import pickle
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ pytest.importorskip("monai")
 from monai.bundle import ConfigParser
 from monai.networks import nets
 
-from lesionlens.base.errors import UnusableInputError, WeightsError
+from lesionlens.base.errors import ResourceError, UnusableInputError, WeightsError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import NEVER, no_progress
 from lesionlens.explain import probe
@@ -22,7 +24,7 @@ from lesionlens.inference.engines.bundle import files
 from lesionlens.inference.engines.bundle.engine import BundleEngine
 from lesionlens.lens import Lens
 from lesionlens.reading.readers import open_study
-from lesionlens.records.prediction import Capability, InputPerturbation
+from lesionlens.records.prediction import Capability, InputPerturbation, QuestionTime
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -210,10 +212,10 @@ def answers_questions(engine, study, trace):
     assert near[one] > far[one]
     assert not near[~study.brain].any()
     np.testing.assert_allclose(trace.probe_row(one), near, atol=1e-5)
-    name, heads = trace.looks[1]
+    name, heads = trace.attention_layers[1]
     assert name == "block 2"
-    mean = trace.look(Region.WT, 1, None)
-    each = [trace.look(Region.WT, 1, head) for head in range(heads)]
+    mean = trace.layer_attention(Region.WT, 1, None)
+    each = [trace.layer_attention(Region.WT, 1, head) for head in range(heads)]
     for weights in (mean, *each):
         assert weights.sum() == pytest.approx(1, abs=1e-3)
         assert not weights[~study.brain].any()
@@ -275,17 +277,20 @@ def test_a_left_out_sequence_is_an_empty_image(bundle, make_prepared):
     torch.testing.assert_close(mirrored.flip(2), plain)
 
 
-def test_no_variant_is_looked_at_twice(bundle, make_prepared, monkeypatch):
+@pytest.mark.parametrize("fast", [False, True])
+def test_no_variant_is_looked_at_twice(bundle, make_prepared, monkeypatch, fast):
+    """Where perturbed inputs are computed in bfloat16, so is the study as it is, once more."""
     engine, study = patient_engine(bundle), make_prepared(present={"flair", "t2"})
     asked = []
     shares = engine._shares
-    monkeypatch.setattr(engine, "_shares", lambda x: asked.append(x) or shares(x))
+    monkeypatch.setattr(engine, "_fast", fast)
+    monkeypatch.setattr(engine, "_shares", lambda x, fast=False: asked.append(x) or shares(x))
     prediction = engine.predict(study, progress=no_progress, cancel=NEVER)
     without_t1 = InputPerturbation.showing(set(MrSequence) - {MrSequence.T1})
     engine.predict_perturbed(
         study, [InputPerturbation(), without_t1], progress=no_progress, cancel=NEVER
     )
-    assert len(asked) == 1
+    assert len(asked) == 1 + fast
     assert prediction.unperturbed.grid.matches(engine.perturbation_grid(study))
 
 
@@ -314,21 +319,91 @@ def test_the_whole_analysis_runs_on_a_bundle(keen_bundle, make_study):
         shares = [found[key] for key in ("t1c", "flair", "none")]
         assert sum(shares) == pytest.approx(candidate.score, abs=1e-6)
         assert 0 <= candidate.uncertainty <= 1
-    assert result.analysis.maps.trust[Region.WT].deletion is not None
+    assert result.analysis.maps.checks[Region.WT].deletion is not None
     assert result.analysis.volumes.uncertainty.data.max() > 0
     assert "which sequence mattered" not in " ".join(result.analysis.run.notices).lower()
 
 
-def test_what_would_take_too_long_is_left_out_and_said(keen_bundle, make_study):
+def slowed(engine, seconds):
+    """Let every layer of an engine's network take some time, as on a busy machine."""
+    for module in engine._network.modules():
+        if not any(module.children()):
+            module.register_forward_pre_hook(lambda *_: time.sleep(seconds))
+    return engine
+
+
+def said_of_time(result):
+    return " ".join(n for n in result.analysis.run.notices if n.startswith("Left out"))
+
+
+def test_without_patience_nothing_is_asked_and_that_is_said(keen_bundle, make_study):
     engine = BundleEngine("cpu", bundle=keen_bundle, patience_s=0.0)
     result = Lens(engine=engine)(open_study(make_study()))
     assert result.candidates
-    assert all(c.sequence_relevance is None for c in result.candidates)
-    assert all(c.uncertainty is None for c in result.candidates)
-    assert result.analysis.maps.trust[Region.WT].deletion is None
-    (said,) = (n for n in result.analysis.run.notices if "hich sequence mattered" in n)
-    assert "24 more looks" in said
+    assert all(c.sequence_relevance is c.uncertainty is None for c in result.candidates)
+    assert result.analysis.maps is None
+    said = said_of_time(result)
+    assert "the attention maps" in said
+    assert "the uncertainty, which sequence mattered" in said
     assert "--patience" in said
+
+
+def test_patience_bounds_what_is_asked_of_a_network_that_grows_slow(
+    keen_bundle, make_study, monkeypatch
+):
+    """The network is slowed after its first pass, so that no estimate can foresee it."""
+    patience_s = 2.0
+    engine = BundleEngine("cpu", bundle=keen_bundle, patience_s=patience_s)
+    monkeypatch.setattr(engine, "_fast", False)
+    asked = engine._trace
+    monkeypatch.setattr(
+        engine, "_trace", lambda *given: asked(*given) if slowed(engine, 0.02) else 0
+    )
+    result = Lens(engine=engine)(open_study(make_study()))
+    took = {time.name: time.seconds for time in result.analysis.run.stages}
+    assert took["explanations"] < 1.5 * patience_s
+    assert all(c.sequence_relevance is None for c in result.candidates)
+    assert "which sequence mattered" in said_of_time(result)
+
+
+def test_what_time_suffices_for_is_kept(keen_bundle, make_study, monkeypatch):
+    """Uncertainty takes five passes, the rest of the subsets eleven."""
+    engine = BundleEngine("cpu", bundle=keen_bundle, patience_s=math.inf)
+    monkeypatch.setattr(engine, "_fast", False)
+    predict = engine.predict
+
+    def seven_passes(prepared, *, progress, cancel):
+        return replace(
+            predict(prepared, progress=progress, cancel=cancel),
+            question_time=QuestionTime(700.0, 100.0),
+        )
+
+    monkeypatch.setattr(engine, "predict", seven_passes)
+    result = Lens(engine=engine)(open_study(make_study()))
+    assert all(0 <= c.uncertainty <= 1 for c in result.candidates)
+    assert all(c.sequence_relevance is None for c in result.candidates)
+    assert result.analysis.maps.checks[Region.WT].deletion is None
+    assert "which sequence mattered, the deletion check" in said_of_time(result)
+    assert "uncertainty" not in said_of_time(result)
+
+
+def test_grad_cam_is_bounded_too(bundle, make_prepared):
+    engine = slowed(BundleEngine("cpu", bundle=bundle, patience_s=0.2), 0.005)
+    started = time.perf_counter()
+    engine._see(make_prepared(), no_progress, NEVER)
+    first_pass = time.perf_counter() - started
+    prediction = engine.predict(make_prepared(), progress=no_progress, cancel=NEVER)
+    assert prediction.trace is None
+    assert prediction.question_time.seconds == 0
+    assert time.perf_counter() - started < 2 * first_pass + 1.5 * 0.2 + 1
+
+
+def test_occlusion_that_takes_too_long_is_refused(bundle, make_prepared):
+    engine = slowed(BundleEngine("cpu", bundle=bundle, patience_s=1.0), 0.02)
+    started = time.perf_counter()
+    with pytest.raises(ResourceError, match="patience_s"):
+        engine.attribute(make_prepared(), Target(Region.WT), "occlusion")
+    assert time.perf_counter() - started < 3.0
 
 
 def test_an_output_that_is_no_map_is_refused(tmp_path, make_prepared):

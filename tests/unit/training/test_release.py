@@ -42,7 +42,7 @@ def test_a_mean_lies_between_and_is_of_the_first_network(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     own = _saved(one, "tiny", 1)
     away = _saved(two, "tiny", 2, t1_in_reserve=True)
-    network = mean_of(one, two, 0.75)
+    network = mean_of([(one, 0.75), (two, 0.25)])
     assert not network.config.t1_in_reserve
     for name, value in network.state_dict().items():
         torch.testing.assert_close(value, 0.75 * own[name] + 0.25 * away[name])
@@ -53,4 +53,4 @@ def test_weights_of_different_networks_have_no_mean(tmp_path):
     _saved(one, "tiny", 1)
     _saved(two, "transformer-only", 2)
     with pytest.raises(WeightsError, match="another network"):
-        mean_of(one, two, 0.5)
+        mean_of([(one, 0.5), (two, 0.5)])

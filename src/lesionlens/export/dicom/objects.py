@@ -47,13 +47,22 @@ def write_all(analysis: Analysis, folder: Path) -> Written:
     folder.mkdir()
     writer = _Writer(folder)
     segments = seg.segments_of(analysis)
-    segmentation: Dataset | None = None
-    if segments:
-        segmentation = writer.write(
-            "seg.dcm",
-            lambda: seg.build_seg(analysis, sources, segments),
-            lambda path, _: seg.check_seg(path, analysis, sources, segments),
+    objects: dict[str, Dataset] = {}
+    for region, name in pmap.files_of(analysis).items():
+        made = writer.write(
+            name,
+            partial(pmap.build_pmap, analysis, sources, region),
+            partial(_check_map, analysis, sources, region),
         )
+        if made is not None:
+            objects.setdefault("attention", made)
+    segmentation = writer.write(
+        "seg.dcm",
+        lambda: seg.build_seg(analysis, sources, segments) if segments else None,
+        lambda path, _: seg.check_seg(path, analysis, sources, segments),
+    )
+    if segmentation is not None:
+        objects["seg"] = segmentation
 
     def report() -> Dataset:
         if segments and segmentation is None:
@@ -62,15 +71,9 @@ def write_all(analysis: Analysis, folder: Path) -> Written:
                 expected="a Segmentation",
                 next_step="See why seg.dcm was left out",
             )
-        return sr.build_sr(analysis, sources, segments, segmentation)
+        return sr.build_sr(analysis, sources, segments, objects)
 
     writer.write("sr.dcm", report, lambda path, _: sr.check_sr(path, analysis))
-    for region, name in pmap.files_of(analysis).items():
-        writer.write(
-            name,
-            partial(pmap.build_pmap, analysis, sources, region),
-            partial(_check_map, analysis, sources, region),
-        )
     writer.write("key_objects.dcm", lambda: ko.build_ko(analysis, sources), ko.check_ko)
     return Written(tuple(writer.files), sources.notices, writer.left_out)
 

@@ -132,8 +132,7 @@ class LensEngine:
         """Answer on the working grid; see `inference.engine.Engine.predict`."""
         study = network_input.make_network_input(prepared, self._about.spacing_mm, self._device)
         out, logits = self._look(study, progress, cancel)
-        box = network_input.brain_box(prepared)
-        cut = network_input.box_grid(prepared, box)
+        box, cut = study.box, study.cut
         along = separable.matrices(study.grid, cut, antialias=False)
         fine = separable.apply(logits, along)
         again = self._look_closer(prepared, (logits, study.grid), cut, progress, cancel)
@@ -195,11 +194,8 @@ class LensEngine:
         channel = {target.region: list(Region).index(target.region)}
         layer = self._network.decoder.to_half
         cam = gradcam.maps(_logits_of(self._network), layer, x, channel)[target.region]
-        box = network_input.brain_box(prepared)
-        along = separable.matrices(
-            study.grid, network_input.box_grid(prepared, box), antialias=False
-        )
-        whole = _whole(separable.apply(cam[None], along), prepared, box)[0] * prepared.brain
+        along = separable.matrices(study.grid, study.cut, antialias=False)
+        whole = _whole(separable.apply(cam[None], along), prepared, study.box)[0] * prepared.brain
         return Volume(whole / max(float(whole.sum(dtype=np.float64)), 1e-12), prepared.working)
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
@@ -292,14 +288,14 @@ class LensEngine:
         if out.trace is None or not seen:
             return Trace(cross, method, layers)
         matrices = [rollout.layer_weights(layer.q[0], layer.k[0]) for layer in seen]
-        looks = CrossAttentionMaps(out.trace.cross_attention, out.trace.padded, grid, prepared)
+        maps = CrossAttentionMaps(out.trace.cross_attention, out.trace.padded, grid, prepared)
         return Trace(
             cross,
             method,
             layers,
             probe_row=AttentionRollout(matrices, seen[0].grid, grid, prepared),
-            look=looks,
-            looks=tuple(zip(CrossAttentionMaps.names, looks.heads, strict=True)),
+            layer_attention=maps,
+            attention_layers=tuple(zip(CrossAttentionMaps.names, maps.heads, strict=True)),
         )
 
 
@@ -307,7 +303,7 @@ def _kinds(out: LensOutput, grid: Grid) -> ClassProbabilities | None:
     """Return what the lesion queries name, where the network has them."""
     if out.lesions is None:
         return None
-    share = out.lesions.of_kinds()[0].float().cpu().numpy()
+    share = out.lesions.class_shares()[0].float().cpu().numpy()
     i, j, k = share.shape[1:]
     return ClassProbabilities(share, coarser(grid, 2, (i, j, k)))
 
