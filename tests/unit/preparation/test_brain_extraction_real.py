@@ -10,7 +10,7 @@ from lesionlens.base.geometry import ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.preparation.brain import filled, largest
-from lesionlens.preparation.brain_extraction import find_brain
+from lesionlens.preparation.brain_extraction import find_brain, reading_grid
 from lesionlens.preparation.resampling import resample
 from lesionlens.reading.readers import open_study
 
@@ -64,6 +64,7 @@ def test_the_brain_under_a_drawn_skull_is_found(case, sequences):
     native = study.series[MrSequence.T1C].grid
     affine, shape = ras_grid(native.affine, native.shape, 2.0)
     grid = Grid(shape, affine)
+    reading = reading_grid(native)
     images, truth = {}, None
     for name in sequences:
         series = study.series[MrSequence(name)]
@@ -71,8 +72,10 @@ def test_the_brain_under_a_drawn_skull_is_found(case, sequences):
         if truth is None:
             brain = filled(largest(series.load() != 0)).astype(np.float32)
             truth = resample(brain, series.grid, grid) > 0.5
-        images[MrSequence(name)] = dressed(values, truth, name, rng)
-    found = find_brain(images, grid)
-    dice = 2 * (found.mask & truth).sum() / (found.mask.sum() + truth.sum())
+        head = dressed(values, truth, name, rng)
+        images[MrSequence(name)] = resample(head, grid, reading)
+    found = find_brain(images, reading)
+    mask = resample(found.mask.astype(np.float32), found.grid, grid) > 0.5
+    dice = 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
     assert dice >= 0.95
     assert found.doubtful is None
