@@ -126,7 +126,8 @@ def network() -> str:
         ("port for C-MOVE", f"{usual.port}, or `--port`; open while a study comes"),
         ("largest PDU", f"{association.MAX_PDU_BYTES} bytes"),
         ("presentation contexts", f"at most {association.MOST_CONTEXTS}"),
-        ("time to connect, to answer", f"{association.CONNECT_SECONDS} s, {association.ANSWER_SECONDS} s"),
+        ("time to connect", f"{association.CONNECT_SECONDS} s"),
+        ("time to answer", f"{association.ANSWER_SECONDS} s"),
         ("associations", "one at a time, ended by us; asynchronous operations are not used"),
         ("security", "TLS for DIMSE and DICOMweb, client certificates, basic authentication"),
         ("character set of queries", "ISO_IR 192"),
@@ -174,8 +175,8 @@ def travel() -> str:
         ("scanner (Contributing Equipment)", travelling.EQUIPMENT),
     )
     return (
-        "### 4.1 What travels from the source's header\nNothing else does. A value that DICOM does not "
-        "allow is corrected where it can mean one thing, else left out or left empty, and a notice "
+        "### 4.1 What travels from the source's header\nNothing else does. A value that DICOM "
+        "does not allow is corrected where it can mean one thing, else left out or left empty, and a notice "
         f"names the attribute. Text becomes {travelling.CHARACTER_SET}.\n\n"
         + rows(("what", "attributes"), [(words, ", ".join(names)) for words, names in groups])
     )
@@ -186,8 +187,8 @@ def series() -> str:
         (number, f"{words}, STATE (research)") for number, words in sorted(identity.SERIES.values())
     ]
     return (
-        "### 4.2 Series\nEach object has a series of its own, with date and time of the export; STATE is how "
-        "far the review is.\n\n" + rows(("number", "description"), found)
+        "### 4.2 Series\nEach object has a series of its own, with date and time of the export; "
+        "STATE is how far the review is.\n\n" + rows(("number", "description"), found)
     )
 
 
@@ -202,7 +203,8 @@ def terms() -> str:
     private = sorted(c for c in every if c.scheme == codes.OWN_SCHEME)
     heading = ("code", "scheme", "meaning")
     return (
-        "## 5 Coded terms\nBy PS3.16: TID 1500, 1411 (one segment a group), 1419, 1501, 1204, 2010.\n\n"
+        "## 5 Coded terms\nBy PS3.16: TID 1500, 1411 (one segment a group), 1419, 1501, 1204, "
+        "2010.\n\n"
         + rows(heading, public)
         + f"\n\n### 5.1 Our own (scheme `{codes.OWN_SCHEME}`)\n"
         + rows(heading, private)
