@@ -53,7 +53,7 @@ class Lens:
     Parameters
     ----------
     device : str
-        "auto" (the GPU where there is one), "cpu", "cuda" or "cuda:N".
+        "auto" (the GPU where there is one), "cpu", "cuda", "cuda:N", "xpu", "xpu:N" or "mps".
     weights : str or Path, optional
         A weights file in place of those shipped with the package.
     bundle : str or Path, optional

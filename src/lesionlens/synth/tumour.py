@@ -79,12 +79,12 @@ def _radii(streams: RandomStreams) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _seat_weights(atlas: Atlas) -> tuple[Tensor, Tensor]:
-    """Candidate seats (N, 3) in atlas mm and their cumulated chance (N,)."""
+    """Candidate seats (N, 3) in atlas mm, and their cumulated chance (N,) float64 on the CPU."""
     cortex, white, _, ventricle, deep, mask, cerebellum = atlas.maps
     weight = white + 0.5 * cortex + 0.5 * deep + 0.15 * ventricle
     weight = weight * (1 - 0.75 * cerebellum) * (mask > 0.5)
     keep = (weight > 0.12).nonzero()
-    chance = weight[keep[:, 0], keep[:, 1], keep[:, 2]].double().cumsum(0)
+    chance = weight[keep[:, 0], keep[:, 1], keep[:, 2]].cpu().double().cumsum(0)
     return atlas.origin_mm + keep * atlas.step_mm, chance / chance[-1]
 
 
@@ -93,7 +93,8 @@ def plan_lesions(
 ) -> LesionPlan:
     """Roll number, seats, sizes and kind of the lesions of each volume."""
     seats, chance = _seat_weights(atlas)
-    pick = torch.searchsorted(chance, streams.uniform(0, 1, MAX_LESIONS).double())
+    rolled = streams.uniform(0, 1, MAX_LESIONS).cpu().double()  # Apple's GPU has no float64
+    pick = torch.searchsorted(chance, rolled).to(streams.device)
     centre = pose.to_patient(seats[pick.clamp_max(len(seats) - 1)])
     count, radius, metastatic = _radii(streams)
     beside = streams.normal(MAX_LESIONS, 3)
