@@ -73,7 +73,7 @@ class CalibrationScan:
     draw : DrawConfig
         Its spacing is the working grid.
     device : str
-        "cpu", "cuda" or "cuda:N".
+        As `inference.device.choose` reads it.
     """
 
     weights: Path
