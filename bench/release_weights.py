@@ -29,8 +29,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from page import put_between
+
 from lesionlens.base.errors import LesionLensError
-from lesionlens.benchmark.tables import put_between
 from lesionlens.calibration import calibrate as fitting
 from lesionlens.calibration.calibrate import (
     Calibration,

@@ -92,7 +92,7 @@ class FakeResult:
         """Two looks: the first of two heads, where the second head sees the right lesion only."""
         prepared = self.analysis.prepared
 
-        def look(region: Region, layer: int, head: int | None) -> Any:
+        def layer_choice(region: Region, layer: int, head: int | None) -> Any:
             place = np.rint(prepared.working.to_voxel(RIGHT if head == 1 else LEFT)).astype(int)
             weights = np.zeros(prepared.working.shape, np.float32)
             weights[tuple(place)] = 1.0
@@ -104,7 +104,14 @@ class FakeResult:
             weights[place] = 1.0
             return weights
 
-        return Trace({}, "a test", (), row, looks=(("coarse", 2), ("fine", 1)), look=look)
+        return Trace(
+            {},
+            "a test",
+            (),
+            row,
+            attention_layers=(("coarse", 2), ("fine", 1)),
+            layer_attention=layer_choice,
+        )
 
     def what_if(self, candidate: int, *, progress: Any, cancel: Any) -> Any:
         """Say what the real one would."""
@@ -132,6 +139,7 @@ def panel(
 
     monkeypatch.setattr("lesionlens.review.store.sessions_folder", lambda: tmp_path / "reviews")
     monkeypatch.setattr("lesionlens.reading.remembered_series.folder", lambda: tmp_path / "kept")
+    monkeypatch.setattr("lesionlens._napari.model.hanging.place", lambda: tmp_path / "views.json")
     npe2pm.register(PluginManifest.from_file(MANIFEST))
 
     viewer = make_napari_viewer(strict_qt="raise")
@@ -146,7 +154,7 @@ def loaded(panel: Any, analysis: Analysis) -> Any:
     """The panel with the study's four layers in its viewer."""
     from napari.layers import Layer
 
-    from lesionlens._napari.reader import layers_of
+    from lesionlens._napari.loading import layers_of
     from lesionlens.base.stages import NEVER, no_progress
 
     for data in layers_of(analysis.study, no_progress, NEVER):

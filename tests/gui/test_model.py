@@ -10,10 +10,11 @@ import pytest
 from tests.gui.conftest import LEFT, MANIFEST, FakeResult
 
 from lesionlens._napari.model import display
+from lesionlens._napari.model.choices import Choices, LayerChoice, Overlay
 from lesionlens._napari.model.keys import KEYS
 from lesionlens._napari.model.screen import resolve
 from lesionlens._napari.model.session import ReviewSession
-from lesionlens._napari.model.state import Choices, Look, Overlay, Problem
+from lesionlens._napari.model.state import Problem
 from lesionlens._napari.model.words import facts_of
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import LesionClass, MrSequence, Region, ReviewState
@@ -220,7 +221,7 @@ def test_keys_and_acts_are_unique():
 
 def test_a_map_that_failed_its_checks_is_shown_only_when_asked(session, analysis):
     trust = MapChecks(False, 0.1, 0.1, reliable=False, words="The peak lies outside.")
-    maps = replace(analysis.maps, trust={Region.WT: trust})
+    maps = replace(analysis.maps, checks={Region.WT: trust})
     failed = replace(analysis, maps=maps)
     session.analysed(FakeResult(failed), display.overlays_of(failed))
     session.choose_overlay(Overlay.MAP)
@@ -228,7 +229,7 @@ def test_a_map_that_failed_its_checks_is_shown_only_when_asked(session, analysis
     assert shown.withheld
     assert shown.scene.attention is None
     assert shown.scene.outline.visible
-    assert shown.trust.good is False
+    assert shown.verdict.good is False
     session.choose_unreliable(True)
     assert screen(session).scene.attention is Region.WT
 
@@ -274,12 +275,12 @@ def test_a_reopened_result_says_that_the_network_must_be_asked_anew(analysis):
 
 
 def test_a_layer_or_head_that_is_not_there_is_not_chosen(session):
-    session.choose_look(0, 1)
-    assert screen(session).scene.look == Look(Region.WT, 0, 1)
-    session.choose_look(1, 1)
-    assert screen(session).scene.look == Look(Region.WT, 1)
-    session.choose_look(7)
-    assert screen(session).scene.look is None
+    session.choose_layer(0, 1)
+    assert screen(session).scene.layer_choice == LayerChoice(Region.WT, 0, 1)
+    session.choose_layer(1, 1)
+    assert screen(session).scene.layer_choice == LayerChoice(Region.WT, 1)
+    session.choose_layer(7)
+    assert screen(session).scene.layer_choice is None
 
 
 def test_asking_for_uncertainty_switches_the_overlay_on(session):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from lesionlens._napari.model.state import Choices, Overlay
+from lesionlens._napari.model.choices import Choices, Overlay
 from lesionlens.preparation import skull_stripping
 from lesionlens.preparation.prepare import PrepareOptions
 

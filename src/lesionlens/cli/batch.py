@@ -51,7 +51,7 @@ def batch(
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
     layout: options.Layouts = options.Layout.OWN,
-    language: options.Language = options.Tongue.EN,
+    language: options.Language = "en",
     hide: options.Hide = None,
     surfaces: options.Surfaces = False,
     maps: options.Maps = options.MapSize.CUT,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_text
 import os
 import platform
+import sys
 from importlib import metadata, util
 from typing import Any
 
@@ -51,9 +52,15 @@ def examine() -> dict[str, Any]:
         "weights_synthetic": _weights("synthetic"),
         "extras": {extra: _extra(extra, parts) for extra, parts in _EXTRAS.items()},
         "plugins": {group: list(plugins.names(group)) for group in _GROUPS},
-        "display": bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")),
+        "display": _has_display(),
         "ready": all(core.values()) and weights["verified"],
     }
+
+
+def _has_display() -> bool:
+    """Whether windows can be shown; Windows and macOS always have a desktop."""
+    named = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return bool(named) or sys.platform in ("win32", "darwin")
 
 
 def _version(distribution: str) -> str | None:

@@ -41,7 +41,7 @@ def export(
     key: Key = None,
     map_file: Map = None,
     layout: options.Layouts = options.Layout.OWN,
-    language: options.Language = options.Tongue.EN,
+    language: options.Language = "en",
     hide: options.Hide = None,
     surfaces: options.Surfaces = False,
     maps: options.Maps = options.MapSize.CUT,

@@ -38,13 +38,6 @@ class Layout(StrEnum):
     BIDS = "bids"
 
 
-class Tongue(StrEnum):
-    """Languages of the report: the keys of `export.words.LANGUAGES`."""
-
-    EN = "en"
-    DE = "de"
-
-
 class Hidden(StrEnum):
     """What the report may leave out; the members of `records.export.Identity`."""
 
@@ -122,7 +115,10 @@ Layouts = Annotated[
     ),
 ]
 Language = Annotated[
-    Tongue, typer.Option("--language", help="Of the report: en English, de German.")
+    str,
+    typer.Option(
+        "--language", help="Of the report: en, de, or a TOML file of your own.", metavar="LANGUAGE"
+    ),
 ]
 Hide = Annotated[
     list[Hidden] | None,
@@ -217,7 +213,7 @@ def check_layout(out: Path, layout: Layout) -> Path:
 
 
 def wishes(
-    language: Tongue, hide: list[Hidden] | None, surfaces: bool, maps: MapSize, rest: bool = False
+    language: str, hide: list[Hidden] | None, surfaces: bool, maps: MapSize, rest: bool = False
 ) -> ExportOptions:
     """Return what the user asks of the files.
 
@@ -225,12 +221,16 @@ def wishes(
     ------
     MissingPluginError
         Surfaces were asked for, and trimesh is not installed.
+    UnusableInputError
+        There is no such language.
     """
     from importlib.util import find_spec
 
     from lesionlens.base.errors import MissingPluginError
+    from lesionlens.export.words import load
     from lesionlens.records.export import ExportOptions, Identity, MapExtent
 
+    load(language)
     if surfaces and find_spec("trimesh") is None:
         raise MissingPluginError(
             found="no trimesh, which surfaces are written with",
@@ -242,7 +242,7 @@ def wishes(
         surfaces=surfaces,
         maps=MapExtent(maps.value),
         rest=rest,
-        language=language.value,
+        language=language,
         hidden=hidden,
     )
 

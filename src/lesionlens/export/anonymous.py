@@ -21,6 +21,7 @@ from lesionlens.deidentification.profile import Options
 from lesionlens.deidentification.pseudonyms import Pseudonyms
 from lesionlens.deidentification.vocabulary import is_plain
 from lesionlens.records.analysis import Analysis
+from lesionlens.records.export import Identity
 from lesionlens.records.review import Review
 from lesionlens.records.study import Series, Study, StudyKind
 
@@ -100,6 +101,7 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
                     replace(q, message=clean(q.message)) for q in analysis.findings.quality
                 ),
             ),
+            options=replace(analysis.options, hidden=frozenset(Identity)),
             review=_nobody(analysis.review, 0 if options.full_dates else days),
         ),
         Cleaner(options, pseudonyms, telling),

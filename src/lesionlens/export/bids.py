@@ -199,7 +199,7 @@ def _attention(analysis: Analysis, region: Region) -> dict[str, Any]:
         said |= {"Method": maps.method, "Layers": list(maps.layers)}
         if region in maps.raw_range:
             said["RawRange"] = [float(v) for v in maps.raw_range[region]]
-        if (checked := maps.trust.get(region)) is not None:
+        if (checked := maps.checks.get(region)) is not None:
             said["Checked"] = checked.words
     return said
 

@@ -15,18 +15,21 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from lesionlens.base import plugins
 from lesionlens.base.labels import Region
-from lesionlens.base.stages import Progress, StageTime, no_progress, peak_memory_mib
+from lesionlens.base.peak_memory import peak_memory_mib
+from lesionlens.base.stages import Progress, StageTime, no_progress
 from lesionlens.base.staging import staged
 from lesionlens.export.original import write_original
 from lesionlens.export.run import ExportRecord, warnings_of, write_run
 from lesionlens.export.written import Written, reason_of
 from lesionlens.findings.edits import applied
+from lesionlens.reading.dicom.documents import documents_of
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.files import left_out_warning
 from lesionlens.records.review import Review
@@ -162,6 +165,9 @@ def write_result(analysis: Analysis, out: Path, aside: Path, progress: Progress)
     tuple of str
         All warnings, as `save` returns them.
     """
+    if not analysis.run.documents:
+        run = replace(analysis.run, documents=documents_of(out))
+        analysis = replace(analysis, run=run)
     record = _write_all(analysis, aside, progress)
     write_original(analysis, aside)
     _keep_review(out, aside, analysis.review)

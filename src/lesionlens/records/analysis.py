@@ -40,6 +40,16 @@ class Volumes:
 
 
 @dataclass(frozen=True, slots=True)
+class Document:
+    """A DICOM document that was written before, by the UIDs that it is named with."""
+
+    study_uid: str
+    series_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunInfo:
     """How it was made.
 
@@ -59,6 +69,8 @@ class RunInfo:
         ISO 8601, UTC.
     notices : tuple of str
         All warnings of the run.
+    documents : tuple of Document
+        Reports that were written of it before.
     """
 
     engine: EngineInfo
@@ -68,6 +80,7 @@ class RunInfo:
     inputs: tuple[tuple[str, str], ...]
     started: str
     notices: tuple[str, ...] = ()
+    documents: tuple[Document, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,7 +8,7 @@ but the preparation of the images; the probe, which needs the network's trace, s
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.findings.edits import applied
 from lesionlens.preparation.resampling import resample
+from lesionlens.reading.dicom.documents import documents_of
 from lesionlens.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import AttentionMaps
@@ -55,7 +56,7 @@ class SavedResult:
     volumes : Volumes
         On the native grid of `reference`.
     review : Review
-        All that readers said up to now.
+        All decisions of readers up to now.
     run : RunInfo
         How it was made, and of which files.
     reference : MrSequence
@@ -105,7 +106,7 @@ def read_result(folder: Path) -> SavedResult:
             uncertainty=_optional(folder / "uncertainty.nii.gz"),
         ),
         review=store.load(folder),
-        run=_run(run),
+        run=replace(_run(run), documents=documents_of(folder)),
         reference=content.reference,
         attention=run.attention,
     )

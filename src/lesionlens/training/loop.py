@@ -28,8 +28,8 @@ from lesionlens.training.data import (
     Batch,
     Source,
     SynthSource,
-    closer_stage,
     mixed,
+    patch_stage,
 )
 from lesionlens.training.distributed import ProcessGroup
 from lesionlens.training.initial_network import initial_network, name_of
@@ -167,10 +167,10 @@ class _Run:
 
 
 def _focus_mm(stage: StageConfig) -> float | None:
-    """Spacing of the focus pass of weights that learnt closer looks; None of those that did not."""
-    if stage.closer is None:
+    """Spacing of the focus pass of weights that learnt from patches; None of those that did not."""
+    if stage.patches is None:
         return None
-    return round(sum(stage.closer.spacing_mm) / 2, 2)
+    return round(sum(stage.patches.spacing_mm) / 2, 2)
 
 
 def _begin(
@@ -228,13 +228,13 @@ def _source(run: _Run, stage: int) -> Source:
     if run.cases is not None:
         with run.team.first_alone():
             return run.cases.source(plan, config.data, config.seed + stage + 1000 * rank, done)
-    if plan.closer is None:
+    if plan.patches is None:
         return SynthSource(config.draw, plan, config.data, first, done)
-    near, after = closer_stage(plan), first + 8 * SEEDS_A_SOURCE
+    near, after = patch_stage(plan), first + 8 * SEEDS_A_SOURCE
     return mixed(
         lambda n: SynthSource(config.draw, plan, config.data, first, n),
         lambda n: SynthSource(config.draw, near, config.data, after, n),
-        plan.closer.share,
+        plan.patches.share,
         first,
         done,
     )

@@ -81,7 +81,7 @@ def _each(packed: Packed, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Pac
         packed,
         channels=change(packed.channels),
         code=change(packed.code),
-        parts=change(packed.parts),
+        instances=change(packed.instances),
     )
 
 
@@ -109,7 +109,7 @@ def _scanned(packed: Packed, spacing_mm: float, dice: RandomStreams) -> Packed:
     i, j, k = packed.code.shape
     frame = Frame((i, j, k), torch.tensor([spacing_mm]))
     where = _deformed(dice, frame)
-    maps = np.stack([packed.code, packed.parts]).astype(np.float32)
+    maps = np.stack([packed.code, packed.instances]).astype(np.float32)
     code, parts = _sample(torch.from_numpy(maps)[None], where, "nearest")[0].to(torch.uint8)
     if not bool((code > 0).any()):
         return packed
@@ -119,7 +119,7 @@ def _scanned(packed: Packed, spacing_mm: float, dice: RandomStreams) -> Packed:
     seen = _scaled_like(before[:, torch.from_numpy(packed.code > 0)], seen, code > 0)
     there = torch.from_numpy(packed.present)[:, None, None, None]
     return dataclasses.replace(
-        packed, channels=(seen * there).half().numpy(), code=code.numpy(), parts=parts.numpy()
+        packed, channels=(seen * there).half().numpy(), code=code.numpy(), instances=parts.numpy()
     )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+import math
 import threading
 
 import pytest
 
 from lesionlens.base import errors, plugins
 from lesionlens.base.labels import REFERENCE_ORDER, Label, MrSequence, Region, ReviewState
-from lesionlens.base.stages import StageClock, check, peak_memory_mib
+from lesionlens.base.peak_memory import peak_memory_mib, windows_peak_mib
+from lesionlens.base.stages import StageClock, TimeLimit, check
 
 EVERY_ERROR = [
     kind
@@ -66,3 +69,55 @@ def test_a_stage_is_timed_told_and_stopped_before_it_begins():
         pytest.fail("the stage began")
     with pytest.raises(errors.CancelledError):
         check(stop, "third")
+
+
+class Kernel32:
+    """Answers as Windows does: the peak lies after two 32-bit words, padded to none."""
+
+    class _Callable:
+        def __init__(self, call):
+            self._call = call
+
+        def __call__(self, *given):
+            return self._call(*given)
+
+    def __init__(self, told=1):
+        def fill(process, counters, size):
+            assert (process, size) == (-1, 72)
+            words = ctypes.cast(counters, ctypes.POINTER(ctypes.c_uint64))
+            words[1] = 300 << 20
+            return told
+
+        self.GetCurrentProcess = self._Callable(lambda: -1)
+        self.K32GetProcessMemoryInfo = self._Callable(fill)
+
+
+def test_windows_is_asked_for_the_peak_by_its_own_structure():
+    assert windows_peak_mib(Kernel32()) == 300
+
+
+def test_a_time_limit_ends_a_block_quietly_and_only_where_time_is_up():
+    over = TimeLimit(0.0)
+    with over:
+        check(over, "anything")
+        pytest.fail("the block went on")
+    assert over.seconds_left == 0
+    endless = TimeLimit(math.inf)
+    assert not endless.is_set()
+    with pytest.raises(errors.CancelledError), endless:
+        raise errors.CancelledError
+    with pytest.raises(ValueError, match="own"), over:
+        raise ValueError("its own")
+
+
+def test_a_time_limit_passes_on_the_wish_of_the_user():
+    stop = threading.Event()
+    limit = TimeLimit(3600.0, stop)
+    assert not limit.is_set()
+    stop.set()
+    assert limit.is_set()
+    with pytest.raises(errors.CancelledError), limit:
+        check(limit, "anything")
+    late = TimeLimit(0.0, stop)
+    with pytest.raises(errors.CancelledError), late:
+        check(late, "anything")

@@ -19,7 +19,7 @@ from lesionlens.base import geometry
 from lesionlens.base.errors import ExportError, ReadError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Label, MrSequence, Region, ReviewState
-from lesionlens.export.dicom import pmap, refs, seg
+from lesionlens.export.dicom import even, pmap, refs, seg
 from lesionlens.export.dicom.axis import axis_of
 from lesionlens.export.dicom.exporter import DicomExporter
 from lesionlens.export.exporter import save
@@ -78,6 +78,27 @@ def test_segments_lie_where_the_labels_lie(make, tmp_path, orientation):
                 continue
             wanted = volumes.labels.grid.to_mm(np.argwhere(where))
             np.testing.assert_allclose(_sorted(_marked_mm(ds, numbers)), _sorted(wanted), atol=0.03)
+
+
+@pytest.mark.parametrize(
+    "spacing", [(4.0, 4.0, 4.0), (3.7, 5.0, 5.0), (4.6, 3.9, 6.0), (5.0, 4.6, 5.0)]
+)
+def test_the_frames_fill_an_even_number_of_bytes(make, tmp_path, spacing):
+    """OHIF's library reads no other: it takes the byte that pads an odd number for an error."""
+    ds = _written(make(dicom=True, spacing_mm=spacing, orientation="LPS"), tmp_path)["seg"]
+    needed = -(-ds.Rows * ds.Columns * ds.NumberOfFrames // 8)
+    assert len(ds.PixelData) == needed
+    assert needed % 2 == 0
+
+
+@given(rows=st.integers(2, 9), columns=st.integers(2, 9), held=st.integers(1, 20))
+def test_a_few_empty_frames_make_any_size_even(rows, columns, held):
+    frames = np.zeros((40, rows, columns, 2), np.uint8)
+    frames[:held, 0, 0, 0] = 1
+    added = even.empty_frames(frames)
+    assert len(added) < even.MOST_ADDED
+    assert -(-(held + len(added)) * rows * columns // 8) % 2 == 0
+    assert not frames[added[:, 0], :, :, added[:, 1]].any()
 
 
 def test_left_stays_left(make, tmp_path):
@@ -353,6 +374,35 @@ def test_on_request_a_reviewed_result_sends_the_rest_too(make, tmp_path):
     analysis = _states(make(dicom=True), ReviewState.ACCEPTED, ReviewState.REJECTED)
     written = _written(replace(analysis, options=ExportOptions(rest=True)), tmp_path)
     assert len({s.TrackingUID for s in written["seg"].SegmentSequence}) == 2
+
+
+def test_a_second_export_is_later_and_names_the_first_report(make, tmp_path):
+    analysis = make(dicom=True, lesions=(Lesion(),))
+    save(analysis, tmp_path / "out")
+    first = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
+    assert "PredecessorDocumentsSequence" not in first
+    save(_states(analysis, ReviewState.ACCEPTED), tmp_path / "out")
+    for path in (tmp_path / "out" / "dicom").iterdir():
+        ds = pydicom.dcmread(path)
+        assert (ds.SeriesDate, ds.SeriesTime) == (ds.ContentDate, ds.ContentTime)
+        assert "1 of 1 reviewed" in ds.SeriesDescription
+    second = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
+    (study,) = second.PredecessorDocumentsSequence
+    (series,) = study.ReferencedSeriesSequence
+    assert series.SeriesInstanceUID == first.SeriesInstanceUID
+    assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == first.SOPInstanceUID
+    assert (second.SeriesDate, second.SeriesTime) > (first.SeriesDate, first.SeriesTime)
+
+
+def test_another_studys_report_is_no_predecessor(make, tmp_path):
+    analysis = make(dicom=True, lesions=(Lesion(),))
+    save(analysis, tmp_path / "out")
+    ds = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
+    ds.StudyInstanceUID = "1.2.3"
+    ds.save_as(tmp_path / "out" / "dicom" / "sr.dcm")
+    save(analysis, tmp_path / "out")
+    again = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
+    assert "PredecessorDocumentsSequence" not in again
 
 
 def test_the_report_says_who_decided_when_and_why(make, tmp_path):

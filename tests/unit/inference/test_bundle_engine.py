@@ -212,10 +212,10 @@ def answers_questions(engine, study, trace):
     assert near[one] > far[one]
     assert not near[~study.brain].any()
     np.testing.assert_allclose(trace.probe_row(one), near, atol=1e-5)
-    name, heads = trace.looks[1]
+    name, heads = trace.attention_layers[1]
     assert name == "block 2"
-    mean = trace.look(Region.WT, 1, None)
-    each = [trace.look(Region.WT, 1, head) for head in range(heads)]
+    mean = trace.layer_attention(Region.WT, 1, None)
+    each = [trace.layer_attention(Region.WT, 1, head) for head in range(heads)]
     for weights in (mean, *each):
         assert weights.sum() == pytest.approx(1, abs=1e-3)
         assert not weights[~study.brain].any()
@@ -319,7 +319,7 @@ def test_the_whole_analysis_runs_on_a_bundle(keen_bundle, make_study):
         shares = [found[key] for key in ("t1c", "flair", "none")]
         assert sum(shares) == pytest.approx(candidate.score, abs=1e-6)
         assert 0 <= candidate.uncertainty <= 1
-    assert result.analysis.maps.trust[Region.WT].deletion is not None
+    assert result.analysis.maps.checks[Region.WT].deletion is not None
     assert result.analysis.volumes.uncertainty.data.max() > 0
     assert "which sequence mattered" not in " ".join(result.analysis.run.notices).lower()
 
@@ -382,7 +382,7 @@ def test_what_time_suffices_for_is_kept(keen_bundle, make_study, monkeypatch):
     result = Lens(engine=engine)(open_study(make_study()))
     assert all(0 <= c.uncertainty <= 1 for c in result.candidates)
     assert all(c.sequence_relevance is None for c in result.candidates)
-    assert result.analysis.maps.trust[Region.WT].deletion is None
+    assert result.analysis.maps.checks[Region.WT].deletion is None
     assert "which sequence mattered, the deletion check" in said_of_time(result)
     assert "uncertainty" not in said_of_time(result)
 

@@ -290,17 +290,17 @@ def test_the_gpu_agrees_with_the_cpu(random_weights, study, prediction):
 
 def test_single_layers_and_heads_are_shares_of_the_brain(prediction, study):
     trace = prediction.trace
-    assert [heads for _, heads in trace.looks] == [2, 2, 1]
-    for layer, (_, heads) in enumerate(trace.looks):
-        each = [trace.look(Region.WT, layer, head) for head in range(heads)]
-        mean = trace.look(Region.WT, layer, None)
+    assert [heads for _, heads in trace.attention_layers] == [2, 2, 1]
+    for layer, (_, heads) in enumerate(trace.attention_layers):
+        each = [trace.layer_attention(Region.WT, layer, head) for head in range(heads)]
+        mean = trace.layer_attention(Region.WT, layer, None)
         for weights_of in (*each, mean):
             assert weights_of.shape == study.working.shape
             assert weights_of.min() >= 0
             assert weights_of.sum() == pytest.approx(1, abs=1e-2)
             assert not weights_of[~study.brain].any()
     # the last look is what the maps are drawn from, but for their slight blur
-    fine = trace.look(Region.WT, 2, None)[study.brain]
+    fine = trace.layer_attention(Region.WT, 2, None)[study.brain]
     shown = trace.cross[Region.WT][study.brain]
     assert np.corrcoef(fine, shown)[0, 1] > 0.6
 

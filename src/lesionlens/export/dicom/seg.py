@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset
 from lesionlens.base.codes import ABNORMAL_STRUCTURE, BRAIN, REGION_TYPES
 from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import Region, ReviewState
-from lesionlens.export.dicom import identity
+from lesionlens.export.dicom import even, identity
 from lesionlens.export.dicom.geometry import plane_positions
 from lesionlens.export.dicom.refs import SourceFrames
 from lesionlens.records.analysis import Analysis
@@ -102,9 +102,12 @@ def build_seg(
         From `segments_of`.
     """
     every = np.arange(len(sources.places))
+    frames = frames_of(analysis, sources, segments)
+    added = even.empty_frames(frames)
+    frames[added[:, 0], 0, 0, added[:, 1]] = 1  # else highdicom leaves an empty frame out
     seg = highdicom.seg.Segmentation(
         source_images=sources.images(every),
-        pixel_array=frames_of(analysis, sources, segments),
+        pixel_array=frames,
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_described(segment, analysis) for segment in segments],
         content_label="CANDIDATES",
@@ -114,6 +117,8 @@ def build_seg(
         **identity.of_new_object(analysis, "seg"),
     )
     _name_segment_per_frame(seg)
+    if added.size:
+        even.clear(seg, [(sources.positions[frame], index + 1) for frame, index in added])
     return seg
 
 

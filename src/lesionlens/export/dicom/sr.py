@@ -68,8 +68,22 @@ def build_sr(
         is_complete=True,
         is_final=False,
         is_verified=False,
+        previous_versions=_predecessors(analysis, sources) or None,
         **identity.of_new_object(analysis, "sr"),
     )
+
+
+def _predecessors(analysis: Analysis, sources: SourceFrames) -> list[Dataset]:
+    """Return the earlier reports of the same study, as highdicom takes them."""
+    found = []
+    for document in analysis.run.documents:
+        if document.study_uid == sources.datasets[0].StudyInstanceUID:
+            made = Dataset()
+            made.StudyInstanceUID, made.SeriesInstanceUID = document.study_uid, document.series_uid
+            made.SOPClassUID = document.sop_class_uid
+            made.SOPInstanceUID = document.sop_instance_uid
+            found.append(made)
+    return found
 
 
 def _root(analysis: Analysis, found: list[Any]) -> Dataset:

@@ -68,7 +68,7 @@ class DicomReader:
         slices = _one_patient(_one_study(found.slices, options.study_uid))
         series, notices = _series_of(slices, base)
         wanted, told = _named(named, series, base, options)
-        series, seen = unlabelled_series.look_at(series, wanted, cancel=options.cancel)
+        series, seen = unlabelled_series.judge_by_image(series, wanted, cancel=options.cancel)
         chosen, set_aside, why = choose(series, wanted)
         study = Study(
             name=root.name or root.resolve().name,

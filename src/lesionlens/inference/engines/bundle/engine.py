@@ -189,7 +189,14 @@ class BundleEngine:
             (seen.study.grid, seen.prepared),
             bundle_maps.onto_working,
         )
-        return Trace(cross, METHODS[method], (layer,), asked.probe, asked.looks, asked.look)
+        return Trace(
+            cross,
+            METHODS[method],
+            (layer,),
+            asked.probe,
+            asked.attention_layers,
+            asked.layer_attention,
+        )
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid on which `glance` answers: the bundle's own."""

@@ -288,14 +288,14 @@ class LensEngine:
         if out.trace is None or not seen:
             return Trace(cross, method, layers)
         matrices = [rollout.layer_weights(layer.q[0], layer.k[0]) for layer in seen]
-        looks = CrossAttentionMaps(out.trace.cross_attention, out.trace.padded, grid, prepared)
+        maps = CrossAttentionMaps(out.trace.cross_attention, out.trace.padded, grid, prepared)
         return Trace(
             cross,
             method,
             layers,
             probe_row=AttentionRollout(matrices, seen[0].grid, grid, prepared),
-            look=looks,
-            looks=tuple(zip(CrossAttentionMaps.names, looks.heads, strict=True)),
+            layer_attention=maps,
+            attention_layers=tuple(zip(CrossAttentionMaps.names, maps.heads, strict=True)),
         )
 
 
@@ -303,7 +303,7 @@ def _kinds(out: LensOutput, grid: Grid) -> ClassProbabilities | None:
     """Return what the lesion queries name, where the network has them."""
     if out.lesions is None:
         return None
-    share = out.lesions.of_kinds()[0].float().cpu().numpy()
+    share = out.lesions.class_shares()[0].float().cpu().numpy()
     i, j, k = share.shape[1:]
     return ClassProbabilities(share, coarser(grid, 2, (i, j, k)))
 

@@ -1,7 +1,7 @@
 """Networks that answer the same question of the same brain, for timing: ours and MONAI's.
 
-Ours, with and without convolutions and attention, read the whole brain at the glance's voxel size,
-in one pass. MONAI's read the same brain at 1 mm, in the settings of its BraTS bundle (SegResNet)
+Ours, with and without convolutions and attention, read the whole brain in one pass at their own
+voxel size. MONAI's read the same brain at 1 mm, in the settings of its BraTS bundle (SegResNet)
 and BraTS tutorial (Swin UNETR). Random weights take the same time as trained ones.
 """
 
@@ -80,15 +80,15 @@ def all_baselines(prepared: PreparedStudy, device: torch.device) -> Iterator[Bas
         yield from _monai(prepared, device)
 
 
-def _in_both(contender: Baseline) -> Iterator[Baseline]:
+def _in_both(baseline: Baseline) -> Iterator[Baseline]:
     """Yield it in full precision and under autocast."""
     for bf16 in (False, True):
-        words = ", ".join(filter(None, (contender.form, "bf16" if bf16 else "fp32")))
-        yield replace(contender, form=words, bf16=bf16)
+        words = ", ".join(filter(None, (baseline.form, "bf16" if bf16 else "fp32")))
+        yield replace(baseline, form=words, bf16=bf16)
 
 
 def _ours(prepared: PreparedStudy, device: torch.device, spacing: float) -> Iterator[Baseline]:
-    def look() -> Tensor:
+    def whole_brain() -> Tensor:
         x = make_network_input(prepared, spacing, device).input_of(_ALL)
         return x.contiguous(memory_format=torch.channels_last_3d)
 
@@ -108,7 +108,7 @@ def _ours(prepared: PreparedStudy, device: torch.device, spacing: float) -> Iter
         name = "Lens, as shipped" if preset is None else f"Lens {preset}"
         for form in Form if preset != _NO_ATTENTION else (Form.FLASH,):
             words = form.value if preset != _NO_ATTENTION else ""
-            yield from _in_both(Baseline(name, words, reads, maker(preset, form), look))
+            yield from _in_both(Baseline(name, words, reads, maker(preset, form), whole_brain))
 
 
 def _monai(prepared: PreparedStudy, device: torch.device) -> Iterator[Baseline]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from baselines import OVERLAP, Baseline, all_baselines
 from torch import Tensor, nn
 from torch import multiprocessing as processes
 from torch.nn import functional
@@ -22,7 +23,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.stages import NEVER, Cancel, check
-from lesionlens.benchmark.baselines import OVERLAP, Baseline, all_baselines
 from lesionlens.records.study import PreparedStudy
 
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
@@ -37,7 +37,7 @@ class PassCost:
     Parameters
     ----------
     name, form, reads : str
-        As of the contender.
+        As of the baseline.
     parameters : int
         Of the network.
     grid : (3,) int
@@ -76,7 +76,7 @@ class PassCost:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to measure: runs after the first, fewer once a contender has taken `enough_s`."""
+    """How long to measure: runs after the first, fewer once a baseline has taken `enough_s`."""
 
     repeat: int = 3
     enough_s: float = 60.0
@@ -100,31 +100,31 @@ def window_starts(shape: tuple[int, ...], window: tuple[int, ...]) -> list[tuple
 
 
 def measure(
-    contender: Baseline,
+    baseline: Baseline,
     device: torch.device,
     patience: Patience = Patience(),
     cancel: Cancel = NEVER,
 ) -> PassCost:
-    """Run a contender and return what it took.
+    """Run a baseline and return what it took.
 
     Raises
     ------
     CancelledError
         The user asked to stop; asked between passes.
     """
-    x = contender.make_input()
-    windows = _windows(x, contender.window)
+    x = baseline.make_input()
+    windows = _windows(x, baseline.window)
     shown = windows[:1] if patience.estimate else windows
     reset_peak(device)
     before = _resident_mib(device)
-    network = contender.make()
+    network = baseline.make()
 
     def run(some: Sequence[Tensor]) -> None:
         for window in some:
-            check(cancel, contender.name)
+            check(cancel, baseline.name)
             with (
                 torch.inference_mode(),
-                torch.autocast(device.type, torch.bfloat16, enabled=contender.bf16),
+                torch.autocast(device.type, torch.bfloat16, enabled=baseline.bf16),
             ):
                 network(window)
 
@@ -134,9 +134,9 @@ def measure(
     share = len(windows) / len(shown)
     i, j, k = x.shape[2:]
     return PassCost(
-        name=contender.name,
-        form=contender.form,
-        reads=contender.reads,
+        name=baseline.name,
+        form=baseline.form,
+        reads=baseline.reads,
         parameters=sum(p.numel() for p in network.parameters()),
         grid=(i, j, k),
         passes=len(windows),
@@ -173,7 +173,7 @@ def apart(
     patience: Patience = Patience(),
     cancel: Cancel = NEVER,
 ) -> PassCost:
-    """Measure one of the `contenders`, by its number, in a fresh process.
+    """Measure one of the `baselines.all_baselines`, by its number, in a fresh process.
 
     So none inherits what another left in memory, and one that needs too much ends alone.
 
@@ -221,8 +221,8 @@ def _alone(
     torch.set_num_threads(threads)
     place = torch.device(device)
     try:
-        contender = next(itertools.islice(all_baselines(prepared, place), number, None))
-        answer.send(measure(contender, place, patience))
+        baseline = next(itertools.islice(all_baselines(prepared, place), number, None))
+        answer.send(measure(baseline, place, patience))
     except (RuntimeError, MemoryError, OSError) as error:
         answer.send(" ".join(str(error).split())[:200] or type(error).__name__)
 

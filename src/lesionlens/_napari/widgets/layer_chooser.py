@@ -7,27 +7,27 @@ from collections.abc import Sequence
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QWidget
 
+from lesionlens._napari.model.choices import Second
 from lesionlens._napari.model.screen import Screen
-from lesionlens._napari.model.state import Second
 from lesionlens._napari.widgets.parts import row
 
 
-class LookChoice(QWidget):
-    """Three lists; None stands for all candidates, all looks, the mean of the heads."""
+class LayerChooser(QWidget):
+    """Three lists; None stands for all candidates, all layers, the mean of the heads."""
 
     candidate_chosen = Signal(object)
-    look_chosen = Signal(object, object)
+    layer_chosen = Signal(object, object)
     """Layer, head."""
 
     def __init__(self) -> None:
         super().__init__()
         self.candidate = _list("The attention given to all candidates, or to one of them alone")
         self.layer = _list(
-            "All looks of the network combined, or one of them, coarse to fine; or a second "
+            "All layers of the network combined, or one of them, coarse to fine; or a second "
             "opinion, computed when asked: Grad-CAM (which features made it draw the region) and "
             "rollout (where the candidate's peak attended, through all layers of self-attention)"
         )
-        self.head = _list("The mean of a look's heads, or one of them")
+        self.head = _list("The mean of a layer's heads, or one of them")
         self.candidate.activated.connect(
             lambda _: self.candidate_chosen.emit(self.candidate.currentData())
         )
@@ -47,19 +47,19 @@ class LookChoice(QWidget):
             [(f"only {c.id}", c.id) for c in screen.candidates],
             focus if screen.alone else None,
         )
-        names = [name.removeprefix("look at ") for name, _ in screen.looks]
+        names = [name for name, _ in screen.attention_layers]
         layers: list[tuple[str, object]] = [
             (f"{n + 1} · {name}", n) for n, name in enumerate(names)
         ]
         layers += [(second.words, second) for second in screen.seconds]
-        _offer(self.layer, "all looks", layers, screen.layer)
-        heads = screen.looks[screen.layer][1] if isinstance(screen.layer, int) else 0
+        _offer(self.layer, "all layers", layers, screen.layer)
+        heads = screen.attention_layers[screen.layer][1] if isinstance(screen.layer, int) else 0
         numbers = [(f"head {n + 1}", n) for n in range(heads)]
         _offer(self.head, "mean", numbers if heads > 1 else [], screen.head)
 
     def _emit_look(self, head: int | None) -> None:
         layer = self.layer.currentData()  # Qt hands a StrEnum back as its text
-        self.look_chosen.emit(Second(layer) if isinstance(layer, str) else layer, head)
+        self.layer_chosen.emit(Second(layer) if isinstance(layer, str) else layer, head)
 
 
 def _list(tooltip: str) -> QComboBox:

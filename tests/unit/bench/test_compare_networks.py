@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,10 +16,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lesionlens.base.errors import CancelledError
-from lesionlens.benchmark import baselines as field
-from lesionlens.benchmark import profiler
-from lesionlens.benchmark.baselines import Baseline, all_baselines
-from lesionlens.benchmark.profiler import Patience, apart, measure, window_starts
+from lesionlens.cli.bench import SAMPLE, circumstances
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "bench"))
+import baselines
+import compare_networks
+import profiler
+from baselines import Baseline, all_baselines
+from profiler import Patience, measure, window_starts
 
 CPU = torch.device("cpu")
 ONCE = Patience(repeat=1)
@@ -42,12 +49,12 @@ def test_windows_cover_every_voxel_and_stay_inside(shape, window):
 
 
 def test_multiply_adds_are_counted_by_hand():
-    effort = measure(convolution(), CPU, ONCE)
-    assert effort.gmacs == pytest.approx(10 * 12 * 14 * 27 * 4 * 2 / 1e9)
-    assert effort.parameters == 27 * 4 * 2 + 2
-    assert effort.grid == (10, 12, 14)
-    assert effort.seconds > 0
-    assert effort.peak_mib is None or effort.peak_mib > 1
+    cost = measure(convolution(), CPU, ONCE)
+    assert cost.gmacs == pytest.approx(10 * 12 * 14 * 27 * 4 * 2 / 1e9)
+    assert cost.parameters == 27 * 4 * 2 + 2
+    assert cost.grid == (10, 12, 14)
+    assert cost.seconds > 0
+    assert cost.peak_mib is None or cost.peak_mib > 1
 
 
 def test_an_estimate_runs_one_window_and_says_so():
@@ -71,8 +78,8 @@ def test_a_stop_is_heard():
 
 
 def test_ours_read_the_whole_brain_in_one_pass(make_prepared, monkeypatch):
-    monkeypatch.setattr(field, "has_monai", lambda: False)
-    monkeypatch.setattr(field.weights, "load_shipped", _small)
+    monkeypatch.setattr(baselines, "has_monai", lambda: False)
+    monkeypatch.setattr(baselines.weights, "load_shipped", _small)
     ours = list(all_baselines(make_prepared(), CPU))
     named = {(c.name, c.form) for c in ours}
     assert len(named) == len(ours)
@@ -82,25 +89,10 @@ def test_ours_read_the_whole_brain_in_one_pass(make_prepared, monkeypatch):
     assert {form for name, form in named if name == "Lens cnn-only"} == {"fp32", "bf16"}
     found = [measure(c, CPU, ONCE) for c in ours[:4]]
     assert ours[0].name == "Lens, as shipped"
-    assert {effort.passes for effort in found} == {1}
-    assert {round(effort.gmacs, 6) for effort in found} == {round(found[0].gmacs, 6)}
+    assert {cost.passes for cost in found} == {1}
+    assert {round(cost.gmacs, 6) for cost in found} == {round(found[0].gmacs, 6)}
     assert found[0].gmacs > 0
     assert found[0].cpu_seconds > 0
-
-
-@pytest.mark.slow
-def test_a_network_is_measured_in_a_process_of_its_own(make_prepared):
-    prepared = make_prepared()
-    effort = apart(prepared, 2, CPU, ONCE)
-    contender = list(all_baselines(prepared, CPU))[2]
-    assert (effort.name, effort.form) == (contender.name, contender.form)
-    assert effort.seconds > 0
-    if effort.peak_mib is not None:
-        assert effort.before_mib < effort.peak_mib
-    stop = threading.Event()
-    stop.set()
-    with pytest.raises(CancelledError):
-        apart(prepared, 0, CPU, ONCE, stop)
 
 
 def test_a_network_that_cannot_be_measured_is_told(monkeypatch, make_prepared):
@@ -125,9 +117,9 @@ def _fail():
 @pytest.mark.filterwarnings("default")
 def test_monai_reads_the_same_brain(make_prepared, monkeypatch):
     pytest.importorskip("monai", reason="lesionlens[train] is not installed")
-    monkeypatch.setattr(field, "_MM", 3.0)
-    monkeypatch.setattr(field, "WINDOW", (64, 64, 64))
-    monkeypatch.setattr(field.weights, "load_shipped", _small)
+    monkeypatch.setattr(baselines, "_MM", 3.0)
+    monkeypatch.setattr(baselines, "WINDOW", (64, 64, 64))
+    monkeypatch.setattr(baselines.weights, "load_shipped", _small)
     *_, segresnet, fast, swin, _ = all_baselines(make_prepared(), CPU)
     assert (segresnet.name, swin.name) == ("MONAI SegResNet", "MONAI Swin UNETR")
     assert (segresnet.form, fast.form) == ("fp32", "bf16")
@@ -137,5 +129,16 @@ def test_monai_reads_the_same_brain(make_prepared, monkeypatch):
 
 
 def _small(name="default", device="cpu"):
-    network = field.channels_last(field.build("tiny")).eval()
-    return network, field.weights.WeightsNotes(spacing_mm=8.0)
+    network = baselines.channels_last(baselines.build("tiny")).eval()
+    return network, baselines.weights.WeightsNotes(spacing_mm=8.0)
+
+
+def test_the_table_sets_monai_against_ours():
+    one, two = measure(convolution(), CPU, ONCE), measure(convolution((8, 8, 8)), CPU, ONCE)
+    ours, theirs = replace(one, form="flash, fp32"), replace(two, name="MONAI it", form="fp32")
+    rows = [compare_networks.row(cost, ours) for cost in (ours, theirs)]
+    about = circumstances("cpu", SAMPLE)
+    page = compare_networks.markdown(rows, ["one was left out"], about)
+    assert "| MONAI it | fp32 |" in page
+    assert f"- MONAI it, fp32: {rows[1]['ratio']:.1f} times one pass of one" in page
+    assert "**one was left out.**" in page
