@@ -123,7 +123,8 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of the smallest network as it starts, before any training."""
     torch = pytest.importorskip("torch")
     from lesionlens.network import weights
-    from lesionlens.network.build import build, preset
+    from lesionlens.network.build import build
+    from lesionlens.network.config import preset
 
     torch.manual_seed(3)
     network = build("tiny")

@@ -17,11 +17,11 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.provenance import versions
 from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, no_progress
-from lesionlens.explain import counterfactual, perturbations, shapley
-from lesionlens.explain import faithfulness as trust
+from lesionlens.explain import counterfactual, faithfulness, perturbations, shapley
 from lesionlens.explain import maps as attention_maps
 from lesionlens.explain import probe as probes
 from lesionlens.explain.counterfactual import WhatIf
+from lesionlens.explain.questions import questions_to
 from lesionlens.explain.shapley import ComponentVoxels
 from lesionlens.findings import anatomy
 from lesionlens.findings.candidates import Context, Evidence, describe
@@ -32,18 +32,17 @@ from lesionlens.findings.components import (
     component_voxels,
     draw_components,
     keep,
-    mark_boxes,
     plain_scores,
 )
 from lesionlens.inference import native
-from lesionlens.inference.engine import Engine, SupportsPerturbation, as_perturbable
+from lesionlens.inference.engine import Engine, as_perturbable
 from lesionlens.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.reading.readers import hashes_of
 from lesionlens.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import AttentionMaps, MapChecks
 from lesionlens.records.findings import Candidate, Findings
-from lesionlens.records.prediction import Capability, Prediction, Trace
+from lesionlens.records.prediction import Capability, Prediction, QuestionTime, Trace
 from lesionlens.records.study import PreparedStudy, Study
 
 
@@ -53,9 +52,10 @@ class Lens:
     Parameters
     ----------
     device : str
-        "auto" (the GPU where there is one), "cpu", "cuda" or "cuda:N".
+        "auto" (the GPU where there is one), "cpu", "cuda", "cuda:N", "xpu", "xpu:N" or "mps".
     weights : str or Path, optional
-        A weights file in place of those shipped with the package.
+        A weights file in place of the default weights, or "synthetic": those in the package
+        that learnt from no patient.
     bundle : str or Path, optional
         A MONAI bundle's folder: its network decides instead of ours.
     engine : str or Engine
@@ -92,7 +92,7 @@ class Lens:
         name = engine if bundle is None else "monai-bundle"
         options: dict[str, Any] = {"device": device}
         if weights is not None:
-            options["weights"] = Path(weights)
+            options["weights"] = weights
         if bundle is not None:
             options["bundle"] = Path(bundle)
         self._engine = plugins.load(plugins.ENGINES, name)(**options)
@@ -119,12 +119,12 @@ class Lens:
         options : PrepareOptions
             Which steps of the preparation, and how.
         progress, cancel
-            Told of, and asked between, all steps; both may come from another thread.
+            Called with, and checked between, all steps; both may come from another thread.
 
         Raises
         ------
         UnusableInputError, ResourceError, CancelledError
-            The study cannot be analysed; memory or device do not suffice; the user said stop.
+            The study cannot be analysed; memory or device do not suffice; the user asked to stop.
         """
         started = datetime.now(UTC).isoformat(timespec="seconds")
         clock = StageClock(progress, cancel)
@@ -164,29 +164,29 @@ class _Steps:
         self._engine, self._prepared = engine, prepared
         self._prediction, self._clock = prediction, clock
         self._notices: list[str] = []
+        self._questions = questions_to(engine, prepared, prediction, clock.progress, clock.cancel)
 
     def run(self, study: Study, hashes: Future[tuple[tuple[str, str], ...]]) -> _Found:
         prepared, prediction = self._prepared, self._prediction
         maps = None
         if prediction.trace is not None:
             maps = attention_maps.draw(prediction.trace, prepared.brain)
-        else:
+        elif Capability.ATTEND not in prediction.engine.capabilities:
             self._notices.append("This engine gives no attention map")
         with self._clock.stage("native grid"):
-            probability = native.bring_regions(prediction.probability or {}, prepared, nested=True)
+            probability = native.bring_regions(prediction.probability, prepared, nested=True)
             attention = native.bring_regions(maps.maps if maps else {}, prepared, nested=False)
         with self._clock.stage("candidates"):
-            marked = self._mark(probability)
-            marked, spots = self._flag(marked)
+            marked, spots = self._flag(self._mark(probability))
         with self._clock.stage("explanations"):
             evidence = self._evidence(marked, spots, probability, attention)
             if maps is not None:
-                maps = replace(maps, trust=self._trust(marked, spots, attention))
+                maps = replace(maps, checks=self._check_maps(marked, spots, attention))
+            if self._questions is not None and self._questions.unanswered:
+                self._notices.append(QuestionTime.left_out(self._questions.unanswered))
         with self._clock.stage("measures"):
-            whole = probability.get(Region.WT)
-            if whole is None:
-                whole = (marked.components > 0).astype(np.float32)
-            findings = describe(marked, evidence, self._context(study, whole, hashes.result()))
+            context = self._context(study, probability[Region.WT], hashes.result())
+            findings = describe(marked, evidence, context)
         unsure = evidence.uncertainty
         volumes = Volumes(
             labels=Volume(marked.labels, prepared.native),
@@ -197,18 +197,15 @@ class _Steps:
         return _Found(maps, volumes, findings, tuple(self._notices))
 
     def _mark(self, probability: Mapping[Region, NDArray[np.float32]]) -> ComponentMask:
-        prediction, grid = self._prediction, self._prepared.native
-        if probability:
-            complete = {region: probability[region] for region in Region}
-            return draw_components(complete, grid, CandidateCriteria(prediction.thresholds))
-        if prediction.boxes is None:
+        missing = [region.value for region in Region if region not in probability]
+        if missing:
             raise UnusableInputError(
-                found=f"neither probabilities nor boxes from the engine {prediction.engine.name}",
-                expected="at least one of them",
+                found=f"no probability of {', '.join(missing)} from {self._prediction.engine.name}",
+                expected="one of each region",
                 next_step="Report this to the engine's authors",
             )
-        self._notices.append("This engine gives boxes: no outline was drawn, no volume measured")
-        return mark_boxes(native.bring_boxes(prediction.boxes, self._prepared), grid)
+        criteria = CandidateCriteria(self._prediction.thresholds)
+        return draw_components(probability, self._prepared.native, criteria)
 
     def _flag(self, marked: ComponentMask) -> tuple[ComponentMask, list[ComponentVoxels]]:
         """Keep the components that score enough, where the engine can score them."""
@@ -227,57 +224,49 @@ class _Steps:
         probability: Mapping[Region, NDArray[np.float32]],
         attention: Mapping[Region, NDArray[np.float32]],
     ) -> Evidence:
-        prediction, engine, clock = self._prediction, self._engine, self._clock
+        prediction, questions = self._prediction, self._questions
         shown = attention.get(Region.WT)
-        can_vary = Capability.PERTURB in prediction.engine.capabilities
-        if (
-            prediction.unperturbed is None
-            or not can_vary
-            or not isinstance(engine, SupportsPerturbation)
-        ):
-            if not can_vary:  # one that can, and did not, says itself why
-                self._notices.append("This engine cannot tell which sequence mattered")
+        if questions is None:
+            self._notices.append("This engine cannot tell which sequence mattered")
             own = prediction.uncertainty
             return Evidence(
                 plain_scores(marked, prediction, probability),
                 uncertainty=None if own is None else native.bring(own, self._prepared),
                 attention=shown,
             )
-        answers = perturbations.ask(
-            engine, self._prepared, prediction, spots, progress=clock.progress, cancel=clock.cancel
-        )
+        answers = perturbations.ask(questions, prediction, spots)
+        unsure = answers.uncertainty
         return Evidence(
             scores=answers.scores.tolist(),
             relevance=answers.relevance,
             alone=answers.alone,
             left_out=answers.left_out,
-            uncertainty=native.bring(answers.uncertainty, self._prepared, answers.grid),
+            uncertainty=None
+            if unsure is None
+            else native.bring(unsure, self._prepared, answers.grid),
             attention=shown,
         )
 
-    def _trust(
+    def _check_maps(
         self,
         marked: ComponentMask,
         spots: list[ComponentVoxels],
         attention: Mapping[Region, NDArray[np.float32]],
     ) -> dict[Region, MapChecks]:
         """Check each map; ask the engine about the whole tumour's."""
-        prepared, prediction, engine = self._prepared, self._prediction, self._engine
+        prepared, prediction, questions = self._prepared, self._prediction, self._questions
         voxels = np.count_nonzero(prepared.brain) * prepared.working.voxel_ml
-        found = trust.all_pointing(attention, marked.labels, voxels / prepared.native.voxel_ml)
+        found = faithfulness.all_pointing(
+            attention, marked.labels, voxels / prepared.native.voxel_ml
+        )
         seen, trace = prediction.unperturbed, prediction.trace
-        if (
-            seen is None
-            or trace is None
-            or not isinstance(engine, SupportsPerturbation)
-            or not spots
-        ):
+        if seen is None or trace is None or questions is None or not spots:
             return found
-        weights = trust.onto(trace.cross[Region.WT], prepared.working, seen.grid)
-        brain = trust.onto(prepared.brain.astype(np.float32), prepared.working, seen.grid) > 0
-        told = (self._clock.progress, self._clock.cancel)
-        case = (weights, brain, spots)
-        whole = trust.deletion_test(found[Region.WT], engine, prepared, prediction, case, told)
+        weights = faithfulness.onto(trace.cross[Region.WT], prepared.working, seen.grid)
+        brain = (
+            faithfulness.onto(prepared.brain.astype(np.float32), prepared.working, seen.grid) > 0
+        )
+        whole = faithfulness.deletion_test(found[Region.WT], questions, weights, brain, spots)
         return {**found, Region.WT: whole}
 
     def _context(
@@ -306,7 +295,8 @@ class Result:
     analysis : Analysis
         Everything that is exported.
     prediction, engine : Prediction and Engine, or None
-        What the engine said, and itself; needed by `probe`, `look` and `what_if` alone.
+        The engine's prediction, and itself; needed by `probe`, `layer_attention` and `what_if`
+        alone.
     """
 
     def __init__(
@@ -357,8 +347,8 @@ class Result:
         i, j, k = (int(v) for v in voxel)
         return probes.ask(self.trace, self._analysis.prepared, (i, j, k))
 
-    def look(self, region: Region | str, layer: int, head: int | None = None) -> Volume:
-        """Return the attention of one layer, or of one of its heads; see `explain.probe.look`."""
+    def layer_attention(self, region: Region | str, layer: int, head: int | None = None) -> Volume:
+        """Return the attention of one layer or head; see `explain.probe.layer_attention`."""
         return probes.layer_attention(
             self.trace, self._analysis.prepared, Region(region), layer, head
         )
@@ -366,21 +356,21 @@ class Result:
     def what_if(
         self, candidate: int, *, progress: Progress = no_progress, cancel: Cancel = NEVER
     ) -> WhatIf:
-        """Hide one candidate, by its id, and look again; see `explain.counterfactual.ask`."""
+        """Hide one candidate, by its id, and predict again; see `explain.counterfactual.ask`."""
         prediction, engine = self._prediction, as_perturbable(self._engine)
         seen = None if prediction is None else prediction.unperturbed
         if prediction is None or seen is None or engine is None:
             raise UnusableInputError(
-                found="a result that was reopened, or an engine that cannot look again",
-                expected="a fresh result of an engine with the capability `vary`",
+                found="a result that was reopened, or an engine that cannot predict again",
+                expected="a fresh result of an engine with the capability `perturb`",
                 next_step="Analyse the study again",
             )
         prepared = self._analysis.prepared
         spots = component_voxels(
             component_mask_of(self._analysis.findings, prepared.native), seen.grid
         )
-        case = (spots, candidate - 1)
-        return counterfactual.ask(engine, prepared, prediction, case, (progress, cancel))
+        clock = StageClock(progress, cancel)
+        return counterfactual.ask(engine, prepared, prediction, spots, candidate - 1, clock)
 
     def save(self, out: str | Path) -> Path:
         """Write every file of the contract into a folder: together, or not at all."""

@@ -99,7 +99,9 @@ def test_doctor_finds_the_core_and_verified_weights():
     assert done.returncode == 0
     assert found["ready"]
     assert found["weights"]["verified"]
-    assert len(found["weights"]["sha256"]) == 64
+    for weights in (found["weights"], found["weights_synthetic"]):
+        assert len(weights["sha256"]) == 64
+    assert found["weights_synthetic"]["learnt_from"] == "synthetic only"
     assert "lens" in found["plugins"]["lesionlens.engines"]
 
 

@@ -105,9 +105,6 @@ def test_it_says_who_it_is(engine):
 
 
 def test_it_answers_on_the_working_grid(prediction, study):
-    if prediction.probability is None:
-        assert prediction.boxes is not None
-        return
     assert set(prediction.probability) == set(Region)
     outer = np.ones(study.working.shape, np.float32)
     for region in Region:

@@ -16,9 +16,9 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication
 from tests.gui.conftest import MANIFEST
 
+from lesionlens._napari.loading import KEY
 from lesionlens._napari.model.display import axis_aligned, contrast_limits
 from lesionlens._napari.preferences import FOLDERS, use_for_folders
-from lesionlens._napari.reader import KEY
 from lesionlens.base.labels import MrSequence
 from lesionlens.export.exporter import save
 from lesionlens.records.arrays import Volume
@@ -173,9 +173,11 @@ def test_the_panel_takes_a_drop_and_refuses_what_is_no_scan(panel, qtbot, make_s
     check_layers(panel._viewer, ALL)
 
 
-def test_what_is_no_scan_goes_to_napari(panel, window, monkeypatch, tmp_path):
+def test_with_alt_held_napari_opens_what_is_dropped(panel, window, monkeypatch, tmp_path):
     opened = []
     monkeypatch.setattr(NAPARIS_OWN, lambda _, names, **__: opened.extend(names))
+    alt = Qt.KeyboardModifier.AltModifier
+    monkeypatch.setattr("qtpy.QtGui.QGuiApplication.keyboardModifiers", lambda: alt)
     (tmp_path / "cat.png").write_bytes(b"\x89PNG")
     drop(window(), tmp_path / "cat.png")
     assert opened == [str(tmp_path / "cat.png")]

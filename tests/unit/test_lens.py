@@ -9,6 +9,7 @@ import pytest
 from lesionlens.base.errors import CancelledError, MissingPluginError, UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.lens import Lens
+from lesionlens.network import weights
 from lesionlens.preparation import cache
 from lesionlens.reading.readers import open_study
 from lesionlens.records.prediction import Capability, EngineInfo, Prediction
@@ -18,20 +19,11 @@ from lesionlens.testing.acquire import Acquisition
 class Scripted:
     """Calls every bright voxel of FLAIR a tumour; no attention, no variants."""
 
-    def __init__(self, *, boxes=False):
-        self.boxes = boxes
-        kind = Capability.DETECT if boxes else Capability.SEGMENT
-        self.info = EngineInfo("scripted", "1", "0" * 64, frozenset({kind}))
+    info = EngineInfo("scripted", "1", "0" * 64, frozenset({Capability.SEGMENT}))
 
     def predict(self, prepared, *, progress, cancel):
         flair = prepared.channels[3]
         bright = (flair > np.percentile(flair[prepared.brain], 98)) & prepared.brain
-        if self.boxes:
-            found = np.argwhere(bright)
-            box = np.concatenate([found.min(0), found.max(0) + 1]).astype(np.float32)
-            return Prediction(
-                None, self.info, boxes=box[None], box_scores=np.array([0.8], np.float32)
-            )
         maps = {region: np.where(bright, 0.9, 0.05).astype(np.float32) for region in Region}
         return Prediction(maps, self.info)
 
@@ -81,13 +73,6 @@ def test_a_second_run_of_a_registered_study_names_its_candidates_alike(make_stud
     np.testing.assert_array_equal(second.labels.data, first.labels.data)
 
 
-def test_a_detectors_box_is_a_candidate_without_a_volume(make_study):
-    result = Lens(engine=Scripted(boxes=True))(open_study(make_study()))
-    assert result.candidates[0].score == pytest.approx(0.8)
-    assert result.candidates[0].volume_ml[Region.WT] is None
-    assert not result.labels.data.any()
-
-
 def test_results_lie_on_the_references_grid(lens, make_study):
     study = open_study(make_study(sequences={"flair", "t2"}, spacing_mm=(4, 4, 6)))
     result = lens(study)
@@ -132,11 +117,11 @@ def test_a_probe_answers_and_a_reopened_result_says_why_it_cannot(lens, make_stu
 
 def test_single_layers_can_be_looked_at_and_wrong_ones_are_named(lens, make_study):
     result = lens(open_study(make_study()))
-    found = result.look("wt", 0, 1)
+    found = result.layer_attention("wt", 0, 1)
     assert found.data.shape == result.labels.data.shape
     assert 0 <= found.data.min() <= found.data.max() <= 1
-    with pytest.raises(UnusableInputError, match="look at a quarter"):
-        result.look("wt", 0, 7)
+    with pytest.raises(UnusableInputError, match="quarter resolution"):
+        result.layer_attention("wt", 0, 7)
     with pytest.raises(UnusableInputError, match="one of this result"):
         result.what_if(99)
     with pytest.raises(UnusableInputError, match="Analyse the study again"):
@@ -152,6 +137,12 @@ def test_it_stops_when_asked(lens, make_study):
 
     with pytest.raises(CancelledError):
         lens(study, progress=progress, cancel=stop)
+
+
+def test_the_run_says_which_of_the_shipped_weights_decided():
+    for name in weights.SHIPPED:
+        chosen = Lens("cpu", weights=name).engine.info
+        assert chosen.weights_sha256 == weights.load_shipped(name)[1].sha256
 
 
 def test_impossible_wishes_are_refused():

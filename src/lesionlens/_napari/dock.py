@@ -5,27 +5,37 @@ napari imports this module when the panel is first opened, never to list plugins
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import napari
+from napari.settings import get_settings
 from npe2 import PluginManager
 from qtpy.QtCore import QEvent
 
+from lesionlens._napari.controllers.identity import identity_of
+from lesionlens._napari.loading import KEY
+from lesionlens._napari.model.choices import Overlay
 from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.keys import KEYS, Key
 from lesionlens._napari.model.screen import Screen, ShownScene, resolve
 from lesionlens._napari.model.session import ReviewSession
-from lesionlens._napari.model.state import Overlay, Request, State
+from lesionlens._napari.model.state import Request, State
 from lesionlens._napari.preferences import read_preferences
+from lesionlens._napari.qt.clashes import clashes, keymap_of
 from lesionlens._napari.qt.drops import Drops, canvas_of
+from lesionlens._napari.qt.keyboard import Keyboard, main_window
+from lesionlens._napari.qt.room import Room
 from lesionlens._napari.qt.waiting import when_idle
-from lesionlens._napari.reader import KEY
-from lesionlens._napari.viewer.canvas import Canvas, plane_of
 from lesionlens._napari.viewer.layers import Layers
+from lesionlens._napari.viewer.single import plane_of
+from lesionlens._napari.viewer.views import Views
 from lesionlens._napari.widgets.panel import Panel
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import ResourceError, UnusableInputError
+
+DOCK = "LesionLens (LesionLens)"
+"""What napari's own menu calls the dock, so that the menu shows and hides this very one."""
 
 
 class LesionLens(Panel):
@@ -48,17 +58,25 @@ class LesionLens(Panel):
         self._state = session.state
         self._drawing = False
         self.layers = Layers(viewer)
-        self.canvas = Canvas(viewer)
+        self.views = Views(viewer, self.layers, self.actions_, self)
+        self.views.asked.connect(self.actions_.probe)
         session.changed.connect(self._on_changed)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.events.theme.connect(self._on_theme)
+        get_settings().appearance.events.font_size.connect(self._on_theme)
         viewer.dims.events.order.connect(self._on_order)
         viewer.dims.events.ndisplay.connect(self._on_ndisplay)
         viewer.mouse_drag_callbacks.append(self._on_click)
         viewer.mouse_move_callbacks.append(self._on_move)
-        self._bound = [self._bind(key) for key in KEYS]
+        acts: dict[Key, Callable[..., Any]] = {
+            key: getattr(self if key.act == "show_keys" else self.actions_, key.act) for key in KEYS
+        }
+        self.keyboard = Keyboard(self, acts, self._is_left)
+        self._here = True
+        self._moving = False
         self._drops: Drops | None = None
-        when_idle(self._take_drops)
+        self._room: Room | None = None
+        when_idle(self._settle_in)
         self.show_screen(self._screen, session.state)
         for layer in list(viewer.layers):
             self._adopt(layer)
@@ -83,27 +101,28 @@ class LesionLens(Panel):
         if new.study is not old.study:
             self.layers.forget_others(new.study)
             if new.study is not None:
-                self.canvas.set_up()
+                self.views.set_up()
+                self.views.identify(identity_of(new.study))
+                self.views.set_wheel(zooms=read_preferences().wheel_zooms)
         if new.overlays is not old.overlays:
             bare = not any(KEY in layer.metadata for layer in self._viewer.layers)
             self.layers.take(new.overlays, new.study)
+            when_idle(self._make_room)
             if bare:
-                self.canvas.fit()
-        self.layers.apply(before, screen.scene)
+                self.views.fit()
+        self.views.show(before, screen, new)
         self._ask_for(screen.scene, new)
         self.actions_.editor.apply(old, new)
-        self.canvas.show_plane(screen.scene.plane)
-        self.canvas.caption(screen.caption)
-        if screen.scene.visit is not None and screen.scene.visit != before.visit:
-            self.canvas.go_to(screen.scene.visit[1])
         self.show_screen(screen, new)
+        if new.study is not old.study:
+            self.actions_.hang()
 
     def _ask_for(self, scene: ShownScene, state: State) -> None:
-        """Ask for the single look that is chosen and not there yet."""
-        if scene.attention is None or scene.look is None or state.overlays is None:
+        """Ask for the single layer that is chosen and not there yet."""
+        if scene.attention is None or scene.layer_choice is None or state.overlays is None:
             return
-        if state.overlays.attended(scene.attention, scene.look) is None:
-            self.actions_.look(scene.look)
+        if state.overlays.attended(scene.attention, scene.layer_choice) is None:
+            self.actions_.layer_choice(scene.layer_choice)
 
     # --- viewer → session -----------------------------------------------------------------
 
@@ -118,20 +137,35 @@ class LesionLens(Panel):
             self.jobs.stop()
             self.session.open(ours["study"])
         self.layers.adopt(layer)
+        self.views.adopt(layer)
         shown = self.session.state.choices.sequence
         if shown is not None and ours["sequence"] == shown.value:
             layer.visible = True
             self._viewer.layers.selection.active = layer
-            self.canvas.show_plane(self.session.state.choices.plane)
-            self.canvas.fit()
+            self.views.single.watch(layer)
+            self.views.single.show_plane(self.session.state.choices.plane)
+            self.views.fit()
 
-    def _take_drops(self) -> None:
-        """Take what is dropped on the canvas, once the panel is docked beside it."""
-        if self._bound and self._drops is None:
-            self._drops = Drops(canvas_of(self), self.take_dropped, self)
+    def _settle_in(self) -> None:
+        """Hear keys and take drops on the canvas, once the panel is docked beside it."""
+        window = main_window(self) if self._here else None
+        if window is None or self._drops is not None:
+            return
+        canvas = canvas_of(window)
+        self._drops = Drops(canvas, self.take_dropped, self)
+        self.keyboard.listen(window, *canvas)
+        self.show_clashes(clashes(self._viewer))
+        self._room = Room(window, self)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Leave the picture its share of the window."""
+        if self._room is not None:
+            self._room.make()
 
     def _on_theme(self) -> None:
         self.show_theme(self._viewer.theme)
+        self._make_room()
 
     def _on_order(self) -> None:
         plane = plane_of(self._viewer.dims.order)
@@ -139,12 +173,13 @@ class LesionLens(Panel):
             self.session.choose_plane(plane)
 
     def _on_ndisplay(self) -> None:
-        self.layers.show_dimensions(self._screen.scene)
-        if self._viewer.dims.ndisplay == 3 and self._state.study is not None:
-            self.canvas.look_around()
-        elif self._screen.scene.visit is not None:
+        if self._state.study is None:
+            return
+        self.views.show_dimensions()
+        visit = self._screen.scene.visit
+        if self._viewer.dims.ndisplay == 2 and visit is not None:
             self._viewer.reset_view()
-            self.canvas.go_to(self._screen.scene.visit[1])
+            self.views.go_to(visit.point_mm, visit.box_mm)
 
     def _on_click(self, _: Any, event: Any) -> None:
         """Shift and a click ask the voxel what it attended to."""
@@ -159,27 +194,18 @@ class LesionLens(Panel):
 
     # --- keys -----------------------------------------------------------------------------
 
-    def _bind(self, key: Key) -> str:
-        target = self if key.act == "show_keys" else self.actions_
-        act: Callable[..., Any] = getattr(target, key.act)
-
-        def press(_: Any) -> None:
-            act()
-            if key.act in ("accept", "reject", "defer"):
-                self.candidates.clear_reason()
-
-        def hold(_: Any) -> Iterator[None]:
-            act(True)
-            yield
-            act(False)
-
-        self._viewer.bind_key(key.key, hold if key.hold else press, overwrite=True)
-        return key.key
+    def _is_left(self, key: Key) -> bool:
+        """Whether napari has a use for a key on the active layer, which is none of ours."""
+        active = self._viewer.layers.selection.active
+        if active is None or KEY in active.metadata:
+            return False
+        return key.shown in {str(used) for used in keymap_of(type(active))}
 
     def release(self) -> None:
         """Let go of the viewer: nothing of it is heard or bound any more; once is enough."""
-        if not self._bound:
+        if not self._here:
             return
+        self._here = False
         viewer = self._viewer
         self.jobs.abandon()
         self.questions.abandon()
@@ -188,32 +214,75 @@ class LesionLens(Panel):
         self.session.changed.disconnect(self._on_changed)
         viewer.layers.events.inserted.disconnect(self._on_inserted)
         viewer.events.theme.disconnect(self._on_theme)
+        get_settings().appearance.events.font_size.disconnect(self._on_theme)
         viewer.dims.events.order.disconnect(self._on_order)
         viewer.dims.events.ndisplay.disconnect(self._on_ndisplay)
         if self._on_click in viewer.mouse_drag_callbacks:
             viewer.mouse_drag_callbacks.remove(self._on_click)
         if self._on_move in viewer.mouse_move_callbacks:
             viewer.mouse_move_callbacks.remove(self._on_move)
-        self.canvas.tear_down()
+        self.views.release()
         if self._drops is not None:
             self._drops.release()
-        for key in self._bound:
-            viewer.bind_key(key, None)
-        self._bound = []
+        if self._room is not None:
+            self._room.release()
+            self._room = None
+        self.keyboard.release()
 
     def changeEvent(self, event: QEvent) -> None:
         """Let go of the viewer when the dock is closed: napari then takes the widget out of it."""
         super().changeEvent(event)
         gone = event.type() == QEvent.Type.ParentChange and self.parent() is None
-        if gone and getattr(self, "_bound", None):
+        if gone and getattr(self, "_here", False) and not self._moving:
             self.release()
             self.deleteLater()
 
+    def undock(self) -> None:
+        """Leave the dock, which goes, and stay what it is."""
+        self._moving = True
+        self._viewer.window.remove_dock_widget(self)
+        self._moving = False
+
+
+def panel_of(viewer: napari.Viewer) -> LesionLens | None:
+    """Return the panel that is docked in a viewer's window, however it was opened."""
+    docked = viewer.window.dock_widgets.values()
+    return next((widget for widget in docked if isinstance(widget, LesionLens)), None)
+
+
+def panel() -> LesionLens:
+    """Return the panel for napari to dock: a new one, or that of this window, taken from its dock.
+
+    Raises
+    ------
+    ResourceError
+        There is no window to dock it in.
+    """
+    viewer = napari.current_viewer()
+    if viewer is None:
+        raise ResourceError(
+            found="no window of napari",
+            expected="one, to dock the panel in",
+            next_step="Open napari first",
+        )
+    there = panel_of(viewer)
+    if there is None:
+        return LesionLens(viewer)
+    there.undock()
+    return there
+
 
 def open_panel(viewer: napari.Viewer) -> LesionLens:
-    """Return the viewer's panel, docked now if it was not."""
-    _, widget = viewer.window.add_plugin_dock_widget("lesionlens", "LesionLens")
-    return cast("LesionLens", widget)
+    """Return the viewer's panel, shown, and docked now if it was not."""
+    there = panel_of(viewer)
+    if there is None:
+        there = LesionLens(viewer)
+        viewer.window.add_dock_widget(there, name=DOCK)
+    dock = there.parentWidget()
+    if dock is not None:
+        dock.show()
+        dock.raise_()
+    return there
 
 
 def open_archive() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from lesionlens._napari.model.state import Choices, Overlay
+from lesionlens._napari.model.choices import Choices, Overlay
 from lesionlens.preparation import skull_stripping
 from lesionlens.preparation.prepare import PrepareOptions
 
@@ -23,9 +23,11 @@ class Preferences:
     opacity : float
         Of maps, 0 to 1.
     device : str
-        auto, cpu, cuda or cuda:N.
+        auto, cpu, cuda, cuda:N, xpu or mps.
     open_panel : bool
         Whether the panel opens with a study.
+    wheel_zooms : bool
+        Whether the wheel zooms and Ctrl with it scrolls slices; else the other way round.
     brain_extraction : str
         auto, own, or a program of `preparation.skull_stripping`.
     bias_correction : bool
@@ -37,6 +39,7 @@ class Preferences:
     opacity: float = 0.6
     device: str = "auto"
     open_panel: bool = True
+    wheel_zooms: bool = False
     brain_extraction: str = skull_stripping.AUTO
     bias_correction: bool = False
 
@@ -65,6 +68,7 @@ def read_preferences() -> Preferences:
         opacity=float(review.opacity),
         device=engine.device.strip() or "auto",
         open_panel=bool(review.open_panel),
+        wheel_zooms=str(review.wheel) == "zoom",
         brain_extraction=str(settings.preparation.brain_extraction),
         bias_correction=bool(settings.preparation.bias_correction),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lesionlens.base.labels import Label, ReviewState
+from lesionlens.base.labels import Label, Region, ReviewState
 
 
 class Code(NamedTuple):
@@ -33,6 +33,10 @@ CERTAINTY = Code("111012", "DCM", "Certainty of Finding")
 PROBABILITY = Code("122157", "DCM", "Probability")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 OF_INTEREST = Code("113000", "DCM", "Of Interest")
+VISUAL_EXPLANATION = Code("130401", "DCM", "Visual explanation")
+COMMENT = Code("121106", "DCM", "Comment")
+QUALITATIVE = Code("C0034375", "UMLS", "Qualitative Evaluations")
+ENGLISH = Code("en", "RFC5646", "English")
 BRAIN_MRI = Code("24590-2", "LN", "Brain MRI")
 CUBIC_CENTIMETRE = Code("cm3", "UCUM", "cubic centimeter")
 RANO = Code("C114879", "NCIt", "RANO")
@@ -42,10 +46,19 @@ OWN_SCHEME = "99LESIONLENS"
 TUMOUR_CORE = Code("tumour-core", OWN_SCHEME, "Core of the lesion, enhancing or not")
 CONCLUSION = Code("conclusion", OWN_SCHEME, "Conclusion of the algorithm")
 NO_CANDIDATE = Code("no-candidate", OWN_SCHEME, "No candidate region; does not exclude disease")
+NONE_ACCEPTED = Code("none-accepted", OWN_SCHEME, "No candidate was accepted by the reader")
 REVIEW_STATE = Code("review-state", OWN_SCHEME, "State of the reader's review")
 REVIEW_STATES = {
     state: Code(state.value, OWN_SCHEME, state.value.capitalize()) for state in ReviewState
 }
+
+REVIEW = Code("review", OWN_SCHEME, "Review of the result by a person")
+REVIEW_DONE = Code("review-done", OWN_SCHEME, "Every candidate was decided on")
+REVIEW_BEGUN = Code("review-begun", OWN_SCHEME, "Some candidates were decided on")
+REVIEW_NONE = Code("review-none", OWN_SCHEME, "Nobody has reviewed this result")
+REVIEW_READER = Code("review-reader", OWN_SCHEME, "Reader who decided")
+REVIEW_TIME = Code("review-time", OWN_SCHEME, "Time of the decision, UTC")
+REVIEW_REASON = Code("review-reason", OWN_SCHEME, "Reason that the reader gave")
 
 LABEL_TYPES = {
     Label.ENHANCING: Code("C113842", "NCIt", "Enhancing Lesion"),
@@ -53,3 +66,9 @@ LABEL_TYPES = {
     Label.OEDEMA: Code("79654002", "SCT", "Edema"),
 }
 """The segmented property type of each voxel label."""
+REGION_TYPES = {
+    Region.WT: LESION_OF_BRAIN,
+    Region.TC: TUMOUR_CORE,
+    Region.ET: LABEL_TYPES[Label.ENHANCING],
+}
+"""What each region of a candidate is called; a neoplasm would be a person's verdict."""

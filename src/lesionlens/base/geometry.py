@@ -6,6 +6,8 @@ An affine maps a voxel index (i, j, k), integers at voxel centres, to patient RA
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import nibabel as nib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -101,14 +103,14 @@ def shear_of(affine: Affine) -> float:
     return float(np.abs(gram).max())
 
 
-def bounding_box(mask: NDArray[np.bool_], margin: int = 0) -> Box | None:
+def bounding_box(mask: NDArray[np.bool_], margin: int | NDArray[np.int_] = 0) -> Box | None:
     """Return the smallest index box that holds what is marked; None where nothing is.
 
     Parameters
     ----------
     mask : (I, J, K) bool
         What is marked.
-    margin : int
+    margin : int or (3,) int
         Voxels added on each side, as far as the array reaches.
 
     Examples
@@ -119,13 +121,22 @@ def bounding_box(mask: NDArray[np.bool_], margin: int = 0) -> Box | None:
     (slice(1, 5, None), slice(4, 7, None), slice(5, 7, None))
     """
     sides: list[slice] = []
-    for axis, length in enumerate(mask.shape):
+    for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)
         hit = np.flatnonzero(mask.any(axis=others))
         if not hit.size:
             return None
-        sides.append(slice(max(int(hit[0]) - margin, 0), min(int(hit[-1]) + 1 + margin, length)))
-    return sides[0], sides[1], sides[2]
+        sides.append(slice(int(hit[0]), int(hit[-1]) + 1))
+    return grown((sides[0], sides[1], sides[2]), margin, mask.shape)
+
+
+def grown(box: Box, margin: int | NDArray[np.int_], shape: Sequence[int]) -> Box:
+    """Return a box with so many voxels more on each side, as far as an array of `shape` reaches."""
+    i, j, k = (
+        slice(max(side.start - int(more), 0), min(side.stop + int(more), length))
+        for side, more, length in zip(box, np.broadcast_to(margin, 3), shape, strict=True)
+    )
+    return i, j, k
 
 
 def check_affine(affine: ArrayLike, *, where: str) -> Affine:

@@ -66,6 +66,15 @@ class Region(StrEnum):
             "et": (Label.ENHANCING,),
         }[self.value]
 
+    @property
+    def colour(self) -> str:
+        """The colour of the label that the region has before the next smaller one, as #rrggbb."""
+        return {
+            "wt": Label.OEDEMA.colour,
+            "tc": Label.CORE.colour,
+            "et": Label.ENHANCING.colour,
+        }[self.value]
+
 
 class Label(IntEnum):
     """Voxel labels of `segmentation.nii.gz` (BraTS 2023 order)."""
@@ -108,13 +117,18 @@ class LesionClass(StrEnum):
 
 
 class ReviewState(StrEnum):
-    """What a reader said of a candidate."""
+    """What a reader decided about a candidate."""
 
     UNREVIEWED = "unreviewed"
     ACCEPTED = "accepted"
     REJECTED = "rejected"
     DEFERRED = "deferred"
     EDITED = "edited"
+
+    @property
+    def decided(self) -> bool:
+        """Whether the reader is done with it: a candidate that is put off is not."""
+        return self in (ReviewState.ACCEPTED, ReviewState.REJECTED, ReviewState.EDITED)
 
 
 RESEARCH_USE_NOTICE = "Research use only. Flags regions; does not exclude disease."

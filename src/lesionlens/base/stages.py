@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Annotated, ClassVar, Protocol
 
 from lesionlens.base.errors import CancelledError
+from lesionlens.base.file_fields import STRICT, Decimals
+from lesionlens.base.peak_memory import peak_memory_mib
 
 
 class Progress(Protocol):
@@ -42,19 +42,47 @@ def check(cancel: Cancel, stage: str) -> None:
         raise CancelledError(stage)
 
 
+class TimeLimit:
+    """A request to stop that comes from the user, or by itself when time is up.
+
+    Parameters
+    ----------
+    seconds : float
+        From now; `math.inf` for no limit.
+    cancel : Cancel
+        Whether the user wants to stop.
+    """
+
+    def __init__(self, seconds: float, cancel: Cancel = NEVER) -> None:
+        self._end, self._cancel = time.monotonic() + seconds, cancel
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until time is up, 0 from then on."""
+        return max(0.0, self._end - time.monotonic())
+
+    def is_set(self) -> bool:
+        """Whether to stop now."""
+        return self._cancel.is_set() or self.seconds_left <= 0
+
+    def __enter__(self) -> None:
+        """Begin a block that ends early, without an error, where time is up."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        """Hold back the error by which time that is up ends the block, and no other."""
+        late = self.seconds_left <= 0 and not self._cancel.is_set()
+        return isinstance(error, CancelledError) and late
+
+
 @dataclass(frozen=True, slots=True)
 class StageTime:
     """What one stage took: wall seconds, and the process's peak memory (MiB) when it ended."""
 
+    __pydantic_config__: ClassVar = STRICT
+
     name: str
-    seconds: float
-    peak_memory_mib: float
-
-
-def peak_memory_mib() -> float:
-    """Return the process's peak resident memory so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    seconds: Annotated[float, Decimals(4)]
+    peak_memory_mib: Annotated[float, Decimals(1)]
 
 
 @dataclass(slots=True)

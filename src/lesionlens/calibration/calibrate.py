@@ -44,13 +44,18 @@ from lesionlens.training.config import DataConfig
 from lesionlens.training.data import VALIDATION_SEED, roll_presence
 
 Floats = NDArray[np.float64]
+Voxels = tuple[Floats, NDArray[np.bool_]]
+"""(3, n) logits of WT, TC and ET, and whether they are there."""
 FIRST_SEED = VALIDATION_SEED + 500_000_000
 """Of the patients that scores are fitted on; temperatures take those `_APART` further."""
+FIRST_REAL, REAL_APART = 1_000_000, 1000
+"""Number of the first real patient among those that scores are fitted on, and between the numbers
+of one patient's scans; a multiple of four, so that the halves of a trial part people."""
 WARM_UP = 24
 """Patients that temperatures are fitted on."""
 _APART = 100_000_000
 _EDGE = 1e-6
-_VOXELS = 6000
+VOXELS = 6000
 """Voxels taken from each patient for temperatures and the reliability of probabilities."""
 _TRUE_SHARE = 0.1
 """Share of a found component that must be tumour for it to count as found rightly."""
@@ -68,7 +73,7 @@ class CalibrationScan:
     draw : DrawConfig
         Its spacing is the working grid.
     device : str
-        "cpu", "cuda" or "cuda:N".
+        As `inference.device.choose` reads it.
     """
 
     weights: Path
@@ -125,6 +130,7 @@ class Calibration:
     score_floor: float
     operating_points: tuple[Mapping[str, float], ...]
     patients: int
+    real: int
     lesions: int
     candidates: int
     trial: scoring.Trial
@@ -156,7 +162,8 @@ def prepared_of(drawn: Drawn, present: NDArray[np.bool_]) -> PreparedStudy:
     )
 
 
-def _logit(probability: NDArray[np.floating]) -> Floats:
+def logit(probability: NDArray[np.floating]) -> Floats:
+    """Return log-odds, as float64, of probabilities that are kept off 0 and 1."""
     p = np.clip(probability.astype(np.float64), _EDGE, 1 - _EDGE)
     return np.asarray(np.log(p / (1 - p)))
 
@@ -166,13 +173,25 @@ def _truth(drawn: Drawn, grid: Grid) -> ComponentMask:
     return draw_components(dict(zip(Region, labels, strict=True)), grid)
 
 
-def _candidates(
-    prediction: Prediction, truth: ComponentMask, grid: Grid, patient: int
+def candidates_of(
+    prediction: Prediction,
+    known: Mapping[Region, NDArray[np.float32]],
+    truth: ComponentMask,
+    grid: Grid,
+    patient: int,
 ) -> tuple[Found, ...]:
-    """Return the candidates with what their scores are taken from, as `lens` takes them."""
-    if prediction.unperturbed is None or prediction.probability is None:
+    """Return the candidates with what their scores are taken from, as `lens` takes them.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    known : mapping of Region to (I, J, K) float32
+        Its probability on `grid`, where `truth` lies too.
+    truth, grid, patient
+        The true lesions, the grid, and whose candidates they are.
+    """
+    if prediction.unperturbed is None:
         return ()
-    known = {region: prediction.probability[region] for region in Region}
     marked = draw_components(known, grid, CandidateCriteria(prediction.thresholds))
     flat = prediction.unperturbed.probability[0].reshape(-1)
     out = []
@@ -182,7 +201,7 @@ def _candidates(
         inside = truth.components[part.box][part.mask]
         out.append(
             Found(
-                logit=round(float(_logit(surest)), 5),
+                logit=round(float(logit(surest)), 5),
                 log_ml=round(float(np.log(max(part.volume_ml, 1e-3))), 5),
                 right=bool((inside > 0).mean() >= _TRUE_SHARE),
                 patient=patient,
@@ -208,23 +227,24 @@ class _Looker:
         drawn = draw(self.config, [seed], self.job.device)
         study = prepared_of(drawn, roll_presence(rng, DataConfig()))
         prediction = self.engine.predict(study, progress=no_progress, cancel=NEVER)
-        inside = rng.choice(np.flatnonzero(study.brain), _VOXELS)
+        inside = rng.choice(np.flatnonzero(study.brain), VOXELS)
         return drawn, study, prediction, inside, rng
 
-    def voxels(self, patient: int) -> tuple[Floats, NDArray[np.bool_]]:
+    def voxels(self, patient: int) -> Voxels:
         """Return (3, n) logits of some voxels of a patient, and whether they are tumour."""
         drawn, _, prediction, inside, _ = self._show(FIRST_SEED + _APART + patient)
         known = prediction.probability or {}
-        logits = _logit(np.stack([known[region].reshape(-1)[inside] for region in Region]))
+        logits = logit(np.stack([known[region].reshape(-1)[inside] for region in Region]))
         return logits, drawn.labels[0].cpu().numpy().reshape(3, -1)[:, inside] > 0
 
     def candidates(self, patient: int) -> Seen:
         """Return what a patient shows."""
         drawn, study, prediction, inside, _ = self._show(FIRST_SEED + patient)
         truth = _truth(drawn, study.native)
-        said = (prediction.probability or {})[Region.WT].reshape(-1)[inside]
+        known = prediction.probability or {}
+        said = known[Region.WT].reshape(-1)[inside]
         true = drawn.labels[0, 0].cpu().numpy().reshape(-1)[inside] > 0
-        found = _candidates(prediction, truth, study.native, patient)
+        found = candidates_of(prediction, known, truth, study.native, patient)
         return Seen(patient, truth.count, found, reliability(said, true))
 
 
@@ -239,7 +259,7 @@ def _looker(job: CalibrationScan) -> _Looker:
     return _LOOKERS[job]
 
 
-def _voxels(job: CalibrationScan, patient: int) -> tuple[Floats, NDArray[np.bool_]]:
+def _voxels(job: CalibrationScan, patient: int) -> Voxels:
     return _looker(job).voxels(patient)
 
 
@@ -266,10 +286,13 @@ def _temperature(logits: Floats, truth: NDArray[np.bool_]) -> float:
     return round(float(grid[int(np.argmin(cost))]), 4)
 
 
-def fit_temperatures(job: CalibrationScan, effort: CalibrationEffort) -> tuple[float, float, float]:
-    """Fit a temperature for WT, TC and ET on voxels of drawn patients."""
+def fit_temperatures(
+    job: CalibrationScan, effort: CalibrationEffort, others: Sequence[Voxels] = ()
+) -> tuple[float, float, float]:
+    """Fit a temperature for WT, TC and ET on voxels of drawn patients, and of `others`."""
     with _crew(effort.workers) as each:
         pairs = list(each(_voxels, [job] * effort.patients, range(effort.patients)))
+    pairs += others
     logits = np.concatenate([logits for logits, _ in pairs], 1)
     truth = np.concatenate([truth for _, truth in pairs], 1)
     whole, core, enhancing = (_temperature(a, b) for a, b in zip(logits, truth, strict=True))
@@ -293,7 +316,7 @@ def examine(
     progress : Progress
         Told after each.
     """
-    known = {seen.patient: seen for seen in _read(kept)}
+    known = {seen.patient: seen for seen in read_kept(kept)}
     missing = [n for n in range(effort.patients) if n not in known]
     begun, chunk = time.monotonic(), 4 * effort.workers
     with _crew(effort.workers) as each:
@@ -303,12 +326,13 @@ def examine(
             some = missing[first : first + chunk]
             new = list(each(_seen, [job] * len(some), some))
             known |= {seen.patient: seen for seen in new}
-            _append(kept, new)
+            keep(kept, new)
             progress("looking at drawn patients", len(known) / effort.patients)
     return [known[n] for n in sorted(known) if n < effort.patients]
 
 
-def _append(kept: Path | None, new: Sequence[Seen]) -> None:
+def keep(kept: Path | None, new: Sequence[Seen]) -> None:
+    """Add a line a patient to a file of what was seen."""
     if kept is None:
         return
     with kept.open("a", encoding="utf-8") as stream:
@@ -327,7 +351,7 @@ def _row(seen: Seen) -> dict[str, Any]:
     }
 
 
-def _read(kept: Path | None) -> Iterator[Seen]:
+def read_kept(kept: Path | None) -> Iterator[Seen]:
     """Yield what earlier sittings kept; a last line that was cut off is looked at again."""
     if kept is None or not kept.is_file():
         return
@@ -345,8 +369,14 @@ def _read(kept: Path | None) -> Iterator[Seen]:
         yield Seen(patient, int(row["lesions"]), found, voxels)
 
 
-def calibrate(seen: Sequence[Seen]) -> Calibration:
+def calibrate(seen: Sequence[Seen], most_false: float = scoring.MOST_FALSE) -> Calibration:
     """Fit the score on all patients, and test such a fit on patients that it has not seen.
+
+    Parameters
+    ----------
+    seen : sequence of Seen
+    most_false : float
+        False candidates a scan at the default threshold.
 
     Raises
     ------
@@ -359,9 +389,10 @@ def calibrate(seen: Sequence[Seen]) -> Calibration:
     points = scoring.operating_points(found, scoring.scores_of(found, score), lesions, len(seen))
     return Calibration(
         score=(float(score[0]), float(score[1]), float(score[2])),
-        score_floor=scoring.floor_of(points),
+        score_floor=scoring.floor_of(points, most_false),
         operating_points=points,
         patients=len(seen),
+        real=len({one.patient % REAL_APART for one in seen if one.patient >= FIRST_REAL}),
         lesions=lesions,
         candidates=len(found),
         trial=scoring.try_by_halves(found),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesionlens.base import plugins
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
-from lesionlens.base.staging import check_target
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
 
@@ -26,10 +26,16 @@ def analyze(
     flair: options.Flair = None,
     study_uid: options.StudyUid = None,
     bundle: options.Bundle = None,
+    weights: options.Weights = None,
     patience: options.Patience = 2.0,
     device: options.Device = "auto",
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
+    layout: options.Layouts = options.Layout.OWN,
+    language: options.Language = "en",
+    hide: options.Hide = None,
+    surfaces: options.Surfaces = False,
+    maps: options.Maps = options.MapSize.CUT,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> Answer:
@@ -40,32 +46,32 @@ def analyze(
     at all.
     """
     del debug
-    check_target(out)
+    options.check_layout(out, layout)
     options.check_outside(study, out)
+    wanted = options.wishes(language, hide, surfaces, maps)
     with progress_bar() as progress:
         progress("opening the study", 0.0)
         named = options.named(t1, t1c, t2, flair)
         opened = options.open_named(study, named, study_uid, progress)
         prepare = options.preparation(brain_extraction, bias_correction)
         progress("loading the network", 0.0)
-        from lesionlens.export.run import warnings_of
         from lesionlens.lens import Lens
         from lesionlens.reading.remembered_series import remember
 
-        if bundle is None:
-            lens = Lens(device)
+        if bundle is None or weights is not None:
+            lens = Lens(device, weights=weights, bundle=bundle)
         else:
             load = plugins.load(plugins.ENGINES, "monai-bundle")
             lens = Lens(engine=load(device, bundle=bundle, patience_s=60 * patience))
         result = lens(opened, prepare, progress=progress, cancel=STOP)
         progress("writing the result", 0.0)
-        result.save(out)
+        analysis = replace(result.analysis, options=wanted)
+        folder, notes = options.save(analysis, out, layout, progress)
         if named:
             remember(opened)
-    notes = warnings_of(result.analysis)
     if json:
-        return Answer(((out / "findings.json").read_text(encoding="utf-8").rstrip("\n"),), notes)
-    return Answer(summary(result.analysis.findings, out), notes)
+        return Answer(((folder / "findings.json").read_text(encoding="utf-8").rstrip("\n"),), notes)
+    return Answer(summary(result.analysis.findings, folder), notes)
 
 
 def summary(findings: Findings, out: Path) -> tuple[str | Table, ...]:

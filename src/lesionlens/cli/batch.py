@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
-from lesionlens.base.staging import check_target
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
 
@@ -26,7 +25,10 @@ _NO_CLUSTER = (
 
 def batch(
     studies: Annotated[
-        Path, typer.Argument(help="Folder with one sub-folder a study.", metavar="STUDIES")
+        Path,
+        typer.Argument(
+            help="Folder with one sub-folder a study, or a BIDS dataset.", metavar="STUDIES"
+        ),
     ],
     out: options.Out,
     workers: Annotated[
@@ -44,9 +46,15 @@ def batch(
         typer.Option("--resume", help="Leave out studies that are complete and unchanged."),
     ] = False,
     bundle: options.Bundle = None,
+    weights: options.Weights = None,
     device: options.Device = "auto",
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
+    layout: options.Layouts = options.Layout.OWN,
+    language: options.Language = "en",
+    hide: options.Hide = None,
+    surfaces: options.Surfaces = False,
+    maps: options.Maps = options.MapSize.CUT,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> Answer:
@@ -57,8 +65,9 @@ def batch(
     resources in at least one; 2 at least one cannot be used, or there is none; 130 interrupted.
     """
     del debug
-    check_target(out)
+    results = options.check_layout(out, layout)
     options.check_outside(studies, out)
+    asked = options.wishes(language, hide, surfaces, maps)
     with progress_bar() as progress:
         progress("looking for studies", 0.0)
         from lesionlens.cohort.run import Cohort, Crew, has_distributed, run_cohort
@@ -67,9 +76,16 @@ def batch(
         from lesionlens.cohort.work import Choice
 
         options.preparation(brain_extraction, bias_correction)
-        choice = Choice(device, bundle, stripper=brain_extraction.value, bias=bias_correction)
+        choice = Choice(
+            device,
+            bundle,
+            weights=weights,
+            stripper=brain_extraction.value,
+            bias=bias_correction,
+            files=asked,
+        )
         notes = []
-        count = len(find_jobs(studies, out))
+        count = len(find_jobs(studies, results))
         if loose := loose_files(studies):
             notes.append(f"{loose} files beside the studies' folders belong to none: left out")
         wanted = min(workers or max(1, (os.cpu_count() or 2) // 2), count)
@@ -78,13 +94,13 @@ def batch(
             wanted = 1
         STOP.gently()
         done = run_cohort(
-            Cohort(studies, out, resume),
+            Cohort(studies, results, resume, None if results == out else out),
             choice,
             Crew(wanted, scheduler),
             progress=progress,
             cancel=STOP,
         )
-        written = write_table(out, done.outcomes)
+        written = write_table(results, done.outcomes)
     if done.exit_status == 130:
         notes.append("interrupted; what is complete stays, --resume goes on from here")
     if json:

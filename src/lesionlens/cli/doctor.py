@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_text
 import os
 import platform
+import sys
 from importlib import metadata, util
 from typing import Any
 
@@ -39,7 +40,7 @@ def doctor(json: options.Json = False, debug: options.Debug = False) -> Answer:
 
 def examine() -> dict[str, Any]:
     """Return all that the command says, as JSON types."""
-    weights = _weights()
+    weights = _weights("default")
     core = {name: _version(name) for name in _CORE}
     return {
         "lesionlens": metadata.version("lesionlens"),
@@ -48,11 +49,18 @@ def examine() -> dict[str, Any]:
         "core": core,
         "device": _device(),
         "weights": weights,
+        "weights_synthetic": _weights("synthetic"),
         "extras": {extra: _extra(extra, parts) for extra, parts in _EXTRAS.items()},
         "plugins": {group: list(plugins.names(group)) for group in _GROUPS},
-        "display": bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")),
+        "display": _has_display(),
         "ready": all(core.values()) and weights["verified"],
     }
+
+
+def _has_display() -> bool:
+    """Whether windows can be shown; Windows and macOS always have a desktop."""
+    named = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return bool(named) or sys.platform in ("win32", "darwin")
 
 
 def _version(distribution: str) -> str | None:
@@ -72,35 +80,58 @@ def _extra(extra: str, parts: tuple[tuple[str, str], ...]) -> dict[str, Any]:
 
 
 def _device() -> dict[str, Any]:
-    """Return what `--device auto` takes, and the GPUs there are."""
+    """Return what `--device auto` takes, and the accelerators there are."""
     if _version("torch") is None:
-        return {"auto": None, "gpus": [], "cpu_threads": os.cpu_count()}
+        return {"auto": None, "gpus": [], "accelerators": [], "cpu_threads": os.cpu_count()}
     import torch
 
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    chosen = "cuda" if torch.cuda.is_available() else "cpu"
-    return {"auto": chosen, "gpus": gpus, "cpu_threads": torch.get_num_threads()}
+    from lesionlens.inference import device as devices
+
+    found = [
+        {
+            "device": str(device),
+            "name": devices.name_of(device),
+            "bfloat16": devices.has_fast_bfloat16(device),
+        }
+        for device in devices.accelerators()
+    ]
+    return {
+        "auto": devices.choose("auto").type,
+        "gpus": [one["name"] for one in found],
+        "accelerators": found,
+        "cpu_threads": torch.get_num_threads(),
+        "cpu_bfloat16": devices.has_fast_bfloat16(torch.device("cpu")),
+    }
 
 
-def _weights() -> dict[str, Any]:
-    """Load the default weights, which checks their SHA-256, and say what came of it."""
+def _weights(name: str) -> dict[str, Any]:
+    """Load weights of the package, which checks their SHA-256, and report what came of it."""
     try:
-        from lesionlens.network.weights import load_default
+        from lesionlens.network.weights import load_shipped
 
-        _, info = load_default("cpu")
+        _, info = load_shipped(name)
     except (LesionLensError, ImportError) as error:
         return {"verified": False, "sha256": None, "version": None, "message": str(error)}
-    return {"verified": True, "sha256": info.sha256, "version": info.version, "message": None}
+    return {
+        "verified": True,
+        "sha256": info.sha256,
+        "version": info.version,
+        "learnt_from": info.provenance.get("data", "not recorded"),
+        "message": None,
+    }
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
     """Return the report in words."""
     device, weights = found["device"], found["weights"]
-    gpus = ", ".join(device["gpus"]) or "none found"
+    gpus = (
+        ", ".join(f"{g['name']} as {g['device']}" for g in device["accelerators"]) or "none found"
+    )
     lines = [
         f"LesionLens {found['lesionlens']}, Python {found['python']}, {found['system']}",
         f"Device      {device['auto']} ({device['cpu_threads']} threads; GPU: {gpus})",
-        _weights_line(weights),
+        _weights_line("Weights", weights),
+        _weights_line("synthetic", found["weights_synthetic"]),
         f"Display     {'yes' if found['display'] else 'none (napari needs one, or xvfb-run)'}",
         "Core        " + ", ".join(f"{n} {v or 'MISSING'}" for n, v in found["core"].items()),
     ]
@@ -113,7 +144,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _weights_line(weights: dict[str, Any]) -> str:
-    if weights["verified"]:
-        return f"Weights     {weights['version']}, verified, SHA-256 {weights['sha256'][:16]}…"
-    return f"Weights     NOT USABLE: {weights['message']}"
+def _weights_line(title: str, weights: dict[str, Any]) -> str:
+    if not weights["verified"]:
+        return f"{title:<11} NOT USABLE: {weights['message']}"
+    about = f"{weights['version']} ({weights['learnt_from']})"
+    return f"{title:<11} {about}, verified, SHA-256 {weights['sha256'][:16]}…"

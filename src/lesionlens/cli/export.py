@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
-from lesionlens.base.staging import check_target
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
+from lesionlens.cli.deidentify import Key, Map, replacement
+
+if TYPE_CHECKING:
+    from lesionlens.base.stages import Progress
+    from lesionlens.records.analysis import Analysis
 
 
 def export(
     result: Annotated[
-        Path, typer.Argument(help="Folder of an earlier result, with its review.", metavar="RESULT")
+        Path,
+        typer.Argument(
+            help="Folder of an earlier result, or of its DICOM objects.", metavar="RESULT"
+        ),
     ],
     study: options.StudyPath,
     out: options.Out,
@@ -24,6 +33,22 @@ def export(
     t2: options.T2 = None,
     flair: options.Flair = None,
     study_uid: options.StudyUid = None,
+    deidentify: Annotated[
+        bool,
+        typer.Option(
+            "--deidentify",
+            help="Write no name, file name, date or UID of the study; as `lesionlens deidentify` "
+            "does for the study itself.",
+        ),
+    ] = False,
+    key: Key = None,
+    map_file: Map = None,
+    layout: options.Layouts = options.Layout.OWN,
+    language: options.Language = "en",
+    hide: options.Hide = None,
+    surfaces: options.Surfaces = False,
+    maps: options.Maps = options.MapSize.CUT,
+    rest: options.Rest = False,
     debug: options.Debug = False,
 ) -> Answer:
     """Write a reviewed result anew: every file says what the readers decided.
@@ -32,26 +57,48 @@ def export(
     that the objects point at.
     """
     del debug
-    check_target(out)
+    options.check_layout(out, layout)
+    if deidentify and layout is not options.Layout.OWN:
+        raise UnusableInputError(
+            found="--deidentify with --layout bids",
+            expected="one of them: derivatives of BIDS name their sources",
+            next_step="De-identify the study first, analyse that, and write BIDS of it",
+        )
     options.check_outside(study, out)
+    wanted = options.wishes(language, hide, surfaces, maps, rest)
     with progress_bar() as progress:
         progress("reading the result", 0.0)
         from lesionlens.base.stages import StageClock
-        from lesionlens.export.exporter import save
         from lesionlens.preparation.prepare import prepare
-        from lesionlens.review.reopen import read_result, reopen
+        from lesionlens.review.reopen import reopen_folder
 
-        saved = read_result(result)
         opened = options.open_named(study, options.named(t1, t1c, t2, flair), study_uid, progress)
         prepared = prepare(opened, StageClock(progress, STOP))
-        analysis = reopen(saved, opened, prepared)
+        analysis = replace(reopen_folder(result, opened, prepared), options=wanted)
         progress("writing the result", 0.0)
-        save(analysis, out, progress=progress)
+        if deidentify:
+            folder, notes = _save_nameless(analysis, out, key, map_file, progress)
+        else:
+            folder, notes = options.save(analysis, out, layout, progress)
     states = [analysis.review.state_of(c.tracking_uid).value for c in analysis.findings.candidates]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     lines = (
         f"{analysis.findings.conclusion}: {counts}" if counts else analysis.findings.conclusion,
-        f"Result: {plain(str(out))}",
+        f"Result: {plain(str(folder))}",
         RESEARCH_USE_NOTICE,
     )
-    return Answer(lines)
+    return Answer(lines, notes)
+
+
+def _save_nameless(
+    analysis: Analysis, out: Path, key: Path | None, map_file: Path | None, progress: Progress
+) -> tuple[Path, tuple[str, ...]]:
+    from lesionlens.deidentification.profile import Options
+    from lesionlens.export.anonymous import anonymous
+    from lesionlens.export.exporter import save
+
+    pseudonyms, table = replacement(key, map_file, out)
+    nameless = anonymous(analysis, pseudonyms, Options())
+    notes = save(nameless.analysis, out, finish=nameless.finish, progress=progress)
+    pseudonyms.write_map(table)
+    return out, notes

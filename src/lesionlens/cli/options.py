@@ -11,11 +11,14 @@ import typer
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.staging import check_target
 from lesionlens.cli.console import STOP
 
 if TYPE_CHECKING:
     from lesionlens.base.stages import Progress
     from lesionlens.preparation.prepare import PrepareOptions
+    from lesionlens.records.analysis import Analysis
+    from lesionlens.records.export import ExportOptions
     from lesionlens.records.study import Study
 
 
@@ -26,6 +29,28 @@ class Stripping(StrEnum):
     OWN = "own"
     HD_BET = "hd-bet"
     SYNTHSTRIP = "synthstrip"
+
+
+class Layout(StrEnum):
+    """How the files of a result are named and laid out."""
+
+    OWN = "own"
+    BIDS = "bids"
+
+
+class Hidden(StrEnum):
+    """What the report may leave out; the members of `records.export.Identity`."""
+
+    PATIENT = "patient"
+    DATE = "date"
+    SERIES = "series"
+
+
+class MapSize(StrEnum):
+    """How large attention maps are in DICOM; the members of `records.export.MapExtent`."""
+
+    CUT = "cut"
+    FULL = "full"
 
 
 _SOURCE = "NIfTI file, DICOM folder or Series UID within STUDY to take as"
@@ -49,18 +74,27 @@ Bundle = Annotated[
     Path | None,
     typer.Option("--bundle", help="MONAI bundle to use instead of our network.", metavar="DIR"),
 ]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        help="Weights file in place of the default ones, or synthetic: those in the package that "
+        "learnt from no patient.",
+        metavar="FILE|synthetic",
+    ),
+]
 Patience = Annotated[
     float,
     typer.Option(
         "--patience",
-        help="Minutes that a bundle may take to be shown variants of the study (which sequence "
-        "mattered, uncertainty, deletion check); left out where that does not suffice.",
+        help="Minutes that may go into asking a bundle beyond its first pass (maps, uncertainty, "
+        "which sequence mattered, deletion check); what they do not suffice for is left out.",
         metavar="MIN",
         min=0.0,
     ),
 ]
 Device = Annotated[
-    str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")
+    str, typer.Option("--device", help="auto, cpu, cuda, cuda:N, xpu or mps.", metavar="DEVICE")
 ]
 BrainExtraction = Annotated[
     Stripping,
@@ -72,6 +106,38 @@ BrainExtraction = Annotated[
 ]
 BiasCorrection = Annotated[
     bool, typer.Option("--bias-correction", help="Take the coils' shading out first (N4); slower.")
+]
+Layouts = Annotated[
+    Layout,
+    typer.Option(
+        "--layout",
+        help="bids: DIR is a BIDS dataset of derivatives, to which the study is added.",
+    ),
+]
+Language = Annotated[
+    str,
+    typer.Option(
+        "--language", help="Of the report: en, de, or a TOML file of your own.", metavar="LANGUAGE"
+    ),
+]
+Hide = Annotated[
+    list[Hidden] | None,
+    typer.Option(
+        "--hide",
+        help="Leave patient, date or series out of the report; may be given several times.",
+    ),
+]
+Surfaces = Annotated[
+    bool,
+    typer.Option("--surfaces", help="Write the candidates' surfaces too (glTF, STL): extra mesh."),
+]
+Maps = Annotated[
+    MapSize,
+    typer.Option("--maps", help="DICOM attention maps: cut to what is seen, or full for OHIF."),
+]
+Rest = Annotated[
+    bool,
+    typer.Option("--rest", help="DICOM objects hold also what a reader did not accept."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else there.")]
 Debug = Annotated[
@@ -126,6 +192,74 @@ def open_named(
         progress=progress,
         cancel=STOP,
     )
+
+
+def check_layout(out: Path, layout: Layout) -> Path:
+    """Refuse an output folder that cannot be written, or holds a BIDS dataset of others.
+
+    Returns
+    -------
+    Path
+        Where whole results go: the folder itself, or its place within a BIDS dataset.
+    """
+    check_target(out)
+    if layout is Layout.OWN:
+        return out
+    from lesionlens.export.bids import check_dataset
+    from lesionlens.reading.bids import RESULTS
+
+    check_dataset(out)
+    return out / RESULTS
+
+
+def wishes(
+    language: str, hide: list[Hidden] | None, surfaces: bool, maps: MapSize, rest: bool = False
+) -> ExportOptions:
+    """Return what the user asks of the files.
+
+    Raises
+    ------
+    MissingPluginError
+        Surfaces were asked for, and trimesh is not installed.
+    UnusableInputError
+        There is no such language.
+    """
+    from importlib.util import find_spec
+
+    from lesionlens.base.errors import MissingPluginError
+    from lesionlens.export.words import load
+    from lesionlens.records.export import ExportOptions, Identity, MapExtent
+
+    load(language)
+    if surfaces and find_spec("trimesh") is None:
+        raise MissingPluginError(
+            found="no trimesh, which surfaces are written with",
+            expected="it",
+            next_step="Install it: pip install 'lesionlens[mesh]'; or leave --surfaces out",
+        )
+    hidden = frozenset(Identity(one.value) for one in hide or ())
+    return ExportOptions(
+        surfaces=surfaces,
+        maps=MapExtent(maps.value),
+        rest=rest,
+        language=language,
+        hidden=hidden,
+    )
+
+
+def save(
+    analysis: Analysis, out: Path, layout: Layout, progress: Progress
+) -> tuple[Path, tuple[str, ...]]:
+    """Write a result in a layout; return the folder of the whole result, and all warnings."""
+    from lesionlens.export import exporter
+
+    if layout is Layout.OWN:
+        return out, exporter.save(analysis, out, progress=progress)
+    from lesionlens.export.bids import save_bids
+    from lesionlens.reading.bids import RESULTS
+
+    told = save_bids(analysis, out, progress=progress)
+    return out / RESULTS / analysis.study.name, told
 
 
 def check_file(file: Path | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_text
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -12,6 +13,8 @@ import typer
 from lesionlens.base.staging import check_target
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
+from lesionlens.cli.deidentify import Key, Map, replacement
+from lesionlens.pacs.connect import connect
 from lesionlens.pacs.peer import (
     LIMIT,
     OWN_PORT,
@@ -19,7 +22,6 @@ from lesionlens.pacs.peer import (
     Access,
     Retrieval,
     StudyQuery,
-    connect,
     name_pattern,
 )
 
@@ -124,6 +126,11 @@ def send(
     ca: Authorities = None,
     cert: Certificate = None,
     aet: Title = OWN_TITLE,
+    deidentify: Annotated[
+        bool, typer.Option("--deidentify", help="Send a de-identified copy: `deidentify`.")
+    ] = False,
+    key: Key = None,
+    map_file: Map = None,
     debug: options.Debug = False,
 ) -> Answer:
     """Send a result's DICOM objects (its folder `dicom`), or any folder of DICOM files."""
@@ -132,6 +139,23 @@ def send(
     from lesionlens.pacs.outbox import files_to_send
 
     files = files_to_send(result)
-    with progress_bar() as progress:
+    notices: tuple[str, ...] = ()
+    with TemporaryDirectory(prefix="lesionlens-") as place, progress_bar() as progress:
+        if deidentify:
+            files, notices = _nameless(result, Path(place), key, map_file)
         taken = archive.send(files, progress=progress, cancel=STOP)
-    return Answer((f"{taken} files stored",))
+    return Answer((f"{taken} files stored",), notices)
+
+
+def _nameless(
+    result: Path, place: Path, key: Path | None, map_file: Path | None
+) -> tuple[list[Path], tuple[str, ...]]:
+    """Return a de-identified copy of what would be sent, and what to know of it."""
+    from lesionlens.deidentification.folder import deidentify_folder
+    from lesionlens.deidentification.profile import Options
+    from lesionlens.pacs.outbox import files_to_send, folder_to_send
+
+    pseudonyms, table = replacement(key, map_file, place)
+    done = deidentify_folder(folder_to_send(result), place / "out", pseudonyms, Options())
+    pseudonyms.write_map(table)
+    return files_to_send(place / "out"), done.notices

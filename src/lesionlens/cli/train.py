@@ -24,7 +24,7 @@ def train(
         typer.Option("--out", help="Folder for checkpoints, logs and weights.", metavar="DIR"),
     ],
     device: Annotated[
-        str, typer.Option("--device", help="cpu, cuda or cuda:N.", metavar="DEVICE")
+        str, typer.Option("--device", help="auto, cpu, cuda, cuda:N, xpu or mps.", metavar="DEVICE")
     ] = "cpu",
     minutes: Annotated[
         float | None,
@@ -74,9 +74,10 @@ def train(
         recipe, cases = read_config(config), None
         with joined(device) as team:
             if finetune is not None:
-                given = (finetune, studies, convention)
                 with team.first_alone():
-                    recipe, cases = _real_cases(recipe, out, given, progress)
+                    recipe, cases = _real_cases(
+                        recipe, out, finetune, studies, convention, progress
+                    )
             summary = run(
                 recipe,
                 out,
@@ -93,7 +94,9 @@ def train(
 def _real_cases(
     recipe: TrainConfig,
     out: Path,
-    given: tuple[Path, Path | None, str | None],
+    folder: Path,
+    studies: Path | None,
+    convention: str | None,
     progress: Progress,
 ) -> tuple[TrainConfig, RealCases]:
     """Find the cases to learn from; the recipe then starts from weights."""
@@ -101,11 +104,10 @@ def _real_cases(
     from lesionlens.training.real_cases import RealCases, with_start
     from lesionlens.training.references import find_real_cases
 
-    folder, studies, convention = given
     cases = find_real_cases(
         folder, studies=studies, convention=convention_reader(convention, folder)
     )
-    return with_start(recipe), RealCases(cases, out, recipe.seed, progress, STOP)
+    return with_start(recipe), RealCases(cases, out, recipe, progress, STOP)
 
 
 def _answer(summary: TrainSummary, *, speak: bool = True) -> Answer:

@@ -19,6 +19,7 @@ from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
 from lesionlens.cohort.studies import StudyJob, find_jobs, fingerprint
 from lesionlens.cohort.work import Choice, Outcome, Status, analyse, engine_of, load_lens
 from lesionlens.cohort.worklist import open_worklist
+from lesionlens.reading.bids import refuse_one_label
 
 _POLL_S = 0.2
 _ASK_S = 1.0
@@ -57,11 +58,14 @@ class Cohort:
         Gets one result folder a study and `worklist.sqlite`.
     resume : bool
         Leave studies alone that are complete and unchanged.
+    dataset : Path or None
+        BIDS derivatives that the results become a part of; `out` lies in it.
     """
 
     studies: Path
     out: Path
     resume: bool = False
+    dataset: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,9 @@ def run_cohort(
         The scheduler does not answer, or the folder cannot be written.
     """
     jobs = find_jobs(cohort.studies, cohort.out)
+    if cohort.dataset is not None:
+        refuse_one_label([job.name for job in jobs])
+        jobs = tuple(replace(job, dataset=cohort.dataset) for job in jobs)
     here = crew.scheduler is None or cohort.resume
     engine = engine_of(load_lens(choice), choice) if here else ""
     outcomes: dict[str, Outcome] = {}
@@ -173,7 +180,7 @@ def _on_cluster(
         choice = replace(choice, threads=threads)
     with _client(crew) as client:
         stop = distributed.Event(f"lesionlens-stop-{uuid.uuid4().hex}", client=client)
-        absolute = [StudyJob(j.name, j.study.resolve(), j.out.resolve()) for j in jobs]
+        absolute = [_absolute(job) for job in jobs]
         waiting = {
             client.submit(_analyse_there, job, choice, stop.name, pure=False): job
             for job in absolute
@@ -191,6 +198,11 @@ def _on_cluster(
                 broken = future.status != "finished"
                 yield _dead(job) if broken else future.result()
             time.sleep(_POLL_S)
+
+
+def _absolute(job: StudyJob) -> StudyJob:
+    dataset = None if job.dataset is None else job.dataset.resolve()
+    return StudyJob(job.name, job.study.resolve(), job.out.resolve(), dataset)
 
 
 def _dead(job: StudyJob) -> Outcome:

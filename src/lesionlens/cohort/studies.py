@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.reading import bids
 from lesionlens.reading.nifti.folder import is_nifti
 from lesionlens.reading.sequences import is_label_name
 
@@ -21,17 +22,21 @@ class StudyJob:
         Of its folder, and of its result's.
     study, out : Path
         Where it lies, and where the result goes.
+    dataset : Path or None
+        The BIDS derivatives that the result is a part of.
     """
 
     name: str
     study: Path
     out: Path
+    dataset: Path | None = None
 
 
 def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
     """Return a job for each folder directly below `studies`, by name.
 
-    Hidden folders, and those of segmentations alone (a truth beside the studies), are left out.
+    Hidden folders, and those of segmentations alone (a truth beside the studies), are left out. Of
+    a BIDS dataset it is one for each session, or subject without one; `derivatives` stays alone.
 
     Raises
     ------
@@ -44,6 +49,8 @@ def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
             expected="a folder with one sub-folder a study",
             next_step="Check the path",
         )
+    if bids.is_dataset(studies):
+        return _bids_jobs(studies, out)
     folders = (p for p in studies.iterdir() if p.is_dir() and not p.name.startswith("."))
     places = sorted(p for p in folders if not _only_labels(p))
     if not places:
@@ -55,13 +62,29 @@ def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
     return tuple(StudyJob(place.name, place, out / place.name) for place in places)
 
 
+def _bids_jobs(dataset: Path, out: Path) -> tuple[StudyJob, ...]:
+    jobs = tuple(StudyJob(name, place, out / name) for name, place in bids.sessions(dataset))
+    if not jobs:
+        raise UnusableInputError(
+            found=f"a BIDS dataset without a subject: {dataset.name!r}",
+            expected="folders named sub-…, with or without ses-… in them",
+            next_step="Choose the dataset's own folder",
+        )
+    return jobs
+
+
 def _only_labels(folder: Path) -> bool:
     files = [p for p in folder.rglob("*") if p.is_file()]
     return bool(files) and all(is_nifti(p) and is_label_name(p.name) for p in files)
 
 
 def loose_files(studies: Path) -> int:
-    """Count the files that lie beside the studies' folders and belong to none."""
+    """Count the files that lie beside the studies' folders and belong to none.
+
+    A BIDS dataset has its descriptions there.
+    """
+    if bids.is_dataset(studies):
+        return 0
     return sum(p.is_file() and not p.name.startswith(".") for p in studies.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""Analyse one study of many: whatever goes wrong with it is its own and is told in words.
+"""Analyse one study of many: whatever goes wrong with it is its own and is reported in words.
 
 `analyse` is what a worker runs, in this process or on another machine; it takes and returns plain
 records, never raises, and loads the network once a process.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from lesionlens.base.errors import LesionLensError, is_lack_of_memory
 from lesionlens.base.stages import Cancel, Progress, no_progress
 from lesionlens.cohort.studies import StudyJob
+from lesionlens.records.export import ExportOptions
 
 if TYPE_CHECKING:
     from lesionlens.lens import Lens
@@ -36,7 +37,8 @@ class Status(StrEnum):
 class Choice:
     """What analyses: the device, a MONAI bundle in place of our network, threads of a worker.
 
-    `stripper` and `bias` are those of `preparation.steps.PrepareOptions`.
+    `weights` are those that `Lens` takes; `stripper` and `bias` are those of
+    `preparation.steps.PrepareOptions`; `files` is what is asked of the files.
     """
 
     device: str = "auto"
@@ -44,6 +46,8 @@ class Choice:
     threads: int | None = None
     stripper: str = "auto"
     bias: bool = False
+    weights: str | None = None
+    files: ExportOptions = field(default_factory=ExportOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +93,7 @@ def load_lens(choice: Choice) -> Lens:
 
     if choice.threads is not None:
         torch.set_num_threads(choice.threads)
-    if choice.bundle is not None:
-        return Lens(choice.device, bundle=choice.bundle)
-    return Lens(choice.device)
+    return Lens(choice.device, weights=choice.weights, bundle=choice.bundle)
 
 
 def engine_of(lens: Lens, choice: Choice) -> str:
@@ -128,7 +130,15 @@ def _analyse(job: StudyJob, choice: Choice, cancel: Cancel, progress: Progress) 
     study = open_study(job.study, recall=True, progress=progress, cancel=cancel)
     options = PrepareOptions(stripper=choice.stripper, bias=choice.bias)
     result = lens(study, options, progress=progress, cancel=cancel)
-    result.save(job.out)
+    analysis = replace(result.analysis, options=choice.files)
+    if job.dataset is None:
+        from lesionlens.export.exporter import save  # noqa: PLC0415
+
+        save(analysis, job.out)
+    else:
+        from lesionlens.export.bids import save_bids  # noqa: PLC0415
+
+        save_bids(analysis, job.dataset, job.name)
     return Outcome(
         name=job.name,
         status=Status.ANALYSED,

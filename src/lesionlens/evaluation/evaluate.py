@@ -7,6 +7,7 @@ never improves a mean.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ ConventionOf = Callable[[Case], str | None]
 
 
 class _Unscorable(Exception):
-    """A result cannot be scored; the message says why."""
+    """A result cannot be scored; the message holds the reason."""
 
 
 def evaluate(
@@ -52,7 +53,7 @@ def evaluate(
     cases : sequence of Case
         With their truth; without one, or with an empty one, a case is healthy.
     convention_of : callable
-        Convention of a case's labels, None where the numbers themselves must tell.
+        Convention of a case's labels, None where it follows from the numbers themselves.
 
     Raises
     ------
@@ -89,40 +90,39 @@ def score_case(case: Case, result: Path, convention: str | None) -> CaseScore:
     UnusableInputError
         The truth itself cannot be read or understood.
     """
-    truth, grid = _truth(case, convention)
-    healthy = truth is None or not truth.any()
+    truth = _truth(case, convention)
+    healthy = truth is None or not truth.labels.any()
     score = CaseScore(case.name, healthy, convention)
     try:
-        _score(score, case, result, (truth, grid))
+        _score(score, case, result, truth)
     except _Unscorable as why:
         score.failed = True
         score.problems.insert(0, str(why))
-        if truth is not None and grid is not None and not healthy:
-            lesions = len(metrics.label_lesions(truth > 0, grid)[1])
+        if truth is not None and not healthy:
+            lesions = len(metrics.label_lesions(truth.labels > 0, truth.grid)[1])
             nothing = [f"lesion_{what}_{r}" for what in ("dice", "f1") for r in score.regions]
             score.metrics |= dict.fromkeys((*score.regions, "sensitivity", *nothing), 0.0)
             score.metrics |= {"lesions": lesions, "found": 0}
     return score
 
 
-def _truth(case: Case, convention: str | None) -> tuple[NDArray[np.uint8] | None, Grid | None]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Truth:
+    labels: NDArray[np.uint8]
+    grid: Grid
+
+
+def _truth(case: Case, convention: str | None) -> _Truth | None:
     if case.truth is None:
-        return None, None
+        return None
     voxels, grid = read_volume(case.truth)
-    return translate(voxels, convention, case.name), grid
+    return _Truth(translate(voxels, convention, case.name), grid)
 
 
-def _score(
-    score: CaseScore,
-    case: Case,
-    result: Path,
-    known: tuple[NDArray[np.uint8] | None, Grid | None],
-) -> None:
+def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> None:
     labels, grid = _labels(result)
     image = _reference(score, case, grid)
-    truth = np.zeros(grid.shape, np.uint8)
-    if known[0] is not None and known[1] is not None:
-        truth = _onto(known[0], known[1], grid)
+    truth = np.zeros(grid.shape, np.uint8) if known is None else _onto(known, grid)
     predicted = {region: region_mask(labels, region) for region in Region}
     if not score.healthy:
         _score_regions(score, predicted, truth, grid)
@@ -184,11 +184,12 @@ def _reference(score: CaseScore, case: Case, grid: Grid) -> NDArray[Any] | None:
     return image
 
 
-def _onto(labels: NDArray[np.uint8], own: Grid, grid: Grid) -> NDArray[np.uint8]:
+def _onto(truth: _Truth, grid: Grid) -> NDArray[np.uint8]:
     """Bring a truth to the result's grid by nearest neighbour, where it lies on another."""
-    if own.matches(grid, _SAME_MM):
-        return labels
-    return resample(labels.astype(np.float32), own, grid, nearest=True).astype(np.uint8)
+    if truth.grid.matches(grid, _SAME_MM):
+        return truth.labels
+    values = truth.labels.astype(np.float32)
+    return resample(values, truth.grid, grid, nearest=True).astype(np.uint8)
 
 
 def _score_regions(
@@ -220,7 +221,7 @@ def _score_maps(
     if not whole.is_file():
         score.problems.append(f"{whole.name} is missing: calibration was not measured")
     elif image is not None:
-        head = metrics.foreground(image)
+        head = metrics.scored_head(image)
         said = _read_on(whole, grid)[head]
         if not (np.abs(said - 0.5) <= 0.5 + _SLACK).all():
             score.problems.append(f"{whole.name} leaves 0 to 1: calibration was not measured")

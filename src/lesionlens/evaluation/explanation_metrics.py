@@ -1,4 +1,4 @@
-"""What a result says of its own explanations, as figures that can be averaged over cases."""
+"""What a result states about its own explanations, as figures that can be averaged over cases."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ def _top_sequence(row: CandidateRow) -> tuple[bool, bool] | None:
     """Return whether the top sequence hurts most when left out, and whether it is named."""
     if row.sequence_relevance is None or row.score_left_out is None:
         return None
-    shares = row.sequence_relevance.model_dump()
-    left = {k: v for k, v in row.score_left_out.model_dump().items() if v is not None}
+    shares = row.sequence_relevance
+    left = {k: v for k, v in row.score_left_out.items() if v is not None}
     if len(left) < 2:
         return None
-    top = max(left, key=lambda sequence: shares[sequence])
+    top = max(left, key=lambda sequence: shares[sequence] or 0.0)
     return left[top] <= min(left.values()) + _EQUAL, shapley.deciding(shares) is not None
 
 

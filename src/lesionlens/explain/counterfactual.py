@@ -1,4 +1,4 @@
-"""Ask the counter-question: what would be said if this region showed nothing unusual."""
+"""Counterfactuals: the prediction if one region showed nothing unusual."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.stages import Cancel, Progress
+from lesionlens.base.stages import StageClock
 from lesionlens.explain import shapley
 from lesionlens.explain.shapley import ComponentVoxels
 from lesionlens.inference.engine import SupportsPerturbation
@@ -31,7 +31,7 @@ class WhatIf:
     hidden : int
         Index of the region that was hidden.
     words : str
-        What this says, for a reader.
+        What this means, for a reader.
     """
 
     before: tuple[float, ...]
@@ -44,49 +44,51 @@ def ask(
     engine: SupportsPerturbation,
     prepared: PreparedStudy,
     prediction: Prediction,
-    case: tuple[Sequence[ComponentVoxels], int],
-    told: tuple[Progress, Cancel],
+    components: Sequence[ComponentVoxels],
+    index: int,
+    clock: StageClock,
 ) -> WhatIf:
-    """Hide one candidate and look again.
+    """Hide one candidate and predict again.
 
     Its voxels, and 3 mm round them, are set to the brain's mean in every sequence: no tissue is
-    invented. Whether another candidate's score changes too tells whether it leant on this one.
+    invented. Whether another candidate's score changes too shows whether it depended on this one.
 
     Parameters
     ----------
     engine : SupportsPerturbation
-        With `Capability.VARY`.
+        With `Capability.PERTURB`.
     prepared, prediction
-        The study, and what the engine said.
-    case : (spots, index)
-        All candidates on the glance's grid, and which one to hide.
-    told : (progress, cancel)
-        Told of, and asked between, passes.
+        The study, and the engine's prediction.
+    components : sequence of ComponentVoxels
+        All candidates, on the grid of the first pass.
+    index : int
+        Which of them to hide.
+    clock : StageClock
+        Receives progress, is asked between passes whether to stop.
 
     Raises
     ------
     UnusableInputError
-        The prediction holds no glance, or there is no such candidate.
+        The prediction holds no first pass, or there is no such candidate.
     """
-    spots, index = case
     seen = prediction.unperturbed
-    if seen is None or not 0 <= index < len(spots):
+    if seen is None or not 0 <= index < len(components):
         raise UnusableInputError(
             found="a candidate that cannot be asked about",
-            expected="one of this result, from an engine with the capability `vary`",
+            expected="one of this result, from an engine with the capability `perturb`",
             next_step="Choose one of the listed candidates",
         )
     flat = np.zeros(int(np.prod(seen.grid.shape)), dtype=bool)
-    flat[spots[index].voxels] = True
+    flat[components[index].voxels] = True
     hidden = _grown(flat.reshape(seen.grid.shape), float(seen.grid.spacing_mm[0]))
-    said = engine.predict_perturbed(
+    perturbed = engine.predict_perturbed(
         prepared,
         [InputPerturbation(hidden=hidden)],
-        progress=told[0],
-        cancel=told[1],
+        progress=clock.progress,
+        cancel=clock.cancel,
     )
-    before = shapley.scores(seen, spots, prediction.scoring)[0]
-    after = shapley.scores(said, spots, prediction.scoring)[0]
+    before = shapley.scores(seen, components, prediction.scoring)[0]
+    after = shapley.scores(perturbed, components, prediction.scoring)[0]
     return WhatIf(
         tuple(before.tolist()), tuple(after.tolist()), index, _words(before, after, index)
     )

@@ -17,13 +17,11 @@ from numpy.typing import NDArray
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
-from lesionlens.base.stages import Cancel, Progress
 from lesionlens.explain import shapley
+from lesionlens.explain.questions import Questions
 from lesionlens.explain.shapley import ComponentVoxels
-from lesionlens.inference.engine import SupportsPerturbation
 from lesionlens.records.attention import MapChecks
-from lesionlens.records.prediction import InputPerturbation, Prediction, Scoring
-from lesionlens.records.study import PreparedStudy
+from lesionlens.records.prediction import InputPerturbation, Scoring
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
@@ -34,6 +32,9 @@ SHOWN_TIMES = 2.0
 """Volume that is shown, in multiples of what was flagged."""
 FAITHFUL = 0.5
 """A faithful map's deletion leaves at most this share of what a random one leaves."""
+DELETION = "the deletion check"
+_PASSES = 8
+"""That deletion and insertion need in all: five, and three for the half."""
 _BLOCK_VOX = 4
 _SEED = 20
 
@@ -52,7 +53,7 @@ def pointing(attention: Floats, inside: Mask, brain_voxels: float) -> MapChecks:
 
     Returns
     -------
-    MapTrust
+    MapChecks
         Without deletion and insertion; all None where nothing is flagged or attended.
     """
     total = float(attention.sum(dtype=np.float64))
@@ -82,11 +83,10 @@ def _judged(found: MapChecks) -> MapChecks:
 
 def deletion_test(
     found: MapChecks,
-    engine: SupportsPerturbation,
-    prepared: PreparedStudy,
-    prediction: Prediction,
-    case: tuple[Floats, Mask, Sequence[ComponentVoxels]],
-    told: tuple[Progress, Cancel],
+    questions: Questions,
+    attention: Floats,
+    brain: Mask,
+    components: Sequence[ComponentVoxels],
 ) -> MapChecks:
     """Add deletion and insertion to a map's checks.
 
@@ -94,48 +94,53 @@ def deletion_test(
     ----------
     found : MapChecks
         From `pointing`.
-    engine : SupportsPerturbation
-        With `Capability.VARY`.
-    prepared, prediction
-        The study, and what the engine said.
-    case : (attention, brain, spots)
-        The map and the brain on the glance's grid, and the components on it.
-    told : (progress, cancel)
-        Told of, and asked between, passes.
+    questions : Questions
+        To the engine, about the study.
+    attention : (I, J, K) float32
+        The map, on the grid of the perturbed predictions.
+    brain : (I, J, K) bool
+        Same grid.
+    components : sequence of ComponentVoxels
+        What was flagged, on that grid.
 
     Returns
     -------
-    MapTrust
-        Unchanged where nothing is flagged.
+    MapChecks
+        Unchanged where nothing is flagged, or where there was no time.
 
     Notes
     -----
     Petsiuk, Das and Saenko 2018, arXiv:1806.07421, section 3: deletion and insertion, here with
     two steps, half the flagged volume and all of it, hidden voxels set to the brain's mean, and the
     area taken as the mean over the steps. Where hiding all of it changes nothing, the half, which
-    is part of it, is not asked. Asked is the look whose attention the map is: what other
-    looks would vote is no property of this map. Random voxels are hidden in blocks of 4, so that
+    is part of it, is left out. Asked is the one pass whose attention the map is; how others of an
+    ensemble would vote is no property of this map. Random voxels are hidden in blocks of 4, so that
     they are not simply interpolated away.
     """
-    attention, brain, spots = case
-    if not spots or prediction.unperturbed is None:
+    if not components:
         return found
-    flagged = len(np.unique(np.concatenate([spot.voxels for spot in spots])))
+    flagged = len(np.unique(np.concatenate([c.voxels for c in components])))
 
-    def left(trials: Mapping[str, Mask]) -> dict[str, float]:
+    def left(trials: Mapping[str, Mask], passes: int | None = None) -> dict[str, float]:
+        if not trials:
+            return {}
         variants = [
             InputPerturbation(alone=True),
             *(InputPerturbation(hidden=h, alone=True) for h in trials.values()),
         ]
-        said = engine.predict_perturbed(prepared, variants, progress=told[0], cancel=told[1])
+        said = questions.ask(DELETION, variants, passes)
+        if said is None:
+            return {}
         # by the network's own probability: the fitted score also counts the size
-        full, *rest = shapley.scores(said, spots, Scoring()).mean(axis=1)
+        full, *rest = shapley.scores(said, components, Scoring()).mean(axis=1)
         return {k: min(float(r / full), 1.0) for k, r in zip(trials, rest, strict=True)}
 
     ranks = _ranks(attention, brain)
-    whole = left({**_hidden(ranks, brain, flagged), **_shown(ranks, brain, flagged)})
-    touched = {kind: rank for kind, rank in ranks.items() if whole[kind] < UNTOUCHED}
-    half = left(_hidden(touched, brain, flagged / 2)) if touched else {}
+    whole = left({**_hidden(ranks, brain, flagged), **_shown(ranks, brain, flagged)}, _PASSES)
+    touched = {k: rank for k, rank in ranks.items() if whole.get(k, UNTOUCHED) < UNTOUCHED}
+    half = left(_hidden(touched, brain, flagged / 2), len(touched))
+    if not whole or half.keys() != touched.keys():  # no time
+        return found
     area = {kind: (whole[kind] + half.get(kind, whole[kind])) / 2 for kind in ranks}
     return _judged(
         replace(

@@ -1,7 +1,7 @@
 """Ask the engine again: without each sequence, and mirrored; one pass answers two questions.
 
 The answers give each candidate's Shapley values (what did each sequence contribute?) and the map
-of uncertainty (where does the answer change when the study is seen otherwise?).
+of uncertainty (where does the answer change when the input is perturbed?).
 """
 
 from __future__ import annotations
@@ -15,40 +15,41 @@ from numpy.typing import NDArray
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.stages import Cancel, Progress
 from lesionlens.explain import shapley
+from lesionlens.explain.questions import Questions
 from lesionlens.explain.shapley import ComponentVoxels
-from lesionlens.inference.engine import SupportsPerturbation
 from lesionlens.inference.uncertainty import undecided
 from lesionlens.records.prediction import InputPerturbation, PerturbedPrediction, Prediction
 from lesionlens.records.study import PreparedStudy
 
+UNCERTAINTY, RELEVANCE = "the uncertainty", "which sequence mattered"
 _MIRRORED = InputPerturbation(mirrored=True, alone=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PerturbedScores:
-    """What the engine said to variants of a study.
+    """The engine's scores for perturbed inputs.
 
     Parameters
     ----------
     scores : (N,) float64
         Of each component, with all sequences.
-    relevance : list of dict
-        Of each component: signed Shapley values that sum to its score.
-    alone, left_out : list of dict
+    relevance : list of dict, or None
+        Of each component: signed Shapley values that sum to its score. None where there is no
+        component, or no time.
+    alone, left_out : list of dict, or None
         Of each component: its score with each sequence alone, and with all but that one.
-    uncertainty : (I, J, K) float32
-        0 to 1, on `grid`.
+    uncertainty : (I, J, K) float32 or None
+        0 to 1, on `grid`; None where there was no time.
     grid : Grid
-        The glance's.
+        Of the perturbed predictions.
     """
 
     scores: NDArray[np.float64]
-    relevance: list[dict[str, float | None]]
-    alone: list[dict[str, float | None]]
-    left_out: list[dict[str, float | None]]
-    uncertainty: NDArray[np.float32]
+    relevance: list[dict[str, float | None]] | None
+    alone: list[dict[str, float | None]] | None
+    left_out: list[dict[str, float | None]] | None
+    uncertainty: NDArray[np.float32] | None
     grid: Grid
 
 
@@ -58,28 +59,21 @@ def present_in(prepared: PreparedStudy) -> tuple[MrSequence, ...]:
 
 
 def ask(
-    engine: SupportsPerturbation,
-    prepared: PreparedStudy,
-    prediction: Prediction,
-    spots: Sequence[ComponentVoxels],
-    *,
-    progress: Progress,
-    cancel: Cancel,
+    questions: Questions, prediction: Prediction, spots: Sequence[ComponentVoxels]
 ) -> PerturbedScores:
     """Ask about every subset of the sequences, and mirrored.
 
-    Without a component only what uncertainty needs is asked.
+    What uncertainty needs is asked first; the other subsets, for the Shapley values, only where
+    there is a component.
 
     Parameters
     ----------
-    engine : SupportsPerturbation
-        With `Capability.VARY`.
-    prepared : PreparedStudy
-        The study.
+    questions : Questions
+        To the engine, about the study.
     prediction : Prediction
-        What the engine said to the whole study; with a glance.
+        Of the whole study; with `unperturbed`.
     spots : sequence of ComponentVoxels
-        Each component on the glance's grid.
+        Each component on the grid of `unperturbed`.
 
     Raises
     ------
@@ -89,30 +83,37 @@ def ask(
     seen = prediction.unperturbed
     if seen is None:
         raise UnusableInputError(
-            found="a prediction without a glance",
-            expected="one from an engine with the capability `vary`",
+            found="a prediction without its answer to the unperturbed study",
+            expected="one from an engine with the capability `perturb`",
             next_step="Report this to the engine's authors",
         )
-    present = present_in(prepared)
+    present = present_in(questions.prepared)
     everything = frozenset(present)
     single_out = [s for s in shapley.subsets_of(present) if len(s) == len(present) - 1 and s]
-    wanted = shapley.subsets_of(present)[:-1] if spots else single_out
-    variants = [_MIRRORED, *(InputPerturbation.showing(subset) for subset in wanted)]
-    said = engine.predict_perturbed(prepared, variants, progress=progress, cancel=cancel)
-    by_subset = dict(zip(wanted, said.probability[1:], strict=True))
-    by_subset[everything] = seen.probability[0]
+    said = questions.ask(UNCERTAINTY, [_MIRRORED, *map(InputPerturbation.showing, single_out)])
+    by_subset = {everything: seen.probability[0]}
+    uncertainty = None
+    if said is not None:
+        by_subset.update(zip(single_out, said.probability[1:], strict=True))
+        uncertainty = undecided(np.stack([*seen.probability[:1], *said.probability]))
+    rest = [s for s in shapley.subsets_of(present) if s not in by_subset] if spots else []
+    more = questions.ask(RELEVANCE, [*map(InputPerturbation.showing, rest)]) if rest else None
+    if more is not None:
+        by_subset.update(zip(rest, more.probability, strict=True))
     table = {
         subset: shapley.scores(
             PerturbedPrediction(answer[None], seen.grid), spots, prediction.scoring
         )[0]
         for subset, answer in by_subset.items()
     }
-    voices = [seen.probability[0], said.probability[0], *(by_subset[s] for s in single_out)]
+    complete = more is not None
+    alone = {s: frozenset({s}) for s in present}
+    left_out = {s: everything - {s} for s in present}
     return PerturbedScores(
         scores=table[everything],
-        relevance=shapley.of_components(present, table) if spots else [],
-        alone=shapley.picked(table, {s: frozenset({s}) for s in present}) if spots else [],
-        left_out=shapley.picked(table, {s: everything - {s} for s in present}) if spots else [],
-        uncertainty=undecided(np.stack(voices)),
+        relevance=shapley.of_components(present, table) if complete else None,
+        alone=shapley.picked(table, alone) if complete else None,
+        left_out=shapley.picked(table, left_out) if complete else None,
+        uncertainty=uncertainty,
         grid=seen.grid,
     )

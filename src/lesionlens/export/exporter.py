@@ -14,18 +14,24 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from lesionlens.base import plugins
 from lesionlens.base.labels import Region
-from lesionlens.base.stages import Progress, StageTime, no_progress, peak_memory_mib
+from lesionlens.base.peak_memory import peak_memory_mib
+from lesionlens.base.stages import Progress, StageTime, no_progress
 from lesionlens.base.staging import staged
 from lesionlens.export.original import write_original
-from lesionlens.export.run import write_run
+from lesionlens.export.run import ExportRecord, warnings_of, write_run
+from lesionlens.export.written import Written, reason_of
 from lesionlens.findings.edits import applied
+from lesionlens.reading.dicom.documents import documents_of
 from lesionlens.records.analysis import Analysis
+from lesionlens.records.files import left_out_warning
 from lesionlens.records.review import Review
 
 logger = logging.getLogger(__name__)
@@ -40,8 +46,15 @@ SPOKEN_OF = (
     "review_edits",
 )
 """What is kept together when a review is set aside."""
+ESSENTIAL = frozenset({"nifti", "report", "review", "tables"})
+"""Exporters without whose files there is no result: their failure is one of the whole."""
 OURS = (
     "segmentation.nii.gz",
+    "segmentation.tsv",
+    "segmentation_itksnap.txt",
+    "segmentation.seg.nrrd",
+    "surfaces",
+    "candidates.nii.gz",
     *(
         f"{kind}_{region.value}.nii.gz"
         for kind in ("probability", "attention")
@@ -73,8 +86,8 @@ class Exporter(Protocol):
     def missing(self, analysis: Analysis) -> str | None:
         """Say why this exporter cannot run, in words for the user; None when it can."""
 
-    def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
-        """Write into the staged folder and return the files.
+    def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...] | Written:
+        """Write into the staged folder and return the files, or `Written` with more to say.
 
         Raises
         ------
@@ -88,8 +101,17 @@ def exporters() -> tuple[Exporter, ...]:
     return tuple(made() for made in plugins.load_all(plugins.EXPORTERS))
 
 
-def save(analysis: Analysis, out: Path, *, progress: Progress = no_progress) -> None:
+def save(
+    analysis: Analysis,
+    out: Path,
+    *,
+    finish: Callable[[Path], None] | None = None,
+    progress: Progress = no_progress,
+) -> tuple[str, ...]:
     """Write every file of a result into a folder: together or not at all.
+
+    Only what `ESSENTIAL` exporters write is a result's own; where another cannot write its file,
+    `run.json` says so under `left_out`, and so does a warning.
 
     Parameters
     ----------
@@ -98,8 +120,15 @@ def save(analysis: Analysis, out: Path, *, progress: Progress = no_progress) -> 
         in `review_edits/original`.
     out : Path
         The folder; made where it is not there. See the module's text for an earlier result.
+    finish : callable or None
+        Has the last word on the staged folder, such as `anonymous.Anonymous.finish`.
     progress : Progress
         Told of each exporter.
+
+    Returns
+    -------
+    tuple of str
+        All warnings, those of writing included; run.json holds them too.
 
     Raises
     ------
@@ -108,20 +137,48 @@ def save(analysis: Analysis, out: Path, *, progress: Progress = no_progress) -> 
     ResourceError
         The disk is full.
     ExportError
-        A file differs, read back, from what was meant. In every case the folder is as it was.
+        An essential file differs, read back, from what was meant. In every case the folder is as
+        it was.
     """
     out, analysis = Path(out), applied(analysis)
     with staged(out, ours=OURS) as aside:
-        times, left_out = _write_all(analysis, aside, progress)
-        write_original(analysis, aside)
-        _keep_review(out, aside, analysis.review)
-        write_run(analysis, aside, times, left_out)
+        told = write_result(analysis, out, aside, progress)
+        if finish is not None:
+            finish(aside)
+        return told
 
 
-def _write_all(
-    analysis: Analysis, aside: Path, progress: Progress
-) -> tuple[tuple[StageTime, ...], dict[str, str]]:
-    times, left_out = [], {}
+def write_result(analysis: Analysis, out: Path, aside: Path, progress: Progress) -> tuple[str, ...]:
+    """Write every file of a result into a staged folder that will take the place of `out`.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        From `findings.edits.applied`.
+    out, aside : Path
+        The folder whose earlier review is kept, and the staged one.
+    progress : Progress
+        Told of each exporter.
+
+    Returns
+    -------
+    tuple of str
+        All warnings, as `save` returns them.
+    """
+    if not analysis.run.documents and _is_of_same_run(out, analysis):
+        run = replace(analysis.run, documents=documents_of(out))
+        analysis = replace(analysis, run=run)
+    record = _write_all(analysis, aside, progress)
+    write_original(analysis, aside)
+    _keep_review(out, aside, analysis.review)
+    write_run(analysis, aside, record)
+    return (*warnings_of(analysis), *record.notices)
+
+
+def _write_all(analysis: Analysis, aside: Path, progress: Progress) -> ExportRecord:
+    times: list[StageTime] = []
+    left_out: dict[str, str] = {}
+    notices: list[str] = []
     every = exporters()
     for index, exporter in enumerate(every):
         stage = f"export: {exporter.name}"
@@ -132,10 +189,38 @@ def _write_all(
             left_out[exporter.name] = reason
             continue
         start = time.perf_counter()
-        exporter.write(analysis, aside)
+        done = _attempt(exporter, analysis, aside)
+        left_out.update(done.left_out)
+        notices += (*done.notices, *(left_out_warning(*item) for item in done.left_out.items()))
         times.append(StageTime(stage, time.perf_counter() - start, peak_memory_mib()))
     progress("saving", 1.0)
-    return tuple(times), left_out
+    return ExportRecord(tuple(times), left_out, tuple(dict.fromkeys(notices)))
+
+
+def _attempt(exporter: Exporter, analysis: Analysis, aside: Path) -> Written:
+    """Let an exporter write; what one that fails has begun goes again."""
+    before = set(aside.rglob("*"))
+    try:
+        done = exporter.write(analysis, aside)
+    except Exception as error:
+        if exporter.name in ESSENTIAL:
+            raise
+        logger.debug("%s failed", exporter.name, exc_info=True)
+        reason = reason_of(error)
+        for path in sorted(set(aside.rglob("*")) - before, reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        return Written((), left_out={exporter.name: reason})
+    return done if isinstance(done, Written) else Written(tuple(done))
+
+
+def _is_of_same_run(out: Path, analysis: Analysis) -> bool:
+    """Whether the result in a folder is of this very analysis, saved before."""
+    try:
+        earlier = json.loads((out / "run.json").read_text(encoding="utf-8"))
+        started = earlier["started"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool(started == analysis.run.started)
 
 
 def _keep_review(out: Path, aside: Path, review: Review) -> None:

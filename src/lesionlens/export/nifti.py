@@ -17,21 +17,24 @@ import numpy as np
 
 from lesionlens.base import geometry
 from lesionlens.base.errors import ExportError
+from lesionlens.export import lookup
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import Volume
-from lesionlens.records.study import StudyKind
 
 GZIP_LEVEL = 1
 """Measured on 240 by 240 by 155 float32 probabilities: levels 1 to 3 give one size and 0.14 s,
 level 6 saves 3 % and takes 0.18 to 0.4 s."""
-SCANNER, ALIGNED = 1, 2
-"""NIfTI's codes: millimetres of the scanner (from DICOM), or those of the input file."""
+SCANNER = (1, 1)
+"""NIfTI's codes of sform and qform where millimetres are the scanner's, as DICOM's are."""
 SHEAR_LIMIT = 1e-4
 """Largest cosine between axes that a quaternion can stand for."""
 
 
 class NiftiExporter:
-    """Writes segmentation, candidates, probability_*, attention_* and uncertainty `.nii.gz`."""
+    """Writes segmentation, candidates, probability_*, attention_* and uncertainty `.nii.gz`.
+
+    Beside them the segmentation's names and colours, as a table and for ITK-SNAP.
+    """
 
     name = "nifti"
 
@@ -42,10 +45,18 @@ class NiftiExporter:
 
     def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
         """Write every volume; two at a time, as compression releases the interpreter."""
-        code = SCANNER if analysis.study.kind is StudyKind.DICOM else ALIGNED
+        codes = codes_of(analysis)
         jobs = [(staged / f"{name}.nii.gz", volume) for name, volume in _named(analysis)]
         with ThreadPoolExecutor(max_workers=2) as pool:
-            return tuple(pool.map(lambda job: write_volume(*job, code=code), jobs))
+            written = tuple(pool.map(lambda job: write_volume(*job, codes=codes), jobs))
+        return (*written, *_name_labels(staged))
+
+
+def _name_labels(staged: Path) -> tuple[Path, Path]:
+    table, snap = staged / "segmentation.tsv", staged / "segmentation_itksnap.txt"
+    table.write_text(lookup.label_table(), encoding="utf-8")
+    snap.write_text(lookup.itk_snap_table(), encoding="utf-8")
+    return table, snap
 
 
 def _named(analysis: Analysis) -> Iterator[tuple[str, Volume]]:
@@ -61,27 +72,34 @@ def _named(analysis: Analysis) -> Iterator[tuple[str, Volume]]:
         yield "uncertainty", volumes.uncertainty
 
 
-def header_of(volume: Volume, code: int) -> nib.Nifti1Header:
-    """Return the header of a volume: exact affine in sform, and in qform where it can hold it.
+def codes_of(analysis: Analysis) -> tuple[int, int]:
+    """Return what the reference's file says of its millimetres: codes of sform and qform."""
+    series = analysis.study.series.get(analysis.prepared.reference)
+    return SCANNER if series is None else series.nifti_codes
+
+
+def header_of(volume: Volume, codes: tuple[int, int]) -> nib.Nifti1Header:
+    """Return the header of a volume: exact affine in each form whose code is not 0.
 
     Parameters
     ----------
     volume : Volume
         uint8 labels or float32 values, (I, J, K).
-    code : int
-        NIfTI's code for what the millimetres mean.
+    codes : tuple of int
+        NIfTI's codes of sform and qform, which say what the millimetres are of.
 
     Returns
     -------
     Nifti1Header
-        Units mm; qform code 0 where the axes are not at right angles.
+        Units mm; qform code 0 where the axes are not at right angles, which it cannot hold.
     """
     header = nib.Nifti1Header()
     header.set_data_dtype(volume.data.dtype)
     header.set_data_shape(volume.data.shape)
-    header.set_sform(volume.affine, code)
     straight = geometry.shear_of(volume.affine) < SHEAR_LIMIT
-    header.set_qform(volume.affine, code if straight else 0, strip_shears=True)
+    sform, qform = codes if straight else (codes[0], 0)
+    header.set_sform(volume.affine, sform or (0 if qform else max(codes)))
+    header.set_qform(volume.affine, qform, strip_shears=True)
     header.set_xyzt_units("mm")
     header["descrip"] = b"LesionLens, research use only"
     if volume.data.dtype.kind == "f":
@@ -92,7 +110,7 @@ def header_of(volume: Volume, code: int) -> nib.Nifti1Header:
     return header
 
 
-def write_volume(path: Path, volume: Volume, *, code: int = SCANNER) -> Path:
+def write_volume(path: Path, volume: Volume, *, codes: tuple[int, int] = SCANNER) -> Path:
     """Write one volume and read its header back.
 
     Parameters
@@ -101,8 +119,8 @@ def write_volume(path: Path, volume: Volume, *, code: int = SCANNER) -> Path:
         Ends in `.nii.gz`.
     volume : Volume
         uint8 labels, or float32 values that must all be finite, (I, J, K).
-    code : int
-        NIfTI's code for what the millimetres mean.
+    codes : tuple of int
+        NIfTI's codes of sform and qform.
 
     Raises
     ------
@@ -115,7 +133,7 @@ def write_volume(path: Path, volume: Volume, *, code: int = SCANNER) -> Path:
             expected="finite values",
             next_step="Report this as a defect of the engine that made them",
         )
-    header = header_of(volume, code)
+    header = header_of(volume, codes)
     with (
         path.open("wb") as raw,
         gzip.GzipFile("", "wb", GZIP_LEVEL, raw, mtime=0) as packed,  # no name or time inside

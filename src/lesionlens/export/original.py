@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lesionlens.export.nifti import write_volume
+from lesionlens.export.nifti import codes_of, write_volume
 from lesionlens.export.tables import findings_file
 from lesionlens.findings.edits import unedited
 from lesionlens.records.analysis import Analysis
@@ -28,13 +28,13 @@ def write_original(analysis: Analysis, staged: Path) -> tuple[Path, ...]:
     """
     if analysis.original is None:
         return ()
-    own, place = unedited(analysis), staged / PLACE
+    own, place, codes = unedited(analysis), staged / PLACE, codes_of(analysis)
     place.mkdir(parents=True, exist_ok=True)
     text = findings_file(own).model_dump_json(by_alias=True, indent=1)
     (place / "findings.json").write_text(text + "\n", encoding="utf-8")
     ids = Volume(own.findings.components.astype(np.uint16), own.volumes.labels.grid)
     return (
         place / "findings.json",
-        write_volume(place / "segmentation.nii.gz", own.volumes.labels),
-        write_volume(place / "candidates.nii.gz", ids),
+        write_volume(place / "segmentation.nii.gz", own.volumes.labels, codes=codes),
+        write_volume(place / "candidates.nii.gz", ids, codes=codes),
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lesionlens.base.stages import StageTime
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.files import AttentionMethod, InputRow, RunFile, StageRow, StepRow
+from lesionlens.records.files import AttentionMethod, InputRow, RunFile
 
 
 def warnings_of(analysis: Analysis) -> tuple[str, ...]:
@@ -23,24 +24,37 @@ def warnings_of(analysis: Analysis) -> tuple[str, ...]:
     return tuple(dict.fromkeys(said))
 
 
-def run_file(
-    analysis: Analysis,
-    further: Iterable[StageTime] = (),
-    left_out: Mapping[str, str] | None = None,
-) -> RunFile:
+@dataclass(frozen=True, slots=True)
+class ExportRecord:
+    """What came of writing a result.
+
+    Parameters
+    ----------
+    stages : tuple of StageTime
+        The exporters', which follow the analysis's.
+    left_out : mapping of str to str
+        Exporters and files that could not be written, and why.
+    notices : tuple of str
+        What a reader must know of what was written.
+    """
+
+    stages: tuple[StageTime, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+
+def run_file(analysis: Analysis, record: ExportRecord = ExportRecord()) -> RunFile:
     """Build run.json's content.
 
     Parameters
     ----------
     analysis : Analysis
         What was done.
-    further : iterable of StageTime
-        The export's own stages, which follow the analysis's.
-    left_out : mapping of str to str
-        Exporters that could not run, and why.
+    record : ExportRecord
+        What came of writing it.
     """
     run, maps = analysis.run, analysis.maps
-    stages = (*run.stages, *further)
+    stages = (*run.stages, *record.stages)
     return RunFile(
         started=run.started,
         engine=run.engine.name,
@@ -49,49 +63,28 @@ def run_file(
         calibrated=run.engine.calibrated,
         device=run.device,
         versions=dict(run.versions),
-        stages=tuple(
-            StageRow(
-                name=s.name,
-                seconds=round(s.seconds, 4),
-                peak_memory_mib=round(s.peak_memory_mib, 1),
-            )
-            for s in stages
-        ),
+        stages=stages,
         seconds=round(sum(s.seconds for s in stages), 4),
         peak_memory_mib=round(max((s.peak_memory_mib for s in stages), default=0.0), 1),
-        preparation=tuple(
-            StepRow(
-                step=s.step,
-                sequence=s.sequence.value if s.sequence else None,
-                done=s.done,
-                message=s.message,
-                figure=s.figure,
-            )
-            for s in analysis.prepared.steps
-        ),
+        preparation=analysis.prepared.steps,
         attention=None
         if maps is None
         else AttentionMethod(
             method=maps.method,
             layers=maps.layers,
             raw_range=dict(maps.raw_range),
-            trust=dict(maps.trust),
+            trust=dict(maps.checks),
         ),
         study_uid=analysis.study.uid,
-        warnings=warnings_of(analysis),
-        left_out=dict(left_out or {}),
+        warnings=tuple(dict.fromkeys((*warnings_of(analysis), *record.notices))),
+        left_out=dict(record.left_out),
         inputs=tuple(InputRow(file=name, sha256=digest) for name, digest in run.inputs),
     )
 
 
-def write_run(
-    analysis: Analysis,
-    staged: Path,
-    further: Iterable[StageTime] = (),
-    left_out: Mapping[str, str] | None = None,
-) -> Path:
+def write_run(analysis: Analysis, staged: Path, record: ExportRecord = ExportRecord()) -> Path:
     """Write run.json into a staged folder; see `run_file`."""
     path = staged / "run.json"
-    text = run_file(analysis, further, left_out).model_dump_json(by_alias=True, indent=1)
+    text = run_file(analysis, record).model_dump_json(by_alias=True, indent=1)
     path.write_text(text + "\n", encoding="utf-8")
     return path

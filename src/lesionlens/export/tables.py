@@ -6,31 +6,16 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import TypeAdapter
 
-from lesionlens.base.labels import Region, ReviewState
 from lesionlens.export.run import warnings_of
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.files import (
-    AttentionRow,
-    CandidateRow,
-    FindingsFile,
-    LocationRow,
-    PointMm,
-    QualityRow,
-    RelevanceRow,
-    ResemblanceRow,
-    ReviewRow,
-    SequenceRow,
-    SequenceScoresRow,
-    VolumeMl,
-)
-from lesionlens.records.findings import SEQUENCE_KEYS, Candidate
-from lesionlens.records.review import Review
+from lesionlens.records.files import CandidateRow, FindingsFile, SequenceRow
+from lesionlens.records.findings import SEQUENCE_KEYS
 from lesionlens.records.study import Series
 
 
@@ -39,10 +24,8 @@ def findings_file(analysis: Analysis) -> FindingsFile:
     findings = analysis.findings
     series = analysis.study.series
     return FindingsFile(
-        candidates=tuple(candidate_row(c, analysis.review) for c in findings.candidates),
-        quality=tuple(
-            QualityRow(check=q.check, passed=q.passed, message=q.message) for q in findings.quality
-        ),
+        candidates=tuple(CandidateRow.of(c, analysis.review) for c in findings.candidates),
+        quality=findings.quality,
         reference=analysis.prepared.reference,
         sequences={
             key: SequenceRow(file=file_of(series[key]), detected_by=series[key].detected_by)
@@ -70,67 +53,22 @@ def file_of(series: Series) -> str:
     return f"{place}({len(series.files)} files)"
 
 
-def candidate_row(candidate: Candidate, review: Review) -> CandidateRow:
-    """Build one candidate's row; millimetres, ml and shares are rounded to what they mean."""
-    low, high = candidate.bounding_box_mm
-    state = review.state_of(candidate.tracking_uid)
-    said = None if state is ReviewState.UNREVIEWED else review.of(candidate.tracking_uid)
-    relevance = candidate.sequence_relevance
-    return CandidateRow(
-        id=candidate.id,
-        tracking_uid=candidate.tracking_uid,
-        score=round(candidate.score, 6),
-        centroid_mm=_point(candidate.centroid_mm),
-        bounding_box_mm=(_point(low), _point(high)),
-        peak_mm=_point(candidate.peak_mm),
-        volume_ml=VolumeMl(**{r.value: _round(candidate.volume_ml.get(r), 4) for r in Region}),
-        longest_axial_diameter_mm=_round(candidate.longest_axial_diameter_mm, 3),
-        perpendicular_diameter_mm=_round(candidate.perpendicular_diameter_mm, 3),
-        rano_measurable=candidate.rano_measurable,
-        location=LocationRow(side=candidate.location.side, region=candidate.location.region),
-        uncertainty=_round(candidate.uncertainty, 4),
-        attention=AttentionRow(
-            peak_inside=candidate.attention.peak_inside,
-            mass_inside=_round(candidate.attention.mass_inside, 4),
-        ),
-        sequence_relevance=None
-        if relevance is None
-        else RelevanceRow(
-            **{k: _round(relevance.get(k), 6) for k in ("t1c", "flair", "t2", "t1", "none")}
-        ),
-        score_alone=_scores(candidate.score_alone),
-        score_left_out=_scores(candidate.score_left_out),
-        resemblance=None
-        if candidate.resemblance is None
-        else ResemblanceRow(**{k.value: round(v, 4) for k, v in candidate.resemblance.items()}),
-        review=ReviewRow(
-            state=state,
-            reader=said.reader if said else None,
-            time=said.time if said else None,
-            reason=said.reason if said else None,
-        ),
-    )
-
-
-def _round(value: float | None, digits: int) -> float | None:
-    return None if value is None else round(float(value), digits)
-
-
-def _scores(scores: Mapping[str, float | None] | None) -> SequenceScoresRow | None:
-    if scores is None:
-        return None
-    fields = SequenceScoresRow.model_fields
-    return SequenceScoresRow(**{key: _round(scores.get(key), 6) for key in fields})
-
-
-def _point(point: PointMm) -> PointMm:
-    x, y, z = (round(float(v), 3) for v in point)
-    return x, y, z
-
-
 def columns() -> tuple[str, ...]:
     """Return the columns of findings.csv: the JSON's names, nested ones joined by `_`."""
-    return tuple(name for name, _ in _flat(_EXAMPLE))
+    schema = TypeAdapter(CandidateRow).json_schema()
+    return tuple(_columns(schema, schema["$defs"]))
+
+
+def _columns(node: dict[str, Any], models: dict[str, Any], name: str = "") -> Iterator[str]:
+    """Yield the names of the single values below a node of the schema."""
+    node = next((kind for kind in node.get("anyOf", ()) if kind.get("type") != "null"), node)
+    node = models[node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+    points = node.get("prefixItems", ())
+    parts = node.get("properties") or dict(zip(_PARTS.get(len(points), ()), points, strict=True))
+    if not parts:
+        yield name
+    for inner, child in parts.items():
+        yield from _columns(child, models, f"{name}_{inner}" if name else inner)
 
 
 def findings_csv(content: FindingsFile) -> str:
@@ -139,15 +77,15 @@ def findings_csv(content: FindingsFile) -> str:
     Text that a spreadsheet would run as a formula gets a leading apostrophe.
     """
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns())
-    for row in content.candidates:
-        cells = dict(_flat(row.model_dump(mode="json")))
-        for name, model in _MAY_BE_NULL.items():
-            if getattr(row, name) is None:
-                cells |= {f"{name}_{key}": None for key in model.model_fields}
-        writer.writerow([_cell(cells[name]) for name in columns()])
+    writer = csv.DictWriter(text, columns(), extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in content.model_dump(mode="json")["candidates"]:
+        writer.writerow({name: _cell(value) for name, value in _flat(row)})
     return text.getvalue()
+
+
+_PARTS = {3: ("x", "y", "z"), 2: ("low", "high")}
+"""How the parts of a point, and of a box, are called."""
 
 
 def _flat(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -155,10 +93,8 @@ def _flat(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         if isinstance(value, dict):
             yield from ((f"{name}_{inner}", v) for inner, v in _flat(value))
         elif isinstance(value, list | tuple):
-            names = ("x", "y", "z") if len(value) == 3 else ("low", "high")
-            yield from (
-                (f"{name}_{inner}", v) for inner, v in _flat(dict(zip(names, value, strict=True)))
-            )
+            parts = dict(zip(_PARTS[len(value)], value, strict=True))
+            yield from ((f"{name}_{inner}", v) for inner, v in _flat(parts))
         else:
             yield name, value
 
@@ -188,38 +124,6 @@ def _cell(value: Any) -> str | int | float:
         return safe_text(value)
     number: int | float = value
     return number
-
-
-_MAY_BE_NULL: Mapping[str, type[BaseModel]] = {
-    "sequence_relevance": RelevanceRow,
-    "score_alone": SequenceScoresRow,
-    "score_left_out": SequenceScoresRow,
-    "resemblance": ResemblanceRow,
-}
-"""Nested parts that are null as a whole where they were not computed."""
-_EXAMPLE: dict[str, Any] = {
-    "id": 1,
-    "tracking_uid": "",
-    "score": 0.0,
-    "centroid_mm": (0.0, 0.0, 0.0),
-    "bounding_box_mm": ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
-    "peak_mm": (0.0, 0.0, 0.0),
-    **{
-        name: dict.fromkeys(model.model_fields) if model else None
-        for name, model in (
-            ("volume_ml", VolumeMl),
-            ("longest_axial_diameter_mm", None),
-            ("perpendicular_diameter_mm", None),
-            ("rano_measurable", None),
-            ("location", LocationRow),
-            ("uncertainty", None),
-            ("attention", AttentionRow),
-            *_MAY_BE_NULL.items(),
-            ("review", ReviewRow),
-        )
-    },
-}
-"""A row whose nested parts are all there, from which the columns are read."""
 
 
 def schema_text() -> str:

@@ -16,9 +16,7 @@ from lesionlens.records.findings import Agreement, Candidate, Findings, Point, c
 from lesionlens.records.prediction import ClassProbabilities
 from lesionlens.records.study import QualityCheck
 
-NO_T1C = (
-    "Without T1c the enhancing part cannot be told: its volume and the RANO rule are left empty"
-)
+NO_T1C = "Without T1c the enhancing part is unknown: its volume and the RANO rule are left empty"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,8 +61,8 @@ class Context:
         Names study and engine; the same identity and voxels give the same tracking UID.
     quality : tuple of QualityCheck
         Passed on to the reader.
-    kinds : ClassProbabilities or None
-        What each place looks like, from an engine that tells.
+    class_probabilities : ClassProbabilities or None
+        Of each place, from an engine that has them.
     """
 
     whole_tumour: Floats
@@ -157,18 +155,16 @@ class _Sizes:
 
 
 def _sizes(part: Component, has_t1c: bool) -> _Sizes:
-    drawn = bool(part.labels.any())
     enhancing = part.region(Region.ET)
     rings = has_t1c and bool(enhancing.any())
     found = measure.diameters(enhancing if rings else part.region(Region.WT), part.grid)
     volumes: dict[Region, float | None] = {
-        region: measure.volume_ml(part.region(region), part.grid) if drawn else None
-        for region in Region
+        region: measure.volume_ml(part.region(region), part.grid) for region in Region
     }
     if not has_t1c:
         volumes[Region.ET] = None
     measurable = None
-    if has_t1c and drawn:
+    if has_t1c:
         measurable = rings and measure.is_rano_measurable(enhancing, part.grid, found)
     return _Sizes(volumes, found, measurable)
 

@@ -80,7 +80,7 @@ def draw_components(
 
     Returns
     -------
-    Marked
+    ComponentMask
         The components, numbered along the array's axes.
     """
     rules = rules or CandidateCriteria()
@@ -100,36 +100,8 @@ def draw_components(
         region = _without_specks(found, smallest)
         part[region] = label
     labels[box] = part
-    components[box], count = _lesions(part > 0, grid, rules.merge_mm)
+    components[box], count = merged(part > 0, grid, rules.merge_mm)
     return ComponentMask(labels, components, count, grid)
-
-
-def mark_boxes(boxes: NDArray[np.float32], grid: Grid) -> ComponentMask:
-    """Make candidates of a detector's boxes; no mask is invented, so labels stay empty.
-
-    Parameters
-    ----------
-    boxes : (N, 6) float
-        Half-open native voxel indices i0, j0, k0, i1, j1, k1.
-    grid : Grid
-        Native.
-
-    Returns
-    -------
-    Marked
-        `components` holds the boxes, later ones behind earlier ones; `labels` is zero.
-    """
-    components = np.zeros(grid.shape, np.int32)
-    count = 0
-    for box in np.rint(boxes).astype(int):
-        low = np.clip(box[:3], 0, grid.shape)
-        high = np.clip(box[3:], 0, grid.shape)
-        place = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        free = components[place] == 0
-        if free.any():
-            count += 1
-            components[place][free] = count
-    return ComponentMask(np.zeros(grid.shape, np.uint8), components, count, grid)
 
 
 def _filled(mask: Mask) -> Mask:
@@ -173,7 +145,7 @@ def _without_specks(mask: Mask, smallest: int) -> Mask:
     return np.asarray(keep[parts])
 
 
-def _lesions(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32], int]:
+def merged(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32], int]:
     """Give each connected part a number, and parts with a small gap between them the same one."""
     parts, count = ndimage.label(mask, structure=_TOUCHING)
     if count < 2:
@@ -181,9 +153,9 @@ def _lesions(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32]
     reach = np.ceil(merge_mm / grid.spacing_mm).astype(int)
     padded = np.pad(mask, [(int(n), int(n)) for n in reach])
     near = ndimage.distance_transform_edt(~padded, sampling=grid.spacing_mm) <= merge_mm
-    merged, _ = ndimage.label(near, structure=_TOUCHING)
-    inner = tuple(slice(int(n), size - int(n)) for n, size in zip(reach, merged.shape, strict=True))
-    found, numbers = np.unique(np.where(mask, merged[inner], 0), return_inverse=True)
+    groups, _ = ndimage.label(near, structure=_TOUCHING)
+    inner = tuple(slice(int(n), size - int(n)) for n, size in zip(reach, groups.shape, strict=True))
+    found, numbers = np.unique(np.where(mask, groups[inner], 0), return_inverse=True)
     return numbers.reshape(mask.shape).astype(np.int32), len(found) - 1
 
 
@@ -255,7 +227,7 @@ def components_of(marked: ComponentMask) -> Iterator[Component]:
 
 
 def component_voxels(marked: ComponentMask, grid: Grid) -> list[ComponentVoxels]:
-    """Return each component as a glance on `grid` sees it."""
+    """Return the voxels of each component on the grid of a first pass."""
     return [
         ComponentVoxels(voxels_on(part.points_mm(), grid), part.volume_ml)
         for part in components_of(marked)
@@ -265,20 +237,12 @@ def component_voxels(marked: ComponentMask, grid: Grid) -> list[ComponentVoxels]
 def plain_scores(
     marked: ComponentMask, prediction: Prediction, probability: Mapping[Region, Floats]
 ) -> list[float]:
-    """Score components by their probability on the native grid; a detector's boxes by theirs.
-
-    For an engine that cannot look again; `probability` is empty of one that gives boxes alone.
-    """
-    if Region.WT in probability:
-        whole = probability[Region.WT]
-        return [
-            float(component_score(whole[p.box][p.mask], p.volume_ml, prediction.scoring))
-            for p in components_of(marked)
-        ]
-    given = prediction.box_scores
-    if given is None:
-        return [0.5] * marked.count
-    return [float(score) for score in given[: marked.count]]
+    """Score components by their probability on the native grid, where there is no first pass."""
+    whole = probability[Region.WT]
+    return [
+        float(component_score(whole[p.box][p.mask], p.volume_ml, prediction.scoring))
+        for p in components_of(marked)
+    ]
 
 
 def component_mask_of(findings: Findings, grid: Grid) -> ComponentMask:

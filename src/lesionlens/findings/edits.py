@@ -109,7 +109,7 @@ def _notice(own: Candidate) -> str:
 def outline_of(analysis: Analysis, candidate: Candidate, shown: Labels, drawn: Labels) -> Outline:
     """Bring what a reader drew on the working grid onto the native grid.
 
-    Only voxels that the reader changed are changed, so that a look at another grid costs nothing. A
+    Only voxels that the reader changed are changed, so that showing another grid costs nothing. A
     native voxel takes the change of the working voxel at its centre, else that of any working voxel
     within it: a stroke on one plane of a thick slice changes the slice. What no working voxel shows
     (of a native grid finer than the screen's) goes where nothing is left beside it.
@@ -132,11 +132,11 @@ def outline_of(analysis: Analysis, candidate: Candidate, shown: Labels, drawn: L
     UnusableInputError
         Nothing of the candidate is left.
     """
-    box = _reach(analysis, candidate.id, (shown, drawn))
+    box = _reach(analysis, candidate.id, (shown > 0) | (drawn > 0))
     components = analysis.findings.components[box]
     labels = np.where(components == candidate.id, analysis.volumes.labels.data[box], np.uint8(0))
     first = np.array([side.start for side in box])
-    painted = _strokes(labels, first, (shown, drawn), analysis.prepared.to_native)
+    painted = _strokes(labels, first, shown, drawn, analysis.prepared.to_native)
     before, after = (
         _at_centres(grid, first, labels.shape, analysis.prepared.to_native)
         for grid in (shown, drawn)
@@ -149,11 +149,11 @@ def outline_of(analysis: Analysis, candidate: Candidate, shown: Labels, drawn: L
     return _cut(candidate.tracking_uid, labels, first)
 
 
-def _reach(analysis: Analysis, number: int, sides: tuple[Labels, Labels]) -> Box:
+def _reach(analysis: Analysis, number: int, drawn: NDArray[np.bool_]) -> Box:
     """Return the native box that holds a candidate and all that was drawn, and a voxel more."""
     own = ndimage.find_objects(analysis.findings.components, number)[number - 1]
     ends = [np.array([(side.start, side.stop - 1) for side in own], dtype=np.float64).T]
-    places = np.argwhere((sides[0] > 0) | (sides[1] > 0))
+    places = np.argwhere(drawn)
     if places.size:
         span = np.stack([places.min(axis=0), places.max(axis=0)])
         corners = [[span[a, 0], span[b, 1], span[c, 2]] for a, b, c in np.ndindex(2, 2, 2)]
@@ -166,10 +166,9 @@ def _reach(analysis: Analysis, number: int, sides: tuple[Labels, Labels]) -> Box
 
 
 def _strokes(
-    labels: Labels, first: NDArray[np.intp], sides: tuple[Labels, Labels], to_native: Affine
+    labels: Labels, first: NDArray[np.intp], shown: Labels, drawn: Labels, to_native: Affine
 ) -> NDArray[np.bool_]:
     """Give the native voxel of each changed working voxel its label; return which were painted."""
-    shown, drawn = sides
     places = np.argwhere(shown != drawn)
     wanted = drawn[tuple(places.T)]
     at = np.rint(geometry.apply(to_native, places)).astype(np.intp) - first

@@ -14,6 +14,7 @@ from skimage.measure import find_contours
 
 from lesionlens.base import geometry
 from lesionlens.base.grid import Grid
+from lesionlens.records.findings import Point
 
 Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]
@@ -31,10 +32,16 @@ class Diameters:
     ----------
     longest_mm, perpendicular_mm : float
         Lengths.
+    ends_mm : ((3,), (3,)) of float
+        Where the longest diameter begins and ends, patient RAS+ mm.
+    across_mm : ((3,), (3,)) of float
+        Where the perpendicular one does.
     """
 
     longest_mm: float
     perpendicular_mm: float
+    ends_mm: tuple[Point, Point]
+    across_mm: tuple[Point, Point]
 
 
 def volume_ml(mask: Mask, grid: Grid) -> float:
@@ -72,9 +79,9 @@ def diameters(mask: Mask, grid: Grid) -> Diameters | None:
     outline between its ends, where RANO leaves that to the reader's judgement.
     """
     best: Diameters | None = None
-    for plane in _axial_planes(mask, grid):
-        for outline in _outlines(plane, longer_than=best.longest_mm if best else 0.0):
-            found = _across(outline)
+    for plane, origin_mm in _axial_planes(mask, grid):
+        for outline, corner_mm in _outlines(plane, longer_than=best.longest_mm if best else 0.0):
+            found = _across(outline, origin_mm + corner_mm)
             if best is None or found.longest_mm > best.longest_mm:
                 best = found
     return best
@@ -103,8 +110,8 @@ def is_rano_measurable(enhancing: Mask, grid: Grid, found: Diameters | None) -> 
     )
 
 
-def _axial_planes(mask: Mask, grid: Grid) -> Iterator[Mask]:
-    """Yield the region on RAS axial planes at 1 mm, each with an empty border."""
+def _axial_planes(mask: Mask, grid: Grid) -> Iterator[tuple[Mask, Points]]:
+    """Yield the region on RAS axial planes at 1 mm, each with an empty border, and its origin."""
     box = geometry.bounding_box(mask)
     if box is None:
         return
@@ -130,30 +137,50 @@ def _axial_planes(mask: Mask, grid: Grid) -> Iterator[Mask]:
         )
     for k in range(cube.shape[2]):
         if cube[:, :, k].any():
-            yield np.pad(cube[:, :, k], 1)
+            yield np.pad(cube[:, :, k], 1), geometry.apply(target, (-1, -1, k))
 
 
-def _outlines(plane: Mask, *, longer_than: float) -> Iterator[Points]:
-    """Yield the (N, 2) outline, mm, of each connected part that could beat `longer_than`."""
+def _outlines(plane: Mask, *, longer_than: float) -> Iterator[tuple[Points, Points]]:
+    """Yield the (N, 2) outline, mm, of each connected part that could beat `longer_than`.
+
+    With it the place of its own origin on the plane, (3,) mm.
+    """
     parts, _ = ndimage.label(ndimage.binary_fill_holes(plane), structure=np.ones((3, 3)))
     for index, box in enumerate(ndimage.find_objects(parts), start=1):
         diagonal = np.hypot(*(side.stop - side.start for side in box)) * _PLANE_MM
         if diagonal <= longer_than:
             continue
         padded = np.pad((parts[box] == index).astype(np.float64), 1)
-        yield max(find_contours(padded, 0.5), key=len) * _PLANE_MM
+        corner = np.array([box[0].start - 1, box[1].start - 1, 0]) * _PLANE_MM
+        yield max(find_contours(padded, 0.5), key=len) * _PLANE_MM, corner
 
 
-def _across(outline: Points) -> Diameters:
-    """Return the longest distance between two outline points, and the longest line across it."""
+def _across(outline: Points, origin_mm: Points) -> Diameters:
+    """Return the longest distance between two outline points, and the longest line across it.
+
+    `origin_mm` is where on the patient the outline's own origin lies.
+    """
     corners = _hull(outline)
     gaps = corners[:, None] - corners[None]
     lengths = np.hypot(gaps[..., 0], gaps[..., 1])
     first, second = np.unravel_index(int(lengths.argmax()), lengths.shape)
     longest = float(lengths[first, second])
     along = gaps[first, second] / longest
-    turned = outline @ np.array([along, (-along[1], along[0])]).T
-    return Diameters(longest, _widest(turned))
+    axes = np.array([along, (-along[1], along[0])])
+    widest = _widest(outline @ axes.T)
+    return Diameters(
+        longest,
+        float(np.ptp(widest[:, 1])),
+        _in_patient(corners[[first, second]], origin_mm),
+        _in_patient(widest @ axes, origin_mm),
+    )
+
+
+def _in_patient(ends: Points, origin_mm: Points) -> tuple[Point, Point]:
+    """Return two points of a plane, (2, 2) mm, as RAS+ mm."""
+    placed = np.pad(ends, ((0, 0), (0, 1))) + origin_mm
+    start, end = ((float(x), float(y), float(z)) for x, y, z in placed)
+    return start, end
 
 
 def _hull(outline: Points) -> Points:
@@ -163,8 +190,8 @@ def _hull(outline: Points) -> Points:
         return outline
 
 
-def _widest(turned: Points) -> float:
-    """Return the longest extent along the second axis over lines of constant first coordinate."""
+def _widest(turned: Points) -> Points:
+    """Return the ends, (2, 2), of the longest line along the second axis."""
     start, end = turned[:-1], turned[1:]
     cuts = np.linspace(turned[:, 0].min(), turned[:, 0].max(), 257)[1:-1, None]
     step = end[:, 0] - start[:, 0]
@@ -175,8 +202,11 @@ def _widest(turned: Points) -> float:
     height = start[:, 1] + np.clip(share, 0, 1) * (end[:, 1] - start[:, 1])
     top = np.where(crosses, height, -np.inf).max(axis=1)
     bottom = np.where(crosses, height, np.inf).min(axis=1)
-    spans = (top - bottom)[np.isfinite(top) & np.isfinite(bottom)]
-    return float(spans.max()) if spans.size else 0.0
+    spans = np.where(np.isfinite(top) & np.isfinite(bottom), top - bottom, -1.0)
+    if spans.max(initial=-1.0) < 0:
+        return np.repeat(turned[:1], 2, axis=0)
+    best = int(spans.argmax())
+    return np.array([[cuts[best, 0], bottom[best]], [cuts[best, 0], top[best]]])
 
 
 def bounding_box_mm(mask: Mask, grid: Grid) -> tuple[Points, Points]:

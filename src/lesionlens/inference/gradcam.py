@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lesionlens.base.labels import Region
+from lesionlens.base.stages import NEVER, Cancel, check
 
 
 def last_convolution_below(network: nn.Module, stride: int, x: Tensor) -> nn.Module:
@@ -43,7 +44,11 @@ def last_convolution_below(network: nn.Module, stride: int, x: Tensor) -> nn.Mod
 
 
 def maps(
-    network: Callable[[Tensor], Tensor], layer: nn.Module, x: Tensor, channels: Mapping[Region, int]
+    network: Callable[[Tensor], Tensor],
+    layer: nn.Module,
+    x: Tensor,
+    channels: Mapping[Region, int],
+    cancel: Cancel = NEVER,
 ) -> dict[Region, Tensor]:
     """Return a map of each region.
 
@@ -57,6 +62,8 @@ def maps(
         The input.
     channels : mapping of Region to int
         Output channel of each region.
+    cancel : Cancel
+        Checked before each region's gradient.
 
     Returns
     -------
@@ -84,6 +91,7 @@ def maps(
     features = kept[-1]
     found = {}
     for region, channel in channels.items():
+        check(cancel, "Grad-CAM")
         score = logits[0, channel]
         drawn = score > 0
         if not bool(drawn.any()):

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.geometry import Box, apply, bounding_box
+from lesionlens.base.geometry import Box, apply
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.preparation.resampling import crop_grid, resample
@@ -56,7 +56,7 @@ def bring(values: Floats, prepared: PreparedStudy, source: Grid | None = None) -
 
 def _reached(prepared: PreparedStudy) -> Box:
     """Return the box of the native grid in which the brain lies, by the corners of its box."""
-    box = bounding_box(prepared.brain)
+    box = prepared.brain_box
     if box is None:
         return slice(0), slice(0), slice(0)
     reach = np.array([[side.start - 1.5 for side in box], [side.stop + 0.5 for side in box]])
@@ -96,11 +96,3 @@ def to_working(voxel: tuple[int, int, int], prepared: PreparedStudy) -> tuple[in
     place = apply(np.asarray(np.linalg.inv(prepared.to_native)), voxel)
     i, j, k = np.rint(place).astype(int).tolist()
     return i, j, k
-
-
-def bring_boxes(boxes: NDArray[np.float32], prepared: PreparedStudy) -> NDArray[np.float32]:
-    """Bring (N, 6) half-open working boxes to the native grid, by their corners."""
-    picks = np.array(np.meshgrid([0, 3], [1, 4], [2, 5])).reshape(3, -1).T
-    corners = boxes[:, picks] - 0.5
-    moved = corners @ prepared.to_native[:3, :3].T + prepared.to_native[:3, 3] + 0.5
-    return np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1).astype(np.float32)

@@ -34,12 +34,18 @@ class NetworkInput:
         Which sequences there are.
     grid : Grid
         Of the tensors.
+    box : (3,) slices
+        The part of the working grid that they show: the brain and a small margin.
+    cut : Grid
+        Of that part.
     """
 
     channels: Tensor
     brain: Tensor
     present: tuple[bool, bool, bool, bool]
     grid: Grid
+    box: Box
+    cut: Grid
 
     def input_of(self, variant: InputPerturbation) -> Tensor:
         """Return the (1, 8, I, J, K) input that shows a variant of the study."""
@@ -60,14 +66,13 @@ def brain_box(prepared: PreparedStudy) -> Box:
     UnusableInputError
         The mask is empty.
     """
-    box = geometry.bounding_box(prepared.brain, _MARGIN_VOX)
-    if box is None:
+    if prepared.brain_box is None:
         raise UnusableInputError(
             found="no brain in this study",
-            expected="an MRI of the head in which a brain can be told",
+            expected="an MRI of the head in which a brain can be found",
             next_step="Look at the images: is this a head, and does it hold the brain?",
         )
-    return box
+    return geometry.grown(prepared.brain_box, _MARGIN_VOX, prepared.brain.shape)
 
 
 def box_grid(prepared: PreparedStudy, box: Box) -> Grid:
@@ -79,7 +84,10 @@ def box_grid(prepared: PreparedStudy, box: Box) -> Grid:
 
 def grid_at(prepared: PreparedStudy, spacing_mm: float) -> Grid:
     """Return the grid of cubes of `spacing_mm` over the brain's box."""
-    cut = box_grid(prepared, brain_box(prepared))
+    return _grid_over(box_grid(prepared, brain_box(prepared)), spacing_mm)
+
+
+def _grid_over(cut: Grid, spacing_mm: float) -> Grid:
     edges = (spacing_mm, spacing_mm, spacing_mm)
     affine, shape = geometry.respace(cut.affine, cut.shape, edges)
     return Grid(shape, affine)
@@ -101,14 +109,14 @@ def make_network_input(
 
     Returns
     -------
-    Ready
+    NetworkInput
         Resampled from images that are zero outside the brain, as the network is trained on.
     """
     box = brain_box(prepared)
-    source = box_grid(prepared, box)
-    target = grid_at(prepared, spacing_mm)
+    cut = box_grid(prepared, box)
+    target = _grid_over(cut, spacing_mm)
     inside = torch.from_numpy(prepared.brain[box].copy()).to(device)
-    along = separable.matrices(source, target, antialias=True)
+    along = separable.matrices(cut, target, antialias=True)
     brain = separable.apply(inside.float(), along) > 0.5
     channels = torch.zeros((1, len(prepared.present), *target.shape), device=device)
     for index in np.flatnonzero(prepared.present):
@@ -117,4 +125,5 @@ def make_network_input(
         channels[0, index] = separable.apply(volume * inside, along)
     first, second, third, fourth = (bool(there) for there in prepared.present)
     scaled = zscore(channels, brain[None])
-    return NetworkInput(scaled, brain[None], (first, second, third, fourth), target)
+    there = (first, second, third, fourth)
+    return NetworkInput(scaled, brain[None], there, target, box, cut)

@@ -1,88 +1,17 @@
-"""Presets by name: the one registry of network sizes."""
+"""From sizes to a fresh network: the one registry of designs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TYPE_CHECKING
-
 from lesionlens.base.errors import ConfigError
+from lesionlens.network.config import NetworkConfig, preset
+from lesionlens.network.model import LensNetwork
+from lesionlens.network.variants import ConvolutionalNetwork, TransformerNetwork
 
-if TYPE_CHECKING:
-    from lesionlens.network.model import LensNetwork
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkConfig:
-    """Sizes of one network.
-
-    Parameters
-    ----------
-    channels : (4,) int
-        Features at 1/1, 1/2, 1/4 and 1/8 of the grid.
-    blocks : (3,) int
-        Residual blocks of the encoder at 1/2, 1/4 and 1/8.
-    layers, heads, ratio : int
-        Self-attention over the tokens at 1/8.
-    query_dim : int
-        Channels of a query.
-    query_heads : (3,) int
-        Heads of its cross-attention at 1/4, 1/2 and 1/1.
-    regions, lesions : int
-        Region queries and lesion queries; 0 lesion queries leaves that branch out.
-    inputs : int
-        Sequences and presence channels.
-    t1_in_reserve : bool
-        Read T1 only where T1c or FLAIR is missing: drawn T1 differs most from real T1, and the
-        weights are measurably better without it.
-    design : str
-        "hybrid", or for comparison "cnn-only" and "transformer-only", as `network.variants` has it.
-    """
-
-    channels: tuple[int, int, int, int]
-    blocks: tuple[int, int, int] = (1, 2, 1)
-    layers: int = 4
-    heads: int = 4
-    ratio: int = 2
-    query_dim: int = 64
-    query_heads: tuple[int, int, int] = (2, 2, 1)
-    regions: int = 3
-    lesions: int = 0
-    inputs: int = 8
-    t1_in_reserve: bool = False
-    design: str = "hybrid"
-
-
-PRESETS: Mapping[str, NetworkConfig] = MappingProxyType({
-    "tiny": NetworkConfig(
-        channels=(8, 16, 32, 64), blocks=(1, 1, 1), layers=2, query_dim=32, lesions=8),
-    "base": NetworkConfig(channels=(16, 32, 64, 128), lesions=12),
-    "large": NetworkConfig(
-        channels=(16, 48, 96, 192), blocks=(2, 2, 2), layers=6, heads=6, lesions=16),
-    "cnn-only": NetworkConfig(
-        channels=(16, 32, 64, 128), blocks=(1, 2, 2), layers=0, design="cnn-only"),
-    "transformer-only": NetworkConfig(
-        channels=(16, 32, 64, 192), blocks=(0, 0, 0), heads=6, design="transformer-only"),
-})  # fmt: skip
-"""Name to sizes; the last two are for comparison."""
-
-
-def preset(name: str) -> NetworkConfig:
-    """Look up the sizes of a preset.
-
-    Raises
-    ------
-    ConfigError
-        No preset has this name.
-    """
-    if name not in PRESETS:
-        raise ConfigError(
-            found=f'network "{name}"',
-            expected=f"one of {', '.join(PRESETS)}",
-            next_step="Choose a preset, or give the sizes themselves",
-        )
-    return PRESETS[name]
+_DESIGNS: dict[str, type[LensNetwork]] = {
+    "hybrid": LensNetwork,
+    "cnn-only": ConvolutionalNetwork,
+    "transformer-only": TransformerNetwork,
+}
 
 
 def build(network: str | NetworkConfig) -> LensNetwork:
@@ -93,18 +22,11 @@ def build(network: str | NetworkConfig) -> LensNetwork:
     ConfigError
         No preset, or no design, has this name.
     """
-    from lesionlens.network import model, variants  # noqa: PLC0415  (torch only when needed)
-
     config = preset(network) if isinstance(network, str) else network
-    designs: dict[str, type[LensNetwork]] = {
-        "hybrid": model.LensNetwork,
-        "cnn-only": variants.ConvolutionalNetwork,
-        "transformer-only": variants.TransformerNetwork,
-    }
-    if config.design not in designs:
+    if config.design not in _DESIGNS:
         raise ConfigError(
             found=f'a network of design "{config.design}"',
-            expected=f"one of {', '.join(designs)}",
+            expected=f"one of {', '.join(_DESIGNS)}",
             next_step="Choose a preset",
         )
-    return designs[config.design](config)
+    return _DESIGNS[config.design](config)

@@ -11,7 +11,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from lesionlens.network.attention import SelfAttention, SelfTrace
-from lesionlens.network.build import NetworkConfig
+from lesionlens.network.config import NetworkConfig
 
 STRIDE = 8
 """Voxels along an axis that one token stands for."""

@@ -17,10 +17,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lesionlens.base.errors import ResourceError, WeightsError
-from lesionlens.network.build import NetworkConfig, build
+from lesionlens.network.build import build
+from lesionlens.network.config import NetworkConfig
 from lesionlens.network.model import LensNetwork, channels_last
 
 DEFAULT_NAME = "default"
+SYNTHETIC_NAME = "synthetic"
+SHIPPED = (DEFAULT_NAME, SYNTHETIC_NAME)
+"""The sets of weights in the package; the second has learnt from no patient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +36,9 @@ class WeightsNotes:
     version : str
         Of the weights, not of the package.
     spacing_mm : float
-        Grid of the glance over the whole brain.
+        Grid of the first pass over the whole brain.
     focus_spacing_mm : float or None
-        Grid of the windows round candidates; None where a second look does not help.
+        Grid of the patches round candidates; None where refinement does not help.
     temperature : (3,) float
         Logits of WT, TC, ET are divided by these before the sigmoid.
     operating_points : tuple of dict
@@ -63,21 +67,12 @@ class WeightsNotes:
     thresholds: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
 
-@dataclass(frozen=True, slots=True)
-class WeightsInfo:
-    """Weights as loaded: `WeightsNotes`, the sizes of the network and the file's hash."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsInfo(WeightsNotes):
+    """Weights as loaded: their notes, the sizes of the network and the file's hash."""
 
     sha256: str
     config: NetworkConfig
-    version: str
-    spacing_mm: float
-    focus_spacing_mm: float | None
-    temperature: tuple[float, float, float]
-    operating_points: tuple[Mapping[str, float], ...]
-    provenance: Mapping[str, Any]
-    score: tuple[float, float, float] = (-1.5, 0.36, 0.0)
-    score_floor: float = 0.2
-    thresholds: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
 
 def _sha256(path: Path) -> str:
@@ -180,26 +175,45 @@ def load(
     return network, WeightsInfo(sha256=actual, config=config, **about)
 
 
-def default_path() -> Path:
-    """Find the default weights of this installation."""
-    return Path(str(files("lesionlens.weights") / f"{DEFAULT_NAME}.safetensors"))
+def shipped_path(name: str = DEFAULT_NAME) -> Path:
+    """Find one of the sets of weights in `SHIPPED` in this installation."""
+    return Path(str(files("lesionlens.weights") / f"{name}.safetensors"))
 
 
-def load_default(device: torch.device | str = "cpu") -> tuple[LensNetwork, WeightsInfo]:
-    """Load the shipped weights, checked against the hash shipped beside them.
+def load_shipped(
+    name: str = DEFAULT_NAME, device: torch.device | str = "cpu"
+) -> tuple[LensNetwork, WeightsInfo]:
+    """Load one of the sets in `SHIPPED`, checked against the hash shipped beside it.
 
     Raises
     ------
     WeightsError
         The file is missing or altered.
     """
-    path = default_path()
+    path = shipped_path(name)
     beside = path.with_suffix(".json")
     if not beside.is_file():
         raise WeightsError(
             found=f"no {beside.name}",
-            expected="the hash of the default weights",
+            expected=f"the hash of the {name} weights",
             next_step="Install LesionLens again",
         )
     expected = json.loads(beside.read_text("utf-8"))["sha256"]
     return load(path, device, sha256=expected)
+
+
+def load_chosen(
+    chosen: str | Path | None, device: torch.device | str = "cpu"
+) -> tuple[LensNetwork, WeightsInfo]:
+    """Load what a user chose: a name in `SHIPPED`, a file, or None for the default weights.
+
+    A name wins over a file that is called the same; ``./synthetic`` is the file.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing, altered, unreadable or of another network.
+    """
+    if chosen is None or chosen in SHIPPED:
+        return load_shipped(str(chosen or DEFAULT_NAME), device)
+    return load(Path(chosen), device)

@@ -138,9 +138,26 @@ class Peer:
             "Check host and port" + (", --ca and --cert" if self.secure else ""),
         )
 
-    def broke(self, what: str) -> ResourceError:
-        """Return the error of an association that ended in the middle."""
-        return unreachable(self.address, what, "Try again; nothing was kept")
+    def broke(self, answers: int) -> ResourceError:
+        """Return the error of an association that the archive ended.
+
+        Parameters
+        ----------
+        answers : int
+            How many it gave before. An archive that takes the association and ends it at the first
+            request mostly does not know our AE title: so do Orthanc and DCMTK.
+        """
+        if answers:
+            return unreachable(self.address, "the connection broke", "Try again; nothing was kept")
+        ours, port = self.access.title, self.access.port
+        return unreachable(
+            self.address,
+            f"it ended the connection at our first request, as archives do that do not know our "
+            f"AE title {ours}",
+            f"Ask its administrator to enter AE title {ours} at this machine's address (for C-MOVE "
+            f"with port {port}), or give one that it knows with --aet; if it knows {ours}, try "
+            "again: nothing was kept",
+        )
 
 
 def _watch(link: Any, stop: Cancel, done: threading.Event) -> None:

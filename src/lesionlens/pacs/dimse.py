@@ -93,7 +93,7 @@ class DimsePacs:
             for status, item in link.send_c_find(asked, FindModel):
                 raise_if_stopped(cancel, "the search")
                 if not status:
-                    raise self._peer.broke("the connection broke")
+                    raise self._peer.broke(count)
                 if status.Status in _PENDING and item is not None:
                     count += 1
                     if count > most:
@@ -124,6 +124,8 @@ class DimsePacs:
                     raise_if_stopped(cancel, "sending")
                     raise refused("a file (not a kind that it takes)", number) from error
                 raise_if_stopped(cancel, "sending")
+                if not status and number == 0:
+                    raise self._peer.broke(0)
                 if not status:
                     raise unreachable(
                         self.address,

@@ -43,7 +43,7 @@ def files_to_send(result: Path) -> list[Path]:
     UnusableInputError
         There is none.
     """
-    folder = result / "dicom" if (result / "dicom").is_dir() else result
+    folder = folder_to_send(result)
     files = [path for path in walk(folder) if looks_like_dicom(path)] if folder.is_dir() else []
     if not files:
         raise UnusableInputError(
@@ -52,6 +52,11 @@ def files_to_send(result: Path) -> list[Path]:
             next_step="Analyse a DICOM study first: NIfTI input gives no DICOM objects",
         )
     return files
+
+
+def folder_to_send(result: Path) -> Path:
+    """Return the folder of a result's DICOM objects, or the folder itself."""
+    return result / "dicom" if (result / "dicom").is_dir() else result
 
 
 def read_outgoing(files: Sequence[Path]) -> list[Outgoing]:

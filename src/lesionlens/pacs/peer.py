@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from lesionlens.base.errors import MissingPluginError, ResourceError, UnusableInputError
+from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
 
 ADDRESS_EXAMPLES = "https://pacs.example/dicom-web, dicom://AETITLE@host:104 or, with TLS, dicoms:"
@@ -20,7 +20,7 @@ MOST_IMAGES = 200_000
 """Of one study; a longer list is not read on."""
 DICOM_PORT, DICOM_TLS_PORT = 104, 2762
 OWN_TITLE, OWN_PORT = "LESIONLENS", 11112
-_WEB, _DIMSE = ("http", "https"), ("dicom", "dicoms")
+WEB, DIMSE = ("http", "https"), ("dicom", "dicoms")
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 _DATE = re.compile(r"(\d{8})?(-(\d{8})?)?")
 _TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e][\x20-\x5b\x5d-\x7e]{0,15}")
@@ -162,41 +162,6 @@ class Pacs(Protocol):
         """Store files; return how many the archive took. Raises where it refused one."""
 
 
-def connect(address: str, access: Access | None = None) -> Pacs:
-    """Return the archive at an address; nothing is sent before it is asked something.
-
-    Parameters
-    ----------
-    address : str
-        `https://host/dicom-web` for DICOMweb, `dicom://AETITLE@host:port` for DIMSE,
-        `dicoms://AETITLE@host:port` for DIMSE over TLS.
-    access : Access or None
-        How to come in.
-
-    Raises
-    ------
-    UnusableInputError
-        The address is neither, or holds a password; or it would send one unencrypted.
-    MissingPluginError
-        The extra is not installed.
-    """
-    access, scheme = access or Access(), check_address(address)
-    try:
-        if scheme in _WEB:
-            from lesionlens.pacs.web import WebPacs  # noqa: PLC0415  the extra may be absent
-
-            return WebPacs(address, access)
-        from lesionlens.pacs.dimse import DimsePacs  # noqa: PLC0415  the extra may be absent
-
-        return DimsePacs(address, access)
-    except ImportError as error:
-        raise MissingPluginError(
-            found=f"no package {error.name!r}, which talks to archives",
-            expected="the extra lesionlens[pacs]",
-            next_step='Install it with: pip install "lesionlens[pacs]"',
-        ) from error
-
-
 def check_address(address: str) -> str:
     """Return an address's scheme; a refusal repeats nothing of what may be a secret.
 
@@ -210,14 +175,14 @@ def check_address(address: str) -> str:
         _ = parts.port
     except ValueError:
         raise _no_address("an address with an impossible host or port") from None
-    web = parts.scheme in _WEB
+    web = parts.scheme in WEB
     if parts.password is not None or (web and (parts.username or parts.query)):
         raise UnusableInputError(
             found="an address that holds a user, a password or a key",
             expected="the bare address: what is typed there ends in logs and histories",
             next_step="Give --user, and the password by LESIONLENS_PACS_PASSWORD or the keyring",
         )
-    if not parts.hostname or not (web or (parts.scheme in _DIMSE and parts.username)):
+    if not parts.hostname or not (web or (parts.scheme in DIMSE and parts.username)):
         raise _no_address(f"an address of another kind{f': {parts.scheme}' * bool(parts.scheme)}")
     return parts.scheme
 

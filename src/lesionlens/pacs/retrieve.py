@@ -115,7 +115,7 @@ def _follow(peer: Peer, answers: Any, stop: _Either, intake: Intake, next_step: 
         if not status and intake.count == 0:
             return False  # so Orthanc answers where C-GET is not allowed
         if not status:
-            raise peer.broke("the connection broke")
+            raise peer.broke(intake.count)
         if status.Status in _PENDING or status.Status == _OK:
             continue
         if status.Status in _NOT_OFFERED:

@@ -19,8 +19,6 @@ from lesionlens.preparation import quality
 from lesionlens.preparation.laterality_check import sides
 from lesionlens.preparation.resampling import crop_grid, resample
 from lesionlens.preparation.steps import (
-    BIAS_STEP,
-    BRAIN_STEP,
     Loaded,
     Notes,
     PrepareOptions,
@@ -32,6 +30,7 @@ from lesionlens.records.study import (
     PreparedStudy,
     QualityCheck,
     Series,
+    StepName,
     Study,
 )
 
@@ -77,13 +76,13 @@ def prepare(
     native = loaded[reference].series.grid
     with clock.stage("register"):
         bring_together(loaded, reference, clock, options, notes)
-    with clock.stage(BRAIN_STEP):
+    with clock.stage(StepName.BRAIN):
         mask, where = brain_of(loaded, reference, options, notes, clock.cancel)
     with clock.stage("resample"):
         working = _working_grid(mask, where, native, options.edge_mm)
         channels, present, brain = _resample_all(loaded, mask, where, working, clock)
     if options.bias:
-        with clock.stage(BIAS_STEP):
+        with clock.stage(StepName.BIAS):
             take_bias_out(channels, brain, working, clock, options, notes)
     with clock.stage("check quality"):
         told = None

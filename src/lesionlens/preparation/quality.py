@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
+from lesionlens.preparation.registration import Registration
 from lesionlens.records.study import QualityCheck, Series
 
 COST_WITHOUT = {
@@ -207,22 +208,22 @@ def signal_to_noise(values: NDArray[np.float32], brain: NDArray[np.bool_]) -> fl
     return float(np.median(part[mask])) / sigma if sigma > 0 else float("inf")
 
 
-def registration(figures: Sequence[tuple[MrSequence, float, float, float, bool]]) -> QualityCheck:
+def registration(found: Mapping[MrSequence, Registration]) -> QualityCheck:
     """Say how far the sequences were moved and whether that is sure.
 
     Parameters
     ----------
-    figures : sequence of (sequence, shift_mm, angle_deg, pronounced, doubtful)
-        One a registered sequence.
+    found : mapping of MrSequence to Registration
+        Of each sequence that was registered.
     """
-    if not figures:
+    if not found:
         said = "The sequences were brought together before, and left as they are."
         return QualityCheck("registration", True, said)
     told = ", ".join(
-        f"{s.words} {shift:.1f} mm and {angle:.1f} degrees" for s, shift, angle, _, _ in figures
+        f"{s.words} {r.shift_mm:.1f} mm and {r.angle_deg:.1f} degrees" for s, r in found.items()
     )
-    bad = [s.words for s, _, _, _, doubtful in figures if doubtful]
-    far = [s.words for s, shift, _, _, doubtful in figures if shift > FAR_MM and not doubtful]
+    bad = [s.words for s, r in found.items() if r.doubtful]
+    far = [s.words for s, r in found.items() if r.shift_mm > FAR_MM and not r.doubtful]
     if far:
         message = (
             f"The headers of {', '.join(far)} lie far from the reference: they were aligned by "

@@ -17,10 +17,8 @@ from lesionlens.preparation import bias_field, cache, skull_stripping
 from lesionlens.preparation import brain as brains
 from lesionlens.preparation.registration import Registration, ResolutionPyramid, pyramid, register
 from lesionlens.preparation.resampling import resample
-from lesionlens.records.study import PreparationStep, Series
+from lesionlens.records.study import PreparationStep, Series, StepName
 
-BRAIN_STEP = "find the brain"
-BIAS_STEP = "correct bias"
 SAME_OUTLINE = 0.99
 """Dice of the outlines of two images that were stripped with one mask. Measured: .997 to 1 where
 they were; 2 mm of movement make it .97."""
@@ -83,7 +81,7 @@ class Notes:
 
     steps: list[PreparationStep] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
-    registered: list[tuple[MrSequence, float, float, float, bool]] = field(default_factory=list)
+    registered: dict[MrSequence, Registration] = field(default_factory=dict)
 
 
 def bring_together(
@@ -99,10 +97,10 @@ def bring_together(
     if not others:
         if len(loaded) > 1:
             said = "The sequences were brought together before: left as they are."
-            notes.steps.append(PreparationStep("register", None, False, said))
+            notes.steps.append(PreparationStep(StepName.REGISTER, None, False, said))
         return
     if not options.register:
-        notes.steps.append(PreparationStep("register", None, False, "Left out on request."))
+        notes.steps.append(PreparationStep(StepName.REGISTER, None, False, "Left out on request."))
         return
     fixed_pyramid: list[ResolutionPyramid] = []
     for number, sequence in enumerate(others):
@@ -171,12 +169,10 @@ def _on_one_grid(one: Loaded, other: Loaded) -> bool:
 
 
 def _note_registration(sequence: MrSequence, found: Registration, notes: Notes) -> None:
-    notes.registered.append(
-        (sequence, found.shift_mm, found.angle_deg, found.pronounced, found.doubtful)
-    )
+    notes.registered[sequence] = found
     notes.steps.append(
         PreparationStep(
-            "register",
+            StepName.REGISTER,
             sequence,
             True,
             f"Moved by {found.shift_mm:.1f} mm and {found.angle_deg:.1f} degrees; mutual "
@@ -207,12 +203,12 @@ def brain_of(
             _confirm(item, mask)
         notes.steps.append(
             PreparationStep(
-                BRAIN_STEP, first, False, "Already without skull: its outline was taken."
+                StepName.BRAIN, first, False, "Already without skull: its outline was taken."
             )
         )
         return mask, item.series.grid if item.moved is None else _moved_grid(item)
     if not options.strip:
-        notes.steps.append(PreparationStep(BRAIN_STEP, None, False, "Left out on request."))
+        notes.steps.append(PreparationStep(StepName.BRAIN, None, False, "Left out on request."))
         return loaded[reference].values > 0, loaded[reference].series.grid
     found = _brain_in(loaded, reference, options, notes, cancel)
     _note_brain(found, reference, notes)
@@ -308,7 +304,7 @@ def _note_brain(found: brains.BrainMask, reference: MrSequence, notes: Notes) ->
     if not found.mask.any():
         raise _no_brain(f"{found.method}: {found.doubtful}")
     words = f"{found.method}: {found.volume_ml:.0f} ml."
-    notes.steps.append(PreparationStep(BRAIN_STEP, reference, True, words, found.volume_ml))
+    notes.steps.append(PreparationStep(StepName.BRAIN, reference, True, words, found.volume_ml))
     if found.doubtful:
         notes.notices.append(f"The brain mask is doubtful: {found.doubtful}. Check it by eye.")
 
@@ -349,16 +345,16 @@ def take_bias_out(
     """
     there = [pair for pair in zip(MrSequence, channels, strict=True) if pair[1].any()]
     for number, (sequence, values) in enumerate(there, 1):
-        check(clock.cancel, BIAS_STEP)
+        check(clock.cancel, StepName.BIAS)
         found = _kept_field(values, brain, working, options)
         if found is None:
             words = "Left out: too little of the brain is seen."
-            notes.steps.append(PreparationStep(BIAS_STEP, sequence, False, words))
+            notes.steps.append(PreparationStep(StepName.BIAS, sequence, False, words))
         else:
             values[...] = bias_field.corrected(values, working, found)
-            step = PreparationStep(BIAS_STEP, sequence, True, found.words, found.strength)
+            step = PreparationStep(StepName.BIAS, sequence, True, found.words, found.strength)
             notes.steps.append(step)
-        clock.progress(BIAS_STEP, number / len(there))
+        clock.progress(StepName.BIAS, number / len(there))
 
 
 def _kept_field(

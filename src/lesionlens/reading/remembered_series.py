@@ -16,7 +16,7 @@ import platformdirs
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.provenance import sha256_of
-from lesionlens.records.study import Series, Study
+from lesionlens.records.study import Series, Study, Witness
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def remember(study: Study) -> None:
     named = {
         sequence.value: address_of(series)
         for sequence, series in study.series.items()
-        if series.confidence == 1.0 and "named by the user" in series.detected_by
+        if series.witness is Witness.USER
     }
     place = folder() / f"{key_of(study)}.json"
     try:

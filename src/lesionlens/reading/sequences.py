@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lesionlens.base.labels import MrSequence
+from lesionlens.records.study import Witness
 
 T1, T1C, T2, FLAIR = MrSequence.T1, MrSequence.T1C, MrSequence.T2, MrSequence.FLAIR
 
@@ -29,9 +30,10 @@ class Guess:
     sequence: MrSequence | None
     evidence: str
     confidence: float
+    witness: Witness = Witness.TEXT
 
 
-UNKNOWN = Guess(None, "nothing tells the sequence", 0.0)
+UNKNOWN = Guess(None, "nothing tells the sequence", 0.0, Witness.NOTHING)
 
 _FLAIR_WORDS = frozenset({"flair", "t2f"})
 _T1C_WORDS = frozenset({"t1c", "t1ce", "t1gd", "t1post"})
@@ -39,7 +41,7 @@ _T1_STEMS = frozenset({"t1", "t1w"})
 _T2_WORDS = frozenset({"t2", "t2w"})
 _T1_WORDS = frozenset({"t1", "t1w", "t1n"})
 _AGENT_WORDS = frozenset({"ce", "gd", "post", "contrast"})
-# said of a scan before the agent: T1 "pre contrast" and "without Gd" are native
+# of a scan before the agent: T1 "pre contrast" and "without Gd" are native
 _BEFORE_WORDS = frozenset(
     {
         "pre",

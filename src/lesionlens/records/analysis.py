@@ -12,6 +12,7 @@ from lesionlens.base.labels import Region
 from lesionlens.base.stages import StageTime
 from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import AttentionMaps
+from lesionlens.records.export import ExportOptions
 from lesionlens.records.findings import Findings
 from lesionlens.records.prediction import EngineInfo
 from lesionlens.records.review import Review
@@ -39,6 +40,16 @@ class Volumes:
 
 
 @dataclass(frozen=True, slots=True)
+class Document:
+    """A DICOM document that was written before, by the UIDs that it is named with."""
+
+    study_uid: str
+    series_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunInfo:
     """How it was made.
 
@@ -58,6 +69,8 @@ class RunInfo:
         ISO 8601, UTC.
     notices : tuple of str
         All warnings of the run.
+    documents : tuple of Document
+        Reports that were written of it before.
     """
 
     engine: EngineInfo
@@ -67,6 +80,7 @@ class RunInfo:
     inputs: tuple[tuple[str, str], ...]
     started: str
     notices: tuple[str, ...] = ()
+    documents: tuple[Document, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +96,7 @@ class Analysis:
     """Everything known of one analysed study; the one argument of every exporter.
 
     `original` is there where readers redrew outlines: `volumes.labels` and `findings` are theirs.
+    `options` is what the user asked of the files.
     """
 
     study: Study
@@ -92,6 +107,7 @@ class Analysis:
     run: RunInfo
     review: Review = field(default_factory=Review)
     original: Original | None = None
+    options: ExportOptions = field(default_factory=ExportOptions)
 
     def images(self) -> Mapping[str, NDArray[np.float32]]:
         """Return each present sequence on the working grid (what pictures are drawn from)."""

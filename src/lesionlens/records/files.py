@@ -6,13 +6,18 @@ understood in two ways. docs/findings.schema.json is the first one's public form
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import fields
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, MrSequence, Region, ReviewState
+from lesionlens.base.stages import StageTime
 from lesionlens.records.attention import MapChecks
-from lesionlens.records.review import ReviewAct
+from lesionlens.records.findings import Candidate
+from lesionlens.records.review import Review, ReviewEvent
+from lesionlens.records.study import PreparationStep, QualityCheck
 
 PointMm = tuple[float, float, float]
 
@@ -21,57 +26,8 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class VolumeMl(_Strict):
-    """Volumes in ml; null where the region could not be measured."""
-
-    wt: float | None
-    tc: float | None
-    et: float | None
-
-
-class LocationRow(_Strict):
-    """Where in words; approximate."""
-
-    side: str | None
-    region: str | None
-
-
-class AttentionRow(_Strict):
-    """How the attention map fits the candidate."""
-
-    peak_inside: bool | None
-    mass_inside: float | None
-
-
-class RelevanceRow(_Strict):
-    """Signed Shapley values in units of the score; with `none` they sum to it."""
-
-    t1c: float | None
-    flair: float | None
-    t2: float | None
-    t1: float | None
-    none: float | None
-
-
-class SequenceScoresRow(_Strict):
-    """A score for each sequence; null for an absent one."""
-
-    t1c: float | None
-    flair: float | None
-    t2: float | None
-    t1: float | None
-
-
-class ResemblanceRow(_Strict):
-    """What a candidate looks like to the engine; shares that add up to one."""
-
-    tumour_like: float
-    white_matter_lesion: float
-    normal_enhancement: float
-
-
 class ReviewRow(_Strict):
-    """What a reader last said."""
+    """The last decision of a reader."""
 
     state: ReviewState
     reader: str | None
@@ -79,35 +35,32 @@ class ReviewRow(_Strict):
     reason: str | None
 
 
-class CandidateRow(_Strict):
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class CandidateRow(Candidate):
     """One flagged region; millimetres are patient RAS+."""
 
-    id: int
-    tracking_uid: str
-    score: float
-    centroid_mm: PointMm
-    bounding_box_mm: tuple[PointMm, PointMm]
-    peak_mm: PointMm
-    volume_ml: VolumeMl
-    longest_axial_diameter_mm: float | None
-    perpendicular_diameter_mm: float | None
-    rano_measurable: bool | None
-    location: LocationRow
-    uncertainty: float | None
-    attention: AttentionRow
-    sequence_relevance: RelevanceRow | None
-    score_alone: SequenceScoresRow | None = None
-    score_left_out: SequenceScoresRow | None = None
-    resemblance: ResemblanceRow | None = None
     review: ReviewRow
 
+    @classmethod
+    def of(cls, candidate: Candidate, review: Review) -> CandidateRow:
+        """Build the row of a candidate, with the last decision of a reader."""
+        event = review.of(candidate.tracking_uid)
+        if event is None or event.state is ReviewState.UNREVIEWED:
+            last = ReviewRow(state=ReviewState.UNREVIEWED, reader=None, time=None, reason=None)
+        else:
+            last = ReviewRow(
+                state=event.state, reader=event.reader, time=event.time, reason=event.reason
+            )
+        return cls(**_fields(candidate), review=last)
 
-class QualityRow(_Strict):
-    """One check of the input."""
+    @property
+    def candidate(self) -> Candidate:
+        """The candidate without the review, its figures as the file keeps them."""
+        return Candidate(**_fields(self))
 
-    check: str
-    passed: bool
-    message: str
+
+def _fields(candidate: Candidate) -> dict[str, Any]:
+    return {field.name: getattr(candidate, field.name) for field in fields(Candidate)}
 
 
 class SequenceRow(_Strict):
@@ -124,19 +77,11 @@ class FindingsFile(_Strict):
         default="lesionlens/findings/1", validation_alias="schema", serialization_alias="schema"
     )
     candidates: tuple[CandidateRow, ...]
-    quality: tuple[QualityRow, ...]
+    quality: tuple[QualityCheck, ...]
     reference: MrSequence
     sequences: dict[MrSequence, SequenceRow]
     conclusion: str
     warnings: tuple[str, ...] = ()
-
-
-class StageRow(_Strict):
-    """What one stage took."""
-
-    name: str
-    seconds: float
-    peak_memory_mib: float
 
 
 class InputRow(_Strict):
@@ -146,16 +91,6 @@ class InputRow(_Strict):
     sha256: str
 
 
-class StepRow(_Strict):
-    """One step of preparation."""
-
-    step: str
-    sequence: str | None
-    done: bool
-    message: str
-    figure: float | None
-
-
 class AttentionMethod(_Strict):
     """How the maps were made, the weights' range before they were scaled to 0-1, and the checks."""
 
@@ -163,6 +98,11 @@ class AttentionMethod(_Strict):
     layers: tuple[str, ...]
     raw_range: dict[Region, tuple[float, float]]
     trust: dict[Region, MapChecks] = {}
+
+
+def left_out_warning(name: str, reason: str) -> str:
+    """Return the warning that a file, or what an exporter writes, is missing."""
+    return f"{name} was left out: {reason}"
 
 
 class RunFile(_Strict):
@@ -178,28 +118,16 @@ class RunFile(_Strict):
     calibrated: bool
     device: str
     versions: dict[str, str]
-    stages: tuple[StageRow, ...]
+    stages: tuple[StageTime, ...]
     seconds: float
     peak_memory_mib: float
-    preparation: tuple[StepRow, ...]
+    preparation: tuple[PreparationStep, ...]
     attention: AttentionMethod | None = None
     study_uid: str | None = None
     warnings: tuple[str, ...]
     left_out: dict[str, str] = {}
     inputs: tuple[InputRow, ...]
     notice: str = RESEARCH_USE_NOTICE
-
-
-class EventRow(_Strict):
-    """One act of a reader."""
-
-    tracking_uid: str
-    state: ReviewState
-    reader: str | None
-    time: str
-    reason: str | None = None
-    act: ReviewAct = ReviewAct.MARK
-    outline: str | None = None
 
 
 class OutlineRow(_Strict):
@@ -228,5 +156,5 @@ class ReviewFile(_Strict):
     )
     study_uid: str | None = None
     candidates: tuple[SpokenOf, ...] = ()
-    events: tuple[EventRow, ...] = ()
+    events: tuple[ReviewEvent, ...] = ()
     outlines: tuple[OutlineRow, ...] = ()

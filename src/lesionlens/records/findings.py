@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.file_fields import STRICT, Decimals, Keys
 from lesionlens.base.labels import LesionClass, MrSequence, Region
 from lesionlens.records.arrays import frozen
 from lesionlens.records.study import QualityCheck
 
-Point = tuple[float, float, float]
+SEQUENCE_KEYS = (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)
+"""The order of sequences in findings.json."""
+Mm = Annotated[float, Decimals(3)]
+Share = Annotated[float, Decimals(4)]
+Score = Annotated[float, Decimals(6)]
+Point = tuple[Mm, Mm, Mm]
+ScoreBySequence = Annotated[Mapping[str, Score | None], Keys(SEQUENCE_KEYS)]
 UNSURE = 0.5
 """Uncertainty from which it is called high."""
 BOTH_SIDES = "both sides"
@@ -22,19 +30,21 @@ _ON_BOTH_SIDES = {
     "brainstem": "brainstem",
     "cerebellum": "both cerebellar hemispheres",
 }
-"""Regions whose two sides are not said as "both …s"."""
+"""Regions whose two sides are not named "both …s"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
     """Where in words: side is left, right or both sides; region a lobe, approximate."""
 
+    __pydantic_config__: ClassVar = STRICT
+
     side: str | None
     region: str | None
 
     @property
     def words(self) -> str:
-        """As one says it.
+        """In words.
 
         Examples
         --------
@@ -50,13 +60,18 @@ class Location:
 class Agreement:
     """How the attention map fits the candidate: its peak inside, its share of mass inside."""
 
+    __pydantic_config__: ClassVar = STRICT
+
     peak_inside: bool | None
-    mass_inside: float | None
+    mass_inside: Share | None
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One flagged region. Millimetres are patient RAS+, volumes ml.
+
+    The one declaration of its fields: findings.json, findings.csv, the published schema and a
+    result that is opened again follow from the names and types here (`records.files`).
 
     Parameters
     ----------
@@ -82,33 +97,38 @@ class Candidate:
         Keys t1c, flair, t2, t1, none: signed Shapley values that sum to the score.
     score_alone, score_left_out : mapping of str to float or None
         Keys t1c, flair, t2, t1: the score with that sequence alone, and with all but it.
-    resemblance : mapping of Kind to float or None
-        What it looks like to the engine; shares that add up to one, not the probability of a
+    resemblance : mapping of LesionClass to float or None
+        Class probabilities by the engine; shares that add up to one, not the probability of a
         diagnosis.
     """
 
     id: int
     tracking_uid: str
-    score: float
+    score: Score
     centroid_mm: Point
     bounding_box_mm: tuple[Point, Point]
     peak_mm: Point
-    volume_ml: Mapping[Region, float | None]
-    longest_axial_diameter_mm: float | None
-    perpendicular_diameter_mm: float | None
+    volume_ml: Annotated[Mapping[Region, Share | None], Keys(Region)]
+    longest_axial_diameter_mm: Mm | None
+    perpendicular_diameter_mm: Mm | None
     rano_measurable: bool | None
     location: Location
-    uncertainty: float | None
+    uncertainty: Share | None
     attention: Agreement
-    sequence_relevance: Mapping[str, float | None] | None
-    score_alone: Mapping[str, float | None] | None = None
-    score_left_out: Mapping[str, float | None] | None = None
-    resemblance: Mapping[LesionClass, float] | None = None
+    sequence_relevance: Annotated[Mapping[str, Score | None], Keys((*SEQUENCE_KEYS, "none"))] | None
+    score_alone: ScoreBySequence | None = None
+    score_left_out: ScoreBySequence | None = None
+    resemblance: Annotated[Mapping[LesionClass, Share], Keys(LesionClass)] | None = None
 
     @property
     def has_enhancing(self) -> bool:
         """Whether an enhancing part was measured."""
         return bool(self.volume_ml.get(Region.ET))
+
+    @property
+    def measured(self) -> str:
+        """What its diameters are of, in words."""
+        return "enhancing part" if self.has_enhancing else "whole region"
 
     @property
     def likest(self) -> LesionClass | None:
@@ -128,7 +148,7 @@ class Findings:
     components : (I, J, K) int32
         Candidate id of each voxel on the native grid, 0 elsewhere.
     quality : tuple of QualityCheck
-        What a reader is told of the input.
+        Checks of the input.
     conclusion : str
         "2 candidate regions" or "no candidate region".
     notices : tuple of str
@@ -163,12 +183,9 @@ def resemblance_words(shares: Mapping[LesionClass, float]) -> str:
 
     Examples
     --------
-    >>> resemblance_words({Kind.TUMOUR: 0.31, Kind.WHITE_MATTER: 0.65, Kind.ENHANCEMENT: 0.04})
+    >>> LC = LesionClass
+    >>> resemblance_words({LC.TUMOUR: 0.31, LC.WHITE_MATTER: 0.65, LC.ENHANCEMENT: 0.04})
     'white-matter lesion 65 %, tumour 31 %, vessel or dura 4 %'
     """
     likest = sorted(shares.items(), key=lambda item: -item[1])
     return ", ".join(f"{kind.words} {100 * share:.0f} %" for kind, share in likest)
-
-
-SEQUENCE_KEYS = (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)
-"""The order of sequences in findings.json."""

@@ -1,17 +1,19 @@
-"""What readers said: append-only events; findings are never edited."""
+"""What readers decided: append-only events; findings are never edited."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from lesionlens.base.file_fields import STRICT
 from lesionlens.base.labels import ReviewState
 from lesionlens.records.arrays import frozen
 
@@ -92,6 +94,8 @@ class ReviewEvent:
         SHA-256 of the reader's outline that holds from now on; None for the network's own.
     """
 
+    __pydantic_config__: ClassVar = STRICT
+
     tracking_uid: str
     state: ReviewState
     reader: str | None
@@ -103,7 +107,7 @@ class ReviewEvent:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """The events of one review, oldest first; the state of a candidate is the last one said.
+    """The events of one review, oldest first; the state of a candidate is that of its last event.
 
     `outlines` holds every outline that an event names, by SHA-256, also those taken back.
     """
@@ -119,6 +123,21 @@ class Review:
         """Return the state of a candidate."""
         event = self.of(tracking_uid)
         return event.state if event else ReviewState.UNREVIEWED
+
+    def words(self, tracking_uids: Sequence[str]) -> str:
+        """Say how far the review of these candidates is; what is deferred is not decided.
+
+        Examples
+        --------
+        >>> Review().words(["1.2", "1.3"]), Review().words([])
+        ('0 of 2 reviewed', '')
+        """
+        states = [self.state_of(uid) for uid in tracking_uids]
+        if not states:
+            return ""
+        words = f"{sum(state.decided for state in states)} of {len(states)} reviewed"
+        deferred = states.count(ReviewState.DEFERRED)
+        return f"{words} · {deferred} deferred" if deferred else words
 
     def outline_of(self, tracking_uid: str) -> Outline | None:
         """Return the reader's outline of a candidate; None while the network's own holds."""

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.geometry import Affine
+from lesionlens.base.file_fields import STRICT
+from lesionlens.base.geometry import Affine, Box, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.records.arrays import frozen
@@ -21,6 +23,24 @@ class StudyKind(StrEnum):
 
     NIFTI = "nifti"
     DICOM = "dicom"
+
+
+class Witness(StrEnum):
+    """Which kind of evidence identified the sequence of a series."""
+
+    USER = "user"
+    TEXT = "text"
+    """Names, headers, sidecars, the layout of a data set."""
+    IMAGE = "image"
+    NOTHING = "nothing"
+
+
+class StepName(StrEnum):
+    """The steps of preparation that are recorded; the value is the name in files."""
+
+    REGISTER = "register"
+    BRAIN = "find the brain"
+    BIAS = "correct bias"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +90,10 @@ class Series:
         For a multi-frame DICOM file, the frame (from 1) of each slice along k; else empty.
     even : bool
         False where slices were missing or uneven and the volume is interpolated along k.
+    witness : Witness
+        Of what kind the evidence is.
+    nifti_codes : tuple of int
+        Of sform and qform, which say what the millimetres are of: the source's, or 1 (scanner).
     """
 
     sequence: MrSequence | None
@@ -82,6 +106,8 @@ class Series:
     uid: str | None = None
     frames: tuple[int, ...] = ()
     even: bool = True
+    witness: Witness = Witness.TEXT
+    nifti_codes: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,6 +155,8 @@ class QualityCheck:
         One sentence in words, with the figure.
     """
 
+    __pydantic_config__: ClassVar = STRICT
+
     check: str
     passed: bool
     message: str
@@ -138,7 +166,9 @@ class QualityCheck:
 class PreparationStep:
     """One step of preparation: what was done to what, and its quality figure."""
 
-    step: str
+    __pydantic_config__: ClassVar = STRICT
+
+    step: StepName
     sequence: MrSequence | None
     done: bool
     message: str
@@ -152,8 +182,9 @@ class PreparedStudy:
     Parameters
     ----------
     channels : (4, I, J, K) float32
-        In the order of MrSequence (t1, t1c, t2, flair), scanner units after bias correction,
-        zero where absent and outside the field of view. Not normalised: that is the engine's.
+        In the order of MrSequence (t1, t1c, t2, flair), scanner units, zero where absent and
+        outside the field of view; bias fields are divided out where that was asked for. Not
+        normalised: that is the engine's.
     present : (4,) bool
         Which sequences are there.
     brain : (I, J, K) bool
@@ -168,6 +199,8 @@ class PreparedStudy:
         Whose grid `native` is.
     steps, quality
         What was done, what was checked.
+    brain_box : (3,) slices or None
+        The smallest box of `working` that holds the brain, found once; None without a brain.
     """
 
     channels: NDArray[np.float32]
@@ -180,7 +213,9 @@ class PreparedStudy:
     steps: tuple[PreparationStep, ...] = ()
     quality: tuple[QualityCheck, ...] = ()
     notices: tuple[str, ...] = ()
+    brain_box: Box | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("channels", "present", "brain", "to_native"):
             object.__setattr__(self, name, frozen(getattr(self, name)))
+        object.__setattr__(self, "brain_box", bounding_box(self.brain))

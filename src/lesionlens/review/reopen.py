@@ -8,7 +8,7 @@ but the preparation of the images; the probe, which needs the network's trace, s
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,18 +20,23 @@ from pydantic import BaseModel, ValidationError
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import LesionClass, MrSequence, Region
-from lesionlens.base.stages import StageTime
+from lesionlens.base.labels import MrSequence, Region
 from lesionlens.findings.edits import applied
 from lesionlens.preparation.resampling import resample
+from lesionlens.reading.dicom.documents import documents_of
 from lesionlens.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import AttentionMaps
-from lesionlens.records.files import AttentionMethod, CandidateRow, FindingsFile, RunFile
-from lesionlens.records.findings import Agreement, Candidate, Findings, Location
+from lesionlens.records.files import (
+    AttentionMethod,
+    FindingsFile,
+    RunFile,
+    left_out_warning,
+)
+from lesionlens.records.findings import Findings
 from lesionlens.records.prediction import Capability, EngineInfo
 from lesionlens.records.review import Review
-from lesionlens.records.study import PreparedStudy, QualityCheck, Study
+from lesionlens.records.study import PreparedStudy, Study
 from lesionlens.review import store
 
 ORIGINAL = Path(store.EDITS) / "original"
@@ -51,7 +56,7 @@ class SavedResult:
     volumes : Volumes
         On the native grid of `reference`.
     review : Review
-        All that readers said up to now.
+        All decisions of readers up to now.
     run : RunInfo
         How it was made, and of which files.
     reference : MrSequence
@@ -86,12 +91,11 @@ def read_result(folder: Path) -> SavedResult:
     run = _model(folder / "run.json", RunFile)
     labels = _volume(own / "segmentation.nii.gz", np.uint8)
     ids = _volume(own / "candidates.nii.gz", np.int32)
-    quality = tuple(QualityCheck(q.check, q.passed, q.message) for q in content.quality)
     return SavedResult(
         findings=Findings(
-            candidates=tuple(_candidate(row) for row in content.candidates),
+            candidates=tuple(row.candidate for row in content.candidates),
             components=ids.data,
-            quality=quality,
+            quality=content.quality,
             conclusion=content.conclusion,
             notices=content.warnings,
         ),
@@ -102,7 +106,7 @@ def read_result(folder: Path) -> SavedResult:
             uncertainty=_optional(folder / "uncertainty.nii.gz"),
         ),
         review=store.load(folder),
-        run=_run(run),
+        run=replace(_run(run), documents=documents_of(folder)),
         reference=content.reference,
         attention=run.attention,
     )
@@ -167,6 +171,29 @@ def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysi
     return applied(analysis)
 
 
+def reopen_folder(folder: Path, study: Study, prepared: PreparedStudy) -> Analysis:
+    """Put a result and its study together again: a result folder, or DICOM objects alone.
+
+    Parameters
+    ----------
+    folder : Path
+        A result folder, or a folder (or file) with a Segmentation of the study, of ours or of
+        another program, and the report on it where there is one.
+    study, prepared : Study and PreparedStudy
+        As in `reopen`.
+
+    Raises
+    ------
+    ReadError
+        It is neither, is damaged, or is of another study.
+    """
+    if is_result(folder):
+        return reopen(read_result(folder), study, prepared)
+    from lesionlens.review.from_dicom import from_dicom  # noqa: PLC0415  (rarely needed)
+
+    return from_dicom(folder, study, prepared)
+
+
 def _maps(saved: SavedResult, prepared: PreparedStudy) -> AttentionMaps | None:
     made = saved.attention
     if made is None or not saved.volumes.attention:
@@ -211,33 +238,8 @@ def _unreadable(path: Path) -> ReadError:
     )
 
 
-def _candidate(row: CandidateRow) -> Candidate:
-    return Candidate(
-        id=row.id,
-        tracking_uid=row.tracking_uid,
-        score=row.score,
-        centroid_mm=row.centroid_mm,
-        bounding_box_mm=row.bounding_box_mm,
-        peak_mm=row.peak_mm,
-        volume_ml={region: getattr(row.volume_ml, region.value) for region in Region},
-        longest_axial_diameter_mm=row.longest_axial_diameter_mm,
-        perpendicular_diameter_mm=row.perpendicular_diameter_mm,
-        rano_measurable=row.rano_measurable,
-        location=Location(row.location.side, row.location.region),
-        uncertainty=row.uncertainty,
-        attention=Agreement(row.attention.peak_inside, row.attention.mass_inside),
-        sequence_relevance=None
-        if row.sequence_relevance is None
-        else row.sequence_relevance.model_dump(),
-        score_alone=None if row.score_alone is None else row.score_alone.model_dump(),
-        score_left_out=None if row.score_left_out is None else row.score_left_out.model_dump(),
-        resemblance=None
-        if row.resemblance is None
-        else {kind: getattr(row.resemblance, kind.value) for kind in LesionClass},
-    )
-
-
 def _run(run: RunFile) -> RunInfo:
+    missing = {left_out_warning(*item) for item in run.left_out.items()}  # of that saving alone
     return RunInfo(
         engine=EngineInfo(
             run.engine,
@@ -248,9 +250,9 @@ def _run(run: RunFile) -> RunInfo:
             run.calibrated,
         ),
         device=run.device,
-        stages=tuple(StageTime(s.name, s.seconds, s.peak_memory_mib) for s in run.stages),
+        stages=run.stages,
         versions=run.versions,
         inputs=tuple((row.file, row.sha256) for row in run.inputs),
         started=run.started,
-        notices=run.warnings,
+        notices=tuple(w for w in run.warnings if w not in missing),
     )

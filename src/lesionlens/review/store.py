@@ -26,8 +26,8 @@ from pydantic import ValidationError
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.grid import Grid
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.files import EventRow, OutlineRow, ReviewFile, SpokenOf
-from lesionlens.records.review import Outline, Review, ReviewEvent
+from lesionlens.records.files import OutlineRow, ReviewFile, SpokenOf
+from lesionlens.records.review import Outline, Review
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ EDITS = "review_edits"
 
 
 def review_file(analysis: Analysis) -> ReviewFile:
-    """Build review.json's content from an analysis and what was said of it."""
+    """Build review.json's content from an analysis and its review."""
     return ReviewFile(
         study_uid=analysis.study.uid,
         candidates=tuple(
@@ -49,18 +49,7 @@ def review_file(analysis: Analysis) -> ReviewFile:
             )
             for c in analysis.findings.candidates
         ),
-        events=tuple(
-            EventRow(
-                tracking_uid=e.tracking_uid,
-                state=e.state,
-                reader=e.reader,
-                time=e.time,
-                reason=e.reason,
-                act=e.act,
-                outline=e.outline,
-            )
-            for e in analysis.review.events
-        ),
+        events=analysis.review.events,
         outlines=tuple(
             OutlineRow(sha256=name, tracking_uid=o.tracking_uid, corner=o.corner)
             for name, o in analysis.review.outlines.items()
@@ -165,7 +154,7 @@ def _write(place: Path, analysis: Analysis, edits: Path) -> Path:
 
 
 def _write_outline(folder: Path, outline: Outline, native: Grid) -> None:
-    """Write an outline unless it is there: its name says what it holds."""
+    """Write an outline unless it is there: its name is the digest of what it holds."""
     place = folder / f"{outline.sha256}.nii.gz"
     if place.exists():
         return
@@ -193,11 +182,7 @@ def _read(place: Path, edits: Path) -> Review:
     outlines = {row.sha256: _read_outline(edits, row) for row in content.outlines}
     if not {e.outline for e in content.events} - {None} <= set(outlines):
         raise _unreadable(place)
-    events = tuple(
-        ReviewEvent(e.tracking_uid, e.state, e.reader, e.time, e.reason, e.act, e.outline)
-        for e in content.events
-    )
-    return Review(events, outlines)
+    return Review(content.events, outlines)
 
 
 def _read_outline(folder: Path, row: OutlineRow) -> Outline:

@@ -76,7 +76,7 @@ class Geometry:
     """(B, 10, I, J, K) shares of the classes of `contrast.CLASSES`, adding up to the mask."""
     labels: Tensor
     """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
-    parts: Tensor
+    instances: Tensor
     """(B, I, J, K) uint8, from `parts.number`."""
 
 
@@ -94,7 +94,7 @@ class Drawn:
     """(B, 4, I, J, K) float32."""
     labels: Tensor
     """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
-    parts: Tensor
+    instances: Tensor
     """(B, I, J, K) uint8: which lesion or distractor, from `parts.number`."""
     brain: Tensor
     """(B, I, J, K) bool."""
@@ -230,7 +230,7 @@ def paint(config: DrawConfig, geometry: Geometry, seeds: Sequence[int], round_: 
     image = acquire(streams, frame, image, mask, config.damage)
     brain = geometry.anatomy.mask[:, 0] > 0
     scale = spread(streams.log_uniform(200, 1500, SEQUENCES))
-    labels, parts = geometry.labels, geometry.parts
+    labels, parts = geometry.labels, geometry.instances
     return Drawn(image * scale, zscore(image, brain), labels, parts, brain, frame.spacing)
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.base.errors import ConfigError
-from lesionlens.network.build import PRESETS
+from lesionlens.network.config import PRESETS
 from lesionlens.synth.draw import DrawConfig
 
 
 @dataclass(frozen=True, slots=True)
-class CloserConfig:
-    """Closer looks among the whole brains of a stage, as the focus pass takes them.
+class PatchConfig:
+    """Patches at finer voxels among the whole brains of a stage, as patch refinement reads them.
 
     Parameters
     ----------
@@ -50,8 +50,8 @@ class StageConfig:
         Share of `OptimiserConfig.rate` at the start and at the end; linear in between.
     window : (3,) int or None
         Cut windows of this size, most of them at a tumour, instead of whole brains.
-    closer : CloserConfig or None
-        Mix closer looks in; of drawn brains only.
+    patches : PatchConfig or None
+        Mix patches in. Recipes of earlier versions call the table `closer`.
     """
 
     steps: int
@@ -60,7 +60,7 @@ class StageConfig:
     batch: int = 2
     rate: tuple[float, float] = (1.0, 1.0)
     window: tuple[int, int, int] | None = None
-    closer: CloserConfig | None = None
+    patches: PatchConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +134,15 @@ class DataConfig:
         Share of volumes with all four sequences.
     single : (4,) float
         Shares with T1, T1c, T2 or FLAIR alone; what is left gets a random subset.
+    without_t1 : float
+        Share of the complete ones that hide T1 all the same.
+    held_out : float
+        With real cases: share of the patients that only judge; 0 learns from all of them, for
+        weights whose quality other runs of the same recipe have shown.
+    drawn_share : float
+        With real cases: share of the batches that are drawn.
+    drawn_kept : int
+        With real cases: brains drawn for them, once for each grid, and kept.
     """
 
     workers: int = 1
@@ -141,6 +150,10 @@ class DataConfig:
     paintings: int = 2
     complete: float = 0.5
     single: tuple[float, float, float, float] = (0.05, 0.08, 0.05, 0.08)
+    without_t1: float = 0.0
+    held_out: float = 0.2
+    drawn_share: float = 0.0
+    drawn_kept: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +161,16 @@ class TrainConfig:
     """Everything that decides the weights."""
 
     stages: tuple[StageConfig, ...]
-    network: str = "base"
+    network: str | None = None
+    """A preset; None takes the network of `init`, and is "base" where there is none."""
     seed: int = 0
     autocast: bool = True
     checkpoint_minutes: float = 4.0
     validation_volumes: int = 6
     init: str | None = None
     """Weights to start from, safetensors."""
+    t1_in_reserve: bool | None = None
+    """Whether T1 is read only where T1c or FLAIR is missing; None as the network has it."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -211,10 +227,15 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     return value
 
 
+_FORMER = {"closer": "patches"}
+"""What recipes of earlier versions call a table."""
+
+
 def _record(kind: type[Any], table: Any, where: str) -> Any:
     if not isinstance(table, Mapping):
         raise _refuse(where, repr(table), "a table")
     hints = typing.get_type_hints(kind)
+    table = {_FORMER.get(key, key): value for key, value in table.items()}
     for key in table:
         if key not in hints:
             raise _refuse(where, f'unknown key "{key}"', f"one of {', '.join(hints)}")
@@ -237,7 +258,7 @@ def parse_config(table: Mapping[str, Any]) -> TrainConfig:
     config: TrainConfig = _record(TrainConfig, table, "recipe")
     if not config.stages:
         raise _refuse("recipe", "no stage", "at least one [[stages]]")
-    if config.network not in PRESETS:
+    if config.network is not None and config.network not in PRESETS:
         raise _refuse("recipe.network", repr(config.network), f"one of {', '.join(PRESETS)}")
     return config
 

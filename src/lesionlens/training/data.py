@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import queue as queues
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -44,7 +45,7 @@ class Batch(NamedTuple):
     """(B, I, J, K) bool."""
     labels: Tensor
     """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
-    parts: Tensor
+    instances: Tensor
     """(B, I, J, K) uint8, which lesion or distractor, as `synth.instances.number` counts them."""
     place: Tensor
     """(B, 3, 2) float32, where each volume lies in its brain, which reaches from -1 to 1."""
@@ -70,7 +71,7 @@ class Packed:
     """(4, I, J, K) z-scores."""
     code: NDArray[np.uint8]
     """(I, J, K): 0 outside, 1 brain, 2 WT, 3 TC, 4 ET."""
-    parts: NDArray[np.uint8]
+    instances: NDArray[np.uint8]
     """(I, J, K), as in `Batch`."""
     present: NDArray[np.bool_] = field(default_factory=lambda: np.ones(4, dtype=bool))
     """(4,): which sequences there are; a drawn volume has all."""
@@ -94,10 +95,10 @@ def draw_packed(config: DrawConfig, seed: int, paintings: int) -> Iterator[Packe
     for round_ in range(paintings):
         drawn = paint(config, geometry, [seed], round_)
         if bool(drawn.brain.any()):
-            yield pack(drawn.zscored[0], drawn.labels[0], drawn.parts[0], drawn.brain[0])
+            yield pack(drawn.zscored[0], drawn.labels[0], drawn.instances[0], drawn.brain[0])
 
 
-def _cuts(
+def cuts(
     packed: Packed, window: tuple[int, int, int] | None, rng: np.random.Generator
 ) -> Iterator[Packed]:
     """Hand on the whole brain, or some windows of it."""
@@ -113,19 +114,22 @@ def _produce(
 ) -> None:
     """Draw until stopped, in a worker."""
     torch.set_num_threads(1)
-    os.nice(_NICE)
+    if sys.platform != "win32":
+        os.nice(_NICE)
     for seed in seeds:
         rng = np.random.default_rng(seed)
         for packed in draw_packed(config, seed, paintings):
-            for cut in _cuts(packed, stage.window, rng):
-                out.put((cut.channels, cut.code, cut.parts, cut.present, cut.place))
+            for cut in cuts(packed, stage.window, rng):
+                out.put((cut.channels, cut.code, cut.instances, cut.present, cut.place))
 
 
 def roll_presence(rng: np.random.Generator, config: DataConfig) -> NDArray[np.bool_]:
     """Which of the four sequences are shown, (4,) bool; at least one."""
     roll = rng.random() - config.complete
     if roll < 0:
-        return np.ones(4, dtype=bool)
+        shown = np.ones(4, dtype=bool)
+        shown[0] = config.without_t1 == 0 or rng.random() >= config.without_t1
+        return shown
     for sequence, share in enumerate(config.single):
         if roll < share:
             return np.asarray(np.arange(4) == sequence)
@@ -138,9 +142,9 @@ def roll_presence(rng: np.random.Generator, config: DataConfig) -> NDArray[np.bo
 def cut_window(packed: Packed, window: tuple[int, int, int], rng: np.random.Generator) -> Packed:
     """Cut a window, in four of five round a lesion where there is one, any lesion alike."""
     code = packed.code
-    lesions = np.unique(packed.parts[code > 1])
+    lesions = np.unique(packed.instances[code > 1])
     if len(lesions) and rng.random() < 0.8:
-        pick = np.argwhere((packed.parts == rng.choice(lesions)) & (code > 1))
+        pick = np.argwhere((packed.instances == rng.choice(lesions)) & (code > 1))
     else:
         pick = np.argwhere(code > 0)
     centre = pick[rng.integers(len(pick))] + rng.normal(0, 6, 3)
@@ -154,7 +158,7 @@ def cut_window(packed: Packed, window: tuple[int, int, int], rng: np.random.Gene
     )
     channels = packed.channels[(slice(None), *cut)].copy()  # lets go of the brain
     place = (2 * edges - 1).astype(np.float32)
-    return Packed(channels, code[cut].copy(), packed.parts[cut].copy(), packed.present, place)
+    return Packed(channels, code[cut].copy(), packed.instances[cut].copy(), packed.present, place)
 
 
 def _shown(volume: Packed, rng: np.random.Generator, config: DataConfig) -> NDArray[np.bool_]:
@@ -181,7 +185,7 @@ def collate(volumes: list[Packed], rng: np.random.Generator, config: DataConfig)
             np.float32
         )
         channels[item, :, i, j, k] = values * (volume.code > 0)
-        code[item, i, j, k], parts[item, i, j, k] = volume.code, volume.parts
+        code[item, i, j, k], parts[item, i, j, k] = volume.code, volume.instances
         place[item] = volume.place
         if rng.random() < 0.5:
             place[item, 0] = -place[item, 0, ::-1]
@@ -260,7 +264,7 @@ class SynthSource:
         self._done += 1
         self.drawn += size
         drawn = [p for n in range(size) for p in draw_packed(self._draw, first + n, 1)]
-        return [next(_cuts(packed, self._stage.window, self._rng)) for packed in drawn]
+        return [next(cuts(packed, self._stage.window, self._rng)) for packed in drawn]
 
     def _choose(self, size: int) -> list[Packed]:
         """More than half of the time one of the newest, else any of the pool."""
@@ -286,19 +290,19 @@ class SynthSource:
 
 
 class MixedSource:
-    """Whole brains and, in a share of the batches, closer looks at windows of others.
+    """One source and, in a share of the batches, another.
 
     Parameters
     ----------
-    whole, closer : Source
+    first, second : Source
     share : float
-        Of the batches that are closer looks.
+        Of the batches that come from the second.
     seed, done : int
-        Which batches are decides the number of the batch alone; `done` were handed over before.
+        Which do decides the number of the batch alone; `done` were handed over before.
     """
 
-    def __init__(self, whole: Source, closer: Source, share: float, seed: int, done: int) -> None:
-        self._sources, self._share = (whole, closer), share
+    def __init__(self, first: Source, second: Source, share: float, seed: int, done: int) -> None:
+        self._sources, self._share = (first, second), share
         self._seed, self._done = seed, done
 
     @property
@@ -313,9 +317,9 @@ class MixedSource:
 
     def batch(self, size: int) -> Batch:
         """Hand over the next batch."""
-        close = is_closer(self._seed, self._done, self._share)
+        second = is_second(self._seed, self._done, self._share)
         self._done += 1
-        return self._sources[close].batch(size)
+        return self._sources[second].batch(size)
 
     def close(self) -> None:
         """Close both."""
@@ -323,6 +327,35 @@ class MixedSource:
             source.close()
 
 
-def is_closer(seed: int, number: int, share: float) -> bool:
-    """Whether batch `number` of a stage is a closer look."""
+def is_second(seed: int, number: int, share: float) -> bool:
+    """Whether batch `number` comes from the second source."""
     return bool(np.random.default_rng((seed, number)).random() < share)
+
+
+def mixed(
+    first: Callable[[int], Source],
+    second: Callable[[int], Source],
+    share: float,
+    seed: int,
+    done: int,
+) -> Source:
+    """Mix two sources, each made with the number of batches that it handed over before.
+
+    A source with no share is not made.
+    """
+    if share <= 0:
+        return first(done)
+    if share >= 1:
+        return second(done)
+    later = sum(is_second(seed, n, share) for n in range(done))
+    return MixedSource(first(done - later), second(later), share, seed, done)
+
+
+def patch_stage(stage: StageConfig) -> StageConfig:
+    """Return the stage of nothing but the patches of another."""
+    near = stage.patches
+    if near is None:
+        return stage
+    return dataclasses.replace(
+        stage, shape=near.shape, spacing_mm=near.spacing_mm, window=near.window, patches=None
+    )

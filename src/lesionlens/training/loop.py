@@ -17,6 +17,7 @@ from torch import nn
 
 from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.base.stages import NEVER, Cancel
+from lesionlens.inference.device import autocast, choose
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.model import LensNetwork, channels_last
@@ -26,12 +27,13 @@ from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import (
     SEEDS_A_SOURCE,
     Batch,
-    MixedSource,
     Source,
     SynthSource,
-    is_closer,
+    mixed,
+    patch_stage,
 )
 from lesionlens.training.distributed import ProcessGroup
+from lesionlens.training.initial_network import initial_network, name_of
 from lesionlens.training.losses import lens_loss
 from lesionlens.training.optimiser import Optimiser
 from lesionlens.training.tensorboard import open_event_writer
@@ -100,6 +102,8 @@ class _Run:
     network: LensNetwork
     optimiser: Optimiser
     cases: Cases | None = None
+    notes: weights.WeightsNotes = field(default_factory=weights.WeightsNotes)
+    """Of the weights that it began with."""
     step: int = 0
     spent_s: float = 0.0
     sitting: int = 0
@@ -119,14 +123,15 @@ class _Run:
             "minutes": self.spent_s / 60,
             "sitting": self.sitting,
             "loss": self.loss,
-            "network": self.config.network,
+            "network": name_of(self.config),
             "seed": self.config.seed,
         }
         checkpoints.save(self.out / "checkpoint", checkpoints.Checkpoint(tensors, meta))
         stage = self.config.stages[self.config.stage_at(max(0, self.step - 1))[0]]
-        about = weights.WeightsNotes(
+        about = dataclasses.replace(
+            self.notes,
             spacing_mm=max(1.0, round(sum(stage.spacing_mm) / 2, 2)),
-            focus_spacing_mm=_focus_mm(stage),
+            focus_spacing_mm=_focus_mm(stage) or self.notes.focus_spacing_mm,
             provenance={
                 "data": self.cases.words if self.cases else "synthetic only",
                 "steps": self.step,
@@ -141,10 +146,10 @@ class _Run:
         found = checkpoints.load(self.out / "checkpoint")
         if found is None:
             return
-        if found.meta["network"] != self.config.network:
+        if found.meta["network"] != name_of(self.config):
             raise WeightsError(
                 found=f'a checkpoint of network "{found.meta["network"]}"',
-                expected=f'"{self.config.network}" as in the recipe',
+                expected=f'"{name_of(self.config)}" as in the recipe',
                 next_step="Choose another output folder, or start afresh without resuming",
             )
         prefix = "network/"
@@ -154,7 +159,7 @@ class _Run:
             self.optimiser.load(dict(found.tensors))
         except (KeyError, RuntimeError) as error:
             raise WeightsError(
-                found=f'a checkpoint of another "{self.config.network}" than today\'s',
+                found=f'a checkpoint of another "{name_of(self.config)}" than today\'s',
                 expected="the tensors of the network in the recipe",
                 next_step="Choose another output folder, or begin anew with --fresh",
             ) from error
@@ -163,40 +168,25 @@ class _Run:
 
 
 def _focus_mm(stage: StageConfig) -> float | None:
-    """Spacing of the focus pass of weights that learnt closer looks; None of those that did not."""
-    if stage.closer is None:
+    """Spacing of the focus pass of weights that learnt from patches; None of those that did not."""
+    if stage.patches is None:
         return None
-    return round(sum(stage.closer.spacing_mm) / 2, 2)
+    return round(sum(stage.patches.spacing_mm) / 2, 2)
 
 
 def _begin(
     config: TrainConfig, out: Path, team: ProcessGroup, *, resume: bool, cases: Cases | None
 ) -> _Run:
     torch.manual_seed(config.seed)
-    network = channels_last(build(config.network).to(team.device))
-    if config.init is not None:
-        _start_from(network, Path(config.init), config.network)
-    run = _Run(config, out, team, network, Optimiser(network, config.optimiser), cases)
+    begun, notes = initial_network(config)
+    network = channels_last(begun.to(team.device))
+    run = _Run(config, out, team, network, Optimiser(network, config.optimiser), cases, notes)
     out.mkdir(parents=True, exist_ok=True)
     if resume:
         run.restore()
     team.check_step(run.step)
     run.shared = team.share(network)
     return run
-
-
-def _start_from(network: LensNetwork, path: Path, name: str) -> None:
-    """Begin with other weights; lesion queries that those lack begin afresh."""
-    start, _ = weights.load(path)
-    own, given = network.config, start.config
-    alike = dataclasses.replace(own, lesions=given.lesions, t1_in_reserve=given.t1_in_reserve)
-    if given != alike or given.lesions not in (0, own.lesions):
-        raise WeightsError(
-            found=f"weights of another network in {path.name}",
-            expected=f'those of a network "{name}", as in the recipe',
-            next_step="Change `network` or `init` in the recipe",
-        )
-    network.load_state_dict(start.state_dict(), strict=given.lesions == own.lesions)
 
 
 def _rate(config: TrainConfig, step: int) -> float:
@@ -214,7 +204,7 @@ def learn(run: _Run, batch: Batch) -> tuple[float, dict[str, float]]:
     moved = Batch(*(t.to(device) for t in batch))
     x = with_presence(moved.channels, moved.present, moved.brain)
     x = x.contiguous(memory_format=torch.channels_last_3d)
-    with torch.autocast(device.type, torch.bfloat16, enabled=run.config.autocast):
+    with autocast(device, run.config.autocast):
         output = run.shared(x, place=moved.place)
     loss, parts = lens_loss(output, moved, run.config.loss)
     value = float(loss.detach())
@@ -239,16 +229,13 @@ def _source(run: _Run, stage: int) -> Source:
     if run.cases is not None:
         with run.team.first_alone():
             return run.cases.source(plan, config.data, config.seed + stage + 1000 * rank, done)
-    if plan.closer is None:
+    if plan.patches is None:
         return SynthSource(config.draw, plan, config.data, first, done)
-    near = dataclasses.replace(
-        plan, shape=plan.closer.shape, spacing_mm=plan.closer.spacing_mm, window=plan.closer.window
-    )
-    closer = sum(is_closer(first, n, plan.closer.share) for n in range(done))
-    return MixedSource(
-        SynthSource(config.draw, plan, config.data, first, done - closer),
-        SynthSource(config.draw, near, config.data, first + 8 * SEEDS_A_SOURCE, closer),
-        plan.closer.share,
+    near, after = patch_stage(plan), first + 8 * SEEDS_A_SOURCE
+    return mixed(
+        lambda n: SynthSource(config.draw, plan, config.data, first, n),
+        lambda n: SynthSource(config.draw, near, config.data, after, n),
+        plan.patches.share,
         first,
         done,
     )
@@ -279,7 +266,7 @@ def _check(run: _Run, board: Any) -> None:
     config, device = run.config, run.team.device
     if not run.team.leads or (not config.validation_volumes and run.cases is None):
         return
-    judge = channels_last(build(config.network).to(device))
+    judge = channels_last(build(run.network.config).to(device))
     judge.load_state_dict(run.optimiser.average)
     stage = config.stages[config.stage_at(run.step)[0]]
     grid = dataclasses.replace(config.draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
@@ -349,7 +336,7 @@ def train(  # noqa: PLR0913  (what the command line offers)
     minutes : float or None
         Stop after this long; the next call goes on.
     device : str
-        ``cpu``, ``cuda`` or ``cuda:1``.
+        As `inference.device.choose` reads it.
     team : Team or None
         The processes that train together, from `team.joined`; then `device` is not read. Each
         draws its own volumes, so a step reads as many times `batch`; one writes.
@@ -369,7 +356,7 @@ def train(  # noqa: PLR0913  (what the command line offers)
     ResourceError
         A checkpoint cannot be written; the last one is intact.
     """
-    together = team or ProcessGroup(torch.device(device))
+    together = team or ProcessGroup(choose(device))
     run = _begin(config, out, together, resume=resume, cases=cases)
     limit_s = float("inf") if minutes is None else minutes * 60
     _sit(run, limit_s, progress, cancel)

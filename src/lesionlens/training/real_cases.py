@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
@@ -18,21 +19,36 @@ from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, check, no_progress
 from lesionlens.evaluation.label_conventions import region_mask
+from lesionlens.inference.device import autocast
 from lesionlens.inference.network_input import make_network_input
 from lesionlens.network import weights
-from lesionlens.network.build import preset
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence
 from lesionlens.preparation.prepare import prepare
 from lesionlens.preparation.resampling import resample
 from lesionlens.records.study import PreparedStudy
+from lesionlens.synth.draw import DrawConfig
 from lesionlens.synth.tumour import MAX_LESIONS
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
-from lesionlens.training.data import Batch, Packed, collate, cut_window, pack
+from lesionlens.training.data import (
+    Batch,
+    Packed,
+    Source,
+    collate,
+    cuts,
+    draw_packed,
+    mixed,
+    pack,
+    patch_stage,
+)
 from lesionlens.training.references import RealCase, Truth, split
+from lesionlens.training.variation import varied
 
-HELD_OUT = 0.2
-SPLIT_NAME, CASES_NAME = "split.json", "cases"
+SPLIT_NAME, CASES_NAME, DRAWN_NAME = "split.json", "cases", "drawn"
+_FIRST_DRAWN = 1_500_000_000
+"""Seed of the first brain that is drawn to be mixed with real ones."""
+_APART = 100_003
+"""Between the seeds of sources that are mixed."""
 _CPU = torch.device("cpu")
 _REGIONS = tuple(region.value for region in Region)
 
@@ -46,22 +62,10 @@ class Parts:
 
 
 def with_start(config: TrainConfig) -> TrainConfig:
-    """Start from the default weights where the recipe names none.
-
-    Raises
-    ------
-    ConfigError
-        The recipe's network is not theirs.
-    """
+    """Start from the default weights where the recipe names none."""
     if config.init is not None:
         return config
-    if weights.load_default()[1].config != preset(config.network):
-        raise ConfigError(
-            found=f'a recipe for network "{config.network}", which the default weights are not of',
-            expected="one for theirs, or weights of its own",
-            next_step="Start from configs/finetune.toml, or name weights as `init` in the recipe",
-        )
-    return dataclasses.replace(config, init=str(weights.default_path()))
+    return dataclasses.replace(config, init=str(weights.shipped_path()))
 
 
 class RealCases:
@@ -73,8 +77,8 @@ class RealCases:
         From `find_real_cases`.
     out : Path
         The run's folder: gets `split.json` and, prepared once, `cases/`.
-    seed : int
-        Of the split and of the order.
+    recipe : TrainConfig
+        Its seed decides the split.
     progress, cancel
         Told of, and asked before, each case that is prepared.
 
@@ -88,13 +92,13 @@ class RealCases:
         self,
         cases: Sequence[RealCase],
         out: Path,
-        seed: int,
+        recipe: TrainConfig,
         progress: Progress = no_progress,
         cancel: Cancel = NEVER,
     ) -> None:
-        self._out, self._seed = out, seed
+        self._out, self._recipe = out, recipe
         self._progress, self._cancel = progress, cancel
-        self.parts = part(cases, out, seed)
+        self.parts = part(cases, out, recipe.seed, recipe.data.held_out)
 
     @property
     def words(self) -> str:
@@ -103,27 +107,38 @@ class RealCases:
         patients = len({case.patient for case in cases})
         return f"synthetic, then {len(cases)} real cases of {patients} patients"
 
-    def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> FolderSource:
+    def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> Source:
         """Prepare the training cases for a stage, where that is not done yet, and serve them.
 
-        Raises
-        ------
-        ConfigError
-            The stage mixes closer looks in, which are drawn.
+        With a `drawn_share` drawn volumes are mixed in, and patches are taken from both.
         """
-        if stage.closer is not None:
-            raise ConfigError(
-                found="[stages.closer] in the recipe",
-                expected="a recipe for real cases, whose windows are `window` of a stage",
-                next_step="Leave the table out; start from configs/finetune.toml",
-            )
-        files = self._ready(self.parts.training, stage)
-        return FolderSource(files, stage, config, (seed, done))
+        if stage.patches is None:
+            return self._of_one_grid(stage, config, seed, done)
+        near = patch_stage(stage)
+        return mixed(
+            lambda n: self._of_one_grid(stage, config, seed, n),
+            lambda n: self._of_one_grid(near, config, seed + _APART, n),
+            stage.patches.share,
+            seed,
+            done,
+        )
+
+    def _of_one_grid(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> Source:
+        def real(handed: int) -> Source:
+            files = self._ready(self.parts.training, stage)
+            return FolderSource(files, stage, config, Start(seed, handed), _spacing(stage))
+
+        def drawn(handed: int) -> Source:
+            return FolderSource(self._drawn(stage, config), stage, config, Start(seed, handed))
+
+        return mixed(real, drawn, config.drawn_share, seed + 2 * _APART, done)
 
     def validate(
         self, network: LensNetwork, stage: StageConfig, device: torch.device
     ) -> dict[str, float]:
-        """Return the mean Dice of each region over the patients that were held out."""
+        """Return the mean Dice of each region over the patients that were held out, if any were."""
+        if not self.parts.validation:
+            return {}
         network.eval()
         scores: dict[str, list[float]] = {name: [] for name in _REGIONS}
         for file in self._ready(self.parts.validation, stage):
@@ -132,7 +147,7 @@ class RealCases:
         return {f"patients_{name}": round(float(np.mean(v)), 4) for name, v in scores.items()}
 
     def _ready(self, cases: Sequence[RealCase], stage: StageConfig) -> list[Path]:
-        spacing = round(sum(stage.spacing_mm) / 2, 3)
+        spacing = _spacing(stage)
         files = []
         for number, case in enumerate(cases):
             check(self._cancel, "preparing real cases")
@@ -140,8 +155,47 @@ class RealCases:
             files.append(_prepare_once(case, spacing, self._out / CASES_NAME, self._cancel))
         return files
 
+    def _drawn(self, stage: StageConfig, config: DataConfig) -> list[Path]:
+        """Draw volumes of a grid, where that is not done yet, and keep them."""
+        draw = dataclasses.replace(
+            self._recipe.draw, shape=stage.shape, spacing_mm=stage.spacing_mm
+        )
+        key = hashlib.sha256(repr((draw, stage.window, config.paintings)).encode()).hexdigest()
+        folder = self._out / DRAWN_NAME / key[:12]
+        for number in range(config.drawn_kept):
+            check(self._cancel, "drawing volumes")
+            self._progress("drawing volumes", number / config.drawn_kept)
+            _draw_once(folder / f"{number:05d}", draw, stage, config.paintings)
+        return sorted(folder.glob("*/*.npz"))
 
-def part(cases: Sequence[RealCase], out: Path, seed: int) -> Parts:
+
+def _draw_once(folder: Path, draw: DrawConfig, stage: StageConfig, paintings: int) -> None:
+    """Draw the brain whose number the folder has; its paintings, or windows of them."""
+    if folder.is_dir():
+        return
+    seed = _FIRST_DRAWN + int(folder.name)
+    rng = np.random.default_rng(seed)
+    aside = folder.with_name(f".{folder.name}")
+    aside.mkdir(parents=True, exist_ok=True)
+    count = 0
+    for packed in draw_packed(draw, seed, paintings):
+        for cut in cuts(packed, stage.window, rng):
+            _keep(cut, aside / f"{count:02d}.npz")
+            count += 1
+    aside.replace(folder)
+
+
+def _keep(packed: Packed, file: Path) -> None:
+    fields = {f.name: getattr(packed, f.name) for f in dataclasses.fields(packed)}
+    with file.open("wb") as stream:
+        np.savez(stream, **fields)
+
+
+def _spacing(stage: StageConfig) -> float:
+    return round(sum(stage.spacing_mm) / 2, 3)
+
+
+def part(cases: Sequence[RealCase], out: Path, seed: int, share: float = 0.2) -> Parts:
     """Part cases by patient and record it in `split.json`; an earlier choice stays."""
     place = out / SPLIT_NAME
     try:
@@ -154,7 +208,7 @@ def part(cases: Sequence[RealCase], out: Path, seed: int) -> Parts:
             next_step="Choose another output folder",
         ) from error
     counts = Counter(case.patient for case in cases)
-    held = split(counts, share=HELD_OUT, seed=seed, known=known)
+    held = split(counts, share=share, seed=seed, known=known)
     record: dict[str, dict[str, list[str]]] = {"training": {}, "validation": {}}
     for case in cases:
         side = record["validation" if held[case.patient] else "training"]
@@ -187,8 +241,7 @@ def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, cancel: Cance
         ) from error
     folder.mkdir(parents=True, exist_ok=True)
     aside = file.with_name(f".{file.name}")
-    with aside.open("wb") as stream:
-        np.savez(stream, channels=packed.channels, code=packed.code, present=packed.present)
+    _keep(packed, aside)
     aside.replace(file)
     return file
 
@@ -216,7 +269,7 @@ def pack_case(prepared: PreparedStudy, truth: Truth, spacing_mm: float) -> Packe
     labels = torch.from_numpy(np.stack([region_mask(near, region) for region in Region]))
     none = torch.zeros_like(labels[0], dtype=torch.uint8)
     packed = pack(study.channels[0], labels.to(torch.uint8), none, study.brain[0])
-    return replace(packed, parts=_lesions(packed.code), present=np.asarray(study.present))
+    return replace(packed, instances=_lesions(packed.code), present=np.asarray(study.present))
 
 
 def _lesions(code: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -230,10 +283,26 @@ def _lesions(code: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def read(file: Path) -> Packed:
-    """Read a case that `_prepare_once` wrote."""
+    """Read a volume that was kept."""
     with np.load(file, allow_pickle=False) as kept:
-        code = kept["code"]
-        return Packed(kept["channels"], code, _lesions(code), kept["present"])
+        return Packed(**kept)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where the batches of a source begin; each depends on this alone.
+
+    So a resumed run sees what an uninterrupted one would have seen.
+
+    Parameters
+    ----------
+    seed : int
+    batches : int
+        Handed over before.
+    """
+
+    seed: int
+    batches: int = 0
 
 
 class FolderSource:
@@ -245,16 +314,24 @@ class FolderSource:
         Prepared cases.
     stage, config
         Windows; variation, and how many cases stay in memory.
-    start : (2,) int
-        Seed, and batches handed over before: each batch depends on these alone, so that a resumed
-        run sees what an uninterrupted one would have seen.
+    vary_mm : float or None
+        Edge of the voxels of whole real brains, which are varied (`training.variation`) and cut
+        to the stage's window; None serves drawn volumes as they are.
+    start : Start
+        Where the batches begin.
     """
 
     def __init__(
-        self, files: Sequence[Path], stage: StageConfig, config: DataConfig, start: tuple[int, int]
+        self,
+        files: Sequence[Path],
+        stage: StageConfig,
+        config: DataConfig,
+        start: Start,
+        vary_mm: float | None = None,
     ) -> None:
         self._files, self._stage, self._config = list(files), stage, config
-        self._seed, self._done = start
+        self._seed, self._done = start.seed, start.batches
+        self._vary_mm = vary_mm
         self._kept: OrderedDict[Path, Packed] = OrderedDict()
         self.drawn, self.shown = len(self._files), 0
 
@@ -264,8 +341,8 @@ class FolderSource:
         chosen = [
             self._read(self._files[int(n)]) for n in rng.integers(len(self._files), size=size)
         ]
-        if self._stage.window is not None:
-            chosen = [cut_window(packed, self._stage.window, rng) for packed in chosen]
+        if self._vary_mm is not None:
+            chosen = [varied(p, self._vary_mm, self._stage.window, rng) for p in chosen]
         self._done += 1
         self.shown += size
         return collate(chosen, rng, self._config)
@@ -291,7 +368,7 @@ def _dice(network: LensNetwork, packed: Packed, device: torch.device) -> list[fl
     channels = torch.from_numpy(packed.channels).float()[None].to(device)
     present = torch.from_numpy(packed.present)[None].to(device)
     x = with_presence(channels, present, (code > 0)[None])
-    with torch.autocast(device.type, torch.bfloat16):
+    with autocast(device, wanted=True):
         logits = network(x.contiguous(memory_format=torch.channels_last_3d)).logits[0]
     scores = []
     for level, found in enumerate(logits > 0, 1):

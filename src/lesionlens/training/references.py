@@ -190,7 +190,7 @@ def split(
     patients : mapping of str to int
         Patient to number of cases.
     share : float
-        Of the patients, to hold out; at least one of two.
+        Of the patients, to hold out; at least one, unless it is 0, which holds nobody out.
     seed : int
         Another seed, another choice.
     known : mapping of str to bool
@@ -206,20 +206,21 @@ def split(
     >>> sum(split({str(n): 1 for n in range(10)}, share=0.2, seed=0, known={}).values())
     2
     """
-    if len(patients) < 2:
+    if len(patients) < 2 and share > 0:
         raise ConfigError(
             found=f"{len(patients)} patient",
             expected="two or more: one at least is held out, to see what was learnt",
             next_step="Add cases, or say in patients.tsv which case is whose",
         )
     held = {p: known[p] for p in patients if p in known}
-    wanted = max(1, round(share * len(patients))) - sum(held.values())
+    least = 1 if share > 0 else 0
+    wanted = max(least, round(share * len(patients))) - sum(held.values())
     order = sorted(
         (p for p in patients if p not in known),
         key=lambda p: hashlib.sha256(f"{seed}:{p}".encode()).digest(),
     )
     held |= {p: place < wanted for place, p in enumerate(order)}
-    if all(held.values()) or not any(held.values()):
+    if all(held.values()) or (share > 0 and not any(held.values())):
         side = "validation" if all(held.values()) else "training"
         raise ConfigError(
             found=f"every patient on the side of {side}",

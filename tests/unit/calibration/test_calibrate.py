@@ -79,7 +79,7 @@ def test_a_fit_says_what_it_was_made_on(looked_at, tmp_path):
 
 @pytest.mark.slow
 def test_the_shipped_engine_is_calibrated(tmp_path):
-    network, info = weights.load_default()
+    network, info = weights.load_shipped()
     notes = weights.WeightsNotes(spacing_mm=4.0)
     path = tmp_path / "w.safetensors"
     weights.save(path, info.config, network.state_dict(), notes)

@@ -5,23 +5,18 @@ from types import SimpleNamespace
 import pytest
 
 from lesionlens.base.labels import Region
+from lesionlens.base.stages import StageTime
 from lesionlens.evaluation.explanation_metrics import measures
 from lesionlens.records.attention import MapChecks
-from lesionlens.records.files import (
-    AttentionMethod,
-    RelevanceRow,
-    RunFile,
-    SequenceScoresRow,
-    StageRow,
-)
+from lesionlens.records.files import AttentionMethod, RunFile
 
 KEYS = ("t1c", "flair", "t2", "t1", "none")
 FINDINGS = SimpleNamespace(
     candidates=[
         SimpleNamespace(
             attention=SimpleNamespace(peak_inside=inside),
-            sequence_relevance=shares and RelevanceRow(**dict(zip(KEYS, shares, strict=True))),
-            score_left_out=left and SequenceScoresRow(**dict(zip(KEYS[:4], left, strict=True))),
+            sequence_relevance=shares and dict(zip(KEYS, shares, strict=True)),
+            score_left_out=left and dict(zip(KEYS[:4], left, strict=True)),
         )
         for inside, shares, left in (
             (True, (0.5, 0.1, 0.1, 0.1, 0.1), (0.3, 0.8, 0.8, 0.8)),
@@ -47,7 +42,7 @@ def saved(tmp_path):
             calibrated=True,
             device="cpu",
             versions={},
-            stages=tuple(StageRow(name=n, seconds=s, peak_memory_mib=1) for n, s in seconds),
+            stages=tuple(StageTime(n, s, 1) for n, s in seconds),
             seconds=1.0,
             peak_memory_mib=1.0,
             preparation=(),

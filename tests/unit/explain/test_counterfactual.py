@@ -5,7 +5,7 @@ import pytest
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
-from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.base.stages import StageClock
 from lesionlens.explain import counterfactual
 from lesionlens.explain.shapley import ComponentVoxels
 from lesionlens.records.prediction import Capability, EngineInfo, PerturbedPrediction, Prediction
@@ -39,9 +39,9 @@ def asked(make_prepared):
     info = EngineInfo("leaning", "1", None, frozenset({Capability.PERTURB}))
     shown = np.full((1, *SHAPE), 0.01, np.float32)
     shown[0, FIRST], shown[0, SECOND] = 0.9, 0.8
-    prediction = Prediction(None, info, unperturbed=PerturbedPrediction(shown, GRID))
+    prediction = Prediction({}, info, unperturbed=PerturbedPrediction(shown, GRID))
     return lambda index: counterfactual.ask(
-        engine, prepared, prediction, (SPOTS, index), (no_progress, NEVER)
+        engine, prepared, prediction, SPOTS, index, StageClock()
     )
 
 

@@ -5,10 +5,10 @@ import pytest
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
-from lesionlens.base.stages import NEVER, no_progress
 from lesionlens.explain import faithfulness as trust
+from lesionlens.explain.questions import Questions
 from lesionlens.explain.shapley import ComponentVoxels
-from lesionlens.records.prediction import Capability, EngineInfo, PerturbedPrediction, Prediction
+from lesionlens.records.prediction import PerturbedPrediction
 
 SHAPE = (24, 26, 20)
 GRID = Grid(SHAPE, np.diag([3.0, 3.0, 3.0, 1.0]))
@@ -18,7 +18,6 @@ NEEDED = np.zeros(SHAPE, bool)
 NEEDED[4:8, 4:8, 4:8] = True
 ELSEWHERE = np.zeros(SHAPE, bool)
 ELSEWHERE[15:19, 16:20, 12:16] = True
-INFO = EngineInfo("needy", "1", None, frozenset({Capability.PERTURB}))
 
 
 class Needy:
@@ -37,13 +36,10 @@ class Needy:
 
 
 def checked(attention, make_prepared):
-    prepared = make_prepared()
-    glance = PerturbedPrediction(np.full((1, *SHAPE), 0.92, np.float32), GRID)
-    prediction = Prediction(None, INFO, unperturbed=glance)
     spots = [ComponentVoxels(np.flatnonzero(NEEDED), 1.0)]
     found = trust.pointing(attention, NEEDED, float(BRAIN.sum()))
-    case = (attention, BRAIN, spots)
-    return trust.deletion_test(found, Needy(), prepared, prediction, case, (no_progress, NEVER))
+    questions = Questions(Needy(), make_prepared())
+    return trust.deletion_test(found, questions, attention, BRAIN, spots)
 
 
 def map_on(place, background=1e-4):
@@ -100,11 +96,11 @@ def test_as_much_is_hidden_of_each_map():
 
 def test_a_half_step_is_asked_only_where_the_whole_one_mattered(make_prepared, monkeypatch):
     asked = []
-    glance = Needy.unperturbed
+    predict = Needy.predict_perturbed
     monkeypatch.setattr(
         Needy,
-        "glance",
-        lambda self, p, v, **told: asked.append(len(v)) or glance(self, p, v, **told),
+        "predict_perturbed",
+        lambda self, p, v, **told: asked.append(len(v)) or predict(self, p, v, **told),
     )
     found = checked(map_on(NEEDED), make_prepared)
     assert asked == [6, 2]

@@ -7,6 +7,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.stages import NEVER, no_progress
 from lesionlens.explain import perturbations, probe
+from lesionlens.explain.questions import Questions
 from lesionlens.explain.shapley import ComponentVoxels
 from lesionlens.records.prediction import (
     Capability,
@@ -49,10 +50,8 @@ def asked_of(prepared, components):
     )
     engine.asked.clear()
     info = EngineInfo("additive", "1", None, frozenset({Capability.PERTURB}))
-    prediction = Prediction(None, info, unperturbed=full)
-    answers = perturbations.ask(
-        engine, prepared, prediction, components, progress=no_progress, cancel=NEVER
-    )
+    prediction = Prediction({}, info, unperturbed=full)
+    answers = perturbations.ask(Questions(engine, prepared), prediction, components)
     return answers, engine
 
 
@@ -81,7 +80,7 @@ def test_absent_sequences_cost_no_pass(make_prepared):
 
 def test_without_a_candidate_only_uncertainty_is_asked(make_prepared):
     answers, engine = asked_of(make_prepared(), [])
-    assert answers.relevance == []
+    assert answers.relevance is None
     assert len(engine.asked) == 5
     voices = np.array([0.86, 0.86, 0.85, 0.66, 0.76, 0.36])
     assert answers.uncertainty.max() == pytest.approx(1 - (2 * voices.mean() - 1), abs=1e-5)

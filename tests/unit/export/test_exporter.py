@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 
 import pytest
 
-from lesionlens.base.errors import ExportError, UnusableInputError
+from lesionlens.base.errors import ExportError, ResourceError, UnusableInputError
 from lesionlens.base.labels import ReviewState
 from lesionlens.export import exporter
 from lesionlens.export.exporter import EARLIER, save
@@ -55,24 +55,72 @@ def test_every_file_of_the_contract_is_there(make, tmp_path):
     assert {row["file"] for row in run["inputs"]} == {"t1c.nii.gz", "flair.nii.gz"}
 
 
-def test_nothing_appears_when_one_exporter_fails(make, tmp_path, monkeypatch):
+class _BreaksAtOnce(_Breaks):
+    name = "nifti"
+
+
+def _with(monkeypatch, *more):
     every = exporter.exporters()
-    monkeypatch.setattr(exporter, "exporters", lambda: (*every, _Breaks()))
+    monkeypatch.setattr(exporter, "exporters", lambda: (*every, *more))
+
+
+def test_nothing_appears_when_an_essential_exporter_fails(make, tmp_path, monkeypatch):
+    _with(monkeypatch, _BreaksAtOnce())
     with pytest.raises(ExportError):
         save(make(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert {p.name for p in tmp_path.iterdir()} == {"study"}
 
 
-def test_an_earlier_result_stays_whole_when_one_exporter_fails(make, tmp_path, monkeypatch):
+def test_an_earlier_result_stays_whole_when_an_essential_exporter_fails(
+    make, tmp_path, monkeypatch
+):
     out = tmp_path / "out"
     save(make(), out)
     before = _snapshot(out)
-    every = exporter.exporters()
-    monkeypatch.setattr(exporter, "exporters", lambda: (*every, _Breaks()))
+    _with(monkeypatch, _BreaksAtOnce())
     with pytest.raises(ExportError):
         save(make(lesions=(), name="other"), out)
     assert _snapshot(out) == before
+
+
+def test_another_exporters_failure_costs_no_other_file(make, tmp_path, monkeypatch):
+    _with(monkeypatch, _Breaks())
+    out = tmp_path / "out"
+    warnings = save(make(), out)
+    assert {p.name for p in out.iterdir()} >= CONTRACT
+    assert not (out / "half.txt").exists()
+    run = json.loads((out / "run.json").read_text())
+    assert run["left_out"]["breaks"] == "a defect"
+    assert "breaks was left out: a defect" in run["warnings"]
+    assert set(warnings) == set(run["warnings"])
+
+
+def test_a_defect_in_one_dicom_object_costs_no_other(make, tmp_path, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("lesionlens.export.dicom.seg.build_seg", broken)
+    out = tmp_path / "out"
+    save(make(dicom=True), out)
+    left_out = json.loads((out / "run.json").read_text())["left_out"]
+    assert "ZeroDivisionError" in left_out["dicom/seg.dcm"]
+    assert "seg.dcm" in left_out["dicom/sr.dcm"]  # it would point at what is not there
+    written = {p.name for p in (out / "dicom").iterdir()}
+    assert {"attention.dcm", "key_objects.dcm"} <= written
+    assert not {"seg.dcm", "sr.dcm"} & written
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left"), MemoryError()])
+def test_a_full_disk_or_memory_ends_everything(make, tmp_path, monkeypatch, error):
+    class Full(_Breaks):
+        def write(self, analysis, staged):
+            raise error
+
+    _with(monkeypatch, Full())
+    with pytest.raises((ResourceError, MemoryError)):
+        save(make(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_two_results_never_mix_and_files_of_others_stay(make, tmp_path):

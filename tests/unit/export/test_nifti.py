@@ -9,25 +9,27 @@ from hypothesis import strategies as st
 from lesionlens.base.errors import ExportError
 from lesionlens.base.grid import Grid
 from lesionlens.export.nifti import NiftiExporter, header_of, write_volume
+from lesionlens.reading.readers import open_study
 from lesionlens.records.arrays import Volume
+from lesionlens.testing.analysis import make_analysis
 
 
 @pytest.mark.parametrize("orientation", ["RAS", "LPS", "PIR", "LIP"])
 def test_every_volume_lies_on_the_native_grid(make, tmp_path, orientation):
     analysis = make(orientation=orientation, spacing_mm=(3.0, 4.0, 6.0), tilt_deg=9)
-    written = NiftiExporter().write(analysis, tmp_path)
-    assert {p.name for p in written} == {
+    volumes = [p for p in NiftiExporter().write(analysis, tmp_path) if p.suffix == ".gz"]
+    assert {p.name for p in volumes} == {
         "segmentation.nii.gz",
         "candidates.nii.gz",
         *(f"{k}_{r}.nii.gz" for k in ("probability", "attention") for r in ("wt", "tc", "et")),
     }
     native = analysis.prepared.native
-    for path in written:
+    for path in volumes:
         image = nib.load(path)
         assert image.shape == native.shape
         np.testing.assert_allclose(image.affine, native.affine, atol=1e-5)
         assert image.header.get_xyzt_units()[0] == "mm"
-        assert image.header["sform_code"] == image.header["qform_code"] == 2
+        assert image.header["sform_code"] == image.header["qform_code"] == 1
         np.testing.assert_allclose(image.get_qform(), native.affine, atol=1e-3)
 
 
@@ -48,6 +50,35 @@ def test_dicom_millimetres_are_called_scanner(make, tmp_path):
     assert nib.load(tmp_path / "segmentation.nii.gz").header["sform_code"] == 1
 
 
+@pytest.mark.parametrize("codes", [(1, 1), (2, 1), (4, 0), (0, 1), (1, 2)])
+def test_the_codes_of_the_source_are_kept(make_study, patient, tmp_path, codes):
+    folder = make_study(sequences={"t1c"}, orientation="LPS", tilt_deg=7)
+    (path,) = folder.glob("*.nii.gz")
+    source = nib.load(path)
+    source.set_sform(source.affine, codes[0])
+    source.set_qform(source.affine, codes[1])
+    nib.save(nib.Nifti1Image(np.asanyarray(source.dataobj), None, source.header), path)
+    analysis = make_analysis(patient, open_study(folder))
+    NiftiExporter().write(analysis, tmp_path)
+    image = nib.load(tmp_path / "segmentation.nii.gz")
+    assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == codes
+    np.testing.assert_allclose(image.affine, nib.load(path).affine, atol=1e-4)
+
+
+def test_labels_have_names_and_colours(make, tmp_path):
+    NiftiExporter().write(make(), tmp_path)
+    rows = [line.split("\t") for line in (tmp_path / "segmentation.tsv").read_text().splitlines()]
+    assert rows[0] == ["index", "name", "abbreviation", "color", "code"]
+    assert [row[:4] for row in rows[1:]] == [
+        ["1", "non-enhancing core", "NCR", "#0072B2"],
+        ["2", "oedema or infiltration", "ED", "#009E73"],
+        ["3", "enhancing", "ET", "#E69F00"],
+    ]
+    snap = (tmp_path / "segmentation_itksnap.txt").read_text().splitlines()
+    last = snap[-1].split(maxsplit=7)
+    assert last == ["3", "230", "159", "0", "1", "1", "1", '"enhancing"']
+
+
 def test_same_volume_same_bytes(make, tmp_path):
     analysis = make()
     for name in ("a.nii.gz", "b.nii.gz"):
@@ -65,7 +96,7 @@ def test_a_value_that_is_no_number_is_refused(tmp_path):
 def test_a_sheared_grid_has_no_quaternion():
     affine = np.eye(4)
     affine[0, 1] = 0.3
-    header = header_of(Volume(np.zeros((2, 3, 4), np.uint8), Grid((2, 3, 4), affine)), 1)
+    header = header_of(Volume(np.zeros((2, 3, 4), np.uint8), Grid((2, 3, 4), affine)), (1, 1))
     assert header["qform_code"] == 0
     np.testing.assert_allclose(header.get_best_affine(), affine, atol=1e-6)
 

@@ -16,7 +16,6 @@ from lesionlens.findings.components import (
     components_of,
     draw_components,
     keep,
-    mark_boxes,
 )
 
 SHAPE = (60, 50, 40)
@@ -212,19 +211,6 @@ def test_storage_order_changes_nothing_in_millimetres(order, mirrored):
         assert got.longest_axial_diameter_mm == pytest.approx(
             want.longest_axial_diameter_mm, abs=1e-6
         )
-
-
-def test_a_detectors_boxes_become_candidates_without_a_mask():
-    boxes = np.array([[5, 5, 5, 15, 15, 15], [40, 30, 20, 50, 40, 30]], np.float32)
-    marked = mark_boxes(boxes, make_grid())
-    probability = drawn()
-    findings = describe(marked, Evidence([0.7, 0.9]), context_of(probability))
-    assert marked.labels.max() == 0
-    assert [c.score for c in findings.candidates] == [0.9, 0.7]
-    assert findings.candidates[0].volume_ml[Region.WT] is None
-    np.testing.assert_allclose(
-        findings.candidates[0].bounding_box_mm, [[9.5, 4.5, 29.5], [19.5, 14.5, 39.5]]
-    )
 
 
 def test_components_that_are_not_kept_leave_no_label():

@@ -135,3 +135,18 @@ def test_volume_counts_voxels_in_ml():
         mask = np.ones((5, 5, 4), bool)
         expected = 0.1 * float(np.prod(spacing))
         assert measure.volume_ml(mask, grid_of((5, 5, 4), spacing)) == pytest.approx(expected)
+
+
+def test_the_ends_of_the_longest_diameter_lie_on_the_region_in_the_patient():
+    affine = np.array(
+        [[0.0, 0.0, 2.0, -40.0], [-1.0, 0.0, 0.0, 30.0], [0.0, -1.0, 0.0, 25.0], [0, 0, 0, 1]]
+    )
+    grid = Grid((40, 30, 20), affine)
+    mask = np.zeros(grid.shape, bool)
+    mask[10:31, 12, 8] = True  # 21 voxels along the patient's front to back
+    found = measure.diameters(mask, grid)
+    ends = np.array(found.ends_mm)
+    assert np.linalg.norm(ends[1] - ends[0]) == pytest.approx(found.longest_mm)
+    places = grid.to_mm(np.argwhere(mask))
+    for end in ends:
+        assert np.linalg.norm(places - end, axis=1).min() <= 1.5

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lesionlens.base.errors import ConfigError
-from lesionlens.network.build import PRESETS, build, preset
+from lesionlens.network.build import build
+from lesionlens.network.config import PRESETS, preset
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence
 
@@ -29,7 +30,7 @@ def test_any_grid_comes_back_as_it_was(network, shape):
     with torch.no_grad():
         output = network(_input(shape))
     assert output.logits.shape == output.attention.shape == (1, 3, *shape)
-    assert output.exists.shape == (1, 3)
+    assert output.presence.shape == (1, 3)
 
 
 def test_attention_adds_up_to_one(network):

@@ -8,7 +8,8 @@ import torch
 from lesionlens.base.errors import ConfigError
 from lesionlens.network import weights
 from lesionlens.network.attention import AttentionGate, GridCrossAttention, SelfAttention
-from lesionlens.network.build import build, preset
+from lesionlens.network.build import build
+from lesionlens.network.config import preset
 from lesionlens.network.encoder import STRIDE
 from lesionlens.network.normalise import with_presence
 from lesionlens.network.weights import WeightsNotes
@@ -44,7 +45,7 @@ def test_every_parameter_of_a_variant_is_learnt(name):
     torch.manual_seed(0)
     network = build(name).train()
     output = network(_input((16, 16, 16)))
-    loss = sum(part.square().mean() for part in (output.logits, *output.deep, output.exists))
+    loss = sum(part.square().mean() for part in (output.logits, *output.deep, output.presence))
     loss.backward()
     idle = [n for n, p in network.named_parameters() if p.grad is None]
     assert idle == []

@@ -1,6 +1,7 @@
 """Weights travel with all they need, and a changed byte is noticed."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -92,10 +93,28 @@ def test_a_missing_file_is_named(tmp_path):
         weights.load(tmp_path / "gone.safetensors")
 
 
-def test_default_weights_load_and_are_what_the_hash_says():
-    network, info = weights.load_default()
-    beside = json.loads(weights.default_path().with_suffix(".json").read_text("utf-8"))
-    assert info.sha256 == beside["sha256"]
-    assert weights.default_path().stat().st_size <= 16e6
-    assert info.provenance["data"] == "synthetic only"
+@pytest.mark.parametrize("name", weights.SHIPPED)
+def test_shipped_weights_load_and_are_what_the_hash_says(name):
+    network, info = weights.load_shipped(name)
+    path = weights.shipped_path(name)
+    assert info.sha256 == json.loads(path.with_suffix(".json").read_text("utf-8"))["sha256"]
+    assert path.stat().st_size <= 16e6
     assert not network.training
+
+
+def test_the_synthetic_weights_learnt_from_no_patient():
+    assert weights.load_shipped("synthetic")[1].provenance["data"] == "synthetic only"
+
+
+def test_weights_are_chosen_by_name_or_by_file(tmp_path, monkeypatch):
+    for name in weights.SHIPPED:
+        wanted = weights.load_shipped(name)[1].sha256
+        assert weights.load_chosen(name)[1].sha256 == wanted
+    assert weights.load_chosen(None)[1].sha256 == weights.load_shipped()[1].sha256
+    monkeypatch.chdir(tmp_path)
+    network = build("tiny")
+    digest = weights.save(
+        Path("synthetic"), network.config, network.state_dict(), weights.WeightsNotes()
+    )
+    assert weights.load_chosen("./synthetic")[1].sha256 == digest
+    assert weights.load_chosen("synthetic")[1].sha256 != digest

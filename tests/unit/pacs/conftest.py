@@ -21,8 +21,9 @@ import pytest
 pytest.importorskip("dicomweb_client")
 pytest.importorskip("pynetdicom")
 
+from lesionlens.pacs.connect import connect
 from lesionlens.pacs.credentials import PASSWORD_VARIABLE, USER_VARIABLE
-from lesionlens.pacs.peer import Access, Retrieval, connect
+from lesionlens.pacs.peer import Access, Retrieval
 from lesionlens.testing.files import write_dicom
 from lesionlens.testing.headers import NOBODY
 from lesionlens.testing.simple import make_patient

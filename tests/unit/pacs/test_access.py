@@ -7,8 +7,9 @@ from keyring.backend import KeyringBackend
 from keyring.errors import KeyringLocked
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.pacs.connect import connect
 from lesionlens.pacs.credentials import PASSWORD_VARIABLE, USER_VARIABLE, keep, login
-from lesionlens.pacs.peer import Access, StudyQuery, connect
+from lesionlens.pacs.peer import Access, StudyQuery
 
 SECRET = "hunter2"
 

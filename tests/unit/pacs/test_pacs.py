@@ -22,7 +22,8 @@ from tests.unit.pacs.conftest import (
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.pacs import association
-from lesionlens.pacs.peer import Access, Retrieval, StudyQuery, connect, name_pattern
+from lesionlens.pacs.connect import connect
+from lesionlens.pacs.peer import Access, Retrieval, StudyQuery, name_pattern
 from lesionlens.reading.readers import open_study
 from lesionlens.testing.headers import NOBODY
 
@@ -202,3 +203,27 @@ def test_an_answer_waits_for_the_request_that_asked(orthanc):
         link.dimse.msg_queue.put((1, "an answer"))
         threading.Event().wait(0.2)
         assert link.dimse.get_msg(block=True) == (1, "an answer")
+
+
+STRICT = {
+    "DicomAlwaysAllowFind": False,
+    "DicomAlwaysAllowStore": False,
+    "DicomAlwaysAllowGet": False,
+}
+
+
+@pytest.mark.parametrize("act", ["find", "send", "get"])
+def test_an_archive_that_ends_the_first_request_is_asked_to_enter_our_title(
+    act, password, sent, tmp_path, tmp_path_factory
+):
+    with running(tmp_path_factory.mktemp("strict"), **STRICT, DicomModalities={}) as it:
+        archive = connect(it.dimse, Access(title="STRANGER", port=free_port()))
+        with pytest.raises(ResourceError, match="AE title STRANGER") as error:
+            if act == "find":
+                archive.find(StudyQuery())
+            elif act == "send":
+                archive.send(files_of(sent))
+            else:
+                archive.get(STUDY, tmp_path / "got")
+    assert "--aet" in error.value.next_step
+    assert "Try again" not in str(error.value)

@@ -9,9 +9,10 @@ from scipy import ndimage
 from lesionlens.base.errors import CancelledError
 from lesionlens.base.grid import Grid
 from lesionlens.base.stages import StageClock
-from lesionlens.preparation import bias_field, cache, steps
+from lesionlens.preparation import bias_field, cache
 from lesionlens.preparation.prepare import PrepareOptions, prepare
 from lesionlens.reading.readers import open_study
+from lesionlens.records.study import StepName
 
 GRID = Grid((40, 48, 40), np.diag([4.0, 4.0, 4.0, 1.0]))
 WITH = PrepareOptions(bias=True, edge_mm=4.0)
@@ -65,13 +66,13 @@ def test_too_little_brain_has_no_field(shaded):
 
 def test_it_is_left_out_unless_asked_for(make_study):
     prepared = prepare(open_study(make_study()), StageClock(), PrepareOptions(edge_mm=4.0))
-    assert not any(step.step == steps.BIAS_STEP for step in prepared.steps)
+    assert not any(step.step == StepName.BIAS for step in prepared.steps)
 
 
 def test_every_sequence_is_corrected_with_a_figure_and_kept(make_study, monkeypatch):
     study = open_study(make_study(sequences={"t1c", "flair"}))
     first = prepare(study, StageClock(), WITH)
-    done = [step for step in first.steps if step.step == steps.BIAS_STEP]
+    done = [step for step in first.steps if step.step == StepName.BIAS]
     assert [step.sequence.value for step in done] == ["t1c", "flair"]
     assert all(step.done and step.figure >= 1 for step in done)
     assert list(cache.folder().glob("*.npz"))
@@ -85,7 +86,7 @@ def test_a_request_to_stop_is_heard(make_study):
     stop = threading.Event()
 
     def progress(stage, fraction):
-        if stage == steps.BIAS_STEP and fraction > 0:
+        if stage == StepName.BIAS and fraction > 0:
             stop.set()
 
     with pytest.raises(CancelledError):

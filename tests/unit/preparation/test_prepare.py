@@ -15,7 +15,7 @@ from lesionlens.preparation.brain import of_stripped
 from lesionlens.preparation.prepare import PrepareOptions, prepare, reference_of
 from lesionlens.preparation.resampling import resample
 from lesionlens.reading.readers import open_study
-from lesionlens.records.study import Series, Study, StudyKind
+from lesionlens.records.study import Series, StepName, Study, StudyKind
 from lesionlens.testing.acquire import Acquisition
 from lesionlens.testing.simple import make_patient
 
@@ -85,7 +85,7 @@ def test_sequences_on_their_own_grids_come_together(make_study, patient):
     }
     study = open_study(make_study(sequences={"t1c", "flair"}, how=how))
     prepared = prepare(study, StageClock())
-    assert [step.sequence for step in prepared.steps if step.step == "register"] == [FLAIR]
+    assert [step.sequence for step in prepared.steps if step.step is StepName.REGISTER] == [FLAIR]
     lesion = np.argwhere(patient.labels.data > 0)
     centre = patient.labels.grid.to_mm(lesion).mean(axis=0)
     voxel = np.rint(prepared.working.to_voxel(centre)).astype(int)
@@ -128,7 +128,7 @@ def test_a_head_that_lay_still_on_one_grid_is_not_interpolated(make_study):
     head = make_patient(spacing_mm=2.0, skull=True)
     study = open_study(make_study(patient=head, sequences={"t1c", "flair"}))
     prepared = prepare(study, StageClock(), PrepareOptions(edge_mm=2.0, strip=False, sides=False))
-    asked = [step for step in prepared.steps if step.step == "register"]
+    asked = [step for step in prepared.steps if step.step is StepName.REGISTER]
     assert [step.sequence for step in asked] == [FLAIR]
     assert "Moved by 0.0 mm and 0.0 degrees" in asked[0].message
     original = set(np.unique(study.series[FLAIR].load()).tolist())

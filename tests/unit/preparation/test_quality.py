@@ -6,6 +6,7 @@ import pytest
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.preparation import quality
+from lesionlens.preparation.registration import Registration
 from lesionlens.records.study import Series
 from lesionlens.testing.simple import make_patient
 
@@ -82,16 +83,12 @@ def test_contrast_agent_is_seen_in_t1c_and_not_in_native_t1(head):
 
 
 @pytest.mark.parametrize(
-    ("figures", "passed"),
-    [
-        ([], True),
-        ([(FLAIR, 3.0, 1.0, 0.4, False)], True),
-        ([(FLAIR, 3.0, 1.0, 0.1, True)], False),
-        ([(FLAIR, 500.0, 1.0, 0.4, False)], False),
-    ],
+    ("shift_mm", "pronounced", "passed"), [(3.0, 0.4, True), (3.0, 0.1, False), (500.0, 0.4, False)]
 )
-def test_a_doubtful_or_far_registration_is_a_warning(figures, passed):
-    assert quality.registration(figures).passed is passed
+def test_a_doubtful_or_far_registration_is_a_warning(shift_mm, pronounced, passed):
+    found = Registration(np.eye(4), shift_mm, 1.0, 0.5, pronounced)
+    assert quality.registration({FLAIR: found}).passed is passed
+    assert quality.registration({}).passed
 
 
 def test_an_image_without_noise_gets_no_number_that_no_scanner_reaches(head):

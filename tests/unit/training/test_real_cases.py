@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -23,12 +24,20 @@ from lesionlens.network import weights
 from lesionlens.preparation.prepare import prepare
 from lesionlens.records.review import Review, ReviewEvent
 from lesionlens.testing.analysis import make_analysis, write_study
+from lesionlens.testing.files import write_nifti
 from lesionlens.testing.simple import Lesion, make_patient
-from lesionlens.training.config import CloserConfig, DataConfig, StageConfig, parse_config
+from lesionlens.training.config import (
+    DataConfig,
+    PatchConfig,
+    StageConfig,
+    parse_config,
+    read_config,
+)
 from lesionlens.training.loop import train
 from lesionlens.training.real_cases import (
     FolderSource,
     RealCases,
+    Start,
     pack_case,
     part,
     read,
@@ -36,16 +45,19 @@ from lesionlens.training.real_cases import (
 )
 from lesionlens.training.references import find_real_cases, split
 
-from . import evaluation
-
 STAGE = StageConfig(4, (32, 40, 32), (5.0, 5.0), batch=2)
 DATA = DataConfig(workers=0, pool=2)
 NAMES = ("BraTS-GLI-00001-000", "BraTS-GLI-00001-001", "BraTS-GLI-00002-000")
-LEFT = Lesion((-28.0, 8.0, 26.0), 20.0)
+LEFT, RIGHT = Lesion((-28.0, 8.0, 26.0), 20.0), Lesion((30.0, -30.0, 20.0), 12.0)
 
 
 def find(root, **how):
     return find_real_cases(root, convention=convention_reader(None, root), **how)
+
+
+def write_head(folder, *lesions, seed=0):
+    """Images and truth of a head at 4 mm."""
+    write_nifti(make_patient(seed, spacing_mm=4.0, lesions=lesions), folder, truth=True)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +65,7 @@ def root(tmp_path_factory):
     """Three examinations of two patients; the last has FLAIR and T1c alone."""
     place = tmp_path_factory.mktemp("real")
     for seed, name in enumerate(NAMES):
-        evaluation.write_case(place / name, evaluation.head(LEFT, seed=seed))
+        write_head(place / name, LEFT, seed=seed)
     for gone in ("t1", "t2"):
         (place / NAMES[2] / f"{gone}.nii.gz").unlink()
     return place
@@ -110,7 +122,7 @@ def test_a_case_without_truth_is_refused_by_name(copy):
 def test_a_case_that_cannot_be_read_is_refused_by_name(copy, tmp_path):
     for sequence in ("t1c", "flair"):
         (copy / NAMES[2] / f"{sequence}.nii.gz").write_bytes(b"no scan")
-    cases = RealCases(find(copy), tmp_path / "run", seed=0)
+    cases = RealCases(find(copy), tmp_path / "run", RECIPE)
     with pytest.raises(UnusableInputError, match=NAMES[2]):
         for side in (cases.parts.training, cases.parts.validation):
             cases._ready(side, STAGE)
@@ -144,14 +156,14 @@ def test_both_years_labels_teach_the_same(root, copy):
 
 @pytest.fixture(scope="module")
 def files(root, tmp_path_factory):
-    cases = RealCases(find(root), tmp_path_factory.mktemp("run"), seed=0)
+    cases = RealCases(find(root), tmp_path_factory.mktemp("run"), RECIPE)
     return cases._ready([*cases.parts.training, *cases.parts.validation], STAGE)
 
 
 def test_batches_repeat_and_a_resumed_source_goes_on(files):
-    whole = FolderSource(files, STAGE, DATA, (3, 0))
+    whole = FolderSource(files, STAGE, DATA, Start(3, 0))
     first, second = whole.batch(2), whole.batch(2)
-    resumed = FolderSource(files, STAGE, DATA, (3, 1)).batch(2)
+    resumed = FolderSource(files, STAGE, DATA, Start(3, 1)).batch(2)
     assert torch.equal(second.channels, resumed.channels)
     assert torch.equal(second.labels, resumed.labels)
     assert not torch.equal(first.channels, second.channels)
@@ -159,7 +171,7 @@ def test_batches_repeat_and_a_resumed_source_goes_on(files):
 
 def test_what_is_not_there_is_never_shown(files):
     (partial,) = [file for file in files if not read(file).present.all()]
-    source = FolderSource([partial], STAGE, DATA, (0, 0))
+    source = FolderSource([partial], STAGE, DATA, Start(0, 0))
     for _ in range(8):
         batch = source.batch(1)
         assert batch.present.any()
@@ -169,7 +181,8 @@ def test_what_is_not_there_is_never_shown(files):
 
 def test_windows_are_cut(files):
     stage = dataclasses.replace(STAGE, window=(16, 16, 16))
-    assert FolderSource(files, stage, DATA, (0, 0)).batch(2).labels.shape[2:] == (16, 16, 16)
+    batch = FolderSource(files, stage, DATA, Start(0, 0), 5.0).batch(2)
+    assert batch.labels.shape[2:] == (16, 16, 16)
 
 
 RECIPE = parse_config({
@@ -183,7 +196,7 @@ RECIPE = parse_config({
 
 def test_a_run_learns_from_cases_and_judges_on_those_held_out(root, tmp_path, random_weights):
     recipe = dataclasses.replace(RECIPE, init=str(random_weights))
-    cases = RealCases(find(root), tmp_path, seed=0)
+    cases = RealCases(find(root), tmp_path, recipe)
     summary = train(recipe, tmp_path, cases=cases)
     assert summary.finished
     _, info = weights.load(summary.weights)
@@ -194,27 +207,58 @@ def test_a_run_learns_from_cases_and_judges_on_those_held_out(root, tmp_path, ra
     assert len(list((tmp_path / "cases").glob("*.npz"))) == len(NAMES)
 
 
-def test_closer_looks_are_of_drawn_brains_alone(root, tmp_path):
-    closer = CloserConfig(0.5, (32, 40, 32), (4.0, 5.0), (16, 16, 16))
-    with pytest.raises(ConfigError, match="closer"):
-        RealCases(find(root), tmp_path, seed=0).source(
-            dataclasses.replace(STAGE, closer=closer), DATA, 0, 0
-        )
+def test_real_and_drawn_are_mixed_whole_and_in_windows(root, tmp_path):
+    data = dataclasses.replace(DATA, drawn_share=0.5, drawn_kept=2, paintings=1)
+    patches = PatchConfig(0.5, (32, 40, 32), (4.0, 5.0), (16, 16, 16))
+    stage = dataclasses.replace(STAGE, patches=patches)
+    cases = RealCases(find(root), tmp_path, RECIPE)
+    source = cases.source(stage, data, 3, 0)
+    windows = [source.batch(1).labels.shape[2:] == (16, 16, 16) for _ in range(24)]
+    assert 6 < sum(windows) < 18
+    assert len(list((tmp_path / "drawn").glob("*/*/*.npz"))) == 2 + 4
+    resumed = cases.source(stage, data, 3, 23)
+    assert torch.equal(
+        resumed.batch(1).channels, cases.source(stage, data, 3, 23).batch(1).channels
+    )
+    handed = [part.shown for inner in source._sources for part in inner._sources]
+    assert all(handed)
 
 
 def test_weights_of_another_network_are_refused(tmp_path, random_weights):
     other = dataclasses.replace(RECIPE, network="base", init=str(random_weights))
     with pytest.raises(WeightsError, match="another network"):
         train(other, tmp_path)
-    with pytest.raises(ConfigError, match="default weights"):
-        with_start(RECIPE)
+
+
+def test_the_recipe_for_own_cases_goes_on_from_the_default_weights(root, tmp_path):
+    recipe = with_start(read_config(Path(__file__).parents[3] / "configs/finetune.toml"))
+    small = dataclasses.replace(RECIPE.stages[0], steps=2)
+    recipe = dataclasses.replace(recipe, stages=(small,))
+    shipped, about = weights.load_shipped()
+    for step in (1, 2):  # the second sitting resumes
+        one = dataclasses.replace(recipe, stages=(dataclasses.replace(small, steps=step),))
+        assert train(one, tmp_path, cases=RealCases(find(root), tmp_path, one)).step == step
+    learnt, info = weights.load(tmp_path / "weights.safetensors")
+    assert info.config == about.config
+    assert (info.temperature, info.thresholds) == (about.temperature, about.thresholds)
+    assert (info.score, info.score_floor) == (about.score, about.score_floor)
+    assert info.operating_points == ()
+    old, new = shipped.state_dict(), learnt.state_dict()
+    far = [float((new[n] - old[n]).abs().max()) for n in old]
+    assert 0 < max(far) < 0.1
+
+
+def test_nobody_is_held_out_where_the_recipe_says_so(root, tmp_path):
+    recipe = dataclasses.replace(RECIPE, data=dataclasses.replace(DATA, held_out=0.0))
+    parts = RealCases(find(root), tmp_path, recipe).parts
+    assert (len(parts.training), parts.validation) == (len(NAMES), ())
 
 
 @pytest.fixture(scope="module")
 def reviewed(tmp_path_factory):
     """A saved result of two candidates, the first accepted and the second rejected."""
     place = tmp_path_factory.mktemp("reviewed")
-    patient = make_patient(spacing_mm=4.0, lesions=(evaluation.LEFT, evaluation.RIGHT))
+    patient = make_patient(spacing_mm=4.0, lesions=(LEFT, RIGHT))
     study = write_study(patient, place / "studies" / "one")
     analysis = make_analysis(patient, study)
     states = (ReviewState.ACCEPTED, ReviewState.REJECTED)
@@ -259,7 +303,7 @@ def test_results_need_their_own_studies(reviewed, tmp_path):
         find(place / "results")
     with pytest.raises(UnusableInputError, match="no study 'one'"):
         find(place / "results", studies=tmp_path)
-    evaluation.write_case(tmp_path / "one", evaluation.head(seed=5))
+    write_head(tmp_path / "one", seed=5)
     (case,) = find(place / "results", studies=tmp_path)
     with pytest.raises(UnusableInputError, match="not the one reviewed"):
         case.study()

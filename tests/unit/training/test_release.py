@@ -1,13 +1,16 @@
 """Released weights are small, verified and complete."""
 
+import dataclasses
 import json
 
+import pytest
 import torch
 
+from lesionlens.base.errors import WeightsError
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.weights import WeightsNotes
-from lesionlens.training.release import release
+from lesionlens.training.release import mean_of, release
 
 
 def test_release_writes_weights_and_their_hash(tmp_path):
@@ -25,3 +28,29 @@ def test_release_writes_weights_and_their_hash(tmp_path):
     assert info.thresholds == (0.5, 0.4, 0.3)
     for name, value in network.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, atol=2e-3, rtol=2e-3)
+
+
+def _saved(path, preset, seed, **flags):
+    torch.manual_seed(seed)
+    network = build(preset)
+    config = dataclasses.replace(network.config, **flags)
+    weights.save(path, config, network.state_dict(), WeightsNotes())
+    return network.state_dict()
+
+
+def test_a_mean_lies_between_and_is_of_the_first_network(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    own = _saved(one, "tiny", 1)
+    away = _saved(two, "tiny", 2, t1_in_reserve=True)
+    network = mean_of([(one, 0.75), (two, 0.25)])
+    assert not network.config.t1_in_reserve
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(value, 0.75 * own[name] + 0.25 * away[name])
+
+
+def test_weights_of_different_networks_have_no_mean(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    _saved(one, "tiny", 1)
+    _saved(two, "transformer-only", 2)
+    with pytest.raises(WeightsError, match="another network"):
+        mean_of([(one, 0.5), (two, 0.5)])

@@ -7,14 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lesionlens._napari import sample
 from lesionlens._napari.controllers.editor import OutlineEditor
 from lesionlens._napari.controllers.opener import Opener
 from lesionlens._napari.controllers.reviewing import Reviewing
+from lesionlens._napari.loading import SAMPLES
 from lesionlens._napari.model.asking import probed, seen
+from lesionlens._napari.model.choices import LayerChoice, Overlay, Plane
 from lesionlens._napari.model.display import overlays_of
-from lesionlens._napari.model.session import ReviewSession
-from lesionlens._napari.model.state import Look, Overlay, Plane, Problem, Request
+from lesionlens._napari.model.session import QUESTION, ReviewSession
+from lesionlens._napari.model.state import Problem, Request
+from lesionlens._napari.model.view_actions import Viewing
 from lesionlens._napari.preferences import Preferences, read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens._napari.qt.latest import Latest
@@ -22,13 +24,13 @@ from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import Cancel, Progress, StageClock
 from lesionlens.preparation.prepare import prepare
 from lesionlens.review import store
-from lesionlens.review.reopen import is_result, read_result, reopen
+from lesionlens.review.reopen import is_result, reopen_folder
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
-class Actions:
+class Actions(Viewing):
     """Every act of the reader.
 
     Parameters
@@ -46,7 +48,7 @@ class Actions:
     def __init__(
         self, session: ReviewSession, jobs: Jobs, questions: Latest, viewer: ViewerModel
     ) -> None:
-        self.session = session
+        super().__init__(session)
         self.jobs = jobs
         self.questions = questions
         self.viewer = viewer
@@ -69,7 +71,7 @@ class Actions:
 
     def open_sample(self) -> bool:
         """Open the synthetic sample."""
-        return self.open(sample.SAMPLES / "study")
+        return self.open(SAMPLES / "study")
 
     def take_in(self, places: tuple[Path, ...]) -> bool:
         """Open what was dropped: scans, or a saved result of the study that is open."""
@@ -171,9 +173,8 @@ class Actions:
         def task(progress: Progress, cancel: Cancel) -> Any:
             from lesionlens.lens import Result  # noqa: PLC0415
 
-            saved = read_result(folder)
             prepared = prepare(study, StageClock(progress, cancel), preferences.preparation)
-            analysis = reopen(saved, study, prepared)
+            analysis = reopen_folder(folder, study, prepared)
             return Result(analysis), overlays_of(analysis)
 
         def done(value: Any) -> None:
@@ -207,7 +208,7 @@ class Actions:
         self.questions.ask((id(result), i, j, k), task, done, (lambda _: None) if moving else None)
         return True
 
-    def look(self, look: Look) -> None:
+    def layer_choice(self, layer_choice: LayerChoice) -> None:
         """Ask for the attention of one layer or head; the map follows when it is there."""
         state, result = self.session.state, self.session.result
         if state.analysis is None or result is None:
@@ -215,18 +216,18 @@ class Actions:
         prepared = state.analysis.prepared
 
         def task(progress: Progress, cancel: Cancel) -> Any:  # noqa: ARG001
-            return seen(result, prepared, look)
+            return seen(result, prepared, layer_choice)
 
         def done(view: Any) -> None:
             overlays = self.session.state.overlays
             if self.session.result is result and overlays is not None:
-                self.session.looked(replace(overlays, look=(look, view)))
+                self.session.layer_arrived(replace(overlays, layer_choice=(layer_choice, view)))
 
         def refused(error: BaseException) -> None:
-            self.session.choose_look(None)
-            self.session.failed(problem_of(error))
+            self.session.choose_layer(None)
+            self.session.refused(replace(problem_of(error), cause=QUESTION))
 
-        self.questions.ask((id(result), look), task, done, refused)
+        self.questions.ask((id(result), layer_choice), task, done, refused)
 
     def ask_without(self) -> bool:
         """Ask what the network says with the candidate in focus hidden."""
@@ -269,7 +270,8 @@ class Actions:
         self._then(lambda: self.session.step(-1))
 
     def _then(self, act: Callable[[], object]) -> bool:
-        """Act once what is being redrawn is kept."""
+        """Act once what is typed and what is being redrawn is kept."""
+        self.reviewing.settle_reason()
         return self.reviewing.after_edit(lambda: act() is not False)
 
     def accept(self) -> None:

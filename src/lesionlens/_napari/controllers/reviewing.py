@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from lesionlens._napari.controllers.editor import OutlineEditor
 from lesionlens._napari.model.redraw import redraws, reviewed
-from lesionlens._napari.model.session import ReviewSession
+from lesionlens._napari.model.session import OUTLINE, SAVING, ReviewSession
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens.base.errors import CancelledError, LesionLensError
@@ -35,7 +36,6 @@ class Reviewing:
 
     def __init__(self, session: ReviewSession, jobs: Jobs, editor: OutlineEditor) -> None:
         self.session, self.jobs, self.editor = session, jobs, editor
-        self.reason = ""
         self._settling = False
 
     def mark(self, state: ReviewState) -> None:
@@ -44,11 +44,21 @@ class Reviewing:
 
     def _mark(self, state: ReviewState) -> bool:
         self.session.reader = read_preferences().reader_name
-        if self.session.mark(state, self.reason) is None:
+        if self.session.mark(state) is None:
             return False
-        self.reason = ""
         self._autosave()
         return True
+
+    def settle_reason(self) -> None:
+        """Add what was typed to a decision that was made before it was typed."""
+        state, candidate = self.session.state, self.session.candidate()
+        if candidate is None or state.editing is not None:
+            return
+        last = state.review.of(candidate.tracking_uid)
+        said = ReviewState.UNREVIEWED if last is None else last.state
+        typed = state.typed.get(candidate.tracking_uid)
+        if typed is not None and said is not ReviewState.UNREVIEWED:
+            self.mark(said)
 
     def edit_outline(self) -> None:
         """Redraw the outline of the candidate in focus, or end that and keep what was drawn."""
@@ -76,9 +86,10 @@ class Reviewing:
 
     def _keep(self, sides: Any, act: Callable[[], bool]) -> bool:
         state, candidate, log = self.session.state, self.session.edited(), self.session.log()
-        analysis, reason = state.analysis, self.reason or None
+        analysis = state.analysis
         if candidate is None or analysis is None:
             return False
+        reason = self.session.reason_for(candidate, ReviewState.EDITED)
         reader = read_preferences().reader_name
 
         def task(progress: Progress, cancel: Cancel) -> Any:
@@ -93,11 +104,7 @@ class Reviewing:
             check(cancel, "keeping the outline")
             return found
 
-        def kept() -> None:
-            self.reason = ""
-            act()
-
-        return self._settle(_KEEPING, log, task, kept)
+        return self._settle(_KEEPING, log, task, act)
 
     def undo(self) -> None:
         """Take the last decision back; while an outline is redrawn, the last stroke."""
@@ -131,7 +138,7 @@ class Reviewing:
         self._settle(_TURNING, log, task, lambda: None)
 
     def _settle(
-        self, words: str, log: ReviewLog, task: Callable[..., Any], then: Callable[[], None]
+        self, words: str, log: ReviewLog, task: Callable[..., Any], then: Callable[[], object]
     ) -> bool:
         """Change the log in a thread; strokes and decisions wait until that is done."""
 
@@ -144,7 +151,7 @@ class Reviewing:
         def refused(error: BaseException) -> None:
             self._hold(False)
             if not isinstance(error, CancelledError):
-                self.session.failed(problem_of(error))
+                self.session.failed(replace(problem_of(error), cause=OUTLINE))
 
         if not self.jobs.start(words, task, done, refused):
             self.session.say("Something still runs: wait for it or cancel it, then press again.")
@@ -163,4 +170,6 @@ class Reviewing:
         try:
             store.autosave(state.analysis)
         except LesionLensError as refusal:
-            self.session.failed(problem_of(refusal))
+            self.session.refused(replace(problem_of(refusal), cause=SAVING))
+        else:
+            self.session.cured(SAVING)

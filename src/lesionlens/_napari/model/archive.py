@@ -21,6 +21,7 @@ from psygnal import Signal
 from lesionlens._napari.model.state import Activity, Problem
 from lesionlens._napari.model.words import date_words
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.pacs.connect import connect
 from lesionlens.pacs.peer import (
     LIMIT,
     OWN_PORT,
@@ -30,7 +31,6 @@ from lesionlens.pacs.peer import (
     Retrieval,
     StudyQuery,
     check_uid,
-    connect,
     name_pattern,
 )
 
@@ -60,7 +60,7 @@ class Server:
     Parameters
     ----------
     address : str
-        See `pacs.peer.connect`.
+        See `pacs.connect.connect`.
     user, ca, certificate, title, port, by
         See `pacs.peer.Access`; empty text for none.
     """

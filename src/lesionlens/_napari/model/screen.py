@@ -5,18 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lesionlens._napari.model.state import (
-    Activity,
-    Choices,
-    Look,
-    Overlay,
-    Plane,
-    Problem,
-    Request,
-    Second,
-    State,
-    listed,
-)
+from lesionlens._napari.model.choices import Choices, LayerChoice, Overlay, Plane, Second
+from lesionlens._napari.model.state import Activity, Problem, Request, State, listed, shown_sequence
+from lesionlens._napari.model.verdict import verdict, withheld
 from lesionlens._napari.model.words import (
     Bar,
     Fact,
@@ -28,6 +19,7 @@ from lesionlens._napari.model.words import (
     probe_words,
     score_words,
     short_place,
+    size_cell,
     size_words,
     threshold_source,
     threshold_words,
@@ -36,7 +28,7 @@ from lesionlens._napari.model.words import (
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
 from lesionlens.explain.shapley import deciding_words
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.findings import Candidate
+from lesionlens.records.findings import Candidate, Point
 from lesionlens.records.prediction import Capability
 from lesionlens.records.study import Study
 
@@ -100,19 +92,28 @@ class ShownOutline:
 
 
 @dataclass(frozen=True, slots=True)
+class Visit:
+    """A candidate that was gone to: which time that was, its middle and its box (RAS+ mm)."""
+
+    number: int
+    point_mm: Point
+    box_mm: tuple[Point, Point]
+
+
+@dataclass(frozen=True, slots=True)
 class ShownScene:
     """What lies in the viewer."""
 
     sequence: MrSequence | None = None
     outline: ShownOutline = ShownOutline(visible=False, region=Region.WT)
     attention: Region | None = None
-    look: Look | None = None
+    layer_choice: LayerChoice | None = None
     only: int | None = None
     uncertainty: bool = False
     probe: bool = False
     opacity: float = 0.6
     plane: Plane = Plane.AXIAL
-    visit: tuple[int, tuple[float, float, float]] | None = None
+    visit: Visit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +141,12 @@ class Screen:
     can_mark: bool = False
     editing: bool = False
     outline_words: str = ""
+    reason: str = ""
     can_undo: bool = False
     can_redo: bool = False
     overlay: Overlay = Overlay.OFF
     region: Region = Region.WT
-    looks: tuple[tuple[str, int], ...] = ()
+    attention_layers: tuple[tuple[str, int], ...] = ()
     seconds: tuple[Second, ...] = ()
     layer: int | Second | None = None
     head: int | None = None
@@ -155,7 +157,7 @@ class Screen:
     can_probe: bool = False
     reopened: bool = False
     """Whether the network could be asked, were the study analysed again."""
-    trust: Fact | None = None
+    verdict: Fact | None = None
     withheld: bool = False
     focus_title: str = ""
     facts: tuple[Fact, ...] = ()
@@ -190,7 +192,9 @@ def resolve(state: State) -> Screen:
         "threshold": choices.threshold,
     }
     if analysis is None:
-        return Screen(scene=ShownScene(sequence=choices.sequence, plane=choices.plane), **common)
+        return Screen(
+            scene=ShownScene(sequence=shown_sequence(state), plane=choices.plane), **common
+        )
     return _analysed(state, analysis, common)
 
 
@@ -199,11 +203,8 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
     rows = listed(analysis, choices.threshold)
     focus = next((c for c in rows if c.id == choices.candidate), None)
     capabilities = {str(c) for c in analysis.run.engine.capabilities}
-    done = sum(
-        state.review.state_of(c.tracking_uid) is not ReviewState.UNREVIEWED
-        for c in analysis.findings.candidates
-    )
-    total = len(analysis.findings.candidates)
+    uids = [c.tracking_uid for c in analysis.findings.candidates]
+    total = len(uids)
     point = point_at(analysis.run.engine.operating_points, choices.threshold)
     return Screen(
         **common,
@@ -218,24 +219,25 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         can_mark=focus is not None,
         editing=state.editing is not None,
         outline_words=_outline_words(state, analysis, focus),
+        reason="" if focus is None else state.reason_of(focus.tracking_uid),
         can_undo=state.can_undo,
         can_redo=state.can_redo,
         overlay=choices.overlay,
         has_attention=bool(analysis.volumes.attention),
         has_uncertainty=analysis.volumes.uncertainty is not None,
         can_probe=str(Capability.PROBE) in capabilities,
-        reopened=analysis.run.engine.name == "lens" and not state.looks,
-        looks=state.looks,
+        reopened=state.reopened,
+        attention_layers=state.attention_layers,
         seconds=state.seconds,
         layer=choices.layer,
         head=choices.head,
         alone=choices.alone and focus is not None,
-        trust=_trust(analysis, choices),
+        verdict=verdict(analysis, state),
         withheld=choices.overlay is Overlay.MAP and withheld(state),
         **_about(state, focus, capabilities),
         probed="" if state.probed is None else probe_words(analysis, state.probed),
-        reviewed=f"{done} of {total} reviewed" if total else "",
-        all_reviewed=bool(total) and done == total,
+        reviewed=state.review.words(uids),
+        all_reviewed=bool(uids) and all(state.review.state_of(uid).decided for uid in uids),
         can_export=state.activity is None,
         scene=_scene(state, rows, focus),
     )
@@ -263,7 +265,7 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
     asked = not choices.hidden and overlays is not None and overlays.probe is not None
     free = not asked and state.editing is None  # one map at a time, none below the brush
     return ShownScene(
-        sequence=choices.sequence,
+        sequence=shown_sequence(state),
         outline=ShownOutline(
             visible=on,
             region=choices.region,
@@ -278,22 +280,24 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
         attention=choices.region
         if on and free and choices.overlay is Overlay.MAP and not withheld(state)
         else None,
-        look=_look(choices, focus or next(iter(rows), None)),
+        layer_choice=_layer_choice(choices, focus or next(iter(rows), None)),
         only=focus.id if choices.alone and focus is not None else None,
         uncertainty=on and free and choices.uncertainty,
         probe=asked and state.editing is None,
         opacity=choices.opacity,
         plane=choices.plane,
-        visit=None if focus is None else (choices.visits, focus.centroid_mm),
+        visit=None
+        if focus is None
+        else Visit(choices.visits, focus.centroid_mm, focus.bounding_box_mm),
     )
 
 
-def _look(choices: Choices, candidate: Candidate | None) -> Look | None:
+def _layer_choice(choices: Choices, candidate: Candidate | None) -> LayerChoice | None:
     if choices.layer is None:
         return None
     rolls = choices.layer is Second.ROLLOUT and candidate is not None
     at_mm = candidate.peak_mm if rolls and candidate is not None else None
-    return Look(choices.region, choices.layer, choices.head, at_mm)
+    return LayerChoice(choices.region, choices.layer, choices.head, at_mm)
 
 
 def _redrawn(state: State, candidate: Candidate) -> bool:
@@ -310,29 +314,12 @@ def _outline_words(state: State, analysis: Analysis, focus: Candidate | None) ->
         return ""
     own = analysis.original.findings.candidates[focus.id - 1]
     volume = volume_words(own.volume_ml.get(Region.WT))
-    return f"Outline redrawn. The network drew {volume}, {size_words(own)} (white)."
-
-
-def withheld(state: State) -> bool:
-    """Whether the region's map failed its checks and the reader did not ask for it."""
-    maps = None if state.analysis is None else state.analysis.maps
-    trust = None if maps is None else maps.trust.get(state.choices.region)
-    return trust is not None and trust.reliable is False and not state.choices.unreliable
-
-
-def _trust(analysis: Analysis, choices: Choices) -> Fact | None:
-    trust = None if analysis.maps is None else analysis.maps.trust.get(choices.region)
-    if trust is None or trust.reliable is None:
-        return None
-    if choices.layer is not None and trust.reliable:
-        one = "second opinion" if isinstance(choices.layer, Second) else "one look"
-        return Fact(f"{one}: not checked by itself", None, f"All looks combined: {trust.words}")
-    words = "map passed its checks" if trust.reliable else "map not reliable here"
-    return Fact(words, trust.reliable, trust.words)
+    size = f"{size_words(own)} of the {own.measured}"
+    return f"Outline redrawn. The network drew {volume}, {size} (white)."
 
 
 def _caption(state: State) -> str:
-    sequence, plane = state.choices.sequence, state.choices.plane
+    sequence, plane = shown_sequence(state), state.choices.plane
     return plane.value if sequence is None else f"{sequence.words} · {plane.value}"
 
 
@@ -376,7 +363,7 @@ def _row(candidate: Candidate, state: State, *, focus: bool) -> ShownCandidate:
     return ShownCandidate(
         id=candidate.id,
         place=short_place(candidate),
-        size=size_words(candidate),
+        size=size_cell(candidate),
         volume=volume_words(candidate.volume_ml.get(Region.WT)),
         score=score_words(candidate.score),
         state=review,

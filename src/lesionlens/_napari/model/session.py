@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
+from lesionlens._napari.model.advice import in_the_windows_words
+from lesionlens._napari.model.board import opening
+from lesionlens._napari.model.choices import Choices, Overlay, Plane, Second
 from lesionlens._napari.model.redraw import redrawn, reviewed
 from lesionlens._napari.model.state import (
     Activity,
-    Choices,
-    Overlay,
-    Plane,
     Problem,
     Query,
     Request,
-    Second,
     State,
     listed,
+    seconds_of,
 )
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
 from lesionlens.findings.edits import applied
@@ -34,6 +34,10 @@ from lesionlens.review.log import ReviewLog
 
 if TYPE_CHECKING:
     from lesionlens._napari.model.display import Overlays
+
+
+OUTLINE, QUESTION, SAVING = "outline", "question", "saving"
+"""Causes of failures that go when it works again."""
 
 
 class ReviewSession:
@@ -93,7 +97,7 @@ class ReviewSession:
             analysis=None,
             overlays=None,
             review=Review(),
-            choices=replace(self.defaults, sequence=first),
+            choices=opening(study, first, self.defaults),
             problem=None,
             message="",
             request=request,
@@ -103,8 +107,10 @@ class ReviewSession:
             probed=None,
             without=None,
             editing=None,
-            looks=(),
+            attention_layers=(),
             seconds=(),
+            typed={},
+            reopened=False,
         )
 
     def analysed(self, result: Any, overlays: Overlays, review: Review | None = None) -> None:
@@ -139,8 +145,9 @@ class ReviewSession:
             probed=None,
             without=None,
             editing=None,
-            looks=() if trace is None else trace.looks,
-            seconds=_seconds(result),
+            attention_layers=() if trace is None else trace.attention_layers,
+            seconds=seconds_of(result),
+            reopened=result.engine is None,
         )
 
     def close(self) -> None:
@@ -176,7 +183,16 @@ class ReviewSession:
 
     def failed(self, problem: Problem) -> None:
         """Say why something did not work; study, analysis and review stay."""
-        self._set(activity=None, problem=problem)
+        self._set(activity=None, problem=in_the_windows_words(problem))
+
+    def refused(self, problem: Problem) -> None:
+        """Say why something did not work beside what runs; it goes on."""
+        self._set(problem=in_the_windows_words(problem))
+
+    def cured(self, cause: str) -> None:
+        """Take a failure off the screen whose cause has gone."""
+        if self._state.problem is not None and self._state.problem.cause == cause:
+            self._set(problem=None)
 
     def ask(self, query: Query, problem: Problem | None = None) -> None:
         """Say what the reader must decide before a study can be opened; what is open stays."""
@@ -232,14 +248,14 @@ class ReviewSession:
         """Show this region's contour and attention."""
         self._choose(region=region)
 
-    def choose_look(self, layer: int | Second | None, head: int | None = None) -> None:
+    def choose_layer(self, layer: int | Second | None, head: int | None = None) -> None:
         """Show one layer, one of its heads, or a second opinion; None for all combined."""
-        looks = self._state.looks
+        attention_layers = self._state.attention_layers
         if isinstance(layer, Second):
             layer, head = layer if layer in self._state.seconds else None, None
-        elif layer is None or not 0 <= layer < len(looks):
+        elif layer is None or not 0 <= layer < len(attention_layers):
             layer = head = None
-        elif head is not None and not 0 <= head < looks[layer][1]:
+        elif head is not None and not 0 <= head < attention_layers[layer][1]:
             head = None
         self._choose(layer=layer, head=head)
 
@@ -252,11 +268,16 @@ class ReviewSession:
     def choose_sequence(self, sequence: MrSequence) -> None:
         """Show this sequence."""
         study = self._state.study
-        if study is not None and sequence in study.series:
-            self._choose(sequence=sequence)
+        now = self._state.choices.sequence
+        if study is not None and sequence in study.series and sequence is not now:
+            self._choose(sequence=sequence, before=now)
+
+    def choose_views(self, **changes: Any) -> None:
+        """Change what is chosen of the views (`ViewChoices`)."""
+        self._choose(views=replace(self._state.choices.views, **changes))
 
     def choose_plane(self, plane: Plane) -> None:
-        """Look at this plane."""
+        """Show this plane."""
         self._choose(plane=plane)
 
     def choose_opacity(self, opacity: float) -> None:
@@ -277,7 +298,7 @@ class ReviewSession:
         """Hide every overlay while a key is held."""
         self._choose(hidden=hidden)
 
-    def looked(self, overlays: Overlays) -> None:
+    def layer_arrived(self, overlays: Overlays) -> None:
         """Take the attention of a single layer or head, which `overlays` hold."""
         self._set(overlays=overlays)
 
@@ -291,11 +312,29 @@ class ReviewSession:
 
     # --- review ---------------------------------------------------------------------------
 
-    def mark(self, state: ReviewState, reason: str | None = None) -> Candidate | None:
+    def type_reason(self, reason: str) -> None:
+        """Keep what is typed for the candidate in focus until it is decided."""
+        candidate = self.candidate()
+        if candidate is not None and reason != self._state.reason_of(candidate.tracking_uid):
+            self._set(typed={**self._state.typed, candidate.tracking_uid: reason})
+
+    def reason_for(self, candidate: Candidate, state: ReviewState) -> str | None:
+        """Return the reason that belongs to a decision: the one typed for this candidate.
+
+        Where none was typed, that of the same decision goes on, or of the outline just redrawn.
+        """
+        uid = candidate.tracking_uid
+        last = self._state.review.of(uid)
+        goes_on = last is not None and last.state in (state, ReviewState.EDITED)
+        kept = last.reason if last is not None and goes_on else None
+        return self._state.typed.get(uid, kept or "").strip() or None
+
+    def mark(self, state: ReviewState) -> Candidate | None:
         """Record what the reader says of the candidate in focus; return that candidate."""
         candidate = self.candidate()
         if candidate is not None:
-            self._log.mark(candidate.tracking_uid, state, reader=self.reader, reason=reason or None)
+            reason = self.reason_for(candidate, state)
+            self._log.mark(candidate.tracking_uid, state, reader=self.reader, reason=reason)
             self._reviewed()
         return candidate
 
@@ -315,6 +354,7 @@ class ReviewSession:
     def end_edit(self) -> None:
         """Leave the outline as it was."""
         self._set(editing=None)
+        self.cured(OUTLINE)
 
     def log(self) -> ReviewLog:
         """Return a copy of the log: what is said in it holds once it is settled."""
@@ -324,6 +364,7 @@ class ReviewSession:
         """Take a log, with the analysis and overlays that `redraw.reviewed` made of it."""
         self._log = log
         self._set(
+            typed=self._untold(log.review),
             review=log.review,
             analysis=analysis,
             overlays=overlays,
@@ -334,6 +375,7 @@ class ReviewSession:
 
     def _reviewed(self) -> None:
         state, review = self._state, self._log.review
+        typed = self._untold(review)
         analysis, overlays = state.analysis, state.overlays
         if analysis is not None:
             analysis, overlays = reviewed(analysis, overlays, review)
@@ -341,16 +383,15 @@ class ReviewSession:
             review=review,
             analysis=analysis,
             overlays=overlays,
+            typed=typed,
             can_undo=self._log.can_undo,
             can_redo=self._log.can_redo,
         )
 
-
-def _seconds(result: Any) -> tuple[Second, ...]:
-    """Return the second opinions that a result can be asked for; none once it was reopened."""
-    rolls = result.trace is not None and result.trace.probe_row is not None
-    there = {Second.GRADIENTS: result.engine is not None, Second.ROLLOUT: rolls}
-    return tuple(second for second in Second if there[second])
+    def _untold(self, review: Review) -> dict[str, str]:
+        """Return the reasons typed for candidates of which nothing new was said in a review."""
+        told = {e.tracking_uid for e in review.events[len(self._state.review.events) :]}
+        return {uid: words for uid, words in self._state.typed.items() if uid not in told}
 
 
 _FIELDS = tuple(State.__dataclass_fields__)

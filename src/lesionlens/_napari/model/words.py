@@ -57,7 +57,7 @@ class Bar:
 
 
 def details(candidate: Candidate) -> str:
-    parts = [candidate.location.words]
+    parts = [candidate.location.words, f"{size_words(candidate)} of the {candidate.measured}"]
     for region in Region:
         volume = candidate.volume_ml.get(region)
         parts.append(f"{region.words}: {volume_words(volume) if volume is not None else '–'}")
@@ -126,6 +126,12 @@ def size_words(candidate: Candidate) -> str:
     return f"{long:.0f} mm" if short is None else f"{long:.0f} × {short:.0f} mm"
 
 
+def size_cell(candidate: Candidate) -> str:
+    """Say the two diameters and what they are of, in the table's few words; mm is in the header."""
+    size = size_words(candidate).removesuffix(" mm")
+    return size if size == "–" else f"{size} {'enh.' if candidate.has_enhancing else 'whole'}"
+
+
 def date_words(date: str) -> str:
     """Say a DICOM date as ISO 8601; what is none is shown as it is.
 
@@ -160,14 +166,19 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
     if inside is not None:
         facts.append(
             Fact(
-                "peak inside" if inside else "peak outside",
-                inside,
-                "Whether the strongest attention lies within the candidate.",
+                "attention peaks inside" if inside else "attention peaks outside",
+                None if inside else False,
+                "Where the strongest attention lies. That it lies inside says that the map fits "
+                "what was drawn, not that this is a tumour.",
             )
         )
     if mass is not None:
         facts.append(
-            Fact(f"{mass:.0%} inside", None, "Share of all attention that lies within it.")
+            Fact(
+                f"{mass:.0%} of it inside",
+                None,
+                "Share of the attention nearest to this candidate that lies within it.",
+            )
         )
     if candidate.uncertainty is not None:
         unsure = candidate.uncertainty >= UNSURE
@@ -183,9 +194,9 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
         fits = candidate.likest is LesionClass.TUMOUR
         facts.append(
             Fact(
-                f"looks like: {candidate.likest.words}",
+                f"network's nearest kind: {candidate.likest.words}",
                 None if fits else False,
-                f"The network's own shares, not a diagnosis: {words}.",
+                f"Of the three kinds that it knows, not a diagnosis: {words}.",
             )
         )
     return tuple(facts)

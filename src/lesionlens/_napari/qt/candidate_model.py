@@ -9,7 +9,16 @@ from qtpy.QtGui import QColor
 
 from lesionlens._napari.model.screen import STATE_SIGNS, ShownCandidate
 
-COLUMNS = ("", "Place", "Size", "Volume", "Score", "")
+COLUMNS = ("", "Place", "Ø mm, of", "Whole", "Score", "")
+HEADINGS = (
+    "Number",
+    "Where most of it lies, approximately",
+    "Longest axial diameter and the one across it: of the enhancing part where there is one, else "
+    "of the whole region",
+    "Volume of the whole region: core, oedema or infiltration, and enhancing part",
+    "What the network makes of it, 0 to 1",
+    "○ unreviewed, ✓ accepted, ✕ rejected, … deferred, ✎ redrawn",
+)
 STATE_ROLE = int(Qt.ItemDataRole.UserRole) + 1
 ID_ROLE = int(Qt.ItemDataRole.UserRole) + 2
 
@@ -68,6 +77,8 @@ class CandidateModel(QAbstractTableModel):
             return COLUMNS[section]
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return _ALIGN[section]
+        if role in (Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole):
+            return HEADINGS[section]
         return None
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
@@ -94,5 +105,6 @@ def _text(row: ShownCandidate) -> tuple[str, ...]:
 
 def _spoken(row: ShownCandidate) -> str:
     return (
-        f"candidate {row.id}, {row.place}, {row.size}, {row.volume}, score {row.score}, {row.state}"
+        f"candidate {row.id}, {row.place}, {row.size} (mm), whole {row.volume}, "
+        f"score {row.score}, {row.state}"
     )

@@ -1,9 +1,9 @@
 """Scans dropped anywhere on napari's window are opened at once.
 
 napari's own reader claims every folder, so that napari asks for each dropped folder which reader
-to use, and opens several dropped files as a study each. While the panel is there, it takes what
-looks like scans before napari sees it; everything else, and a drop with Alt held (napari's sign
-for "let me choose"), goes to napari as ever.
+to use, and opens several dropped files as a study each. While the panel is there, it takes files
+and folders before napari sees them and says what is wrong with those that are no scans, as it does
+of a drop on itself. A drop with Alt held (napari's sign for "let me choose") goes to napari.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from qtpy.QtCore import QEvent, QMimeData, QObject, Qt
 from qtpy.QtGui import QDragLeaveEvent, QGuiApplication
 from qtpy.QtWidgets import QApplication, QLineEdit, QMainWindow, QWidget
 
-Takes = Callable[[Sequence[Path]], bool]
+Takes = Callable[[Sequence[Path]], object]
 
 
 def local_paths(mime: QMimeData) -> tuple[Path, ...]:
@@ -27,14 +27,14 @@ def local_paths(mime: QMimeData) -> tuple[Path, ...]:
 
 
 class Drops(QObject):
-    """Hands to `takes` what is dropped on some widgets; what it does not take goes on to them.
+    """Hands to `takes` what is dropped on some widgets.
 
     Parameters
     ----------
     targets : sequence of QWidget
         Those that accept drops.
     takes : callable
-        Whether the paths were taken.
+        Takes the paths.
     parent : QObject
         Lives as long as this.
     """
@@ -56,19 +56,17 @@ class Drops(QObject):
             return False
         alt = QGuiApplication.keyboardModifiers() & Qt.KeyboardModifier.AltModifier
         paths = local_paths(event.mimeData())
-        if alt or not paths or not self._takes(paths):
+        if alt or not paths:
             return False
+        self._takes(paths)
         event.acceptProposedAction()
         QApplication.sendEvent(watched, QDragLeaveEvent())  # its highlight goes
         return True
 
 
-def canvas_of(widget: QWidget) -> tuple[QWidget, ...]:
-    """Return what accepts drops in the middle of the window that a widget is docked in."""
-    window: QObject | None = widget
-    while window is not None and not isinstance(window, QMainWindow):
-        window = window.parent()
-    middle = None if window is None else window.centralWidget()
+def canvas_of(window: QMainWindow) -> tuple[QWidget, ...]:
+    """Return what accepts drops in the middle of a window."""
+    middle = window.centralWidget()
     if middle is None:
         return ()
     inside = (middle, *middle.findChildren(QWidget))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from qtpy.QtCore import QObject
 
-from lesionlens._napari.model.session import ReviewSession
+from lesionlens._napari.model.session import QUESTION, ReviewSession
 from lesionlens._napari.qt.jobs import Messenger, Task, problem_of, work
 
 
@@ -97,6 +98,7 @@ class Latest(QObject):
             return
         if error is None:
             question.done(value)
+            self._session.cured(QUESTION)
         else:
             question.refused(error)
         following, self._next = self._next, None
@@ -104,4 +106,4 @@ class Latest(QObject):
             self._start(following)
 
     def _fail(self, error: BaseException) -> None:
-        self._session.failed(problem_of(error))
+        self._session.refused(replace(problem_of(error), cause=QUESTION))

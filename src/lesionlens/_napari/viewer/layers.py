@@ -7,14 +7,13 @@ Layers of ours carry `metadata["lesionlens"]` with their role. What the user cha
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels
-from napari.utils.colormaps import Colormap, DirectLabelColormap, ensure_colormap
 from numpy.typing import NDArray
 
+from lesionlens._napari.loading import KEY
 from lesionlens._napari.model.display import (
     MapView,
     Overlays,
@@ -23,59 +22,30 @@ from lesionlens._napari.model.display import (
     image_keywords,
 )
 from lesionlens._napari.model.screen import ShownOutline, ShownScene
-from lesionlens._napari.model.state import Look, Second
-from lesionlens._napari.reader import KEY
+from lesionlens._napari.model.windows import full_range
+from lesionlens._napari.viewer.colours import (
+    ATTENTION,
+    BOX_COLOUR,
+    MAPS,
+    ORIGINAL_COLOUR,
+    PROBE,
+    UNCERTAINTY,
+    label_colours,
+    map_words,
+    see_through,
+)
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-OUTLINE, BOX, ATTENTION, ORIGINAL = "candidates", "box", "attention", "original"
-UNCERTAINTY, PROBE, BRAIN = "uncertainty", "probe", "brain"
-_CONTOURS = {OUTLINE: 2, BOX: 1, ORIGINAL: 1}
+OUTLINE, BOX, ORIGINAL, BRAIN = "candidates", "box", "original", "brain"
+_CONTOURS = {OUTLINE: 1, BOX: 1, ORIGINAL: 1}
 """Width of the lines, in voxels."""
 _OPAQUE = 0.95
-BOX_COLOUR, ORIGINAL_COLOUR = "#F0E442", "#FFFFFF"
-_MAPS = {ATTENTION: "inferno", UNCERTAINTY: "cividis", PROBE: "viridis"}
+_UNTURNED = (("rotate", np.eye(3)), ("shear", np.zeros(3)), ("affine", np.eye(4)))
 _ORDER = (BRAIN, UNCERTAINTY, ATTENTION, PROBE, ORIGINAL, OUTLINE, BOX)
-
-
-def see_through(name: str) -> Colormap:
-    """Return a perceptual colour map that starts transparent, so that the image stays visible."""
-    base = ensure_colormap(name)
-    stops = np.linspace(0.0, 1.0, 64)
-    colours = np.asarray(base.map(0.25 + 0.75 * stops))
-    colours[:, 3] = np.clip((stops - 0.05) / 0.45, 0.0, 1.0)
-    return Colormap(colours, name=f"lesionlens-{name}", display_name=f"{name} (see-through)")
-
-
-def label_colours(colours: Mapping[int, str]) -> DirectLabelColormap:
-    """Return a label colour map in which every other label is transparent."""
-    table: dict[int | None, str] = {None: "transparent", 0: "transparent"}
-    return DirectLabelColormap(color_dict=table | dict(colours))
-
-
-def map_colours(role: str) -> NDArray[np.float64]:
-    """Return the (N, 4) colours of a map's role, lowest first, for its legend."""
-    return np.asarray(see_through(_MAPS[role]).colors, dtype=np.float64)
-
-
-def map_words(region: Region, look: Look | None) -> str:
-    """Return the name of a region's map; looks are counted from 1.
-
-    Examples
-    --------
-    >>> map_words(Region.ET, Look(Region.ET, 0, 1))
-    'Attention · enhancing tumour · look 1, head 2'
-    >>> map_words(Region.WT, Look(Region.WT, Second.GRADIENTS))
-    'Grad-CAM · whole tumour'
-    """
-    if look is None:
-        return f"Attention · {region.words}"
-    if isinstance(look.layer, Second):
-        return f"{look.layer.words} · {region.words}"
-    head = "" if look.head is None else f", head {look.head + 1}"
-    return f"Attention · {region.words} · look {look.layer + 1}{head}"
 
 
 def put(layer: Any, **values: Any) -> None:
@@ -99,6 +69,48 @@ class Layers:
     def adopt(self, layer: Any) -> None:
         """Take a layer that the reader made as the picture of its sequence."""
         self._made[layer.metadata[KEY]["sequence"]] = layer
+        ours = layer.metadata[KEY]
+        ours.setdefault("place", (tuple(layer.scale), tuple(layer.translate)))
+        ours.setdefault("auto", tuple(layer.contrast_limits))
+        layer.contrast_limits_range = full_range(layer.data)
+
+    def picture(self, sequence: MrSequence | None) -> Any:
+        """Return the layer of a sequence; None where there is none."""
+        return None if sequence is None else self._get(sequence.value)
+
+    def pictures(self) -> dict[MrSequence, tuple[NDArray[Any], Grid]]:
+        """Return the voxels of each sequence and where they lie, as acquired where that is known.
+
+        A layer that was turned or mirrored by hand is taken as it was made.
+        """
+        found: dict[MrSequence, tuple[NDArray[Any], Grid]] = {}
+        for sequence in MrSequence:
+            layer = self._get(sequence.value)
+            if layer is None:
+                continue
+            ours = layer.metadata[KEY]
+            if ours.get("acquired") is not None:
+                found[sequence] = (ours["acquired"].data, ours["acquired"].grid)
+            else:
+                affine = np.diag([*ours["place"][0], 1.0])
+                affine[:3, 3] = ours["place"][1]
+                found[sequence] = (layer.data, Grid(layer.data.shape, affine))
+        return found
+
+    def auto_limits(self, sequence: MrSequence) -> tuple[float, float]:
+        """Return the window that a sequence is shown with at first."""
+        layer = self._get(sequence.value)
+        return (0.0, 1.0) if layer is None else layer.metadata[KEY]["auto"]
+
+    def set_right(self) -> None:
+        """Lay every layer of ours where it was made, whatever was turned or mirrored by hand."""
+        for layer in self._viewer.layers:
+            place = layer.metadata.get(KEY, {}).get("place")
+            if place is None:
+                continue
+            for name, value in (("scale", place[0]), ("translate", place[1]), *_UNTURNED):
+                if not np.allclose(np.asarray(getattr(layer, name)), value):
+                    setattr(layer, name, value)
 
     def forget_others(self, study: Any) -> None:
         """Remove the layers of any other study, and all overlays."""
@@ -143,13 +155,19 @@ class Layers:
             metadata = {KEY: {"study": study, "sequence": sequence.value}}
             keywords = image_keywords(data, overlays.grid)
             layer = Image(data, name=sequence.words, metadata=metadata, **keywords)
-            self._made[sequence.value] = layer
+            self.adopt(layer)
             self._viewer.layers.insert(0, layer)
         elif sequence in overlays.moved:
             place = geometry_keywords(overlays.grid)
             layer.data = data
             layer.scale, layer.translate = place["scale"], place["translate"]
-            layer.contrast_limits = contrast_limits(data)
+            layer.metadata[KEY] |= {
+                "place": (place["scale"], place["translate"]),
+                "acquired": None,
+                "auto": contrast_limits(data),
+            }
+            layer.contrast_limits_range = full_range(data)
+            layer.contrast_limits = layer.metadata[KEY]["auto"]
 
     # --- scene ----------------------------------------------------------------------------
 
@@ -229,18 +247,18 @@ class Layers:
             self._viewer.layers.selection.active = wanted
 
     def _apply_attention(self, scene: ShownScene) -> None:
-        """Show the attention asked for; until a single look is there, the one before it stays."""
+        """Show the attention asked for; until a single layer is there, the one before it stays."""
         if self._overlays is None or scene.attention is None:
             self._apply_map(ATTENTION, None, "", scene.opacity)
             return
-        view = self._overlays.attended(scene.attention, scene.look)
-        if view is None and scene.look is not None:
+        view = self._overlays.attended(scene.attention, scene.layer_choice)
+        if view is None and scene.layer_choice is not None:
             return
         key = (view, scene.only, id(self._overlays.components))
         if view is not None and self._drawn.get("attended") != key:
             self._drawn["attended"] = key
             self._drawn["shown"] = self._overlays.alone(view, scene.only)
-        name = map_words(scene.attention, scene.look)
+        name = map_words(scene.attention, scene.layer_choice)
         if scene.only is not None:
             name += f" · candidate {scene.only}"
         self._apply_map(ATTENTION, view and self._drawn["shown"], name, scene.opacity)
@@ -262,7 +280,7 @@ class Layers:
     def _add_map(self, role: str, view: MapView) -> Any:
         layer = Image(
             view.data,
-            colormap=see_through(_MAPS[role]),
+            colormap=see_through(MAPS[role]),
             contrast_limits=(0.0, view.top),
             blending="translucent_no_depth",
             rendering="mip",
@@ -352,10 +370,9 @@ class Layers:
             ),
             None,
         )
-        return geometry_keywords(self._overlays.grid) | {
-            "name": role,
-            "metadata": {KEY: {"study": study, "role": role}},
-        }
+        place = geometry_keywords(self._overlays.grid)
+        metadata = {"study": study, "role": role, "place": (place["scale"], place["translate"])}
+        return place | {"name": role, "metadata": {KEY: metadata}}
 
     def _add(self, role: str, layer: Any) -> Any:
         """Put a layer in its place above the images without taking the selection."""

@@ -14,11 +14,13 @@ from qtpy.QtWidgets import (
 )
 
 from lesionlens._napari.model.screen import Screen
-from lesionlens._napari.qt.candidate_model import ID_ROLE, CandidateModel
+from lesionlens._napari.qt.candidate_model import COLUMNS, ID_ROLE, CandidateModel
 from lesionlens._napari.widgets.parts import Section, label, row, set_role
 
 REASONS = ("", "vessel", "postoperative change", "artefact", "white-matter lesion", "not certain")
-ROW_HEIGHT, VISIBLE_ROWS = 26, 5
+VISIBLE_ROWS = 5
+_WIDEST = ("88", "", "188 × 188 whole", "8888 ml", ">0.99", "○")
+"""What each column must hold; the second takes what is left."""
 
 
 class CandidateBlock(Section):
@@ -28,6 +30,7 @@ class CandidateBlock(Section):
     threshold_chosen = Signal(float)
     marked = Signal(str)
     reason_changed = Signal(str)
+    reason_settled = Signal()
     undone = Signal()
     redone = Signal()
 
@@ -40,13 +43,13 @@ class CandidateBlock(Section):
         self._set_up_table()
         self._slider = QSlider(Qt.Orientation.Horizontal)
         self._slider.setRange(0, 100)
-        self._slider.setToolTip("List only candidates that score at least this")
+        self._slider.setAccessibleName("Threshold: list candidates that score at least this")
         self._slider.valueChanged.connect(lambda value: self.threshold_chosen.emit(value / 100))
         self._floor = label("", "dim")
-        self._accept = self._button("Accept  A", "accept")
-        self._reject = self._button("Reject  R", "reject")
-        self._defer = self._button("Defer  D", "defer")
-        self._edit = self._button("Edit  ⇧E", "edit_outline")
+        self._accept = self._button("Accept A", "accept")
+        self._reject = self._button("Reject R", "reject")
+        self._defer = self._button("Defer D", "defer")
+        self._edit = self._button("Edit ⇧E", "edit_outline")
         self._edit.setToolTip("Redraw the outline with napari's brush, fill and eraser (Shift+E)")
         self._discard = _flat("discard", "Leave the outline as it was")
         self._discard.clicked.connect(lambda _=False: self.marked.emit("discard_edit"))
@@ -55,7 +58,10 @@ class CandidateBlock(Section):
         self._reason.setEditable(True)
         self._reason.addItems(REASONS)
         self._reason.lineEdit().setPlaceholderText("reason (optional)")
+        self._reason.setAccessibleName("Reason for the decision")
         self._reason.currentTextChanged.connect(self.reason_changed)
+        self._reason.lineEdit().returnPressed.connect(self.reason_settled)
+        self._reason.activated.connect(lambda _: self.reason_settled.emit())
         self._undo.clicked.connect(lambda _=False: self.undone.emit())
         self._redo.clicked.connect(lambda _=False: self.redone.emit())
         self.body.addWidget(self._count)
@@ -82,18 +88,12 @@ class CandidateBlock(Section):
         table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         table.setAccessibleName("Candidates")
         table.verticalHeader().hide()
-        table.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
         header = table.horizontalHeader()
         header.setHighlightSections(False)
         header.setMinimumSectionSize(22)
-        for column, width in enumerate((22, 0, 82, 50, 50, 24)):
-            stretch = column == 1
-            header.setSectionResizeMode(
-                column,
-                QHeaderView.ResizeMode.Stretch if stretch else QHeaderView.ResizeMode.Fixed,
-            )
-            if not stretch:
-                header.resizeSection(column, width)
+        for column in range(len(_WIDEST)):
+            kind = QHeaderView.ResizeMode
+            header.setSectionResizeMode(column, kind.Stretch if column == 1 else kind.Fixed)
         table.selectionModel().currentRowChanged.connect(self._on_row)
         table.clicked.connect(self._on_click)
 
@@ -116,20 +116,32 @@ class CandidateBlock(Section):
             self.table.scrollTo(self.model.index(place, 0))
         selection.blockSignals(blocked)
         self.table.viewport().update()
-        rows = min(max(len(screen.candidates), 1), VISIBLE_ROWS)
-        header = self.table.horizontalHeader().sizeHint().height()
-        self.table.setFixedHeight(header + rows * ROW_HEIGHT + 4)
+        self._fit_table(len(screen.candidates))
         self._show_threshold(screen)
         for button in (self._accept, self._reject, self._defer):
             button.setEnabled(screen.can_mark)
+        self._show_reason(screen)
         self._edit.setEnabled(screen.can_mark)
-        self._edit.setText("Done  ⇧E" if screen.editing else "Edit  ⇧E")
+        self._edit.setText("Done ⇧E" if screen.editing else "Edit ⇧E")
         set_role(self._edit, "primary" if screen.editing else "")
         self._outline.setText(screen.outline_words)
         self._outline.setVisible(bool(screen.outline_words))
         self._discard.setVisible(screen.editing)
         self._undo.setEnabled(screen.can_undo or screen.editing)
         self._redo.setEnabled(screen.can_redo or screen.editing)
+
+    def _fit_table(self, count: int) -> None:
+        """Give every column and row what its words need in the font of now."""
+        table, header = self.table, self.table.horizontalHeader()
+        font = table.fontMetrics()
+        for column, words in enumerate(_WIDEST):
+            if column != 1:
+                title = header.fontMetrics().horizontalAdvance(COLUMNS[column]) + 6
+                header.resizeSection(column, max(font.horizontalAdvance(words) + 8, title))
+        height = font.height() + 12
+        table.verticalHeader().setDefaultSectionSize(height)
+        rows = min(max(count, 1), VISIBLE_ROWS)
+        table.setFixedHeight(header.sizeHint().height() + rows * height + 4)
 
     def _show_threshold(self, screen: Screen) -> None:
         blocked = self._slider.blockSignals(True)
@@ -149,15 +161,20 @@ class CandidateBlock(Section):
         if row_of is not None and row_of.id == clicked:
             self.gone_to.emit(clicked)
 
-    def clear_reason(self) -> None:
-        """Empty the reason once it was used."""
-        self._reason.setCurrentText("")
+    def _show_reason(self, screen: Screen) -> None:
+        """Show the reason of the candidate in focus; a cursor within the same words stays."""
+        self._reason.setEnabled(screen.can_mark)
+        if self._reason.currentText() != screen.reason:
+            blocked = self._reason.blockSignals(True)
+            self._reason.setCurrentText(screen.reason)
+            self._reason.blockSignals(blocked)
 
 
 def _flat(text: str, tooltip: str) -> QToolButton:
     button = QToolButton()
     button.setText(text)
     button.setToolTip(tooltip)
+    button.setAccessibleName(tooltip)
     button.setProperty("role", "flat")
     return button
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QRectF, QSize, Qt
-from qtpy.QtGui import QColor, QLinearGradient, QPainter, QPaintEvent
+from qtpy.QtGui import QColor, QFontMetrics, QLinearGradient, QPainter, QPaintEvent
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from lesionlens._napari.model.display import MapView
+from lesionlens._napari.widgets.parts import small_font
 
-_BAR, _LINE = 7, 14
+_BAR = 7
 
 
 class Legend(QWidget):
@@ -32,7 +33,11 @@ class Legend(QWidget):
 
     def sizeHint(self) -> QSize:
         """Return room for the bar and one line of ticks."""
-        return QSize(200, _BAR + _LINE + 2)
+        return QSize(200, _BAR + self._line + 2)
+
+    @property
+    def _line(self) -> int:
+        return int(QFontMetrics(small_font(self)).height())
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
         """Draw the bar, the ticks and what they count."""
@@ -43,9 +48,7 @@ class Legend(QWidget):
         for place, colour in zip(np.linspace(0, 1, len(self._colours)), self._colours, strict=True):
             gradient.setColorAt(float(place), QColor.fromRgbF(*(float(v) for v in colour)))
         painter.fillRect(QRectF(0, 0, self.width(), _BAR), gradient)
-        font = self.font()
-        font.setPixelSize(10)
-        painter.setFont(font)
+        painter.setFont(small_font(self))
         painter.setPen(self.palette().windowText().color())
         ticks = self._view.ticks
         for value, words in ticks:
@@ -53,10 +56,11 @@ class Legend(QWidget):
         painter.end()
 
     def _tick(self, painter: QPainter, share: float, words: str) -> None:
-        width, at = 60.0, share * self.width()
+        wide = QFontMetrics(small_font(self)).horizontalAdvance(words) + 8.0
+        width, at = wide, share * self.width()
         align, left = Qt.AlignmentFlag.AlignHCenter, at - width / 2
         if left < 0:
             align, left = Qt.AlignmentFlag.AlignLeft, at
         elif left + width > self.width():
             align, left = Qt.AlignmentFlag.AlignRight, at - width
-        painter.drawText(QRectF(left, _BAR, width, _LINE), align, words)
+        painter.drawText(QRectF(left, _BAR, width, self._line), align, words)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari.settings import get_settings
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QComboBox,
     QFileDialog,
     QFrame,
     QMenu,
     QMessageBox,
     QPushButton,
     QScrollArea,
+    QSlider,
     QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
 from lesionlens._napari.controllers.actions import Actions
+from lesionlens._napari.loading import places_of
 from lesionlens._napari.model.keys import KEYS
 from lesionlens._napari.model.screen import Screen
 from lesionlens._napari.model.session import ReviewSession
@@ -33,8 +39,8 @@ from lesionlens._napari.preferences import (
 )
 from lesionlens._napari.qt.drops import local_paths
 from lesionlens._napari.qt.jobs import Jobs
+from lesionlens._napari.qt.keyboard import Unwheeled
 from lesionlens._napari.qt.latest import Latest
-from lesionlens._napari.reader import places_of
 from lesionlens._napari.widgets.attention_block import AttentionBlock
 from lesionlens._napari.widgets.candidate_block import CandidateBlock
 from lesionlens._napari.widgets.pacs_dialog import PacsDialog
@@ -54,6 +60,10 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
+WIDTH, PLAIN_PT = 360, 9.0
+"""Pixels that the panel needs with napari's own font size."""
+
+
 class Panel(QWidget):
     """The whole panel of one viewer.
 
@@ -69,7 +79,6 @@ class Panel(QWidget):
         super().__init__()
         self.setObjectName("lesionlens")
         self.setAcceptDrops(True)
-        self.setMinimumWidth(360)
         self.session = session
         self.jobs = Jobs(session, self)
         self.questions = Latest(session, self)
@@ -98,15 +107,25 @@ class Panel(QWidget):
         keys.setText("Keys (K)")
         keys.setProperty("role", "flat")
         keys.clicked.connect(lambda _=False: self.show_keys())
+        self._clash = label("", "warn", wrap=True)
+        self._clash.hide()
         self._footer = QWidget()
         self._footer.setLayout(row(self._reviewed, None, keys, self._export))
+        self._lay_out()
+        guard = Unwheeled(self)
+        for kind in (QComboBox, QSlider, QAbstractSpinBox):
+            guard.guard(*self.findChildren(kind))
+        self._order_tabs()
+
+    def _lay_out(self) -> None:
+        """Put the blocks into a column that scrolls, with failures below it, always in sight."""
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(12, 10, 12, 10)
         column.setSpacing(10)
         for block in (
-            self.empty, self.study, self.quality, self.problem, self.assign, self.preparation,
-            self.run, self.candidates, self.attention, self._footer,
+            self.empty, self.study, self.quality, self.assign, self.preparation, self.run,
+            self.candidates, self.attention, self._clash, self._footer,
         ):  # fmt: skip
             column.addWidget(block)
         column.addStretch(1)
@@ -114,11 +133,19 @@ class Panel(QWidget):
         scroll = QScrollArea()
         scroll.setWidget(inner)
         scroll.setWidgetResizable(True)
+        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll)
+        outer.addWidget(self.problem)
+
+    def _order_tabs(self) -> None:
+        """Let Tab come by the sequences to *Analyse* before it comes by everything else."""
+        stops = (*self.study.stops(), *self.run.stops(), *self.preparation.stops())
+        for before, behind in itertools.pairwise(stops):
+            QWidget.setTabOrder(before, behind)
 
     def _menu(self) -> QMenu:
         menu = QMenu(self)
@@ -154,13 +181,14 @@ class Panel(QWidget):
         self.studies.rejected.connect(session.dismiss)
         self.candidates.gone_to.connect(acts.go_to)
         self.candidates.threshold_chosen.connect(session.choose_threshold)
-        self.candidates.reason_changed.connect(self._set_reason)
+        self.candidates.reason_changed.connect(session.type_reason)
+        self.candidates.reason_settled.connect(acts.reviewing.settle_reason)
         self.candidates.marked.connect(self._mark)
         self.candidates.undone.connect(acts.undo)
         self.candidates.redone.connect(acts.redo)
         self.attention.region_chosen.connect(session.choose_region)
-        self.attention.looks.candidate_chosen.connect(session.choose_alone)
-        self.attention.looks.look_chosen.connect(session.choose_look)
+        self.attention.layer_chooser.candidate_chosen.connect(session.choose_alone)
+        self.attention.layer_chooser.layer_chosen.connect(session.choose_layer)
         self.attention.overlay_chosen.connect(session.choose_overlay)
         self.attention.opacity_chosen.connect(session.choose_opacity)
         self.attention.uncertainty_chosen.connect(session.choose_uncertainty)
@@ -197,8 +225,15 @@ class Panel(QWidget):
         self.studies.show_studies(() if query is None else query.studies)
 
     def show_theme(self, theme: str) -> None:
-        """Take the colours of a theme of napari."""
-        self.setStyleSheet(style_sheet(theme))
+        """Take the colours of a theme of napari, and its font size."""
+        size = float(get_settings().appearance.font_size)
+        self.setStyleSheet(style_sheet(theme, size))
+        self.setMinimumWidth(round(WIDTH * (1 + 0.55 * max(size / PLAIN_PT - 1, 0.0))))
+
+    def show_clashes(self, words: Sequence[str]) -> None:
+        """Say which keys are somebody else's too."""
+        self._clash.setText("\n".join(words))
+        self._clash.setVisible(bool(words))
 
     def show_keys(self) -> None:
         """Show the table of keys."""
@@ -251,19 +286,12 @@ class Panel(QWidget):
         keep_preparation(brain_extraction, bias_correction)
         self.preparation.show_preferences(read_preferences())
 
-    def _set_reason(self, reason: str) -> None:
-        self.actions_.reviewing.reason = reason
-
     def _mark(self, act: str) -> None:
         getattr(self.actions_, act)()
-        self.candidates.clear_reason()
 
-    def take_dropped(self, paths: Sequence[Path]) -> bool:
-        """Open what was dropped; False where it looks like no scan."""
-        places = places_of(paths)
-        if places:
-            self.actions_.take_in(places)
-        return bool(places)
+    def take_dropped(self, paths: Sequence[Path]) -> None:
+        """Open what was dropped, on the panel or on the canvas; say why where it is no scan."""
+        self.actions_.take_in(places_of(paths) or tuple(paths))
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Accept files and folders of this machine."""
@@ -275,5 +303,4 @@ class Panel(QWidget):
         paths = local_paths(event.mimeData())
         if paths:
             event.acceptProposedAction()
-            if not self.take_dropped(paths):
-                self.actions_.open(paths)
+            self.take_dropped(paths)

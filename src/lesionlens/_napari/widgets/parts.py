@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from qtpy.QtCore import QRectF, QSize, Qt, Signal
-from qtpy.QtGui import QColor, QPainter, QPaintEvent
+from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPaintEvent
 from qtpy.QtWidgets import (
     QButtonGroup,
     QFrame,
@@ -22,38 +22,42 @@ from lesionlens._napari.model.words import Bar, Fact
 
 STYLE = """
 QWidget#lesionlens QLabel {{ background: transparent; }}
-QWidget#lesionlens QLabel[role="heading"] {{
-  color: {dim}; font-size: 10px; font-weight: 600; letter-spacing: 1px; }}
-QWidget#lesionlens QLabel[role="title"] {{ font-size: 14px; font-weight: 600; }}
-QWidget#lesionlens QLabel[role="dim"] {{ color: {dim}; font-size: 11px; }}
-QWidget#lesionlens QLabel[role="warn"] {{ color: {warn}; font-size: 11px; }}
-QWidget#lesionlens QLabel[role="good"] {{ color: {good}; font-size: 11px; }}
-QWidget#lesionlens QLabel[role="notice"] {{ color: {dim}; font-size: 10px; }}
+QWidget#lesionlens QLabel[role="title"] {{ font-size: {large}; font-weight: 600; }}
+QWidget#lesionlens QLabel[role="dim"] {{ color: {dim}; font-size: {plain}; }}
+QWidget#lesionlens QLabel[role="warn"] {{ color: {warn}; font-size: {plain}; }}
+QWidget#lesionlens QLabel[role="good"] {{ color: {good}; font-size: {plain}; }}
+QWidget#lesionlens QLabel[role="notice"] {{ color: {dim}; font-size: {small}; }}
+QWidget#lesionlens QToolButton[role="fold"] {{
+  background: transparent; border: none; padding: 0; color: {dim}; font-size: {small};
+  font-weight: 600; }}
+QWidget#lesionlens QToolButton[role="fold"]:hover {{ color: {text}; }}
 QWidget#lesionlens QFrame[role="rule"] {{
   background: {rule}; max-height: 1px; min-height: 1px; border: none; }}
 QWidget#lesionlens QFrame[role="card"] {{ background: {card}; border-radius: 4px; }}
 QWidget#lesionlens QFrame[role="problem"] {{
   background: {card}; border-left: 3px solid {warn}; border-radius: 2px; }}
 QWidget#lesionlens QToolButton[role="segment"] {{
-  background: {rule}; border: none; padding: 4px 7px; border-radius: 3px; font-size: 11px; }}
+  background: {rule}; border: none; padding: 4px 7px; border-radius: 3px; font-size: {plain}; }}
 QWidget#lesionlens QToolButton[role="segment"]:hover {{ background: {hover}; }}
 QWidget#lesionlens QToolButton[role="segment"]:checked {{
   background: {accent}; color: #ffffff; }}
 QWidget#lesionlens QToolButton[role="segment"]:disabled {{ color: {off}; background: {card}; }}
 QWidget#lesionlens QToolButton[role="flat"] {{
-  background: transparent; border: none; padding: 2px 4px; color: {dim}; }}
+  background: transparent; border: none; padding: 2px 4px; color: {dim}; font-size: {plain}; }}
 QWidget#lesionlens QToolButton::menu-indicator {{ image: none; width: 0; }}
 QWidget#lesionlens QToolButton[role="flat"]:hover {{ color: {text}; }}
-QWidget#lesionlens QPushButton {{ padding: 5px 6px; border-radius: 3px; min-width: 40px; }}
+QWidget#lesionlens QPushButton {{
+  padding: 5px 4px; border-radius: 3px; min-width: 40px; font-size: {plain}; }}
+QWidget#lesionlens QComboBox, QWidget#lesionlens QCheckBox {{ font-size: {plain}; }}
 QWidget#lesionlens QPushButton[role="primary"] {{
   background: {accent}; color: #ffffff; font-weight: 600; }}
 QWidget#lesionlens QPushButton[role="primary"]:disabled {{ background: {rule}; color: {off}; }}
-QWidget#lesionlens QTableView {{
+QWidget#lesionlens QTableView {{ font-size: {plain};
   background: {card}; border: none; border-radius: 4px; gridline-color: transparent;
   selection-background-color: {select}; selection-color: {text}; outline: 0; }}
 QWidget#lesionlens QTableView::item:selected {{ background: {select}; color: {text}; }}
 QWidget#lesionlens QHeaderView::section {{
-  background: {card}; color: {dim}; border: none; font-size: 10px; padding: 3px 2px; }}
+  background: {card}; color: {dim}; border: none; font-size: {small}; padding: 3px 2px; }}
 """
 """Filled from the theme by `style_sheet`."""
 
@@ -69,9 +73,18 @@ _LIGHT = {
 }  # fmt: skip
 
 
-def style_sheet(theme: str) -> str:
-    """Return the panel's style for a theme of napari, by whether that theme is light."""
-    return STYLE.format(**(_LIGHT if "light" in theme else _DARK))
+def style_sheet(theme: str, font_pt: float) -> str:
+    """Return the panel's style for a theme of napari, light or dark, and napari's font size."""
+    sizes = {"small": 0.85, "plain": 0.92, "large": 1.15}
+    points = {name: f"{font_pt * share:.1f}pt" for name, share in sizes.items()}
+    return STYLE.format(**(_LIGHT if "light" in theme else _DARK), **points)
+
+
+def small_font(widget: QWidget) -> QFont:
+    """Return the font of what is painted by hand, a little below the window's own."""
+    font = QFont(widget.font())
+    font.setPointSizeF(max(font.pointSizeF(), 1.0) * 0.92)
+    return font
 
 
 def label(text: str = "", role: str = "", *, wrap: bool = False) -> QLabel:
@@ -144,19 +157,40 @@ class ElidedLabel(QLabel):
 
 
 class Section(QWidget):
-    """A block with a heading, a thin rule above it and room for one widget at its right."""
+    """A block below a thin rule, with a heading that folds it away and room for a corner."""
 
     def __init__(self, title: str, corner: QWidget | None = None) -> None:
         super().__init__()
-        self.body = QVBoxLayout(self)
-        self.body.setContentsMargins(0, 0, 0, 0)
-        self.body.setSpacing(6)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.setSpacing(6)
         rule = QFrame()
         rule.setProperty("role", "rule")
-        self.body.addWidget(rule)
-        self.heading = label(title, "heading")
+        outer.addWidget(rule)
+        self.heading = QToolButton()
+        self.heading.setText(title)
+        self.heading.setProperty("role", "fold")
+        self.heading.setCheckable(True)
+        self.heading.setChecked(True)
+        self.heading.setArrowType(Qt.ArrowType.DownArrow)
+        self.heading.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.heading.setToolTip("Fold this block away, or show it again")
+        self.heading.setAccessibleName(f"{title.capitalize()}: shown")
+        self.heading.toggled.connect(self._unfold)
         items = [self.heading, None] + ([corner] if corner is not None else [])
-        self.body.addLayout(row(*items))
+        outer.addLayout(row(*items))
+        self._inside = QWidget()
+        self.body = QVBoxLayout(self._inside)
+        self.body.setContentsMargins(0, 0, 0, 0)
+        self.body.setSpacing(6)
+        outer.addWidget(self._inside)
+
+    def _unfold(self, wanted: bool) -> None:
+        self._inside.setVisible(wanted)
+        arrow = Qt.ArrowType.DownArrow if wanted else Qt.ArrowType.RightArrow
+        self.heading.setArrowType(arrow)
+        title = self.heading.text().capitalize()
+        self.heading.setAccessibleName(f"{title}: {'shown' if wanted else 'folded away'}")
 
 
 class Segments(QWidget):
@@ -187,6 +221,13 @@ class Segments(QWidget):
         button = self._buttons.get(value)
         if button is not None and not button.isChecked():
             button.setChecked(True)
+        for each in self._buttons.values():  # Tab halts at one, arrows go to the others
+            chosen = each is button
+            each.setFocusPolicy(Qt.FocusPolicy.StrongFocus if chosen else Qt.FocusPolicy.ClickFocus)
+
+    def stops(self) -> tuple[QWidget, ...]:
+        """Return the buttons: Tab halts at the chosen one, arrows go to the others."""
+        return tuple(self._buttons.values())
 
     def button(self, value: object) -> QToolButton:
         """Return the button of a choice."""
@@ -231,27 +272,34 @@ class Bars(QWidget):
 
     def sizeHint(self) -> QSize:
         """Return room for one line a bar."""
-        return QSize(200, 15 * len(self._bars))
+        return QSize(200, self._line * len(self._bars))
+
+    @property
+    def _line(self) -> int:
+        return int(QFontMetrics(small_font(self)).height()) + 1
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
         """Draw words, bar and figure on each line."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        font = self.font()
-        font.setPixelSize(11)
+        font = small_font(self)
+        metrics, line = QFontMetrics(font), self._line
         painter.setFont(font)
         text = self.palette().windowText().color()
         span = max((abs(bar.value) for bar in self._bars), default=1.0) or 1.0
-        width = max(self.width() - 48 - 44, 10)
+        before = metrics.horizontalAdvance("FLAIR ") + 4
+        behind = metrics.horizontalAdvance("+0.00") + 6
+        width = max(self.width() - before - behind, 10)
         for n, bar in enumerate(self._bars):
-            top = n * 15
+            top = n * line
             painter.setPen(text)
             left = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
             right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-            painter.drawText(QRectF(0, top, 46, 15), left, bar.words)
-            painter.drawText(QRectF(self.width() - 44, top, 44, 15), right, signed(bar.value))
+            painter.drawText(QRectF(0, top, before, line), left, bar.words)
+            figure = QRectF(self.width() - behind, top, behind, line)
+            painter.drawText(figure, right, signed(bar.value))
             painter.setPen(Qt.PenStyle.NoPen)
             painter.setBrush(QColor("#56B4E9" if bar.value >= 0 else "#D55E00"))
             length = max(abs(bar.value) / span * width, 1.0)
-            painter.drawRoundedRect(QRectF(48, top + 4, length, 7), 2, 2)
+            painter.drawRoundedRect(QRectF(before, top + line / 2 - 3.5, length, 7), 2, 2)
         painter.end()

@@ -32,10 +32,12 @@ class PreparationBlock(QWidget):
         self._fold.setArrowType(Qt.ArrowType.RightArrow)
         self._fold.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self._brain = QComboBox()
+        self._brain.setAccessibleName("How the brain is found")
         for name, (words, tooltip) in _WORDS.items():
             self._brain.addItem(words, name)
             self._brain.setItemData(self._brain.count() - 1, tooltip, Qt.ItemDataRole.ToolTipRole)
-        self._bias = QCheckBox("take the coils' shading out (N4; slower)")
+        self._bias = QCheckBox("take out coil shading (N4)")
+        self._bias.setToolTip("Even out the coils' shading of each sequence first; slower")
         self._brain.activated.connect(lambda _: self._emit())
         self._bias.clicked.connect(lambda _: self._emit())
         self._body = QFrame()
@@ -51,6 +53,10 @@ class PreparationBlock(QWidget):
         layout.setSpacing(4)
         layout.addWidget(self._fold)
         layout.addWidget(self._body)
+
+    def stops(self) -> tuple[QWidget, ...]:
+        """Return where Tab halts."""
+        return self._fold, self._brain, self._bias
 
     def show_preferences(self, preferences: Preferences) -> None:
         """Show what is kept; a program that is not installed cannot be chosen."""

@@ -56,6 +56,10 @@ class RunBlock(QWidget):
         self._clock.setInterval(500)
         self._clock.timeout.connect(self._tick)
 
+    def stops(self) -> tuple[QWidget, ...]:
+        """Return where Tab halts."""
+        return self._analyse, self._cancel
+
     def show_screen(self, screen: Screen) -> None:
         """Show what runs and what was said."""
         running = screen.activity is not None

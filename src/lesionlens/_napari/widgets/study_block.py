@@ -39,8 +39,9 @@ class StudyBlock(Section):
         more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         more.setMenu(menu)
         super().__init__("STUDY", more)
+        self._more = more
         self._title = ElidedLabel("title")
-        self._subtitle = label("", "dim")
+        self._subtitle = label("", "dim", wrap=True)
         self._chips = Segments([(sequence, f"{sequence.words} ✓", "") for sequence in MrSequence])
         self._chips.chosen.connect(self.sequence_chosen)
         self._change = QToolButton()
@@ -63,6 +64,10 @@ class StudyBlock(Section):
         self.body.addLayout(line)
         self.body.addWidget(self._editor)
         self.body.addWidget(self._notices)
+
+    def stops(self) -> tuple[QWidget, ...]:
+        """Return where Tab halts: the sequences are one halt, with arrows between them."""
+        return self._more, *self._chips.stops(), self._change
 
     def show_screen(self, screen: Screen, study: Study | None) -> None:
         """Show the study of a screen."""
@@ -105,6 +110,7 @@ class AssignmentEditor(QFrame):
             )
             box.setMinimumContentsLength(10)
             box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+            box.setAccessibleName(f"Series that is {sequence.words}")
             self._boxes[sequence] = box
             form.addRow(label(sequence.words), box)
         button = QPushButton("Use these")

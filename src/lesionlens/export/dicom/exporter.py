@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+from lesionlens.export.written import Written
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.study import StudyKind
 
@@ -34,7 +35,7 @@ class DicomExporter:
             return "one image holds all slices (a mosaic), and its parts cannot be pointed at"
         return None
 
-    def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
+    def write(self, analysis: Analysis, staged: Path) -> Written:
         """Write the objects; see `objects.write_all`."""
         from lesionlens.export.dicom import objects  # noqa: PLC0415  (slow to import)
 

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from highdicom import AlgorithmIdentificationSequence
-from highdicom.sr import CodedConcept, DeviceObserverIdentifyingAttributes, ObserverContext
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from highdicom.sr import (
+    CodedConcept,
+    DeviceObserverIdentifyingAttributes,
+    ObserverContext,
+)
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
-from lesionlens.base.codes import ARTIFICIAL_INTELLIGENCE, Code
-from lesionlens.base.labels import ReviewState
+from lesionlens.base.codes import ARTIFICIAL_INTELLIGENCE, OWN_SCHEME, Code
+from lesionlens.base.labels import Region, ReviewState
+from lesionlens.export.dicom.travelling import CHARACTER_SET
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate
 
 MANUFACTURER = "LesionLens"
+SENT = frozenset({ReviewState.ACCEPTED, ReviewState.EDITED})
+"""What a reviewed result sends."""
+WITH_OWN_CODES = frozenset({"seg", "sr"})
 SERIES = {
-    "seg": (9701, "LesionLens candidate regions (research use)"),
-    "sr": (9702, "LesionLens measurements (research use)"),
-    "attention_wt": (9703, "LesionLens attention, whole tumour (research use)"),
-    "key_objects": (9704, "LesionLens key images (research use)"),
-    "attention_tc": (9705, "LesionLens attention, tumour core (research use)"),
-    "attention_et": (9706, "LesionLens attention, enhancing tumour (research use)"),
+    "seg": (9701, "LesionLens regions"),
+    "sr": (9702, "LesionLens measurements"),
+    "attention_wt": (9703, "LesionLens attention, whole tumour"),
+    "key_objects": (9704, "LesionLens key images"),
+    "attention_tc": (9705, "LesionLens attention, tumour core"),
+    "attention_et": (9706, "LesionLens attention, enhancing"),
 }
 """Number and description of each object's own series; high, so that it is listed after the
 scanner's."""
@@ -40,17 +50,46 @@ def of_new_object(analysis: Analysis, kind: str) -> dict[str, Any]:
         A key of `SERIES`.
     """
     number, description = SERIES[kind]
-    return {
+    now = datetime.now(UTC).astimezone()
+    said = {
         "series_instance_uid": generate_uid(),
         "series_number": number,
-        "series_description": description,
+        "series_description": f"{description}, {review_words(analysis)} (research)"[:64],
+        "series_date": now.date(),
+        "series_time": now.time(),
+        "content_date": now.date(),
+        "content_time": now.time(),
         "sop_instance_uid": generate_uid(),
         "instance_number": 1,
+        "specific_character_set": CHARACTER_SET,
         "manufacturer": MANUFACTURER,
         "manufacturer_model_name": algorithm_name(analysis),
         "software_versions": package_version(analysis),
         "device_serial_number": serial_number(analysis),
     }
+    if kind in WITH_OWN_CODES:
+        said["coding_schemes"] = [
+            CodingSchemeIdentificationItem(
+                designator=OWN_SCHEME,
+                name="LesionLens",
+                responsible_organization="LesionLens, research software",
+            )
+        ]
+    return said
+
+
+def decided(analysis: Analysis) -> int:
+    """Count the candidates on which a reader decided; one that was put off is not decided on."""
+    review = analysis.review
+    return sum(review.state_of(c.tracking_uid).decided for c in analysis.findings.candidates)
+
+
+def review_words(analysis: Analysis) -> str:
+    """Say in a few words how far the review is."""
+    done, every = decided(analysis), len(analysis.findings.candidates)
+    if not every:
+        return "no candidate"
+    return f"{done} of {every} reviewed" if done else "not reviewed"
 
 
 def concept(code: Code) -> CodedConcept:
@@ -59,21 +98,21 @@ def concept(code: Code) -> CodedConcept:
 
 
 def exported(analysis: Analysis) -> tuple[Candidate, ...]:
-    """Return the candidates that go into DICOM: all but those that a reader rejected.
+    """Return the candidates that go into DICOM.
 
-    NIfTI, JSON and the report keep every candidate with its review state.
+    Of a result that nobody reviewed all of them; of a reviewed one those that a reader accepted or
+    edited, and on request (`ExportOptions.rest`) also the others. NIfTI, JSON and the report keep
+    every candidate with its review state.
     """
-    review = analysis.review
-    return tuple(
-        c
-        for c in analysis.findings.candidates
-        if review.state_of(c.tracking_uid) is not ReviewState.REJECTED
-    )
+    candidates, review = analysis.findings.candidates, analysis.review
+    if analysis.options.rest or not decided(analysis):
+        return candidates
+    return tuple(c for c in candidates if review.state_of(c.tracking_uid) in SENT)
 
 
-def tracking_id(candidate: Candidate) -> str:
-    """Return the identifier in words that SEG and SR share."""
-    return f"LesionLens candidate {candidate.id}"
+def tracking_id(candidate: Candidate, region: Region | None = None) -> str:
+    """Return the identifier in words of a candidate, or of one of its regions."""
+    return f"Candidate {candidate.id}" + ("" if region is None else f", {region.words}")
 
 
 def package_version(analysis: Analysis) -> str:

@@ -38,7 +38,7 @@ def build_ko(analysis: Analysis, sources: SourceFrames) -> KeyObjectSelectionDoc
     chosen = [sources.datasets[frame] for frame in dict.fromkeys(frames)]
     if not chosen:
         return None
-    return KeyObjectSelectionDocument(
+    made = KeyObjectSelectionDocument(
         evidence=chosen,
         content=KeyObjectSelection(
             document_title=identity.concept(OF_INTEREST),
@@ -48,6 +48,8 @@ def build_ko(analysis: Analysis, sources: SourceFrames) -> KeyObjectSelectionDoc
         ),
         **identity.of_new_object(analysis, "key_objects"),
     )
+    made.copy_patient_and_study_information(chosen[0])  # highdicom does so for all others itself
+    return made
 
 
 def check_ko(path: Path, meant: KeyObjectSelectionDocument) -> None:

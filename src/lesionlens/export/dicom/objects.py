@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from pydicom.dataset import Dataset
+
+from lesionlens.base.errors import ExportError
+from lesionlens.base.labels import Region
 from lesionlens.export.dicom import ko, pmap, refs, seg, sr
+from lesionlens.export.written import Written, reason_of
 from lesionlens.records.analysis import Analysis
 
+logger = logging.getLogger(__name__)
 
-def write_all(analysis: Analysis, folder: Path) -> tuple[Path, ...]:
+
+def write_all(analysis: Analysis, folder: Path) -> Written:
     """Write every object of a result; each is read back and compared before it counts as written.
+
+    One that cannot be written is left out, and the others are written.
 
     Parameters
     ----------
@@ -20,36 +32,84 @@ def write_all(analysis: Analysis, folder: Path) -> tuple[Path, ...]:
 
     Returns
     -------
-    tuple of Path
-        seg.dcm (where a candidate stands), sr.dcm, attention*.dcm, key_objects.dcm.
+    Written
+        seg.dcm (where a candidate stands), sr.dcm, attention*.dcm, key_objects.dcm; and what of
+        the source's header could not be repeated in them.
 
     Raises
     ------
     ReadError
         A source file has gone or changed.
     ExportError
-        An object differs, read back, from what was meant.
+        The source's images are not the slices of the result.
     """
-    folder.mkdir()
     sources = refs.read_sources(analysis.study.series[analysis.prepared.reference])
+    folder.mkdir()
+    writer = _Writer(folder)
     segments = seg.segments_of(analysis)
-    written = []
-    segmentation = None
-    if segments:
-        segmentation = seg.build_seg(analysis, sources, segments)
-        written.append(folder / "seg.dcm")
-        segmentation.save_as(written[-1])
-        seg.check_seg(written[-1], analysis, sources, segments)
-    written.append(folder / "sr.dcm")
-    sr.build_sr(analysis, sources, segments, segmentation).save_as(written[-1])
-    sr.check_sr(written[-1], analysis)
+    objects: dict[str, Dataset] = {}
     for region, name in pmap.files_of(analysis).items():
-        written.append(folder / name)
-        pmap.build_pmap(analysis, sources, region).save_as(written[-1])
-        pmap.check_pmap(written[-1], analysis, sources, region)
-    selection = ko.build_ko(analysis, sources)
-    if selection is not None:
-        written.append(folder / "key_objects.dcm")
-        selection.save_as(written[-1])
-        ko.check_ko(written[-1], selection)
-    return tuple(written)
+        made = writer.write(
+            name,
+            partial(pmap.build_pmap, analysis, sources, region),
+            partial(_check_map, analysis, sources, region),
+        )
+        if made is not None:
+            objects.setdefault("attention", made)
+    segmentation = writer.write(
+        "seg.dcm",
+        lambda: seg.build_seg(analysis, sources, segments) if segments else None,
+        lambda path, _: seg.check_seg(path, analysis, sources, segments),
+    )
+    if segmentation is not None:
+        objects["seg"] = segmentation
+
+    def report() -> Dataset:
+        if segments and segmentation is None:
+            raise ExportError(
+                found="that seg.dcm, which it points at, is missing",
+                expected="a Segmentation",
+                next_step="See why seg.dcm was left out",
+            )
+        return sr.build_sr(analysis, sources, segments, objects)
+
+    writer.write("sr.dcm", report, lambda path, _: sr.check_sr(path, analysis))
+    writer.write("key_objects.dcm", lambda: ko.build_ko(analysis, sources), ko.check_ko)
+    return Written(tuple(writer.files), sources.notices, writer.left_out)
+
+
+def _check_map(
+    analysis: Analysis, sources: refs.SourceFrames, region: Region, path: Path, _: Dataset
+) -> None:
+    pmap.check_pmap(path, analysis, sources, region)
+
+
+class _Writer:
+    """Writes one object after the other and remembers which could not be."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files: list[Path] = []
+        self.left_out: dict[str, str] = {}
+
+    def write(
+        self,
+        name: str,
+        build: Callable[[], Dataset | None],
+        check: Callable[[Path, Dataset], None],
+    ) -> Dataset | None:
+        """Build, write and check one object; None where there is none to write."""
+        path = self.folder / name
+        try:
+            made = build()
+            if made is None:
+                return None
+            made.save_as(path)
+            check(path, made)
+        except Exception as error:
+            logger.debug("%s failed", name, exc_info=True)
+            path.unlink(missing_ok=True)
+            self.left_out[f"{self.folder.name}/{name}"] = reason_of(error)
+            return None
+        self.files.append(path)
+        return made

@@ -7,6 +7,10 @@ Each object is cut to the box outside which its map stays below half a grey leve
 display: a map of a whole head in float32 is else larger than the study. Viewers take an object
 for one map on evenly spaced frames (3D Slicer's converter even in rising order), hence one region
 each and no frame left out in between.
+
+On request (`MapExtent.FULL`) every frame is written at the source's size, since OHIF shows no
+other: then in 16 bits, half the size, of which 655 levels are used, since OHIF multiplies what is
+stored by 100 in place.
 """
 
 from __future__ import annotations
@@ -21,19 +25,24 @@ from highdicom.pm import RealWorldValueMapping
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.uid import ExplicitVRLittleEndian
 
 from lesionlens.base.codes import BRAIN, SALIENCY
 from lesionlens.base.errors import ExportError
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import MrSequence, Region
 from lesionlens.export.dicom import identity
 from lesionlens.export.dicom.geometry import plane_positions
 from lesionlens.export.dicom.refs import SourceFrames
 from lesionlens.records.analysis import Analysis
+from lesionlens.records.export import MapExtent
 
 BODY_PART = "BRAIN"
 """Said because a validator else asks for a laterality; highdicom copies none into maps."""
 INVISIBLE = 1 / 512
 """Half a grey level: what lies outside the box is lower."""
+
+FULL_LEVELS = 655
+"""What stands for 1 in 16 bits."""
 
 Box = tuple[slice, slice, slice]
 
@@ -41,13 +50,22 @@ Box = tuple[slice, slice, slice]
 def files_of(analysis: Analysis) -> dict[Region, str]:
     """Return the file of each region that has a map, in the order of Region.
 
-    The first one is `attention.dcm`: of the whole tumour, unless the engine has no map of it.
+    The first one is `attention.dcm`: of the whole tumour, unless the engine has no map of it. There
+    is none where no candidate is sent, and none of enhancement without a T1c.
     """
-    regions = [r for r in Region if r in analysis.volumes.attention]
+    if not identity.exported(analysis):
+        return {}
+    known = analysis.volumes.attention
+    regions = [r for r in Region if r in known and (r is not Region.ET or has_t1c(analysis))]
     return {
         region: "attention.dcm" if region is regions[0] else f"{label_of(region)}.dcm"
         for region in regions
     }
+
+
+def has_t1c(analysis: Analysis) -> bool:
+    """Whether the study has the sequence in which enhancement is seen."""
+    return bool(analysis.prepared.present[list(MrSequence).index(MrSequence.T1C)])
 
 
 def label_of(region: Region) -> str:
@@ -85,11 +103,22 @@ def box_of(frames: NDArray[np.float32]) -> Box:
 
 def _boxed(
     analysis: Analysis, sources: SourceFrames, region: Region
-) -> tuple[NDArray[np.float32], NDArray[np.intp], Box]:
-    """Return a map's frames in rising order along the normal, their source frames, and the box."""
+) -> tuple[NDArray[Any], NDArray[np.intp], Box]:
+    """Return a map's frames in rising order along the normal, their source frames, and the box.
+
+    The frames are as they are stored: float32, or uint16 of `FULL_LEVELS` where all are wanted.
+    """
     order = np.argsort(sources.positions @ sources.normal)
     frames = sources.stack(analysis.volumes.attention[region].data)[order]
+    if is_full(analysis):
+        whole = (slice(0, len(frames)), slice(0, sources.rows), slice(0, sources.columns))
+        return np.rint(frames * FULL_LEVELS).astype(np.uint16), order, whole
     return frames, order, box_of(frames)
+
+
+def is_full(analysis: Analysis) -> bool:
+    """Whether maps of every frame at its own size were asked for."""
+    return analysis.options.maps is MapExtent.FULL
 
 
 def build_pmap(
@@ -108,21 +137,24 @@ def build_pmap(
     """
     frames, order, box = _boxed(analysis, sources, region)
     chosen = order[box[0]]
+    top = FULL_LEVELS if is_full(analysis) else 1
     method = analysis.maps.method if analysis.maps is not None else "attention"
     made = highdicom.pm.ParametricMap(
         source_images=sources.images(chosen),
         pixel_array=np.ascontiguousarray(frames[box]),
         contains_recognizable_visual_features=False,
-        real_world_value_mappings=[_mapping(region, method)],
+        real_world_value_mappings=[_mapping(region, method, top)],
         voi_lut_transformations=[
-            highdicom.VOILUTTransformation(window_center=0.5, window_width=1.0)
+            highdicom.VOILUTTransformation(window_center=top / 2, window_width=top)
         ],
         content_label="ATTENTION",
         content_description="Attention of the network, research use only",
         pixel_measures=_measures(sources),
         plane_positions=plane_positions(sources, chosen, (box[1].start, box[2].start)),
+        transfer_syntax_uid=ExplicitVRLittleEndian,
         **identity.of_new_object(analysis, label_of(region)),
     )
+    made.ContentCreatorName = ""
     made.BodyPartExamined = BODY_PART
     made.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_anatomy()]
     _rise(made)
@@ -160,20 +192,27 @@ def _rise(made: highdicom.pm.ParametricMap) -> None:
     for number, group in enumerate(groups, 1):
         group.FrameContentSequence[0].DimensionIndexValues = number
     made.PerFrameFunctionalGroupsSequence = groups
-    made.FloatPixelData = _pixels(made)[::-1].tobytes()
+    keyword, kind = _stored(made)
+    made[keyword].value = _pixels(made)[::-1].astype(kind).tobytes()
 
 
-def _pixels(made: Dataset) -> NDArray[np.float32]:
-    return np.frombuffer(made.FloatPixelData, "<f4").reshape(-1, made.Rows, made.Columns)
+def _stored(made: Dataset) -> tuple[str, str]:
+    return ("FloatPixelData", "<f4") if "FloatPixelData" in made else ("PixelData", "<u2")
 
 
-def _mapping(region: Region, method: str) -> RealWorldValueMapping:
+def _pixels(made: Dataset) -> NDArray[Any]:
+    keyword, kind = _stored(made)
+    return np.frombuffer(made[keyword].value, kind).reshape(-1, made.Rows, made.Columns)
+
+
+def _mapping(region: Region, method: str, top: int) -> RealWorldValueMapping:
+    """Say what is stored: 0 to 1 as it is, or 0 to `top` that stands for it."""
     return RealWorldValueMapping(
         lut_label=label_of(region),
         lut_explanation=f"{region.words}: {method}"[:64],
         unit=codes.UCUM.NoUnits,
-        value_range=(0.0, 1.0),
-        slope=1.0,
+        value_range=(0.0, 1.0) if top == 1 else (0, top),
+        slope=1.0 / top,
         intercept=0.0,
         quantity_definition=identity.concept(SALIENCY),
     )

@@ -8,39 +8,25 @@ refused. So a flipped, sagittal, oblique or sheared series comes out where it we
 from __future__ import annotations
 
 import copy
-import re
-import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.valuerep import DA, TM
+from pydicom.tag import Tag
 
 from lesionlens.base import geometry
 from lesionlens.base.errors import ExportError, ReadError
 from lesionlens.base.grid import Grid
+from lesionlens.export.dicom.travelling import GEOMETRY, travelling
 from lesionlens.records.study import Series, SourceFile
 
 PLACE_TOLERANCE_VOX = 0.05
 """How far a source pixel may lie from the voxel that it is."""
-TYPE_2 = (
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber"),
-    *("StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
-)
-"""Attributes that DICOM wants present, empty where they are not known."""
-DATED = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
-"""Those of them that highdicom parses."""
-OPTIONAL = {
-    "PatientAge": r"\d{3}[DWMY]",
-    "PatientSize": r"[0-9.eE+-]+",
-    "PatientWeight": r"[0-9.eE+-]+",
-}
-"""Optional attributes that highdicom copies, and what a valid value looks like."""
+_GEOMETRY_TAGS = tuple(Tag(keyword) for keyword in GEOMETRY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +76,8 @@ class SourceFrames:
         Pixels of a frame.
     grid : Grid
         The native grid.
+    notices : tuple of str
+        What of their headers cannot be repeated in our objects.
     """
 
     datasets: tuple[Dataset, ...]
@@ -99,6 +87,7 @@ class SourceFrames:
     rows: int
     columns: int
     grid: Grid
+    notices: tuple[str, ...] = ()
 
     @property
     def positions(self) -> NDArray[np.float64]:
@@ -147,19 +136,25 @@ def read_sources(series: Series) -> SourceFrames:
         A frame does not lie on the grid's voxels, or the grid has voxels without a source.
     """
     files = tuple({file.path: file for file in series.files}.values())
-    headers = [_header(file) for file in files]
+    headers, notices = _headers(files)
     if len(headers) == 1 and "PerFrameFunctionalGroupsSequence" in headers[0]:
         frames = _multi_frame(headers[0], series.grid)
     else:
         frames = _single_frames(headers, series.grid)
     _check_covered(frames)
-    return frames
+    return replace(frames, notices=notices)
 
 
-def _header(file: SourceFile) -> Dataset:
+def _header(file: SourceFile, known: Dataset | None) -> Dataset:
+    """Read what says which image a file is and where it lies; all of it where none is `known`."""
     try:
         # force: some archives write no preamble; the UID below tells whether it is the file
-        header = pydicom.dcmread(file.path, stop_before_pixels=True, force=True)
+        header = pydicom.dcmread(
+            file.path,
+            stop_before_pixels=True,
+            force=True,
+            specific_tags=None if known is None else list(GEOMETRY),
+        )
     except (OSError, InvalidDicomError) as error:
         raise ReadError(
             found=f"that {file.name} can no longer be read",
@@ -173,45 +168,23 @@ def _header(file: SourceFile) -> Dataset:
             expected="the files that were analysed",
             next_step="Analyse the study again",
         )
-    return _passable(header)
-
-
-def _passable(header: Dataset) -> Dataset:
-    """Make what highdicom copies from a source valid, without inventing anything.
-
-    Missing attributes that must be present become empty, which says "not known"; so do dates and
-    times that are none (some anonymisers write "***"), as no valid object can hold them. What is
-    optional and empty or invalid goes. Text in a character set that DICOM does not know is passed
-    on as Unicode, as far as it can be read.
-    """
-    _in_known_characters(header)
-    for keyword in TYPE_2:
-        if keyword not in header:
-            setattr(header, keyword, "")
-    for keyword, kind in DATED.items():
-        try:
-            kind(str(header.get(keyword) or ""))
-        except ValueError:
-            setattr(header, keyword, "")
-    for keyword, pattern in OPTIONAL.items():
-        if keyword in header and not re.fullmatch(pattern, str(header[keyword].value).strip()):
-            del header[keyword]
-    for element in list(header):
-        if element.VR == "SQ" and not element.value:
-            del header[element.tag]
     return header
 
 
-def _in_known_characters(header: Dataset) -> None:
-    """Pass text of an unknown character set on as Unicode, as far as it can be read."""
-    named = header.get("SpecificCharacterSet") or ()
-    sets = (named,) if isinstance(named, str) else tuple(named)
-    if all(str(name) in python_encoding for name in sets):
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        header.decode()
-    header.SpecificCharacterSet = "ISO_IR 192"
+def _headers(files: tuple[SourceFile, ...]) -> tuple[list[Dataset], tuple[str, ...]]:
+    """Return the headers as our objects may repeat them, and what is to be said of that.
+
+    What is said of patient, study and scanner is the first image's, for all.
+    """
+    first = _header(files[0], None)
+    shared = travelling(first)
+    headers = []
+    for header in (first, *(_header(file, first) for file in files[1:])):
+        made = Dataset()
+        made.update({e.tag: e for e in shared.dataset})
+        made.update({e.tag: e for e in map(header.get_item, _GEOMETRY_TAGS) if e is not None})
+        headers.append(made)
+    return headers, shared.notices
 
 
 def _single_frames(headers: list[Dataset], grid: Grid) -> SourceFrames:

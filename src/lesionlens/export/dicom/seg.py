@@ -1,4 +1,8 @@
-"""Segmentation (BINARY): per candidate one segment for each label that it holds."""
+"""Segmentation (BINARY): per candidate one segment for each region that it has.
+
+The regions are nested, so that segments overlap: whoever takes one segment has the whole of what
+the report measured, and the labels are told apart by which segments hold a voxel.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,12 @@ import pydicom
 from highdicom.color import CIELabColor
 from highdicom.seg import SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 
-from lesionlens.base.codes import ABNORMAL_STRUCTURE, BRAIN, LABEL_TYPES
+from lesionlens.base.codes import ABNORMAL_STRUCTURE, BRAIN, REGION_TYPES
 from lesionlens.base.errors import ExportError
-from lesionlens.base.labels import Label, ReviewState
-from lesionlens.export.dicom import identity
+from lesionlens.base.labels import Region, ReviewState
+from lesionlens.export.dicom import even, identity
 from lesionlens.export.dicom.geometry import plane_positions
 from lesionlens.export.dicom.refs import SourceFrames
 from lesionlens.records.analysis import Analysis
@@ -25,51 +30,57 @@ from lesionlens.records.findings import Candidate
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One label of one candidate; `number` is its place in the Segmentation, from 1."""
+    """One region of one candidate; `number` is its place in the Segmentation, from 1."""
 
     number: int
     candidate: Candidate
-    label: Label
+    region: Region
 
 
 def segments_of(analysis: Analysis) -> tuple[Segment, ...]:
-    """List the segments: candidates in their order, within each the labels that it holds."""
+    """List the segments: candidates in their order, within each the regions that have voxels."""
     labels, components = analysis.volumes.labels.data, analysis.findings.components
     found: list[Segment] = []
     for candidate in identity.exported(analysis):
-        held = set(np.unique(labels[components == candidate.id]).tolist()) - {0}
-        found += [
-            Segment(len(found) + 1 + n, candidate, Label(value))
-            for n, value in enumerate(sorted(held))
-        ]
+        held = set(np.unique(labels[components == candidate.id]).tolist())
+        regions = [region for region in Region if held & set(region.labels)]
+        found += [Segment(len(found) + n, candidate, region) for n, region in enumerate(regions, 1)]
     return tuple(found)
 
 
-def segment_map(analysis: Analysis, segments: tuple[Segment, ...]) -> NDArray[np.uint16]:
-    """Return the segment number of each native voxel (I, J, K), 0 where there is none."""
+def mask_of(analysis: Analysis, segment: Segment) -> NDArray[np.bool_]:
+    """Return a segment's voxels on the native grid, (I, J, K)."""
     labels, components = analysis.volumes.labels.data, analysis.findings.components
-    highest = max((c.id for c in analysis.findings.candidates), default=0)
-    table = np.zeros((highest + 1, len(Label)), dtype=np.uint16)
-    for segment in segments:
-        table[segment.candidate.id, segment.label] = segment.number
-    return np.asarray(table[components, labels])
+    inside: NDArray[np.bool_] = components == segment.candidate.id
+    return inside & np.isin(labels, segment.region.labels)
+
+
+def frames_of(
+    analysis: Analysis, sources: SourceFrames, segments: tuple[Segment, ...]
+) -> NDArray[np.uint8]:
+    """Return all segments as (F, rows, columns, S) uint8 on the source's frames."""
+    shape = (len(sources.places), sources.rows, sources.columns, len(segments))
+    frames = np.zeros(shape, np.uint8)
+    for index, segment in enumerate(segments):
+        frames[..., index] = sources.stack(mask_of(analysis, segment))
+    return frames
 
 
 def _described(segment: Segment, analysis: Analysis) -> SegmentDescription:
     uid, review = segment.candidate.tracking_uid, analysis.review
     edited = review.state_of(uid) is ReviewState.EDITED or review.outline_of(uid) is not None
-    colour = segment.label.colour
+    colour = segment.region.colour
     kind = (
         SegmentAlgorithmTypeValues.SEMIAUTOMATIC if edited else SegmentAlgorithmTypeValues.AUTOMATIC
     )
     return SegmentDescription(
         segment_number=segment.number,
-        segment_label=f"{segment.candidate.id} {segment.label.words}",
+        segment_label=f"{segment.candidate.id} {segment.region.words}",
         segmented_property_category=identity.concept(ABNORMAL_STRUCTURE),
-        segmented_property_type=identity.concept(LABEL_TYPES[segment.label]),
+        segmented_property_type=identity.concept(REGION_TYPES[segment.region]),
         algorithm_type=kind,
         algorithm_identification=identity.algorithm(analysis),
-        tracking_uid=segment.candidate.tracking_uid,
+        tracking_uid=uid,
         tracking_id=identity.tracking_id(segment.candidate),
         anatomic_regions=[identity.concept(BRAIN)],
         display_color=CIELabColor.from_rgb(*(int(colour[i : i + 2], 16) for i in (1, 3, 5))),
@@ -90,11 +101,13 @@ def build_seg(
     segments : tuple of Segment
         From `segments_of`.
     """
-    pixels = sources.stack(segment_map(analysis, segments))
     every = np.arange(len(sources.places))
+    frames = frames_of(analysis, sources, segments)
+    added = even.empty_frames(frames)
+    frames[added[:, 0], 0, 0, added[:, 1]] = 1  # else highdicom leaves an empty frame out
     seg = highdicom.seg.Segmentation(
         source_images=sources.images(every),
-        pixel_array=pixels.astype(np.uint8) if len(segments) < 256 else pixels,
+        pixel_array=frames,
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_described(segment, analysis) for segment in segments],
         content_label="CANDIDATES",
@@ -104,10 +117,12 @@ def build_seg(
         **identity.of_new_object(analysis, "seg"),
     )
     _name_segment_per_frame(seg)
+    if added.size:
+        even.clear(seg, [(sources.positions[frame], index + 1) for frame, index in added])
     return seg
 
 
-def _name_segment_per_frame(seg: highdicom.seg.Segmentation) -> None:
+def _name_segment_per_frame(seg: Dataset) -> None:
     """Move the segment's number of a single-segment object from shared to each frame.
 
     highdicom shares it there; other readers, and highdicom's own `ReferencedSegment`, look for it
@@ -132,18 +147,17 @@ def check_seg(
         A voxel, a place or a tracking UID differs.
     """
     read = pydicom.dcmread(path)
-    wanted = sources.stack(segment_map(analysis, segments))
+    left = frames_of(analysis, sources, segments)
     places = {tuple(np.round(p, 3)): n for n, p in enumerate(sources.positions)}
-    left = wanted.copy()
     frames = np.asarray(read.pixel_array).reshape(-1, read.Rows, read.Columns)
     frames = frames[: int(read.NumberOfFrames)]  # of a tiny frame, padding reads as another one
     for frame, groups in zip(frames, read.PerFrameFunctionalGroupsSequence, strict=True):
         position = groups.PlanePositionSequence[0].ImagePositionPatient
         number = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
         at = places.get(tuple(np.round([float(v) for v in position], 3)))
-        if at is None or not np.array_equal(frame > 0, wanted[at] == number):
+        if at is None or not np.array_equal(frame > 0, left[at, ..., number - 1] > 0):
             raise _differs("frame")
-        left[at][frame > 0] = 0
+        left[at, ..., number - 1] = 0
     if left.any():
         raise _differs("missing frame")
     named = [str(s.TrackingUID) for s in read.SegmentSequence]

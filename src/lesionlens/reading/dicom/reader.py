@@ -28,7 +28,7 @@ from lesionlens.reading.series_selection import (
     nothing_recognised,
     several_studies,
 )
-from lesionlens.records.study import Series, SourceFile, Study, StudyKind
+from lesionlens.records.study import Series, SourceFile, Study, StudyKind, Witness
 
 MIN_SLICES = 5
 _LOOKED_AT = 500
@@ -68,7 +68,7 @@ class DicomReader:
         slices = _one_patient(_one_study(found.slices, options.study_uid))
         series, notices = _series_of(slices, base)
         wanted, told = _named(named, series, base, options)
-        series, seen = unlabelled_series.look_at(series, wanted, cancel=options.cancel)
+        series, seen = unlabelled_series.judge_by_image(series, wanted, cancel=options.cancel)
         chosen, set_aside, why = choose(series, wanted)
         study = Study(
             name=root.name or root.resolve().name,
@@ -197,6 +197,7 @@ def _series(stack: Stack, root: Path, number: int) -> Series:
         uid=first.text("SeriesInstanceUID"),
         frames=tuple(i.frame + 1 for i in nearest if i.frame is not None),
         even=stack.even,
+        witness=guess.witness,
     )
 
 
@@ -286,6 +287,7 @@ def _named(
             sequence=sequence,
             detected_by=f"--{sequence.value}, named by the user",
             confidence=1.0,
+            witness=Witness.USER,
         )
         series.remove(best)
     return out, notices

@@ -24,6 +24,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from lesionlens.base.stages import Cancel, Progress, check
+from lesionlens.reading import bids
 from lesionlens.reading.dicom import header as dicom_header
 
 CLASSIC_MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -164,7 +165,7 @@ class Scan:
 def walk(folder: Path) -> Iterator[Path]:
     """Yield regular files below a folder in a stable order; links to folders are not followed."""
     for base, inner, names in os.walk(folder):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        inner[:] = bids.scans_only(Path(base), inner)
         for name in sorted(names):
             path = Path(base, name)
             if path.is_file():

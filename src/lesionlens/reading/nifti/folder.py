@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from lesionlens.reading import bids
 from lesionlens.reading.series_selection import ListedStudy, several_studies
 from lesionlens.records.study import StudyKind
 
@@ -20,29 +20,16 @@ def is_nifti(path: Path) -> bool:
 def walk(folder: Path) -> Iterator[Path]:
     """Yield NIfTI files below a folder in a stable order; links to folders are not followed."""
     for base, inner, names in os.walk(folder):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        inner[:] = bids.scans_only(Path(base), inner)
         for name in sorted(names):
             path = Path(base, name)
             if not name.startswith(".") and is_nifti(path):
                 yield path
 
 
-def bids_entities(name: str) -> tuple[str, str]:
-    """Return the subject and session of a BIDS name, empty where it has none.
-
-    Examples
-    --------
-    >>> bids_entities("sub-01_ses-2_T1w.nii.gz")
-    ('01', '2')
-    """
-    subject = re.match(r"sub-([A-Za-z0-9]+)_", name)
-    session = re.search(r"_ses-([A-Za-z0-9]+)_", name)
-    return (subject[1] if subject else "", session[1] if session else "")
-
-
 def _study_of(path: Path, root: Path) -> str:
     """Name the study that a file belongs to: its BIDS session, else its folder."""
-    subject, session = bids_entities(path.name)
+    subject, session = bids.entities(path.name)
     if subject:
         return f"sub-{subject}" + (f"/ses-{session}" if session else "")
     return path.parent.relative_to(root).as_posix()

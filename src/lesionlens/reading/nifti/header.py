@@ -26,10 +26,11 @@ BROKEN = (
 
 @dataclass(frozen=True, slots=True)
 class NiftiHeader:
-    """What the header of one file says, judged."""
+    """What the header of one file says, judged; `codes` are those of its sform and qform."""
 
     grid: Grid
     notices: tuple[str, ...]
+    codes: tuple[int, int]
 
 
 def open_image(path: Path) -> Any:
@@ -100,7 +101,8 @@ def read_header(path: Path) -> NiftiHeader:
             next_step="Export the magnitude image in greyscale",
         )
     affine, notices = _affine(image, shape, path.name)
-    return NiftiHeader(Grid((shape[0], shape[1], shape[2]), affine), notices)
+    codes = (int(image.header["sform_code"]), int(image.header["qform_code"]))
+    return NiftiHeader(Grid((shape[0], shape[1], shape[2]), affine), notices, codes)
 
 
 def _check_shape(shape: tuple[int, ...], name: str) -> None:

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence, how_to_name
 from lesionlens.base.stages import check
-from lesionlens.reading import sequences, unlabelled_series
+from lesionlens.reading import bids, sequences, unlabelled_series
 from lesionlens.reading.nifti import folder
 from lesionlens.reading.nifti.folder import is_nifti
 from lesionlens.reading.nifti.header import BROKEN, brief, open_image, read_header
 from lesionlens.reading.readers import ReadOptions
 from lesionlens.reading.series_selection import choose, nothing_recognised
-from lesionlens.records.study import Series, SourceFile, Study, StudyKind
+from lesionlens.records.study import Series, SourceFile, Study, StudyKind, Witness
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +61,13 @@ class NiftiReader:
                 series = _detected(file, root, notices)
                 if series is not None:
                     found.append(series)
-        found, seen = unlabelled_series.look_at(found, wanted, cancel=options.cancel)
+        found, seen = unlabelled_series.judge_by_image(found, wanted, cancel=options.cancel)
         chosen, set_aside, told = choose(found, named_series)
         _refuse_two_patients([s.files[0].path for s in chosen.values()])
         study = Study(
-            name=path.name or path.resolve().name,
+            name=bids.name_of(s.files[0].path.name for s in chosen.values())
+            or path.name
+            or path.resolve().name,
             kind=StudyKind.NIFTI,
             series=chosen,
             root=path,
@@ -108,7 +110,7 @@ def series_of_file(path: Path, root: Path, sequence: MrSequence) -> tuple[Series
 
 
 def _series(path: Path, root: Path, sequence: MrSequence, notices: list[str]) -> Series:
-    guess = sequences.Guess(sequence, f"--{sequence.value}, named by the user", 1.0)
+    guess = sequences.Guess(sequence, f"--{sequence.value}, named by the user", 1.0, Witness.USER)
     return _make(path, root, guess, notices)
 
 
@@ -176,6 +178,8 @@ def _make(path: Path, root: Path, guess: sequences.Guess, notices: list[str]) ->
         files=(SourceFile(path, shown_name(path, root)),),
         load=_loader(path, header.grid.shape),
         description=path.name,
+        witness=guess.witness,
+        nifti_codes=header.codes,
     )
 
 
@@ -242,7 +246,7 @@ def _whole_stream(path: Path, image: Any) -> bytes:
 
 
 def _refuse_two_patients(files: Sequence[Path]) -> None:
-    """Refuse files whose sidecars or BIDS names tell of different patients."""
+    """Refuse files whose sidecars or BIDS names belong to different patients."""
     quiet: list[str] = []
     seen: dict[str, set[str]] = {"PatientID": set(), "PatientName": set(), "sub": set()}
     for path in files:
@@ -251,7 +255,7 @@ def _refuse_two_patients(files: Sequence[Path]) -> None:
             value = str(sidecar.get(key) or "").strip()
             if value:
                 seen[key].add(value)
-        subject, _ = folder.bids_entities(path.name)
+        subject, _ = bids.entities(path.name)
         if subject:
             seen["sub"].add(subject)
     if any(len(values) > 1 for values in seen.values()):

@@ -15,25 +15,20 @@ from monai.inferers import SlidingWindowInferer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.base.stages import Cancel, Progress, TimeLimit, check, no_progress
 from lesionlens.inference import device as devices
-from lesionlens.inference import gradcam, network_input, separable
+from lesionlens.inference import gradcam, network_input
 from lesionlens.inference.engine import Target
-from lesionlens.inference.engines.bundle import (
-    attention as bundle_attention,
-)
-from lesionlens.inference.engines.bundle import (
-    files,
-)
-from lesionlens.inference.engines.bundle import (
-    maps as bundle_maps,
-)
+from lesionlens.inference.engines.bundle import attention as bundle_attention
+from lesionlens.inference.engines.bundle import files
+from lesionlens.inference.engines.bundle import maps as bundle_maps
 from lesionlens.inference.engines.bundle.maps import Reader
 from lesionlens.inference.engines.bundle.questions import Asked, window_about
 from lesionlens.inference.interruptible import interruptible
+from lesionlens.inference.kept_memory import kept_memory
 from lesionlens.inference.pass_cache import PassCache
 from lesionlens.records.arrays import Volume
 from lesionlens.records.prediction import (
@@ -42,6 +37,7 @@ from lesionlens.records.prediction import (
     InputPerturbation,
     PerturbedPrediction,
     Prediction,
+    QuestionTime,
     Trace,
 )
 from lesionlens.records.study import PreparedStudy
@@ -52,14 +48,12 @@ EXPLAIN = "asking what the bundle's network looked at"
 AGAIN = "showing the bundle's network variants"
 GRAD_CAM, OCCLUSION, ATTENTION = "grad-cam", "occlusion", "attention"
 PATIENCE_S = 120.0
-"""Seconds that looking again at variants may take, unless a user allows more."""
+"""Seconds that questions about a study may take, unless a user allows more."""
 _OVERLAP = 0.5
 _CAM_MM = 2.0
 _CAM_STRIDE = 4
 _STRIDES = 32
 """Of a network whose window is free; a multiple of it suits all of MONAI's."""
-_TRUST_LOOKS = 8
-"""Looks that deletion and insertion take (`explain.faithfulness`)."""
 _CAPABILITIES = frozenset({Capability.SEGMENT, Capability.ATTEND, Capability.PERTURB})
 METHODS = {
     GRAD_CAM: "Grad-CAM of the bundle's network at a quarter of its resolution: not attention, "
@@ -81,18 +75,17 @@ class _Seen:
 class BundleEngine:
     """Runs a bundle's network on a prepared study.
 
-    Inputs are z-scored in the brain, as `NormalizeIntensityd(nonzero=True)` does it. A sequence
-    that is missing or left out is shown as an empty image.
+    Inputs are z-scored in the brain, as by `NormalizeIntensityd(nonzero=True)`; absent ones are 0.
 
     Parameters
     ----------
     device : str
-        "auto", "cpu", "cuda" or "cuda:N".
+        As `inference.device.choose` reads it.
     bundle : Path
         The bundle's folder.
     patience_s : float
-        Which sequence mattered, uncertainty and deletion take up to 24 more passes. They are left
-        out, with a notice, where these would take longer, by the time of the first.
+        Seconds for all questions about a study beyond the first pass (Grad-CAM, and up to 24 more
+        passes); what they do not suffice for is left out, with a notice.
 
     Raises
     ------
@@ -105,13 +98,23 @@ class BundleEngine:
     def __init__(
         self, device: str = "auto", *, bundle: Path, patience_s: float = PATIENCE_S
     ) -> None:
-        self._device = devices.choose(device)
+        self.placement = devices.Placement(devices.choose(device), self._move)
         self._bundle = files.read(bundle)
-        self._network = self._bundle.network.to(self._device)
+        self._network = self._bundle.network
         self._attends = bool(bundle_attention.blocks(self._network))
         self._reader = Reader(self._network, self._run, self._bundle.window)
         self._patience_s = patience_s
-        self._memory = PassCache(self._bundle.spacing_mm, self._device)
+        self._move(self.placement.device)
+
+    def _move(self, device: torch.device) -> None:
+        self._network.to(device)
+        self._fast = devices.has_fast_bfloat16(device)
+        self._memory = PassCache(self._bundle.spacing_mm, device)
+        self._last: _Seen | None = None
+
+    @property
+    def _device(self) -> torch.device:
+        return self.placement.device
 
     @property
     def info(self) -> EngineInfo:
@@ -124,41 +127,67 @@ class BundleEngine:
             device=devices.describe(self._device),
         )
 
+    @devices.on_its_device
     def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
         """Answer on the working grid; see `inference.engine.Engine.predict`."""
-        study = self._memory.of(prepared)
-        started = time.perf_counter()
-        with interruptible(self._network, LOOK, progress, cancel, passes=self._windows(study.grid)):
-            shares = self._shares(self._input(study))
-        looks = self._looks(prepared)
-        seconds = looks * (time.perf_counter() - started)
-        self._memory.note(self._look(InputPerturbation(), study), shares[self._whole])
-        check(cancel, EXPLAIN)
-        progress(EXPLAIN, 0.0)
-        method = ATTENTION if self._attends else GRAD_CAM
-        seen = _Seen(prepared, study, shares)
-        with interruptible(self._network, EXPLAIN, no_progress, cancel):
-            cross, layer = self._explain(seen, method, tuple(self._channels()))
-        progress(EXPLAIN, 1.0)
-        notices = self._notices(prepared)
-        glance = None
-        if seconds <= self._patience_s:
-            glance = self.predict_perturbed(
-                prepared, [InputPerturbation()], progress=progress, cancel=cancel
-            )
-        else:
-            notices = (*notices, _too_slow(looks, seconds))
+        with kept_memory():
+            started = time.perf_counter()
+            seen = self._see(prepared, progress, cancel)
+            pass_s = time.perf_counter() - started
+            check(cancel, EXPLAIN)
+            limit = TimeLimit(self._patience_s, cancel)
+            trace = None
+            with limit:
+                trace = self._trace(seen, progress, limit)
+            unperturbed, pass_s = self._unperturbed(seen, pass_s, progress, limit)
+        late = () if trace is not None else (QuestionTime.left_out(["the attention maps"]),)
         return Prediction(
-            probability=self._probability(shares, study.grid, prepared),
+            probability=bundle_maps.nested(
+                seen.shares, self._channels(), seen.study.grid, prepared
+            ),
             engine=self.info,
-            trace=self._trace(cross, (method, layer), seen),
-            notices=notices,
-            unperturbed=glance,
+            trace=trace,
+            notices=(*self._notices(prepared), *late, *self.placement.notices),
+            unperturbed=unperturbed,
+            question_time=QuestionTime(limit.seconds_left, pass_s),
         )
 
-    def _trace(self, cross: Mapping[Region, Floats], how: tuple[str, str], seen: _Seen) -> Trace:
+    def _see(self, prepared: PreparedStudy, progress: Progress, cancel: Cancel) -> _Seen:
+        """Run the network once on the whole study, as MONAI would; the last study is kept."""
+        if self._last is None or self._last.prepared is not prepared:
+            study = self._memory.of(prepared)
+            passes = self._windows(study.grid)
+            with interruptible(self._network, LOOK, progress, cancel, passes=passes):
+                self._last = _Seen(prepared, study, self._shares(self._input(study)))
+        return self._last
+
+    def _unperturbed(
+        self, seen: _Seen, pass_s: float, progress: Progress, limit: TimeLimit
+    ) -> tuple[PerturbedPrediction, float]:
+        """Return the answer that perturbed inputs are compared with, and what one of them takes.
+
+        It is computed as theirs are; the first answer takes its place where both are computed
+        alike, and where time is up.
+        """
+        whole, study = seen.shares[self._whole], seen.study
+        if not self._fast:
+            self._memory.note(self._look(InputPerturbation(), study), whole)
+        elif pass_s <= limit.seconds_left:
+            started = time.perf_counter()
+            with limit:
+                found = self.predict_perturbed(
+                    seen.prepared, [InputPerturbation()], progress=progress, cancel=limit
+                )
+                return found, time.perf_counter() - started
+        return PerturbedPrediction(whole.cpu().numpy()[None], study.grid), pass_s
+
+    def _trace(self, seen: _Seen, progress: Progress, limit: TimeLimit) -> Trace:
         """Return the maps, and who answers more questions where the network attends."""
-        method, layer = how
+        method = ATTENTION if self._attends else GRAD_CAM
+        progress(EXPLAIN, 0.0)
+        with interruptible(self._network, EXPLAIN, no_progress, limit):
+            cross, layer = self._explain(seen, method, tuple(self._channels()), limit)
+        progress(EXPLAIN, 1.0)
         if method != ATTENTION:
             return Trace(cross, METHODS[method], (layer,))
         shares = {region: seen.shares[channel] for region, channel in self._channels().items()}
@@ -167,14 +196,22 @@ class BundleEngine:
             lambda: self._input(self._memory.of(seen.prepared)),
             shares,
             (seen.study.grid, seen.prepared),
-            _onto_working,
+            bundle_maps.onto_working,
         )
-        return Trace(cross, METHODS[method], (layer,), asked.probe, asked.looks, asked.look)
+        return Trace(
+            cross,
+            METHODS[method],
+            (layer,),
+            asked.probe,
+            asked.attention_layers,
+            asked.layer_attention,
+        )
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid on which `glance` answers: the bundle's own."""
         return network_input.grid_at(prepared, self._bundle.spacing_mm)
 
+    @devices.on_its_device
     def predict_perturbed(
         self,
         prepared: PreparedStudy,
@@ -188,19 +225,26 @@ class BundleEngine:
         groups = [[self._look(variant, study)] for variant in variants]
 
         def take(look: InputPerturbation) -> Tensor:
-            return self._shares(self._input(study, look))[self._whole]
+            return self._shares(self._input(study, look), fast=self._fast)[self._whole]
 
         def watch(looks: int) -> AbstractContextManager[None]:
             passes = looks * self._windows(study.grid)
             return interruptible(self._network, AGAIN, progress, cancel, passes=passes)
 
-        return self._memory.predict_perturbed(prepared, groups, take, watch)
+        with kept_memory():
+            return self._memory.predict_perturbed(prepared, groups, take, watch)
 
+    @devices.on_its_device
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
         """Explain by gradients, occlusion or attention; see `inference.engine.Engine.attribute`.
 
         "attention" is there for networks with transformer blocks. "occlusion" covers the region
         place by place, which takes up to about 125 passes.
+
+        Raises
+        ------
+        ResourceError
+            It takes longer than `patience_s`.
         """
         known = [GRAD_CAM, OCCLUSION, *([ATTENTION] if self._attends else [])]
         if method not in known:
@@ -215,11 +259,17 @@ class BundleEngine:
                 expected="a region that it draws",
                 next_step="Choose the whole tumour",
             )
-        study = self._memory.of(prepared)
-        with interruptible(self._network, LOOK, no_progress, NEVER):
-            seen = _Seen(prepared, study, self._shares(self._input(study)))
-            cross, _ = self._explain(seen, method, (target.region,))
-        return Volume(cross[target.region], prepared.working)
+        limit = TimeLimit(self._patience_s)
+        with limit, kept_memory():
+            seen = self._see(prepared, no_progress, limit)
+            with interruptible(self._network, LOOK, no_progress, limit):
+                cross, _ = self._explain(seen, method, (target.region,), limit)
+            return Volume(cross[target.region], prepared.working)
+        raise ResourceError(
+            found=f"more than {self._patience_s:.0f} s for {method}",
+            expected="an answer within the time that was allowed",
+            next_step="Allow more with BundleEngine(..., patience_s=...), or use a faster device",
+        )
 
     def _look(
         self, variant: InputPerturbation, study: network_input.NetworkInput
@@ -257,11 +307,21 @@ class BundleEngine:
             next_step="Use a bundle for plain segmentation",
         )
 
-    def _shares(self, x: Tensor) -> Tensor:
-        """Return (R, I, J, K) shares of the whole input, in windows that overlap by half."""
+    def _shares(self, x: Tensor, *, fast: bool = False) -> Tensor:
+        """Return (R, I, J, K) shares of the whole input, in windows that overlap by half.
+
+        Fast is bfloat16: less than half the time where the device has it, and shares that differ
+        by up to 0.01. Not channels last, which is faster still: there torch's group norm is less
+        exact, and differs with the number of threads.
+        """
         window = SlidingWindowInferer(self._bundle.window, overlap=_OVERLAP, mode="gaussian")
+
+        def run(part: Tensor) -> Tensor:
+            with devices.autocast(self._device, fast):
+                return self._run(part)
+
         with torch.inference_mode():
-            logits = window(x, self._run)
+            logits = window(x, run)
         return torch.sigmoid(torch.as_tensor(logits)[0].float())
 
     def _windows(self, grid: Grid) -> int:
@@ -272,12 +332,6 @@ class BundleEngine:
         ]
         return math.prod(steps)
 
-    def _looks(self, prepared: PreparedStudy) -> int:
-        """Return how many more looks the explanations take."""
-        there = [s for s, here in zip(MrSequence, prepared.present, strict=True) if here]
-        subsets = 1 << len({*there} & {*self._bundle.sequences})
-        return subsets + _TRUST_LOOKS
-
     def _channels(self) -> dict[Region, int]:
         regions = self._bundle.regions
         return {region: regions.index(region) for region in Region if region in regions}
@@ -286,37 +340,21 @@ class BundleEngine:
     def _whole(self) -> int:
         return self._channels()[Region.WT]
 
-    def _probability(
-        self, shares: Tensor, grid: Grid, prepared: PreparedStudy
-    ) -> dict[Region, Floats]:
-        """Bring output channels to the working grid, nested; zero for a region it lacks."""
-        out: dict[Region, Floats] = {}
-        inside = np.ones(prepared.working.shape, np.float32)
-        for region in Region:
-            channel = self._channels().get(region)
-            if channel is None:
-                out[region] = np.zeros(prepared.working.shape, np.float32)
-                continue
-            found = _onto_working(shares[channel], grid, prepared)
-            inside = np.minimum(inside, found)
-            out[region] = inside
-        return out
-
     def _explain(
-        self, seen: _Seen, method: str, regions: Sequence[Region]
+        self, seen: _Seen, method: str, regions: Sequence[Region], cancel: Cancel
     ) -> tuple[dict[Region, Floats], str]:
         """Return each region's weights on the working grid, and which layers they are of."""
         channels = {region: self._channels()[region] for region in regions}
         if method != ATTENTION:
-            return self._attributed(seen, method, channels)
+            return self._attributed(seen, method, channels, cancel)
         shares = torch.stack([seen.shares[channel] for channel in channels.values()])
         x = self._input(seen.study)
         found = bundle_maps.attention(self._reader, x, shares)
         maps = dict(zip(channels, found, strict=True))
-        return _weights(maps, seen.study.grid, seen.prepared), "all transformer blocks"
+        return bundle_maps.weights(maps, seen.study.grid, seen.prepared), "all transformer blocks"
 
     def _attributed(
-        self, seen: _Seen, method: str, channels: Mapping[Region, int]
+        self, seen: _Seen, method: str, channels: Mapping[Region, int], cancel: Cancel
     ) -> tuple[dict[Region, Floats], str]:
         """Ask at 2 mm or coarser, or in one window where the network reads no other size."""
         study = seen.study
@@ -338,14 +376,14 @@ class BundleEngine:
             name = "the output"
         else:
             layer = gradcam.last_convolution_below(self._network, _CAM_STRIDE, x)
-            answers = gradcam.maps(self._run, layer, x, channels)
+            answers = gradcam.maps(self._run, layer, x, channels, cancel)
             name = next((n for n, m in self._network.named_modules() if m is layer), "")
         size = [side.stop - side.start for side in place]
         maps = {}
         for region, answer in answers.items():
             maps[region] = torch.zeros(study.grid.shape, device=self._device)
             maps[region][place] = answer[: size[0], : size[1], : size[2]]
-        return _weights(maps, study.grid, seen.prepared), name
+        return bundle_maps.weights(maps, study.grid, seen.prepared), name
 
     def _notices(self, prepared: PreparedStudy) -> tuple[str, ...]:
         there = {s for s, here in zip(MrSequence, prepared.present, strict=True) if here}
@@ -360,31 +398,3 @@ class BundleEngine:
         if lacking:
             said.append(f"The bundle does not draw the {' or the '.join(lacking)}")
         return tuple(said)
-
-
-def _too_slow(looks: int, seconds: float) -> str:
-    return (
-        "Which sequence mattered, uncertainty and the deletion check were left out: they need "
-        f"{looks} more looks, about {math.ceil(seconds / 60)} min with this network here. Allow "
-        "more time with --patience, or with BundleEngine(..., patience_s=...)"
-    )
-
-
-def _weights(
-    maps: Mapping[Region, Tensor], grid: Grid, prepared: PreparedStudy
-) -> dict[Region, Floats]:
-    """Bring maps to the working grid, where each adds up to one over the brain."""
-    out = {}
-    for region, values in maps.items():
-        found = _onto_working(values, grid, prepared)
-        out[region] = found / np.float32(max(float(found.sum(dtype=np.float64)), 1e-12))
-    return out
-
-
-def _onto_working(values: Tensor, grid: Grid, prepared: PreparedStudy) -> NDArray[np.float32]:
-    """Bring one (I, J, K) map to the whole working grid; zero outside the brain."""
-    box = network_input.brain_box(prepared)
-    along = separable.matrices(grid, network_input.box_grid(prepared, box), antialias=False)
-    out = np.zeros(prepared.working.shape, np.float32)
-    out[box] = separable.apply(values, along).cpu().numpy() * prepared.brain[box]
-    return out

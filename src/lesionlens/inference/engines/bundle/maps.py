@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from monai.visualize import OcclusionSensitivity
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from lesionlens.inference import windows
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Region
+from lesionlens.inference import network_input, separable, windows
 from lesionlens.inference.engines.bundle import attention as bundle_attention
+from lesionlens.records.study import PreparedStudy
 
+Floats = NDArray[np.float32]
 Run = Callable[[Tensor], Tensor]
 Follow = Callable[[Sequence[bundle_attention.Layer], Tensor], Tensor]
 """Layers of one pass, and where regions are drawn, to what they attend to."""
@@ -152,4 +158,40 @@ def occlusion(run: Run, x: Tensor, channel: int) -> Tensor:
         fallen = (score(x) - torch.as_tensor(left)[0, 0]).clamp_min(0.0)
     out = torch.zeros(x.shape[2:], device=x.device)
     out[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = fallen
+    return out
+
+
+def weights(
+    maps: Mapping[Region, Tensor], grid: Grid, prepared: PreparedStudy
+) -> dict[Region, Floats]:
+    """Bring maps to the working grid, where each adds up to one over the brain."""
+    out = {}
+    for region, values in maps.items():
+        found = onto_working(values, grid, prepared)
+        out[region] = found / np.float32(max(float(found.sum(dtype=np.float64)), 1e-12))
+    return out
+
+
+def onto_working(values: Tensor, grid: Grid, prepared: PreparedStudy) -> Floats:
+    """Bring one (I, J, K) map to the whole working grid; zero outside the brain."""
+    box = network_input.brain_box(prepared)
+    along = separable.matrices(grid, network_input.box_grid(prepared, box), antialias=False)
+    out = np.zeros(prepared.working.shape, np.float32)
+    out[box] = separable.apply(values, along).cpu().numpy() * prepared.brain[box]
+    return out
+
+
+def nested(
+    shares: Tensor, channels: Mapping[Region, int], grid: Grid, prepared: PreparedStudy
+) -> dict[Region, Floats]:
+    """Bring (R, I, J, K) shares to the working grid, nested; zero for a region without channel."""
+    out: dict[Region, Floats] = {}
+    inside = np.ones(prepared.working.shape, np.float32)
+    for region in Region:
+        channel = channels.get(region)
+        if channel is None:
+            out[region] = np.zeros(prepared.working.shape, np.float32)
+            continue
+        inside = np.minimum(inside, onto_working(shares[channel], grid, prepared))
+        out[region] = inside
     return out

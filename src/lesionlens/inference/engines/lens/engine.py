@@ -78,9 +78,10 @@ class LensEngine:
     Parameters
     ----------
     device : str
-        "auto", "cpu", "cuda" or "cuda:N".
-    weights : Path or None
-        A weights file; None for those shipped with the package.
+        As `inference.device.choose` reads it.
+    weights : str, Path or None
+        A weights file, or "synthetic" for the shipped ones that learnt from no patient; None for
+        the default ones.
 
     Raises
     ------
@@ -90,13 +91,19 @@ class LensEngine:
         The device is not there.
     """
 
-    def __init__(self, device: str = "auto", weights: Path | None = None) -> None:
-        self._device = devices.choose(device)
-        if weights is None:
-            self._network, self._about = weight_files.load_default(self._device)
-        else:
-            self._network, self._about = weight_files.load(Path(weights), self._device)
-        self._memory = PassCache(_SCALE * self._about.spacing_mm, self._device)
+    def __init__(self, device: str = "auto", weights: str | Path | None = None) -> None:
+        place = devices.choose(device)
+        self._network, self._about = weight_files.load_chosen(weights, place)
+        self.placement = devices.Placement(place, self._move)
+        self._memory = PassCache(_SCALE * self._about.spacing_mm, place)
+
+    def _move(self, device: torch.device) -> None:
+        self._network.to(device)
+        self._memory = PassCache(_SCALE * self._about.spacing_mm, device)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.placement.device
 
     @property
     def info(self) -> EngineInfo:
@@ -130,12 +137,12 @@ class LensEngine:
         """The network itself, in evaluation mode."""
         return self._network
 
+    @devices.on_its_device
     def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
         """Answer on the working grid; see `inference.engine.Engine.predict`."""
         study = network_input.make_network_input(prepared, self._about.spacing_mm, self._device)
         out, logits = self._look(study, progress, cancel)
-        box = network_input.brain_box(prepared)
-        cut = network_input.box_grid(prepared, box)
+        box, cut = study.box, study.cut
         along = separable.matrices(study.grid, cut, antialias=False)
         fine = separable.apply(logits, along)
         again = self._look_closer(prepared, (logits, study.grid), cut, progress, cancel)
@@ -157,6 +164,7 @@ class LensEngine:
             probability=_by_region(_whole(probability, prepared, box)),
             engine=self.info,
             trace=trace,
+            notices=self.placement.notices,
             unperturbed=self.predict_perturbed(
                 prepared, [_EVERYTHING], progress=progress, cancel=cancel
             ),
@@ -180,6 +188,7 @@ class LensEngine:
         vote[0] /= 1 + len(others)
         return out, torch.logit(vote, eps=_EDGE)
 
+    @devices.on_its_device
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
         """Give a second opinion by "grad-cam"; see `inference.engine.Engine.attribute`.
 
@@ -197,17 +206,15 @@ class LensEngine:
         channel = {target.region: list(Region).index(target.region)}
         layer = self._network.decoder.to_half
         cam = gradcam.maps(_logits_of(self._network), layer, x, channel)[target.region]
-        box = network_input.brain_box(prepared)
-        along = separable.matrices(
-            study.grid, network_input.box_grid(prepared, box), antialias=False
-        )
-        whole = _whole(separable.apply(cam[None], along), prepared, box)[0] * prepared.brain
+        along = separable.matrices(study.grid, study.cut, antialias=False)
+        whole = _whole(separable.apply(cam[None], along), prepared, study.box)[0] * prepared.brain
         return Volume(whole / max(float(whole.sum(dtype=np.float64)), 1e-12), prepared.working)
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid on which `glance` answers."""
         return network_input.grid_at(prepared, _SCALE * self._about.spacing_mm)
 
+    @devices.on_its_device
     def predict_perturbed(
         self,
         prepared: PreparedStudy,
@@ -244,8 +251,7 @@ class LensEngine:
     def _pass(self, x: Tensor, *, place: Tensor | None = None, trace: bool = False) -> LensOutput:
         x = x.to(memory_format=torch.channels_last_3d)
         fast = devices.has_fast_bfloat16(self._device)
-        kind = self._device.type
-        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=fast):
+        with torch.inference_mode(), devices.autocast(self._device, fast):
             out: LensOutput = self._network(x, place=place, trace=trace)
         return out
 
@@ -294,14 +300,14 @@ class LensEngine:
         if out.trace is None or not seen:
             return Trace(cross, method, layers)
         matrices = [rollout.layer_weights(layer.q[0], layer.k[0]) for layer in seen]
-        looks = CrossAttentionMaps(out.trace.cross_attention, out.trace.padded, grid, prepared)
+        maps = CrossAttentionMaps(out.trace.cross_attention, out.trace.padded, grid, prepared)
         return Trace(
             cross,
             method,
             layers,
             probe_row=AttentionRollout(matrices, seen[0].grid, grid, prepared),
-            look=looks,
-            looks=tuple(zip(CrossAttentionMaps.names, looks.heads, strict=True)),
+            layer_attention=maps,
+            attention_layers=tuple(zip(CrossAttentionMaps.names, maps.heads, strict=True)),
         )
 
 
@@ -309,7 +315,7 @@ def _kinds(out: LensOutput, grid: Grid) -> ClassProbabilities | None:
     """Return what the lesion queries name, where the network has them."""
     if out.lesions is None:
         return None
-    share = out.lesions.of_kinds()[0].float().cpu().numpy()
+    share = out.lesions.class_shares()[0].float().cpu().numpy()
     i, j, k = share.shape[1:]
     return ClassProbabilities(share, coarser(grid, 2, (i, j, k)))
 

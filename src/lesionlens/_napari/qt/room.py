@@ -1,0 +1,86 @@
+"""Room for the picture: in a narrow window napari's own docks step aside for the panel."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
+
+from lesionlens._napari.qt.keyboard import main_window
+from lesionlens._napari.qt.waiting import when_idle
+
+CANVAS_SHARE = 0.6
+"""Of the window's width that the picture keeps."""
+_SPARE = 120
+"""Pixels beside that before they come back: they may want more than they had."""
+_ASIDE = ("layer controls", "layer list")
+
+
+class Room(QObject):
+    """Hides napari's lists of layers while they would leave the picture too little of the window.
+
+    What the reader shows again (*Window* menu) stays shown. It keeps no widget: what Qt owns would
+    keep the window alive.
+
+    Parameters
+    ----------
+    window : QMainWindow
+        napari's.
+    panel : QWidget
+        Docked in it; lives as long as this.
+    """
+
+    def __init__(self, window: QMainWindow, panel: QWidget) -> None:
+        super().__init__(panel)
+        self._aside: tuple[str, ...] = ()
+        self._taken = 0
+        self._overruled = False
+        window.installEventFilter(self)
+
+    def make(self) -> None:
+        """Hide or show again what is napari's, as wide as the window is now."""
+        panel = self.parent()
+        window = main_window(panel)
+        if window is None or window.centralWidget() is None or not isinstance(panel, QWidget):
+            return
+        shown = [dock for dock in _own(window) if dock.isVisible()]
+        self._overruled |= any(dock.windowTitle() in self._aside for dock in shown)
+        if self._overruled:
+            return
+        least = panel.minimumWidth()
+        around = panel.parentWidget()
+        if isinstance(around, QDockWidget):
+            window.resizeDocks([around], [least], Qt.Orientation.Horizontal)
+        if shown:
+            self._taken = max(dock.width() for dock in shown)
+        wanted, free = CANVAS_SHARE * window.width(), window.width() - least - self._taken
+        if shown and min(free, window.centralWidget().width()) < wanted:
+            self._aside = tuple(dock.windowTitle() for dock in shown)
+            for dock in shown:
+                dock.hide()
+        elif self._aside and free >= wanted + _SPARE:
+            self._show_again(window)
+
+    def release(self) -> None:
+        """Give napari its docks back."""
+        window = main_window(self.parent())
+        if window is not None and not self._overruled:
+            self._show_again(window)
+        self._overruled = True
+        self.deleteLater()
+
+    def _show_again(self, window: QMainWindow) -> None:
+        for dock in _own(window):
+            if dock.windowTitle() in self._aside:
+                dock.show()
+        self._aside = ()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: ARG002
+        """Look again when the window's size changes."""
+        if event.type() in (QEvent.Type.Resize, QEvent.Type.Show) and not self._overruled:
+            when_idle(self.make)
+        return False
+
+
+def _own(window: QMainWindow) -> list[QDockWidget]:
+    """Return napari's own docks that may step aside."""
+    return [dock for dock in window.findChildren(QDockWidget) if dock.windowTitle() in _ASIDE]

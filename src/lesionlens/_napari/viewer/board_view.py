@@ -1,0 +1,311 @@
+"""The linked views together: one place and one zoom, tiles that draw from the same voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QGridLayout, QWidget
+
+from lesionlens._napari.model.board import Board, Tile, stepped
+from lesionlens._napari.model.drawing import Artist, Drawing
+from lesionlens._napari.model.place import Place, Travel
+from lesionlens._napari.model.slices import Picture
+from lesionlens._napari.viewer.tile import TileView
+from lesionlens.base.labels import MrSequence
+from lesionlens.records.findings import Point
+
+ROOM = 1.25
+"""How much larger than a candidate the view must be that it is gone to in."""
+ZOOM_STEP = 1.15
+_FILL = 0.96
+_REACH = 8.0
+"""Pixels from the end of a ruler at which it is taken hold of."""
+Window = tuple[float, float]
+
+
+class BoardView(QWidget):
+    """Shows a board; the mouse moves the place that all its views share.
+
+    Parameters
+    ----------
+    travel : Travel
+        The place.
+    window_of : callable
+        Which values of a sequence are black and white now.
+    """
+
+    asked = Signal(object)
+    """A voxel is to be probed: RAS+ mm."""
+    pointed = Signal(object)
+    """The pointer is over a point: RAS+ mm."""
+    window_dragged = Signal(object, float, float)
+    """Brightness: sequence, pixels to the right, pixels down."""
+
+    ruler_dragged = Signal(object)
+    """An end of a ruler was moved: the candidate's rulers as they are now."""
+
+    def __init__(
+        self, travel: Travel, window_of: Callable[[MrSequence], Window], parent: QWidget
+    ) -> None:
+        super().__init__(parent)
+        self.setObjectName("lesionlens_board")
+        self.wheel_zooms = False
+        self.identity: tuple[str, ...] = ()
+        self._travel, self._window_of = travel, window_of
+        self._board: Board | None = None
+        self._alone: int | None = None
+        self._artist = Artist({})
+        self._fitted = True
+        self._pressing = False
+        self._held: tuple[int, int] | None = None
+        self._foot: tuple[Tile, str] | None = None
+        self.tiles: tuple[TileView, ...] = ()
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setSpacing(2)
+        self._grid = grid
+        self.setStyleSheet("#lesionlens_board { background: #303440; }")
+        travel.changed.connect(self._moved)
+
+    def release(self) -> None:
+        """Hear no more of the place."""
+        self._travel.changed.disconnect(self._moved)
+
+    def show_board(self, board: Board) -> None:
+        """Show a board; the views stay where they are as long as the same ones are shown."""
+        before, self._board = self._board, board
+        if before is None or before.tiles != board.tiles:
+            same = before is not None and _rooms(before.tiles) == _rooms(board.tiles)
+            self._alone = self._alone if same else None
+            self._lay_out()
+        self.repaint_all()
+
+    def take(self, pictures: Mapping[MrSequence, Picture]) -> None:
+        """Draw from these voxels from now on."""
+        self._artist = Artist(pictures)
+        self.repaint_all()
+
+    def repaint_all(self) -> None:
+        """Paint every view anew, once, when the window next paints."""
+        for view in self.tiles:
+            view.update()
+
+    def _moved(self, _: Place) -> None:
+        self._foot = None
+        self.repaint_all()
+
+    def _shown(self) -> tuple[Tile, ...]:
+        if self._board is None:
+            return ()
+        tiles = self._board.tiles
+        if self._alone is None or self._alone >= len(tiles):
+            return tiles
+        return (replace(tiles[self._alone], row=0, column=0, rows=1),)
+
+    def _lay_out(self) -> None:
+        """Make as many views as are shown; those that are there already are used again."""
+        shown = self._shown()
+        if len(shown) == len(self.tiles) and _rooms(shown) == _rooms(v.tile for v in self.tiles):
+            for view, tile in zip(self.tiles, shown, strict=True):
+                view.tile = tile
+            return
+        for view in self.tiles:
+            self._grid.removeWidget(view)
+            view.hide()
+            view.deleteLater()
+        self.tiles = tuple(TileView(tile, self, self) for tile in shown)
+        for index in range(4):
+            self._grid.setRowStretch(index, 0)
+            self._grid.setColumnStretch(index, 0)
+        for view in self.tiles:
+            tile = view.tile
+            self._grid.addWidget(view, tile.row, tile.column, tile.rows, 1)
+            self._grid.setColumnStretch(tile.column, 1)
+            for row in range(tile.row, tile.row + tile.rows):
+                self._grid.setRowStretch(row, 1)
+            view.show()
+        self._fitted = True
+
+    # --- travel ---------------------------------------------------------------------------
+
+    def fit(self) -> None:
+        """Show everything in every view, around its middle."""
+        pictures = [self._artist.pictures.get(view.tile.sequence) for view in self.tiles]
+        first = next((picture for picture in pictures if picture is not None), None)
+        if first is not None:
+            middle = first.grid.to_mm((np.asarray(first.grid.shape) - 1) / 2)
+            self._fitted = True
+            self._travel.move(centre_mm=_point(middle), zoom=self._whole())
+
+    def _whole(self) -> float:
+        """Return the zoom at which everything is seen in every view."""
+        zooms = []
+        for view in self.tiles:
+            drawing = self.drawing(view.tile)
+            if drawing is not None and drawing.image is not None:
+                width, height = drawing.image.size
+                zooms.append(_FILL * min(view.width() / width, view.height() / height))
+        return min(zooms, default=self._travel.place.zoom)
+
+    def go_to(self, point_mm: Point, box_mm: tuple[Point, Point] | None = None) -> None:
+        """Centre a point in every view; where a box is larger than a view, all of them widen."""
+        zoom = self._travel.place.zoom
+        if box_mm is not None and self._board is not None:
+            corners = np.asarray(np.meshgrid(*np.asarray(box_mm).T)).reshape(3, -1).T
+            for view in self.tiles:
+                flat = self._board.frame.on_screen(view.tile.plane, corners)
+                room = ROOM * np.maximum(np.ptp(flat, axis=0), 1.0)
+                zoom = min(zoom, view.width() / room[0], view.height() / room[1])
+        self._fitted = False
+        self._travel.move(point_mm=point_mm, centre_mm=point_mm, zoom=zoom)
+
+    def look_at(self, centre_mm: Point) -> None:
+        """Bring a point into the middle of every view."""
+        self._fitted = False
+        self._travel.move(centre_mm=centre_mm)
+
+    # --- told by the tiles ----------------------------------------------------------------
+
+    def drawing(self, tile: Tile) -> Drawing | None:
+        """Return what a tile shows."""
+        if self._board is None:
+            return None
+        return self._artist.draw(self._board, tile, self._travel.place)
+
+    def window(self, tile: Tile) -> Window:
+        """Return which values are black and white."""
+        return self._window_of(tile.sequence)
+
+    def zoom(self) -> float:
+        """Return pixels a millimetre."""
+        return self._travel.place.zoom
+
+    def corner(self, tile: Tile) -> tuple[str, ...]:
+        """Return who is shown and which series, unless that is hidden."""
+        if self._board is None or not self._board.views.named or self._board.state.study is None:
+            return ()
+        series = self._board.state.study.series.get(tile.sequence)
+        return (*self.identity, *(() if series is None else (series.description,)))
+
+    def foot(self, tile: Tile) -> str:
+        """Return the value under the pointer, else the window."""
+        if self._foot is not None and self._foot[0] == tile:
+            return self._foot[1]
+        low, high = self.window(tile)
+        return f"W {high - low:.4g}  L {(low + high) / 2:.4g}"
+
+    def pressed(self, tile: Tile, at: tuple[float, float], *, ask: bool) -> None:
+        """Take hold of a ruler's end, else put the crosshair there; `ask` probes the voxel too."""
+        point = self._patient(tile, at)
+        if point is None or (not ask and self._drag_ruler(tile, at, point)):
+            return
+        self._travel.move(point_mm=point)
+        if ask:
+            self.asked.emit(point)
+
+    def _drag_ruler(self, tile: Tile, at: tuple[float, float], point: Point) -> bool:
+        """Move the end of a ruler that is held, or take hold of one that is near."""
+        drawing = self.drawing(tile)
+        if self._board is None or drawing is None:
+            return False
+        if self._held is None and not self._pressing:
+            reach = _REACH / self._travel.place.zoom
+            for index, ends, _ in drawing.rulers:
+                for which in (0, 1):
+                    if np.linalg.norm(ends[which] - np.asarray(at)) <= reach:
+                        self._held = (index, which)
+        self._pressing = True
+        if self._held is None:
+            return False
+        index, which = self._held
+        rulers = list(self._artist.rulers(self._board))
+        rulers[index] = rulers[index].with_end(which, point)
+        self.ruler_dragged.emit(tuple(rulers))
+        return True
+
+    def released(self) -> None:
+        """Let go of a ruler."""
+        self._held, self._pressing = None, False
+
+    def _patient(self, tile: Tile, at: tuple[float, float]) -> Point | None:
+        if self._board is None:
+            return None
+        frame = self._board.frame
+        depth = float(frame.depth(tile.plane, self._travel.place.point_mm))
+        return _point(frame.in_patient(tile.plane, at, depth))
+
+    def dragged(self, tile: Tile, by: tuple[float, float], *, window: bool) -> None:
+        """Move all views by pixels, or change a sequence's brightness."""
+        if window:
+            self.window_dragged.emit(tile.sequence, *by)
+        elif self._board is not None:
+            place = self._travel.place
+            move = -(np.asarray(by) / place.zoom) @ self._board.frame.screen(tile.plane)
+            self._fitted = False
+            self._travel.move(centre_mm=_point(np.asarray(place.centre_mm) + move))
+
+    def hovered(self, tile: Tile | None, at: tuple[float, float]) -> None:
+        """Say the value under the pointer."""
+        point = None if tile is None else self._patient(tile, at)
+        before, self._foot = self._foot, None
+        if tile is not None and point is not None:
+            self.pointed.emit(point)
+            self._foot = (tile, self._value(tile, point))
+        touched = {kept[0] for kept in (before, self._foot) if kept is not None}
+        for view in self.tiles:
+            if view.tile in touched:
+                view.update()
+
+    def _value(self, tile: Tile, point: Point) -> str:
+        picture = self._artist.pictures.get(tile.sequence)
+        where = "  ".join(
+            f"{'RAS'[n] if v >= 0 else 'LPI'[n]} {abs(v):.1f}" for n, v in enumerate(point)
+        )
+        if picture is None:
+            return where
+        i, j, k = (int(v) for v in np.rint(picture.grid.to_voxel(point)))
+        if not all(0 <= n < size for n, size in zip((i, j, k), picture.data.shape, strict=True)):
+            return where
+        return f"{float(picture.data[i, j, k]):.4g}  at  {where} mm"
+
+    def turned(self, tile: Tile, steps: float, at: tuple[float, float], *, control: bool) -> None:
+        """Scroll slices, with Control zoom about the pointer; a preference turns that round."""
+        if self._board is None:
+            return
+        if control is self.wheel_zooms:
+            by = int(np.sign(steps)) * max(1, round(abs(steps)))
+            point = stepped(self._board.state, tile.plane, self._travel.place.point_mm, by)
+            self._travel.move(point_mm=point)
+            return
+        place, frame = self._travel.place, self._board.frame
+        zoom = place.zoom * ZOOM_STEP**steps
+        away = np.asarray(at) - frame.on_screen(tile.plane, place.centre_mm)
+        move = away * (1 - place.zoom / zoom) @ frame.screen(tile.plane)
+        self._fitted = False
+        self._travel.move(centre_mm=_point(np.asarray(place.centre_mm) + move), zoom=zoom)
+
+    def doubled(self, tile: Tile) -> None:
+        """Show this view alone, or all again."""
+        if self._board is None or len(self._board.tiles) < 2:
+            return
+        places = [(one.sequence, one.plane) for one in self._board.tiles]
+        self._alone = places.index((tile.sequence, tile.plane)) if self._alone is None else None
+        self._lay_out()
+        self.repaint_all()
+
+    def resized(self) -> None:
+        """Fit again, as long as nobody zoomed or moved."""
+        if self._fitted:
+            self._travel.move(zoom=self._whole())
+
+
+def _rooms(tiles: Iterable[Tile]) -> tuple[tuple[int, int, int], ...]:
+    return tuple((tile.row, tile.column, tile.rows) for tile in tiles)
+
+
+def _point(values: object) -> Point:
+    x, y, z = (float(v) for v in np.asarray(values))
+    return x, y, z

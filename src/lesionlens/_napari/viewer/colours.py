@@ -1,0 +1,54 @@
+"""Colours and names of what lies over the image: perceptual maps, labels, lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from napari.utils.colormaps import Colormap, DirectLabelColormap, ensure_colormap
+from numpy.typing import NDArray
+
+from lesionlens._napari.model.choices import LayerChoice, Second
+from lesionlens.base.labels import Region
+
+ATTENTION, UNCERTAINTY, PROBE = "attention", "uncertainty", "probe"
+MAPS = {ATTENTION: "inferno", UNCERTAINTY: "cividis", PROBE: "viridis"}
+BOX_COLOUR, ORIGINAL_COLOUR = "#F0E442", "#FFFFFF"
+
+
+def see_through(name: str) -> Colormap:
+    """Return a perceptual colour map that starts transparent, so that the image stays visible."""
+    base = ensure_colormap(name)
+    stops = np.linspace(0.0, 1.0, 64)
+    colours = np.asarray(base.map(0.25 + 0.75 * stops))
+    colours[:, 3] = np.clip((stops - 0.05) / 0.45, 0.0, 1.0)
+    return Colormap(colours, name=f"lesionlens-{name}", display_name=f"{name} (see-through)")
+
+
+def label_colours(colours: Mapping[int, str]) -> DirectLabelColormap:
+    """Return a label colour map in which every other label is transparent."""
+    table: dict[int | None, str] = {None: "transparent", 0: "transparent"}
+    return DirectLabelColormap(color_dict=table | dict(colours))
+
+
+def map_colours(role: str) -> NDArray[np.float64]:
+    """Return the (N, 4) colours of a map's role, lowest first, for its legend."""
+    return np.asarray(see_through(MAPS[role]).colors, dtype=np.float64)
+
+
+def map_words(region: Region, layer_choice: LayerChoice | None) -> str:
+    """Return the name of a region's map; layers are counted from 1.
+
+    Examples
+    --------
+    >>> map_words(Region.ET, LayerChoice(Region.ET, 0, 1))
+    'Attention · enhancing tumour · layer 1, head 2'
+    >>> map_words(Region.WT, LayerChoice(Region.WT, Second.GRADIENTS))
+    'Grad-CAM · whole tumour'
+    """
+    if layer_choice is None:
+        return f"Attention · {region.words}"
+    if isinstance(layer_choice.layer, Second):
+        return f"{layer_choice.layer.words} · {region.words}"
+    head = "" if layer_choice.head is None else f", head {layer_choice.head + 1}"
+    return f"Attention · {region.words} · layer {layer_choice.layer + 1}{head}"

@@ -1,0 +1,106 @@
+"""The mouse on napari's own canvas as in radiology: wheel scrolls, Ctrl zooms, right drag windows.
+
+napari zooms with the wheel and with the right button, and scrolls with Ctrl and the wheel. While a
+study is shown in two dimensions this turns it round; a preference leaves it as napari has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+ZOOM_STEP = 1.15
+_THEIRS = "dims_scroll"
+_RIGHT = 2
+
+
+class CanvasMouse:
+    """Listens to the mouse on napari's canvas.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Whose canvas.
+    scroll : callable
+        Goes so many slices on.
+    window : callable
+        Changes brightness by pixels to the right and down.
+    """
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        scroll: Callable[[int], object],
+        window: Callable[[float, float], None],
+    ) -> None:
+        self._viewer, self._scroll, self._window = viewer, scroll, window
+        self.wheel_zooms = False
+        self._theirs: list[Any] = []
+        self._listening = False
+
+    def listen(self) -> None:
+        """Begin; napari's own scrolling is put aside."""
+        if self._listening:
+            return
+        self._listening = True
+        callbacks = self._viewer.mouse_wheel_callbacks
+        self._theirs = [one for one in callbacks if getattr(one, "__name__", "") == _THEIRS]
+        for one in self._theirs:
+            callbacks.remove(one)
+        callbacks.append(self._on_wheel)
+        self._viewer.mouse_drag_callbacks.append(self._on_drag)
+
+    def release(self) -> None:
+        """End; napari scrolls as before."""
+        if not self._listening:
+            return
+        self._listening = False
+        callbacks = self._viewer.mouse_wheel_callbacks
+        if self._on_wheel in callbacks:
+            callbacks.remove(self._on_wheel)
+        callbacks.extend(self._theirs)
+        if self._on_drag in self._viewer.mouse_drag_callbacks:
+            self._viewer.mouse_drag_callbacks.remove(self._on_drag)
+
+    def _on_wheel(self, _: Any, event: Any) -> None:
+        if self._viewer.dims.ndisplay != 2 or {"Shift", "Alt"} & set(event.modifiers):
+            return
+        steps = float(event.delta[1]) or float(event.delta[0])
+        if not steps:
+            return
+        event.handled = True
+        if ("Control" in event.modifiers) is self.wheel_zooms:
+            self._scroll(int(np.sign(steps)) * max(1, round(abs(steps))))
+        else:
+            self._zoom(ZOOM_STEP**steps, event.position)
+
+    def _zoom(self, by: float, at: tuple[float, ...]) -> None:
+        """Zoom about the pointer."""
+        camera, dims = self._viewer.scene.camera, self._viewer.dims
+        shown = list(dims.displayed)
+        pointer = np.asarray(at)[shown]
+        centre = np.asarray(camera.center[-2:])
+        camera.zoom *= by
+        camera.center = tuple(float(v) for v in pointer + (centre - pointer) / by)
+
+    def _on_drag(self, _: Any, event: Any) -> Iterator[None]:
+        if event.button != _RIGHT or self._viewer.dims.ndisplay != 2 or event.modifiers:
+            return
+        camera = self._viewer.scene.camera
+        panned, camera.mouse_pan = camera.mouse_pan, False
+        event.handled = True
+        before = np.asarray(event.pos, float)
+        try:
+            yield
+            while event.type == "mouse_move":
+                now = np.asarray(event.pos, float)
+                self._window(float(now[0] - before[0]), float(now[1] - before[1]))
+                before = now
+                yield
+        finally:
+            camera.mouse_pan = panned

@@ -1,0 +1,109 @@
+"""A narrow row of buttons above the views: whatever the keys do to them, by mouse."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QToolButton, QWidget
+
+from lesionlens._napari.model.keys import KEYS
+from lesionlens._napari.model.state import State
+from lesionlens._napari.model.view_actions import Viewing
+from lesionlens._napari.model.viewing import Layout, Window
+
+_LAYOUTS = (
+    (Layout.SINGLE, "1", "One view, napari's own"),
+    (Layout.ONE, "as acquired", "Slices as they were acquired (Shift+O)"),
+    (Layout.PAIR, "1 × 2", "Two sequences in a row (Shift+S)"),
+    (Layout.TRIPLE, "1 × 3", "Three sequences in a row (Shift+S)"),
+    (Layout.FOUR, "2 × 2", "Four sequences side by side (Shift+F)"),
+    (Layout.PLANES, "3 planes", "Axial, coronal and sagittal together (Shift+J)"),
+)
+_WINDOWS = (
+    (Window.AUTO, "auto", "Brightness as at first (8)"),
+    (Window.BRAIN, "brain", "Brightness for the brain (9)"),
+    (Window.WIDE, "wide", "Everything in the data (0)"),
+)
+_SWITCHES = (
+    ("toggle_cine", "cine"),
+    ("toggle_slab", "slab"),
+    ("toggle_isolines", "isolines"),
+    ("toggle_rulers", "rulers"),
+    ("toggle_names", "names"),
+)
+
+_STYLE = """
+QToolButton { border: none; border-radius: 3px; padding: 2px 7px; }
+QToolButton:hover { background: rgba(128, 140, 160, 60); }
+QToolButton:checked { background: #2F6FB5; color: white; }
+QToolButton:disabled { color: rgba(128, 128, 128, 140); }
+"""
+
+
+class Strip(QWidget):
+    """Buttons for layouts, brightness and comparison.
+
+    Parameters
+    ----------
+    acts : Viewing
+        What they do.
+    parent : QWidget
+        Above the views.
+    """
+
+    def __init__(self, acts: Viewing, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setObjectName("lesionlens_strip")
+        row = QHBoxLayout(self)
+        row.setContentsMargins(6, 2, 6, 2)
+        row.setSpacing(2)
+        self.layouts = {
+            layout: self._button(words, tip, lambda _=False, to=layout: acts.show_layout(to))
+            for layout, words, tip in _LAYOUTS
+        }
+        self.windows = {
+            window: self._button(words, tip, lambda _=False, to=window: acts.show_window(to))
+            for window, words, tip in _WINDOWS
+        }
+        helps = {key.act: f"{key.words[0].upper()}{key.words[1:]} ({key.shown})" for key in KEYS}
+        self.switches = {
+            act: self._button(words, helps[act], lambda _=False, to=act: getattr(acts, to)())
+            for act, words in _SWITCHES
+        }
+        for group in (self.layouts, self.windows, self.switches):
+            for button in group.values():
+                row.addWidget(button)
+            line = QFrame()
+            line.setFrameShape(QFrame.Shape.VLine)
+            row.addWidget(line)
+        row.addStretch(1)
+        self.setStyleSheet(_STYLE)
+
+    def _button(self, words: str, tip: str, act: object) -> QToolButton:
+        button = QToolButton()
+        button.setText(words)
+        button.setToolTip(tip)
+        button.setAccessibleName(tip)
+        button.setCheckable(True)
+        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        button.clicked.connect(act)
+        return button
+
+    def show_state(self, state: State) -> None:
+        """Show which of them hold."""
+        views, study = state.choices.views, state.study
+        self.setVisible(study is not None)
+        there = 0 if study is None else len(study.series)
+        for layout, button in self.layouts.items():
+            button.setChecked(layout is views.layout)
+            button.setEnabled(layout.sequences <= max(there, 1))
+        for window, button in self.windows.items():
+            button.setChecked(window is views.window)
+        held = {
+            "toggle_cine": views.cine,
+            "toggle_slab": views.slab,
+            "toggle_isolines": views.isolines,
+            "toggle_rulers": views.rulers,
+            "toggle_names": views.named,
+        }
+        for act, button in self.switches.items():
+            button.setChecked(held[act])

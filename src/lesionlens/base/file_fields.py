@@ -1,0 +1,62 @@
+"""How a record's fields stand in JSON files, declared with the field.
+
+A frozen dataclass is written and read as it is: pydantic, which this module does not need itself,
+takes dataclasses as models. These marks, put on a field's type with `Annotated`, say the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+STRICT: Final[dict[str, Any]] = {"extra": "forbid", "revalidate_instances": "always"}
+"""The `__pydantic_config__` of a record of which a file may hold no unknown field.
+
+A record within another is checked and rounded anew when it is written."""
+
+
+class Decimals:
+    """So many decimals of a figure are kept, which is what it means."""
+
+    __slots__ = ("_count",)
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Round what was read or is to be written."""
+        from pydantic_core import core_schema  # noqa: PLC0415  (training does without)
+
+        return core_schema.no_info_after_validator_function(
+            lambda value: round(value, self._count), handler(source)
+        )
+
+
+class Keys:
+    """A mapping has exactly these keys, in this order."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._keys = tuple(keys)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Refuse other keys, put them in order."""
+        from pydantic_core import core_schema  # noqa: PLC0415  (training does without)
+
+        return core_schema.no_info_after_validator_function(self._ordered, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        """Describe an object with these properties."""
+        value, names = handler(core)["additionalProperties"], [str(key) for key in self._keys]
+        return {
+            "type": "object",
+            "properties": dict.fromkeys(names, value),
+            "required": names,
+            "additionalProperties": False,
+        }
+
+    def _ordered(self, found: dict[str, Any]) -> dict[str, Any]:
+        if set(found) != set(self._keys):
+            raise ValueError(f"the keys must be {', '.join(self._keys)}")
+        return {key: found[key] for key in self._keys}

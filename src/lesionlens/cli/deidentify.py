@@ -1,0 +1,123 @@
+"""`lesionlens deidentify`: a copy of DICOM files that tells nobody whose they are."""
+
+from __future__ import annotations
+
+import json as json_text
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lesionlens.base.staging import check_target
+from lesionlens.cli import options
+from lesionlens.cli.console import STOP, Answer, plain, progress_bar
+
+if TYPE_CHECKING:
+    from lesionlens.deidentification.pseudonyms import Pseudonyms
+
+
+class Dates(StrEnum):
+    """What becomes of dates; those of birth always go."""
+
+    SHIFTED = "shifted"
+    FULL = "full"
+
+
+Key = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        help="Secret key of the replacement; made where it is not there. By default your own.",
+        metavar="FILE",
+    ),
+]
+Map = Annotated[
+    Path | None,
+    typer.Option(
+        "--map",
+        help="Table of original and new UIDs and patients (CSV), to be kept apart. By default "
+        "beside your key.",
+        metavar="FILE",
+    ),
+]
+
+
+def deidentify(
+    source: Annotated[
+        Path, typer.Argument(help="Folder of DICOM files, or a result with some.", metavar="SRC")
+    ],
+    out: options.Out,
+    dates: Annotated[
+        Dates,
+        typer.Option("--dates", help="shifted: all dates of a patient by the same days; or full."),
+    ] = Dates.SHIFTED,
+    keep_uids: Annotated[
+        bool, typer.Option("--keep-uids", help="Keep UIDs: whoever has the originals can match.")
+    ] = False,
+    device: Annotated[
+        bool, typer.Option("--device/--no-device", help="Keep station and serial number.")
+    ] = True,
+    characteristics: Annotated[
+        bool,
+        typer.Option(
+            "--characteristics/--no-characteristics",
+            help="Keep sex, age (to 90), size and weight.",
+        ),
+    ] = True,
+    burned_in: Annotated[
+        bool,
+        typer.Option("--burned-in", help="Take pictures along whose pixels may hold text."),
+    ] = False,
+    key: Key = None,
+    map_file: Map = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> Answer:
+    """Write a de-identified copy of DICOM files, by DICOM PS3.15 (Basic Profile with options).
+
+    Files that are not DICOM are not copied. Pixels stay as they are: faces remain.
+    """
+    del debug
+    check_target(out)
+    options.check_outside(source, out)
+    with progress_bar() as progress:
+        from lesionlens.deidentification.folder import deidentify_folder
+        from lesionlens.deidentification.profile import Options
+        from lesionlens.reading.readers import check_path
+
+        check_path(source)
+        wanted = Options(dates is Dates.FULL, keep_uids, device, characteristics, burned_in)
+        pseudonyms, table = replacement(key, map_file, out)
+        done = deidentify_folder(source, out, pseudonyms, wanted, progress=progress, cancel=STOP)
+        pseudonyms.write_map(table)
+    if json:
+        said = {"files": done.files, "map": str(table), "notices": done.notices}
+        return Answer((json_text.dumps(said, indent=1),))
+    lines = (
+        f"{done.files} files in {plain(str(out))}",
+        f"The map to the originals, to be kept apart: {plain(str(table))}",
+    )
+    return Answer(lines, done.notices)
+
+
+def replacement(key: Path | None, table: Path | None, out: Path) -> tuple[Pseudonyms, Path]:
+    """Return what replaces identifiers, and the file that its map goes to.
+
+    Raises
+    ------
+    UnusableInputError
+        Key or map lie in the folder that is handed on, or cannot be used.
+    """
+    from lesionlens.base.errors import UnusableInputError
+    from lesionlens.deidentification.pseudonyms import Pseudonyms, home, key_at
+
+    places = key or home() / "key", table or home() / "map.csv"
+    for place in places:
+        if out.resolve() in place.resolve().parents:
+            raise UnusableInputError(
+                found=f"{place.name!r} within the folder that is handed on",
+                expected="key and map apart from it: they lead back to the patient",
+                next_step="Choose another place with --key and --map",
+            )
+    return Pseudonyms(key_at(places[0])), places[1]

@@ -1,0 +1,200 @@
+"""What happens to each attribute: DICOM PS3.15, table E.1-1 with the options that are offered.
+
+The table is that of the package `dicom-anonymizer` (BSD), made from the 2026c edition; the options
+and what is stricter than the profile stand here. Free text that the profile does not name is
+removed too, unless it is known to speak of machines alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+
+from pydicom.datadict import dictionary_has_tag, keyword_for_tag
+from pydicom.tag import BaseTag
+
+
+class Action(StrEnum):
+    """What becomes of an element; a sequence that is not removed is cleaned item by item."""
+
+    KEEP = "keep"
+    REMOVE = "remove"
+    EMPTY = "empty"
+    DUMMY = "dummy"
+    MAP = "map"
+    """A UID gets the same new one everywhere."""
+    SHIFT = "shift"
+    """A date moves by the patient's number of days; a time stays."""
+    CLEAN = "clean"
+    """Text stays where it is made of known words alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of PS3.15 Annex E that a user chooses; the others are described in the docs.
+
+    Parameters
+    ----------
+    full_dates : bool
+        Keep dates as they are, rather than moved by the same number of days for a patient.
+    keep_uids : bool
+        Keep UIDs as they are.
+    device, characteristics : bool
+        Keep what names the scanner; sex, age, size and weight of the patient.
+    burned_in : bool
+        Take objects along whose pixels may hold text.
+    """
+
+    full_dates: bool = False
+    keep_uids: bool = False
+    device: bool = True
+    characteristics: bool = True
+    burned_in: bool = False
+
+    @property
+    def methods(self) -> tuple[tuple[str, str], ...]:
+        """The codes (DCM) and meanings of CID 7050 that describe what was done."""
+        dates = (
+            ("113106", "Retain Longitudinal Temporal Information Full Dates Option")
+            if self.full_dates
+            else ("113107", "Retain Longitudinal Temporal Information Modified Dates Option")
+        )
+        said = [
+            ("113100", "Basic Application Confidentiality Profile"),
+            ("113104", "Clean Structured Content Option"),
+            ("113105", "Clean Descriptors Option"),
+            dates,
+        ]
+        if self.characteristics:
+            said.append(("113108", "Retain Patient Characteristics Option"))
+        if self.device:
+            said.append(("113109", "Retain Device Identity Option"))
+        if self.keep_uids:
+            said.append(("113110", "Retain UIDs Option"))
+        return tuple(said)
+
+
+DEVICE = frozenset(
+    {
+        "CassetteID", "DeviceSerialNumber", "DeviceUID", "GantryID", "GeneratorID",
+        "PerformedStationAETitle", "PerformedStationName", "PlateID", "SourceSerialNumber",
+        "StationName",
+    }
+)  # fmt: skip
+CHARACTERISTICS = frozenset(
+    {
+        "EthnicGroup", "PatientAge", "PatientSex", "PatientSexNeutered", "PatientSize",
+        "PatientWeight", "PregnancyStatus", "SmokingStatus",
+    }
+)  # fmt: skip
+DESCRIPTORS = frozenset(
+    {
+        "AlgorithmParameters", "ContentDescription", "ContributionDescription",
+        "DerivationDescription", "LUTExplanation", "PerformedProcedureStepDescription",
+        "ProtocolName", "RequestedProcedureDescription", "SegmentDescription", "SegmentLabel",
+        "SeriesDescription", "StudyDescription", "TextValue", "TrackingID",
+    }
+)  # fmt: skip
+CODES = frozenset(
+    {
+        "CodeMeaning", "CodeValue", "CodingSchemeDesignator", "CodingSchemeName",
+        "CodingSchemeRegistry", "CodingSchemeVersion", "LongCodeValue", "URNCodeValue",
+    }
+)  # fmt: skip
+MACHINES = frozenset(
+    {
+        "AlgorithmName", "AlgorithmVersion", "DimensionDescriptionLabel", "ImagedNucleus",
+        "LUTLabel", "Manufacturer", "ManufacturerModelName", "MultiCoilElementName",
+        "PositionReferenceIndicator",
+        "PulseSequenceName", "ReceiveCoilManufacturerName", "ReceiveCoilName", "RescaleType",
+        "SegmentAlgorithmName",
+        "SequenceName", "SoftwareVersions", "StackID", "TransmitCoilManufacturerName",
+        "TransmitCoilName",
+    }
+)  # fmt: skip
+"""Free text that names machines and software; no part of the profile."""
+BULK = frozenset(
+    {
+        "BluePaletteColorLookupTableData", "DoubleFloatPixelData", "ExtendedOffsetTable",
+        "ExtendedOffsetTableLengths", "FloatPixelData", "GreenPaletteColorLookupTableData",
+        "LUTData", "PixelData", "RedPaletteColorLookupTableData",
+    }
+)  # fmt: skip
+BIRTH = frozenset({"PatientBirthDate", "PatientBirthTime"})
+"""Never kept with the other dates: they tell who, not when."""
+STANDARD_SCHEMES = frozenset(
+    {
+        "99LESIONLENS", "DCM", "FMA", "IBSI", "LN", "MA", "NCIt", "RADLEX", "RFC5646", "SCT", "SRT",
+        "UBERON", "UCUM", "UMLS",
+    }
+)  # fmt: skip
+"""Coding schemes whose meanings are published; those of others are cleaned as descriptions."""
+_REFERENCED_STUDY = (0x0008, 0x1110)
+"""Of X and Z the profile leaves the choice; this sequence may be absent, but not be empty."""
+_PUBLIC_UIDS = frozenset({"CodingSchemeUID", "ContextUID", "MappingResourceUID"})
+_TEXT = frozenset({"AE", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
+_BYTES = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
+_DATES = frozenset({"DA", "DT", "TM"})
+
+
+def action_of(tag: BaseTag, vr: str, options: Options) -> Action:
+    """Return what happens to an element.
+
+    Parameters
+    ----------
+    tag : BaseTag
+        Group and element.
+    vr : str
+        Its value representation.
+    options : Options
+        What is kept beside the profile.
+    """
+    keyword = keyword_for_tag(tag)
+    rules = (
+        (tag.is_private or not dictionary_has_tag(tag) or _repeating(tag), Action.REMOVE),
+        (options.device and keyword in DEVICE, Action.KEEP),
+        (options.characteristics and keyword in CHARACTERISTICS, Action.KEEP),
+        (vr == "UI" and (options.keep_uids or keyword in _PUBLIC_UIDS), Action.KEEP),
+        (vr == "UI", Action.MAP),
+        (vr in _DATES and keyword not in BIRTH and options.full_dates, Action.KEEP),
+        (vr in _DATES and keyword not in BIRTH, Action.SHIFT),
+        (keyword in DESCRIPTORS, Action.CLEAN),
+    )
+    first = next((action for holds, action in rules if holds), None)
+    return first or _table().get((tag.group, tag.element)) or _unlisted(keyword, vr)
+
+
+def _unlisted(keyword: str, vr: str) -> Action:
+    """Judge what the profile does not name: free text and unknown bytes go."""
+    if vr in _TEXT:
+        return Action.KEEP if keyword in MACHINES | CODES else Action.REMOVE
+    if vr[:2] in _BYTES:  # implicit VR: "OB or OW"
+        return Action.KEEP if keyword in BULK else Action.REMOVE
+    return Action.KEEP
+
+
+def _repeating(tag: BaseTag) -> bool:
+    """Whether it is of a curve (50xx) or an overlay plane (60xx)."""
+    return tag.group & 0xFF00 in {0x5000, 0x6000} and tag.group & 1 == 0
+
+
+@cache
+def _table() -> dict[tuple[int, int], Action]:
+    from dicomanonymizer.dicom_anonymization_databases import (  # noqa: PLC0415  (at need)
+        dicomfields_2026c as edition,
+    )
+
+    said = (
+        (edition.X_TAGS, Action.REMOVE),
+        (edition.X_Z_TAGS, Action.EMPTY),
+        (edition.Z_TAGS, Action.EMPTY),
+        (edition.U_TAGS, Action.MAP),
+        (edition.X_Z_U_STAR_TAGS, Action.MAP),
+        (edition.X_D_TAGS, Action.DUMMY),
+        (edition.X_Z_D_TAGS, Action.DUMMY),
+        (edition.Z_D_TAGS, Action.DUMMY),
+        (edition.D_TAGS, Action.DUMMY),
+    )
+    found = {(tag[0], tag[1]): action for tags, action in said for tag in tags}
+    return {**found, _REFERENCED_STUDY: Action.REMOVE}

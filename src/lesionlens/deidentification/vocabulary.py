@@ -1,0 +1,55 @@
+"""Which free text may leave: descriptions made of known words alone (Clean Descriptors).
+
+A text with one unknown word goes as a whole: without "pre" or "no" the rest could say the opposite.
+"""
+
+from __future__ import annotations
+
+import re
+
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, Label, Region
+
+_ACQUISITION = """
+t1 t1w t1c t1ce t1gd t2 t2w t2f t2star flair tirm stir ir tse fse se gre ge spgr fspgr mprage
+mp2rage bravo cube space vista vibe thrive tfe ffe tfl epi fl3d fl2d 2d 3d ax axial tra trans
+transversal sag sagittal cor coronal obl iso mpr ce gd gad gado gadolinium contrast post pre
+native without no non with km ohne mit nach vor nativ plain after before w wo fs fatsat sat dark
+fluid p2 p3 p4 grappa sense hr thin thick adc dwi trace b0 b1000 swi swan pd perf dsc dce asl tof
+mra mr mri irm rm fmri dti nd dis2d dis3d norm filt map mag phase ref localizer localiser scout
+survey loc
+"""
+_PLACES = """
+head brain skull neck cranium cranial cerebral neuro schaedel kopf hirn study exam series protocol
+routine standard follow up followup baseline tumour tumor glioma metastasis metastases navigation
+stealth left right bilateral
+"""
+_OWN = f"""
+lesionlens lens candidate candidates region regions key images image measurements attention
+network segmentation research use only of the or and to every is it in where each largest score
+volume state review weights sha256 sha cross query voxel core whole enhancing enhancement
+unreviewed accepted rejected deferred edited reader nobody has reviewed conclusion found that
+exclude disease contribution acquisition equipment source software library used create this
+instance visual explanation long short axis calibrated probability certainty segment lesion
+{RESEARCH_USE_NOTICE}
+{" ".join(label.words for label in Label)} {" ".join(region.words for region in Region)}
+"""
+_TOKEN = re.compile(r"[^\W_]+", re.UNICODE)
+_FIGURES = re.compile(r"\d{1,3}(mm)?|[0-9a-f]{16}|[0-9a-f]{64}")
+"""Short numbers, lengths, and digests as our own objects hold them."""
+_SCANS = sorted(set(_ACQUISITION.split()), key=len, reverse=True)
+_WORDS = frozenset(_TOKEN.findall(f"{_ACQUISITION} {_PLACES} {_OWN}".lower()))
+_JOINED = re.compile(f"(?:{'|'.join(map(re.escape, (w for w in _SCANS if len(w) > 1)))})+")
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text is made of known words and short numbers alone.
+
+    Examples
+    --------
+    >>> is_plain("AX T1_MPRAGE post Gd 1 mm"), is_plain("AxT2FLAIR"), is_plain("T1 Miller 1960")
+    (True, True, False)
+    """
+    return all(
+        token in _WORDS or _FIGURES.fullmatch(token) or _JOINED.fullmatch(token)
+        for token in _TOKEN.findall(text.lower())
+    )

@@ -1,0 +1,171 @@
+"""A result that tells nobody whose it is: names, files and times before it is written, UIDs after.
+
+`anonymous` makes an analysis without them, from which every exporter writes as usual; `finish` then
+cleans the DICOM objects and gives every UID in text its new value.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pydicom
+
+from lesionlens.deidentification.clean import Cleaner, telling_words
+from lesionlens.deidentification.folder import FACES_REMAIN, deidentify_files
+from lesionlens.deidentification.profile import Options
+from lesionlens.deidentification.pseudonyms import Pseudonyms
+from lesionlens.deidentification.vocabulary import is_plain
+from lesionlens.records.analysis import Analysis
+from lesionlens.records.export import Identity
+from lesionlens.records.review import Review
+from lesionlens.records.study import Series, Study, StudyKind
+
+_TEXT = frozenset({".csv", ".html", ".json", ".tsv", ".txt"})
+
+
+@dataclass(frozen=True, slots=True)
+class Anonymous:
+    """An analysis without names, and what cleans the files that are written of it.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Of the same voxels, findings and decisions.
+    cleaner : Cleaner
+        For DICOM objects.
+    """
+
+    analysis: Analysis
+    cleaner: Cleaner
+
+    def finish(self, folder: Path) -> None:
+        """Clean the DICOM objects of a staged result and map the UIDs in its text."""
+        deidentify_files(sorted((folder / "dicom").glob("*.dcm")), self.cleaner)
+        names = self.cleaner.pseudonyms
+        known = {c.tracking_uid for c in self.analysis.findings.candidates}
+        if self.analysis.original is not None:
+            known |= {c.tracking_uid for c in self.analysis.original.findings.candidates}
+        new = {uid: uid if self.cleaner.options.keep_uids else names.uid(uid) for uid in known}
+        for path in folder.rglob("*"):
+            if path.suffix in _TEXT:
+                text = path.read_text(encoding="utf-8")
+                path.write_text(_replaced(text, new), encoding="utf-8")
+
+
+def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> Anonymous:
+    """Take out of an analysis what tells whose it is.
+
+    The name of the study, of its files and series, readers' names and reasons, the digests of the
+    input and the times go or are replaced as in its DICOM objects; so it is in warnings.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        As it was reviewed.
+    pseudonyms, options
+        As for the study itself, so that both still belong together.
+    """
+    study = analysis.study
+    patient, telling = _whose(study)
+    name, days = pseudonyms.patient(patient), pseudonyms.days(patient)
+    clean = _Words(study, name)
+    uid = study.uid if options.keep_uids or study.uid is None else pseudonyms.uid(study.uid)
+    series = {key: _nameless(one, key.value) for key, one in study.series.items()}
+    told = (FACES_REMAIN, *map(clean, study.notices))
+    prepared, run = analysis.prepared, analysis.run
+    return Anonymous(
+        replace(
+            analysis,
+            study=replace(study, name=name, series=series, set_aside=(), uid=uid, notices=told),
+            prepared=replace(
+                prepared,
+                notices=tuple(map(clean, prepared.notices)),
+                steps=tuple(replace(s, message=clean(s.message)) for s in prepared.steps),
+                quality=tuple(replace(q, message=clean(q.message)) for q in prepared.quality),
+            ),
+            run=replace(
+                run,
+                inputs=(),
+                notices=tuple(map(clean, run.notices)),
+                started=_earlier(run.started, 0 if options.full_dates else days),
+            ),
+            findings=replace(
+                analysis.findings,
+                notices=tuple(map(clean, analysis.findings.notices)),
+                quality=tuple(
+                    replace(q, message=clean(q.message)) for q in analysis.findings.quality
+                ),
+            ),
+            options=replace(analysis.options, hidden=frozenset(Identity)),
+            review=_nobody(analysis.review, 0 if options.full_dates else days),
+        ),
+        Cleaner(options, pseudonyms, telling),
+    )
+
+
+class _Words:
+    """Replaces the names of a study, its files and series in a text."""
+
+    def __init__(self, study: Study, name: str) -> None:
+        every = (*study.series.values(), *study.set_aside)
+        said = {study.name, *(one.description for one in every)}
+        said |= {f.name for one in every for f in one.files}
+        said |= {Path(f.name).name for one in every for f in one.files}
+        self._names = {text: name for text in said if text and not is_plain(text)}
+
+    def __call__(self, text: str) -> str:
+        return _replaced(text, self._names)
+
+
+def _replaced(text: str, new: Mapping[str, str]) -> str:
+    if not new:
+        return text
+    longest_first = sorted(new, key=len, reverse=True)
+    pattern = re.compile("|".join(map(re.escape, longest_first)))
+    change: Callable[[re.Match[str]], str] = lambda found: new[found[0]]  # noqa: E731
+    return pattern.sub(change, text)
+
+
+def _whose(study: Study) -> tuple[str, frozenset[str]]:
+    """Return the patient's identifier, or the study's name, and words that tell the patient."""
+    if study.kind is not StudyKind.DICOM:
+        return study.name, frozenset()
+    path = next(iter(study.series.values())).files[0].path
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        patient = header.get("PatientID") or header.get("StudyInstanceUID") or ""
+        return str(patient), telling_words(header)
+
+
+def _nameless(series: Series, key: str) -> Series:
+    files = tuple(
+        replace(file, name=f"{key}/{number:04d}") for number, file in enumerate(series.files, 1)
+    )
+    said = series.detected_by
+    evidence = said if is_plain(said.replace("SeriesDescription", "").strip(" '")) else "its header"
+    return replace(series, files=files, description=key, detected_by=evidence)
+
+
+def _nobody(review: Review, days: int) -> Review:
+    """Keep what was decided, not by whom, nor the free text of why."""
+    readers = dict.fromkeys(e.reader for e in review.events if e.reader)
+    numbers = {reader: f"reader {n}" for n, reader in enumerate(readers, 1)}
+    events = tuple(
+        replace(e, reader=numbers.get(e.reader or ""), reason=None, time=_earlier(e.time, days))
+        for e in review.events
+    )
+    return replace(review, events=events)
+
+
+def _earlier(time: str, days: int) -> str:
+    """Move an ISO 8601 time back by days; what is no time becomes empty."""
+    try:
+        return (datetime.fromisoformat(time) - timedelta(days)).isoformat(timespec="seconds")
+    except (ValueError, OverflowError):
+        return ""

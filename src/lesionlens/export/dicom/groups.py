@@ -1,0 +1,205 @@
+"""Measurement groups of the report: one for each region of each candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from highdicom.sr import (
+    AlgorithmIdentification,
+    DateTimeContentItem,
+    FindingSite,
+    ImageContentItem,
+    Measurement,
+    MeasurementsAndQualitativeEvaluations,
+    PnameContentItem,
+    QualitativeEvaluation,
+    ReferencedSegment,
+    RelationshipTypeValues,
+    SourceImageForMeasurementGroup,
+    SourceSeriesForSegmentation,
+    TextContentItem,
+    TrackingIdentifier,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from highdicom.sr.value_types import ContentSequence
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+
+from lesionlens.base import codes as own
+from lesionlens.base.labels import Region
+from lesionlens.export.dicom import identity
+from lesionlens.export.dicom.axis import axis_of, coordinates, measured_region
+from lesionlens.export.dicom.ko import best_frame
+from lesionlens.export.dicom.refs import SourceFrames
+from lesionlens.export.dicom.seg import Segment
+from lesionlens.records.analysis import Analysis
+from lesionlens.records.findings import Candidate
+
+SIDES = {"left": own.LEFT, "right": own.RIGHT, "both sides": own.BILATERAL}
+CONTAINS = RelationshipTypeValues.CONTAINS
+"""Of everything that stands directly in a group."""
+
+
+def groups_of(
+    analysis: Analysis,
+    sources: SourceFrames,
+    segments: tuple[Segment, ...],
+    objects: Mapping[str, Dataset],
+) -> list[Any]:
+    """Return the groups of every candidate that is sent; see `sr.build_sr` for the parameters.
+
+    Of a candidate the region whose diameters were measured comes first: it has all measures, and
+    the others the first of them, so that a table whose columns are the first group's is right.
+    """
+    found: list[Any] = []
+    for candidate in identity.exported(analysis):
+        parts = [segment for segment in segments if segment.candidate is candidate]
+        if not parts:
+            found.append(_without_outline(analysis, sources, candidate))
+        parts.sort(key=lambda part: part.region is not measured_region(candidate))
+        for index, part in enumerate(parts):
+            group = _group(analysis, sources, part, objects["seg"])
+            if index == 0:
+                _draw(group, analysis, sources, candidate)
+                group[0].ContentSequence.extend(_said(analysis, candidate))
+            _explain(group, objects.get("attention"))
+            found.append(group)
+    return found
+
+
+def _group(analysis: Analysis, sources: SourceFrames, part: Segment, seg: Dataset) -> Any:
+    candidate = part.candidate
+    return VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=candidate.tracking_uid, identifier=identity.tracking_id(candidate, part.region)
+        ),
+        referenced_segment=ReferencedSegment(
+            sop_class_uid=seg.SOPClassUID,
+            sop_instance_uid=seg.SOPInstanceUID,
+            segment_number=part.number,
+            source_series=SourceSeriesForSegmentation(sources.datasets[0].SeriesInstanceUID),
+        ),
+        finding_category=identity.concept(own.ABNORMAL_STRUCTURE),
+        finding_type=identity.concept(own.REGION_TYPES[part.region]),
+        algorithm_id=_algorithm(analysis),
+        finding_sites=[_site(candidate)],
+        measurements=_measures(candidate, part.region),
+        qualitative_evaluations=[_state(analysis, candidate)],
+    )
+
+
+def _measures(candidate: Candidate, region: Region) -> list[Measurement]:
+    """Return what was measured of a region: always in this order, what is not known left out."""
+    rows = [
+        (own.VOLUME, candidate.volume_ml.get(region), 4, identity.concept(own.CUBIC_CENTIMETRE))
+    ]
+    if region is measured_region(candidate):
+        rows += [
+            (own.LONG_AXIS, candidate.longest_axial_diameter_mm, 3, codes.UCUM.Millimeter),
+            (own.SHORT_AXIS, candidate.perpendicular_diameter_mm, 3, codes.UCUM.Millimeter),
+        ]
+    return [
+        Measurement(identity.concept(name), round(value, digits), unit)
+        for name, value, digits, unit in rows
+        if value is not None
+    ]
+
+
+def _draw(group: Any, analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> None:
+    """Say of the longest diameter where on a source image it lies."""
+    axis = axis_of(analysis, sources, candidate)
+    for item in group[0].ContentSequence:
+        name = item.ConceptNameCodeSequence[0].CodeValue
+        if axis is not None and item.ValueType == "NUM" and name == own.LONG_AXIS.value:
+            item.ContentSequence = ContentSequence([coordinates(axis, sources)], is_root=False)
+
+
+def _explain(group: Any, attention: Dataset | None) -> None:
+    """Point at the attention map, in the slot that DICOM has for a visual explanation."""
+    if attention is not None:
+        group[0].ContentSequence.append(
+            ImageContentItem(
+                identity.concept(own.VISUAL_EXPLANATION),
+                attention.SOPClassUID,
+                attention.SOPInstanceUID,
+                relationship_type=CONTAINS,
+            )
+        )
+
+
+def _without_outline(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> Any:
+    """Return the group of a candidate that has no outline (TID 1501), on its best image."""
+    dataset, numbers = sources.reference(best_frame(analysis, sources, candidate))
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=candidate.tracking_uid, identifier=identity.tracking_id(candidate)
+        ),
+        finding_category=identity.concept(own.ABNORMAL_STRUCTURE),
+        finding_type=identity.concept(own.LESION_OF_BRAIN),
+        algorithm_id=_algorithm(analysis),
+        finding_sites=[_site(candidate)],
+        measurements=_measures(candidate, Region.WT),
+        qualitative_evaluations=[_state(analysis, candidate)],
+        source_images=[
+            SourceImageForMeasurementGroup(dataset.SOPClassUID, dataset.SOPInstanceUID, numbers)
+        ],
+    )
+
+
+def _algorithm(analysis: Analysis) -> AlgorithmIdentification:
+    engine = analysis.run.engine
+    digest = engine.weights_sha256
+    return AlgorithmIdentification(
+        name=identity.algorithm_name(analysis),
+        version=engine.version or "unknown",
+        parameters=[f"weights SHA-256 {digest}"] if digest else None,
+        family=identity.concept(own.ARTIFICIAL_INTELLIGENCE),
+        manufacturer=identity.MANUFACTURER,
+    )
+
+
+def _site(candidate: Candidate) -> FindingSite:
+    side = SIDES.get(candidate.location.side or "")
+    return FindingSite(
+        anatomic_location=identity.concept(own.BRAIN),
+        laterality=None if side is None else identity.concept(side),
+    )
+
+
+def _state(analysis: Analysis, candidate: Candidate) -> QualitativeEvaluation:
+    state = analysis.review.state_of(candidate.tracking_uid)
+    return QualitativeEvaluation(
+        identity.concept(own.REVIEW_STATE), identity.concept(own.REVIEW_STATES[state])
+    )
+
+
+def _said(analysis: Analysis, candidate: Candidate) -> list[Any]:
+    """Return place and state in words, the score, and who decided when and why."""
+    event = analysis.review.of(candidate.tracking_uid)
+    state = analysis.review.state_of(candidate.tracking_uid)
+    score = own.PROBABILITY if analysis.run.engine.calibrated else own.CERTAINTY
+    percent = f"{100 * candidate.score:.4g} %"
+    words = f"{candidate.location.words}; score {percent}; {state.value}; research use only"
+    made: list[Any] = [
+        TextContentItem(identity.concept(own.COMMENT), words, CONTAINS),
+        TextContentItem(identity.concept(score), percent, CONTAINS),
+    ]
+    if event is None:
+        return made
+    if event.reader:
+        name = event.reader.replace("\\", "/").replace("^", " ").replace("=", " ")[:64]
+        made.append(PnameContentItem(identity.concept(own.REVIEW_READER), name, CONTAINS))
+    moment = _moment(event.time)
+    if moment:
+        made.append(DateTimeContentItem(identity.concept(own.REVIEW_TIME), moment, CONTAINS))
+    if event.reason:
+        made.append(TextContentItem(identity.concept(own.REVIEW_REASON), event.reason, CONTAINS))
+    return made
+
+
+def _moment(time: str) -> str:
+    """Return a time in ISO 8601, UTC, as DICOM writes it; empty where it is none."""
+    digits = time.replace("-", "").replace(":", "").replace("T", "").rstrip("Z")
+    whole = digits.replace(".", "", 1)
+    return f"{digits}+0000" if whole.isdecimal() and len(digits.split(".")[0]) == 14 else ""

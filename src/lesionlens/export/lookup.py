@@ -1,0 +1,70 @@
+"""Names and colours of the labels, for programs that read NIfTI, which holds neither."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from lesionlens.base.codes import LABEL_TYPES
+from lesionlens.base.labels import Label
+
+LABEL_COLUMNS = ("index", "name", "abbreviation", "color", "code")
+ABBREVIATIONS = {Label.CORE: "NCR", Label.OEDEMA: "ED", Label.ENHANCING: "ET"}
+"""As BraTS 2023 writes them."""
+_SNAP_HEAD = """\
+################################################
+# ITK-SnAP Label Description File
+# File format:
+# IDX   -R-  -G-  -B-  -A--  VIS MSH  LABEL
+# VIS: label visibility, MSH: label mesh visibility
+################################################
+"""
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    """Return red, green and blue, 0 to 255, of #rrggbb.
+
+    Examples
+    --------
+    >>> rgb("#E69F00")
+    (230, 159, 0)
+    """
+    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
+    return red, green, blue
+
+
+def tsv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table as BIDS writes it: tabs between, `n/a` for what is not known."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE)
+    writer.writerow(columns)
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: object) -> str:
+    words = "" if value is None else " ".join(str(value).replace('"', "'").split())
+    return words or "n/a"
+
+
+def label_rows() -> list[tuple[object, ...]]:
+    """Return one row a label of the segmentation, in the order of `LABEL_COLUMNS`."""
+    return [
+        (int(label), label.words, ABBREVIATIONS[label], label.colour, f"{code.scheme}:{code.value}")
+        for label, code in sorted(LABEL_TYPES.items())
+    ]
+
+
+def label_table() -> str:
+    """Return segmentation.tsv, a lookup table as BIDS has it for a `_dseg`."""
+    return tsv(LABEL_COLUMNS, label_rows())
+
+
+def itk_snap_table() -> str:
+    """Return label descriptions as ITK-SNAP imports them (menu Segmentation)."""
+    lines = ['    0     0    0    0        0  0  0    "Clear Label"']
+    for label in sorted(LABEL_TYPES):
+        red, green, blue = rgb(label.colour)
+        lines.append(f'{label:5d} {red:5d} {green:4d} {blue:4d}        1  1  1    "{label.words}"')
+    return _SNAP_HEAD + "\n".join(lines) + "\n"

@@ -1,0 +1,59 @@
+"""What an exporter wrote, and what became of an exporter that could not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lesionlens.base.errors import (
+    CancelledError,
+    LesionLensError,
+    ResourceError,
+    is_lack_of_memory,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What an exporter wrote, where there is more to say than the names of files.
+
+    Parameters
+    ----------
+    files : tuple of Path
+        In the staged folder.
+    notices : tuple of str
+        What a reader must know of them.
+    left_out : mapping of str to str
+        Files that could not be written, by their name below the result folder, and why.
+    """
+
+    files: tuple[Path, ...]
+    notices: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+def reason_of(error: Exception) -> str:
+    """Return in words why one file could not be written, so that the others can be.
+
+    Parameters
+    ----------
+    error : Exception
+        What its writer raised.
+
+    Raises
+    ------
+    Exception
+        The error itself, where no other file could be written either: the user wants to stop,
+        or memory or the disk is full.
+    """
+    system = isinstance(error, OSError) and not isinstance(error, LesionLensError)
+    if isinstance(error, CancelledError | ResourceError) or system or is_lack_of_memory(error):
+        raise error
+    logger.debug("a file of the result was left out", exc_info=error)
+    if isinstance(error, LesionLensError):
+        return error.found
+    return f"a defect of this program ({type(error).__name__}); please report it"

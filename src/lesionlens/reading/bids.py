@@ -1,0 +1,126 @@
+"""What the names of a BIDS dataset say: which folders are studies, and which are left alone.
+
+BIDS 1.11 (https://bids-specification.readthedocs.io): `sub-<label>[/ses-<label>]/anat/…`;
+`derivatives` holds results, `sourcedata` what was converted, and neither is a scan of the dataset.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from lesionlens.base.errors import UnusableInputError
+
+DESCRIPTION = "dataset_description.json"
+LEFT_ALONE = frozenset({"derivatives", "sourcedata", "code", "stimuli", "phenotype"})
+"""Folders directly below a dataset that hold no scan of it."""
+RESULTS = "lesionlens"
+"""Below derivatives of ours: whole results by name, and the tables of a batch."""
+_NAME = re.compile(r"sub-[A-Za-z0-9]+(_ses-[A-Za-z0-9]+)?")
+
+
+def entities(name: str) -> tuple[str, str]:
+    """Return the subject and session of a BIDS name, empty where it has none.
+
+    Examples
+    --------
+    >>> entities("sub-01_ses-2_T1w.nii.gz")
+    ('01', '2')
+    """
+    subject = re.match(r"sub-([A-Za-z0-9]+)_", name)
+    session = re.search(r"_ses-([A-Za-z0-9]+)_", name)
+    return (subject[1] if subject else "", session[1] if session else "")
+
+
+def is_dataset(folder: Path) -> bool:
+    """Whether a folder is the root of a BIDS dataset: by its description, or subjects' `anat`."""
+    place = folder / DESCRIPTION
+    if place.is_file():
+        try:
+            said = json.loads(place.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            said = None
+        return isinstance(said, dict) and "BIDSVersion" in said
+    places = (p for s in _labelled(folder, "sub-") for p in (s, *_labelled(s, "ses-")))
+    return any((p / "anat").is_dir() for p in places)
+
+
+def sessions(dataset: Path) -> tuple[tuple[str, Path], ...]:
+    """Return name (`sub-01_ses-2`) and folder of each session, or subject without one."""
+    found = []
+    for subject in _labelled(dataset, "sub-"):
+        visits = _labelled(subject, "ses-")
+        found += [(f"{subject.name}_{visit.name}", visit) for visit in visits]
+        if not visits:
+            found.append((subject.name, subject))
+    return tuple(found)
+
+
+def root_of(place: Path) -> Path | None:
+    """Return the dataset that a file or folder lies in, None where it lies in none."""
+    own = place.absolute()
+    return next((p for p in (own, *own.parents) if p.is_dir() and is_dataset(p)), None)
+
+
+def name_of(names: Iterable[str]) -> str | None:
+    """Return `sub-01_ses-2` where all file names say the same subject and session, else None.
+
+    Examples
+    --------
+    >>> name_of(["sub-01_ses-2_T1w.nii.gz", "sub-01_ses-2_FLAIR.nii.gz"]), name_of(["t1.nii"])
+    ('sub-01_ses-2', None)
+    """
+    said = {entities(name) for name in names}
+    if len(said) != 1 or not (one := said.pop())[0]:
+        return None
+    subject, session = one
+    return f"sub-{subject}" + (f"_ses-{session}" if session else "")
+
+
+def labelled(name: str) -> str:
+    """Make any name a BIDS one: kept where it is, else a subject of its letters and figures.
+
+    Examples
+    --------
+    >>> labelled("sub-01_ses-2"), labelled("study_dicom")
+    ('sub-01_ses-2', 'sub-studydicom')
+    """
+    if _NAME.fullmatch(name):
+        return name
+    return "sub-" + (re.sub(r"[^A-Za-z0-9]", "", name) or "unnamed")
+
+
+def refuse_one_label(names: Sequence[str]) -> None:
+    """Refuse studies that would get one name in a dataset.
+
+    Raises
+    ------
+    UnusableInputError
+        Two names have the same letters and figures.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        first = seen.setdefault(labelled(name), name)
+        if first != name:
+            raise UnusableInputError(
+                found=f"{first!r} and {name!r}, which are one subject in BIDS",
+                expected="names that differ in letters and figures",
+                next_step="Rename one of the folders",
+            )
+
+
+def scans_only(folder: Path, inner: Iterable[str]) -> list[str]:
+    """Return the sub-folders to look for scans in, sorted: no hidden ones, no results of BIDS."""
+    found = sorted(name for name in inner if not name.startswith("."))
+    if LEFT_ALONE.intersection(found) and is_dataset(folder):
+        return [name for name in found if name not in LEFT_ALONE]
+    return found
+
+
+def _labelled(folder: Path, prefix: str) -> list[Path]:
+    try:
+        return sorted(p for p in folder.iterdir() if p.name.startswith(prefix) and p.is_dir())
+    except OSError:
+        return []

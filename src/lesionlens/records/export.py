@@ -1,0 +1,51 @@
+"""What a user asks of the files of a result, beside the result itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class MapExtent(StrEnum):
+    """How much of the head an attention map in DICOM holds."""
+
+    CUT = "cut"
+    """The box in which something can be seen: small."""
+    FULL = "full"
+    """Every image of the series at its own size: OHIF shows no other."""
+
+
+class Identity(StrEnum):
+    """What identifies the patient in a report."""
+
+    PATIENT = "patient"
+    """Name, identifier, sex and birth of the patient, and the study's name and UID."""
+    DATE = "date"
+    """When the study was acquired and when it was analysed."""
+    SERIES = "series"
+    """Files and descriptions of the series."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """Choices that exporters read from `Analysis.options`.
+
+    Parameters
+    ----------
+    surfaces : bool
+        Write the candidates' surfaces too, for 3-D viewers and printers.
+    maps : MapExtent
+        Of attention maps in DICOM.
+    rest : bool
+        Send of a reviewed result also what was not accepted.
+    language : str
+        Of the report: a key of `export.words.LANGUAGES`.
+    hidden : frozenset of Identity
+        What the report leaves out of its heading and provenance.
+    """
+
+    surfaces: bool = False
+    maps: MapExtent = MapExtent.CUT
+    rest: bool = False
+    language: str = "en"
+    hidden: frozenset[Identity] = frozenset()

@@ -1,0 +1,188 @@
+"""Vary a real volume each time it is shown: shape, contrast and what a scanner does to images.
+
+A drawn volume is new in all of this; of a real one there is a single scan. Shape: turned, scaled,
+sheared and gently warped. Contrast: each sequence through a monotone curve of its own. Then the
+scanner of the generator, `synth.artefacts.acquire`: coil field, thick slices, blur, noise, cuts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from lesionlens.network.normalise import Z_LIMIT
+from lesionlens.synth.artefacts import SEQUENCES, Damage, acquire
+from lesionlens.synth.fields import Frame, RandomStreams, noise
+from lesionlens.training.data import Packed, cut_window
+
+_CPU = torch.device("cpu")
+_GENTLE = Damage(bias=0.3, thick=0.25, protocol=0.12, spoiled=0.04, shift_mm=0.6, noise=0.05)
+"""Less than drawn volumes get: real scans bring damage of their own."""
+_KNOTS = 7
+_BLACK, _WHITE = 0.002, 0.98
+"""Quantiles of the brain that stand for no and for full brightness."""
+_ROOM = 1.25
+"""How much larger than wanted a window is cut, so that it stays full when it is turned."""
+_BORDER_VOX = 6
+"""Added round a whole brain, so that it may grow."""
+
+Window = tuple[int, int, int]
+
+
+def varied(
+    packed: Packed, spacing_mm: float, window: Window | None, rng: np.random.Generator
+) -> Packed:
+    """Return a volume, or a window of it, as another scanner might have shown a like head.
+
+    Parameters
+    ----------
+    packed : Packed
+        A whole brain.
+    spacing_mm : float
+        Edge of its voxels.
+    window : (3,) int or None
+        Cut this from it, mostly at a lesion.
+    rng : Generator
+        Every choice comes from it.
+
+    Returns
+    -------
+    Packed
+        Each sequence keeps the mean and the deviation that it had, so that a window keeps its
+        place on the scale of its brain.
+    """
+    dice = RandomStreams([int(rng.integers(2**31))], _CPU)
+    if window is None:
+        return _cropped_to_brain(_scanned(_bordered(packed), spacing_mm, dice))
+    wide = tuple(math.ceil(_ROOM * n) for n in window)
+    near = cut_window(packed, (wide[0], wide[1], wide[2]), rng)
+    return _middle(_scanned(near, spacing_mm, dice), window)
+
+
+def _bordered(packed: Packed) -> Packed:
+    def wider(array: NDArray[Any]) -> NDArray[Any]:
+        none = [(0, 0)] * (array.ndim - 3)
+        return np.pad(array, [*none, *[(_BORDER_VOX, _BORDER_VOX)] * 3])
+
+    return _each(packed, wider)
+
+
+def _each(packed: Packed, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Packed:
+    """Change the arrays of voxels alike."""
+    return dataclasses.replace(
+        packed,
+        channels=change(packed.channels),
+        code=change(packed.code),
+        instances=change(packed.instances),
+    )
+
+
+def _cropped_to_brain(packed: Packed) -> Packed:
+    inside = np.nonzero(packed.code)
+    i, j, k = (slice(int(a.min()), int(a.max()) + 1) for a in inside)
+    return _each(packed, lambda array: array[..., i, j, k])
+
+
+def _middle(packed: Packed, window: Window) -> Packed:
+    box: list[slice] = []
+    place = packed.place.copy()
+    for axis, (size, wanted) in enumerate(zip(packed.code.shape, window, strict=True)):
+        start = max(0, (size - wanted) // 2)
+        stop = min(size, start + wanted)
+        low, high = packed.place[axis]
+        place[axis] = low + (high - low) * np.array([start, stop]) / size
+        box.append(slice(start, stop))
+    i, j, k = box
+    cut = _each(packed, lambda array: array[..., i, j, k].copy())
+    return dataclasses.replace(cut, place=place)
+
+
+def _scanned(packed: Packed, spacing_mm: float, dice: RandomStreams) -> Packed:
+    i, j, k = packed.code.shape
+    frame = Frame((i, j, k), torch.tensor([spacing_mm]))
+    where = _deformed(dice, frame)
+    maps = np.stack([packed.code, packed.instances]).astype(np.float32)
+    code, parts = _sample(torch.from_numpy(maps)[None], where, "nearest")[0].to(torch.uint8)
+    if not bool((code > 0).any()):
+        return packed
+    before = torch.from_numpy(packed.channels.astype(np.float32))
+    moved = _sample(before[None], where)
+    seen = _seen(dice, frame, moved, (code > 0)[None, None])
+    seen = _scaled_like(before[:, torch.from_numpy(packed.code > 0)], seen, code > 0)
+    there = torch.from_numpy(packed.present)[:, None, None, None]
+    return dataclasses.replace(
+        packed, channels=(seen * there).half().numpy(), code=code.numpy(), instances=parts.numpy()
+    )
+
+
+def _turned(dice: RandomStreams) -> Tensor:
+    """Draw rotation, scale and shear; (3, 3)."""
+    turn = torch.zeros(3, 3)
+    angle = dice.normal(3)[0].clamp(-2, 2) * math.radians(7)
+    for n, (a, b) in enumerate(((0, 1), (0, 2), (1, 2))):
+        turn[a, b], turn[b, a] = angle[n], -angle[n]
+    sheared = dice.normal(3, 3)[0].clamp(-2, 2) * 0.03
+    size = dice.log_uniform(0.86, 1.16)[0] * dice.log_uniform(0.95, 1.05, 3)[0]
+    matrix: Tensor = torch.linalg.matrix_exp(turn) @ (torch.eye(3) + sheared) @ torch.diag(size)
+    return matrix
+
+
+def _deformed(dice: RandomStreams, frame: Frame) -> Tensor:
+    """Where each voxel comes from, as `grid_sample` reads it; (1, I, J, K, 3)."""
+    place = torch.einsum("ab,nbijk->naijk", _turned(dice), frame.grid_mm())
+    strength = dice.uniform(0.0, 3.0)
+    place = place + strength * noise(dice, frame, dice.uniform(30, 70), low=30, channels=3)
+    half = torch.tensor([max(1, n - 1) / 2 for n in frame.shape]) * frame.spacing
+    return (place / half[None, :, None, None, None]).permute(0, 2, 3, 4, 1).flip(-1)
+
+
+def _sample(volume: Tensor, where: Tensor, mode: str = "bilinear") -> Tensor:
+    return functional.grid_sample(volume, where, mode=mode, align_corners=True)
+
+
+def _seen(dice: RandomStreams, frame: Frame, channels: Tensor, brain: Tensor) -> Tensor:
+    """Put z-scores (1, 4, ...) through curves and a scanner; brightness, (4, I, J, K)."""
+    lit = torch.stack([_lit(volume, brain[0, 0]) for volume in channels[0]])[None]
+    curved = _curved(dice, lit) * brain
+    return acquire(dice, frame, curved, brain.float(), _GENTLE)[0]
+
+
+def _scaled_like(before: Tensor, after: Tensor, inside: Tensor) -> Tensor:
+    """Give sequences the mean and the deviation of (4, N) z-scores; (4, I, J, K)."""
+    new = after[:, inside]
+    scale = before.std(1) / new.std(1).clamp_min(1e-4)
+    shift = before.mean(1) - new.mean(1) * scale
+    values = after * scale[:, None, None, None] + shift[:, None, None, None]
+    out: Tensor = values.clamp(-Z_LIMIT, Z_LIMIT) * inside
+    return out
+
+
+def _lit(volume: Tensor, inside: Tensor) -> Tensor:
+    """Bring z-scores to brightness from 0 to about 1."""
+    sample = volume[inside][::7]
+    low, high = torch.quantile(sample, torch.tensor([_BLACK, _WHITE])).tolist()
+    lit: Tensor = ((volume - low) / max(high - low, 1e-3)).clamp(0, 1.6)
+    return lit
+
+
+def _curved(dice: RandomStreams, lit: Tensor) -> Tensor:
+    """Put each sequence through a random rising curve, most of them mild; (1, 4, I, J, K)."""
+    steps = dice.log_uniform(0.45, 2.2, SEQUENCES, _KNOTS)[0]
+    mild = dice.uniform(0.0, 1.0, SEQUENCES, 1)[0]
+    steps = mild * steps / steps.mean(1, keepdim=True) + (1 - mild)
+    knots = torch.cat([torch.zeros(SEQUENCES, 1), steps.cumsum(1)], 1) / _KNOTS
+    place = lit[0].clamp(0, 1) * _KNOTS
+    below = place.floor().clamp(max=_KNOTS - 1)
+    flat, share = below.long().flatten(1), (place - below).flatten(1)
+    low, high = knots.gather(1, flat), knots.gather(1, flat + 1)
+    risen = low + share * (high - low)
+    out: Tensor = risen.view(lit.shape) + (lit - 1).clamp_min(0)
+    return out

@@ -1,0 +1,121 @@
+"""What is typed, counted and said belongs to the candidate and the map that it is about."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from qtpy.QtCore import Qt
+from tests.gui.conftest import LEFT
+
+from lesionlens._napari.model.choices import Overlay
+from lesionlens._napari.model.display import overlays_of
+from lesionlens._napari.model.screen import resolve
+from lesionlens._napari.model.words import facts_of
+from lesionlens.base.labels import LesionClass, Region, ReviewState
+from lesionlens.export.report import report_html
+from lesionlens.records.attention import MapChecks
+
+PATIENCE_MS = 120_000
+
+
+def events(panel):
+    ids = {c.tracking_uid: c.id for c in panel.session.state.analysis.findings.candidates}
+    said = panel.session.state.review.events
+    return [(ids[e.tracking_uid], e.state.value, e.reason) for e in said]
+
+
+def type_into(panel, qtbot, words):
+    line = panel.candidates._reason.lineEdit()
+    line.clear()
+    qtbot.keyClicks(line, words)
+
+
+def test_a_reason_belongs_to_the_candidate_it_was_typed_for(reviewed, qtbot):
+    """Typed for the first, then N and Reject: the second has none, the first still has its own."""
+    reviewed.session.go_to(1)
+    type_into(reviewed, qtbot, "vessel")
+    reviewed.actions_.next_candidate()
+    assert reviewed.candidates._reason.currentText() == ""
+    reviewed.actions_.reject()
+    assert events(reviewed) == [(2, "rejected", None)]
+    reviewed.actions_.previous_candidate()
+    assert reviewed.candidates._reason.currentText() == "vessel"
+    reviewed.candidates._reject.click()
+    assert events(reviewed)[1:] == [(1, "rejected", "vessel")]
+
+
+def test_a_reason_typed_after_the_decision_is_added_to_it(reviewed, qtbot):
+    reviewed.session.go_to(1)
+    reviewed.actions_.reject()
+    type_into(reviewed, qtbot, "artefact")
+    qtbot.keyClick(reviewed.candidates._reason.lineEdit(), Qt.Key.Key_Return)
+    assert events(reviewed)[-1] == (1, "rejected", "artefact")
+    type_into(reviewed, qtbot, "dura")
+    reviewed.actions_.next_candidate()
+    assert events(reviewed)[-1] == (1, "rejected", "dura")
+    assert reviewed.candidates._reason.currentText() == ""
+
+
+def test_another_decision_does_not_inherit_the_reason_of_the_first(reviewed, qtbot):
+    reviewed.session.go_to(1)
+    type_into(reviewed, qtbot, "vessel")
+    reviewed.actions_.reject()
+    reviewed.actions_.accept()
+    assert events(reviewed) == [(1, "rejected", "vessel"), (1, "accepted", None)]
+    assert reviewed.candidates._reason.currentText() == ""
+    reviewed.actions_.undo()
+    assert reviewed.candidates._reason.currentText() == "vessel"
+
+
+def test_deferred_is_not_reviewed(reviewed, analysis):
+    for number, act in ((1, "defer"), (2, "accept")):
+        reviewed.session.go_to(number)
+        getattr(reviewed.actions_, act)()
+    assert reviewed._reviewed.text() == "1 of 2 reviewed · 1 deferred"
+    assert reviewed._export.property("role") != "primary"
+    page = report_html(replace(analysis, review=reviewed.session.state.review))
+    assert "Review: 1 of 2 reviewed · 1 deferred." in page
+    assert [s for s in ReviewState if s.decided] == ["accepted", "rejected", "edited"]
+
+
+@pytest.mark.parametrize("shown", ["probe", "alone", "look"])
+def test_a_verdict_is_said_of_the_map_that_was_checked_only(reviewed, qtbot, shown):
+    good = MapChecks(True, 0.9, 0.01, reliable=True, words="passed its checks")
+    analysis = reviewed.session.state.analysis
+    maps = replace(analysis.maps, checks=dict.fromkeys(Region, good))
+    checked = replace(analysis, maps=maps)
+    reviewed.session._set(analysis=checked, overlays=overlays_of(checked))
+    reviewed.session.go_to(1)
+    reviewed.session.choose_overlay(Overlay.MAP)
+    assert resolve(reviewed.session.state).verdict.good is True
+    if shown == "probe":
+        assert reviewed.actions_.probe(LEFT)
+        qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
+    elif shown == "alone":
+        reviewed.session.choose_alone(1)
+    else:
+        reviewed.session.choose_layer(0)
+    fact = resolve(reviewed.session.state).verdict
+    assert fact.good is None
+    assert "not checked by itself" in fact.words
+
+
+def test_that_attention_lies_inside_is_no_tick_for_the_candidate(analysis):
+    first = analysis.findings.candidates[0]
+    fit = replace(first.attention, peak_inside=True)
+    shares = {LesionClass.TUMOUR: 0.9, LesionClass.WHITE_MATTER: 0.1}
+    facts = facts_of(replace(first, attention=fit, resemblance=shares))
+    assert all(fact.good is not True for fact in facts)
+    assert not any("looks like" in fact.words for fact in facts)
+
+
+def test_sizes_say_of_what_they_are(reviewed):
+    first = reviewed.session.state.analysis.findings.candidates[0]
+    model = reviewed.candidates.model
+    assert first.has_enhancing
+    assert model.data(model.index(0, 2)).endswith(" enh.")
+    heads = [model.headerData(n, Qt.Orientation.Horizontal) for n in (2, 3)]
+    assert heads == ["Ø mm, of", "Whole"]
+    whole = replace(first, volume_ml={**first.volume_ml, Region.ET: None})
+    assert (first.measured, whole.measured) == ("enhancing part", "whole region")

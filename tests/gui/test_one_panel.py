@@ -1,0 +1,304 @@
+"""One panel, whose keys work everywhere, whose wheel changes nothing and which leaves room."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari.settings import get_settings
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QKeyEvent, QWheelEvent
+from qtpy.QtWidgets import QApplication, QComboBox, QDockWidget, QPushButton, QSlider, QToolButton
+from tests.gui.conftest import LEFT
+from tests.gui.test_drop import drop
+
+from lesionlens._napari import dock
+from lesionlens._napari.model.advice import names_a_flag
+from lesionlens._napari.model.choices import Overlay, Plane
+from lesionlens._napari.model.state import Problem
+from lesionlens._napari.qt.clashes import clashes
+from lesionlens.base.errors import ResourceError
+from lesionlens.base.labels import ReviewState
+from lesionlens.review import store
+
+PATIENCE_MS = 120_000
+
+
+def settled_in(panel, qtbot):
+    qtbot.waitUntil(lambda: panel._drops is not None, timeout=PATIENCE_MS)
+    return panel
+
+
+def panels(viewer):
+    return [w for w in viewer.window.dock_widgets.values() if isinstance(w, dock.LesionLens)]
+
+
+def by_the_menu(viewer):
+    """What Plugins → LesionLens runs."""
+    from napari._qt._qplugins._qnpe2 import _toggle_or_get_widget
+
+    found = _toggle_or_get_widget("lesionlens", "LesionLens", dock.DOCK)
+    if found is not None:
+        viewer.window.add_dock_widget(found[0], name=found[1])
+
+
+@pytest.mark.parametrize("first", ["menu", "opened", "by name"])
+def test_there_is_one_panel_however_it_was_opened(
+    make_napari_viewer, npe2pm, plugin_settings, first
+):
+    from npe2 import PluginManifest
+    from tests.gui.conftest import MANIFEST
+
+    npe2pm.register(PluginManifest.from_file(MANIFEST))
+    viewer = make_napari_viewer(strict_qt="raise")
+    ways = {
+        "menu": lambda: by_the_menu(viewer),
+        "opened": lambda: dock.open_panel(viewer),
+        "by name": lambda: viewer.window.add_plugin_dock_widget("lesionlens", "LesionLens"),
+    }
+    ways.pop(first)()
+    (one,) = panels(viewer)
+    for way in (*ways.values(), *ways.values()):
+        way()
+        assert panels(viewer) == [one]
+        assert one._here
+    one.release()
+
+
+@pytest.mark.parametrize("where", ["canvas", "table", "window"])
+def test_keys_work_wherever_the_focus_is(reviewed, qtbot, where):
+    settled_in(reviewed, qtbot)
+    window = reviewed.window()
+    canvas = reviewed._viewer.window._qt_viewer.canvas.native
+    widget = {"canvas": canvas, "table": reviewed.candidates.table, "window": window}[where]
+    reviewed.keyboard._follow(None, widget)
+    qtbot.keyClick(widget, Qt.Key.Key_N)
+    qtbot.keyClick(widget, Qt.Key.Key_N)
+    assert reviewed.session.state.choices.candidate == 2
+    qtbot.keyClick(widget, Qt.Key.Key_N, Qt.KeyboardModifier.ShiftModifier)
+    qtbot.keyClick(widget, Qt.Key.Key_R)
+    assert reviewed.candidates.model.rows[0].state is ReviewState.REJECTED
+
+
+def test_letters_typed_as_a_reason_decide_nothing(reviewed, qtbot):
+    settled_in(reviewed, qtbot)
+    reviewed.session.go_to(1)
+    line = reviewed.candidates._reason.lineEdit()
+    reviewed.keyboard._follow(None, line)
+    qtbot.keyClicks(line, "radiation")
+    assert reviewed.candidates._reason.currentText() == "radiation"
+    assert not reviewed.session.state.review.events
+
+
+def key(kind, code, *, repeat):
+    words = chr(code).lower()
+    return QKeyEvent(kind, code, Qt.KeyboardModifier.NoModifier, words, repeat)
+
+
+def test_held_under_key_repeat_it_does_not_flicker(reviewed, qtbot):
+    """X11 repeats a held key as a release and a press each time, marked as repeated."""
+    settled_in(reviewed, qtbot)
+    reviewed.session.choose_overlay(Overlay.CONTOUR)
+    canvas = reviewed._viewer.window._qt_viewer.canvas.native
+    seen = []
+    reviewed.session.changed.connect(lambda _, new: seen.append(new.choices.hidden))
+    press, release = QKeyEvent.Type.KeyPress, QKeyEvent.Type.KeyRelease
+    QApplication.sendEvent(canvas, key(press, Qt.Key.Key_H, repeat=False))
+    for _ in range(3):
+        QApplication.sendEvent(canvas, key(release, Qt.Key.Key_H, repeat=True))
+        QApplication.sendEvent(canvas, key(press, Qt.Key.Key_H, repeat=True))
+    assert seen == [True]
+    QApplication.sendEvent(canvas, key(release, Qt.Key.Key_H, repeat=False))
+    assert seen == [True, False]
+
+
+def test_what_is_held_ends_when_the_focus_goes_elsewhere(reviewed, qtbot):
+    settled_in(reviewed, qtbot)
+    canvas = reviewed._viewer.window._qt_viewer.canvas.native
+    QApplication.sendEvent(canvas, key(QKeyEvent.Type.KeyPress, Qt.Key.Key_H, repeat=False))
+    assert reviewed.session.state.choices.hidden
+    reviewed.keyboard._follow(canvas, None)
+    assert not reviewed.session.state.choices.hidden
+
+
+def test_a_key_of_napari_is_left_to_a_layer_of_somebody_else(reviewed, qtbot):
+    settled_in(reviewed, qtbot)
+    reviewed.session.go_to(1)
+    reviewed._viewer.add_shapes(ndim=3)
+    canvas = reviewed._viewer.window._qt_viewer.canvas.native
+    qtbot.keyClick(canvas, Qt.Key.Key_R)
+    assert not reviewed.session.state.review.events
+    qtbot.keyClick(canvas, Qt.Key.Key_U)  # no key of a shapes layer
+    assert reviewed.keyboard._acts
+
+
+def test_keys_that_clash_are_said(reviewed, qtbot):
+    viewer = reviewed._viewer
+    assert clashes(viewer) == ()
+    viewer.bind_key("N", lambda _: None, overwrite=True)
+    (words,) = clashes(viewer)
+    assert words.startswith("N is also a key of")
+    reviewed.show_clashes(clashes(viewer))
+    assert reviewed._clash.isVisibleTo(reviewed)
+
+
+def test_another_plane_keeps_the_zoom(reviewed):
+    reviewed._viewer.scene.camera.zoom = 7.5
+    reviewed.actions_.next_plane()
+    assert reviewed.session.state.choices.plane is Plane.CORONAL
+    assert reviewed._viewer.scene.camera.zoom == pytest.approx(7.5)
+
+
+def turn_the_wheel(widget):
+    down = QPoint(0, -120)
+    none, flow = Qt.MouseButton.NoButton, Qt.ScrollPhase.NoScrollPhase
+    held, at = Qt.KeyboardModifier.NoModifier, QPointF(4, 4)
+    event = QWheelEvent(at, at, down, down, none, held, flow, False)
+    QApplication.sendEvent(widget, event)
+    return event
+
+
+def test_the_wheel_changes_no_value_of_the_panel(reviewed):
+    before = reviewed.session.state.choices
+    for kind in (QComboBox, QSlider):
+        for widget in reviewed.findChildren(kind):
+            shown = widget.currentIndex() if kind is QComboBox else widget.value()
+            turn_the_wheel(widget)
+            assert shown == (widget.currentIndex() if kind is QComboBox else widget.value())
+    assert reviewed.session.state.choices == before
+
+
+def test_a_failure_pushes_nothing_down(reviewed):
+    blocks = (reviewed.study, reviewed.candidates)
+    before = [block.mapTo(reviewed, QPoint(0, 0)) for block in blocks]
+    reviewed.session.failed(Problem("This did not work", found="this", next_step="Do that"))
+    QApplication.processEvents()
+    assert reviewed.problem.isVisibleTo(reviewed)
+    assert [block.mapTo(reviewed, QPoint(0, 0)) for block in blocks] == before
+
+
+def test_a_failure_goes_when_its_cause_goes(reviewed, qtbot, monkeypatch):
+    """A review that could not be saved is said; the next one that can takes it away."""
+
+    def full(_):
+        raise ResourceError(found="a full disk", expected="room", next_step="Free some space")
+
+    reviewed.session.go_to(1)
+    with monkeypatch.context() as broken:
+        broken.setattr(store, "autosave", full)
+        reviewed.actions_.accept()
+    assert "full disk" in reviewed.session.state.problem.found
+    reviewed.actions_.reject()
+    assert reviewed.session.state.problem is None
+    assert reviewed.actions_.probe((-1.0, 2.0, -1.0)) or True
+
+
+def test_a_question_answered_takes_the_failure_of_the_last_one_away(reviewed, qtbot):
+    outside = tuple(reviewed.session.state.analysis.volumes.labels.grid.to_mm((0, 0, 0)))
+    reviewed.actions_.probe(outside)
+    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
+    assert reviewed.session.state.problem is not None
+    reviewed.actions_.probe(LEFT)
+    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
+    assert reviewed.session.state.problem is None
+
+
+@pytest.mark.parametrize("where", ["canvas", "panel"])
+def test_wrong_things_are_answered_alike_on_canvas_and_panel(panel, qtbot, tmp_path: Path, where):
+    settled_in(panel, qtbot)
+    wrong = tmp_path / "notes.txt"
+    wrong.write_text("no scan")
+    drop(panel if where == "panel" else panel._viewer.window._qt_viewer, wrong)
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
+    assert panel.session.state.problem is not None
+    assert panel.session.state.problem.next_step
+
+
+ADVICE = (
+    "Close other programs, or use --device cpu",
+    "Use --device cpu or --device auto; `lesionlens doctor` lists what is there",
+    "Name one with --study UID, or choose its own folder",
+    "Name one with --study, open its own folder, or use `lesionlens batch` for all",
+    "Give each patient a folder of its own, or name one study with --study UID",
+    "Free some space or choose another folder with --out; nothing was changed",
+    "Check the path, or leave --weights out to use the default weights",
+    "Close other programs, or analyse with the command line on a larger machine",
+    "name it with --t1c FILE or in the sequence list of the panel",
+)
+
+
+@pytest.mark.parametrize("words", ADVICE)
+def test_no_advice_in_the_window_names_a_flag(panel, words):
+    panel.session.failed(Problem("t", found="it", next_step=words))
+    shown = panel.session.state.problem.next_step
+    assert shown
+    assert not names_a_flag(shown)
+    assert "command line" not in shown
+
+
+def test_a_large_font_cuts_nothing_off_and_the_canvas_keeps_its_share(reviewed, qtbot):
+    settled_in(reviewed, qtbot)
+    settings = get_settings().appearance
+    before = settings.font_size
+    window = reviewed._viewer.window._qt_window
+    try:
+        settings.font_size = 14
+        reviewed.session.go_to(1)
+        reviewed.session.choose_overlay(Overlay.MAP)
+        window.resize(1280, 800)
+        window.show()
+        qtbot.waitUntil(lambda: window.centralWidget().width() >= 0.6 * window.width())
+        inner = reviewed.study.parentWidget()
+        assert window.width() == 1280
+        assert inner.minimumSizeHint().width() <= reviewed.minimumWidth() - 14
+        own = [d for d in window.findChildren(QDockWidget) if d.windowTitle() == "layer list"]
+        own[0].show()  # the reader wants it: it stays
+        window.resize(1270, 800)
+        QApplication.processEvents()
+        assert own[0].isVisible()
+    finally:
+        settings.font_size = before
+        window.hide()
+
+
+def test_blocks_fold(reviewed):
+    block = reviewed.attention
+    high = block.sizeHint().height()
+    block.heading.click()
+    assert not block._overlay.isVisibleTo(reviewed)
+    assert block.sizeHint().height() < high / 3
+    assert block.heading.accessibleName() == "Attention: folded away"
+    block.heading.click()
+    assert block._overlay.isVisibleTo(reviewed)
+
+
+def test_tab_reaches_analyse_in_five_steps(loaded, qtbot):
+    settled_in(loaded, qtbot)
+    window = loaded._viewer.window._qt_window
+    window.show()
+    window.activateWindow()
+    loaded.setFocus()
+    widget, steps = loaded, 0
+    while widget is not loaded.run._analyse:
+        widget = widget.nextInFocusChain()
+        halts = widget.focusPolicy() & Qt.FocusPolicy.TabFocus and widget.isEnabled()
+        steps += bool(halts and widget.isVisibleTo(loaded) and widget is not loaded)
+        assert steps <= 5
+    window.hide()
+
+
+def test_everything_that_can_be_worked_has_a_name(reviewed):
+    silent = [
+        widget
+        for kind in (QComboBox, QSlider, QToolButton, QPushButton)
+        for widget in reviewed.findChildren(kind)
+        if not widget.accessibleName()
+        and not getattr(widget, "text", str)()
+        and widget.parent() is not None
+        and not widget.objectName().startswith("qt_")
+    ]
+    assert silent == []
+    assert np.all(
+        [w.accessibleName() for w in (reviewed.candidates._undo, reviewed.candidates._reason)]
+    )

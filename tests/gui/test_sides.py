@@ -1,0 +1,161 @@
+"""The letter at an edge names the patient's side that is there: read from the pixels themselves.
+
+One half of the head is painted blue at a time, so that a screenshot says where the patient's
+right, front and top really are; nothing of the code that writes the letters is asked.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from napari.layers import Layer
+from napari.settings import get_settings
+from qtpy.QtWidgets import QApplication
+
+from lesionlens._napari.loading import layers_of
+from lesionlens._napari.model.choices import Plane
+from lesionlens.base.stages import NEVER, no_progress
+
+SIDES = (("R", "L"), ("A", "P"), ("S", "I"))
+"""Of each axis of our arrays: where it grows to, and the other end."""
+PLACES = ("middle_left", "middle_right", "top_center", "bottom_center")
+VERTICAL, HORIZONTAL = ("down", "up"), ("right", "left")
+
+
+@pytest.fixture
+def shown(loaded):
+    """The study in a window that is really painted."""
+    settings = get_settings().application
+    before = settings.vertical_axis_orientation, settings.horizontal_axis_orientation
+    loaded._viewer.window.resize(700, 500)
+    loaded._viewer.show()
+    yield loaded
+    settings.vertical_axis_orientation, settings.horizontal_axis_orientation = before
+
+
+def letters(panel):
+    overlays = panel._viewer.canvas.overlays
+    return [overlays[f"lesionlens_{place}"].text for place in PLACES]
+
+
+def painted_half(panel, axis):
+    """Where on the screen the upper half of an axis is: (rightwards, downwards) of the middle."""
+    viewer, layer = panel._viewer, panel._viewer.layers["T1c"]
+    data = np.zeros(layer.data.shape, np.float32)
+    where = [slice(None)] * 3
+    where[axis] = slice(data.shape[axis] // 2, None)
+    data[tuple(where)] = 1.0
+    layer.data, layer.colormap, layer.contrast_limits = data, "blue", (0.0, 1.0)
+    viewer.reset_view()
+    middle = layer.data_to_world((np.asarray(data.shape) - 1) / 2)
+    viewer.dims.set_point(range(viewer.dims.ndim - 3, viewer.dims.ndim), middle)
+    QApplication.processEvents()
+    picture = viewer.screenshot(canvas_only=True, flash=False)
+    blue = (picture[..., 2] > 200) & (picture[..., 0] < 60)
+    assert blue.any(), "the painted half is not on the screen"
+    down, right = np.argwhere(blue).mean(axis=0) - np.asarray(blue.shape) / 2
+    return right, down
+
+
+def seen_letters(panel):
+    """The letters that the pixels ask for, at the left, right, top and bottom edge."""
+    found = [""] * 4
+    height = panel._viewer.canvas.size[0]
+    through = panel._viewer.dims.order[-3] - (panel._viewer.dims.ndim - 3)
+    for axis, (grows, other) in enumerate(SIDES):
+        if axis == through:
+            continue
+        right, down = painted_half(panel, axis)
+        if abs(right) > height / 10:
+            found[0], found[1] = (other, grows) if right > 0 else (grows, other)
+        if abs(down) > height / 10:
+            found[2], found[3] = (other, grows) if down > 0 else (grows, other)
+    return found
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_letters_name_the_side_that_is_there_whatever_napari_prefers(shown, order):
+    settings, viewer = get_settings().application, shown._viewer
+    for vertical, horizontal in itertools.product(VERTICAL, HORIZONTAL):
+        viewer.dims.order = order
+        settings.vertical_axis_orientation = "down" if vertical == "up" else "up"
+        settings.vertical_axis_orientation = vertical
+        settings.horizontal_axis_orientation = "right" if horizontal == "left" else "left"
+        settings.horizontal_axis_orientation = horizontal
+        assert letters(shown) == seen_letters(shown), (vertical, horizontal)
+
+
+@pytest.mark.parametrize("plane", list(Plane))
+@pytest.mark.parametrize("mirrored", [(0,), (1,), (2,), (0, 1, 2)])
+def test_letters_follow_a_picture_that_was_mirrored_by_hand(shown, plane, mirrored):
+    shown.session.choose_plane(plane)
+    layer = shown._viewer.layers["T1c"]
+    layer.scale = [-edge if axis in mirrored else edge for axis, edge in enumerate(layer.scale)]
+    layer.translate = [-at if axis in mirrored else at for axis, at in enumerate(layer.translate)]
+    assert letters(shown) == seen_letters(shown)
+
+
+def test_letters_follow_a_picture_that_was_turned_by_hand(shown):
+    layer = shown._viewer.layers["T1c"]
+    half_turn = np.diag([-1.0, -1.0, 1.0])  # about the feet-to-head axis
+    layer.rotate = half_turn
+    layer.translate = [-layer.translate[0], -layer.translate[1], layer.translate[2]]
+    assert letters(shown) == ["L", "R", "P", "A"] == seen_letters(shown)
+
+
+def test_the_plane_key_sets_the_view_right_again(shown):
+    settings, viewer = get_settings().application, shown._viewer
+    settings.horizontal_axis_orientation = "left"
+    settings.horizontal_axis_orientation = "right"
+    settings.vertical_axis_orientation = "up"
+    settings.vertical_axis_orientation = "down"
+    layer = viewer.layers["T1c"]
+    before = tuple(layer.scale)
+    layer.scale = (-before[0], *before[1:])
+    shown.actions_.next_plane()
+    assert tuple(str(a) for a in viewer.scene.camera.orientation) == ("away", "up", "left")
+    assert tuple(layer.scale) == before
+    assert letters(shown) == ["R", "L", "S", "I"] == seen_letters(shown)
+
+
+def test_the_next_study_sets_the_view_right_again(shown, analysis):
+    settings = get_settings().application
+    settings.vertical_axis_orientation = "up"
+    settings.vertical_axis_orientation = "down"
+    settings.horizontal_axis_orientation = "left"
+    settings.horizontal_axis_orientation = "right"
+    shown.session.close()
+    for data in layers_of(analysis.study, no_progress, NEVER):
+        shown._viewer.layers.append(Layer.create(*data))
+    assert letters(shown) == ["R", "L", "A", "P"] == seen_letters(shown)
+
+
+def test_a_volume_over_time_beside_the_study_leaves_the_letters_true(shown):
+    shown._viewer.add_image(np.zeros((3, 4, 5, 6), np.float32), visible=False)
+    shown.session.choose_plane(Plane.CORONAL)
+    assert letters(shown) == ["R", "L", "S", "I"] == seen_letters(shown)
+
+
+def test_going_to_a_candidate_centres_it_also_when_zoomed_in(reviewed, analysis):
+    first, second = analysis.findings.candidates
+    viewer = reviewed._viewer
+    reviewed.session.go_to(first.id)
+    viewer.scene.camera.zoom = 30.0
+    reviewed.actions_.next_candidate()
+    for plane in Plane:
+        reviewed.session.choose_plane(plane)
+        reviewed.session.go_to(second.id)
+        shown = np.asarray(second.centroid_mm)[list(viewer.dims.order)]
+        np.testing.assert_allclose(viewer.scene.camera.center[-2:], shown[-2:], atol=0.1)
+        corners = np.asarray(second.bounding_box_mm)[:, list(viewer.dims.order)][:, -2:]
+        on_screen = (corners[1] - corners[0]) * viewer.scene.camera.zoom
+        assert (on_screen <= viewer.canvas.size).all(), "larger than the view"
+
+
+def test_a_candidate_that_fits_keeps_the_zoom(reviewed):
+    viewer = reviewed._viewer
+    viewer.scene.camera.zoom = 0.5
+    reviewed.session.go_to(2)
+    assert viewer.scene.camera.zoom == pytest.approx(0.5)

@@ -1,0 +1,737 @@
+"""DICOM objects: same voxels at the same millimetres, from every plane, and valid."""
+
+import json
+import shutil
+import subprocess
+import warnings
+from dataclasses import replace
+
+import highdicom
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom.sr._concepts_dict import concepts
+
+from lesionlens.base import codes as own
+from lesionlens.base import geometry
+from lesionlens.base.errors import ExportError, ReadError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, Label, MrSequence, Region, ReviewState
+from lesionlens.export.dicom import even, pmap, refs, seg
+from lesionlens.export.dicom.axis import axis_of
+from lesionlens.export.dicom.exporter import DicomExporter
+from lesionlens.export.exporter import save
+from lesionlens.findings.edits import applied
+from lesionlens.findings.measure import diameters
+from lesionlens.records.export import ExportOptions
+from lesionlens.records.review import Outline, Review, ReviewEvent
+from lesionlens.testing.simple import Lesion
+
+PLANES = ("LPS", "PIR", "LIP", "RAI", "AIL")
+
+
+def _written(analysis, folder):
+    DicomExporter().write(analysis, folder)
+    return {p.stem: pydicom.dcmread(p) for p in (folder / "dicom").iterdir()}
+
+
+def _marked_mm(ds, keep):
+    """Return the RAS mm of every pixel of a segmentation's chosen segments, read by pydicom."""
+    shared = ds.SharedFunctionalGroupsSequence[0]
+    orientation = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)
+    row_mm, column_mm = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)
+    found = []
+    frames = ds.pixel_array.reshape(-1, ds.Rows, ds.Columns)
+    for frame, groups in zip(frames, ds.PerFrameFunctionalGroupsSequence, strict=True):
+        if groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber not in keep:
+            continue
+        position = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float)
+        rows, columns = np.nonzero(frame)
+        lps = position + np.outer(columns * column_mm, orientation[:3])
+        found.append(lps + np.outer(rows * row_mm, orientation[3:]))
+    return geometry.points_lps_from_ras(np.concatenate(found))
+
+
+def _sorted(points):
+    rounded = np.round(points, 2) + 0.0
+    return rounded[np.lexsort(rounded.T)]
+
+
+@pytest.mark.parametrize("orientation", PLANES)
+def test_segments_lie_where_the_labels_lie(make, tmp_path, orientation):
+    analysis = make(dicom=True, orientation=orientation, spacing_mm=(3.0, 4.0, 6.0), tilt_deg=11)
+    ds = _written(analysis, tmp_path)["seg"]
+    volumes, components = analysis.volumes, analysis.findings.components
+    for candidate in analysis.findings.candidates:
+        for region in Region:
+            numbers = [
+                s.SegmentNumber
+                for s in ds.SegmentSequence
+                if s.TrackingUID == candidate.tracking_uid
+                and s.SegmentLabel == f"{candidate.id} {region.words}"
+            ]
+            where = (components == candidate.id) & np.isin(volumes.labels.data, region.labels)
+            if not where.any():
+                assert numbers == []
+                continue
+            wanted = volumes.labels.grid.to_mm(np.argwhere(where))
+            np.testing.assert_allclose(_sorted(_marked_mm(ds, numbers)), _sorted(wanted), atol=0.03)
+
+
+@pytest.mark.parametrize(
+    "spacing", [(4.0, 4.0, 4.0), (3.7, 5.0, 5.0), (4.6, 3.9, 6.0), (5.0, 4.6, 5.0)]
+)
+def test_the_frames_fill_an_even_number_of_bytes(make, tmp_path, spacing):
+    """OHIF's library reads no other: it takes the byte that pads an odd number for an error."""
+    ds = _written(make(dicom=True, spacing_mm=spacing, orientation="LPS"), tmp_path)["seg"]
+    needed = -(-ds.Rows * ds.Columns * ds.NumberOfFrames // 8)
+    assert len(ds.PixelData) == needed
+    assert needed % 2 == 0
+
+
+@given(rows=st.integers(2, 9), columns=st.integers(2, 9), held=st.integers(1, 20))
+def test_a_few_empty_frames_make_any_size_even(rows, columns, held):
+    frames = np.zeros((40, rows, columns, 2), np.uint8)
+    frames[:held, 0, 0, 0] = 1
+    added = even.empty_frames(frames)
+    assert len(added) < even.MOST_ADDED
+    assert -(-(held + len(added)) * rows * columns // 8) % 2 == 0
+    assert not frames[added[:, 0], :, :, added[:, 1]].any()
+
+
+def test_left_stays_left(make, tmp_path):
+    analysis = make(dicom=True, orientation="PIR", tilt_deg=7, lesions=(Lesion(),))
+    points = _marked_mm(_written(analysis, tmp_path)["seg"], {1, 2, 3})
+    assert (points[:, 0] < 0).all()
+    (candidate,) = analysis.findings.candidates
+    assert candidate.location.side == "left"
+
+
+@pytest.mark.parametrize("orientation", PLANES)
+def test_highdicom_reads_the_same_voxels(make, tmp_path, orientation):
+    analysis = make(dicom=True, orientation=orientation, spacing_mm=(4.0, 3.0, 5.0), tilt_deg=5)
+    _written(analysis, tmp_path)
+    read = highdicom.seg.segread(tmp_path / "dicom" / "seg.dcm")
+    whole = [s.SegmentNumber for s in read.SegmentSequence if "whole" in s.SegmentLabel]
+    volume = read.get_volume(segment_numbers=whole, combine_segments=True, relabel=True)
+    affine = geometry.ras_from_lps(volume.affine)
+    voxels = np.argwhere(volume.array > 0)
+    wanted = analysis.volumes.labels.grid.to_mm(np.argwhere(analysis.volumes.labels.data > 0))
+    np.testing.assert_allclose(_sorted(geometry.apply(affine, voxels)), _sorted(wanted), atol=0.03)
+
+
+MAPS = {Region.WT: "attention", Region.TC: "attention_tc", Region.ET: "attention_et"}
+
+
+def _map_frames(ds):
+    return np.frombuffer(ds.FloatPixelData, "<f4").reshape(-1, ds.Rows, ds.Columns)
+
+
+def _put_back(ds, grid):
+    """Return a Parametric Map as a volume on a grid, from its DICOM attributes alone."""
+    shared = ds.SharedFunctionalGroupsSequence[0]
+    orient = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)
+    row_mm, column_mm = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)
+    row, column = np.mgrid[: ds.Rows, : ds.Columns]
+    out = np.zeros(grid.shape, np.float32)
+    for frame, groups in zip(_map_frames(ds), ds.PerFrameFunctionalGroupsSequence, strict=True):
+        position = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float)
+        lps = position + column[..., None] * column_mm * orient[:3]
+        lps = lps + row[..., None] * row_mm * orient[3:]
+        voxel = grid.to_voxel(geometry.points_lps_from_ras(lps.reshape(-1, 3)))
+        assert np.abs(voxel - np.rint(voxel)).max() < 0.05
+        out[tuple(np.rint(voxel).astype(int).T)] = frame.ravel()
+    return out
+
+
+@pytest.mark.parametrize("orientation", PLANES)
+def test_attention_put_back_is_the_map_wherever_it_can_be_seen(make, tmp_path, orientation):
+    analysis = make(dicom=True, orientation=orientation, spacing_mm=(3.0, 4.0, 6.0), tilt_deg=11)
+    written = _written(analysis, tmp_path)
+    for region, name in MAPS.items():
+        mapping = written[name].SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
+        assert mapping.LUTLabel == f"attention_{region.value}"
+        volume = analysis.volumes.attention[region]
+        found = _put_back(written[name], volume.grid)
+        kept = found > 0
+        np.testing.assert_array_equal(found[kept], volume.data[kept])
+        assert volume.data[~kept].max(initial=0.0) < pmap.INVISIBLE
+        assert written[name].Rows * written[name].Columns < volume.data[..., 0].size
+
+
+@pytest.mark.parametrize("orientation", PLANES)
+def test_frames_of_a_map_rise_evenly_as_3d_slicer_takes_them(make, tmp_path, orientation):
+    ds = _written(make(dicom=True, orientation=orientation, tilt_deg=11), tmp_path)["attention"]
+    shared = ds.SharedFunctionalGroupsSequence[0]
+    orient = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)
+    normal = np.cross(orient[:3], orient[3:])
+    places = [
+        np.array(g.PlanePositionSequence[0].ImagePositionPatient, float) @ normal
+        for g in ds.PerFrameFunctionalGroupsSequence
+    ]
+    steps = np.diff(places)
+    assert (steps > 0).all()
+    np.testing.assert_allclose(steps, steps[0], atol=0.01)
+    numbers = [
+        g.FrameContentSequence[0].DimensionIndexValues for g in ds.PerFrameFunctionalGroupsSequence
+    ]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_each_frame_of_a_map_points_at_its_own_source(make, tmp_path):
+    analysis = make(dicom=True, tilt_deg=11)
+    ds = _written(analysis, tmp_path)["attention"]
+    orient = ds.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0]
+    normal = np.cross(*np.array(orient.ImageOrientationPatient, float).reshape(2, 3))
+    files = analysis.study.series[MrSequence.T1C].files
+    sources = {f.sop_instance_uid: pydicom.dcmread(f.path) for f in files}
+    for groups in ds.PerFrameFunctionalGroupsSequence:
+        (item,) = groups.DerivationImageSequence[0].SourceImageSequence
+        source = np.array(sources[item.ReferencedSOPInstanceUID].ImagePositionPatient, float)
+        place = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float)
+        assert abs((source - place) @ normal) < 0.01
+
+
+def test_a_map_without_anything_to_see_is_one_frame(make, tmp_path):
+    analysis = make(dicom=True)
+    dark = {
+        region: replace(volume, data=np.full_like(volume.data, 1e-4))
+        for region, volume in analysis.volumes.attention.items()
+    }
+    other = replace(analysis, volumes=replace(analysis.volumes, attention=dark))
+    assert _written(other, tmp_path)["attention"].NumberOfFrames == 1
+
+
+def test_the_three_share_study_frame_and_tracking(make, tmp_path):
+    analysis = make(dicom=True)
+    written = _written(analysis, tmp_path)
+    first = pydicom.dcmread(analysis.study.series[MrSequence.T1C].files[0].path)
+    uids = {c.tracking_uid for c in analysis.findings.candidates}
+    assert set(written) == {"seg", "sr", "key_objects", *MAPS.values()}
+    for ds in written.values():
+        assert ds.StudyInstanceUID == first.StudyInstanceUID
+        assert ds.PatientID == first.PatientID
+        assert ds.SeriesInstanceUID != first.SeriesInstanceUID
+    for name in ("seg", *MAPS.values()):
+        assert written[name].FrameOfReferenceUID == first.FrameOfReferenceUID
+    assert {s.TrackingUID for s in written["seg"].SegmentSequence} == uids
+    report = highdicom.sr.srread(tmp_path / "dicom" / "sr.dcm")
+    groups = report.content.get_volumetric_roi_measurement_groups()
+    assert {g.tracking_uid for g in groups} == uids
+    assert written["sr"].VerificationFlag == "UNVERIFIED"
+
+
+def _groups(sr):
+    """Return the measurement groups of a report, each as its content items."""
+    measured = next(
+        i for i in sr.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "126010"
+    )
+    return [list(group.ContentSequence) for group in measured.ContentSequence]
+
+
+def _named(group, code):
+    """Return the items of a group that have a concept name."""
+    return [i for i in group if i.ConceptNameCodeSequence[0].CodeValue == code.value]
+
+
+def test_a_group_points_at_one_segment_that_is_its_region(make, tmp_path):
+    analysis = make(dicom=True)
+    written = _written(analysis, tmp_path)
+    segments = {int(s.SegmentNumber): s for s in written["seg"].SegmentSequence}
+    groups = _groups(written["sr"])
+    used = []
+    for group in groups:
+        (pointer,) = [i for i in group if i.ConceptNameCodeSequence[0].CodeValue == "121191"]
+        number = pointer.ReferencedSOPSequence[0].ReferencedSegmentNumber
+        assert isinstance(number, int)
+        used.append(number)
+        (tracking,) = [i for i in group if i.ConceptNameCodeSequence[0].CodeValue == "112040"]
+        identifier = next(i for i in group if i.ConceptNameCodeSequence[0].CodeValue == "112039")
+        assert segments[number].TrackingUID == tracking.UID
+        words = segments[number].SegmentLabel.split(" ", 1)[1]
+        assert identifier.TextValue.endswith(f", {words}")
+    assert sorted(used) == sorted(segments)
+    report = highdicom.sr.srread(tmp_path / "dicom" / "sr.dcm")
+    for group in report.content.get_volumetric_roi_measurement_groups():
+        assert group.referenced_segment.referenced_segment_numbers[0] in segments
+
+
+def test_a_table_with_the_first_groups_columns_is_right_for_all(make, tmp_path):
+    """3D Slicer fills the columns of the first group by position."""
+    groups = _groups(_written(make(dicom=True), tmp_path)["sr"])
+    rows = [
+        [i.ConceptNameCodeSequence[0].CodeMeaning for i in group if i.ValueType == "NUM"]
+        for group in groups
+    ]
+    assert rows[0] == ["Volume", "Long axis", "Short axis"]
+    for row in rows:
+        assert row == rows[0][: len(row)]
+
+
+def test_the_long_axis_lies_on_a_source_image_and_has_its_length(make, tmp_path):
+    """OHIF opens a report by it, jumps there and draws it."""
+    analysis = make(dicom=True, spacing_mm=(2.0, 3.0, 4.0), tilt_deg=6)
+    files = analysis.study.series[MrSequence.T1C].files
+    sources = {f.sop_instance_uid: pydicom.dcmread(f.path) for f in files}
+    found = []
+    for group in _groups(_written(analysis, tmp_path)["sr"]):
+        for item in _named(group, own.LONG_AXIS):
+            (line,) = item.ContentSequence
+            assert (line.ValueType, line.RelationshipType) == ("SCOORD", "INFERRED FROM")
+            (image,) = line.ContentSequence
+            reference = image.ReferencedSOPSequence[0]
+            source = sources[reference.ReferencedSOPInstanceUID]
+            ends = np.array(line.GraphicData, float).reshape(2, 2)
+            row_mm, column_mm = map(float, source.PixelSpacing)
+            drawn = np.linalg.norm((ends[1] - ends[0]) * (column_mm, row_mm))
+            found.append(drawn)
+    labels, components = analysis.volumes.labels, analysis.findings.components
+    assert found == [
+        pytest.approx(
+            diameters(
+                (components == c.id) & (labels.data == Label.ENHANCING), labels.grid
+            ).longest_mm,
+            rel=0.02,
+        )
+        for c in analysis.findings.candidates
+    ]
+
+
+def test_the_long_axis_lies_in_the_lesion(make, tmp_path):
+    analysis = make(dicom=True, lesions=(Lesion(),))
+    sources = refs.read_sources(analysis.study.series[MrSequence.T1C])
+    (candidate,) = analysis.findings.candidates
+    found = axis_of(analysis, sources, candidate)
+    middle = found.points.mean(axis=0) - 0.5
+    lps = sources.planes[found.frame] @ (*middle, 1.0)
+    voxel = np.rint(analysis.volumes.labels.grid.to_voxel(geometry.points_lps_from_ras(lps)))
+    near = analysis.findings.components[tuple(slice(int(v) - 2, int(v) + 3) for v in voxel)]
+    assert (near == candidate.id).any()
+
+
+def test_on_images_that_are_not_axial_a_point_is_drawn_not_a_line_too_short(make, tmp_path):
+    sr = _written(make(dicom=True, orientation="PIR"), tmp_path)["sr"]
+    (axis,) = _named(_groups(sr)[0], own.LONG_AXIS)
+    assert axis.ContentSequence[0].GraphicType == "POINT"
+
+
+def test_each_group_points_at_the_attention_map(make, tmp_path):
+    written = _written(make(dicom=True), tmp_path)
+    for group in _groups(written["sr"]):
+        (item,) = _named(group, own.VISUAL_EXPLANATION)
+        (reference,) = item.ReferencedSOPSequence
+        assert reference.ReferencedSOPInstanceUID == written["attention"].SOPInstanceUID
+        assert reference.ReferencedSOPClassUID == written["attention"].SOPClassUID
+
+
+def _words_of(sr):
+    """Return every text and code of a report's container of what holds for the whole."""
+    (container,) = _named(sr.ContentSequence, own.QUALITATIVE)
+    texts = [i.TextValue for i in container.ContentSequence if i.ValueType == "TEXT"]
+    codes = [
+        i.ConceptCodeSequence[0].CodeValue
+        for i in container.ContentSequence
+        if i.ValueType == "CODE"
+    ]
+    return texts, codes
+
+
+def _states(analysis, *states):
+    events = tuple(
+        ReviewEvent(c.tracking_uid, state, "A. Reader", "2026-01-05T10:00:00.123Z", "as seen")
+        for c, state in zip(analysis.findings.candidates, states, strict=False)
+    )
+    return replace(analysis, review=Review(events))
+
+
+@pytest.mark.parametrize(
+    ("states", "sent", "review"),
+    [
+        ((), 2, own.REVIEW_NONE),
+        ((ReviewState.DEFERRED, ReviewState.UNREVIEWED), 2, own.REVIEW_NONE),
+        ((ReviewState.ACCEPTED, ReviewState.EDITED), 2, own.REVIEW_DONE),
+        ((ReviewState.ACCEPTED, ReviewState.REJECTED), 1, own.REVIEW_DONE),
+        ((ReviewState.ACCEPTED,), 1, own.REVIEW_BEGUN),
+        ((ReviewState.ACCEPTED, ReviewState.DEFERRED), 1, own.REVIEW_BEGUN),
+        ((ReviewState.REJECTED, ReviewState.REJECTED), 0, own.REVIEW_DONE),
+    ],
+)
+def test_what_a_review_sends_and_what_the_report_says_of_it(make, tmp_path, states, sent, review):
+    analysis = _states(make(dicom=True), *states)
+    written = _written(analysis, tmp_path)
+    count = len({s.TrackingUID for s in written["seg"].SegmentSequence}) if "seg" in written else 0
+    assert count == sent
+    texts, codes = _words_of(written["sr"])
+    assert review.value in codes
+    assert any(RESEARCH_USE_NOTICE in text for text in texts)
+    assert any("Nobody has reviewed" in text for text in texts) == (review is own.REVIEW_NONE)
+    assert ("not reviewed" in written["sr"].SeriesDescription) == (review is own.REVIEW_NONE)
+
+
+def test_on_request_a_reviewed_result_sends_the_rest_too(make, tmp_path):
+    analysis = _states(make(dicom=True), ReviewState.ACCEPTED, ReviewState.REJECTED)
+    written = _written(replace(analysis, options=ExportOptions(rest=True)), tmp_path)
+    assert len({s.TrackingUID for s in written["seg"].SegmentSequence}) == 2
+
+
+def test_a_second_export_is_later_and_names_the_first_report(make, tmp_path):
+    analysis = make(dicom=True, lesions=(Lesion(),))
+    save(analysis, tmp_path / "out")
+    first = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
+    assert "PredecessorDocumentsSequence" not in first
+    save(_states(analysis, ReviewState.ACCEPTED), tmp_path / "out")
+    for path in (tmp_path / "out" / "dicom").iterdir():
+        ds = pydicom.dcmread(path)
+        assert (ds.SeriesDate, ds.SeriesTime) == (ds.ContentDate, ds.ContentTime)
+        assert "1 of 1 reviewed" in ds.SeriesDescription
+    second = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
+    (study,) = second.PredecessorDocumentsSequence
+    (series,) = study.ReferencedSeriesSequence
+    assert series.SeriesInstanceUID == first.SeriesInstanceUID
+    assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == first.SOPInstanceUID
+    assert (second.SeriesDate, second.SeriesTime) > (first.SeriesDate, first.SeriesTime)
+
+
+def test_an_analysis_begun_anew_has_no_predecessor(make, tmp_path):
+    analysis = make(dicom=True, lesions=(Lesion(),))
+    save(analysis, tmp_path / "out")
+    save(replace(analysis, run=replace(analysis.run, started="later")), tmp_path / "out")
+    again = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
+    assert "PredecessorDocumentsSequence" not in again
+
+
+def test_another_studys_report_is_no_predecessor(make, tmp_path):
+    analysis = make(dicom=True, lesions=(Lesion(),))
+    save(analysis, tmp_path / "out")
+    ds = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
+    ds.StudyInstanceUID = "1.2.3"
+    ds.save_as(tmp_path / "out" / "dicom" / "sr.dcm")
+    save(analysis, tmp_path / "out")
+    again = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
+    assert "PredecessorDocumentsSequence" not in again
+
+
+def test_the_report_says_who_decided_when_and_why(make, tmp_path):
+    analysis = _states(make(dicom=True, lesions=(Lesion(),)), ReviewState.ACCEPTED)
+    group = _groups(_written(analysis, tmp_path)["sr"])[0]
+    assert [str(i.PersonName) for i in _named(group, own.REVIEW_READER)] == ["A. Reader"]
+    assert [str(i.DateTime) for i in _named(group, own.REVIEW_TIME)] == ["20260105100000.123+0000"]
+    assert [i.TextValue for i in _named(group, own.REVIEW_REASON)] == ["as seen"]
+
+
+def test_a_rejected_candidate_is_left_out_and_an_edited_one_is_semiautomatic(make, tmp_path):
+    analysis = make(dicom=True)
+    first, second = analysis.findings.candidates
+    events = (
+        ReviewEvent(first.tracking_uid, ReviewState.REJECTED, "A", "2026-01-05T10:00:00Z"),
+        ReviewEvent(second.tracking_uid, ReviewState.EDITED, "A", "2026-01-05T10:01:00Z"),
+    )
+    written = _written(replace(analysis, review=Review(events)), tmp_path)
+    segments = written["seg"].SegmentSequence
+    assert {s.TrackingUID for s in segments} == {second.tracking_uid}
+    assert {s.SegmentAlgorithmType for s in segments} == {"SEMIAUTOMATIC"}
+
+
+def test_a_redrawn_outline_is_exported_as_it_was_drawn(make, tmp_path):
+    analysis = make(dicom=True)
+    first = analysis.findings.candidates[0]
+    drawn = np.zeros_like(analysis.volumes.labels.data)
+    where = np.argwhere(analysis.findings.components == first.id)[:40]
+    drawn[tuple(where.T)] = Label.ENHANCING
+    outline = Outline(first.tracking_uid, (0, 0, 0), drawn)
+    event = ReviewEvent(
+        first.tracking_uid, ReviewState.ACCEPTED, "A", "2026-01-05T10:00:00Z", None,
+        outline=outline.sha256,
+    )  # fmt: skip
+    said = Review((event,), {outline.sha256: outline})
+    written = _written(applied(replace(analysis, review=said)), tmp_path)
+    mine = {
+        s.SegmentNumber: s.SegmentAlgorithmType
+        for s in written["seg"].SegmentSequence
+        if s.TrackingUID == first.tracking_uid
+    }
+    assert list(mine.values()) == ["SEMIAUTOMATIC"] * 3  # enhancing: in the core, in the whole
+    places = analysis.volumes.labels.grid.to_mm(where)
+    found = _marked_mm(written["seg"], {max(mine)})
+    np.testing.assert_allclose(found[np.lexsort(found.T)], places[np.lexsort(places.T)], atol=1e-2)
+
+
+def test_without_a_candidate_the_report_says_so(make, tmp_path):
+    written = _written(make(dicom=True, lesions=()), tmp_path)
+    assert set(written) == {"sr", *MAPS.values()}
+    assert own.NO_CANDIDATE.value in _words_of(written["sr"])[1]
+    assert not [i for i in written["sr"].iterall() if i.keyword == "MeasuredValueSequence"]
+    assert highdicom.sr.srread(tmp_path / "dicom" / "sr.dcm")
+
+
+def test_all_rejected_is_as_none(make, tmp_path):
+    analysis = make(dicom=True)
+    events = tuple(
+        ReviewEvent(c.tracking_uid, ReviewState.REJECTED, "A", "2026-01-05T10:00:00Z")
+        for c in analysis.findings.candidates
+    )
+    assert "seg" not in _written(replace(analysis, review=Review(events)), tmp_path)
+
+
+def test_a_single_segment_names_itself_at_each_frame(make, tmp_path):
+    analysis = make(dicom=True, lesions=(Lesion(),))
+    labels = np.where(analysis.volumes.labels.data > 0, Label.OEDEMA, 0).astype(np.uint8)
+    volumes = replace(analysis.volumes, labels=replace(analysis.volumes.labels, data=labels))
+    ds = _written(replace(analysis, volumes=volumes), tmp_path)["seg"]
+    assert len(ds.SegmentSequence) == 1
+    assert "SegmentIdentificationSequence" not in ds.SharedFunctionalGroupsSequence[0]
+    read = highdicom.seg.segread(tmp_path / "dicom" / "seg.dcm")
+    pointed = highdicom.sr.ReferencedSegment.from_segmentation(read, segment_number=1)
+    assert pointed
+
+
+def test_nifti_input_gives_no_dicom(make):
+    assert "not DICOM" in DicomExporter().missing(make())
+
+
+def test_a_mosaic_gives_no_dicom_and_the_record_says_why(make, tmp_path):
+    analysis = make(dicom=True)
+    series = analysis.study.series[MrSequence.T1C]
+    mosaic = replace(series, files=series.files[:1])
+    study = replace(analysis.study, series={**analysis.study.series, MrSequence.T1C: mosaic})
+    other = replace(analysis, study=study)
+    assert "mosaic" in DicomExporter().missing(other)
+    save(other, tmp_path / "out")
+    assert not (tmp_path / "out" / "dicom").exists()
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert "mosaic" in run["left_out"]["dicom"]
+
+
+def test_values_that_no_valid_object_can_hold_are_not_passed_on(make, tmp_path):
+    """Some anonymisers write *** over dates and ages, and leave empty sequences behind."""
+    analysis = make(dicom=True)
+    for file in analysis.study.series[MrSequence.T1C].files:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ds = pydicom.dcmread(file.path)
+            ds.add_new(0x00100030, "LO", "***")
+            ds.add_new(0x00101010, "LO", "***")
+            ds.ProcedureCodeSequence = []
+            del ds.AccessionNumber
+            ds.PatientName = "ONLY FAMILY"
+            ds.save_as(file.path)
+    written = _written(analysis, tmp_path)
+    for ds in written.values():
+        assert ds.PatientBirthDate == ds.AccessionNumber == ""
+        assert "PatientAge" not in ds
+        assert "ProcedureCodeSequence" not in ds
+        assert ds.PatientName == "ONLY FAMILY"
+
+
+def test_a_study_that_has_gone_is_said_so(make, tmp_path):
+    analysis = make(dicom=True)
+    analysis.study.series[MrSequence.T1C].files[3].path.unlink()
+    with pytest.raises(ReadError, match="no longer"):
+        DicomExporter().write(analysis, tmp_path)
+
+
+def test_files_without_a_preamble_are_pointed_at_too(make, tmp_path):
+    analysis = make(dicom=True)
+    for file in analysis.study.series[MrSequence.T1C].files:
+        ds = pydicom.dcmread(file.path)
+        del ds.file_meta
+        ds.preamble = None
+        ds.save_as(file.path, implicit_vr=True, little_endian=True, enforce_file_format=False)
+        assert file.path.read_bytes()[128:132] != b"DICM"
+    assert _written(analysis, tmp_path)["seg"]
+
+
+def test_a_file_that_is_no_dicom_any_more_is_refused(make, tmp_path):
+    analysis = make(dicom=True)
+    analysis.study.series[MrSequence.T1C].files[3].path.write_text("not an image " * 50)
+    with pytest.raises(ReadError, match=r"no longer|another image"):
+        DicomExporter().write(analysis, tmp_path)
+
+
+def test_another_image_under_the_same_name_is_refused(make, tmp_path):
+    analysis = make(dicom=True)
+    files = analysis.study.series[MrSequence.T1C].files
+    shutil.copy(files[4].path, files[3].path)
+    with pytest.raises(ReadError, match="another image"):
+        DicomExporter().write(analysis, tmp_path)
+
+
+def test_a_result_beside_its_source_is_refused(make):
+    analysis = make(dicom=True)
+    series = analysis.study.series[MrSequence.T1C]
+    moved = series.grid.affine.copy()
+    moved[:3, 3] += 2.0
+    other = replace(series, grid=Grid(series.grid.shape, moved, series.grid.frame_uid))
+    with pytest.raises(ExportError, match="beside"):
+        refs.read_sources(other)
+
+
+def test_a_slice_without_a_source_is_refused(make):
+    series = make(dicom=True).study.series[MrSequence.T1C]
+    with pytest.raises(ExportError, match="source images for"):
+        refs.read_sources(replace(series, files=series.files[:-1]))
+
+
+def test_a_changed_voxel_is_noticed(make, tmp_path):
+    analysis = make(dicom=True)
+    _written(analysis, tmp_path)
+    sources = refs.read_sources(analysis.study.series[MrSequence.T1C])
+    segments = seg.segments_of(analysis)
+    path = tmp_path / "dicom" / "seg.dcm"
+    seg.check_seg(path, analysis, sources, segments)
+    ds = pydicom.dcmread(path)
+    ds.PixelData = bytes([ds.PixelData[0] ^ 1]) + ds.PixelData[1:]
+    ds.save_as(path)
+    with pytest.raises(ExportError, match="differs"):
+        seg.check_seg(path, analysis, sources, segments)
+    path = tmp_path / "dicom" / "attention.dcm"
+    ds = pydicom.dcmread(path)
+    ds.FloatPixelData = np.float32(0.5).tobytes() + ds.FloatPixelData[4:]
+    ds.save_as(path)
+    with pytest.raises(ExportError, match="differs"):
+        pmap.check_pmap(path, analysis, sources, Region.WT)
+
+
+def test_a_missing_frame_is_noticed(make, tmp_path):
+    analysis = make(dicom=True)
+    _written(analysis, tmp_path)
+    sources = refs.read_sources(analysis.study.series[MrSequence.T1C])
+    segments = seg.segments_of(analysis)
+    labels = analysis.volumes.labels.data.copy()
+    free = np.argwhere((labels == 0) & (analysis.findings.components == 0))[0]
+    components = analysis.findings.components.copy()
+    components[tuple(free)], labels[tuple(free)] = 1, Label.OEDEMA
+    other = replace(
+        analysis,
+        volumes=replace(analysis.volumes, labels=replace(analysis.volumes.labels, data=labels)),
+        findings=replace(analysis.findings, components=components),
+    )
+    with pytest.raises(ExportError, match="differs"):
+        seg.check_seg(tmp_path / "dicom" / "seg.dcm", other, sources, segments)
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy is not installed")
+@pytest.mark.parametrize("lesions", [(), (Lesion(),)])
+def test_dciodvfy_finds_no_error(make, tmp_path, lesions):
+    _written(make(dicom=True, lesions=lesions, tilt_deg=9), tmp_path)
+    for path in (tmp_path / "dicom").iterdir():
+        said = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
+        errors = [
+            line
+            for line in (said.stdout + said.stderr).splitlines()
+            if line.startswith("Error") and "Laterality" not in line
+        ]
+        assert errors == [], path.name
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *(v for v in vars(own).values() if isinstance(v, own.Code)),
+        *own.LABEL_TYPES.values(),
+    ],
+    ids=lambda code: f"{code.scheme}-{code.value}",
+)
+def test_every_public_code_is_in_pydicoms_dictionary(code):
+    if code.scheme in ("UMLS", "RFC5646"):
+        pytest.skip("of TID 1500 and TID 1204; pydicom's dictionary has no codes of that scheme")
+    if code.scheme == own.OWN_SCHEME:
+        assert len(code.value) <= 16
+        return
+    meanings = {
+        meaning.lower()
+        for versions in concepts[code.scheme].values()
+        for value, (meaning, _) in versions.items()
+        if value == code.value
+    }
+    assert meanings
+    assert code.meaning.lower() in meanings | {"right and left"}  # so in CID 244
+
+
+def test_own_codes_fit_dicoms_short_strings():
+    for code in own.REVIEW_STATES.values():
+        assert len(code.value) <= 16
+        assert len(code.scheme) <= 16
+
+
+def _rotation(angles):
+    a, b, c = angles
+    x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    return z @ y @ x
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    angles=st.tuples(*[st.floats(-3.1, 3.1)] * 3),
+    spacing=st.tuples(*[st.floats(0.4, 7.0)] * 3),
+    rows=st.integers(2, 6),
+    columns=st.integers(2, 6),
+    slices=st.integers(1, 5),
+    order=st.permutations([0, 1, 2]),
+    flips=st.tuples(*[st.booleans()] * 3),
+    shear=st.floats(-0.3, 0.3),
+)
+def test_every_pixel_is_its_voxel_however_the_grid_is_turned(
+    angles, spacing, rows, columns, slices, order, flips, shear
+):
+    """Frames of any plane, on a grid whose axes are permuted and flipped against them."""
+    turn = _rotation(angles)
+    frame = np.eye(4)
+    frame[:3, :3] = turn * spacing
+    frame[:3, 2] += shear * frame[:3, 0]  # slices that are shifted against each other
+    frame[:3, 3] = (-30.0, 20.0, 10.0)
+    shape = np.array([columns, rows, slices])
+    change = np.eye(4)
+    change[:3, :3] = np.eye(3)[:, order]
+    for axis, flipped in enumerate(flips):
+        if flipped:
+            change[:3, axis] *= -1
+            change[order[axis], 3] = shape[order[axis]] - 1
+    grid = Grid(tuple(shape[list(order)]), geometry.ras_from_lps(frame @ change))
+    volume = np.arange(shape.prod()).reshape(grid.shape)
+    cosines = (*turn[:, 0], *turn[:, 1])
+    for k in range(slices):
+        position = geometry.apply(frame, (0, 0, k))
+        plane = refs.plane_matrix(position, cosines, (spacing[1], spacing[0]))
+        cut = refs._placed(plane, rows, columns, grid).cut(volume)
+        assert cut.shape == (rows, columns)
+        for row in range(rows):
+            for column in range(columns):
+                lps = plane @ (column, row, 1)
+                voxel = grid.to_voxel(geometry.points_lps_from_ras(lps))
+                assert cut[row, column] == volume[tuple(np.rint(voxel).astype(int))]
+
+
+def test_a_detectors_box_is_reported_without_an_outline(make, tmp_path):
+    """No mask is invented: no Segmentation, and a group that points at a source image."""
+    analysis = make(dicom=True)
+    empty = np.zeros_like(analysis.volumes.labels.data)
+    volumes = replace(analysis.volumes, labels=replace(analysis.volumes.labels, data=empty))
+    written = _written(replace(analysis, volumes=volumes), tmp_path)
+    assert set(written) == {"sr", "key_objects", *MAPS.values()}
+    report = highdicom.sr.srread(tmp_path / "dicom" / "sr.dcm")
+    groups = report.content.get_image_measurement_groups()
+    assert {g.tracking_uid for g in groups} == {
+        c.tracking_uid for c in analysis.findings.candidates
+    }
+
+
+def test_key_objects_name_the_slice_on_which_a_candidate_is_largest(make, tmp_path):
+    analysis = make(dicom=True, orientation="PIR", spacing_mm=(4.0, 4.0, 6.0))
+    series = analysis.study.series[MrSequence.T1C]
+    wanted = set()
+    for candidate in analysis.findings.candidates:
+        areas = (analysis.findings.components == candidate.id).sum(axis=(0, 1))
+        wanted |= {series.files[k].sop_instance_uid for k in np.flatnonzero(areas == areas.max())}
+    ds = _written(analysis, tmp_path)["key_objects"]
+    named = {
+        i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        for i in ds.ContentSequence
+        if i.ValueType == "IMAGE"
+    }
+    assert named <= wanted
+    assert len(named) == len(analysis.findings.candidates)
