@@ -203,7 +203,10 @@ class Browser:
                     event, box = self._waiting.pop(message["id"])
                     box.append(message)
                     event.set()
-                elif message.get("method") in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled"):
+                elif message.get("method") in (
+                    "Runtime.exceptionThrown",
+                    "Runtime.consoleAPICalled",
+                ):
                     self.console.append(json.dumps(message["params"])[:2000])
 
     def _call(self, method, session=None, timeout=120, **params):
