@@ -52,7 +52,7 @@ class Lens:
     Parameters
     ----------
     device : str
-        "auto" (the GPU where there is one), "cpu", "cuda" or "cuda:N".
+        "auto" (the GPU where there is one), "cpu", "cuda", "cuda:N", "xpu", "xpu:N" or "mps".
     weights : str or Path, optional
         A weights file in place of the default weights, or "synthetic": those in the package
         that learnt from no patient.
@@ -119,12 +119,12 @@ class Lens:
         options : PrepareOptions
             Which steps of the preparation, and how.
         progress, cancel
-            Told of, and asked between, all steps; both may come from another thread.
+            Called with, and checked between, all steps; both may come from another thread.
 
         Raises
         ------
         UnusableInputError, ResourceError, CancelledError
-            The study cannot be analysed; memory or device do not suffice; the user said stop.
+            The study cannot be analysed; memory or device do not suffice; the user asked to stop.
         """
         started = datetime.now(UTC).isoformat(timespec="seconds")
         clock = StageClock(progress, cancel)
@@ -295,7 +295,8 @@ class Result:
     analysis : Analysis
         Everything that is exported.
     prediction, engine : Prediction and Engine, or None
-        What the engine said, and itself; needed by `probe`, `look` and `what_if` alone.
+        The engine's prediction, and itself; needed by `probe`, `layer_attention` and `what_if`
+        alone.
     """
 
     def __init__(
@@ -355,13 +356,13 @@ class Result:
     def what_if(
         self, candidate: int, *, progress: Progress = no_progress, cancel: Cancel = NEVER
     ) -> WhatIf:
-        """Hide one candidate, by its id, and look again; see `explain.counterfactual.ask`."""
+        """Hide one candidate, by its id, and predict again; see `explain.counterfactual.ask`."""
         prediction, engine = self._prediction, as_perturbable(self._engine)
         seen = None if prediction is None else prediction.unperturbed
         if prediction is None or seen is None or engine is None:
             raise UnusableInputError(
-                found="a result that was reopened, or an engine that cannot look again",
-                expected="a fresh result of an engine with the capability `vary`",
+                found="a result that was reopened, or an engine that cannot predict again",
+                expected="a fresh result of an engine with the capability `perturb`",
                 next_step="Analyse the study again",
             )
         prepared = self._analysis.prepared

@@ -16,9 +16,9 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication
 from tests.gui.conftest import MANIFEST
 
+from lesionlens._napari.loading import KEY
 from lesionlens._napari.model.display import axis_aligned, contrast_limits
 from lesionlens._napari.preferences import FOLDERS, use_for_folders
-from lesionlens._napari.reader import KEY
 from lesionlens.base.labels import MrSequence
 from lesionlens.export.exporter import save
 from lesionlens.records.arrays import Volume

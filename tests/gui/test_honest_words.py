@@ -8,9 +8,9 @@ import pytest
 from qtpy.QtCore import Qt
 from tests.gui.conftest import LEFT
 
+from lesionlens._napari.model.choices import Overlay
 from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.screen import resolve
-from lesionlens._napari.model.state import Overlay
 from lesionlens._napari.model.words import facts_of
 from lesionlens.base.labels import LesionClass, Region, ReviewState
 from lesionlens.export.report import report_html

@@ -14,11 +14,11 @@ from qtpy.QtCore import Qt
 from tests.gui.conftest import LEFT, MANIFEST, RIGHT
 
 from lesionlens._napari.demo import run_study
+from lesionlens._napari.loading import layers_of
+from lesionlens._napari.model.choices import Overlay, Plane
 from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.keys import KEYS
-from lesionlens._napari.model.state import Overlay, Plane
 from lesionlens._napari.preferences import read_preferences
-from lesionlens._napari.reader import layers_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import NEVER, check, no_progress

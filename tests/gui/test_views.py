@@ -12,11 +12,11 @@ from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent, QWheelEvent
 from qtpy.QtWidgets import QApplication
 
-from lesionlens._napari.controllers import hanging
-from lesionlens._napari.model.state import Overlay, Plane
+from lesionlens._napari.loading import layers_of
+from lesionlens._napari.model import hanging
+from lesionlens._napari.model.choices import Overlay, Plane
 from lesionlens._napari.model.viewing import Layout, Window
 from lesionlens._napari.model.windows import full_range, limits_of
-from lesionlens._napari.reader import layers_of
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import NEVER, no_progress
@@ -364,3 +364,42 @@ def test_an_oblique_study_opens_in_the_slices_that_were_acquired(panel, analysis
     panel.actions_.show_layout(Layout.FOUR)
     panel.actions_.own_slices()
     assert "interpolated" in " ".join(drawn(panel, tiles(panel)[0]).words)
+
+
+def test_another_plane_keeps_place_and_zoom(shown):
+    viewer = shown._viewer
+    shown.session.go_to(2)
+    viewer.scene.camera.zoom = 7.0
+    point = tuple(viewer.dims.point)
+    shown.actions_.next_plane()
+    assert viewer.scene.camera.zoom == pytest.approx(7.0)
+    assert tuple(viewer.dims.point) == pytest.approx(point)
+    assert viewer.scene.camera.center[-1] == pytest.approx(point[viewer.dims.order[-1]])
+    shown.actions_.four_views()
+    shown.session.go_to(2)
+    place = shown.actions_.travel.place
+    shown.actions_.next_plane()
+    assert shown.actions_.travel.place == place
+
+
+def test_rulers_equal_the_reported_diameters_and_can_be_dragged(shown, analysis, qtbot):
+    first = analysis.findings.candidates[0]
+    shown.session.go_to(first.id)
+    shown.actions_.show_layout(Layout.ONE)
+    shown.actions_.toggle_rulers()
+    (view,) = tiles(shown)
+    longest, across = drawn(shown, view).rulers
+    lengths = [float(np.linalg.norm(ends[1] - ends[0])) for _, ends, _ in (longest, across)]
+    assert lengths == pytest.approx(
+        [first.longest_axial_diameter_mm, first.perpendicular_diameter_mm], abs=0.05
+    )
+    along, over = (ends[1] - ends[0] for _, ends, _ in (longest, across))
+    assert abs(float(along @ over)) < 1e-6
+    to = view.projection(drawn(shown, view))
+    end = to.point(*longest[1][1]).toPoint()
+    drag(qtbot, view, Qt.MouseButton.LeftButton, end, end + QPoint(25, 0))
+    moved = drawn(shown, view).rulers[0]
+    assert moved[2].endswith("by hand")
+    np.testing.assert_allclose(moved[1][1] - longest[1][1], (25 / to.zoom, 0.0), atol=1.0)
+    shown.actions_.toggle_rulers()
+    assert drawn(shown, view).rulers == ()

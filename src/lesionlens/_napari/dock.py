@@ -15,18 +15,19 @@ from npe2 import PluginManager
 from qtpy.QtCore import QEvent
 
 from lesionlens._napari.controllers.identity import identity_of
+from lesionlens._napari.loading import KEY
+from lesionlens._napari.model.choices import Overlay
 from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.keys import KEYS, Key
 from lesionlens._napari.model.screen import Screen, ShownScene, resolve
 from lesionlens._napari.model.session import ReviewSession
-from lesionlens._napari.model.state import Overlay, Request, State
+from lesionlens._napari.model.state import Request, State
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.clashes import clashes, keymap_of
 from lesionlens._napari.qt.drops import Drops, canvas_of
 from lesionlens._napari.qt.keyboard import Keyboard, main_window
 from lesionlens._napari.qt.room import Room
 from lesionlens._napari.qt.waiting import when_idle
-from lesionlens._napari.reader import KEY
 from lesionlens._napari.viewer.layers import Layers
 from lesionlens._napari.viewer.single import plane_of
 from lesionlens._napari.viewer.views import Views

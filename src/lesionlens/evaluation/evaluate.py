@@ -35,7 +35,7 @@ ConventionOf = Callable[[Case], str | None]
 
 
 class _Unscorable(Exception):
-    """A result cannot be scored; the message says why."""
+    """A result cannot be scored; the message holds the reason."""
 
 
 def evaluate(
@@ -53,7 +53,7 @@ def evaluate(
     cases : sequence of Case
         With their truth; without one, or with an empty one, a case is healthy.
     convention_of : callable
-        Convention of a case's labels, None where the numbers themselves must tell.
+        Convention of a case's labels, None where it follows from the numbers themselves.
 
     Raises
     ------

@@ -52,7 +52,7 @@ class Bins:
     Parameters
     ----------
     count, confidence, positive : (BINS,) float64
-        Cases in the bin, the sum of what was said of them, and how many of them were true.
+        Cases in the bin, the sum of the predicted probabilities, and how many of them were true.
     """
 
     count: NDArray[np.float64] = field(default_factory=lambda: np.zeros(BINS))
@@ -68,7 +68,7 @@ class Bins:
 
     @property
     def error(self) -> float:
-        """Expected calibration error: the mean gap between said and true, weighed by count.
+        """Expected calibration error: the mean gap between predicted and true, weighed by count.
 
         Notes
         -----
@@ -221,12 +221,12 @@ def attention_measures(attention: Floats, region: Mask) -> tuple[float, float]:
     return float(region[peak]), float(values[region].sum() / total)
 
 
-def reliability(said: NDArray[np.floating], true: Mask) -> Bins:
-    """Count what was said (0 to 1) against what was true, in `BINS` bins of equal width."""
-    which = np.clip((said * BINS).astype(int), 0, BINS - 1)
+def reliability(predicted: NDArray[np.floating], true: Mask) -> Bins:
+    """Count predicted probabilities (0 to 1) against the truth, in `BINS` bins of equal width."""
+    which = np.clip((predicted * BINS).astype(int), 0, BINS - 1)
     return Bins(
         np.bincount(which, minlength=BINS).astype(np.float64),
-        np.bincount(which, weights=said, minlength=BINS).astype(np.float64),
+        np.bincount(which, weights=predicted, minlength=BINS).astype(np.float64),
         np.bincount(which, weights=true, minlength=BINS).astype(np.float64),
     )
 

@@ -16,9 +16,7 @@ from lesionlens.records.findings import Agreement, Candidate, Findings, Point, c
 from lesionlens.records.prediction import ClassProbabilities
 from lesionlens.records.study import QualityCheck
 
-NO_T1C = (
-    "Without T1c the enhancing part cannot be told: its volume and the RANO rule are left empty"
-)
+NO_T1C = "Without T1c the enhancing part is unknown: its volume and the RANO rule are left empty"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,8 +61,8 @@ class Context:
         Names study and engine; the same identity and voxels give the same tracking UID.
     quality : tuple of QualityCheck
         Passed on to the reader.
-    kinds : ClassProbabilities or None
-        What each place looks like, from an engine that tells.
+    class_probabilities : ClassProbabilities or None
+        Of each place, from an engine that has them.
     """
 
     whole_tumour: Floats

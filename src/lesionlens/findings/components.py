@@ -80,7 +80,7 @@ def draw_components(
 
     Returns
     -------
-    Marked
+    ComponentMask
         The components, numbered along the array's axes.
     """
     rules = rules or CandidateCriteria()
@@ -227,7 +227,7 @@ def components_of(marked: ComponentMask) -> Iterator[Component]:
 
 
 def component_voxels(marked: ComponentMask, grid: Grid) -> list[ComponentVoxels]:
-    """Return each component as a glance on `grid` sees it."""
+    """Return the voxels of each component on the grid of a first pass."""
     return [
         ComponentVoxels(voxels_on(part.points_mm(), grid), part.volume_ml)
         for part in components_of(marked)

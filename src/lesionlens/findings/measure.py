@@ -34,11 +34,14 @@ class Diameters:
         Lengths.
     ends_mm : ((3,), (3,)) of float
         Where the longest diameter begins and ends, patient RAS+ mm.
+    across_mm : ((3,), (3,)) of float
+        Where the perpendicular one does.
     """
 
     longest_mm: float
     perpendicular_mm: float
     ends_mm: tuple[Point, Point]
+    across_mm: tuple[Point, Point]
 
 
 def volume_ml(mask: Mask, grid: Grid) -> float:
@@ -163,10 +166,21 @@ def _across(outline: Points, origin_mm: Points) -> Diameters:
     first, second = np.unravel_index(int(lengths.argmax()), lengths.shape)
     longest = float(lengths[first, second])
     along = gaps[first, second] / longest
-    turned = outline @ np.array([along, (-along[1], along[0])]).T
-    ends = np.pad(corners[[first, second]], ((0, 0), (0, 1))) + origin_mm
-    start, end = ((float(x), float(y), float(z)) for x, y, z in ends)
-    return Diameters(longest, _widest(turned), (start, end))
+    axes = np.array([along, (-along[1], along[0])])
+    widest = _widest(outline @ axes.T)
+    return Diameters(
+        longest,
+        float(np.ptp(widest[:, 1])),
+        _in_patient(corners[[first, second]], origin_mm),
+        _in_patient(widest @ axes, origin_mm),
+    )
+
+
+def _in_patient(ends: Points, origin_mm: Points) -> tuple[Point, Point]:
+    """Return two points of a plane, (2, 2) mm, as RAS+ mm."""
+    placed = np.pad(ends, ((0, 0), (0, 1))) + origin_mm
+    start, end = ((float(x), float(y), float(z)) for x, y, z in placed)
+    return start, end
 
 
 def _hull(outline: Points) -> Points:
@@ -176,8 +190,8 @@ def _hull(outline: Points) -> Points:
         return outline
 
 
-def _widest(turned: Points) -> float:
-    """Return the longest extent along the second axis over lines of constant first coordinate."""
+def _widest(turned: Points) -> Points:
+    """Return the ends, (2, 2), of the longest line along the second axis."""
     start, end = turned[:-1], turned[1:]
     cuts = np.linspace(turned[:, 0].min(), turned[:, 0].max(), 257)[1:-1, None]
     step = end[:, 0] - start[:, 0]
@@ -188,8 +202,11 @@ def _widest(turned: Points) -> float:
     height = start[:, 1] + np.clip(share, 0, 1) * (end[:, 1] - start[:, 1])
     top = np.where(crosses, height, -np.inf).max(axis=1)
     bottom = np.where(crosses, height, np.inf).min(axis=1)
-    spans = (top - bottom)[np.isfinite(top) & np.isfinite(bottom)]
-    return float(spans.max()) if spans.size else 0.0
+    spans = np.where(np.isfinite(top) & np.isfinite(bottom), top - bottom, -1.0)
+    if spans.max(initial=-1.0) < 0:
+        return np.repeat(turned[:1], 2, axis=0)
+    best = int(spans.argmax())
+    return np.array([[cuts[best, 0], bottom[best]], [cuts[best, 0], top[best]]])
 
 
 def bounding_box_mm(mask: Mask, grid: Grid) -> tuple[Points, Points]:

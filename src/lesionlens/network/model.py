@@ -24,7 +24,7 @@ class AttentionTrace(NamedTuple):
     self_attention: tuple[SelfTrace, ...]
     """One a layer, first to last."""
     cross_attention: tuple[Tensor, ...]
-    """Weights of the looks at 1/4, 1/2 and 1/1, (B, heads, Q, I, J, K) each."""
+    """Cross-attention weights at 1/4, 1/2 and 1/1, (B, heads, Q, I, J, K) each."""
     padded: tuple[int, int, int]
     """Grid after padding at the high ends to a multiple of the stride."""
 
@@ -101,17 +101,17 @@ class LensNetwork(nn.Module):
 
     @override
     def forward(self, x: Tensor, *, place: Tensor | None = None, trace: bool = False) -> LensOutput:
-        """Look at a batch.
+        """Predict a batch.
 
         Parameters
         ----------
         x : (B, 8, I, J, K) Tensor
-            From `normalise.network_input`; any I, J, K.
+            From `normalise.with_presence`; any I, J, K.
         place : (B, 3, 2) Tensor or None
             Where the volume lies along each axis if it is a window of the brain, whose box reaches
             from -1 to 1; None is the whole brain.
         trace : bool
-            Also keep what every attention layer saw.
+            Also keep the queries, keys and weights of every attention layer.
         """
         i, j, k = x.shape[2:]
         shown = _hold_back_t1(x) if self.config.t1_in_reserve else x

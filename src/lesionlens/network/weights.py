@@ -36,9 +36,9 @@ class WeightsNotes:
     version : str
         Of the weights, not of the package.
     spacing_mm : float
-        Grid of the glance over the whole brain.
+        Grid of the first pass over the whole brain.
     focus_spacing_mm : float or None
-        Grid of the windows round candidates; None where a second look does not help.
+        Grid of the patches round candidates; None where refinement does not help.
     temperature : (3,) float
         Logits of WT, TC, ET are divided by these before the sigmoid.
     operating_points : tuple of dict

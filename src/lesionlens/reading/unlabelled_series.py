@@ -1,4 +1,4 @@
-"""Series of which no name, sidecar or header tells the sequence: their images are asked, last."""
+"""Series without a name, sidecar or header that identifies the sequence: judged by their images."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from lesionlens.reading.sequences import Guess
 from lesionlens.records.study import Series, Witness
 
 MOST_IMAGES = 8
-"""Images of a study that are looked at; each takes about a second."""
+"""Images of a study that are judged; each takes about a second."""
 
 
 def judge_by_image(
     found: Sequence[Series], named: Collection[MrSequence], *, cancel: Cancel = NEVER
 ) -> tuple[list[Series], list[str]]:
-    """Judge by their images the series of which nothing else tells what they are.
+    """Judge by their images the series that nothing else identifies.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def judge_by_image(
     Returns
     -------
     series : list of Series
-        In the same order; a sequence that is told by a name or header is never given again.
+        In the same order; a sequence that a name or header identifies is never given twice.
     notices : list of str
         What was recognised by its image alone.
     """
@@ -53,7 +53,7 @@ def judge_by_image(
             seen = Guess(None, f"{seen.sequence.words} by {seen.evidence}; there is another", 0.0)
         if seen.sequence is not None:
             notices.append(
-                f"Nothing tells which sequence {series.description!r} is: it was taken for "
+                f"Nothing identifies the sequence of {series.description!r}: it was taken for "
                 f"{seen.sequence.words} by {seen.evidence}. If that is wrong, "
                 f"{how_to_name(seen.sequence)}."
             )

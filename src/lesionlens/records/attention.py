@@ -72,5 +72,5 @@ class AttentionMaps:
     checks: Mapping[Region, MapChecks] = field(default_factory=dict)
 
     def scale_of(self, region: Region) -> float:
-        """Return what a map's 1 stands for, times an even look; 0 where that is not known."""
+        """Return what a map's 1 stands for, in multiples of even attention; 0 where unknown."""
         return self.raw_range.get(region, (0.0, 0.0))[1]

@@ -30,7 +30,7 @@ _ON_BOTH_SIDES = {
     "brainstem": "brainstem",
     "cerebellum": "both cerebellar hemispheres",
 }
-"""Regions whose two sides are not said as "both …s"."""
+"""Regions whose two sides are not named "both …s"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Location:
 
     @property
     def words(self) -> str:
-        """As one says it.
+        """In words.
 
         Examples
         --------
@@ -97,8 +97,8 @@ class Candidate:
         Keys t1c, flair, t2, t1, none: signed Shapley values that sum to the score.
     score_alone, score_left_out : mapping of str to float or None
         Keys t1c, flair, t2, t1: the score with that sequence alone, and with all but it.
-    resemblance : mapping of Kind to float or None
-        What it looks like to the engine; shares that add up to one, not the probability of a
+    resemblance : mapping of LesionClass to float or None
+        Class probabilities by the engine; shares that add up to one, not the probability of a
         diagnosis.
     """
 
@@ -148,7 +148,7 @@ class Findings:
     components : (I, J, K) int32
         Candidate id of each voxel on the native grid, 0 elsewhere.
     quality : tuple of QualityCheck
-        What a reader is told of the input.
+        Checks of the input.
     conclusion : str
         "2 candidate regions" or "no candidate region".
     notices : tuple of str
@@ -183,7 +183,8 @@ def resemblance_words(shares: Mapping[LesionClass, float]) -> str:
 
     Examples
     --------
-    >>> resemblance_words({Kind.TUMOUR: 0.31, Kind.WHITE_MATTER: 0.65, Kind.ENHANCEMENT: 0.04})
+    >>> LC = LesionClass
+    >>> resemblance_words({LC.TUMOUR: 0.31, LC.WHITE_MATTER: 0.65, LC.ENHANCEMENT: 0.04})
     'white-matter lesion 65 %, tumour 31 %, vessel or dura 4 %'
     """
     likest = sorted(shares.items(), key=lambda item: -item[1])

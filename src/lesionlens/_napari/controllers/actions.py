@@ -7,15 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lesionlens._napari import sample
 from lesionlens._napari.controllers.editor import OutlineEditor
 from lesionlens._napari.controllers.opener import Opener
 from lesionlens._napari.controllers.reviewing import Reviewing
-from lesionlens._napari.controllers.viewing import Viewing
+from lesionlens._napari.loading import SAMPLES
 from lesionlens._napari.model.asking import probed, seen
+from lesionlens._napari.model.choices import LayerChoice, Overlay, Plane
 from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.session import QUESTION, ReviewSession
-from lesionlens._napari.model.state import LayerChoice, Overlay, Plane, Problem, Request
+from lesionlens._napari.model.state import Problem, Request
+from lesionlens._napari.model.view_actions import Viewing
 from lesionlens._napari.preferences import Preferences, read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens._napari.qt.latest import Latest
@@ -23,7 +24,7 @@ from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import Cancel, Progress, StageClock
 from lesionlens.preparation.prepare import prepare
 from lesionlens.review import store
-from lesionlens.review.reopen import is_result, read_result, reopen
+from lesionlens.review.reopen import is_result, reopen_folder
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -70,7 +71,7 @@ class Actions(Viewing):
 
     def open_sample(self) -> bool:
         """Open the synthetic sample."""
-        return self.open(sample.SAMPLES / "study")
+        return self.open(SAMPLES / "study")
 
     def take_in(self, places: tuple[Path, ...]) -> bool:
         """Open what was dropped: scans, or a saved result of the study that is open."""
@@ -172,9 +173,8 @@ class Actions(Viewing):
         def task(progress: Progress, cancel: Cancel) -> Any:
             from lesionlens.lens import Result  # noqa: PLC0415
 
-            saved = read_result(folder)
             prepared = prepare(study, StageClock(progress, cancel), preferences.preparation)
-            analysis = reopen(saved, study, prepared)
+            analysis = reopen_folder(folder, study, prepared)
             return Result(analysis), overlays_of(analysis)
 
         def done(value: Any) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 from napari.layers import Labels
 from numpy.typing import NDArray
 
+from lesionlens._napari.loading import KEY
 from lesionlens._napari.model.display import geometry_keywords
 from lesionlens._napari.model.state import State
-from lesionlens._napari.reader import KEY
 from lesionlens._napari.viewer.colours import label_colours
 from lesionlens.base.labels import Label, Region
 

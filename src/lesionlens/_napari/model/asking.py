@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens._napari.model.choices import LayerChoice, Second
 from lesionlens._napari.model.display import EVEN_SHARE, MapView, look_view, probe_view
-from lesionlens._napari.model.state import LayerChoice, Second
 from lesionlens.explain.maps import relative
 from lesionlens.explain.probe import ask_raw, layer_attention_raw
 from lesionlens.inference.engine import Target

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens._napari.model.choices import LayerChoice
 from lesionlens._napari.model.slices import TILT_ALLOWED, Picture, tilt
-from lesionlens._napari.model.state import LayerChoice
 from lesionlens._napari.model.words import UNCERTAIN
 from lesionlens.base import geometry
 from lesionlens.base.geometry import Shape3

@@ -5,19 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lesionlens._napari.model.state import (
-    Activity,
-    Choices,
-    LayerChoice,
-    Overlay,
-    Plane,
-    Problem,
-    Request,
-    Second,
-    State,
-    listed,
-    shown_sequence,
-)
+from lesionlens._napari.model.choices import Choices, LayerChoice, Overlay, Plane, Second
+from lesionlens._napari.model.state import Activity, Problem, Request, State, listed, shown_sequence
 from lesionlens._napari.model.verdict import verdict, withheld
 from lesionlens._napari.model.words import (
     Bar,

@@ -13,18 +13,16 @@ from psygnal import Signal
 
 from lesionlens._napari.model.advice import in_the_windows_words
 from lesionlens._napari.model.board import opening
+from lesionlens._napari.model.choices import Choices, Overlay, Plane, Second
 from lesionlens._napari.model.redraw import redrawn, reviewed
 from lesionlens._napari.model.state import (
     Activity,
-    Choices,
-    Overlay,
-    Plane,
     Problem,
     Query,
     Request,
-    Second,
     State,
     listed,
+    seconds_of,
 )
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
 from lesionlens.findings.edits import applied
@@ -148,7 +146,7 @@ class ReviewSession:
             without=None,
             editing=None,
             attention_layers=() if trace is None else trace.attention_layers,
-            seconds=_seconds(result),
+            seconds=seconds_of(result),
             reopened=result.engine is None,
         )
 
@@ -394,13 +392,6 @@ class ReviewSession:
         """Return the reasons typed for candidates of which nothing new was said in a review."""
         told = {e.tracking_uid for e in review.events[len(self._state.review.events) :]}
         return {uid: words for uid, words in self._state.typed.items() if uid not in told}
-
-
-def _seconds(result: Any) -> tuple[Second, ...]:
-    """Return the second opinions that a result can be asked for; none once it was reopened."""
-    rolls = result.trace is not None and result.trace.probe_row is not None
-    there = {Second.GRADIENTS: result.engine is not None, Second.ROLLOUT: rolls}
-    return tuple(second for second in Second if there[second])
 
 
 _FIELDS = tuple(State.__dataclass_fields__)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lesionlens._napari.model.state import Choices, Second, State
+from lesionlens._napari.model.choices import Choices, Second
+from lesionlens._napari.model.state import State
 from lesionlens._napari.model.words import Fact
 from lesionlens.records.analysis import Analysis
 

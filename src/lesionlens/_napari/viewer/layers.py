@@ -13,6 +13,7 @@ import numpy as np
 from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
+from lesionlens._napari.loading import KEY
 from lesionlens._napari.model.display import (
     MapView,
     Overlays,
@@ -22,7 +23,6 @@ from lesionlens._napari.model.display import (
 )
 from lesionlens._napari.model.screen import ShownOutline, ShownScene
 from lesionlens._napari.model.windows import full_range
-from lesionlens._napari.reader import KEY
 from lesionlens._napari.viewer.colours import (
     ATTENTION,
     BOX_COLOUR,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.components.overlays import TextOverlay
 
+from lesionlens._napari.model.choices import Plane
 from lesionlens._napari.model.sides import Edges, edges_of
-from lesionlens._napari.model.state import Plane
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -32,7 +32,7 @@ from lesionlens.records.findings import Point
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from lesionlens._napari.controllers.viewing import Viewing
+    from lesionlens._napari.model.view_actions import Viewing
 
 _IDLE_MS = 150
 """How long linked views must stand still before napari's hidden canvas is brought up to date."""
@@ -66,7 +66,7 @@ class Views(QObject):
         self._viewer, self._layers, self._travel, self._docked = viewer, layers, travel, docked
         self._canvas: QWidget | None = None
         self._board: Board | None = None
-        self._moving = False
+        self._moving = self._turning = False
         self._pictures: dict[MrSequence, Picture] = {}
         self._presses = 0
         self._identity: tuple[str, ...] = ()
@@ -101,7 +101,9 @@ class Views(QObject):
         if scene.plane is not before.plane:
             self.single.set_right()
             self._layers.set_right()
+        self._turning = True
         self.single.show_plane(scene.plane)
+        self._turning = False
         self.single.caption(screen.caption)
         self._apply_window(state)
         self._cine.run(state.choices.views.cine)
@@ -214,6 +216,7 @@ class Views(QObject):
         view.asked.connect(self.asked)
         view.pointed.connect(self._on_pointed)
         view.window_dragged.connect(self._drag)
+        view.ruler_dragged.connect(self._acts.drag_rulers)
         view.hide()
         self._strip = Strip(self._acts, home)
         layout.insertWidget(layout.indexOf(canvas), view, 1)
@@ -294,7 +297,7 @@ class Views(QObject):
             callback(self._viewer, None)
 
     def _on_reset(self) -> None:
-        if self.linked is not None and self._is_linked:
+        if self.linked is not None and self._is_linked and not self._turning:
             self.linked.fit()
 
     def _scroll(self, by: int) -> None:

@@ -26,6 +26,7 @@ from qtpy.QtWidgets import (
 )
 
 from lesionlens._napari.controllers.actions import Actions
+from lesionlens._napari.loading import places_of
 from lesionlens._napari.model.keys import KEYS
 from lesionlens._napari.model.screen import Screen
 from lesionlens._napari.model.session import ReviewSession
@@ -40,7 +41,6 @@ from lesionlens._napari.qt.drops import local_paths
 from lesionlens._napari.qt.jobs import Jobs
 from lesionlens._napari.qt.keyboard import Unwheeled
 from lesionlens._napari.qt.latest import Latest
-from lesionlens._napari.reader import places_of
 from lesionlens._napari.widgets.attention_block import AttentionBlock
 from lesionlens._napari.widgets.candidate_block import CandidateBlock
 from lesionlens._napari.widgets.pacs_dialog import PacsDialog

@@ -246,7 +246,7 @@ def _whole_stream(path: Path, image: Any) -> bytes:
 
 
 def _refuse_two_patients(files: Sequence[Path]) -> None:
-    """Refuse files whose sidecars or BIDS names tell of different patients."""
+    """Refuse files whose sidecars or BIDS names belong to different patients."""
     quiet: list[str] = []
     seen: dict[str, set[str]] = {"PatientID": set(), "PatientName": set(), "sub": set()}
     for path in files:

@@ -22,9 +22,9 @@ Place = tuple[slice, slice, slice]
 
 
 class Asked:
-    """Where a voxel attends, and what single blocks and heads look at.
+    """Where a voxel attends, and what single blocks and heads attend to.
 
-    Nothing is kept of the analysis but where the regions were drawn: a look runs the network
+    Nothing is kept of the analysis but where the regions were drawn: each question runs the network
     on the windows that hold the region, a probe on the window about the voxel, whose attention is
     kept until a voxel near its border or beyond is asked.
 
@@ -35,7 +35,7 @@ class Asked:
     image : callable
         To the (1, C, I, J, K) input of the study that was analysed.
     shares : mapping of Region to (I, J, K) Tensor
-        What the network said, 0 to 1.
+        The network's probabilities, 0 to 1.
     grids : (grid, prepared)
         Of the input, and the study with its working grid.
     onto_working : callable

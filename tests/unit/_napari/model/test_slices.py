@@ -7,10 +7,10 @@ import itertools
 import numpy as np
 import pytest
 
+from lesionlens._napari.model.choices import Plane
 from lesionlens._napari.model.contours import lines_around, smooth
 from lesionlens._napari.model.sides import letters_of
 from lesionlens._napari.model.slices import Frame, Picture, plane_of_acquisition
-from lesionlens._napari.model.state import Plane
 from lesionlens.base.grid import Grid
 
 SIDES = {"R": (1, 0, 0), "L": (-1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "S": (0, 0, 1),

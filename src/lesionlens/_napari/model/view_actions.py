@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from lesionlens._napari.controllers import hanging
+from lesionlens._napari.model import hanging
 from lesionlens._napari.model.board import stepped
 from lesionlens._napari.model.place import Travel
+from lesionlens._napari.model.rulers import Ruler, rulers_of
 from lesionlens._napari.model.session import ReviewSession
 from lesionlens._napari.model.viewing import Layout, Window
 
@@ -137,3 +138,23 @@ class Viewing:
     def toggle_names(self) -> None:
         """Patient, date and series on the views, or not."""
         self.session.choose_views(named=not self.session.state.choices.views.named)
+
+    def toggle_rulers(self) -> None:
+        """Draw both diameters of the candidate in focus, on the slice where they lie, or not."""
+        state, candidate = self.session.state, self.session.candidate()
+        views = state.choices.views
+        if views.rulers or candidate is None or state.analysis is None:
+            self.session.choose_views(rulers=False, dragged=None)
+            return
+        found = rulers_of(state.analysis, candidate)
+        layout = Layout.ONE if views.layout is Layout.SINGLE else views.layout
+        self.session.choose_views(rulers=True, dragged=None, layout=layout)
+        if found:
+            x, y, z = ((a + b) / 2 for a, b in zip(found[0].start, found[0].end, strict=True))
+            self.travel.move(point_mm=(x, y, z))
+
+    def drag_rulers(self, rulers: tuple[Ruler, ...]) -> None:
+        """Take rulers that were moved by hand; the report keeps its own."""
+        candidate = self.session.candidate()
+        if candidate is not None:
+            self.session.choose_views(dragged=(candidate.id, rulers))

@@ -14,7 +14,7 @@ from lesionlens.reading.dicom.series import sort_series
 from lesionlens.reading.readers import open_study
 
 pytestmark = pytest.mark.real
-DATA = Path(__file__).resolve().parents[3].parent / "shared/data/dicom"
+DATA = Path(__file__).resolve().parents[4].parent / "shared/data/dicom"
 # dcm2niix scales Philips by its private slope (its documented "precise" values); the others as is
 TABLE = {
     "siemens_t1_fl2d_sag": ("siemens_t1_fl2d_sag", False),
