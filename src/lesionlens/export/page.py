@@ -140,11 +140,14 @@ def _heading(
     """Say whose examination it is, of when, as far as that is known and wanted."""
     header = _header(study)
     patient, date = Identity.PATIENT not in hidden, Identity.DATE not in hidden
-    name = str(header.get("PatientName") or "").replace("^", ", ").strip(", ")
+    name = str(header.get("PatientName") or "").replace("^", ", ").replace("=", " · ").strip(", ")
     number = str(header.get("PatientID") or "")
     described = str(header.get("StudyDescription") or "") or study.name
     said = (
-        (words("patient"), " · ".join(filter(None, (name, number))) if patient else None),
+        (
+            words("patient"),
+            " · ".join(filter(None, dict.fromkeys((name, number)))) if patient else None,
+        ),
         (words("born"), _day(header.get("PatientBirthDate")) if patient else ""),
         (words("sex"), str(header.get("PatientSex") or "") if patient else ""),
         (words("examined"), _day(header.get("StudyDate")) if date else None),
@@ -164,10 +167,10 @@ def _header(study: Study) -> Mapping[str, object]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            read = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=wanted)
+            read = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=wanted)
             return {key: read.get(key) for key in wanted}
     except (OSError, InvalidDicomError, ValueError, LookupError, NotImplementedError):
-        return {}  # a file without a preamble, or a header that no library reads whole
+        return {}  # a header that the library cannot read whole
 
 
 def _day(value: object) -> str:
