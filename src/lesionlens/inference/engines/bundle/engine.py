@@ -75,8 +75,7 @@ class _Seen:
 class BundleEngine:
     """Runs a bundle's network on a prepared study.
 
-    Inputs are z-scored in the brain, as `NormalizeIntensityd(nonzero=True)` does it. A sequence
-    that is missing or left out is shown as an empty image.
+    Inputs are z-scored in the brain, as by `NormalizeIntensityd(nonzero=True)`; absent ones are 0.
 
     Parameters
     ----------
@@ -85,9 +84,8 @@ class BundleEngine:
     bundle : Path
         The bundle's folder.
     patience_s : float
-        Seconds that all questions about a study may take beyond the first pass: Grad-CAM, and up
-        to 24 more passes for uncertainty, which sequence mattered and deletion. What these
-        seconds do not suffice for is left out, with a notice.
+        Seconds for all questions about a study beyond the first pass (Grad-CAM, and up to 24 more
+        passes); what they do not suffice for is left out, with a notice.
 
     Raises
     ------
