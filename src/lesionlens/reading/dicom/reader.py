@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, how_to_name
 from lesionlens.reading import sequences, unlabelled_series
 from lesionlens.reading.dicom import scan as dicom_scan
-from lesionlens.reading.dicom.mosaic import open_mosaic
 from lesionlens.reading.dicom.pixels import load_stack
 from lesionlens.reading.dicom.scan import MR_IMAGES, Scan, Slice, looks_like_dicom, walk
 from lesionlens.reading.dicom.series import Stack, acquisition, component, gap_problem, sort_series
@@ -165,8 +164,10 @@ def _series_of(slices: list[Slice], root: Path) -> tuple[list[Series], list[tupl
             times = f" ({count} images)" if count > 1 else ""
             notices.append((uid, f'Series "{name}": {words}{times}.'))
         if sorted_out.mosaics:
-            made += _mosaic(sorted_out.mosaics, root)
-            notices.append((uid, f'Series "{name}" is a Siemens mosaic: set aside.'))
+            words = (
+                f"a Siemens mosaic of {sorted_out.mosaics} volume(s), as for function or diffusion"
+            )
+            notices.append((uid, f'Series "{name}" is {words}: set aside.'))
         for number, stack in enumerate(sorted_out.stacks):
             broken = gap_problem(stack)
             notices += [(uid, f'Series "{name}": {words}.') for words in stack.notices]
@@ -199,31 +200,6 @@ def _series(stack: Stack, root: Path, number: int) -> Series:
         even=stack.even,
         witness=guess.witness,
     )
-
-
-def _mosaic(items: list[Slice], root: Path) -> list[Series]:
-    """List the first volume of a mosaic series, which is none of the four."""
-    first = min(items, key=lambda item: item.number("InstanceNumber") or 0)
-    told = (
-        f"a Siemens mosaic of {len(items)} volume(s), many slices in one picture, as for "
-        "functional or diffusion imaging"
-    )
-    try:
-        mosaic = open_mosaic(first.path)
-    except ReadError:
-        return []
-    return [
-        Series(
-            sequence=None,
-            detected_by=told,
-            confidence=0.9,
-            grid=mosaic.grid,
-            files=(_source(first, root),),
-            load=mosaic.load,
-            description=first.text("SeriesDescription") or first.text("ProtocolName"),
-            uid=first.text("SeriesInstanceUID"),
-        )
-    ]
 
 
 def _source(item: Slice, root: Path) -> SourceFile:

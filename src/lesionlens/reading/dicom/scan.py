@@ -34,7 +34,6 @@ MULTI_FRAME = frozenset({ENHANCED_MR, LEGACY_CONVERTED_MR})
 MR_IMAGES = frozenset({CLASSIC_MR, *MULTI_FRAME})
 DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
 GE_COMPONENT = (0x0043, 0x102F)
-MOSAIC_COUNT = (0x0019, 0x100A)
 
 _KEYWORDS = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
@@ -53,7 +52,7 @@ _DAMAGED = (
     NotImplementedError, MemoryError, OverflowError, RecursionError, BytesLengthException,
     struct.error,
 )  # fmt: skip
-_TAGS = [*_KEYWORDS, GE_COMPONENT, MOSAIC_COUNT]
+_TAGS = [*_KEYWORDS, GE_COMPONENT]
 _WANTED = frozenset(int(Tag(tag)) for tag in _TAGS)
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from lesionlens.base.errors import GeometryError
 from lesionlens.base.geometry import Affine, ras_from_lps
 from lesionlens.base.grid import Grid
-from lesionlens.reading.dicom.scan import GE_COMPONENT, MOSAIC_COUNT, Slice
+from lesionlens.reading.dicom.scan import GE_COMPONENT, Slice
 from lesionlens.reading.sequences import AcquisitionParameters
 
 EVEN_SHARE, EVEN_MM = 0.05, 0.1
@@ -68,7 +68,7 @@ class Sorted:
 
     stacks: list[Stack] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    mosaics: list[Slice] = field(default_factory=list)
+    mosaics: int = 0
 
 
 def component(item: Slice) -> str:
@@ -90,11 +90,7 @@ def component(item: Slice) -> str:
 
 def is_mosaic(item: Slice) -> bool:
     """Whether a Siemens mosaic holds many slices in one picture."""
-    return "MOSAIC" in item.texts("ImageType") or (
-        item.header.get(MOSAIC_COUNT) is not None
-        and "SIEMENS" in item.text("Manufacturer").upper()
-        and "MOSAIC" in " ".join(item.texts("ImageType"))
-    )
+    return any("MOSAIC" in text for text in item.texts("ImageType"))
 
 
 def sort_series(slices: Iterable[Slice]) -> Sorted:
@@ -109,7 +105,7 @@ def sort_series(slices: Iterable[Slice]) -> Sorted:
     groups: dict[tuple[object, ...], list[Slice]] = defaultdict(list)
     for item in slices:
         if is_mosaic(item):
-            out.mosaics.append(item)
+            out.mosaics += 1
             continue
         wrong = geometry_problem(item)
         if wrong:

@@ -208,6 +208,15 @@ def test_a_localiser_and_a_derived_map_are_set_aside(make_study):
     }
 
 
+def test_a_mosaic_is_set_aside_with_a_notice(make_study):
+    folder = make_study(dicom=True, sequences={"t1c", "flair"})
+    mosaic = ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]
+    rewrite(folder / "S02", lambda ds: setattr(ds, "ImageType", mosaic))
+    study = open_study(folder)
+    assert list(study.series) == [T1C]
+    assert any("Siemens mosaic" in notice for notice in study.notices)
+
+
 def test_a_derived_image_is_second_choice(make_study):
     folder = make_study(dicom=True, sequences={"t1c"})
     shutil.copytree(folder / "S01", folder / "reformat")
