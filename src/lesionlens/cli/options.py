@@ -94,7 +94,7 @@ Patience = Annotated[
     ),
 ]
 Device = Annotated[
-    str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")
+    str, typer.Option("--device", help="auto, cpu, cuda, cuda:N, xpu or mps.", metavar="DEVICE")
 ]
 BrainExtraction = Annotated[
     Stripping,

@@ -81,11 +81,11 @@ def _radii(streams: RandomStreams) -> tuple[Tensor, Tensor, Tensor]:
 
 def _seats(streams: RandomStreams, heads: Sequence[int], pose: Pose) -> Tensor:
     """Seats of MAX_LESIONS lesions in each volume's anatomy, patient mm."""
-    roll = streams.uniform(0, 1, MAX_LESIONS).double()
+    roll = streams.uniform(0, 1, MAX_LESIONS).cpu().double()  # Apple's GPU has no float64
     places = []
     for head, chance in zip(heads, roll, strict=True):
         seats = seats_of(head)
-        pick = torch.searchsorted(seats.chance, chance.cpu()).clamp_max(len(seats.chance) - 1)
+        pick = torch.searchsorted(seats.chance, chance).clamp_max(len(seats.chance) - 1)
         places.append(seats.place_mm[pick])
     return pose.to_patient(torch.stack(places).to(streams.device))
 

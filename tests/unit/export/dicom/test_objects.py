@@ -394,6 +394,14 @@ def test_a_second_export_is_later_and_names_the_first_report(make, tmp_path):
     assert (second.SeriesDate, second.SeriesTime) > (first.SeriesDate, first.SeriesTime)
 
 
+def test_an_analysis_begun_anew_has_no_predecessor(make, tmp_path):
+    analysis = make(dicom=True, lesions=(Lesion(),))
+    save(analysis, tmp_path / "out")
+    save(replace(analysis, run=replace(analysis.run, started="later")), tmp_path / "out")
+    again = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
+    assert "PredecessorDocumentsSequence" not in again
+
+
 def test_another_studys_report_is_no_predecessor(make, tmp_path):
     analysis = make(dicom=True, lesions=(Lesion(),))
     save(analysis, tmp_path / "out")
