@@ -82,7 +82,7 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A batch of patients that never were.
+    """A batch of synthetic patients.
 
     `channels` are positive, scanner-like, zero outside the brain unless a head was asked for;
     `zscored` is what the network reads.
