@@ -16,7 +16,7 @@ from pydicom.errors import InvalidDicomError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.export import pictures
 from lesionlens.export.names import names_of, replaced
-from lesionlens.export.pictures import Picture
+from lesionlens.export.pictures import ReportPicture
 from lesionlens.export.run import run_file
 from lesionlens.export.sections import CandidateSection, sections_of
 from lesionlens.export.slices import SliceScene
@@ -59,7 +59,7 @@ class Page:
     content: FindingsFile
     run: RunFile
     blocks: tuple[CandidateSection, ...]
-    overview: tuple[Picture, ...]
+    overview: tuple[ReportPicture, ...]
     impression: tuple[str, ...]
     sequences: tuple[SequenceLine, ...]
     absent: tuple[str, ...]

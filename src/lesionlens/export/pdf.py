@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.export.page import Page, page_of
-from lesionlens.export.pictures import ATTENTION_COLOUR, Picture
+from lesionlens.export.pictures import ATTENTION_COLOUR, ReportPicture
 from lesionlens.export.sections import CandidateSection
 from lesionlens.records.analysis import Analysis
 
@@ -245,7 +245,7 @@ def _footer(canvas: Any, document: Any, *, page: Page) -> None:
     canvas.drawRightString(559, 20, page.words("page", n=document.page))
 
 
-def _row(pictures: tuple[Picture, ...], width: float) -> Any:
+def _row(pictures: tuple[ReportPicture, ...], width: float) -> Any:
     """Return a row of pictures of one height."""
     from reportlab.lib.utils import simpleSplit  # noqa: PLC0415
     from reportlab.platypus import Flowable  # noqa: PLC0415
@@ -279,7 +279,7 @@ def _row(pictures: tuple[Picture, ...], width: float) -> Any:
     return _Row()
 
 
-def _draw(canvas: Any, picture: Picture, scale: float) -> None:
+def _draw(canvas: Any, picture: ReportPicture, scale: float) -> None:
     """Draw a picture with its lines; y grows upwards in a PDF, downwards in a picture."""
     from reportlab.lib.utils import ImageReader  # noqa: PLC0415
 
