@@ -228,8 +228,8 @@ def _alone(
 
 
 def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def _windows(x: Tensor, window: tuple[int, int, int] | None) -> list[Tensor]:

@@ -169,7 +169,12 @@ def _left_out(run: Path, cases: tuple[RealCase, ...]) -> tuple[RealCase, ...]:
 
 def shown_to_folds(a: argparse.Namespace, heat: tuple[float, float, float]) -> list[Seen]:
     """Return what real patients show, where there are folds."""
-    return [seen for seen, _ in examine_folds(folds_of(a, heat))]
+    kept = workplace(a.run, a) / "real.jsonl"
+    known = list(fitting.read_kept(kept))
+    if not known:
+        known = [seen for seen, _ in examine_folds(folds_of(a, heat))]
+        fitting.keep(kept, known)
+    return known
 
 
 def temperatures(a: argparse.Namespace, folder: Path) -> tuple[float, float, float]:

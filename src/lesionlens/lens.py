@@ -52,7 +52,7 @@ class Lens:
     Parameters
     ----------
     device : str
-        "auto" (the GPU where there is one), "cpu", "cuda" or "cuda:N".
+        "auto" (the GPU where there is one), "cpu", "cuda", "cuda:N", "xpu", "xpu:N" or "mps".
     weights : str or Path, optional
         A weights file in place of the default weights, or "synthetic": those in the package
         that learnt from no patient.

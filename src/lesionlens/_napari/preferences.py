@@ -23,7 +23,7 @@ class Preferences:
     opacity : float
         Of maps, 0 to 1.
     device : str
-        auto, cpu, cuda or cuda:N.
+        auto, cpu, cuda, cuda:N, xpu or mps.
     open_panel : bool
         Whether the panel opens with a study.
     wheel_zooms : bool

@@ -57,7 +57,7 @@ class Trial:
     Parameters
     ----------
     score : pair of (3,) float
-        Fitted on patients of even, and of odd number.
+        Fitted on either half of the patients.
     error, brier : float
         Expected calibration error and Brier score of the candidates, each judged by the fit that
         has not seen its patient.
@@ -152,8 +152,8 @@ def fit_score(found: Sequence[Found]) -> Floats:
 
 
 def try_by_halves(found: Sequence[Found]) -> Trial:
-    """Fit on patients of even number, judge those of odd number, and the other way round."""
-    halves = [[f for f in found if f.patient % 2 == side] for side in (0, 1)]
+    """Fit on every other pair of patients, judge the rest, and the other way round."""
+    halves = [[f for f in found if f.patient // 2 % 2 == side] for side in (0, 1)]
     even, odd = (fit_score(half) for half in halves)
     said = np.concatenate([scores_of(halves[0], odd), scores_of(halves[1], even)])
     true = np.concatenate([_right(half) for half in halves])

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 def export(
     result: Annotated[
-        Path, typer.Argument(help="Folder of an earlier result, with its review.", metavar="RESULT")
+        Path,
+        typer.Argument(
+            help="Folder of an earlier result, or of its DICOM objects.", metavar="RESULT"
+        ),
     ],
     study: options.StudyPath,
     out: options.Out,
@@ -40,7 +43,7 @@ def export(
     ] = False,
     key: Key = None,
     map_file: Map = None,
-    layout: options.Layouts = options.Layout.OWN,
+    layout: options.Layouts = options.ResultLayout.OWN,
     language: options.Language = "en",
     hide: options.Hide = None,
     surfaces: options.Surfaces = False,
@@ -55,7 +58,7 @@ def export(
     """
     del debug
     options.check_layout(out, layout)
-    if deidentify and layout is not options.Layout.OWN:
+    if deidentify and layout is not options.ResultLayout.OWN:
         raise UnusableInputError(
             found="--deidentify with --layout bids",
             expected="one of them: derivatives of BIDS name their sources",
@@ -67,12 +70,11 @@ def export(
         progress("reading the result", 0.0)
         from lesionlens.base.stages import StageClock
         from lesionlens.preparation.prepare import prepare
-        from lesionlens.review.reopen import read_result, reopen
+        from lesionlens.review.reopen import reopen_folder
 
-        saved = read_result(result)
         opened = options.open_named(study, options.named(t1, t1c, t2, flair), study_uid, progress)
         prepared = prepare(opened, StageClock(progress, STOP))
-        analysis = replace(reopen(saved, opened, prepared), options=wanted)
+        analysis = replace(reopen_folder(result, opened, prepared), options=wanted)
         progress("writing the result", 0.0)
         if deidentify:
             folder, notes = _save_nameless(analysis, out, key, map_file, progress)

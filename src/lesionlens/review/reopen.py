@@ -171,6 +171,29 @@ def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysi
     return applied(analysis)
 
 
+def reopen_folder(folder: Path, study: Study, prepared: PreparedStudy) -> Analysis:
+    """Put a result and its study together again: a result folder, or DICOM objects alone.
+
+    Parameters
+    ----------
+    folder : Path
+        A result folder, or a folder (or file) with a Segmentation of the study, of ours or of
+        another program, and the report on it where there is one.
+    study, prepared : Study and PreparedStudy
+        As in `reopen`.
+
+    Raises
+    ------
+    ReadError
+        It is neither, is damaged, or is of another study.
+    """
+    if is_result(folder):
+        return reopen(read_result(folder), study, prepared)
+    from lesionlens.review.from_dicom import from_dicom  # noqa: PLC0415  (rarely needed)
+
+    return from_dicom(folder, study, prepared)
+
+
 def _maps(saved: SavedResult, prepared: PreparedStudy) -> AttentionMaps | None:
     made = saved.attention
     if made is None or not saved.volumes.attention:

@@ -17,6 +17,7 @@ from torch import nn
 
 from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.base.stages import NEVER, Cancel
+from lesionlens.inference.device import autocast, choose
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.model import LensNetwork, channels_last
@@ -203,7 +204,7 @@ def learn(run: _Run, batch: Batch) -> tuple[float, dict[str, float]]:
     moved = Batch(*(t.to(device) for t in batch))
     x = with_presence(moved.channels, moved.present, moved.brain)
     x = x.contiguous(memory_format=torch.channels_last_3d)
-    with torch.autocast(device.type, torch.bfloat16, enabled=run.config.autocast):
+    with autocast(device, run.config.autocast):
         output = run.shared(x, place=moved.place)
     loss, parts = lens_loss(output, moved, run.config.loss)
     value = float(loss.detach())
@@ -335,7 +336,7 @@ def train(  # noqa: PLR0913  (what the command line offers)
     minutes : float or None
         Stop after this long; the next call goes on.
     device : str
-        ``cpu``, ``cuda`` or ``cuda:1``.
+        As `inference.device.choose` reads it.
     team : Team or None
         The processes that train together, from `team.joined`; then `device` is not read. Each
         draws its own volumes, so a step reads as many times `batch`; one writes.
@@ -355,7 +356,7 @@ def train(  # noqa: PLR0913  (what the command line offers)
     ResourceError
         A checkpoint cannot be written; the last one is intact.
     """
-    together = team or ProcessGroup(torch.device(device))
+    together = team or ProcessGroup(choose(device))
     run = _begin(config, out, together, resume=resume, cases=cases)
     limit_s = float("inf") if minutes is None else minutes * 60
     _sit(run, limit_s, progress, cancel)

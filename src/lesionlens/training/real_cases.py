@@ -19,6 +19,7 @@ from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, check, no_progress
 from lesionlens.evaluation.label_conventions import region_mask
+from lesionlens.inference.device import autocast
 from lesionlens.inference.network_input import make_network_input
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
@@ -367,7 +368,7 @@ def _dice(network: LensNetwork, packed: Packed, device: torch.device) -> list[fl
     channels = torch.from_numpy(packed.channels).float()[None].to(device)
     present = torch.from_numpy(packed.present)[None].to(device)
     x = with_presence(channels, present, (code > 0)[None])
-    with torch.autocast(device.type, torch.bfloat16):
+    with autocast(device, wanted=True):
         logits = network(x.contiguous(memory_format=torch.channels_last_3d)).logits[0]
     scores = []
     for level, found in enumerate(logits > 0, 1):

@@ -24,7 +24,7 @@ from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import Cancel, Progress, StageClock
 from lesionlens.preparation.prepare import prepare
 from lesionlens.review import store
-from lesionlens.review.reopen import is_result, read_result, reopen
+from lesionlens.review.reopen import is_result, reopen_folder
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -178,9 +178,8 @@ class Actions(Viewing):
         def task(progress: Progress, cancel: Cancel) -> Any:
             from lesionlens.lens import Result  # noqa: PLC0415
 
-            saved = read_result(folder)
             prepared = prepare(study, StageClock(progress, cancel), preferences.preparation)
-            analysis = reopen(saved, study, prepared)
+            analysis = reopen_folder(folder, study, prepared)
             return Result(analysis), overlays_of(analysis)
 
         def done(value: Any) -> None:

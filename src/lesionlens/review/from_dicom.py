@@ -1,0 +1,318 @@
+"""A result from DICOM objects alone, so that a review goes on elsewhere: source, SEG and SR.
+
+Of our own objects, candidates, labels, review and attention maps come back; what was not sent
+(probabilities, which sequence mattered) stays unknown. Segmentations of other programs become
+candidates too: measured here, not reviewed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from scipy import ndimage
+
+from lesionlens.base.errors import ReadError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.provenance import versions
+from lesionlens.findings import anatomy
+from lesionlens.findings.candidates import Context, Evidence, describe
+from lesionlens.findings.components import ComponentMask
+from lesionlens.reading.dicom.scan import looks_like_dicom, walk
+from lesionlens.reading.readers import hashes_of
+from lesionlens.records.analysis import Analysis, Document, RunInfo, Volumes
+from lesionlens.records.arrays import Volume
+from lesionlens.records.findings import Findings
+from lesionlens.records.prediction import Capability, EngineInfo
+from lesionlens.records.review import Review, ReviewEvent
+from lesionlens.records.study import PreparedStudy, Study
+from lesionlens.review import report_items
+from lesionlens.review.report_items import Said
+from lesionlens.review.segments import Part, ReadSegment, plane_of, read_segments, voxels_of
+
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+REPORTS = tuple(f"1.2.840.10008.5.1.4.1.1.88.{n}" for n in (22, 33, 34, 35))
+MAP = "1.2.840.10008.5.1.4.1.1.30"
+_WHOLE = np.ones((3, 3, 3), bool)
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """What belongs to a study: its newest Segmentation, the report on that, attention maps."""
+
+    seg: Dataset | None
+    report: Dataset | None
+    maps: tuple[Dataset, ...] = field(default=())
+
+
+def find_objects(place: Path, study: Study) -> Objects:
+    """Find the newest objects of a study in a folder (or a file), at any depth.
+
+    Raises
+    ------
+    ReadError
+        There is neither a Segmentation nor a report of ours.
+    """
+    seen: dict[str, list[Dataset]] = {}
+    for path in [place] if place.is_file() else walk(place):
+        if looks_like_dicom(path):
+            header = _header(path)
+            kind = str(header.get("SOPClassUID", ""))
+            if kind in (*SEGMENTATIONS, *REPORTS, MAP) and _belongs(header, study):
+                seen.setdefault(kind, []).append(header)
+    seg = _newest([ds for kind in SEGMENTATIONS for ds in seen.get(kind, [])])
+    reports = [ds for kind in REPORTS for ds in seen.get(kind, [])]
+    if seg is not None:
+        reports = [ds for ds in reports if str(seg.SOPInstanceUID) in _referenced(ds)]
+    report = _newest([ds for ds in reports if seg is not None or report_items.is_ours(ds)])
+    if seg is None and report is None:
+        raise ReadError(
+            found=f"no Segmentation of this study in {place.name}",
+            expected="a result folder, or DICOM objects (SEG, and SR where there is one) of it",
+            next_step="Fetch the study with its results again, or analyse it",
+        )
+    named = _referenced(report) if report is not None else set()
+    maps = tuple(ds for ds in seen.get(MAP, []) if _label(ds).startswith("attention_"))
+    newest = {_label(ds): ds for ds in sorted(maps, key=_age)}
+    kept = {_label(ds): ds for ds in maps if str(ds.SOPInstanceUID) in named}
+    return Objects(seg, report, tuple({**newest, **kept}.values()))
+
+
+def _header(path: Path) -> Dataset:
+    try:
+        return pydicom.dcmread(path, force=True)
+    except (OSError, InvalidDicomError, ValueError):
+        return Dataset()
+
+
+def _belongs(header: Dataset, study: Study) -> bool:
+    """Whether an object is of this study: by its UID, or by the images that it points at."""
+    images = {f.sop_instance_uid for series in study.series.values() for f in series.files}
+    return header.get("StudyInstanceUID") == study.uid or bool(images & _referenced(header))
+
+
+def _referenced(ds: Dataset) -> set[str]:
+    return {str(e.value) for e in ds.iterall() if e.keyword == "ReferencedSOPInstanceUID"}
+
+
+def _age(ds: Dataset) -> tuple[str, ...]:
+    names = ("SeriesDate", "SeriesTime", "ContentDate", "ContentTime")
+    dated = tuple(str(ds.get(name) or "") for name in names)
+    return dated if dated[0] else (*dated[2:], *dated[2:])
+
+
+def _newest(found: Sequence[Dataset]) -> Dataset | None:
+    return max(found, key=_age) if found else None
+
+
+def _label(ds: Dataset) -> str:
+    shared = ds.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    mapping = shared[0].get("RealWorldValueMappingSequence") or [Dataset()]
+    return str(mapping[0].get("LUTLabel", ""))
+
+
+def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
+    """Put a result together from the DICOM objects in a folder.
+
+    Parameters
+    ----------
+    place : Path
+        A file, or a folder with the objects, the source images among them or not.
+    study : Study
+        The opened study; its reference sequence gives the grid.
+    prepared : PreparedStudy
+        From `preparation.prepare.prepare`.
+
+    Raises
+    ------
+    ReadError
+        There is no Segmentation of this study, or it cannot be read.
+    """
+    objects, grid = find_objects(place, study), prepared.native
+    segments = [] if objects.seg is None else read_segments(objects.seg, grid)
+    chosen, notices = _lesions(segments)
+    said = {} if objects.report is None else report_items.said_of(objects.report)
+    marked, uids = _components(chosen, grid)
+    attention = {region: v for region, v in _attention(objects.maps, grid) if v is not None}
+    findings = _described(marked, uids, said, attention, prepared)
+    if not any(uid in said and said[uid].score is not None for uid in uids) and uids:
+        notices.append("The objects give no score: 1 stands for what somebody drew")
+    notices.append(
+        "Reopened from DICOM objects: probabilities and which sequence mattered were not sent"
+    )
+    labels = np.where(findings.components > 0, marked.labels, np.uint8(0)).astype(np.uint8)
+    return Analysis(
+        study=study,
+        prepared=prepared,
+        maps=None,
+        volumes=Volumes(
+            labels=Volume(labels, grid),
+            probability={},
+            attention={region: Volume(data, grid) for region, data in attention.items()},
+        ),
+        findings=findings,
+        run=_run(objects, study, tuple(notices)),
+        review=_review(findings, said),
+    )
+
+
+def _lesions(segments: list[ReadSegment]) -> tuple[list[ReadSegment], list[str]]:
+    """Choose the segments that are lesions; where none says so, all that are no anatomy."""
+    notices = []
+    chosen = [s for s in segments if s.lesion and not s.organ]
+    if segments and not chosen:
+        chosen = [s for s in segments if not s.organ] or segments
+        notices.append(f"No segment says that it is a lesion: {len(chosen)} taken as candidates")
+    left = [s.label for s in segments if s not in chosen]
+    if left:
+        notices.append(f"Segments of anatomy are not taken: {', '.join(left)[:200]}")
+    if any(s.resampled for s in chosen):
+        notices.append("The Segmentation lies on other voxels than the reference: resampled")
+    return chosen, notices
+
+
+def _components(segments: list[ReadSegment], grid: Grid) -> tuple[ComponentMask, list[str | None]]:
+    """Put segments together to candidates: by whose they are, else by what touches."""
+    labels = np.zeros(grid.shape, np.uint8)
+    for segment in sorted(segments, key=lambda s: s.part):
+        labels[segment.mask] = segment.part.label
+    components = np.zeros(grid.shape, np.int32)
+    uids: list[str | None] = []
+    for uid, group in _groups(segments):
+        inside = np.logical_or.reduce([s.mask for s in group]) & (components == 0)
+        if uid is not None:
+            parts, count = inside.astype(np.int32), int(inside.any())
+        else:
+            parts, count = ndimage.label(inside, structure=_WHOLE)
+        components = np.where(parts > 0, parts + len(uids), components).astype(np.int32)
+        uids += [uid] * count
+    return ComponentMask(labels, components, len(uids), grid), uids
+
+
+def _groups(segments: list[ReadSegment]) -> Iterator[tuple[str | None, list[ReadSegment]]]:
+    """Yield what belongs together: one tracking UID each, or None for parts of unnamed lesions."""
+    by_uid: dict[str | None, list[ReadSegment]] = {}
+    for segment in segments:
+        by_uid.setdefault(segment.tracking_uid, []).append(segment)
+    shared = any(uid is not None and len(group) > 1 for uid, group in by_uid.items())
+    whole = all(s.part is Part.WHOLE for s in segments)
+    if shared or (whole and None not in by_uid):
+        yield from by_uid.items()
+    elif whole and len(segments) > 1:
+        yield from ((None, [segment]) for segment in segments)
+    elif segments:
+        yield None, segments  # parts of lesions, each with an identifier of its own
+
+
+def _described(
+    marked: ComponentMask,
+    uids: list[str | None],
+    said: Mapping[str, Said],
+    attention: Mapping[Region, NDArray[np.float32]],
+    prepared: PreparedStudy,
+) -> Findings:
+    """Measure the components; who a candidate is comes from the objects where they say it."""
+    scores = [said[uid].score if uid is not None and uid in said else None for uid in uids]
+    context = Context(
+        whole_tumour=(marked.components > 0).astype(np.float32),
+        head=anatomy.find_head(prepared.brain, prepared.working),
+        has_t1c=bool(prepared.present[list(MrSequence).index(MrSequence.T1C)]),
+        identity="from DICOM",
+        quality=prepared.quality,
+    )
+    evidence = Evidence(
+        [1.0 if s is None else s for s in scores], attention=attention.get(Region.WT)
+    )
+    found = describe(marked, evidence, context)
+    named = []
+    for candidate in found.candidates:
+        first = np.unravel_index(
+            int(np.argmax(found.components == candidate.id)), found.components.shape
+        )
+        uid = uids[int(marked.components[first]) - 1]
+        named.append(candidate if uid is None else replace(candidate, tracking_uid=uid))
+    return replace(found, candidates=tuple(named))
+
+
+def _attention(
+    maps: tuple[Dataset, ...], grid: Grid
+) -> Iterator[tuple[Region, NDArray[np.float32] | None]]:
+    """Yield each attention map of ours on the grid; None where it lies on other voxels."""
+    for ds in maps:
+        shared = ds.SharedFunctionalGroupsSequence[0]
+        mapping = shared.RealWorldValueMappingSequence[0]
+        keyword, kind = (
+            ("FloatPixelData", "<f4") if "FloatPixelData" in ds else ("PixelData", "<u2")
+        )
+        frames = np.frombuffer(ds[keyword].value, kind).reshape(-1, ds.Rows, ds.Columns)
+        volume: NDArray[np.float32] | None = np.zeros(grid.shape, np.float32)
+        for frame, groups in zip(frames, ds.PerFrameFunctionalGroupsSequence, strict=False):
+            places = voxels_of(np.ones(frame.shape, bool), plane_of(groups, shared), grid)
+            nearest = np.rint(places).astype(np.intp)
+            inside = ((nearest >= 0) & (nearest < np.array(grid.shape))).all()
+            if not inside or np.abs(places - nearest).max() > 0.05 or volume is None:
+                volume = None
+                break
+            volume[tuple(nearest.T)] = frame.ravel() * float(mapping.RealWorldValueSlope)
+        region = _label(ds).removeprefix("attention_")
+        if region in {r.value for r in Region}:
+            yield Region(region), volume
+
+
+def _run(objects: Objects, study: Study, notices: tuple[str, ...]) -> RunInfo:
+    """Say who made the objects, as far as they tell."""
+    seg, report = objects.seg, objects.report
+    ds: Any = seg if seg is not None else report
+    item = (seg.SegmentSequence if seg is not None else [Dataset()])[0]
+    about = (item.get("SegmentationAlgorithmIdentificationSequence") or [Dataset()])[0]
+    name = item.get("SegmentAlgorithmName") or about.get("AlgorithmName") or ds.get("Manufacturer")
+    digest = re.search(r"[0-9a-f]{64}", str(about.get("AlgorithmParameters", "")))
+    documents: tuple[Document, ...] = ()
+    if report is not None:
+        documents = (
+            Document(
+                str(report.StudyInstanceUID),
+                str(report.SeriesInstanceUID),
+                str(report.SOPClassUID),
+                str(report.SOPInstanceUID),
+            ),
+        )
+    return RunInfo(
+        engine=EngineInfo(
+            name=str(name or "unknown").removeprefix("LesionLens "),
+            version=str(about.get("AlgorithmVersion", "unknown")),
+            weights_sha256=digest[0] if digest else None,
+            capabilities=frozenset({Capability.SEGMENT}),
+            calibrated=report is not None and report_items.is_calibrated(report),
+        ),
+        device="not known: from DICOM objects",
+        stages=(),
+        versions=versions(),
+        inputs=hashes_of(study),
+        started=report_items.iso(str(ds.get("ContentDate", "")) + str(ds.get("ContentTime", ""))),
+        notices=notices,
+        documents=documents,
+    )
+
+
+def _review(findings: Findings, said: Mapping[str, Said]) -> Review:
+    """Return what the report says that a reader decided."""
+    events = []
+    for candidate in findings.candidates:
+        found = said.get(candidate.tracking_uid)
+        if found is not None and found.decided:
+            events.append(
+                ReviewEvent(
+                    candidate.tracking_uid, found.state, found.reader, found.time, found.reason
+                )
+            )
+    return Review(tuple(events))

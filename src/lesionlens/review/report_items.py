@@ -1,0 +1,108 @@
+"""What a structured report (TID 1500) says of candidates: review and score, by tracking UID."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+
+from lesionlens.base import codes
+from lesionlens.base.labels import ReviewState
+
+MEASUREMENT_GROUP, TRACKING_UID = "125007", "112040"
+SCORES = (codes.PROBABILITY.value, codes.CERTAINTY.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a report says of one candidate; None where it says nothing."""
+
+    state: ReviewState = ReviewState.UNREVIEWED
+    reader: str | None = None
+    time: str = ""
+    reason: str | None = None
+    score: float | None = None
+
+    @property
+    def decided(self) -> bool:
+        """Whether a reader said anything of it."""
+        return self.state is not ReviewState.UNREVIEWED
+
+
+def said_of(report: Dataset) -> dict[str, Said]:
+    """Return what a report says of each tracking UID; groups of one candidate are joined."""
+    found: dict[str, dict[str, Dataset]] = {}
+    for item in _below(report):
+        if _name(item) == MEASUREMENT_GROUP:
+            children = {_name(child): child for child in item.get("ContentSequence", [])}
+            if TRACKING_UID in children:
+                uid = str(children[TRACKING_UID].UID)
+                found.setdefault(uid, {}).update(children)
+    return {uid: _said(items) for uid, items in found.items()}
+
+
+def is_ours(report: Dataset) -> bool:
+    """Whether a report is one of this program, candidates or none."""
+    return any(_name(item) == codes.REVIEW.value for item in _below(report))
+
+
+def is_calibrated(report: Dataset) -> bool:
+    """Whether its scores are called probabilities."""
+    return any(_name(item) == codes.PROBABILITY.value for item in _below(report))
+
+
+def iso(moment: str) -> str:
+    """Return a time as DICOM writes it in ISO 8601; empty where it is none.
+
+    Examples
+    --------
+    >>> iso("20260105101500.25+0000"), iso("***")
+    ('2026-01-05T10:15:00.25Z', '')
+    """
+    found = re.fullmatch(r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\.\d+)?([+-]\d{4})?", moment)
+    if found is None:
+        return ""
+    year, month, day, hour, minute, second, fraction, zone = found.groups()
+    end = "Z" if zone == "+0000" else ""
+    return f"{year}-{month}-{day}T{hour}:{minute}:{second}{fraction or ''}{end}"
+
+
+def _said(items: dict[str, Dataset]) -> Said:
+    state = items.get(codes.REVIEW_STATE.value)
+    reader = items.get(codes.REVIEW_READER.value)
+    time = items.get(codes.REVIEW_TIME.value)
+    reason = items.get(codes.REVIEW_REASON.value)
+    value = str(state.ConceptCodeSequence[0].CodeValue) if state is not None else "unreviewed"
+    return Said(
+        state=ReviewState(value) if value in set(ReviewState) else ReviewState.UNREVIEWED,
+        reader=None if reader is None else str(reader.PersonName),
+        time="" if time is None else iso(str(time.DateTime)),
+        reason=None if reason is None else str(reason.TextValue),
+        score=next((s for s in map(_score, (items.get(c) for c in SCORES)) if s is not None), None),
+    )
+
+
+def _score(item: Dataset | None) -> float | None:
+    """Return a score from 0 to 1 of a percentage, as text or as a measure."""
+    if item is None:
+        return None
+    if item.get("MeasuredValueSequence"):
+        text = str(item.MeasuredValueSequence[0].NumericValue)
+    else:
+        text = str(item.get("TextValue", ""))
+    found = re.match(r"\s*(\d+(\.\d+)?)", text)
+    score = float(found[1]) / 100 if found else None
+    return score if score is not None and 0 <= score <= 1 else None
+
+
+def _below(item: Dataset) -> Iterator[Dataset]:
+    for child in item.get("ContentSequence", []):
+        yield child
+        yield from _below(child)
+
+
+def _name(item: Dataset) -> str:
+    found = item.get("ConceptNameCodeSequence")
+    return str(found[0].get("CodeValue", "")) if found else ""
