@@ -170,6 +170,8 @@ class Screen:
     without: str = ""
     reviewed: str = ""
     all_reviewed: bool = False
+    sign_words: str = ""
+    signed: bool = False
     can_export: bool = False
     scene: ShownScene = ShownScene()
 
@@ -240,6 +242,8 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         **_about(state, focus, capabilities),
         probed="" if state.probed is None else probe_words(analysis, state.probed),
         reviewed=state.review.words(uids),
+        sign_words="Nothing further ⇧A" if uids else "Nothing seen ⇧A",
+        signed=state.review.signed is not None,
         all_reviewed=bool(uids) and all(state.review.state_of(uid).decided for uid in uids),
         can_export=state.activity is None,
         scene=_scene(state, rows, focus),
