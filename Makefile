@@ -35,6 +35,7 @@ format: install
 
 types: install
 	@$(BIN)/mypy
+	@$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
 
 layers: install
 	@$(BIN)/lint-imports --no-logo

@@ -180,7 +180,7 @@ def check_case(engine: LensEngine, network: LensNetwork, spacing_mm: float, fold
     clocked = Clocked(engine)
     result = Lens(engine=clocked)(open_study(folder, named=named))
     prepared, analysis = result.analysis.prepared, result.analysis
-    trust = analysis.maps.trust[Region.WT]
+    trust = analysis.maps.checks[Region.WT]
     row: dict[str, Any] = {
         "case": folder.name,
         "candidates": len(result.candidates),
@@ -259,7 +259,8 @@ class _Drawn:
 def _with_labels_of_others(batch: Any) -> Any:
     inside = batch.brain.to(batch.labels.dtype)
     return batch._replace(
-        labels=batch.labels.roll(1, 0) * inside[:, None], parts=batch.parts.roll(1, 0) * inside
+        labels=batch.labels.roll(1, 0) * inside[:, None],
+        instances=batch.instances.roll(1, 0) * inside,
     )
 
 

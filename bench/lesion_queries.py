@@ -47,7 +47,7 @@ def look(network: LensNetwork, seed: int, spacing_mm: float, counts: Counter[str
     if out is None:
         sys.exit("These weights have no lesion queries")
     masks = out.masks[0][0].float()
-    goal = wanted(drawn.parts[0], present[0] > 0, masks)
+    goal = wanted(drawn.instances[0], present[0] > 0, masks)
     said, kind = out.classes[0].softmax(-1)[:, : len(LesionClass)].max(1)
     sure = said >= 0.5
     union, dice = overlaps(masks[sure] > 0, goal.masks > 0.5)

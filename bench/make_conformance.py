@@ -176,8 +176,8 @@ def travel() -> str:
     )
     return (
         "### 4.1 What travels from the source's header\nNothing else does. A value that DICOM "
-        "does not allow is corrected where it can mean one thing, else left out or left empty, and a notice "
-        f"names the attribute. Text becomes {travelling.CHARACTER_SET}.\n\n"
+        "does not allow is corrected where it can mean one thing, else left out or left empty, and "
+        f"a notice names the attribute. Text becomes {travelling.CHARACTER_SET}.\n\n"
         + rows(("what", "attributes"), [(words, ", ".join(names)) for words, names in groups])
     )
 

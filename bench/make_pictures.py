@@ -23,7 +23,7 @@ from qtpy.QtWidgets import QWidget
 
 from lesionlens._napari.demo import WINDOW, run_study, wait_for
 from lesionlens._napari.dock import open_panel
-from lesionlens._napari.model.state import Overlay, Plane
+from lesionlens._napari.model.choices import Overlay, Plane
 from lesionlens.base.labels import MrSequence, Region
 
 if TYPE_CHECKING:

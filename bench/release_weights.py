@@ -4,14 +4,15 @@ r"""Calibrate a run's averaged weights and make them weights of the package.
     python bench/release_weights.py runs/default --version 2 --patients 300 --workers 2 \
         --minutes 12 --focus 1.3 --t1-in-reserve
 
-Scores are fitted on drawn patients, and with `--folds` also on real ones, each looked at with the
+Scores are fitted on drawn patients, and with `--folds` also on real ones, each shown to the
 weights of a run that left it out:
 
-    python bench/release_weights.py runs/all --mean-with synthetic.safetensors --share 0.5 \
-        --folds runs/fold0 runs/fold1 runs/fold2 runs/fold3 --cases CASES --version 3
+    python bench/release_weights.py runs/fold? --mean-with synthetic.safetensors --share 0.5 \
+        --folds runs/fold? --cases CASES --version 3
 
+Several runs are averaged; so may their mean be with the weights that they started from.
 Goes on where it was stopped: what each patient showed is kept in RUN/calibration. `--minutes` ends
-the looking, and the fit is made on the patients seen by then. Prints what was fitted, with the
+this, and the fit is made on the patients seen by then. Prints what was fitted, with the
 reliability of candidates' scores on patients that the fit had not seen; `src/lesionlens/weights/`
 gets the weights, and `bench/RESULTS.md` the table. `--dry` leaves both as they are.
 """
@@ -28,8 +29,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from page import put_between
+
 from lesionlens.base.errors import LesionLensError
-from lesionlens.benchmark.tables import put_between
 from lesionlens.calibration import calibrate as fitting
 from lesionlens.calibration.calibrate import (
     Calibration,
@@ -38,7 +41,7 @@ from lesionlens.calibration.calibrate import (
     Seen,
     Voxels,
 )
-from lesionlens.calibration.held_out import Fold, examine_folds
+from lesionlens.calibration.held_out import SUBSETS, Fold, examine_folds
 from lesionlens.evaluation.label_conventions import convention_reader
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
@@ -49,6 +52,7 @@ from lesionlens.training.release import mean_of, release
 
 HERE = Path(__file__).resolve().parent
 TARGET = HERE.parent / "src/lesionlens/weights"
+_ONES = (1.0, 1.0, 1.0)
 _FIELD_MM = (168.0, 208.0, 168.0)
 
 
@@ -56,18 +60,18 @@ def options() -> argparse.Namespace:
     """Read the command line."""
     shape = argparse.RawDescriptionHelpFormatter
     p = argparse.ArgumentParser(description=__doc__, formatter_class=shape)
-    p.add_argument("run", type=Path, help="folder of a training run, or its weights")
+    p.add_argument("run", type=Path, nargs="+", help="folder of a training run, or its weights")
     p.add_argument("--version", required=True)
     p.add_argument("--name", default="default", choices=weights.SHIPPED)
-    p.add_argument("--spacing", type=float, default=2.0, help="mm, of the glance")
-    p.add_argument("--focus", type=float, help="mm, of the second look; none without")
+    p.add_argument("--spacing", type=float, default=2.0, help="mm, of the first pass")
+    p.add_argument("--focus", type=float, help="mm, of the patches; none without")
     p.add_argument("--mean-with", type=Path, help="weights to average with, folds' ones too")
-    p.add_argument("--share", type=float, default=0.5, help="of the run in that average")
+    p.add_argument("--share", type=float, default=0.5, help="of the runs in that average")
     p.add_argument("--folds", type=Path, nargs="*", default=[], help="runs that left cases out")
     p.add_argument("--cases", type=Path, help="the cases that the folds left out")
     p.add_argument("--patients", type=int, default=300)
     p.add_argument("--warm-up", type=int, default=fitting.WARM_UP, help="for temperatures")
-    p.add_argument("--drawn-mm", type=float, help="voxels of drawn patients; as the finest look")
+    p.add_argument("--drawn-mm", type=float, help="voxels of drawn patients; as the finest grid")
     p.add_argument("--workers", type=int, default=1, help="processes of one thread")
     p.add_argument("--minutes", type=float, default=float("inf"), help="for the patients")
     p.add_argument("--thresholds", type=float, nargs=3, default=(0.5, 0.4, 0.3), help="WT, TC, ET")
@@ -80,14 +84,24 @@ def options() -> argparse.Namespace:
     return p.parse_args()
 
 
-def adjusted(source: Path, a: argparse.Namespace) -> tuple[LensNetwork, WeightsNotes]:
-    """Load a run's weights, and say what is known before anything is fitted."""
-    network, info = weights.load(source)
+def weights_in(run: Path) -> Path:
+    """Return the weights of a run's folder, or the file itself."""
+    return run / "weights.safetensors" if run.is_dir() else run
+
+
+def adjusted(runs: list[Path], a: argparse.Namespace) -> tuple[LensNetwork, WeightsNotes]:
+    """Average runs' weights, and say what is known before anything is fitted."""
+    own = a.share if a.mean_with is not None else 1.0
+    sources = [(weights_in(run), own / len(runs)) for run in runs]
+    info = weights.load(sources[0][0])[1]
     about = dict(info.provenance) | {"recipe": a.recipe}
+    if len(runs) > 1:
+        about["runs"], about["data"] = len(runs), _learnt_from(runs) or about["data"]
     if a.mean_with is not None:
-        network = mean_of([(source, a.share), (a.mean_with, 1 - a.share)])
         other = weights.load(a.mean_with)[1].version
-        about["mean"] = f"{a.share:g} of these weights, {1 - a.share:g} of version {other}"
+        about["mean"] = f"{own:g} of these runs, {1 - own:g} of version {other}"
+        sources.append((a.mean_with, 1 - own))
+    network = mean_of(sources)
     network.config = dataclasses.replace(network.config, t1_in_reserve=a.t1_in_reserve)
     notes = WeightsNotes(
         version=a.version,
@@ -101,20 +115,33 @@ def adjusted(source: Path, a: argparse.Namespace) -> tuple[LensNetwork, WeightsN
     return network, notes
 
 
-def workplace(source: Path, a: argparse.Namespace) -> Path:
+def _learnt_from(runs: list[Path]) -> str | None:
+    """Say from how many cases runs have learnt together; None of those on drawn brains alone."""
+    splits = [run / "split.json" for run in runs]
+    if not all(split.is_file() for split in splits):
+        return None
+    known: dict[str, list[str]] = {}
+    for split in splits:
+        known |= json.loads(split.read_text("utf-8"))["training"]
+    cases = sum(len(names) for names in known.values())
+    return f"synthetic, then {cases} real cases of {len(known)} patients"
+
+
+def workplace(runs: list[Path], a: argparse.Namespace) -> Path:
     """Return the folder of what was seen with exactly these weights and settings."""
     settings = repr((
         a.spacing, a.focus, tuple(a.thresholds), a.t1_in_reserve, a.mean_with, a.share,
         a.folds, a.warm_up, a.drawn_mm,
     ))  # fmt: skip
-    key = hashlib.sha256(source.read_bytes() + settings.encode()).hexdigest()[:12]
-    folder = source.parent / "calibration" / key
+    given = b"".join(weights_in(run).read_bytes() for run in runs)
+    key = hashlib.sha256(given + settings.encode()).hexdigest()[:12]
+    folder = weights_in(runs[0]).parent / "calibration" / key
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def drawn_for(a: argparse.Namespace) -> DrawConfig:
-    """Return the grid on which patients are drawn: as fine as the finest look."""
+    """Return the grid on which patients are drawn: as fine as the finest grid."""
     spacing = a.drawn_mm or min(a.spacing, a.focus or a.spacing)
     nodes = [round(mm / spacing) for mm in _FIELD_MM]
     return DrawConfig(shape=(nodes[0], nodes[1], nodes[2]), spacing_mm=(spacing, spacing))
@@ -127,8 +154,8 @@ def folds_of(a: argparse.Namespace, temperature: tuple[float, float, float]) -> 
     cases = find_real_cases(a.cases, convention=convention_reader(None, a.cases))
     folds = []
     for run in a.folds:
-        network, notes = adjusted(run / "weights.safetensors", a)
-        path = workplace(run / "weights.safetensors", a) / "weights.safetensors"
+        network, notes = adjusted([run], a)
+        path = workplace([run], a) / "weights.safetensors"
         notes = dataclasses.replace(notes, temperature=temperature)
         weights.save(path, network.config, network.state_dict(), notes)
         folds.append(Fold(path, _left_out(run, cases)))
@@ -142,16 +169,21 @@ def _left_out(run: Path, cases: tuple[RealCase, ...]) -> tuple[RealCase, ...]:
 
 def shown_to_folds(a: argparse.Namespace, heat: tuple[float, float, float]) -> list[Seen]:
     """Return what real patients show, where there are folds."""
-    return [seen for seen, _ in examine_folds(folds_of(a, heat))]
+    kept = workplace(a.run, a) / "real.jsonl"
+    known = list(fitting.read_kept(kept))
+    if not known:
+        known = [seen for seen, _ in examine_folds(folds_of(a, heat))]
+        fitting.keep(kept, known)
+    return known
 
 
-def temperatures(source: Path, a: argparse.Namespace, folder: Path) -> tuple[float, float, float]:
+def temperatures(a: argparse.Namespace, folder: Path) -> tuple[float, float, float]:
     """Fit them, or read what an earlier sitting fitted."""
     path, heat = folder / "weights.safetensors", folder / "temperature.json"
     if not heat.is_file():
-        network, notes = adjusted(source, a)
+        network, notes = adjusted(a.run, a)
         weights.save(path, network.config, network.state_dict(), notes)
-        real: list[Voxels] = [v for _, v in examine_folds(folds_of(a, (1.0, 1.0, 1.0)))]
+        real: list[Voxels] = [v for _, v in examine_folds(folds_of(a, _ONES), SUBSETS[:1])]
         job = CalibrationScan(path, drawn_for(a))
         effort = CalibrationEffort(a.warm_up, a.workers)
         heat.write_text(json.dumps(fitting.fit_temperatures(job, effort, real)), "utf-8")
@@ -159,11 +191,11 @@ def temperatures(source: Path, a: argparse.Namespace, folder: Path) -> tuple[flo
     return whole, core, enhancing
 
 
-def fitted_notes(source: Path, a: argparse.Namespace) -> tuple[WeightsNotes, Calibration]:
+def fitted_notes(a: argparse.Namespace) -> tuple[WeightsNotes, Calibration]:
     """Fit everything; the notes that the weights travel with."""
-    network, notes = adjusted(source, a)
-    folder = workplace(source, a)
-    notes = dataclasses.replace(notes, temperature=temperatures(source, a, folder))
+    network, notes = adjusted(a.run, a)
+    folder = workplace(a.run, a)
+    notes = dataclasses.replace(notes, temperature=temperatures(a, folder))
     path = folder / "weights.safetensors"
     weights.save(path, network.config, network.state_dict(), notes)
     seen = fitting.examine(
@@ -225,16 +257,15 @@ def main() -> None:
     """Calibrate and release."""
     a = options()
     torch.set_num_threads(1)
-    source = a.run / "weights.safetensors" if a.run.is_dir() else a.run
     try:
-        notes, result = fitted_notes(source, a)
+        notes, result = fitted_notes(a)
     except LesionLensError as error:
         sys.exit(str(error))
     text = table(result, notes)
     sys.stdout.write(text + "\n")
     if a.dry:
         return
-    plain = workplace(source, a) / "weights.safetensors"
+    plain = workplace(a.run, a) / "weights.safetensors"
     digest = release(plain, notes, a.target, a.name)
     if a.name == weights.DEFAULT_NAME:
         put_between(a.results, "calibration", text)

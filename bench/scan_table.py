@@ -23,7 +23,8 @@ from pathlib import Path
 
 import pydicom
 
-from lesionlens.benchmark.tables import put_between
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from page import put_between
 
 LIST = """
 import sys

@@ -22,8 +22,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import dev_eval
+from page import put_between
 
-from lesionlens.benchmark.tables import put_between
 from lesionlens.evaluation.summary import interval
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork

@@ -6,7 +6,6 @@ importing the package (as napari does to list plugins) imports neither numpy, to
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +15,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Lens", "Result", "__version__", "open_study"]
-
-# Threads that wait for one another sleep: awake, as is their default, they take the cores from
-# whatever else runs (three times as slow beside one busy program). Read when torch is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOME = {
     "Lens": "lesionlens.lens",

@@ -52,7 +52,7 @@ class Lens:
     Parameters
     ----------
     device : str
-        "auto" (the GPU where there is one), "cpu", "cuda" or "cuda:N".
+        "auto" (the GPU where there is one), "cpu", "cuda", "cuda:N", "xpu", "xpu:N" or "mps".
     weights : str or Path, optional
         A weights file in place of the default weights, or "synthetic": those in the package
         that learnt from no patient.
@@ -119,12 +119,12 @@ class Lens:
         options : PrepareOptions
             Which steps of the preparation, and how.
         progress, cancel
-            Told of, and asked between, all steps; both may come from another thread.
+            Called with, and checked between, all steps; both may come from another thread.
 
         Raises
         ------
         UnusableInputError, ResourceError, CancelledError
-            The study cannot be analysed; memory or device do not suffice; the user said stop.
+            The study cannot be analysed; memory or device do not suffice; the user asked to stop.
         """
         started = datetime.now(UTC).isoformat(timespec="seconds")
         clock = StageClock(progress, cancel)
@@ -181,7 +181,7 @@ class _Steps:
         with self._clock.stage("explanations"):
             evidence = self._evidence(marked, spots, probability, attention)
             if maps is not None:
-                maps = replace(maps, trust=self._trust(marked, spots, attention))
+                maps = replace(maps, checks=self._check_maps(marked, spots, attention))
             if self._questions is not None and self._questions.unanswered:
                 self._notices.append(QuestionTime.left_out(self._questions.unanswered))
         with self._clock.stage("measures"):
@@ -233,6 +233,7 @@ class _Steps:
                 plain_scores(marked, prediction, probability),
                 uncertainty=None if own is None else native.bring(own, self._prepared),
                 attention=shown,
+                enhancing=probability.get(Region.ET),
             )
         answers = perturbations.ask(questions, prediction, spots)
         unsure = answers.uncertainty
@@ -245,9 +246,10 @@ class _Steps:
             if unsure is None
             else native.bring(unsure, self._prepared, answers.grid),
             attention=shown,
+            enhancing=probability.get(Region.ET),
         )
 
-    def _trust(
+    def _check_maps(
         self,
         marked: ComponentMask,
         spots: list[ComponentVoxels],
@@ -266,7 +268,7 @@ class _Steps:
         brain = (
             faithfulness.onto(prepared.brain.astype(np.float32), prepared.working, seen.grid) > 0
         )
-        whole = faithfulness.deletion_test(found[Region.WT], questions, (weights, brain, spots))
+        whole = faithfulness.deletion_test(found[Region.WT], questions, weights, brain, spots)
         return {**found, Region.WT: whole}
 
     def _context(
@@ -295,7 +297,8 @@ class Result:
     analysis : Analysis
         Everything that is exported.
     prediction, engine : Prediction and Engine, or None
-        What the engine said, and itself; needed by `probe`, `look` and `what_if` alone.
+        The engine's prediction, and itself; needed by `probe`, `layer_attention` and `what_if`
+        alone.
     """
 
     def __init__(
@@ -346,8 +349,8 @@ class Result:
         i, j, k = (int(v) for v in voxel)
         return probes.ask(self.trace, self._analysis.prepared, (i, j, k))
 
-    def look(self, region: Region | str, layer: int, head: int | None = None) -> Volume:
-        """Return the attention of one layer, or of one of its heads; see `explain.probe.look`."""
+    def layer_attention(self, region: Region | str, layer: int, head: int | None = None) -> Volume:
+        """Return the attention of one layer or head; see `explain.probe.layer_attention`."""
         return probes.layer_attention(
             self.trace, self._analysis.prepared, Region(region), layer, head
         )
@@ -355,13 +358,13 @@ class Result:
     def what_if(
         self, candidate: int, *, progress: Progress = no_progress, cancel: Cancel = NEVER
     ) -> WhatIf:
-        """Hide one candidate, by its id, and look again; see `explain.counterfactual.ask`."""
+        """Hide one candidate, by its id, and predict again; see `explain.counterfactual.ask`."""
         prediction, engine = self._prediction, as_perturbable(self._engine)
         seen = None if prediction is None else prediction.unperturbed
         if prediction is None or seen is None or engine is None:
             raise UnusableInputError(
-                found="a result that was reopened, or an engine that cannot look again",
-                expected="a fresh result of an engine with the capability `vary`",
+                found="a result that was reopened, or an engine that cannot predict again",
+                expected="a fresh result of an engine with the capability `perturb`",
                 next_step="Analyse the study again",
             )
         prepared = self._analysis.prepared

@@ -100,17 +100,13 @@ def test_every_voxel_of_the_segmentation_is_where_it_was_drawn(page, folder):
             places = np.flatnonzero(frame.ravel()).tolist()
             meant[number, source.ReferencedSOPInstanceUID] = places
     assert {(number, uid): places for number, uid, places in found} == meant
-    _skip_the_tour(page)
     page.run(
-        LOAD.format(uid=_uid(page, "regions"))
-        + "const viewportId = services.viewportGridService.getActiveViewportId();"
-        "await services.segmentationService.addSegmentationRepresentation(viewportId,"
-        " {segmentationId: ds.displaySetInstanceUID});"
+        f"const ds = services.displaySetService.getDisplaySetByUID('{_uid(page, 'regions')}');"
+        "const viewportId = services.viewportGridService.getActiveViewportId();"
+        "await commandsManager.run('hydrateSecondaryDisplaySet', {displaySet: ds, viewportId});"
+        "await cornerstone.getEnabledElements()[0].viewport.setImageIdIndex(38);"
     )
-    shown = "services.viewportGridService.getActiveViewportId()"
-    page.until(f"services.segmentationService.getSegmentationRepresentations({shown}).length", 30)
-    time.sleep(2)
-    page.run("await cornerstone.getEnabledElements()[0].viewport.setImageIdIndex(40);")
+    _skip_the_tour(page)
     page.run("document.querySelectorAll('[data-cy*=egmentation]').forEach(e => e.click())")
     _picture(page, "ohif-seg")
 
@@ -128,8 +124,8 @@ def test_a_map_at_the_sources_size_has_every_value(page, folder):
         f"const ds = services.displaySetService.getDisplaySetByUID('{_uid(page, 'whole tumour')}');"
         """
         const id = ds.getReferencedVolumeId();
-        const source = services.displaySetService.getDisplaySetByUID(
-            ds.referencedDisplaySetInstanceUID);
+        const sets = services.displaySetService;
+        const source = sets.getDisplaySetByUID(ds.referencedDisplaySetInstanceUID);
         if (!cornerstone.cache.getVolume(id)) {
             const imageIds = source.imageIds ?? source.images.map(i => i.imageId);
             (await cornerstone.volumeLoader.createAndCacheVolume(id, {imageIds})).load();

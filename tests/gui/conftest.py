@@ -5,28 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
+from tests.reviewed_head import LEFT, RIGHT, FakeResult, analysis, head, result
 
-from lesionlens.base.geometry import Vec3
-from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.provenance import sha256_of
+from lesionlens.base.labels import MrSequence
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.arrays import Volume
-from lesionlens.records.prediction import Capability, Trace
-from lesionlens.testing.analysis import make_analysis, write_study
-from lesionlens.testing.simple import Lesion, Patient, make_patient
 
 HERE = Path(__file__).parent
 WINDOWS = {"panel", "make_napari_viewer"}
 MANIFEST = HERE.parents[1] / "src" / "lesionlens" / "napari.yaml"
-LEFT: Vec3 = (-28.0, 8.0, 26.0)
-RIGHT: Vec3 = (34.0, -40.0, 30.0)
 
 
 def display_missing() -> str | None:
@@ -49,74 +39,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=why))
 
 
-@pytest.fixture(scope="session")
-def head() -> Patient:
-    """A head at 4 mm with a large lesion on the left and a small one on the right."""
-    return make_patient(5, spacing_mm=4.0, lesions=(Lesion(LEFT, 18.0), Lesion(RIGHT, 10.0)))
-
-
-@pytest.fixture(scope="session")
-def analysis(head: Patient, tmp_path_factory: pytest.TempPathFactory) -> Analysis:
-    """The head's truth as an analysis: two candidates, uncertainty, a probe-able engine."""
-    study = write_study(head, tmp_path_factory.mktemp("gui") / "head")
-    made = make_analysis(head, study)
-    doubt = Volume(np.full(made.prepared.native.shape, 0.1, np.float32), made.prepared.native)
-    asked = {Capability.PROBE, Capability.PERTURB}
-    engine = replace(made.run.engine, capabilities=made.run.engine.capabilities | asked)
-    inputs = tuple(
-        (file.name, sha256_of(file.path)) for s in study.series.values() for file in s.files
-    )
-    return replace(
-        made,
-        volumes=replace(made.volumes, uncertainty=doubt),
-        run=replace(made.run, engine=engine, inputs=inputs),
-    )
-
-
-@dataclass
-class FakeResult:
-    """What Lens returns, as far as the window needs it."""
-
-    analysis: Analysis
-
-    @property
-    def engine(self) -> Any:
-        """Gradients find the lesion on the right."""
-        grid = self.analysis.prepared.working
-        weights = np.zeros(grid.shape, np.float32)
-        weights[tuple(np.rint(grid.to_voxel(RIGHT)).astype(int))] = 1.0
-        return SimpleNamespace(attribute=lambda prepared, target, method: Volume(weights, grid))
-
-    @property
-    def trace(self) -> Trace:
-        """Two looks: the first of two heads, where the second head sees the right lesion only."""
-        prepared = self.analysis.prepared
-
-        def look(region: Region, layer: int, head: int | None) -> Any:
-            place = np.rint(prepared.working.to_voxel(RIGHT if head == 1 else LEFT)).astype(int)
-            weights = np.zeros(prepared.working.shape, np.float32)
-            weights[tuple(place)] = 1.0
-            return weights
-
-        def row(place: tuple[int, int, int]) -> Any:
-            """Answer with a single bright voxel where it was asked."""
-            weights = np.zeros(prepared.working.shape, np.float32)
-            weights[place] = 1.0
-            return weights
-
-        return Trace({}, "a test", (), row, looks=(("coarse", 2), ("fine", 1)), look=look)
-
-    def what_if(self, candidate: int, *, progress: Any, cancel: Any) -> Any:
-        """Say what the real one would."""
-        return SimpleNamespace(words=f"Without candidate {candidate} its score falls.")
-
-
-@pytest.fixture
-def result(analysis: Analysis) -> FakeResult:
-    """The analysis as a result."""
-    return FakeResult(analysis)
-
-
 @pytest.fixture
 def panel(
     make_napari_viewer: Callable[..., Any],
@@ -132,6 +54,7 @@ def panel(
 
     monkeypatch.setattr("lesionlens.review.store.sessions_folder", lambda: tmp_path / "reviews")
     monkeypatch.setattr("lesionlens.reading.remembered_series.folder", lambda: tmp_path / "kept")
+    monkeypatch.setattr("lesionlens._napari.model.hanging.place", lambda: tmp_path / "views.json")
     npe2pm.register(PluginManifest.from_file(MANIFEST))
 
     viewer = make_napari_viewer(strict_qt="raise")
@@ -146,7 +69,7 @@ def loaded(panel: Any, analysis: Analysis) -> Any:
     """The panel with the study's four layers in its viewer."""
     from napari.layers import Layer
 
-    from lesionlens._napari.reader import layers_of
+    from lesionlens._napari.loading import layers_of
     from lesionlens.base.stages import NEVER, no_progress
 
     for data in layers_of(analysis.study, no_progress, NEVER):
@@ -163,4 +86,4 @@ def reviewed(loaded: Any, result: FakeResult) -> Any:
     return loaded
 
 
-__all__ = ["LEFT", "RIGHT", "FakeResult", "MrSequence"]
+__all__ = ["LEFT", "RIGHT", "FakeResult", "MrSequence", "analysis", "head", "result"]

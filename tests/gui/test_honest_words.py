@@ -8,9 +8,9 @@ import pytest
 from qtpy.QtCore import Qt
 from tests.gui.conftest import LEFT
 
+from lesionlens._napari.model.choices import Overlay
 from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.screen import resolve
-from lesionlens._napari.model.state import Overlay
 from lesionlens._napari.model.words import facts_of
 from lesionlens.base.labels import LesionClass, Region, ReviewState
 from lesionlens.export.report import report_html
@@ -83,20 +83,20 @@ def test_deferred_is_not_reviewed(reviewed, analysis):
 def test_a_verdict_is_said_of_the_map_that_was_checked_only(reviewed, qtbot, shown):
     good = MapChecks(True, 0.9, 0.01, reliable=True, words="passed its checks")
     analysis = reviewed.session.state.analysis
-    maps = replace(analysis.maps, trust=dict.fromkeys(Region, good))
+    maps = replace(analysis.maps, checks=dict.fromkeys(Region, good))
     checked = replace(analysis, maps=maps)
     reviewed.session._set(analysis=checked, overlays=overlays_of(checked))
     reviewed.session.go_to(1)
     reviewed.session.choose_overlay(Overlay.MAP)
-    assert resolve(reviewed.session.state).trust.good is True
+    assert resolve(reviewed.session.state).verdict.good is True
     if shown == "probe":
         assert reviewed.actions_.probe(LEFT)
         qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
     elif shown == "alone":
         reviewed.session.choose_alone(1)
     else:
-        reviewed.session.choose_look(0)
-    fact = resolve(reviewed.session.state).trust
+        reviewed.session.choose_layer(0)
+    fact = resolve(reviewed.session.state).verdict
     assert fact.good is None
     assert "not checked by itself" in fact.words
 

@@ -15,7 +15,8 @@ from tests.gui.test_drop import drop
 
 from lesionlens._napari import dock
 from lesionlens._napari.model.advice import names_a_flag
-from lesionlens._napari.model.state import Overlay, Plane, Problem
+from lesionlens._napari.model.choices import Overlay, Plane
+from lesionlens._napari.model.state import Problem
 from lesionlens._napari.qt.clashes import clashes
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.labels import ReviewState

@@ -14,11 +14,11 @@ from qtpy.QtCore import Qt
 from tests.gui.conftest import LEFT, MANIFEST, RIGHT
 
 from lesionlens._napari.demo import run_study
+from lesionlens._napari.loading import layers_of
+from lesionlens._napari.model.choices import Overlay, Plane
 from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.keys import KEYS
-from lesionlens._napari.model.state import Overlay, Plane
 from lesionlens._napari.preferences import read_preferences
-from lesionlens._napari.reader import layers_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import NEVER, check, no_progress
@@ -300,7 +300,7 @@ def test_three_dimensions_show_the_brain_and_two_the_slices_again(reviewed):
     assert not brain[~reviewed.session.state.overlays.brain].any()
     viewer.dims.ndisplay = 2
     assert visible(reviewed) == {"T1c", "Candidates", "Box · candidate 1"}
-    assert viewer.layers["Candidates"].contour == 2
+    assert viewer.layers["Candidates"].contour == 1
 
 
 def test_a_result_never_lands_on_another_study(loaded, analysis, result, qtbot, monkeypatch):
@@ -375,17 +375,17 @@ def test_the_analysis_runs_in_a_worker_and_fills_the_table(loaded, result, qtbot
 
 def test_one_layer_and_head_is_shown_in_the_map_without_a_job(reviewed, qtbot):
     reviewed.session.choose_overlay(Overlay.MAP)
-    choice = reviewed.attention.looks
-    choice.look_chosen.emit(0, 1)
+    choice = reviewed.attention.layer_chooser
+    choice.layer_chosen.emit(0, 1)
     assert reviewed.session.state.activity is None
     layer = reviewed._viewer.layers["Attention · whole tumour"]
     qtbot.waitUntil(
-        lambda: layer.name == "Attention · whole tumour · look 1, head 2", timeout=PATIENCE_MS
+        lambda: layer.name == "Attention · whole tumour · layer 1, head 2", timeout=PATIENCE_MS
     )
     place = np.unravel_index(int(np.argmax(layer.data)), layer.data.shape)
     np.testing.assert_allclose(layer.data_to_world(place), RIGHT, atol=4.0)
     assert [choice.layer.currentText(), choice.head.currentText()] == ["1 · coarse", "head 2"]
-    reviewed.session.choose_look(None)
+    reviewed.session.choose_layer(None)
     assert layer.data is reviewed.session.state.overlays.attention[Region.WT].data
 
 
@@ -393,7 +393,7 @@ def test_second_opinions_are_computed_when_asked_for(reviewed, qtbot):
     """Grad-CAM from the engine; a rollout from the peak of the candidate in focus."""
     reviewed.session.choose_overlay(Overlay.MAP)
     reviewed.session.go_to(2)
-    box = reviewed.attention.looks.layer
+    box = reviewed.attention.layer_chooser.layer
     layer = reviewed._viewer.layers["Attention · whole tumour"]
     peak = reviewed.session.candidate().peak_mm
     for words, place in (("Grad-CAM", RIGHT), ("rollout", peak)):
@@ -404,20 +404,20 @@ def test_second_opinions_are_computed_when_asked_for(reviewed, qtbot):
         at = np.unravel_index(int(np.argmax(layer.data)), layer.data.shape)
         np.testing.assert_allclose(layer.data_to_world(at), place, atol=4.0)
         assert words.lower() in reviewed.attention._hint.text().lower()
-        assert not reviewed.attention.looks.head.isEnabled()
+        assert not reviewed.attention.layer_chooser.head.isEnabled()
 
 
 def test_another_region_keeps_the_layer_and_asks_for_its_map(reviewed, qtbot):
     reviewed.session.choose_overlay(Overlay.MAP)
-    reviewed.session.choose_look(1)
+    reviewed.session.choose_layer(1)
     reviewed.actions_.next_region()
-    name = "Attention · tumour core · look 2"
+    name = "Attention · tumour core · layer 2"
     qtbot.waitUntil(lambda: name in reviewed._viewer.layers, timeout=PATIENCE_MS)
 
 
 def test_the_attention_of_one_candidate_leaves_the_other_out(reviewed):
     reviewed.session.choose_overlay(Overlay.MAP)
-    reviewed.attention.looks.candidate_chosen.emit(2)
+    reviewed.attention.layer_chooser.candidate_chosen.emit(2)
     layer = reviewed._viewer.layers["Attention · whole tumour · candidate 2"]
     components = reviewed.session.state.overlays.components
     whole = reviewed.session.state.overlays.attention[Region.WT].data
@@ -425,7 +425,7 @@ def test_the_attention_of_one_candidate_leaves_the_other_out(reviewed):
     assert whole[components == 1].max() > 0
     assert not np.asarray(layer.data)[components == 1].any()
     np.testing.assert_array_equal(layer.data[components != 1], whole[components != 1])
-    reviewed.attention.looks.candidate_chosen.emit(None)
+    reviewed.attention.layer_chooser.candidate_chosen.emit(None)
     assert layer.data is whole
 
 
@@ -579,13 +579,13 @@ def test_analysing_again_keeps_what_was_said_of_the_same_candidates(reviewed, re
 def test_a_look_that_fails_is_told_once_and_the_whole_map_is_back(reviewed, qtbot, monkeypatch):
     asked = []
 
-    def refuse(*look):
-        asked.append(look)
+    def refuse(*layer_choice):
+        asked.append(layer_choice)
         raise UnusableInputError(found="no look", expected="one", next_step="Choose another")
 
     monkeypatch.setattr("lesionlens._napari.model.asking.look_raw", refuse)
     reviewed.session.choose_overlay(Overlay.MAP)
-    reviewed.session.choose_look(0)
+    reviewed.session.choose_layer(0)
     qtbot.waitUntil(lambda: reviewed.session.state.problem is not None, timeout=20000)
     assert reviewed.session.state.choices.layer is None
     assert len(asked) == 1

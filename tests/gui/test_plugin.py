@@ -13,7 +13,7 @@ import pytest
 from npe2 import PluginManifest
 from tests.gui.conftest import MANIFEST
 
-from lesionlens._napari import reader, sample, writer
+from lesionlens._napari import loading, reader, sample, writer
 from lesionlens._napari.model.keys import KEYS
 from lesionlens.base.errors import UnusableInputError
 
@@ -74,8 +74,8 @@ def test_the_reader_takes_studies_and_declines_other_folders(make_study, tmp_pat
     assert reader.get_reader([str(other), str(other)]) is None
 
 
-def test_a_folder_of_very_many_files_is_declined_at_a_glance(tmp_path: Path):
-    for number in range(reader.NAMES_LOOKED_AT + 50):
+def test_a_folder_of_very_many_files_is_declined_quickly(tmp_path: Path):
+    for number in range(loading.NAMES_LOOKED_AT + 50):
         (tmp_path / f"{number:04}.txt").touch()
     (tmp_path / "zz.nii").touch()
     assert reader.get_reader(str(tmp_path)) is None
@@ -86,7 +86,7 @@ def test_the_reader_keeps_the_true_affine_and_the_study(make_study):
     layers = reader.read(str(folder))
     assert [keywords["name"] for _, keywords, _ in layers] == ["FLAIR", "T1c"]
     for data, keywords, kind in layers:
-        ours = keywords["metadata"][reader.KEY]
+        ours = keywords["metadata"][loading.KEY]
         series = ours["study"].series[ours["sequence"]]
         np.testing.assert_allclose(ours["affine"], series.grid.affine)
         assert kind == "image"
@@ -101,7 +101,7 @@ def test_the_reader_says_why_it_cannot_read(tmp_path: Path):
         reader.read(str(bad))
 
 
-@pytest.mark.skipif(not (sample.SAMPLES / "study").is_dir(), reason="the sample is not built")
+@pytest.mark.skipif(not (loading.SAMPLES / "study").is_dir(), reason="the sample is not built")
 def test_both_samples_are_the_same_patient():
     nifti = {keywords["name"]: data for data, keywords, _ in sample.nifti()}
     dicom = {keywords["name"]: data for data, keywords, _ in sample.dicom()}

@@ -14,8 +14,8 @@ from napari.layers import Layer
 from napari.settings import get_settings
 from qtpy.QtWidgets import QApplication
 
-from lesionlens._napari.model.state import Plane
-from lesionlens._napari.reader import layers_of
+from lesionlens._napari.loading import layers_of
+from lesionlens._napari.model.choices import Plane
 from lesionlens.base.stages import NEVER, no_progress
 
 SIDES = (("R", "L"), ("A", "P"), ("S", "I"))

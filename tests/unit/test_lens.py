@@ -117,11 +117,11 @@ def test_a_probe_answers_and_a_reopened_result_says_why_it_cannot(lens, make_stu
 
 def test_single_layers_can_be_looked_at_and_wrong_ones_are_named(lens, make_study):
     result = lens(open_study(make_study()))
-    found = result.look("wt", 0, 1)
+    found = result.layer_attention("wt", 0, 1)
     assert found.data.shape == result.labels.data.shape
     assert 0 <= found.data.min() <= found.data.max() <= 1
-    with pytest.raises(UnusableInputError, match="look at a quarter"):
-        result.look("wt", 0, 7)
+    with pytest.raises(UnusableInputError, match="quarter resolution"):
+        result.layer_attention("wt", 0, 7)
     with pytest.raises(UnusableInputError, match="one of this result"):
         result.what_if(99)
     with pytest.raises(UnusableInputError, match="Analyse the study again"):

@@ -15,23 +15,25 @@ from npe2 import PluginManager
 from qtpy.QtCore import QEvent
 
 from lesionlens._napari.controllers.identity import identity_of
+from lesionlens._napari.loading import KEY
+from lesionlens._napari.model.choices import Overlay
 from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.keys import KEYS, Key
 from lesionlens._napari.model.screen import Screen, ShownScene, resolve
 from lesionlens._napari.model.session import ReviewSession
-from lesionlens._napari.model.state import Overlay, Request, State
+from lesionlens._napari.model.state import Request, State
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.clashes import clashes, keymap_of
 from lesionlens._napari.qt.drops import Drops, canvas_of
 from lesionlens._napari.qt.keyboard import Keyboard, main_window
 from lesionlens._napari.qt.room import Room
 from lesionlens._napari.qt.waiting import when_idle
-from lesionlens._napari.reader import KEY
 from lesionlens._napari.viewer.layers import Layers
 from lesionlens._napari.viewer.single import plane_of
 from lesionlens._napari.viewer.views import Views
 from lesionlens._napari.widgets.panel import Panel
 from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.memory import give_back
 
 DOCK = "LesionLens (LesionLens)"
 """What napari's own menu calls the dock, so that the menu shows and hides this very one."""
@@ -107,22 +109,23 @@ class LesionLens(Panel):
             bare = not any(KEY in layer.metadata for layer in self._viewer.layers)
             self.layers.take(new.overlays, new.study)
             when_idle(self._make_room)
+            if old.overlays is None or new.overlays is None:
+                when_idle(give_back)
             if bare:
                 self.views.fit()
-        self.layers.apply(before, screen.scene)
+        self.views.show(before, screen, new)
         self._ask_for(screen.scene, new)
         self.actions_.editor.apply(old, new)
-        self.views.show(before, screen, new)
         self.show_screen(screen, new)
         if new.study is not old.study:
             self.actions_.hang()
 
     def _ask_for(self, scene: ShownScene, state: State) -> None:
-        """Ask for the single look that is chosen and not there yet."""
-        if scene.attention is None or scene.look is None or state.overlays is None:
+        """Ask for the single layer that is chosen and not there yet."""
+        if scene.attention is None or scene.layer_choice is None or state.overlays is None:
             return
-        if state.overlays.attended(scene.attention, scene.look) is None:
-            self.actions_.look(scene.look)
+        if state.overlays.attended(scene.attention, scene.layer_choice) is None:
+            self.actions_.layer_choice(scene.layer_choice)
 
     # --- viewer → session -----------------------------------------------------------------
 
@@ -173,7 +176,6 @@ class LesionLens(Panel):
             self.session.choose_plane(plane)
 
     def _on_ndisplay(self) -> None:
-        self.layers.show_dimensions(self._screen.scene)
         if self._state.study is None:
             return
         self.views.show_dimensions()

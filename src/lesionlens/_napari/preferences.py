@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from lesionlens._napari.model.state import Choices, Overlay
+from lesionlens._napari.model.choices import Choices, Overlay
 from lesionlens.preparation import skull_stripping
 from lesionlens.preparation.prepare import PrepareOptions
 
@@ -23,7 +23,7 @@ class Preferences:
     opacity : float
         Of maps, 0 to 1.
     device : str
-        auto, cpu, cuda or cuda:N.
+        auto, cpu, cuda, cuda:N, xpu or mps.
     open_panel : bool
         Whether the panel opens with a study.
     wheel_zooms : bool

@@ -1,33 +1,23 @@
 """napari's reader: a folder of NIfTI or DICOM, or one NIfTI file, as one image layer a sequence.
 
-Nothing heavy is imported until a path is really read. A folder is declined by a glance at its
+Nothing heavy is imported until a path is really read. A folder is declined by a quick check of its
 first names and bytes, because napari offers every folder to every reader.
 """
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lesionlens._napari.loading import LayerData, places_of, read_study
+
 if TYPE_CHECKING:
     from lesionlens.base.errors import UnusableInputError
-    from lesionlens.base.labels import MrSequence
-    from lesionlens.base.stages import Cancel, Progress
-    from lesionlens.records.study import Series, Study
 
-LayerData = tuple[Any, dict[str, Any], str]
 NOTHING_YET: list[Any] = [(None,)]
 """What napari takes for "read, and no layer"."""
-KEY = "lesionlens"
-"""Under which a layer's metadata holds its study, sequence and true affine."""
-
-NAMES_LOOKED_AT = 200
-_NIFTI = (".nii", ".nii.gz")
-_NOT_SCANS = (".txt", ".json", ".csv", ".png", ".jpg", ".tif", ".tiff", ".py", ".zarr", ".html")
 
 
 def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerData]] | None:
@@ -39,24 +29,6 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerD
         What the user opened or dropped; several (a stack, for napari) are together one study.
     """
     return read if places_of(path if isinstance(path, list) else [path]) else None
-
-
-def places_of(paths: Sequence[str | Path]) -> tuple[Path, ...]:
-    """Return what to open for files and folders that were dropped together.
-
-    A DICOMDIR, or a single image of a series, stands for the folder that it lies in.
-
-    Returns
-    -------
-    tuple of Path
-        Empty unless every one of them looks like a scan, by a glance.
-    """
-    found = tuple(Path(path) for path in paths)
-    if not all(_looks_like_study(p) if p.is_dir() else _is_scan(p) for p in found):
-        return ()
-    if len(found) == 1 and _is_one_of_many(found[0]):
-        return (found[0].parent,)
-    return found
 
 
 def read(path: str | list[str]) -> list[LayerData]:
@@ -97,120 +69,3 @@ def _ask_in_panel(places: tuple[Path, ...], error: UnusableInputError) -> bool:
     from lesionlens._napari.dock import ask_in_panel  # noqa: PLC0415
 
     return ask_in_panel(places, error)
-
-
-def read_study(
-    place: Path | Sequence[Path],
-    *,
-    named: Mapping[MrSequence, str | Path] | None = None,
-    study_uid: str | None = None,
-    progress: Progress | None = None,
-    cancel: Cancel | None = None,
-) -> list[LayerData]:
-    """Open a study and load its sequences as layers, in a worker or on the main thread.
-
-    Parameters
-    ----------
-    place : Path, or a sequence of them
-        Folder or file; several are together one study.
-    named : mapping of MrSequence to str or Path
-        What the user calls by name; kept for the next time this study is opened.
-    study_uid : str or None
-        Which study, where the folder holds several.
-    progress, cancel
-        As everywhere.
-
-    Returns
-    -------
-    list of (data, keywords, "image")
-        On axis-aligned RAS+ grids in mm; the sequence that is read first comes last, on top.
-    """
-    from lesionlens.base.stages import NEVER, no_progress  # noqa: PLC0415
-    from lesionlens.reading import remembered_series  # noqa: PLC0415
-    from lesionlens.reading.readers import open_study  # noqa: PLC0415
-
-    say, stop = progress or no_progress, cancel or NEVER
-    study = open_study(
-        place, named=named, study_uid=study_uid, recall=True, progress=say, cancel=stop
-    )
-    if named:
-        remembered_series.remember(study)
-    return layers_of(study, say, stop)
-
-
-def layers_of(study: Study, progress: Progress, cancel: Cancel) -> list[LayerData]:
-    """Load every sequence of a study as layer data."""
-    from lesionlens.base.labels import REFERENCE_ORDER  # noqa: PLC0415
-    from lesionlens.base.stages import check  # noqa: PLC0415
-
-    wanted = [s for s in reversed(REFERENCE_ORDER) if s in study.series]
-    layers = []
-    for number, sequence in enumerate(wanted):
-        check(cancel, "reading the images")
-        progress(f"read {sequence.words}", number / len(wanted))
-        layers.append(_layer(study, sequence, study.series[sequence], top=sequence is wanted[-1]))
-    progress("read", 1.0)
-    return layers
-
-
-def _layer(study: Study, sequence: MrSequence, series: Series, *, top: bool) -> LayerData:
-    from lesionlens._napari.model.display import (  # noqa: PLC0415
-        as_acquired,
-        axis_aligned,
-        image_keywords,
-    )
-    from lesionlens.records.arrays import Volume  # noqa: PLC0415
-
-    source = Volume(series.load(), series.grid)
-    volume = axis_aligned(source)
-    keywords = image_keywords(volume.data, volume.grid)
-    keywords |= {
-        "name": sequence.words,
-        "visible": top,
-        "metadata": {
-            KEY: {
-                "study": study,
-                "sequence": sequence.value,
-                "affine": series.grid.affine.tolist(),
-                "acquired": as_acquired(source),
-            }
-        },
-    }
-    return volume.data, keywords, "image"
-
-
-def _looks_like_study(folder: Path) -> bool:
-    """Whether a NIfTI or DICOM file is among the first names below the folder."""
-    return any(_is_scan(path) for path in islice(_files(folder), NAMES_LOOKED_AT))
-
-
-def _is_one_of_many(path: Path) -> bool:
-    """Whether a file is an index, or one slice, and its folder is meant."""
-    if path.is_dir() or path.name.lower().endswith(_NIFTI):
-        return False
-    from lesionlens.reading.dicom.scan import MULTI_FRAME, sop_class  # noqa: PLC0415
-
-    return path.name.upper() == "DICOMDIR" or sop_class(path) not in MULTI_FRAME
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for base, inner, names in os.walk(folder):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        if base.endswith(".zarr"):
-            inner.clear()
-            continue
-        for name in sorted(names):
-            yield Path(base) / name
-
-
-def _is_scan(path: Path) -> bool:
-    name = path.name.lower()
-    if name.endswith(_NIFTI) or name == "dicomdir":
-        return True
-    if name.startswith(".") or name.endswith(_NOT_SCANS):
-        return False
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:  # not there, or not to be read
-        return False

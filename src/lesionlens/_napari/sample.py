@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from lesionlens._napari.reader import LayerData
-
-SAMPLES = Path(__file__).resolve().parents[1] / "sample_data"
+from lesionlens._napari.loading import SAMPLES, LayerData
 
 
 def nifti() -> list[LayerData]:

@@ -1,4 +1,4 @@
-"""How a record's fields stand in JSON files, said where the field is declared.
+"""How a record's fields stand in JSON files, declared with the field.
 
 A frozen dataclass is written and read as it is: pydantic, which this module does not need itself,
 takes dataclasses as models. These marks, put on a field's type with `Annotated`, say the rest.

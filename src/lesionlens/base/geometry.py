@@ -103,14 +103,14 @@ def shear_of(affine: Affine) -> float:
     return float(np.abs(gram).max())
 
 
-def bounding_box(mask: NDArray[np.bool_], margin: int = 0) -> Box | None:
+def bounding_box(mask: NDArray[np.bool_], margin: int | NDArray[np.int_] = 0) -> Box | None:
     """Return the smallest index box that holds what is marked; None where nothing is.
 
     Parameters
     ----------
     mask : (I, J, K) bool
         What is marked.
-    margin : int
+    margin : int or (3,) int
         Voxels added on each side, as far as the array reaches.
 
     Examples
@@ -130,11 +130,11 @@ def bounding_box(mask: NDArray[np.bool_], margin: int = 0) -> Box | None:
     return grown((sides[0], sides[1], sides[2]), margin, mask.shape)
 
 
-def grown(box: Box, margin: int, shape: Sequence[int]) -> Box:
+def grown(box: Box, margin: int | NDArray[np.int_], shape: Sequence[int]) -> Box:
     """Return a box with so many voxels more on each side, as far as an array of `shape` reaches."""
     i, j, k = (
-        slice(max(side.start - margin, 0), min(side.stop + margin, length))
-        for side, length in zip(box, shape, strict=True)
+        slice(max(side.start - int(more), 0), min(side.stop + int(more), length))
+        for side, more, length in zip(box, np.broadcast_to(margin, 3), shape, strict=True)
     )
     return i, j, k
 

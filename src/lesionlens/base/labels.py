@@ -117,7 +117,7 @@ class LesionClass(StrEnum):
 
 
 class ReviewState(StrEnum):
-    """What a reader said of a candidate."""
+    """What a reader decided about a candidate."""
 
     UNREVIEWED = "unreviewed"
     ACCEPTED = "accepted"

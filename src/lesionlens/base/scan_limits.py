@@ -1,4 +1,4 @@
-"""What no scan of a head can be: grids and voxels that are refused, and how that is said."""
+"""What no scan of a head can be: grids and voxels that are refused, with what error."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def check_grid(grid: Grid, where: str) -> None:
             expected=f"voxel edges of at most {MAX_EDGE_MM:.0f} mm",
             next_step="Check the voxel size in the header, or name a scan of finer resolution",
         )
-    shown = np.round(view, 1)  # as the message says it: 29.99998 mm are 30
+    shown = np.round(view, 1)  # as the message shows it: 29.99998 mm are 30
     if min(grid.shape) < MIN_SLICES or shown.min() < MIN_VIEW_MM or shown.max() > MAX_VIEW_MM:
         raise GeometryError(
             found=f"a field of view of {size} mm in {'x'.join(map(str, grid.shape))} voxels "

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +11,7 @@ from typing import Annotated, ClassVar, Protocol
 
 from lesionlens.base.errors import CancelledError
 from lesionlens.base.file_fields import STRICT, Decimals
+from lesionlens.base.peak_memory import peak_memory_mib
 
 
 class Progress(Protocol):
@@ -84,12 +83,6 @@ class StageTime:
     name: str
     seconds: Annotated[float, Decimals(4)]
     peak_memory_mib: Annotated[float, Decimals(1)]
-
-
-def peak_memory_mib() -> float:
-    """Return the process's peak resident memory so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 @dataclass(slots=True)

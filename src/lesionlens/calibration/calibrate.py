@@ -50,7 +50,7 @@ FIRST_SEED = VALIDATION_SEED + 500_000_000
 """Of the patients that scores are fitted on; temperatures take those `_APART` further."""
 FIRST_REAL, REAL_APART = 1_000_000, 1000
 """Number of the first real patient among those that scores are fitted on, and between the numbers
-of one patient's scans; even, so that the halves of a trial part people."""
+of one patient's scans; a multiple of four, so that the halves of a trial part people."""
 WARM_UP = 24
 """Patients that temperatures are fitted on."""
 _APART = 100_000_000
@@ -73,7 +73,7 @@ class CalibrationScan:
     draw : DrawConfig
         Its spacing is the working grid.
     device : str
-        "cpu", "cuda" or "cuda:N".
+        As `inference.device.choose` reads it.
     """
 
     weights: Path
@@ -316,7 +316,7 @@ def examine(
     progress : Progress
         Told after each.
     """
-    known = {seen.patient: seen for seen in _read(kept)}
+    known = {seen.patient: seen for seen in read_kept(kept)}
     missing = [n for n in range(effort.patients) if n not in known]
     begun, chunk = time.monotonic(), 4 * effort.workers
     with _crew(effort.workers) as each:
@@ -326,12 +326,13 @@ def examine(
             some = missing[first : first + chunk]
             new = list(each(_seen, [job] * len(some), some))
             known |= {seen.patient: seen for seen in new}
-            _append(kept, new)
+            keep(kept, new)
             progress("looking at drawn patients", len(known) / effort.patients)
     return [known[n] for n in sorted(known) if n < effort.patients]
 
 
-def _append(kept: Path | None, new: Sequence[Seen]) -> None:
+def keep(kept: Path | None, new: Sequence[Seen]) -> None:
+    """Add a line a patient to a file of what was seen."""
     if kept is None:
         return
     with kept.open("a", encoding="utf-8") as stream:
@@ -350,7 +351,7 @@ def _row(seen: Seen) -> dict[str, Any]:
     }
 
 
-def _read(kept: Path | None) -> Iterator[Seen]:
+def read_kept(kept: Path | None) -> Iterator[Seen]:
     """Yield what earlier sittings kept; a last line that was cut off is looked at again."""
     if kept is None or not kept.is_file():
         return

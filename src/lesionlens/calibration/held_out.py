@@ -1,7 +1,7 @@
 """What real patients show to weights that did not learn from them, for the fit of scores.
 
 Drawn patients are many and have every sort of lesion, but are not real; of the few real ones each
-is looked at with the weights of a fold that left it out.
+is shown to the weights of a fold that left it out.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from lesionlens.records.prediction import Prediction
 from lesionlens.records.study import PreparedStudy
 from lesionlens.training.references import RealCase, Truth
 
-_SUBSETS = (frozenset(MrSequence), frozenset({MrSequence.FLAIR}))
+SUBSETS = (frozenset(MrSequence), frozenset({MrSequence.FLAIR}))
 """Each patient is shown whole and with FLAIR alone, as drawn ones are shown in parts."""
 
 
@@ -49,12 +49,16 @@ class Fold:
     cases: tuple[RealCase, ...]
 
 
-def examine_folds(folds: Sequence[Fold]) -> Iterator[tuple[Seen, Voxels]]:
+def examine_folds(
+    folds: Sequence[Fold], subsets: Sequence[frozenset[MrSequence]] = SUBSETS
+) -> Iterator[tuple[Seen, Voxels]]:
     """Show each fold the patients that it left out.
 
     Parameters
     ----------
     folds : sequence of Fold
+    subsets : sequence of sets of MrSequence
+        Of which of their sequences; those that a patient lacks are left out.
 
     Yields
     ------
@@ -66,7 +70,7 @@ def examine_folds(folds: Sequence[Fold]) -> Iterator[tuple[Seen, Voxels]]:
         engine = LensEngine("cpu", fold.weights)
         for case in fold.cases:
             prepared = prepare(case.study(), StageClock())
-            for place, subset in enumerate(_SUBSETS):
+            for place, subset in enumerate(subsets):
                 shown = _showing(prepared, subset)
                 if shown.present.any():
                     yield _examine(engine, shown, case.truth(), number + place * REAL_APART)

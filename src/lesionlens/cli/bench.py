@@ -1,19 +1,20 @@
-"""`lesionlens bench`: how long an analysis takes here, and networks side by side."""
+"""`lesionlens bench`: how long an analysis takes on this machine, stage by stage."""
 
 from __future__ import annotations
 
 import json as json_text
+import os
+import platform
 import statistics
 import time
-from collections.abc import Sequence
-from enum import StrEnum
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lesionlens.base.errors import ResourceError
 from lesionlens.base.staging import check_target, staged
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
@@ -22,20 +23,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from lesionlens.base.stages import Progress
-    from lesionlens.records.study import PreparedStudy
 
 SAMPLE = Path(__file__).resolve().parent.parent / "sample_data" / "study"
-JSON_NAME, TABLE_NAME, MARKER = "bench.json", "bench.md", "bench"
-_NO_MONAI = 'MONAI\'s networks are left out: they need MONAI, pip install "lesionlens[train]"'
-
-
-class BenchPart(StrEnum):
-    """What is timed."""
-
-    ANALYSIS = "analysis"
-    """The whole of `analyze`, stage by stage."""
-    NETWORKS = "networks"
-    """Networks alone, side by side."""
+JSON_NAME, TABLE_NAME = "bench.json", "bench.md"
+_BUSY = 0.3
+"""Share of the cores in use by others from which clock times are worth little."""
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 def bench(
@@ -45,108 +38,46 @@ def bench(
     repeat: Annotated[
         int, typer.Option("--repeat", help="Runs after the first, cold one.", min=1)
     ] = 3,
-    quick: Annotated[
-        bool,
-        typer.Option(
-            "--quick", help="One run each; of many windows, one is run and the rest reckoned."
-        ),
-    ] = False,
-    only: Annotated[
-        BenchPart | None, typer.Option("--only", help="The whole analysis, or the networks alone.")
-    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Write bench.json and bench.md here.", metavar="DIR"),
-    ] = None,
-    results: Annotated[
-        Path | None,
-        typer.Option(
-            "--results",
-            help="Put the tables into this Markdown page, between its markers "
-            "<!-- bench: begin --> and <!-- bench: end -->.",
-            metavar="FILE",
-        ),
     ] = None,
     device: options.Device = "auto",
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> Answer:
-    """Time the analysis of a study, and our network beside MONAI's on the same brain.
+    """Time the analysis of a study, stage by stage.
 
-    Medians of warm runs: every stage of the analysis; then, each in a process of its own, Lens with
-    its shipped weights and each preset (flash and readable attention, fp32 and bf16), Lens without
-    attention and of attention alone, and MONAI's SegResNet and Swin UNETR in the settings of its
-    BraTS bundle and tutorial. The load of the machine is recorded beside. Writes nothing without
-    --out or --results.
+    Medians of warm runs; the load of the machine is recorded beside. Writes nothing without --out.
     """
     del debug
     if out is not None:
         check_target(out)
-    options.check_file(results)
-    repeat = 1 if quick else repeat
     with progress_bar() as progress:
-        figures, notes = _begin(study, device)
-        if only is not BenchPart.NETWORKS:
-            figures |= _time_analysis(study, repeat, device, progress)
-        if only is not BenchPart.ANALYSIS:
-            prepared = _prepared(study, progress)
-            rows, missing = _time_networks(prepared, device, repeat, quick, progress)
-            figures |= {"networks": rows, "against": _against(rows, figures.get("stages", {}))}
-            notes += [*missing, *_notes_on_networks()]
-    figures["notes"] = notes
-    return _answer(figures, out, results, json=json)
+        from lesionlens.inference import device as devices
 
-
-def _begin(study: Path, device: str) -> tuple[dict[str, Any], list[str]]:
-    """Say where the figures come from, before anything is timed."""
-    from lesionlens.benchmark.comparison import busy_words, machine
-    from lesionlens.inference import device as devices
-
-    about = machine()
-    busy = busy_words(about)
-    figures = {
-        "lesionlens": metadata.version("lesionlens"),
-        "study": "sample" if study == SAMPLE else plain(study.name),
-        "machine": about,
-        "device": devices.describe(devices.choose(device)),
-    }
-    return figures, [] if busy is None else [busy]
+        figures = circumstances(devices.describe(devices.choose(device)), study)
+        busy = busy_words(figures["machine"])
+        figures |= _time_analysis(study, repeat, device, progress)
+    return _answer(figures, out, () if busy is None else (busy,), json=json)
 
 
 def _answer(
-    figures: dict[str, Any], out: Path | None, results: Path | None, *, json: bool
+    figures: dict[str, Any], out: Path | None, notes: tuple[str, ...], *, json: bool
 ) -> Answer:
-    """Write what is wanted and say it."""
-    from lesionlens.benchmark.comparison import markdown
-    from lesionlens.benchmark.tables import put_between
-
-    notes = tuple(figures["notes"])
-    text, page = json_text.dumps(figures, indent=1), markdown(figures, notes)
+    """Write what is wanted and return it in words."""
+    figures["notes"] = list(notes)
+    text = json_text.dumps(figures, indent=1)
     if out is not None:
         with staged(out, ours=(JSON_NAME, TABLE_NAME)) as aside:
             (aside / JSON_NAME).write_text(text + "\n", encoding="utf-8")
-            (aside / TABLE_NAME).write_text(page, encoding="utf-8")
-    if results is not None:
-        put_between(results, MARKER, page)
+            (aside / TABLE_NAME).write_text(markdown(figures), encoding="utf-8")
     if json:
         return Answer((text,), notes)
-    return Answer((*_parts(figures), *_written(out, results)), notes)
-
-
-def _written(out: Path | None, results: Path | None) -> tuple[str, ...]:
-    lines = () if out is None else (f"Written: {plain(str(out / JSON_NAME))}, {TABLE_NAME}",)
-    return lines if results is None else (*lines, f"Written into: {plain(str(results))}")
-
-
-def _parts(figures: dict[str, Any]) -> tuple[str | Table, ...]:
-    from lesionlens.benchmark.comparison import machine_words, summary_words
-
-    parts: list[str | Table] = []
-    if "stages" in figures:
-        parts += [_table(figures), summary_words(figures)]
-    if "networks" in figures:
-        parts += [_network_table(figures["networks"]), *figures["against"]]
-    return (*parts, machine_words(figures))
+    written = () if out is None else (f"Written: {plain(str(out / JSON_NAME))}, {TABLE_NAME}",)
+    return Answer(
+        (_table(figures), summary_words(figures), machine_words(figures), *written), notes
+    )
 
 
 def _time_analysis(study: Path, repeat: int, device: str, progress: Progress) -> dict[str, Any]:
@@ -185,58 +116,89 @@ def _figures(loading: float, runs: list[tuple[float, Any]]) -> dict[str, Any]:
     }
 
 
-def _prepared(study: Path, progress: Progress) -> PreparedStudy:
-    from lesionlens.base.stages import StageClock
-    from lesionlens.preparation.prepare import prepare
+def circumstances(device: str, study: Path) -> dict[str, Any]:
+    """Return what is measured on: the study, the machine, and how busy it was before."""
+    import torch
 
-    opened = options.open_named(study, {}, None, progress)
-    return prepare(opened, StageClock(progress, STOP))
-
-
-def _notes_on_networks() -> list[str]:
-    from lesionlens.benchmark.baselines import has_monai
-
-    return [] if has_monai() else [_NO_MONAI]
-
-
-def _time_networks(
-    prepared: PreparedStudy, device: str, repeat: int, quick: bool, progress: Progress
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return a row a network, and why others have none."""
-    from lesionlens.benchmark import profiler
-    from lesionlens.benchmark.baselines import all_baselines
-    from lesionlens.benchmark.comparison import row
-    from lesionlens.inference import device as devices
-
-    place, efforts, missing = devices.choose(device), [], []
-    all_of_them = list(all_baselines(prepared, place))
-    patience = profiler.Patience(repeat=repeat, estimate=quick)
-    for number, contender in enumerate(all_of_them):
-        progress(f"{contender.name} {contender.form}", number / len(all_of_them))
-        try:
-            efforts.append(profiler.apart(prepared, number, place, patience, STOP))
-        except ResourceError as error:
-            missing.append(f"{contender.name}, {contender.form}: {error.found}")
-    return [row(effort, efforts[0]) for effort in efforts], missing
+    machine = {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "monai": _version("monai"),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    return {
+        "lesionlens": metadata.version("lesionlens"),
+        "study": "sample" if study == SAMPLE else plain(study.name),
+        "machine": machine,
+        "device": device,
+    }
 
 
-def _against(rows: list[dict[str, Any]], stages: dict[str, float]) -> list[str]:
-    from lesionlens.benchmark.comparison import against
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
-    return against(rows, stages.get("network")) if rows else []
+
+def _processor() -> str:
+    try:
+        lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
-def _table(figures: dict[str, Any]) -> Table:
+def busy_words(about: Mapping[str, Any]) -> str | None:
+    """Return a warning where others used the machine; None where it was quiet or does not tell."""
+    load, cores = about["load_before"], about["cores"] or 1
+    if load is None or load < _BUSY * cores:
+        return None
+    return (
+        f"the machine was busy before this began (load average {load:g} on {cores} cores): the "
+        "seconds are too high; run it again when it is quiet"
+    )
+
+
+def machine_words(figures: Mapping[str, Any]) -> str:
+    """Say in a line what the figures were taken on."""
+    about = figures["machine"]
+    load = about["load_before"]
+    monai = f", MONAI {about['monai']}" if about["monai"] else ""
+    return (
+        f"LesionLens {figures['lesionlens']}, torch {about['torch']}{monai}; {about['processor']}, "
+        f"{about['cores']} cores, {about['threads']} threads of torch; {figures['device']}; load "
+        f"average before: {'not known' if load is None else f'{load:g}'}; {about['date']}; "
+        f"study: {figures['study']}"
+    )
+
+
+def summary_words(figures: Mapping[str, Any]) -> str:
+    """Say in a line how long an analysis takes."""
+    return (
+        f"{figures['median_seconds']:.2f} s a study (median of {figures['runs']} warm runs), "
+        f"{figures['cold_seconds']:.2f} s the first time, {figures['loading_seconds']:.2f} s to "
+        f"load; peak {figures['peak_memory_mib']:.0f} MiB"
+    )
+
+
+def markdown(figures: Mapping[str, Any]) -> str:
+    """Return the table for a page."""
+    lines = [machine_words(figures), ""]
+    lines += [f"**{note[0].upper()}{note[1:]}.**\n" for note in figures["notes"]]
+    lines += [summary_words(figures), "", "| stage | seconds |", "|---|---:|"]
+    lines += [f"| {name} | {took:.2f} |" for name, took in figures["stages"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def _table(figures: Mapping[str, Any]) -> Table:
     table = new_table(("stage", "seconds"))
     for name, seconds in figures["stages"].items():
         table.add_row(name, f"{seconds:.2f}")
-    return table
-
-
-def _network_table(rows: Sequence[dict[str, Any]]) -> Table:
-    from lesionlens.benchmark.comparison import BRIEF, cells, is_text
-
-    table = new_table(BRIEF, sum(map(is_text, BRIEF)))
-    for row in rows:
-        table.add_row(*cells(row, BRIEF))
     return table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_text
 import os
 import platform
+import sys
 from importlib import metadata, util
 from typing import Any
 
@@ -51,9 +52,15 @@ def examine() -> dict[str, Any]:
         "weights_synthetic": _weights("synthetic"),
         "extras": {extra: _extra(extra, parts) for extra, parts in _EXTRAS.items()},
         "plugins": {group: list(plugins.names(group)) for group in _GROUPS},
-        "display": bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")),
+        "display": _has_display(),
         "ready": all(core.values()) and weights["verified"],
     }
+
+
+def _has_display() -> bool:
+    """Whether windows can be shown; Windows and macOS always have a desktop."""
+    named = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return bool(named) or sys.platform in ("win32", "darwin")
 
 
 def _version(distribution: str) -> str | None:
@@ -73,14 +80,28 @@ def _extra(extra: str, parts: tuple[tuple[str, str], ...]) -> dict[str, Any]:
 
 
 def _device() -> dict[str, Any]:
-    """Return what `--device auto` takes, and the GPUs there are."""
+    """Return what `--device auto` takes, and the accelerators there are."""
     if _version("torch") is None:
-        return {"auto": None, "gpus": [], "cpu_threads": os.cpu_count()}
+        return {"auto": None, "gpus": [], "accelerators": [], "cpu_threads": os.cpu_count()}
     import torch
 
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    chosen = "cuda" if torch.cuda.is_available() else "cpu"
-    return {"auto": chosen, "gpus": gpus, "cpu_threads": torch.get_num_threads()}
+    from lesionlens.inference import device as devices
+
+    found = [
+        {
+            "device": str(device),
+            "name": devices.name_of(device),
+            "bfloat16": devices.has_fast_bfloat16(device),
+        }
+        for device in devices.accelerators()
+    ]
+    return {
+        "auto": devices.choose("auto").type,
+        "gpus": [one["name"] for one in found],
+        "accelerators": found,
+        "cpu_threads": torch.get_num_threads(),
+        "cpu_bfloat16": devices.has_fast_bfloat16(torch.device("cpu")),
+    }
 
 
 def _weights(name: str) -> dict[str, Any]:
@@ -103,7 +124,9 @@ def _weights(name: str) -> dict[str, Any]:
 def _lines(found: dict[str, Any]) -> list[str]:
     """Return the report in words."""
     device, weights = found["device"], found["weights"]
-    gpus = ", ".join(device["gpus"]) or "none found"
+    gpus = (
+        ", ".join(f"{g['name']} as {g['device']}" for g in device["accelerators"]) or "none found"
+    )
     lines = [
         f"LesionLens {found['lesionlens']}, Python {found['python']}, {found['system']}",
         f"Device      {device['auto']} ({device['cpu_threads']} threads; GPU: {gpus})",

@@ -6,6 +6,7 @@ The only place that prints and that catches every exception.
 from __future__ import annotations
 
 import functools
+import io
 import logging
 import os
 import sys
@@ -41,6 +42,7 @@ app = typer.Typer(
 def run() -> int:
     """Run the command line of this process; returns or raises SystemExit with the exit status."""
     STOP.listen()
+    _own_the_process()
     try:
         app(prog_name="lesionlens")
     except KeyboardInterrupt:
@@ -50,6 +52,15 @@ def run() -> int:
             raise
     print(f"lesionlens: {_INTERRUPTED}", file=sys.stderr)  # before the command itself began
     return 130
+
+
+def _own_the_process() -> None:
+    """Set what only a program may set for itself, not a library for its host."""
+    # Threads that wait for one another sleep: awake, as is their default, they take the cores from
+    # whatever else runs (three times as slow beside one busy program). Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal's encoding lacks ends no command
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _guarded(command: Callable[..., Answer]) -> Callable[..., None]:

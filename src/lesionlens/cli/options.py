@@ -31,18 +31,11 @@ class Stripping(StrEnum):
     SYNTHSTRIP = "synthstrip"
 
 
-class Layout(StrEnum):
+class ResultLayout(StrEnum):
     """How the files of a result are named and laid out."""
 
     OWN = "own"
     BIDS = "bids"
-
-
-class Tongue(StrEnum):
-    """Languages of the report: the keys of `export.words.LANGUAGES`."""
-
-    EN = "en"
-    DE = "de"
 
 
 class Hidden(StrEnum):
@@ -101,7 +94,7 @@ Patience = Annotated[
     ),
 ]
 Device = Annotated[
-    str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")
+    str, typer.Option("--device", help="auto, cpu, cuda, cuda:N, xpu or mps.", metavar="DEVICE")
 ]
 BrainExtraction = Annotated[
     Stripping,
@@ -115,14 +108,17 @@ BiasCorrection = Annotated[
     bool, typer.Option("--bias-correction", help="Take the coils' shading out first (N4); slower.")
 ]
 Layouts = Annotated[
-    Layout,
+    ResultLayout,
     typer.Option(
         "--layout",
         help="bids: DIR is a BIDS dataset of derivatives, to which the study is added.",
     ),
 ]
 Language = Annotated[
-    Tongue, typer.Option("--language", help="Of the report: en English, de German.")
+    str,
+    typer.Option(
+        "--language", help="Of the report: en, de, or a TOML file of your own.", metavar="LANGUAGE"
+    ),
 ]
 Hide = Annotated[
     list[Hidden] | None,
@@ -198,7 +194,7 @@ def open_named(
     )
 
 
-def check_layout(out: Path, layout: Layout) -> Path:
+def check_layout(out: Path, layout: ResultLayout) -> Path:
     """Refuse an output folder that cannot be written, or holds a BIDS dataset of others.
 
     Returns
@@ -207,7 +203,7 @@ def check_layout(out: Path, layout: Layout) -> Path:
         Where whole results go: the folder itself, or its place within a BIDS dataset.
     """
     check_target(out)
-    if layout is Layout.OWN:
+    if layout is ResultLayout.OWN:
         return out
     from lesionlens.export.bids import check_dataset
     from lesionlens.reading.bids import RESULTS
@@ -217,7 +213,7 @@ def check_layout(out: Path, layout: Layout) -> Path:
 
 
 def wishes(
-    language: Tongue, hide: list[Hidden] | None, surfaces: bool, maps: MapSize, rest: bool = False
+    language: str, hide: list[Hidden] | None, surfaces: bool, maps: MapSize, rest: bool = False
 ) -> ExportOptions:
     """Return what the user asks of the files.
 
@@ -225,12 +221,16 @@ def wishes(
     ------
     MissingPluginError
         Surfaces were asked for, and trimesh is not installed.
+    UnusableInputError
+        There is no such language.
     """
     from importlib.util import find_spec
 
     from lesionlens.base.errors import MissingPluginError
+    from lesionlens.export.words import load
     from lesionlens.records.export import ExportOptions, Identity, MapExtent
 
+    load(language)
     if surfaces and find_spec("trimesh") is None:
         raise MissingPluginError(
             found="no trimesh, which surfaces are written with",
@@ -242,18 +242,18 @@ def wishes(
         surfaces=surfaces,
         maps=MapExtent(maps.value),
         rest=rest,
-        language=language.value,
+        language=language,
         hidden=hidden,
     )
 
 
 def save(
-    analysis: Analysis, out: Path, layout: Layout, progress: Progress
+    analysis: Analysis, out: Path, layout: ResultLayout, progress: Progress
 ) -> tuple[Path, tuple[str, ...]]:
     """Write a result in a layout; return the folder of the whole result, and all warnings."""
     from lesionlens.export import exporter
 
-    if layout is Layout.OWN:
+    if layout is ResultLayout.OWN:
         return out, exporter.save(analysis, out, progress=progress)
     from lesionlens.export.bids import save_bids
     from lesionlens.reading.bids import RESULTS

@@ -24,7 +24,7 @@ def train(
         typer.Option("--out", help="Folder for checkpoints, logs and weights.", metavar="DIR"),
     ],
     device: Annotated[
-        str, typer.Option("--device", help="cpu, cuda or cuda:N.", metavar="DEVICE")
+        str, typer.Option("--device", help="auto, cpu, cuda, cuda:N, xpu or mps.", metavar="DEVICE")
     ] = "cpu",
     minutes: Annotated[
         float | None,

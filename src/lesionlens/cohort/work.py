@@ -1,4 +1,4 @@
-"""Analyse one study of many: whatever goes wrong with it is its own and is told in words.
+"""Analyse one study of many: whatever goes wrong with it is its own and is reported in words.
 
 `analyse` is what a worker runs, in this process or on another machine; it takes and returns plain
 records, never raises, and loads the network once a process.

@@ -20,9 +20,7 @@ from lesionlens.deidentification.vocabulary import is_plain
 REMOVED = "REMOVED"
 _OLDEST = 90
 """Years from which an age is given as this one: the oldest could be told by it."""
-_TELLING = frozenset(
-    {"AccessionNumber", "InstitutionName", "OtherPatientIDs", "PatientAddress", "PatientID"}
-)
+_TELLING = frozenset({"AccessionNumber", "OtherPatientIDs", "PatientAddress", "PatientID"})
 _DUMMIES = {"AS": "000Y", "CS": REMOVED, "DS": "0", "IS": "0", "PN": "Anonymous"}
 _CONTRAST = "ContrastBolusAgent"
 _NEVER_EMPTY = frozenset({"LUTExplanation", "SegmentLabel", "TextValue"})
@@ -109,7 +107,7 @@ class Cleaner:
             if scheme not in STANDARD_SCHEMES and not _all_plain(element):
                 element.value = REMOVED
         if element.VR in _WRITTEN and self._tells(element):
-            element.clear()
+            element.value = REMOVED if element.VR in ("CS", "LO", "SH") else None
 
     def _tells(self, element: DataElement) -> bool:
         text = " ".join(map(str, _values(element))).lower()
@@ -122,17 +120,25 @@ _WRITTEN = frozenset({"AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR"
 def telling_words(dataset: Dataset) -> frozenset[str]:
     """Return the words of names and identifiers, in lower case, of four letters or more.
 
+    A word that an institution shares with the maker of its scanner tells nobody.
+
     Parameters
     ----------
     dataset : Dataset
         Before it is cleaned.
     """
     found: set[str] = set()
+    makers = _words(dataset.get("Manufacturer"))
     for element in _every(dataset):
-        if element.VR == "PN" or element.keyword in _TELLING:
-            for value in _values(element):
-                found.update(re.split(r"[\W_]+", str(value).lower()))
+        if element.keyword == "InstitutionName":
+            found |= _words(element.value) - makers
+        elif element.VR == "PN" or element.keyword in _TELLING:
+            found |= _words(" ".join(map(str, _values(element))))
     return frozenset(word for word in found if len(word) >= 4)
+
+
+def _words(text: object) -> set[str]:
+    return set(re.split(r"[\W_]+", str(text or "").lower()))
 
 
 def moved(text: str, days: int) -> str:

@@ -26,6 +26,7 @@ FACES_REMAIN = (
 )
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _DOCUMENT = "1.2.840.10008.5.1.4.1.1.104."
+_OVERLAY_ROWS, _OVERLAY_DATA = 0x0010, 0x3000
 _DICOMDIR = "1.2.840.10008.1.3.10"
 
 
@@ -112,8 +113,8 @@ def _one(path: Path, aside: Path, cleaner: Cleaner, told: Counter[str]) -> bool:
     if reason is not None:
         told[f"left out: {reason}"] += 1
         return False
-    if any(tag.group & 0xFF00 == 0x6000 for tag in dataset.keys()):  # noqa: SIM118  (tags alone)
-        told["with an overlay plane, which was removed; one within the pixels stays"] += 1
+    if _overlays(dataset):
+        told["with an overlay plane, which was removed"] += 1
     cleaner.clean(dataset)
     place = aside / dataset.SeriesInstanceUID
     place.mkdir(exist_ok=True)
@@ -142,8 +143,22 @@ def left_out(dataset: Any, *, burned_in: bool) -> str | None:
         (kind.startswith(_DOCUMENT), "an encapsulated document, whose text cannot be cleaned"),
         (annotated and not burned_in, "text burned into its pixels (Burned In Annotation is YES)"),
         (captured and not burned_in, "a secondary capture, whose pixels may hold text"),
+        (_embedded(dataset) and not burned_in, "an overlay within the bits of its pixels"),
     )
     return next((reason for holds, reason in rules if holds), None)
+
+
+def _overlays(dataset: Any) -> set[int]:
+    """Return the groups of its overlay planes."""
+    return {tag.group for tag in dataset.keys() if tag.group & 0xFF00 == 0x6000}  # noqa: SIM118
+
+
+def _embedded(dataset: Any) -> bool:
+    """Whether an overlay lies in unused bits of the pixels (retired in 2004)."""
+    return any(
+        (group, _OVERLAY_ROWS) in dataset and (group, _OVERLAY_DATA) not in dataset
+        for group in _overlays(dataset)
+    )
 
 
 def _read(path: Path, *, stop_before_pixels: bool = False) -> Any:

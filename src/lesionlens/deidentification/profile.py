@@ -105,7 +105,8 @@ CODES = frozenset(
 MACHINES = frozenset(
     {
         "AlgorithmName", "AlgorithmVersion", "DimensionDescriptionLabel", "ImagedNucleus",
-        "LUTLabel", "Manufacturer", "ManufacturerModelName", "PositionReferenceIndicator",
+        "LUTLabel", "Manufacturer", "ManufacturerModelName", "MultiCoilElementName",
+        "PositionReferenceIndicator",
         "PulseSequenceName", "ReceiveCoilManufacturerName", "ReceiveCoilName", "RescaleType",
         "SegmentAlgorithmName",
         "SequenceName", "SoftwareVersions", "StackID", "TransmitCoilManufacturerName",
@@ -129,6 +130,8 @@ STANDARD_SCHEMES = frozenset(
     }
 )  # fmt: skip
 """Coding schemes whose meanings are published; those of others are cleaned as descriptions."""
+_REFERENCED_STUDY = (0x0008, 0x1110)
+"""Of X and Z the profile leaves the choice; this sequence may be absent, but not be empty."""
 _PUBLIC_UIDS = frozenset({"CodingSchemeUID", "ContextUID", "MappingResourceUID"})
 _TEXT = frozenset({"AE", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 _BYTES = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
@@ -193,4 +196,5 @@ def _table() -> dict[tuple[int, int], Action]:
         (edition.Z_D_TAGS, Action.DUMMY),
         (edition.D_TAGS, Action.DUMMY),
     )
-    return {(tag[0], tag[1]): action for tags, action in said for tag in tags}
+    found = {(tag[0], tag[1]): action for tags, action in said for tag in tags}
+    return {**found, _REFERENCED_STUDY: Action.REMOVE}

@@ -63,7 +63,7 @@ class Case:
     truth : Path or None
         Reference segmentation.
     convention : str or None
-        Of its labels, where the collection says it.
+        Of its labels, where the collection states it.
     """
 
     name: str
@@ -211,7 +211,7 @@ def _unique(root: Path, cases: list[Case]) -> list[Case]:
 
 
 def _with_patients(root: Path, cases: list[Case]) -> tuple[Case, ...]:
-    """Let the user's own table of patients win over what names tell."""
+    """Let the user's own table of patients win over what follows from names."""
     table = root / PATIENTS_NAME
     if not table.is_file():
         return tuple(cases)

@@ -35,7 +35,7 @@ ConventionOf = Callable[[Case], str | None]
 
 
 class _Unscorable(Exception):
-    """A result cannot be scored; the message says why."""
+    """A result cannot be scored; the message holds the reason."""
 
 
 def evaluate(
@@ -53,7 +53,7 @@ def evaluate(
     cases : sequence of Case
         With their truth; without one, or with an empty one, a case is healthy.
     convention_of : callable
-        Convention of a case's labels, None where the numbers themselves must tell.
+        Convention of a case's labels, None where it follows from the numbers themselves.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def _score_maps(
     if not whole.is_file():
         score.problems.append(f"{whole.name} is missing: calibration was not measured")
     elif image is not None:
-        head = metrics.foreground(image)
+        head = metrics.scored_head(image)
         said = _read_on(whole, grid)[head]
         if not (np.abs(said - 0.5) <= 0.5 + _SLACK).all():
             score.problems.append(f"{whole.name} leaves 0 to 1: calibration was not measured")

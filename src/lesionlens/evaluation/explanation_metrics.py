@@ -1,4 +1,4 @@
-"""What a result says of its own explanations, as figures that can be averaged over cases."""
+"""What a result states about its own explanations, as figures that can be averaged over cases."""
 
 from __future__ import annotations
 

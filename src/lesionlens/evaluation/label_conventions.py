@@ -74,13 +74,13 @@ def read_table(path: Path) -> dict[str, str]:
 
 
 def convention_reader(given: str | None, root: Path) -> Callable[[Case], str | None]:
-    """Return how a case's convention is told.
+    """Return what finds a case's convention.
 
     Parameters
     ----------
     given : str or None
         A name for all cases, or the path of a table; None: a `conventions.tsv` in or beside
-        `root`, and where it says nothing, the data set itself.
+        `root`, and where it has none, the data set itself.
     root : Path
         Folder of the cases.
 
@@ -99,7 +99,7 @@ def convention_reader(given: str | None, root: Path) -> Callable[[Case], str | N
 
 
 def regions_of(convention: str | None) -> tuple[Region, ...]:
-    """Return the regions that a convention tells apart."""
+    """Return the regions that a convention separates."""
     return tuple(r for r in Region if not (r is Region.ET and convention in WITHOUT_ET))
 
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from lesionlens.base.geometry import Box, bounding_box
 from lesionlens.base.grid import Grid
-from lesionlens.evaluation.metrics import Box, Mask, bounds, dice, hd95
+from lesionlens.evaluation.metrics import Mask, dice, hd95
 
 DILATIONS = 3
 SMALLEST_MM3 = 50.0
@@ -61,14 +62,14 @@ def lesion_wise(predicted: Mask, truth: Mask, grid: Grid) -> LesionWise:
     grid : Grid
         Of both.
     """
-    if not predicted.any() and not truth.any():
+    box = bounding_box(predicted | truth, DILATIONS + 1)
+    if box is None:
         return LesionWise(1.0, 0.0, 0, 0, 0)
-    box = bounds(predicted | truth, DILATIONS + 1)
     predicted, truth = predicted[box], truth[box]
     parts, part_count = ndimage.label(predicted, structure=_TOUCHING)
     grown = _dilated(truth) if truth.any() else truth
-    merged, _ = ndimage.label(grown, structure=_TOUCHING)
-    lesions = np.where(truth, merged, 0)
+    groups, _ = ndimage.label(grown, structure=_TOUCHING)
+    lesions = np.where(truth, groups, 0)
     overlaps, distances, met = [], [], set[int]()
     found = missed = 0
     for number, place in enumerate(ndimage.find_objects(lesions), 1):

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens.base.geometry import bounding_box
 from lesionlens.base.grid import Grid
+from lesionlens.findings.components import merged
 from lesionlens.records.files import CandidateRow
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
-Box = tuple[slice, ...]
 MERGE_MM, HIT_MM, SMALLEST_ML = 3.0, 5.0, 0.05
 BINS = 10
 _TOUCHING = np.ones((3, 3, 3), dtype=bool)
@@ -51,7 +52,7 @@ class Bins:
     Parameters
     ----------
     count, confidence, positive : (BINS,) float64
-        Cases in the bin, the sum of what was said of them, and how many of them were true.
+        Cases in the bin, the sum of the predicted probabilities, and how many of them were true.
     """
 
     count: NDArray[np.float64] = field(default_factory=lambda: np.zeros(BINS))
@@ -67,7 +68,7 @@ class Bins:
 
     @property
     def error(self) -> float:
-        """Expected calibration error: the mean gap between said and true, weighed by count.
+        """Expected calibration error: the mean gap between predicted and true, weighed by count.
 
         Notes
         -----
@@ -75,16 +76,6 @@ class Bins:
         """
         gap = np.abs(self.confidence - self.positive).sum()
         return float(gap / max(float(self.count.sum()), 1.0))
-
-
-def bounds(mask: Mask, margin: NDArray[np.int_] | int = 1) -> Box:
-    """Return the box of a mask that is not empty, grown by `margin` voxels within the array."""
-    margins = np.broadcast_to(np.asarray(margin, int), mask.ndim)
-    found = ndimage.find_objects(mask.astype(np.uint8))[0]
-    return tuple(
-        slice(max(side.start - int(grow), 0), side.stop + int(grow))
-        for side, grow in zip(found, margins, strict=True)
-    )
 
 
 def dice(a: Mask, b: Mask) -> float:
@@ -122,9 +113,9 @@ def hd95(a: Mask, b: Mask, spacing_mm: Sequence[float] | NDArray[np.float64]) ->
     -----
     Between the voxels of both surfaces (6 neighbours), as MONAI's `HausdorffDistanceMetric`.
     """
-    if not a.any() or not b.any():
+    box = bounding_box(a | b, 1)
+    if box is None or not a.any() or not b.any():
         return None
-    box = bounds(a | b)
     surfaces = [mask[box] & ~ndimage.binary_erosion(mask[box]) for mask in (a, b)]
     far = [ndimage.distance_transform_edt(~surface, sampling=spacing_mm) for surface in surfaces]
     there, back = far[1][surfaces[0]], far[0][surfaces[1]]
@@ -149,12 +140,10 @@ def label_lesions(whole: Mask, grid: Grid) -> tuple[NDArray[np.int32], list[int]
         Those of `SMALLEST_ML` or more; smaller ones are neither missed nor found.
     """
     labels = np.zeros(whole.shape, np.int32)
-    if not whole.any():
+    box = bounding_box(whole)
+    if box is None:
         return labels, []
-    box = bounds(whole, np.ceil(MERGE_MM / grid.spacing_mm).astype(int) + 1)
-    near = ndimage.distance_transform_edt(~whole[box], sampling=grid.spacing_mm) <= MERGE_MM
-    parts, count = ndimage.label(near, structure=_TOUCHING)
-    labels[box] = np.where(whole[box], parts, 0)
+    labels[box], count = merged(whole[box], grid, MERGE_MM)
     sizes = np.bincount(labels.ravel(), minlength=count + 1) * grid.voxel_ml
     return labels, [n for n in range(1, count + 1) if sizes[n] >= SMALLEST_ML]
 
@@ -162,8 +151,8 @@ def label_lesions(whole: Mask, grid: Grid) -> tuple[NDArray[np.int32], list[int]
 def nearest_lesion(labels: NDArray[np.int32], grid: Grid) -> NDArray[np.int32]:
     """Return, for each voxel within `HIT_MM` of a lesion, the nearest one's number; else 0."""
     near = np.zeros_like(labels)
-    if labels.any():
-        box = bounds(labels > 0, np.ceil(HIT_MM / grid.spacing_mm).astype(int) + 1)
+    box = bounding_box(labels > 0, np.ceil(HIT_MM / grid.spacing_mm).astype(int) + 1)
+    if box is not None:
         far, index = ndimage.distance_transform_edt(
             labels[box] == 0, sampling=grid.spacing_mm, return_indices=True
         )
@@ -232,17 +221,17 @@ def attention_measures(attention: Floats, region: Mask) -> tuple[float, float]:
     return float(region[peak]), float(values[region].sum() / total)
 
 
-def reliability(said: NDArray[np.floating], true: Mask) -> Bins:
-    """Count what was said (0 to 1) against what was true, in `BINS` bins of equal width."""
-    which = np.clip((said * BINS).astype(int), 0, BINS - 1)
+def reliability(predicted: NDArray[np.floating], true: Mask) -> Bins:
+    """Count predicted probabilities (0 to 1) against the truth, in `BINS` bins of equal width."""
+    which = np.clip((predicted * BINS).astype(int), 0, BINS - 1)
     return Bins(
         np.bincount(which, minlength=BINS).astype(np.float64),
-        np.bincount(which, weights=said, minlength=BINS).astype(np.float64),
+        np.bincount(which, weights=predicted, minlength=BINS).astype(np.float64),
         np.bincount(which, weights=true, minlength=BINS).astype(np.float64),
     )
 
 
-def foreground(image: NDArray[np.floating]) -> Mask:
+def scored_head(image: NDArray[np.floating]) -> Mask:
     """Return the brain of a stripped image, or roughly the head of one with a skull."""
     values = np.nan_to_num(image.astype(np.float32))
     mask = values != 0

@@ -90,7 +90,7 @@ def _reliability(axes: Any, summary: Summary) -> None:
             said, true = _means(bins)
             axes.plot(said, true, mark, label=f"{name} (ECE {bins.error:.3f})", markersize=4)
             axes.legend(fontsize=8)
-    axes.set(xlabel="said", ylabel="true", title=f"Reliability, {BINS} bins")
+    axes.set(xlabel="predicted", ylabel="true", title=f"Reliability, {BINS} bins")
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.grid(alpha=0.3)
 

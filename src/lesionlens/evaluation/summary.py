@@ -1,4 +1,4 @@
-"""What is said of many cases: means with intervals, the FROC curve, reliability."""
+"""Figures of many cases: means with intervals, the FROC curve, reliability."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class CaseScore:
 
     @property
     def regions(self) -> tuple[str, ...]:
-        """The regions that the case's truth tells apart."""
+        """The regions that the case's truth separates."""
         return tuple(region.value for region in regions_of(self.convention))
 
 

@@ -1,4 +1,4 @@
-"""Ask the counter-question: what would be said if this region showed nothing unusual."""
+"""Counterfactuals: the prediction if one region showed nothing unusual."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class WhatIf:
     hidden : int
         Index of the region that was hidden.
     words : str
-        What this says, for a reader.
+        What this means, for a reader.
     """
 
     before: tuple[float, ...]
@@ -51,14 +51,14 @@ def ask(
     """Hide one candidate and predict again.
 
     Its voxels, and 3 mm round them, are set to the brain's mean in every sequence: no tissue is
-    invented. Whether another candidate's score changes too tells whether it leant on this one.
+    invented. Whether another candidate's score changes too shows whether it depended on this one.
 
     Parameters
     ----------
     engine : SupportsPerturbation
-        With `Capability.VARY`.
+        With `Capability.PERTURB`.
     prepared, prediction
-        The study, and what the engine said.
+        The study, and the engine's prediction.
     components : sequence of ComponentVoxels
         All candidates, on the grid of the first pass.
     index : int
@@ -69,13 +69,13 @@ def ask(
     Raises
     ------
     UnusableInputError
-        The prediction holds no glance, or there is no such candidate.
+        The prediction holds no first pass, or there is no such candidate.
     """
     seen = prediction.unperturbed
     if seen is None or not 0 <= index < len(components):
         raise UnusableInputError(
             found="a candidate that cannot be asked about",
-            expected="one of this result, from an engine with the capability `vary`",
+            expected="one of this result, from an engine with the capability `perturb`",
             next_step="Choose one of the listed candidates",
         )
     flat = np.zeros(int(np.prod(seen.grid.shape)), dtype=bool)

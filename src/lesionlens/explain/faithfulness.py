@@ -84,7 +84,9 @@ def _judged(found: MapChecks) -> MapChecks:
 def deletion_test(
     found: MapChecks,
     questions: Questions,
-    case: tuple[Floats, Mask, Sequence[ComponentVoxels]],
+    attention: Floats,
+    brain: Mask,
+    components: Sequence[ComponentVoxels],
 ) -> MapChecks:
     """Add deletion and insertion to a map's checks.
 
@@ -94,8 +96,12 @@ def deletion_test(
         From `pointing`.
     questions : Questions
         To the engine, about the study.
-    case : (attention, brain, spots)
-        The map, the brain and the components, on the grid of the perturbed predictions.
+    attention : (I, J, K) float32
+        The map, on the grid of the perturbed predictions.
+    brain : (I, J, K) bool
+        Same grid.
+    components : sequence of ComponentVoxels
+        What was flagged, on that grid.
 
     Returns
     -------
@@ -107,14 +113,13 @@ def deletion_test(
     Petsiuk, Das and Saenko 2018, arXiv:1806.07421, section 3: deletion and insertion, here with
     two steps, half the flagged volume and all of it, hidden voxels set to the brain's mean, and the
     area taken as the mean over the steps. Where hiding all of it changes nothing, the half, which
-    is part of it, is not asked. Asked is the look whose attention the map is: what other
-    looks would vote is no property of this map. Random voxels are hidden in blocks of 4, so that
+    is part of it, is left out. Asked is the one pass whose attention the map is; how others of an
+    ensemble would vote is no property of this map. Random voxels are hidden in blocks of 4, so that
     they are not simply interpolated away.
     """
-    attention, brain, spots = case
-    if not spots:
+    if not components:
         return found
-    flagged = len(np.unique(np.concatenate([spot.voxels for spot in spots])))
+    flagged = len(np.unique(np.concatenate([c.voxels for c in components])))
 
     def left(trials: Mapping[str, Mask], passes: int | None = None) -> dict[str, float]:
         if not trials:
@@ -127,7 +132,7 @@ def deletion_test(
         if said is None:
             return {}
         # by the network's own probability: the fitted score also counts the size
-        full, *rest = shapley.scores(said, spots, Scoring()).mean(axis=1)
+        full, *rest = shapley.scores(said, components, Scoring()).mean(axis=1)
         return {k: min(float(r / full), 1.0) for k, r in zip(trials, rest, strict=True)}
 
     ranks = _ranks(attention, brain)

@@ -89,7 +89,7 @@ def full_scale(raw: NDArray[np.float32]) -> float:
 
 
 def by_logarithm(values: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
-    """Return a map as it is drawn: 0 at an even look or less, 1 at full scale, by the logarithm.
+    """Return a map as it is drawn: 0 at even attention or less, 1 at full scale, by the logarithm.
 
     Among several lesions the largest draws most of the attention; by the logarithm the others show.
 
@@ -98,7 +98,7 @@ def by_logarithm(values: NDArray[np.float32], scale: float) -> NDArray[np.float3
     values : (...) float32
         0 to 1, as `draw` gives them.
     scale : float
-        Full scale in multiples of an even look; up to 1 it is not known, and nothing is changed.
+        Full scale in multiples of even attention; up to 1 it is not known, and nothing is changed.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """Ask the engine again: without each sequence, and mirrored; one pass answers two questions.
 
 The answers give each candidate's Shapley values (what did each sequence contribute?) and the map
-of uncertainty (where does the answer change when the study is seen otherwise?).
+of uncertainty (where does the answer change when the input is perturbed?).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MIRRORED = InputPerturbation(mirrored=True, alone=True)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PerturbedScores:
-    """What the engine said to variants of a study.
+    """The engine's scores for perturbed inputs.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def ask(
     questions : Questions
         To the engine, about the study.
     prediction : Prediction
-        What the engine said to the whole study; with `unperturbed`.
+        Of the whole study; with `unperturbed`.
     spots : sequence of ComponentVoxels
         Each component on the grid of `unperturbed`.
 
@@ -84,7 +84,7 @@ def ask(
     if seen is None:
         raise UnusableInputError(
             found="a prediction without its answer to the unperturbed study",
-            expected="one from an engine with the capability `vary`",
+            expected="one from an engine with the capability `perturb`",
             next_step="Report this to the engine's authors",
         )
     present = present_in(questions.prepared)

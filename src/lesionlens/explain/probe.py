@@ -1,4 +1,4 @@
-"""Where one voxel attends, and what single layers and heads look at, on the native grid."""
+"""Where one voxel attends, and what single layers and heads attend to, on the native grid."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def ask(trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int
 def ask_raw(
     trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int]
 ) -> NDArray[np.float32]:
-    """Return what `ask` does, on the working grid in multiples of an even look over the brain.
+    """Return what `ask` does, on the working grid in multiples of even attention.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def _row(
     if not inside or not prepared.brain[place]:
         raise UnusableInputError(
             found="a voxel outside the brain",
-            expected="one inside it, where the network looks",
+            expected="one inside it, where the network attends",
             next_step="Click inside the brain",
         )
     return trace.probe_row(place)
@@ -88,7 +88,7 @@ def layer_attention(
     Parameters
     ----------
     trace : Trace or None
-        Of the analysis; `trace.looks` names the layers and counts their heads.
+        Of the analysis; `trace.attention_layers` names the layers and counts their heads.
     prepared : PreparedStudy
         Names both grids.
     region : Region
@@ -116,23 +116,25 @@ def layer_attention(
 def layer_attention_raw(
     trace: Trace | None, prepared: PreparedStudy, region: Region, layer: int, head: int | None
 ) -> NDArray[np.float32]:
-    """Return what `look` does, on the working grid in multiples of an even look over the brain.
+    """Return what `layer_attention` does, on the working grid in multiples of even attention.
 
     Raises
     ------
     UnusableInputError
-        As `look`.
+        As `layer_attention`.
     """
-    if trace is None or trace.look is None:
+    if trace is None or trace.layer_attention is None:
         raise UnusableInputError(
             found="a result whose engine keeps no single layers",
             expected="a fresh one of the engine `lens`",
             next_step="Analyse the study again with the engine `lens`",
         )
-    fits = 0 <= layer < len(trace.looks)
-    if not fits or (head is not None and not 0 <= head < trace.looks[layer][1]):
-        known = ", ".join(f"{n}: {name} ({h} heads)" for n, (name, h) in enumerate(trace.looks))
+    fits = 0 <= layer < len(trace.attention_layers)
+    if not fits or (head is not None and not 0 <= head < trace.attention_layers[layer][1]):
+        known = ", ".join(
+            f"{n}: {name} ({h} heads)" for n, (name, h) in enumerate(trace.attention_layers)
+        )
         raise UnusableInputError(
             found=f"layer {layer}, head {head}", expected=known, next_step="Choose one of these"
         )
-    return maps.relative(trace.look(region, layer, head), prepared.brain)
+    return maps.relative(trace.layer_attention(region, layer, head), prepared.brain)

@@ -17,7 +17,7 @@ from lesionlens.records.prediction import PerturbedPrediction, Scoring
 
 Subset = frozenset[MrSequence]
 NONE = "none"
-"""Key of what the network says without any sequence."""
+"""Key of the network's score without any sequence."""
 CLEAR = 0.05
 """How far the largest value must lead the next for its sequence to be named as the one that
 decides: by a twentieth of the score's scale. What lies nearer also changes places when the study is
@@ -67,7 +67,7 @@ def shapley_values(
     >>> T1, FLAIR = MrSequence.T1, MrSequence.FLAIR
     >>> table = {frozenset(): 0.1, frozenset({T1}): 0.2, frozenset({FLAIR}): 0.8,
     ...          frozenset({T1, FLAIR}): 0.9}
-    >>> {key: round(v, 3) for key, v in shapley([T1, FLAIR], table).items() if v is not None}
+    >>> {key: round(v, 3) for key, v in shapley_values([T1, FLAIR], table).items() if v is not None}
     {'t1': 0.1, 'flair': 0.7, 'none': 0.1}
     """
     out: dict[str, float | None] = {sequence.value: None for sequence in MrSequence}
@@ -97,12 +97,12 @@ def voxels_on(points_mm: NDArray[np.float64], grid: Grid) -> NDArray[np.intp]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ComponentVoxels:
-    """A component as the glance sees it.
+    """The voxels of a component on the grid of a first pass.
 
     Parameters
     ----------
     voxels : (n,) int
-        Flat indices on the glance's grid, from `voxels_on`.
+        Flat indices on that grid, from `voxels_on`.
     volume_ml : float
         Of the component.
     """
@@ -112,19 +112,19 @@ class ComponentVoxels:
 
 
 def scores(
-    glance: PerturbedPrediction, spots: Sequence[ComponentVoxels], scoring: Scoring
+    passes: PerturbedPrediction, components: Sequence[ComponentVoxels], scoring: Scoring
 ) -> NDArray[np.float64]:
-    """Score each component on each variant of a glance.
+    """Score each component for each perturbed input.
 
     Returns
     -------
     (V, N) float64
         0 to 1.
     """
-    flat = glance.probability.reshape(len(glance.probability), -1)
-    if not spots:
+    flat = passes.probability.reshape(len(passes.probability), -1)
+    if not components:
         return np.zeros((len(flat), 0))
-    found = [component_score(flat[:, spot.voxels], spot.volume_ml, scoring) for spot in spots]
+    found = [component_score(flat[:, c.voxels], c.volume_ml, scoring) for c in components]
     return np.stack(found, axis=1)
 
 
@@ -171,7 +171,7 @@ def deciding(relevance: Mapping[str, float | None]) -> MrSequence | None:
     Parameters
     ----------
     relevance : mapping of str to float or None
-        As `shapley` gives it.
+        As `shapley_values` returns it.
 
     Examples
     --------

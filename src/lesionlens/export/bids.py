@@ -199,7 +199,7 @@ def _attention(analysis: Analysis, region: Region) -> dict[str, Any]:
         said |= {"Method": maps.method, "Layers": list(maps.layers)}
         if region in maps.raw_range:
             said["RawRange"] = [float(v) for v in maps.raw_range[region]]
-        if (checked := maps.trust.get(region)) is not None:
+        if (checked := maps.checks.get(region)) is not None:
             said["Checked"] = checked.words
     return said
 
@@ -267,6 +267,8 @@ def _describe(dataset: Path, source: _Source) -> None:
     }
     _replace(dataset / bids.DESCRIPTION, json.dumps(about, indent=1) + "\n")
     _replace(dataset / "descriptions.tsv", lookup.tsv(("desc_id", "description"), _DESCRIPTIONS))
+    said = {"Description": "What desc-… in the names of files means."}
+    _replace(dataset / "descriptions.json", json.dumps(said, ensure_ascii=False) + "\n")
     _replace(dataset / ".bidsignore", _IGNORED)
     if not (dataset / "README").exists():
         _replace(dataset / "README", _README)

@@ -22,7 +22,8 @@ from typing import Any, Protocol
 
 from lesionlens.base import plugins
 from lesionlens.base.labels import Region
-from lesionlens.base.stages import Progress, StageTime, no_progress, peak_memory_mib
+from lesionlens.base.peak_memory import peak_memory_mib
+from lesionlens.base.stages import Progress, StageTime, no_progress
 from lesionlens.base.staging import staged
 from lesionlens.export.original import write_original
 from lesionlens.export.run import ExportRecord, warnings_of, write_run

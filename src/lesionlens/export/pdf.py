@@ -1,7 +1,7 @@
 """report.pdf: the report on A4, for where a browser is not at hand (extra `pdf`).
 
-It says what report.html says, two candidates a page; contours are vectors. Text is escaped before
-it reaches reportlab's markup.
+It shows the same `Page` as report.html, in its order and with its words; contours are vectors. The
+annex stays with report.html. Text is escaped before it reaches reportlab's markup.
 """
 
 from __future__ import annotations
@@ -9,30 +9,20 @@ from __future__ import annotations
 import base64
 import importlib.util
 import io
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
-from lesionlens.export.pictures import ATTENTION_COLOUR, REGION_COLOURS, Picture
-from lesionlens.export.report import (
-    CandidateSection,
-    Page,
-    looks_like,
-    moment,
-    number,
-    page_of,
-    score_words,
-    trust_words,
-    uncertainty_words,
-    volume,
-    yes_no,
-)
+from lesionlens.export.page import Page, page_of
+from lesionlens.export.pictures import ATTENTION_COLOUR, ReportPicture
+from lesionlens.export.sections import CandidateSection
 from lesionlens.records.analysis import Analysis
 
-INK, SOFT, AMBER = "#17232e", "#5a6b7a", "#E69F00"
-POINTS_WIDE = 523.0
-"""Width of the text on A4 with margins of 36 points."""
+INK, SOFT, ACCENT = "#17232e", "#5a6b7a", "#0b6a8f"
+POINTS_WIDE = 511.0
+"""Width of the text on A4 with margins of 36 points, less the frame's own of 6."""
 
 
 class PdfExporter:
@@ -60,32 +50,31 @@ def report_pdf(analysis: Analysis) -> bytes:
     Parameters
     ----------
     analysis : Analysis
-        With or without candidates.
+        With or without candidates; `options` names the language and what is hidden.
     """
     from reportlab.platypus import SimpleDocTemplate  # noqa: PLC0415  (an extra)
 
     page = page_of(analysis)
+    words = page.words
     buffer = io.BytesIO()
     document = SimpleDocTemplate(
         buffer,
         leftMargin=36,
         rightMargin=36,
-        topMargin=36,
-        bottomMargin=40,
-        title=f"LesionLens: {page.content.conclusion}",
+        topMargin=30,
+        bottomMargin=36,
+        title=f"LesionLens: {words.conclusion(len(page.blocks))}",
         author="LesionLens",
         subject=RESEARCH_USE_NOTICE,
         invariant=True,
     )
     styles = _styles()
-    story = [*_opening(page, styles)]
+    story = [*_opening(page, styles), *_findings(page, styles)]
     for block in page.blocks:
-        story += _candidate(block, styles)
-    if page.overview:
-        story.append(_row(page.overview[:4], POINTS_WIDE))
-        story.append(_row(page.overview[4:], POINTS_WIDE))
-    story += _ending(page, styles)
-    document.build(story, onFirstPage=_footer, onLaterPages=_footer)
+        story += _candidate(block, page, styles)
+    story += _impression(page, styles)
+    footer = partial(_footer, page=page)
+    document.build(story, onFirstPage=footer, onLaterPages=footer)
     return buffer.getvalue()
 
 
@@ -104,11 +93,19 @@ def _styles() -> dict[str, Any]:
     return {
         "plain": plain,
         "soft": ParagraphStyle("soft", parent=plain, textColor=SOFT, fontSize=7, leading=9),
-        "title": ParagraphStyle(
-            "title", parent=plain, fontName="Sans-Bold", fontSize=18, leading=24, spaceBefore=6
-        ),
+        "title": ParagraphStyle("title", parent=plain, fontSize=13, leading=18),
         "head": ParagraphStyle(
-            "head", parent=plain, fontName="Sans-Bold", fontSize=10, leading=14, spaceBefore=8
+            "head",
+            parent=plain,
+            fontName="Sans-Bold",
+            fontSize=8.5,
+            leading=12,
+            spaceBefore=6,
+            spaceAfter=2,
+            textColor=ACCENT,
+        ),
+        "name": ParagraphStyle(
+            "name", parent=plain, fontName="Sans-Bold", fontSize=10, leading=14, spaceBefore=4
         ),
         "notice": ParagraphStyle(
             "notice",
@@ -116,7 +113,7 @@ def _styles() -> dict[str, Any]:
             fontName="Sans-Bold",
             fontSize=9,
             leading=12,
-            borderPadding=5,
+            borderPadding=4,
             backColor="#fff6e5",
             spaceBefore=8,
             spaceAfter=8,
@@ -131,52 +128,57 @@ def _text(words: str, style: Any) -> Any:
 
 
 def _opening(page: Page, styles: dict[str, Any]) -> list[Any]:
-    said = page.content.conclusion
-    run = page.run
-    made = f"{run.engine} {run.engine_version} on {run.device}, {moment(run.started)}"
-    parts = [
-        _text("<b>LesionLens</b> MRI of the brain: candidate regions", styles["plain"]),
+    """Whose examination it is, and the technique with what is wrong with it."""
+    words, plain = page.words, styles["plain"]
+    who = " &nbsp; ".join(f"{escape(key)} <b>{escape(value)}</b>" for key, value in page.heading)
+    made = " · ".join(filter(None, (page.analysed, page.engine)))
+    faults = [f"{q.check}: {q.message}" for q in page.quality_checks if not q.passed]
+    return [
+        _text(f"<b>LesionLens</b>   {escape(words('title'))}", styles["title"]),
         _text(escape(made), styles["soft"]),
-        _text(RESEARCH_USE_NOTICE, styles["notice"]),
-        _text(escape(said[0].upper() + said[1:]), styles["title"]),
-        _text(f"Study {escape(page.study.name)}", styles["plain"]),
-        *([_text(f"Review: {page.reviewed}", styles["plain"])] if page.reviewed else []),
+        _text(escape(words("notice")), styles["notice"]),
+        _text(who, plain),
+        _text(escape(words("technique")), styles["head"]),
+        _text(escape(f"{page.technique} {page.quality}"), plain),
+        *(_text(f"⚠ {escape(page.neutral(fault))}", plain) for fault in (*faults, *page.warnings)),
     ]
-    if page.blocks:
-        said = f"{_legend()} {score_words(run.calibrated)}"
-        parts += [_list(page.blocks, styles), _text(said, styles["soft"])]
-    return parts
 
 
-def _legend() -> str:
-    colours = {
-        **{r.words: REGION_COLOURS[r] for r in Region},
-        "attention from half": ATTENTION_COLOUR,
-    }
+def _findings(page: Page, styles: dict[str, Any]) -> list[Any]:
+    words = page.words
+    parts = [_text(escape(words("findings")), styles["head"])]
+    if not page.blocks:
+        return [*parts, _row(page.overview[:4], POINTS_WIDE), _row(page.overview[4:], POINTS_WIDE)]
+    score = words("score_calibrated" if page.run.calibrated else "score_plain")
+    legend = f"{_legend(page)} &nbsp; {escape(words('size_said'))} {escape(score)}"
+    return [*parts, _list(page, styles), _text(legend, styles["soft"])]
+
+
+def _legend(page: Page) -> str:
+    colours = {page.words.region(region): region.colour for region in Region}
+    if page.checks:
+        colours[page.words("attention_from_half")] = ATTENTION_COLOUR
     lines = (f'<font color="{colour}">▬</font> {words}' for words, colour in colours.items())
-    return (
-        "   ".join(lines) + "   Pictures: the patient's right is on the left; the bar is 50 mm. "
-        "Places are approximate. A dash stands for what could not be computed."
-    )
+    return " &nbsp; ".join(lines)
 
 
-def _list(blocks: tuple[CandidateSection, ...], styles: dict[str, Any]) -> Any:
-    heads = ["#", "place", "score", "whole", "core", "enhancing", "diameters", "RANO", "review"]
-    rows = [[_text(head, styles["soft"]) for head in heads]]
-    for block in blocks:
+def _list(page: Page, styles: dict[str, Any]) -> Any:
+    words = page.words
+    keys = ("place_heading", "size", "whole", "core", "enhancing", "rano", "score", "review")
+    rows = [[_text(escape(head), styles["soft"]) for head in ("#", *map(words, keys))]]
+    for block in page.blocks:
         row = block.row
         cells = (
             str(row.id),
             block.place,
-            number(row.score, 2),
-            *(volume(row.volume_ml[region]) for region in Region),
-            _diameters(block),
-            yes_no(row.rano_measurable),
-            row.review.state.value,
+            f"{block.size} ({block.measured})",
+            *(words.volume(row.volume_ml[region]) for region in Region),
+            words.truth(row.rano_measurable),
+            words.number(row.score, 2),
+            block.state,
         )
         rows.append([_text(escape(cell), styles["plain"]) for cell in cells])
-    widths = (18, 120, 38, 55, 50, 55, 80, 40, 67)
-    return _table(rows, widths)
+    return _table(rows, (16, 104, 90, 46, 46, 54, 52, 34, 69))
 
 
 def _table(rows: list[list[Any]], widths: tuple[float, ...]) -> Any:
@@ -192,87 +194,58 @@ def _table(rows: list[list[Any]], widths: tuple[float, ...]) -> Any:
     return Table(rows, colWidths=widths, style=rules, hAlign="LEFT", repeatRows=1)
 
 
-def _diameters(block: CandidateSection) -> str:
-    row = block.row
-    short = number(row.perpendicular_diameter_mm, 0, "mm")
-    return f"{number(row.longest_axial_diameter_mm, 0)} × {short} ({block.measured})"
-
-
-def _candidate(block: CandidateSection, styles: dict[str, Any]) -> list[Any]:
+def _candidate(block: CandidateSection, page: Page, styles: dict[str, Any]) -> list[Any]:
     from reportlab.platypus import CondPageBreak, Spacer  # noqa: PLC0415
 
-    row, shown = block.row, block.pictures
-    whole, core, enhancing = (volume(row.volume_ml[region]) for region in Region)
+    words, row, shown = page.words, block.row, block.pictures
     second = (*((shown.heat,) if shown.heat and block.trusted else ()), *shown.planes)
-    facts = [
-        f"<b>Volume</b> {whole} whole, {core} core, {enhancing} enhancing",
-        f"<b>Diameters</b> {_diameters(block)}; RANO measurable: {yes_no(row.rano_measurable)}",
-        f"<b>Attention</b> {escape(block.attention)}",
-    ]
-    if row.resemblance is not None:
-        facts.append(f"<b>Network's nearest kind</b> {looks_like(row.resemblance)}")
-    if row.uncertainty is not None:
-        facts.append(f"<b>Uncertainty</b> {uncertainty_words(row.uncertainty)}")
+    facts = [f"<b>{escape(name)}</b> {escape(value)}" for name, value in block.facts]
     if block.bars:
         added = ", ".join(
-            f"{bar.name} {'absent' if bar.value is None else f'{bar.value:+.2f}'}"
+            f"{bar.name} {words('absent') if bar.value is None else _signed(bar.value, page)}"
             for bar in block.bars
         )
-        facts.append(f"<b>Each sequence adds to the score</b> {added}. {block.deciding}")
-    if row.review.reader or row.review.reason:
-        said = f"{row.review.reader or 'not named'}: {row.review.reason or ''}"
-        facts.append(f"<b>Reader</b> {escape(said)}")
-    title = f"{row.id}  {block.place}, score {number(row.score, 2)}, {row.review.state.value}"
+        facts.append(f"<b>{escape(words('adds'))}</b> {escape(f'{added}. {block.deciding}')}")
+    score = words("score_is", value=words.number(row.score, 2))
     return [
         CondPageBreak(330),
-        _text(escape(title), styles["head"]),
+        _text(escape(f"{row.id}  {block.place}, {score}, {block.state}"), styles["name"]),
         _row(shown.sequences, POINTS_WIDE * min(len(shown.sequences) / 4, 1.0)),
         _row(second, POINTS_WIDE * 0.75),
-        Spacer(0, 4),
+        Spacer(0, 3),
         *(_text(fact, styles["plain"]) for fact in facts),
     ]
 
 
-def _ending(page: Page, styles: dict[str, Any]) -> list[Any]:
-    run, plain = page.run, styles["plain"]
-    parts = [_text("Sequences", styles["head"])]
-    parts += [
-        _text(
-            escape(
-                f"{s.words}{' (reference)' if s.reference else ''}: {s.file}, {s.detected_by}, "
-                f"{s.voxels} of {s.edges} mm"
-            ),
-            plain,
+def _signed(value: float, page: Page) -> str:
+    return ("+" if value >= 0 else "") + page.words.number(value, 2)
+
+
+def _impression(page: Page, styles: dict[str, Any]) -> list[Any]:
+    from reportlab.platypus import KeepTogether  # noqa: PLC0415
+
+    words, plain = page.words, styles["plain"]
+    return [
+        KeepTogether(
+            [
+                _text(escape(words("impression")), styles["head"]),
+                _text(escape(words.conclusion(len(page.blocks))), styles["name"]),
+                *(_text(f"• {escape(line)}", plain) for line in page.impression),
+                _text(escape(words("convention")), styles["soft"]),
+                _text(escape(words("annex_elsewhere")), styles["soft"]),
+            ]
         )
-        for s in page.sequences
     ]
-    parts.append(_text("Quality checks, attention checks and warnings", styles["head"]))
-    checks = [(q.passed, f"{q.check}: {q.message}") for q in page.content.quality]
-    checks += [
-        (t.reliable is not False, f"attention, {region.words}: {trust_words(t)}")
-        for region, t in page.trust.items()
-    ]
-    parts += [_text(f"{'✓' if passed else '⚠'} {escape(said)}", plain) for passed, said in checks]
-    parts += [_text(f"⚠ {escape(warning)}", plain) for warning in page.warnings]
-    parts.append(_text("How it was made", styles["head"]))
-    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-    lines = [
-        f"Weights SHA-256 {run.weights_sha256 or 'none'}",
-        f"{number(run.seconds, 1)} s; {versions}",
-        f"{len(run.inputs)} input files; run.json lists them with their SHA-256",
-    ]
-    parts += [_text(escape(line), styles["soft"]) for line in lines]
-    return parts
 
 
-def _footer(canvas: Any, document: Any) -> None:
+def _footer(canvas: Any, document: Any, *, page: Page) -> None:
     canvas.setFont("Sans", 7)
     canvas.setFillColor(SOFT)
-    canvas.drawString(36, 22, RESEARCH_USE_NOTICE)
-    canvas.drawRightString(559, 22, f"page {document.page}")
+    canvas.drawString(36, 20, page.words("notice"))
+    canvas.drawRightString(559, 20, page.words("page", n=document.page))
 
 
-def _row(pictures: tuple[Picture, ...], width: float) -> Any:
+def _row(pictures: tuple[ReportPicture, ...], width: float) -> Any:
     """Return a row of pictures of one height."""
     from reportlab.lib.utils import simpleSplit  # noqa: PLC0415
     from reportlab.platypus import Flowable  # noqa: PLC0415
@@ -306,7 +279,7 @@ def _row(pictures: tuple[Picture, ...], width: float) -> Any:
     return _Row()
 
 
-def _draw(canvas: Any, picture: Picture, scale: float) -> None:
+def _draw(canvas: Any, picture: ReportPicture, scale: float) -> None:
     """Draw a picture with its lines; y grows upwards in a PDF, downwards in a picture."""
     from reportlab.lib.utils import ImageReader  # noqa: PLC0415
 

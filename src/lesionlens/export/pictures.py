@@ -11,20 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.measure import find_contours
 
-from lesionlens.base.labels import Label, MrSequence, Region
+from lesionlens.base.labels import MrSequence, Region
 from lesionlens.explain.maps import by_logarithm
 from lesionlens.export.slices import Cut, SlicePlane, SliceScene
+from lesionlens.export.words import Words
 
 ATTENTION_COLOUR = "#CC79A7"
 """Of the attention's contour (Okabe and Ito's reddish purple)."""
 ATTENTION_LEVEL = 0.5
 """Its contour is drawn at half of the map's full scale."""
-REGION_COLOURS = {
-    Region.WT: Label.OEDEMA.colour,
-    Region.TC: Label.CORE.colour,
-    Region.ET: Label.ENHANCING.colour,
-}
-"""A region's outline has the colour of the label that it adds."""
 HEAT_STOPS = (
     *("#000004", "#210c4a", "#57106e", "#8a226a", "#bc3754"),
     *("#e45a31", "#f98e09", "#f9cb35", "#fcffa4"),
@@ -57,7 +52,7 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ReportPicture:
     """One picture of the report; lengths in working voxels (1 mm)."""
 
     title: str
@@ -75,13 +70,13 @@ class Picture:
 class CandidatePictures:
     """What is shown of one candidate."""
 
-    sequences: tuple[Picture, ...]
-    heat: Picture | None
-    planes: tuple[Picture, ...]
+    sequences: tuple[ReportPicture, ...]
+    heat: ReportPicture | None
+    planes: tuple[ReportPicture, ...]
 
 
 def candidate_pictures(
-    scene: SliceScene, number: int, reference: MrSequence, *, trusted: bool
+    scene: SliceScene, number: int, reference: MrSequence, words: Words, *, trusted: bool
 ) -> CandidatePictures:
     """Draw a candidate: each sequence at its best axial slice, attention, and two more planes.
 
@@ -93,6 +88,8 @@ def candidate_pictures(
         The candidate's id.
     reference : MrSequence
         Which sequence carries the attention and the other planes.
+    words : Words
+        Of the captions.
     trusted : bool
         False leaves the attention's contour out: its map failed a check.
     """
@@ -102,7 +99,7 @@ def candidate_pictures(
         for plane, cut in cuts.items()
     }
     axial = cuts[SlicePlane.AXIAL]
-    caption = f"axial, z = {scene.place_mm(axial):.0f} mm"
+    caption = words("axial_at", mm=words.number(scene.place_mm(axial), 0))
     sequences = tuple(
         _picture(
             axial,
@@ -118,14 +115,14 @@ def candidate_pictures(
     if heat is not None:
         heat = by_logarithm(heat, scene.full_scale(Region.WT))
         colours = heated(scene.grey(reference, axial), heat)
-        words = ("Attention", f"whole tumour, on {reference.words}")
-        shown = _picture(axial, scene, colours, words, layers[axial.plane])
+        said = (words("heat"), words("heat_on", sequence=reference.words))
+        shown = _picture(axial, scene, colours, said, layers[axial.plane])
     planes = tuple(
         _picture(
             cuts[plane],
             scene,
             scene.grey(reference, cuts[plane]),
-            (plane.value.capitalize(), _caption(scene, reference, cuts[plane])),
+            (words(plane.value), _caption(scene, reference, cuts[plane], words)),
             layers[plane],
         )
         for plane in (SlicePlane.CORONAL, SlicePlane.SAGITTAL)
@@ -133,8 +130,9 @@ def candidate_pictures(
     return CandidatePictures(sequences, shown, planes)
 
 
-def _caption(scene: SliceScene, sequence: MrSequence, cut: Cut) -> str:
-    return f"{sequence.words}, {'xyz'[cut.plane.fixed]} = {scene.place_mm(cut):.0f} mm"
+def _caption(scene: SliceScene, sequence: MrSequence, cut: Cut, words: Words) -> str:
+    place = words.number(scene.place_mm(cut), 0)
+    return words("at", sequence=sequence.words, axis="xyz"[cut.plane.fixed], mm=place)
 
 
 def box_of(scene: SliceScene, number: int, cut: Cut) -> Box | None:
@@ -147,15 +145,15 @@ def box_of(scene: SliceScene, number: int, cut: Cut) -> Box | None:
 
 
 def overview_pictures(
-    scene: SliceScene, reference: MrSequence, count: int = 8
-) -> tuple[Picture, ...]:
+    scene: SliceScene, reference: MrSequence, words: Words, count: int = 8
+) -> tuple[ReportPicture, ...]:
     """Draw axial slices of the reference, for a study without a candidate."""
     return tuple(
         _picture(
             cut,
             scene,
             scene.grey(reference, cut),
-            (reference.words, f"axial, z = {scene.place_mm(cut):.0f} mm"),
+            (reference.words, words("axial_at", mm=words.number(scene.place_mm(cut), 0))),
             ((), None),
         )
         for cut in scene.overview(count)
@@ -168,9 +166,9 @@ def _picture(
     pixels: NDArray[np.uint8],
     words: tuple[str, str],
     layers: tuple[tuple[ContourPath, ...], Box | None],
-) -> Picture:
+) -> ReportPicture:
     height, width = pixels.shape[:2]
-    return Picture(
+    return ReportPicture(
         title=words[0],
         caption=words[1],
         href=encoded(pixels),
@@ -193,7 +191,7 @@ def encoded(pixels: NDArray[np.uint8]) -> str:
 def outlines_of(scene: SliceScene, cut: Cut, *, attention: bool) -> tuple[ContourPath, ...]:
     """Return the outlines of the regions, largest first, and of the attention in a slice."""
     drawn = [
-        ContourPath(region.value, REGION_COLOURS[region], path_of(scene.region(region, cut), 0.5))
+        ContourPath(region.value, region.colour, path_of(scene.region(region, cut), 0.5))
         for region in Region
     ]
     heat = scene.attention(Region.WT, cut) if attention else None

@@ -73,7 +73,7 @@ def run_file(analysis: Analysis, record: ExportRecord = ExportRecord()) -> RunFi
             method=maps.method,
             layers=maps.layers,
             raw_range=dict(maps.raw_range),
-            trust=dict(maps.trust),
+            trust=dict(maps.checks),
         ),
         study_uid=analysis.study.uid,
         warnings=tuple(dict.fromkeys((*warnings_of(analysis), *record.notices))),

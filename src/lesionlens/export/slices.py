@@ -50,7 +50,7 @@ class SlicePlane(StrEnum):
 
         Examples
         --------
-        >>> Plane.AXIAL.upright(np.array([[0, 1], [2, 3]]))
+        >>> SlicePlane.AXIAL.upright(np.array([[0, 1], [2, 3]]))
         array([[3, 1],
                [2, 0]])
         """

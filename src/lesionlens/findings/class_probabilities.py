@@ -1,4 +1,4 @@
-"""What a candidate looks like to an engine that tells tumours from what only looks like one."""
+"""Class probabilities of a candidate, from an engine that separates tumours from look-alikes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _LEAST = 1e-3
 
 
 def of_component(
-    part: Component, kinds: ClassProbabilities | None
+    part: Component, found: ClassProbabilities | None
 ) -> Mapping[LesionClass, float] | None:
-    """Average the kinds over a component, and scale them so that they add up to one.
+    """Average class probabilities over a component, scaled to add up to one.
 
     Parameters
     ----------
-    part : Part
+    part : Component
         On the native grid.
-    kinds : ClassProbabilities or None
+    found : ClassProbabilities or None
         On a grid of their own, in the same patient space.
 
     Returns
@@ -31,11 +31,11 @@ def of_component(
     mapping or None
         None where the engine names nothing.
     """
-    if kinds is None:
+    if found is None:
         return None
-    near = np.rint(kinds.grid.to_voxel(part.points_mm())).astype(int)
-    i, j, k = np.clip(near, 0, np.array(kinds.grid.shape) - 1).T
-    mean = kinds.share[:, i, j, k].mean(axis=1, dtype=np.float64)
+    near = np.rint(found.grid.to_voxel(part.points_mm())).astype(int)
+    i, j, k = np.clip(near, 0, np.array(found.grid.shape) - 1).T
+    mean = found.share[:, i, j, k].mean(axis=1, dtype=np.float64)
     total = float(mean.sum())
     if total < _LEAST:
         return None

@@ -80,7 +80,7 @@ def draw_components(
 
     Returns
     -------
-    Marked
+    ComponentMask
         The components, numbered along the array's axes.
     """
     rules = rules or CandidateCriteria()
@@ -100,7 +100,7 @@ def draw_components(
         region = _without_specks(found, smallest)
         part[region] = label
     labels[box] = part
-    components[box], count = _lesions(part > 0, grid, rules.merge_mm)
+    components[box], count = merged(part > 0, grid, rules.merge_mm)
     return ComponentMask(labels, components, count, grid)
 
 
@@ -145,7 +145,7 @@ def _without_specks(mask: Mask, smallest: int) -> Mask:
     return np.asarray(keep[parts])
 
 
-def _lesions(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32], int]:
+def merged(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32], int]:
     """Give each connected part a number, and parts with a small gap between them the same one."""
     parts, count = ndimage.label(mask, structure=_TOUCHING)
     if count < 2:
@@ -153,9 +153,9 @@ def _lesions(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32]
     reach = np.ceil(merge_mm / grid.spacing_mm).astype(int)
     padded = np.pad(mask, [(int(n), int(n)) for n in reach])
     near = ndimage.distance_transform_edt(~padded, sampling=grid.spacing_mm) <= merge_mm
-    merged, _ = ndimage.label(near, structure=_TOUCHING)
-    inner = tuple(slice(int(n), size - int(n)) for n, size in zip(reach, merged.shape, strict=True))
-    found, numbers = np.unique(np.where(mask, merged[inner], 0), return_inverse=True)
+    groups, _ = ndimage.label(near, structure=_TOUCHING)
+    inner = tuple(slice(int(n), size - int(n)) for n, size in zip(reach, groups.shape, strict=True))
+    found, numbers = np.unique(np.where(mask, groups[inner], 0), return_inverse=True)
     return numbers.reshape(mask.shape).astype(np.int32), len(found) - 1
 
 
@@ -227,7 +227,7 @@ def components_of(marked: ComponentMask) -> Iterator[Component]:
 
 
 def component_voxels(marked: ComponentMask, grid: Grid) -> list[ComponentVoxels]:
-    """Return each component as a glance on `grid` sees it."""
+    """Return the voxels of each component on the grid of a first pass."""
     return [
         ComponentVoxels(voxels_on(part.points_mm(), grid), part.volume_ml)
         for part in components_of(marked)

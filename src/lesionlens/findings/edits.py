@@ -109,7 +109,7 @@ def _notice(own: Candidate) -> str:
 def outline_of(analysis: Analysis, candidate: Candidate, shown: Labels, drawn: Labels) -> Outline:
     """Bring what a reader drew on the working grid onto the native grid.
 
-    Only voxels that the reader changed are changed, so that a look at another grid costs nothing. A
+    Only voxels that the reader changed are changed, so that showing another grid costs nothing. A
     native voxel takes the change of the working voxel at its centre, else that of any working voxel
     within it: a stroke on one plane of a thick slice changes the slice. What no working voxel shows
     (of a native grid finer than the screen's) goes where nothing is left beside it.

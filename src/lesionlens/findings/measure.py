@@ -21,6 +21,9 @@ Points = NDArray[np.float64]
 
 RANO_MINIMUM_MM = 10.0
 """Both diameters of a measurable enhancing lesion reach this (Wen 2010)."""
+RANO_SMALLEST_ML = np.pi / 6 * (RANO_MINIMUM_MM / 10) ** 3
+"""A ball of that diameter, 0.52 ml."""
+_DOUBTFUL = 0.5
 _PLANE_MM = 1.0
 
 
@@ -34,11 +37,14 @@ class Diameters:
         Lengths.
     ends_mm : ((3,), (3,)) of float
         Where the longest diameter begins and ends, patient RAS+ mm.
+    across_mm : ((3,), (3,)) of float
+        Where the perpendicular one does.
     """
 
     longest_mm: float
     perpendicular_mm: float
     ends_mm: tuple[Point, Point]
+    across_mm: tuple[Point, Point]
 
 
 def volume_ml(mask: Mask, grid: Grid) -> float:
@@ -98,13 +104,41 @@ def slices_touched(mask: Mask, grid: Grid) -> int:
     return int(np.count_nonzero(mask.any(axis=others)))
 
 
-def is_rano_measurable(enhancing: Mask, grid: Grid, found: Diameters | None) -> bool:
-    """Apply RANO's rule: enhancing, both diameters at least 10 mm, on two slices or more."""
-    return (
-        found is not None
-        and found.perpendicular_mm >= RANO_MINIMUM_MM
-        and slices_touched(enhancing, grid) >= 2
-    )
+def is_rano_measurable(
+    enhancing: Mask,
+    grid: Grid,
+    found: Diameters | None,
+    probability: NDArray[np.float32] | None = None,
+) -> bool:
+    """Apply RANO's rule: enhancing, both diameters at least 10 mm, on two slices or more.
+
+    One connected part must do so that is no smaller than a ball of that diameter: RANO's slices are
+    5 mm thick, and a film on two thin ones is no lesion that can be measured.
+
+    Parameters
+    ----------
+    enhancing : (I, J, K) bool
+        The enhancing part.
+    grid : Grid
+        Where its voxels lie.
+    found : Diameters or None
+        Of it.
+    probability : (I, J, K) float32 or None
+        Of enhancement, where it is known: a part that is undecided on average does not count.
+    """
+    if found is None or found.perpendicular_mm < RANO_MINIMUM_MM:
+        return False
+    parts, count = ndimage.label(enhancing, structure=np.ones((3, 3, 3)))
+    for number in range(1, count + 1):
+        part: Mask = parts == number
+        if volume_ml(part, grid) < RANO_SMALLEST_ML or slices_touched(part, grid) < 2:
+            continue
+        if probability is not None and float(probability[part].mean()) < _DOUBTFUL:
+            continue
+        own = diameters(part, grid)
+        if own is not None and own.perpendicular_mm >= RANO_MINIMUM_MM:
+            return True
+    return False
 
 
 def _axial_planes(mask: Mask, grid: Grid) -> Iterator[tuple[Mask, Points]]:
@@ -163,10 +197,21 @@ def _across(outline: Points, origin_mm: Points) -> Diameters:
     first, second = np.unravel_index(int(lengths.argmax()), lengths.shape)
     longest = float(lengths[first, second])
     along = gaps[first, second] / longest
-    turned = outline @ np.array([along, (-along[1], along[0])]).T
-    ends = np.pad(corners[[first, second]], ((0, 0), (0, 1))) + origin_mm
-    start, end = ((float(x), float(y), float(z)) for x, y, z in ends)
-    return Diameters(longest, _widest(turned), (start, end))
+    axes = np.array([along, (-along[1], along[0])])
+    widest = _widest(outline @ axes.T)
+    return Diameters(
+        longest,
+        float(np.ptp(widest[:, 1])),
+        _in_patient(corners[[first, second]], origin_mm),
+        _in_patient(widest @ axes, origin_mm),
+    )
+
+
+def _in_patient(ends: Points, origin_mm: Points) -> tuple[Point, Point]:
+    """Return two points of a plane, (2, 2) mm, as RAS+ mm."""
+    placed = np.pad(ends, ((0, 0), (0, 1))) + origin_mm
+    start, end = ((float(x), float(y), float(z)) for x, y, z in placed)
+    return start, end
 
 
 def _hull(outline: Points) -> Points:
@@ -176,8 +221,8 @@ def _hull(outline: Points) -> Points:
         return outline
 
 
-def _widest(turned: Points) -> float:
-    """Return the longest extent along the second axis over lines of constant first coordinate."""
+def _widest(turned: Points) -> Points:
+    """Return the ends, (2, 2), of the longest line along the second axis."""
     start, end = turned[:-1], turned[1:]
     cuts = np.linspace(turned[:, 0].min(), turned[:, 0].max(), 257)[1:-1, None]
     step = end[:, 0] - start[:, 0]
@@ -188,8 +233,11 @@ def _widest(turned: Points) -> float:
     height = start[:, 1] + np.clip(share, 0, 1) * (end[:, 1] - start[:, 1])
     top = np.where(crosses, height, -np.inf).max(axis=1)
     bottom = np.where(crosses, height, np.inf).min(axis=1)
-    spans = (top - bottom)[np.isfinite(top) & np.isfinite(bottom)]
-    return float(spans.max()) if spans.size else 0.0
+    spans = np.where(np.isfinite(top) & np.isfinite(bottom), top - bottom, -1.0)
+    if spans.max(initial=-1.0) < 0:
+        return np.repeat(turned[:1], 2, axis=0)
+    best = int(spans.argmax())
+    return np.array([[cuts[best, 0], bottom[best]], [cuts[best, 0], top[best]]])
 
 
 def bounding_box_mm(mask: Mask, grid: Grid) -> tuple[Points, Points]:

@@ -9,7 +9,7 @@ from scipy import ndimage
 from lesionlens.records.findings import Agreement
 
 _BLOCK_MM = 3.0
-"""How finely it is told which candidate is nearest."""
+"""Edge of the blocks in which the nearest candidate is searched."""
 
 
 def of_components(
@@ -69,7 +69,7 @@ def of_components(
 
 
 def _nearest(components: NDArray[np.int32], spacing_mm: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Return the number of the component that lies nearest to each voxel, told in small blocks."""
+    """Return the number of the component nearest to each voxel, found in small blocks."""
     step = np.maximum(1, (_BLOCK_MM / np.asarray(spacing_mm)).astype(int))
     coarse = np.zeros(-(-np.array(components.shape) // step), np.int32)
     voxels = np.argwhere(components)

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import update_wrapper
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
+
+KINDS = ("cuda", "xpu", "mps")
+"""Accelerators that are taken: Nvidia's and AMD's, Intel's, Apple's."""
+WORDS = "auto, cpu, cuda, cuda:N, xpu, xpu:N or mps"
+_BFLOAT16_KINDS = ("cuda", "xpu")
+_Given = ParamSpec("_Given")
+_T = TypeVar("_T")
+
+
+def accelerators() -> tuple[torch.device, ...]:
+    """Return the accelerators that this torch can use here, best first."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if found is None or found.type not in KINDS:
+        return ()
+    return tuple(torch.device(found.type, n) for n in range(torch.accelerator.device_count()))
 
 
 def choose(wish: str = "auto") -> torch.device:
@@ -16,14 +34,15 @@ def choose(wish: str = "auto") -> torch.device:
     Parameters
     ----------
     wish : str
-        "auto" (the first CUDA device, else the CPU), "cpu", "cuda" or "cuda:N".
+        "auto" (the first accelerator, else the CPU), "cpu", or a kind of `KINDS`, alone or with
+        a number, as in "cuda:1".
 
     Raises
     ------
     UnusableInputError
         The words name no kind of device that is known here.
     ResourceError
-        The CUDA device asked for is not there.
+        The device asked for is not there.
 
     Examples
     --------
@@ -31,48 +50,110 @@ def choose(wish: str = "auto") -> torch.device:
     device(type='cpu')
     """
     words = wish.strip().lower()
-    if words == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     if words == "cpu":
         return torch.device("cpu")
-    match = re.fullmatch(r"cuda(?::(\d{1,3}))?", words)
+    there = accelerators()
+    if words == "auto":
+        return there[0] if there else torch.device("cpu")
+    match = re.fullmatch(rf"({'|'.join(KINDS)})(?::(\d{{1,3}}))?", words)
     if match is None:
         raise UnusableInputError(
             found=f"the device {wish!r}",
-            expected="auto, cpu, cuda or cuda:N",
+            expected=WORDS,
             next_step="Use --device auto to take what is there",
         )
-    index, count = int(match[1] or 0), torch.cuda.device_count()
-    if index >= count:
+    device = torch.device(match[1], int(match[2] or 0))
+    if device not in there:
+        count = sum(other.type == device.type for other in there)
+        kind = device.type.upper()
         raise ResourceError(
-            found=f"{count or 'no'} CUDA device{'' if count == 1 else 's'} here",
+            found=f"{count or 'no'} {kind} device{'' if count == 1 else 's'} here",
             expected=f"the device {words}",
             next_step="Use --device cpu or --device auto; `lesionlens doctor` lists what is there",
         )
-    return torch.device("cuda", index)
+    return device
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 in hardware, about twice as fast as float32.
 
-    Any CUDA device; a CPU with AVX-512 BF16 or AMX.
+    Any CUDA or XPU device; a CPU with AVX-512 BF16 or AMX. Apple's is given float32: it has
+    bfloat16 only from macOS 14 on.
     """
-    if device.type == "cuda":
-        return True
+    if device.type != "cpu":
+        return device.type in _BFLOAT16_KINDS
     ask = getattr(torch.cpu, "get_capabilities", None)
     found = ask() if ask is not None else {}
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 def autocast(device: torch.device, wanted: bool) -> AbstractContextManager[object]:
-    """Return the context in which a network computes in bfloat16, or where not wanted as it is."""
-    return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()
+    """Return the context in which a network computes in bfloat16.
+
+    Nothing changes where that is not wanted, and on an accelerator that lacks it.
+    """
+    if not wanted or device.type not in ("cpu", *_BFLOAT16_KINDS):
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def name_of(device: torch.device) -> str:
+    """Return the maker's name of an accelerator."""
+    if device.type == "mps":
+        return "Apple GPU"
+    return str(torch.get_device_module(device).get_device_name(device))
 
 
 def describe(device: torch.device) -> str:
     """Say in words what a device is, for the run's record."""
-    if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)} (cuda:{device.index or 0})"
+    if device.type != "cpu":
+        return f"{name_of(device)} ({device.type}:{device.index or 0})"
     threads = torch.get_num_threads()
     precision = ", bfloat16" if has_fast_bfloat16(device) else ""
-    return f"{device.type} ({threads} thread{'' if threads == 1 else 's'}{precision})"
+    return f"cpu ({threads} thread{'' if threads == 1 else 's'}{precision})"
+
+
+class Placement:
+    """Where a network computes: on its device, or on the CPU once that lacks an operation.
+
+    Parameters
+    ----------
+    device : torch.device
+        The chosen one.
+    move : callable
+        Brings all that an engine keeps to a device.
+    """
+
+    def __init__(self, device: torch.device, move: Callable[[torch.device], None]) -> None:
+        self.device, self._move = device, move
+        self.notices: tuple[str, ...] = ()
+        """What a reader must know: that and why another device was used than the chosen one."""
+
+    def run(self, act: Callable[[], _T]) -> _T:
+        """Act; where an accelerator lacks an operation, move to the CPU and act again there."""
+        try:
+            return act()
+        except NotImplementedError as error:
+            if self.device.type == "cpu":
+                raise
+            first = str(error).strip().splitlines() or ["no message"]
+            self.notices = (
+                f"The device {describe(self.device)} lacks an operation, so the CPU was used: "
+                f"{first[0][:200]}",
+            )
+            self.device = torch.device("cpu")
+            self._move(self.device)
+            return act()
+
+
+def on_its_device(
+    method: Callable[Concatenate[Any, _Given], _T],
+) -> Callable[Concatenate[Any, _Given], _T]:
+    """Run an engine's method by the engine's `placement`."""
+
+    def placed(engine: Any, /, *given: _Given.args, **named: _Given.kwargs) -> _T:
+        placement: Placement = engine.placement
+        return placement.run(lambda: method(engine, *given, **named))
+
+    update_wrapper(placed, method)
+    return placed

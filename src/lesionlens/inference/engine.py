@@ -1,7 +1,7 @@
 """What an engine is: the one interface behind which any network lives.
 
 Engines are found by the entry-point group `lesionlens.engines`, never imported from here. An
-engine says what it can do (`EngineInfo.capabilities`); what it cannot do stays None in the
+engine declares what it can do (`EngineInfo.capabilities`); what it cannot do stays None in the
 result, with a notice, and nothing is made up for it.
 """
 
@@ -41,7 +41,7 @@ class Target:
 
 
 class Engine(Protocol):
-    """A network, or anything else, that looks at a prepared study."""
+    """A network, or anything else, that predicts a prepared study."""
 
     @property
     def info(self) -> EngineInfo:
@@ -55,7 +55,7 @@ class Engine(Protocol):
         prepared : PreparedStudy
             Channels in scanner units: any normalisation is the engine's own.
         progress, cancel
-            Told of, and asked between, all steps that take longer than a moment.
+            Called with, and checked between, all steps that take longer than a moment.
 
         Raises
         ------
@@ -82,10 +82,10 @@ class Engine(Protocol):
 
 @runtime_checkable
 class SupportsPerturbation(Protocol):
-    """The part of an engine with `Capability.VARY`."""
+    """The part of an engine with `Capability.PERTURB`."""
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
-        """Return the grid on which `glance` answers."""
+        """Return the grid of `predict_perturbed`."""
 
     def predict_perturbed(
         self,
@@ -95,12 +95,12 @@ class SupportsPerturbation(Protocol):
         progress: Progress,
         cancel: Cancel,
     ) -> PerturbedPrediction:
-        """Look quickly over the whole brain at each variant of the study.
+        """Run a quick first pass over the whole brain on each perturbed input.
 
-        The variant that keeps all sequences gives what `predict` put into `Prediction.unperturbed`.
+        The input that keeps all sequences gives what `predict` put into `Prediction.unperturbed`.
         """
 
 
 def as_perturbable(engine: object) -> SupportsPerturbation | None:
-    """Return the engine where it can look at variants, else None."""
+    """Return the engine where it predicts perturbed inputs, else None."""
     return engine if isinstance(engine, SupportsPerturbation) else None

@@ -15,7 +15,7 @@ from lesionlens.base.stages import Cancel, Progress, check
 def interruptible(
     network: nn.Module, stage: str, progress: Progress, cancel: Cancel, passes: int = 1
 ) -> Iterator[None]:
-    """Ask before every layer whether to stop, and tell how many layers are done.
+    """Check before every layer whether to stop, and report how many layers are done.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Remember what a network said to looks at the last study, so that none is taken twice."""
+"""Cache a network's predictions for the last study, so that no pass is run twice."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Key = tuple[object, ...]
 
 
 class PassCache:
-    """The last study as a network reads it, and its answers to looks at it.
+    """The last study as a network reads it, and its predictions for perturbed inputs.
 
-    Two looks are the same where `keep`, `mirrored` and `hidden` (by identity) are; an engine puts
-    into `keep` what its network reads. A look at a study in part hidden is not remembered.
+    Two inputs are the same where `keep`, `mirrored` and `hidden` (by identity) are; an engine puts
+    into `keep` what its network reads. What was predicted for a study in part hidden is not kept.
 
     Parameters
     ----------
@@ -44,9 +44,9 @@ class PassCache:
             self._last, self._known = (prepared, study), {}
         return self._last[1]
 
-    def note(self, look: InputPerturbation, whole: Tensor) -> None:
-        """Remember the (I, J, K) whole-tumour probability of a look that was taken elsewhere."""
-        self._known[_key(look)] = whole.cpu().numpy()
+    def note(self, perturbed: InputPerturbation, whole: Tensor) -> None:
+        """Keep the (I, J, K) whole-tumour probability of an input that was predicted elsewhere."""
+        self._known[_key(perturbed)] = whole.cpu().numpy()
 
     def predict_perturbed(
         self,
@@ -55,32 +55,32 @@ class PassCache:
         take: Callable[[InputPerturbation], Tensor],
         watch: Callable[[int], AbstractContextManager[None]],
     ) -> PerturbedPrediction:
-        """Answer each group by the mean of its looks, and take those that are not known.
+        """Answer each group by the mean over its inputs; predict those that are not known.
 
         Parameters
         ----------
         prepared : PreparedStudy
-            Looked at.
+            The study.
         groups : sequence of sequences of InputPerturbation
-            Looks that vote on one answer.
+            Inputs whose predictions are averaged to one answer.
         take : callable
-            A look to the (I, J, K) probability, as it was seen: mirrored where the look is.
+            An input to the (I, J, K) probability, mirrored where the input is.
         watch : callable
-            How many looks follow, to the context in which they are taken.
+            How many inputs follow, to the context in which they are predicted.
         """
         study = self.of(prepared)
-        new = {_key(look): look for group in groups for look in group}
-        new = {key: look for key, look in new.items() if key not in self._known}
+        new = {_key(one): one for group in groups for one in group}
+        new = {key: one for key, one in new.items() if key not in self._known}
         seen = dict(self._known)
         with watch(len(new)):
-            for key, look in new.items():
-                whole = take(look)
-                seen[key] = (whole.flip(0) if look.mirrored else whole).cpu().numpy()
-                if look.hidden is None:
+            for key, one in new.items():
+                whole = take(one)
+                seen[key] = (whole.flip(0) if one.mirrored else whole).cpu().numpy()
+                if one.hidden is None:
                     self._known[key] = seen[key]
-        votes = [np.mean([seen[_key(look)] for look in group], axis=0) for group in groups]
+        votes = [np.mean([seen[_key(one)] for one in group], axis=0) for group in groups]
         return PerturbedPrediction(np.stack(votes), study.grid)
 
 
-def _key(look: InputPerturbation) -> Key:
-    return look.keep, look.mirrored, id(look.hidden)
+def _key(perturbed: InputPerturbation) -> Key:
+    return perturbed.keep, perturbed.mirrored, id(perturbed.hidden)

@@ -18,7 +18,7 @@ def undecided(probability: Floats) -> Floats:
     Parameters
     ----------
     probability : (V, I, J, K) float32
-        Whole-tumour probabilities: as seen, mirrored, and with single sequences left out.
+        Whole-tumour probabilities: as acquired, mirrored, and with single sequences left out.
 
     Returns
     -------

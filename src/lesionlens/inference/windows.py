@@ -14,12 +14,12 @@ Window = tuple[slice, slice, slice]
 
 
 def over(wanted: NDArray[np.bool_], size: tuple[int, int, int]) -> Iterator[Window]:
-    """Yield windows that overlap by half and together see every wanted voxel.
+    """Yield windows that overlap by half and together cover every wanted voxel.
 
     Parameters
     ----------
     wanted : (I, J, K) bool
-        What must be seen.
+        What must be covered.
     size : (3,) int
         Voxels of a window; a shorter axis of the volume is taken whole.
 
@@ -92,7 +92,7 @@ class Blend:
         self._weight[window] += bump
 
     def over(self, rest: Tensor, share: float) -> Tensor:
-        """Mix what was seen into what was known before.
+        """Mix the windows' answers into what was known before.
 
         Parameters
         ----------

@@ -106,7 +106,7 @@ class SelfAttention(nn.Module):
 
 
 class GridCrossAttention(nn.Module):
-    """Few queries look over a grid of features, softly masked by what was found before.
+    """Few queries attend to a grid of features, softly masked by what was found before.
 
     Keys and values are linear maps of the features. Because the queries are few, both maps are
     moved to the query side: q (W_k f) = (W_k^T q) f, and sum(a W_v f) = W_v sum(a f). The
@@ -133,14 +133,14 @@ class GridCrossAttention(nn.Module):
     def forward(
         self, query: Tensor, grid: Tensor, bias: Tensor, keep: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Look once.
+        """Attend once.
 
         Parameters
         ----------
         query : (B, Q, dim) Tensor
         grid : (B, N, features) Tensor
         bias : (B, Q, N) Tensor
-            Log of how much each voxel may be seen.
+            Log of how much each voxel may be attended to.
         keep : bool
             Return the weights too; this, like training, takes the readable form, which is also the
             faster one for few queries with a gradient.

@@ -74,8 +74,8 @@ class Decoder(nn.Module):
         self.to_full = SubvoxelUp(half, full)
 
     @override
-    def forward(self, seen: Features) -> FeaturePyramid:
-        """Decode what the encoder saw."""
-        quarter = self.to_quarter(seen.eighth, seen.quarter)
-        half = self.to_half(quarter, seen.half)
-        return FeaturePyramid(quarter, half, self.to_full(half, seen.full))
+    def forward(self, encoded: Features) -> FeaturePyramid:
+        """Decode the encoder's features."""
+        quarter = self.to_quarter(encoded.eighth, encoded.quarter)
+        half = self.to_half(quarter, encoded.half)
+        return FeaturePyramid(quarter, half, self.to_full(half, encoded.full))

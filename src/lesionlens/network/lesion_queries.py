@@ -1,8 +1,8 @@
 """Lesion queries: a set of lesions, each with class, box, mask and attention of its own.
 
-Set prediction after DETR (Carion et al. 2020) with the masks and looks of Mask2Former (Cheng et
-al. 2022): every query may take one lesion, or say that it has none. They look at 1/4 and 1/2 of the
-grid, for they tell lesions apart and name them; the sharp outline is the region queries' work.
+Set prediction after DETR (Carion et al. 2020) with the masks and the masked attention of
+Mask2Former (Cheng et al. 2022): every query may take one lesion, or none. They attend at 1/4 and
+1/2 of the grid, for they separate and classify lesions; the sharp outline is the region queries'.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lesionlens.network.decoder import FeaturePyramid
 from lesionlens.network.queries import QueryDecoder
 
 _NOTHING = 1
-"""The last class logit stands for nothing, after those of `base.labels.Kind`."""
+"""The last class logit stands for nothing, after those of `base.labels.LesionClass`."""
 _HEADS = 2
 _FEW = -2.5
 """Log-odds of a lesion that a fresh query starts from: most queries have none."""
@@ -29,16 +29,16 @@ class LesionOutput(NamedTuple):
     """What the lesion queries found, (B, Q, ...)."""
 
     classes: Tensor
-    """(B, Q, 4) float32 logits of each `Kind`, and of nothing."""
+    """(B, Q, 4) float32 logits of each `LesionClass`, and of nothing."""
     boxes: Tensor
     """(B, Q, 6) float32: centre and edges along I, J, K as shares of the padded grid."""
     masks: tuple[Tensor, Tensor]
     """Logits at 1/2 and 1/4 of the padded grid, (B, Q, I, J, K) float32 each."""
     attention: Tensor
-    """(B, Q, I, J, K) weights of the last look at 1/2 of the padded grid; add up to one."""
+    """(B, Q, I, J, K) weights of the last layer, at 1/2 of the padded grid; add up to one."""
 
-    def of_kinds(self) -> Tensor:
-        """Share of each kind at each voxel of 1/2 of the padded grid, (B, 3, I, J, K) in 0-1.
+    def class_shares(self) -> Tensor:
+        """Class probabilities at each voxel of 1/2 of the padded grid, (B, 3, I, J, K).
 
         Each query gives its class probabilities to its mask (MaskFormer, Cheng et al. 2021,
         section 3.4, semantic inference).
@@ -64,13 +64,13 @@ class LesionQueries(nn.Module):
 
     @override
     def forward(self, pyramid: FeaturePyramid) -> LesionOutput:
-        """Look for lesions in the decoded features."""
+        """Find lesions in the decoded features."""
         answers = self.decoder((pyramid.quarter, pyramid.half), trace=False)
-        said = self.norm(answers.query)
+        query = self.norm(answers.query)
         quarter, half = answers.masks
         return LesionOutput(
-            classes=self.classify(said).float(),
-            boxes=self.box(said).float().sigmoid(),
+            classes=self.classify(query).float(),
+            boxes=self.box(query).float().sigmoid(),
             masks=(half, quarter),
             attention=answers.attention,
         )

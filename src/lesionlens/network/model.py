@@ -24,7 +24,7 @@ class AttentionTrace(NamedTuple):
     self_attention: tuple[SelfTrace, ...]
     """One a layer, first to last."""
     cross_attention: tuple[Tensor, ...]
-    """Weights of the looks at 1/4, 1/2 and 1/1, (B, heads, Q, I, J, K) each."""
+    """Cross-attention weights at 1/4, 1/2 and 1/1, (B, heads, Q, I, J, K) each."""
     padded: tuple[int, int, int]
     """Grid after padding at the high ends to a multiple of the stride."""
 
@@ -39,7 +39,7 @@ class LensOutput(NamedTuple):
     """(B, 3, I, J, K) float32 on the input's grid."""
     deep: tuple[Tensor, ...]
     """Mask logits at 1/2 and 1/4 of the padded grid, for training."""
-    exists: Tensor
+    presence: Tensor
     """(B, 3) logits that the region is there at all."""
     attention: Tensor
     """(B, 3, I, J, K) float32 on the input's grid: the region queries' last cross-attention
@@ -101,17 +101,17 @@ class LensNetwork(nn.Module):
 
     @override
     def forward(self, x: Tensor, *, place: Tensor | None = None, trace: bool = False) -> LensOutput:
-        """Look at a batch.
+        """Predict a batch.
 
         Parameters
         ----------
         x : (B, 8, I, J, K) Tensor
-            From `normalise.network_input`; any I, J, K.
+            From `normalise.with_presence`; any I, J, K.
         place : (B, 3, 2) Tensor or None
             Where the volume lies along each axis if it is a window of the brain, whose box reaches
             from -1 to 1; None is the whole brain.
         trace : bool
-            Also keep what every attention layer saw.
+            Also keep the queries, keys and weights of every attention layer.
         """
         i, j, k = x.shape[2:]
         shown = _hold_back_t1(x) if self.config.t1_in_reserve else x
@@ -126,11 +126,11 @@ class LensNetwork(nn.Module):
         kept = None
         if trace:
             size = (padded.shape[2], padded.shape[3], padded.shape[4])
-            kept = AttentionTrace(seen.trace, answers.looks, size)
+            kept = AttentionTrace(seen.trace, answers.cross_attention, size)
         return LensOutput(
             logits=logits[..., :i, :j, :k],
             deep=(half, quarter),
-            exists=self.exists(answers.query)[..., 0].float(),
+            presence=self.exists(answers.query)[..., 0].float(),
             attention=_add_up_to_one(answers.attention[..., :i, :j, :k]),
             trace=kept,
             lesions=self.lesions(pyramid) if self.lesions is not None else None,

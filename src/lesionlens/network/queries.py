@@ -1,4 +1,4 @@
-"""Queries that look at the features coarse to fine, each look confined by the mask before it.
+"""Queries that cross-attend to the features coarse to fine, each time guided by the mask before.
 
 After Mask2Former (Cheng et al. 2022, equations 1 and 2), with two changes: the mask is soft, its
 log-probability added to the attention scores, so that a region that was not found leaves the
@@ -28,11 +28,11 @@ class RegionAnswers(NamedTuple):
     masks: tuple[Tensor, ...]
     """Logits (B, Q, I, J, K), one for each scale, coarse to fine."""
     attention: Tensor
-    """(B, Q, I, J, K), weights of the last look, heads averaged; adds up to one a query."""
+    """(B, Q, I, J, K), weights of the last layer, heads averaged; adds up to one a query."""
     query: Tensor
-    """(B, Q, dim) after the last look."""
-    looks: tuple[Tensor, ...]
-    """Weights of every look, (B, heads, Q, I, J, K); empty unless asked for."""
+    """(B, Q, dim) after the last layer."""
+    cross_attention: tuple[Tensor, ...]
+    """Weights of every layer, (B, heads, Q, I, J, K); empty unless wanted."""
 
 
 class MaskedCrossAttention(nn.Module):
@@ -56,7 +56,7 @@ class MaskedCrossAttention(nn.Module):
     def forward(
         self, query: Tensor, grid: Tensor, bias: Tensor, keep: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Give queries (B, Q, dim) after looking at (B, N, features)."""
+        """Return queries (B, Q, dim) after attending to (B, N, features)."""
         query, kept = self.cross(query, grid, bias, keep)
         q = self.norm(query)
         query = query + self.among(q, q, q, need_weights=False)[0]
@@ -80,42 +80,42 @@ def _as_bias(mask: Tensor, size: torch.Size) -> Tensor:
 
 
 class QueryDecoder(nn.Module):
-    """A set of queries that looks at one scale after another.
+    """A set of queries that cross-attends to one scale after another.
 
     Parameters
     ----------
     count, dim : int
         Queries, and channels of one.
     scales : sequence of (int, int)
-        Features of a scale and heads of the look at it, coarse to fine.
+        Features of a scale and heads of the cross-attention to it, coarse to fine.
     """
 
     def __init__(self, count: int, dim: int, scales: Sequence[tuple[int, int]]) -> None:
         super().__init__()
         self.query = nn.Parameter(torch.randn(count, dim) * 0.5)
-        self.looks = nn.ModuleList(
+        self.looks = nn.ModuleList(  # the name is a key of weights files
             MaskedCrossAttention(dim, features, heads) for features, heads in scales
         )
 
     def _in_order(self) -> list[MaskedCrossAttention]:
-        return [look for look in self.looks if isinstance(look, MaskedCrossAttention)]
+        return [layer for layer in self.looks if isinstance(layer, MaskedCrossAttention)]
 
     @override
     def forward(self, scales: Sequence[Tensor], *, trace: bool) -> RegionAnswers:
-        """Look at each scale (B, features, I, J, K) in turn.
+        """Attend to each scale (B, features, I, J, K) in turn.
 
-        The first look is guided by the untrained mask alone.
+        The first layer is guided by the untrained mask alone.
         """
         query = self.query.expand(len(scales[0]), -1, -1)
         masks: list[Tensor] = []
         kept: list[Tensor] = []
-        for look, features in zip(self._in_order(), scales, strict=True):
+        for layer, features in zip(self._in_order(), scales, strict=True):
             last = features is scales[-1]
-            before = masks[-1] if masks else look.draw(query, features)
+            before = masks[-1] if masks else layer.draw(query, features)
             grid = features.flatten(2).transpose(1, 2)
-            query, seen = look(query, grid, _as_bias(before, features.shape[2:]), trace or last)
-            masks.append(look.draw(query, features))
-            if seen is not None:
-                kept.append(seen.view(*seen.shape[:3], *features.shape[2:]))
-        looks = tuple(one.detach() for one in kept) if trace else ()
-        return RegionAnswers(tuple(masks), kept[-1].mean(1), query, looks)
+            query, weights = layer(query, grid, _as_bias(before, features.shape[2:]), trace or last)
+            masks.append(layer.draw(query, features))
+            if weights is not None:
+                kept.append(weights.view(*weights.shape[:3], *features.shape[2:]))
+        every = tuple(one.detach() for one in kept) if trace else ()
+        return RegionAnswers(tuple(masks), kept[-1].mean(1), query, every)

@@ -51,7 +51,7 @@ class PlainHeads(nn.Module):
 
     @override
     def forward(self, scales: Sequence[Tensor], *, trace: bool) -> RegionAnswers:
-        """Draw masks; no look is taken, so attention is the same everywhere."""
+        """Draw masks; nothing is attended to, so attention is the same everywhere."""
         del trace
         masks = tuple(mask(x).float() for mask, x in zip(self.masks, scales, strict=True))
         said = self.summary(scales[0].mean((2, 3, 4)))
@@ -103,9 +103,9 @@ class TokenDecoder(Decoder):
         self.to_full = SubvoxelUp(half, full)
 
     @override
-    def forward(self, seen: Features) -> FeaturePyramid:
+    def forward(self, encoded: Features) -> FeaturePyramid:
         """Decode the tokens."""
-        quarter = self.to_quarter(seen.eighth)
+        quarter = self.to_quarter(encoded.eighth)
         half = self.to_half(quarter)
         return FeaturePyramid(quarter, half, self.to_full(half))
 

@@ -36,9 +36,9 @@ class WeightsNotes:
     version : str
         Of the weights, not of the package.
     spacing_mm : float
-        Grid of the glance over the whole brain.
+        Grid of the first pass over the whole brain.
     focus_spacing_mm : float or None
-        Grid of the windows round candidates; None where a second look does not help.
+        Grid of the patches round candidates; None where refinement does not help.
     temperature : (3,) float
         Logits of WT, TC, ET are divided by these before the sigmoid.
     operating_points : tuple of dict
@@ -67,21 +67,12 @@ class WeightsNotes:
     thresholds: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
 
-@dataclass(frozen=True, slots=True)
-class WeightsInfo:
-    """Weights as loaded: `WeightsNotes`, the sizes of the network and the file's hash."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsInfo(WeightsNotes):
+    """Weights as loaded: their notes, the sizes of the network and the file's hash."""
 
     sha256: str
     config: NetworkConfig
-    version: str
-    spacing_mm: float
-    focus_spacing_mm: float | None
-    temperature: tuple[float, float, float]
-    operating_points: tuple[Mapping[str, float], ...]
-    provenance: Mapping[str, Any]
-    score: tuple[float, float, float] = (-1.5, 0.36, 0.0)
-    score_floor: float = 0.2
-    thresholds: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
 
 def _sha256(path: Path) -> str:

@@ -23,7 +23,7 @@ from lesionlens.records.study import Study
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """What the user said beside the path.
+    """What the user gave beside the path.
 
     Parameters
     ----------

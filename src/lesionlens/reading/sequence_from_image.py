@@ -3,7 +3,7 @@
 The tissue template is laid on the image; how bright fluid and grey matter are against white matter,
 and how far the brightest voxels stand out, then decide by a softmax over a few numbers. It was
 fitted on drawn brains alone (`bench/fit_sequence_from_image.py`); what it is worth on real scans is
-in `docs/studies.md`. It is asked last, overrides nobody, and says nothing where it is not sure.
+in `docs/studies.md`. It comes last, overrides nothing, and gives no answer where it is not sure.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.scan_limits import check_grid, check_voxels, finite
 from lesionlens.preparation.brain import eroded
-from lesionlens.preparation.brain_extraction import Template, load_template, place
 from lesionlens.preparation.registration import on_ras_grid
 from lesionlens.preparation.resampling import resample
 from lesionlens.reading.sequences import UNKNOWN, Guess
+from lesionlens.reading.tissue_template import Template, load_template, place
 from lesionlens.records.study import Series
 
 EDGE_MM = 3.0
@@ -56,12 +56,12 @@ INVERSE = np.array(
 )
 """Inverse of the covariance that the classes share."""
 CONFIDENCE = 0.5
-"""Of an image's looks at their surest; every other witness is worth more."""
+"""Of the evidence of an image at its surest; all other evidence counts more."""
 
 
 @dataclass(frozen=True, slots=True)
 class TissueContrast:
-    """What tells the four sequences apart, all against white matter's brightness.
+    """What separates the four sequences, all against white matter's brightness.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def posterior(
 
 
 def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
-    """Judge an image by its looks alone.
+    """Judge an image by its contrast alone.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
     Returns
     -------
     Guess
-        Without a sequence, and with the reason, where the looks are not sure.
+        Without a sequence, and with the reason, where the contrast is not sure.
     """
     image, where = on_ras_grid(values, grid, EDGE_MM)
     found = figures(image, *tissues(image, where, load_template()))
@@ -184,7 +184,7 @@ def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
 
 
 def judge(series: Series) -> Guess:
-    """Read a series and judge it by its looks; unknown where it cannot be read or is no scan."""
+    """Read a series and judge it by its contrast; unknown where it cannot be read or is no scan."""
     where = repr(series.description)
     try:
         check_grid(series.grid, where)

@@ -41,7 +41,7 @@ _T1_STEMS = frozenset({"t1", "t1w"})
 _T2_WORDS = frozenset({"t2", "t2w"})
 _T1_WORDS = frozenset({"t1", "t1w", "t1n"})
 _AGENT_WORDS = frozenset({"ce", "gd", "post", "contrast"})
-# said of a scan before the agent: T1 "pre contrast" and "without Gd" are native
+# of a scan before the agent: T1 "pre contrast" and "without Gd" are native
 _BEFORE_WORDS = frozenset(
     {
         "pre",

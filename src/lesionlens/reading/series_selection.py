@@ -154,6 +154,6 @@ def nothing_recognised(study: Study) -> NothingRecognisedError:
     return NothingRecognisedError(
         study,
         found=f"{len(listed)} series, none recognised as a sequence T1, T1c, T2 or FLAIR: {shown}",
-        expected="at least one of the four, told by its name, a sidecar or the DICOM description",
+        expected="at least one of the four, by its name, a sidecar or the DICOM description",
         next_step=f"Where you know a sequence, {how_to_name()}",
     )

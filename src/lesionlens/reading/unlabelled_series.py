@@ -1,4 +1,4 @@
-"""Series of which no name, sidecar or header tells the sequence: their images are asked, last."""
+"""Series without a name, sidecar or header that identifies the sequence: judged by their images."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from lesionlens.base.stages import NEVER, Cancel, check
 from lesionlens.reading.sequences import Guess
 from lesionlens.records.study import Series, Witness
 
-MOST = 8
-"""Images of a study that are looked at; each takes about a second."""
+MOST_IMAGES = 8
+"""Images of a study that are judged; each takes about a second."""
 
 
-def look_at(
+def judge_by_image(
     found: Sequence[Series], named: Collection[MrSequence], *, cancel: Cancel = NEVER
 ) -> tuple[list[Series], list[str]]:
-    """Judge by their images the series of which nothing else tells what they are.
+    """Judge by their images the series that nothing else identifies.
 
     Parameters
     ----------
@@ -31,14 +31,14 @@ def look_at(
     Returns
     -------
     series : list of Series
-        In the same order; a sequence that is told by a name or header is never given again.
+        In the same order; a sequence that a name or header identifies is never given twice.
     notices : list of str
         What was recognised by its image alone.
     """
     told = {*named, *(s.sequence for s in found if s.sequence is not None)}
     out: list[Series] = []
     notices: list[str] = []
-    left = MOST
+    left = MOST_IMAGES
     for series in found:
         silent = series.sequence is None and series.witness is Witness.NOTHING
         if not silent or not left or len(told) == len(MrSequence):
@@ -53,7 +53,7 @@ def look_at(
             seen = Guess(None, f"{seen.sequence.words} by {seen.evidence}; there is another", 0.0)
         if seen.sequence is not None:
             notices.append(
-                f"Nothing tells which sequence {series.description!r} is: it was taken for "
+                f"Nothing identifies the sequence of {series.description!r}: it was taken for "
                 f"{seen.sequence.words} by {seen.evidence}. If that is wrong, "
                 f"{how_to_name(seen.sequence)}."
             )

@@ -61,7 +61,7 @@ class AttentionMaps:
         In words.
     layers : tuple of str
         Which layers went in.
-    trust : mapping of Region to MapChecks
+    checks : mapping of Region to MapChecks
         What was checked of each map; empty where nothing was.
     """
 
@@ -69,8 +69,8 @@ class AttentionMaps:
     raw_range: Mapping[Region, tuple[float, float]]
     method: str
     layers: tuple[str, ...]
-    trust: Mapping[Region, MapChecks] = field(default_factory=dict)
+    checks: Mapping[Region, MapChecks] = field(default_factory=dict)
 
     def scale_of(self, region: Region) -> float:
-        """Return what a map's 1 stands for, times an even look; 0 where that is not known."""
+        """Return what a map's 1 stands for, in multiples of even attention; 0 where unknown."""
         return self.raw_range.get(region, (0.0, 0.0))[1]

@@ -16,7 +16,7 @@ class MapExtent(StrEnum):
 
 
 class Identity(StrEnum):
-    """What tells in a report whose scan it is."""
+    """What identifies the patient in a report."""
 
     PATIENT = "patient"
     """Name, identifier, sex and birth of the patient, and the study's name and UID."""

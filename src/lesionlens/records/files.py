@@ -27,7 +27,7 @@ class _Strict(BaseModel):
 
 
 class ReviewRow(_Strict):
-    """What a reader last said."""
+    """The last decision of a reader."""
 
     state: ReviewState
     reader: str | None
@@ -43,15 +43,15 @@ class CandidateRow(Candidate):
 
     @classmethod
     def of(cls, candidate: Candidate, review: Review) -> CandidateRow:
-        """Build the row of a candidate, with what a reader last said of it."""
+        """Build the row of a candidate, with the last decision of a reader."""
         event = review.of(candidate.tracking_uid)
         if event is None or event.state is ReviewState.UNREVIEWED:
-            said = ReviewRow(state=ReviewState.UNREVIEWED, reader=None, time=None, reason=None)
+            last = ReviewRow(state=ReviewState.UNREVIEWED, reader=None, time=None, reason=None)
         else:
-            said = ReviewRow(
+            last = ReviewRow(
                 state=event.state, reader=event.reader, time=event.time, reason=event.reason
             )
-        return cls(**_fields(candidate), review=said)
+        return cls(**_fields(candidate), review=last)
 
     @property
     def candidate(self) -> Candidate:

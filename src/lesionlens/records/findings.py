@@ -24,18 +24,25 @@ ScoreBySequence = Annotated[Mapping[str, Score | None], Keys(SEQUENCE_KEYS)]
 UNSURE = 0.5
 """Uncertainty from which it is called high."""
 BOTH_SIDES = "both sides"
-_ON_BOTH_SIDES = {
-    "insula": "both insulae",
-    "deep grey nuclei": "deep grey nuclei of both sides",
-    "brainstem": "brainstem",
-    "cerebellum": "both cerebellar hemispheres",
+UNCERTAIN_PLACE = " (uncertain)"
+_PLURAL = {
+    "insula": "insulae",
+    "thalamus": "thalami",
+    "hippocampus": "hippocampi",
+    "basal ganglia": "basal ganglia",
+    "cerebellum": "cerebellar hemispheres",
 }
-"""Regions whose two sides are not said as "both …s"."""
+"""Regions of which two are not named "…s"."""
+_UNPAIRED = ("brainstem", "corpus callosum", "deep white matter", "outside the brain")
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where in words: side is left, right or both sides; region a lobe, approximate."""
+    """Where in words, approximately.
+
+    Side is left, right or both sides. Region is a place, or two joined by "and" where the candidate
+    spans them; "(uncertain)" follows where none holds much of it.
+    """
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -44,16 +51,26 @@ class Location:
 
     @property
     def words(self) -> str:
-        """As one says it.
+        """In words.
 
         Examples
         --------
         >>> Location("left", "frontal lobe").words, Location(BOTH_SIDES, "occipital lobe").words
         ('left frontal lobe', 'both occipital lobes')
         """
-        if self.side == BOTH_SIDES and self.region is not None:
-            return _ON_BOTH_SIDES.get(self.region, f"both {self.region}s")
-        return " ".join(part for part in (self.side, self.region) if part) or "place unknown"
+        if self.region is None:
+            return self.side or "place unknown"
+        if self.region == "outside the brain" and self.side is not None:
+            return f"{self.region}, {self.side}"
+        if self.side != BOTH_SIDES:
+            return " ".join(part for part in (self.side, self.region) if part)
+        region = self.region.removesuffix(UNCERTAIN_PLACE)
+        said = " and ".join(_of_both(name) for name in region.split(" and "))
+        return said + self.region[len(region) :]
+
+
+def _of_both(region: str) -> str:
+    return region if region in _UNPAIRED else f"both {_PLURAL.get(region, region + 's')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +114,8 @@ class Candidate:
         Keys t1c, flair, t2, t1, none: signed Shapley values that sum to the score.
     score_alone, score_left_out : mapping of str to float or None
         Keys t1c, flair, t2, t1: the score with that sequence alone, and with all but it.
-    resemblance : mapping of Kind to float or None
-        What it looks like to the engine; shares that add up to one, not the probability of a
+    resemblance : mapping of LesionClass to float or None
+        Class probabilities by the engine; shares that add up to one, not the probability of a
         diagnosis.
     """
 
@@ -148,7 +165,7 @@ class Findings:
     components : (I, J, K) int32
         Candidate id of each voxel on the native grid, 0 elsewhere.
     quality : tuple of QualityCheck
-        What a reader is told of the input.
+        Checks of the input.
     conclusion : str
         "2 candidate regions" or "no candidate region".
     notices : tuple of str
@@ -183,7 +200,8 @@ def resemblance_words(shares: Mapping[LesionClass, float]) -> str:
 
     Examples
     --------
-    >>> resemblance_words({Kind.TUMOUR: 0.31, Kind.WHITE_MATTER: 0.65, Kind.ENHANCEMENT: 0.04})
+    >>> LC = LesionClass
+    >>> resemblance_words({LC.TUMOUR: 0.31, LC.WHITE_MATTER: 0.65, LC.ENHANCEMENT: 0.04})
     'white-matter lesion 65 %, tumour 31 %, vessel or dura 4 %'
     """
     likest = sorted(shares.items(), key=lambda item: -item[1])

@@ -1,4 +1,4 @@
-"""What an engine says of a prepared study."""
+"""What an engine predicts for a prepared study."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Capability(StrEnum):
     SEGMENT = "segment"
     ATTEND = "attend"
     PROBE = "probe"
-    PERTURB = "vary"
-    """Looks again at variants of the study: without a sequence, mirrored, partly hidden."""
+    PERTURB = "perturb"
+    """Predicts perturbed inputs: without a sequence, mirrored, partly hidden."""
 
 
 class OperatingPoint(NamedTuple):
-    """What listing candidates from a score on costs: measured, on what the weights' card says."""
+    """What listing candidates from a score on costs, measured on the data of the model card."""
 
     threshold: float
     sensitivity: float
@@ -58,7 +58,7 @@ class Trace:
     Parameters
     ----------
     cross : mapping of Region to (I, J, K) float32
-        Cross-attention weights of the region's query over voxels of the working grid, summed
+        Cross-attention weights of the region's query over voxels of the working grid, averaged
         over heads, non-negative; the raw weights' sum over the brain is 1.
     method : str
         In words, for the report and the Parametric Map's label.
@@ -67,9 +67,9 @@ class Trace:
     probe_row : callable or None
         Working index (3,) to (I, J, K) float32 on the working grid, where that voxel's token
         attends (self-attention rollout), maximum 1.
-    looks : tuple of (name, heads)
-        Layers of cross-attention that `look` can show, coarse to fine.
-    look : callable or None
+    attention_layers : tuple of (name, heads)
+        Layers of cross-attention that `layer_attention` can show, coarse to fine.
+    layer_attention : callable or None
         (region, layer, head or None for their mean) to (I, J, K) float32 on the working grid,
         weights that add up to one over the brain.
     """
@@ -80,27 +80,27 @@ class Trace:
     probe_row: Callable[[tuple[int, int, int]], NDArray[np.float32]] | None = field(
         default=None, repr=False
     )
-    looks: tuple[tuple[str, int], ...] = ()
-    look: Callable[[Region, int, int | None], NDArray[np.float32]] | None = field(
+    attention_layers: tuple[tuple[str, int], ...] = ()
+    layer_attention: Callable[[Region, int, int | None], NDArray[np.float32]] | None = field(
         default=None, repr=False
     )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InputPerturbation:
-    """The same study, changed, to learn what the engine would say then.
+    """The same study, changed, to learn what the engine predicts then.
 
     Parameters
     ----------
     keep : (4,) tuple of bool
         Sequences shown, in the order of MrSequence; an absent one stays absent.
     mirrored : bool
-        Seen left for right; the answer is mirrored back.
+        Mirrored left to right; the prediction is mirrored back.
     hidden : (I, J, K) bool or None
-        Voxels of the glance grid whose contrast is replaced by the brain's mean.
+        Voxels of the first pass's grid whose contrast is replaced by the brain's mean.
     alone : bool
-        Answered by this look alone, the one whose attention is shown, where an engine otherwise
-        lets several looks vote.
+        Answered by the one pass whose attention is shown, where an engine otherwise averages an
+        ensemble of several.
     """
 
     keep: tuple[bool, bool, bool, bool] = (True, True, True, True)
@@ -110,11 +110,11 @@ class InputPerturbation:
 
     @classmethod
     def showing(cls, sequences: Collection[MrSequence]) -> InputPerturbation:
-        """Return the variant that shows only these sequences.
+        """Return the perturbation that shows only these sequences.
 
         Examples
         --------
-        >>> Variant.showing([MrSequence.FLAIR]).keep
+        >>> InputPerturbation.showing([MrSequence.FLAIR]).keep
         (False, False, False, True)
         """
         t1, t1c, t2, flair = (sequence in sequences for sequence in MrSequence)
@@ -123,12 +123,12 @@ class InputPerturbation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PerturbedPrediction:
-    """The engine's quick look over the whole brain at one or several variants of a study.
+    """The engine's first pass over the whole brain, on one or several perturbed inputs.
 
     Parameters
     ----------
     probability : (V, I, J, K) float32
-        Calibrated whole-tumour probability of each variant.
+        Calibrated whole-tumour probability for each input.
     grid : Grid
         Where its voxels lie; axis-aligned RAS+.
     """
@@ -139,12 +139,12 @@ class PerturbedPrediction:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassProbabilities:
-    """What each place looks like to an engine that tells kinds apart.
+    """Class probabilities of each place, from an engine that separates lesion classes.
 
     Parameters
     ----------
     share : (3, I, J, K) float32
-        0 to 1, in the order of `Kind`.
+        0 to 1, in the order of `LesionClass`.
     grid : Grid
         Where its voxels lie; axis-aligned RAS+.
     """
@@ -161,7 +161,7 @@ class Scoring:
     ----------
     intercept, logit, log_ml : float
         Score = sigmoid(intercept + logit * mean logit + log_ml * ln(volume in ml)), where the mean
-        is over the component's surest voxels in the glance.
+        is over the component's surest voxels in the first pass.
     floor : float
         Regions that score less are not flagged.
     """
@@ -219,11 +219,11 @@ class Prediction:
         The answer to the study as it is, from which scores are taken; with it the answers to
         perturbed inputs are compared.
     scoring : Scoring
-        How components are scored from the glance.
+        How components are scored from the first pass.
     thresholds : mapping of Region to float
         Probability from which a voxel is drawn as part of the region.
     class_probabilities : ClassProbabilities or None
-        What each place looks like; None from an engine that does not tell.
+        Class probabilities of each place; None from an engine without them.
     question_time : QuestionTime
         How long the engine may be asked again.
     """

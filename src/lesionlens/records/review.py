@@ -1,4 +1,4 @@
-"""What readers said: append-only events; findings are never edited."""
+"""What readers decided: append-only events; findings are never edited."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class ReviewEvent:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """The events of one review, oldest first; the state of a candidate is the last one said.
+    """The events of one review, oldest first; the state of a candidate is that of its last event.
 
     `outlines` holds every outline that an event names, by SHA-256, also those taken back.
     """

@@ -26,7 +26,7 @@ class StudyKind(StrEnum):
 
 
 class Witness(StrEnum):
-    """What told which sequence a series is."""
+    """Which kind of evidence identified the sequence of a series."""
 
     USER = "user"
     TEXT = "text"

@@ -42,7 +42,7 @@ class ReviewLog:
 
     @property
     def review(self) -> Review:
-        """All that was said up to now."""
+        """All events up to now."""
         return Review(tuple(self._events), dict(self._outlines))
 
     @property
@@ -64,7 +64,7 @@ class ReviewLog:
         reason: str | None = None,
         outline: Outline | None = None,
     ) -> None:
-        """Record what a reader says of a candidate; nothing can be redone after that.
+        """Record a reader's decision about a candidate; nothing can be redone after that.
 
         A new `outline` takes the place of the one that holds; without one, that one goes on.
         """

@@ -56,7 +56,7 @@ class SavedResult:
     volumes : Volumes
         On the native grid of `reference`.
     review : Review
-        All that readers said up to now.
+        All decisions of readers up to now.
     run : RunInfo
         How it was made, and of which files.
     reference : MrSequence

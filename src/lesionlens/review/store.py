@@ -36,7 +36,7 @@ EDITS = "review_edits"
 
 
 def review_file(analysis: Analysis) -> ReviewFile:
-    """Build review.json's content from an analysis and what was said of it."""
+    """Build review.json's content from an analysis and its review."""
     return ReviewFile(
         study_uid=analysis.study.uid,
         candidates=tuple(
@@ -154,7 +154,7 @@ def _write(place: Path, analysis: Analysis, edits: Path) -> Path:
 
 
 def _write_outline(folder: Path, outline: Outline, native: Grid) -> None:
-    """Write an outline unless it is there: its name says what it holds."""
+    """Write an outline unless it is there: its name is the digest of what it holds."""
     place = folder / f"{outline.sha256}.nii.gz"
     if place.exists():
         return

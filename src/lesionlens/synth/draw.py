@@ -19,7 +19,7 @@ from lesionlens.synth.artefacts import SEQUENCES, Damage, acquire
 from lesionlens.synth.atlas import choose
 from lesionlens.synth.contrast import roll_contrast
 from lesionlens.synth.distractors import Distractors, carve_cavity, scatter
-from lesionlens.synth.fields import Frame, RandomStreams, blur, noise, spread
+from lesionlens.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
 from lesionlens.synth.head import add_head
 from lesionlens.synth.instances import number
 
@@ -69,20 +69,20 @@ class DrawConfig:
 class Geometry:
     """What is where, before anything has a brightness."""
 
-    frame: Frame
+    frame: DrawnFrame
     anatomy: Anatomy
     distractors: Distractors
     membership: Tensor
     """(B, 10, I, J, K) shares of the classes of `contrast.CLASSES`, adding up to the mask."""
     labels: Tensor
     """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
-    parts: Tensor
+    instances: Tensor
     """(B, I, J, K) uint8, from `parts.number`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A batch of patients that never were.
+    """A batch of synthetic patients.
 
     `channels` are positive, scanner-like, zero outside the brain unless a head was asked for;
     `zscored` is what the network reads.
@@ -94,7 +94,7 @@ class Drawn:
     """(B, 4, I, J, K) float32."""
     labels: Tensor
     """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
-    parts: Tensor
+    instances: Tensor
     """(B, I, J, K) uint8: which lesion or distractor, from `parts.number`."""
     brain: Tensor
     """(B, I, J, K) bool."""
@@ -110,7 +110,7 @@ def _membership(anatomy: Anatomy, tumour: lesions.Tumour) -> Tensor:
     return torch.cat([share, anatomy.mask - anatomy.brain], 1)
 
 
-def _labels(config: DrawConfig, frame: Frame, share: Tensor, brain: Tensor) -> Tensor:
+def _labels(config: DrawConfig, frame: DrawnFrame, share: Tensor, brain: Tensor) -> Tensor:
     """Nested labels as readers draw them: on the outer side of an edge, thin rims included."""
     oedema, solid, necrosis, enhancing = torch.split(share[:, 5:9], 1, 1)
     core = (solid + necrosis + enhancing).clamp(0, 1)
@@ -128,7 +128,7 @@ def draw_geometry(config: DrawConfig, seeds: Sequence[int], device: str = "cpu")
     place = torch.device(device)
     streams, heads = RandomStreams(seeds, place), choose(seeds, config.individuals)
     low, high = config.spacing_mm
-    frame = Frame(config.shape, streams.uniform(low, high))
+    frame = DrawnFrame(config.shape, streams.uniform(low, high))
     grid, pose = frame.grid_mm(), draw_pose(streams)
     plan = lesions.plan_lesions(streams, heads, pose, config.tumour_free)
     point = warp(streams, frame, pose, grid) - lesions.push(streams, plan, pose, grid)
@@ -230,7 +230,7 @@ def paint(config: DrawConfig, geometry: Geometry, seeds: Sequence[int], round_: 
     image = acquire(streams, frame, image, mask, config.damage)
     brain = geometry.anatomy.mask[:, 0] > 0
     scale = spread(streams.log_uniform(200, 1500, SEQUENCES))
-    labels, parts = geometry.labels, geometry.parts
+    labels, parts = geometry.labels, geometry.instances
     return Drawn(image * scale, zscore(image, brain), labels, parts, brain, frame.spacing)
 
 

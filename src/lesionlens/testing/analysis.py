@@ -161,7 +161,7 @@ def make_analysis(patient: Patient, study: Study) -> Analysis:
             raw_range=dict.fromkeys(Region, (0.0, 1.0)),
             method="smoothed truth of a phantom",
             layers=("none",),
-            trust={Region.WT: MapChecks(True, 0.7, 0.1, reliable=True, words="passed its checks")},
+            checks={Region.WT: MapChecks(True, 0.7, 0.1, reliable=True, words="passed its checks")},
         ),
         volumes=volumes,
         findings=Findings(candidates, components, quality, conclusion_of(count), _notices(study)),

@@ -17,8 +17,8 @@ from lesionlens.synth.draw import DrawConfig
 
 
 @dataclass(frozen=True, slots=True)
-class CloserConfig:
-    """Closer looks among the whole brains of a stage, as the focus pass takes them.
+class PatchConfig:
+    """Patches at finer voxels among the whole brains of a stage, as patch refinement reads them.
 
     Parameters
     ----------
@@ -50,8 +50,8 @@ class StageConfig:
         Share of `OptimiserConfig.rate` at the start and at the end; linear in between.
     window : (3,) int or None
         Cut windows of this size, most of them at a tumour, instead of whole brains.
-    closer : CloserConfig or None
-        Mix closer looks in.
+    patches : PatchConfig or None
+        Mix patches in. Recipes of earlier versions call the table `closer`.
     """
 
     steps: int
@@ -60,7 +60,7 @@ class StageConfig:
     batch: int = 2
     rate: tuple[float, float] = (1.0, 1.0)
     window: tuple[int, int, int] | None = None
-    closer: CloserConfig | None = None
+    patches: PatchConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,10 +227,15 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     return value
 
 
+_FORMER = {"closer": "patches"}
+"""What recipes of earlier versions call a table."""
+
+
 def _record(kind: type[Any], table: Any, where: str) -> Any:
     if not isinstance(table, Mapping):
         raise _refuse(where, repr(table), "a table")
     hints = typing.get_type_hints(kind)
+    table = {_FORMER.get(key, key): value for key, value in table.items()}
     for key in table:
         if key not in hints:
             raise _refuse(where, f'unknown key "{key}"', f"one of {', '.join(hints)}")

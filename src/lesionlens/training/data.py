@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import queue as queues
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -44,7 +45,7 @@ class Batch(NamedTuple):
     """(B, I, J, K) bool."""
     labels: Tensor
     """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
-    parts: Tensor
+    instances: Tensor
     """(B, I, J, K) uint8, which lesion or distractor, as `synth.instances.number` counts them."""
     place: Tensor
     """(B, 3, 2) float32, where each volume lies in its brain, which reaches from -1 to 1."""
@@ -70,7 +71,7 @@ class Packed:
     """(4, I, J, K) z-scores."""
     code: NDArray[np.uint8]
     """(I, J, K): 0 outside, 1 brain, 2 WT, 3 TC, 4 ET."""
-    parts: NDArray[np.uint8]
+    instances: NDArray[np.uint8]
     """(I, J, K), as in `Batch`."""
     present: NDArray[np.bool_] = field(default_factory=lambda: np.ones(4, dtype=bool))
     """(4,): which sequences there are; a drawn volume has all."""
@@ -94,7 +95,7 @@ def draw_packed(config: DrawConfig, seed: int, paintings: int) -> Iterator[Packe
     for round_ in range(paintings):
         drawn = paint(config, geometry, [seed], round_)
         if bool(drawn.brain.any()):
-            yield pack(drawn.zscored[0], drawn.labels[0], drawn.parts[0], drawn.brain[0])
+            yield pack(drawn.zscored[0], drawn.labels[0], drawn.instances[0], drawn.brain[0])
 
 
 def cuts(
@@ -113,12 +114,13 @@ def _produce(
 ) -> None:
     """Draw until stopped, in a worker."""
     torch.set_num_threads(1)
-    os.nice(_NICE)
+    if sys.platform != "win32":
+        os.nice(_NICE)
     for seed in seeds:
         rng = np.random.default_rng(seed)
         for packed in draw_packed(config, seed, paintings):
             for cut in cuts(packed, stage.window, rng):
-                out.put((cut.channels, cut.code, cut.parts, cut.present, cut.place))
+                out.put((cut.channels, cut.code, cut.instances, cut.present, cut.place))
 
 
 def roll_presence(rng: np.random.Generator, config: DataConfig) -> NDArray[np.bool_]:
@@ -140,9 +142,9 @@ def roll_presence(rng: np.random.Generator, config: DataConfig) -> NDArray[np.bo
 def cut_window(packed: Packed, window: tuple[int, int, int], rng: np.random.Generator) -> Packed:
     """Cut a window, in four of five round a lesion where there is one, any lesion alike."""
     code = packed.code
-    lesions = np.unique(packed.parts[code > 1])
+    lesions = np.unique(packed.instances[code > 1])
     if len(lesions) and rng.random() < 0.8:
-        pick = np.argwhere((packed.parts == rng.choice(lesions)) & (code > 1))
+        pick = np.argwhere((packed.instances == rng.choice(lesions)) & (code > 1))
     else:
         pick = np.argwhere(code > 0)
     centre = pick[rng.integers(len(pick))] + rng.normal(0, 6, 3)
@@ -156,7 +158,7 @@ def cut_window(packed: Packed, window: tuple[int, int, int], rng: np.random.Gene
     )
     channels = packed.channels[(slice(None), *cut)].copy()  # lets go of the brain
     place = (2 * edges - 1).astype(np.float32)
-    return Packed(channels, code[cut].copy(), packed.parts[cut].copy(), packed.present, place)
+    return Packed(channels, code[cut].copy(), packed.instances[cut].copy(), packed.present, place)
 
 
 def _shown(volume: Packed, rng: np.random.Generator, config: DataConfig) -> NDArray[np.bool_]:
@@ -183,7 +185,7 @@ def collate(volumes: list[Packed], rng: np.random.Generator, config: DataConfig)
             np.float32
         )
         channels[item, :, i, j, k] = values * (volume.code > 0)
-        code[item, i, j, k], parts[item, i, j, k] = volume.code, volume.parts
+        code[item, i, j, k], parts[item, i, j, k] = volume.code, volume.instances
         place[item] = volume.place
         if rng.random() < 0.5:
             place[item, 0] = -place[item, 0, ::-1]
@@ -349,11 +351,11 @@ def mixed(
     return MixedSource(first(done - later), second(later), share, seed, done)
 
 
-def closer_stage(stage: StageConfig) -> StageConfig:
-    """Return the stage of nothing but the closer looks of another."""
-    near = stage.closer
+def patch_stage(stage: StageConfig) -> StageConfig:
+    """Return the stage of nothing but the patches of another."""
+    near = stage.patches
     if near is None:
         return stage
     return dataclasses.replace(
-        stage, shape=near.shape, spacing_mm=near.spacing_mm, window=near.window, closer=None
+        stage, shape=near.shape, spacing_mm=near.spacing_mm, window=near.window, patches=None
     )

@@ -13,7 +13,10 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lesionlens.base.errors import ConfigError, ResourceError
+from lesionlens.inference import device as devices
 
+_BACKENDS = {"cuda": "nccl", "xpu": "xccl"}
+"""By which accelerators of one kind talk to one another."""
 _PATIENCE = timedelta(hours=2)
 """How long the others wait for one that validates or prepares real cases."""
 
@@ -54,7 +57,7 @@ class ProcessGroup:
         """Return what a step calls: all begin with the same weights and average gradients."""
         if self.size == 1:
             return network
-        own = [self.device.index] if self.device.type == "cuda" else None
+        own = None if self.device.type == "cpu" else [self.device.index]
         return DistributedDataParallel(network, device_ids=own, find_unused_parameters=True)
 
     def check_step(self, step: int) -> None:
@@ -85,23 +88,24 @@ class ProcessGroup:
 
 def _own_device(wish: str, local: int) -> torch.device:
     """Give each process of a machine a device of its own."""
-    if wish != "cuda":
-        place = torch.device(wish)
-        if place.type == "cuda":
-            raise ConfigError(
-                found=f"several processes and the one device {wish}",
-                expected="cuda, of which each process takes one, or cpu",
-                next_step="Leave the number out: --device cuda",
-            )
+    place = devices.choose(wish)
+    if place.type == "cpu":
         return place
-    if local >= torch.cuda.device_count():
+    there = devices.accelerators()
+    if wish.strip().lower() not in ("auto", *_BACKENDS):
+        raise ConfigError(
+            found=f"several processes and the one device {wish}",
+            expected=f"{' or '.join(_BACKENDS)}, of which each process takes one",
+            next_step=f"Leave the number out: --device {place.type}",
+        )
+    if local >= len(there):
         raise ResourceError(
-            found=f"{torch.cuda.device_count()} CUDA devices for process {local + 1} here",
+            found=f"{len(there)} {place.type.upper()} devices for process {local + 1} here",
             expected="one for each process",
             next_step="Start fewer: torchrun --nproc-per-node",
         )
-    torch.cuda.set_device(local)
-    return torch.device("cuda", local)
+    torch.get_device_module(place).set_device(local)
+    return there[local]
 
 
 @contextmanager
@@ -111,7 +115,7 @@ def joined(device: str) -> Iterator[ProcessGroup]:
     Parameters
     ----------
     device : str
-        ``cpu``, ``cuda`` or ``cuda:N``; of several processes each takes its own of ``cuda``.
+        As `inference.device.choose` reads it; of several processes each takes its own.
 
     Raises
     ------
@@ -120,7 +124,7 @@ def joined(device: str) -> Iterator[ProcessGroup]:
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield ProcessGroup(torch.device(device))
+        yield ProcessGroup(devices.choose(device))
         return
     place = _own_device(device, int(os.environ["LOCAL_RANK"]))
     if not distributed.is_available():
@@ -129,7 +133,7 @@ def joined(device: str) -> Iterator[ProcessGroup]:
             expected="one that can talk to other processes",
             next_step="Start without torchrun, or install another build of torch",
         )
-    distributed.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=_PATIENCE)
+    distributed.init_process_group(_BACKENDS.get(place.type, "gloo"), timeout=_PATIENCE)
     try:
         yield ProcessGroup(place, int(os.environ["RANK"]), size)
     finally:

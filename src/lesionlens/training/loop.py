@@ -17,9 +17,9 @@ from torch import nn
 
 from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.base.stages import NEVER, Cancel
+from lesionlens.inference.device import autocast, choose
 from lesionlens.network import weights
 from lesionlens.network.build import build
-from lesionlens.network.config import NetworkConfig, preset
 from lesionlens.network.model import LensNetwork, channels_last
 from lesionlens.network.normalise import with_presence
 from lesionlens.training import checkpoint as checkpoints
@@ -29,10 +29,11 @@ from lesionlens.training.data import (
     Batch,
     Source,
     SynthSource,
-    closer_stage,
     mixed,
+    patch_stage,
 )
 from lesionlens.training.distributed import ProcessGroup
+from lesionlens.training.initial_network import initial_network, name_of
 from lesionlens.training.losses import lens_loss
 from lesionlens.training.optimiser import Optimiser
 from lesionlens.training.tensorboard import open_event_writer
@@ -101,6 +102,8 @@ class _Run:
     network: LensNetwork
     optimiser: Optimiser
     cases: Cases | None = None
+    notes: weights.WeightsNotes = field(default_factory=weights.WeightsNotes)
+    """Of the weights that it began with."""
     step: int = 0
     spent_s: float = 0.0
     sitting: int = 0
@@ -120,14 +123,15 @@ class _Run:
             "minutes": self.spent_s / 60,
             "sitting": self.sitting,
             "loss": self.loss,
-            "network": _name(self.config),
+            "network": name_of(self.config),
             "seed": self.config.seed,
         }
         checkpoints.save(self.out / "checkpoint", checkpoints.Checkpoint(tensors, meta))
         stage = self.config.stages[self.config.stage_at(max(0, self.step - 1))[0]]
-        about = weights.WeightsNotes(
+        about = dataclasses.replace(
+            self.notes,
             spacing_mm=max(1.0, round(sum(stage.spacing_mm) / 2, 2)),
-            focus_spacing_mm=_focus_mm(stage),
+            focus_spacing_mm=_focus_mm(stage) or self.notes.focus_spacing_mm,
             provenance={
                 "data": self.cases.words if self.cases else "synthetic only",
                 "steps": self.step,
@@ -142,10 +146,10 @@ class _Run:
         found = checkpoints.load(self.out / "checkpoint")
         if found is None:
             return
-        if found.meta["network"] != _name(self.config):
+        if found.meta["network"] != name_of(self.config):
             raise WeightsError(
                 found=f'a checkpoint of network "{found.meta["network"]}"',
-                expected=f'"{_name(self.config)}" as in the recipe',
+                expected=f'"{name_of(self.config)}" as in the recipe',
                 next_step="Choose another output folder, or start afresh without resuming",
             )
         prefix = "network/"
@@ -155,7 +159,7 @@ class _Run:
             self.optimiser.load(dict(found.tensors))
         except (KeyError, RuntimeError) as error:
             raise WeightsError(
-                found=f'a checkpoint of another "{_name(self.config)}" than today\'s',
+                found=f'a checkpoint of another "{name_of(self.config)}" than today\'s',
                 expected="the tensors of the network in the recipe",
                 next_step="Choose another output folder, or begin anew with --fresh",
             ) from error
@@ -164,59 +168,25 @@ class _Run:
 
 
 def _focus_mm(stage: StageConfig) -> float | None:
-    """Spacing of the focus pass of weights that learnt closer looks; None of those that did not."""
-    if stage.closer is None:
+    """Spacing of the focus pass of weights that learnt from patches; None of those that did not."""
+    if stage.patches is None:
         return None
-    return round(sum(stage.closer.spacing_mm) / 2, 2)
+    return round(sum(stage.patches.spacing_mm) / 2, 2)
 
 
 def _begin(
     config: TrainConfig, out: Path, team: ProcessGroup, *, resume: bool, cases: Cases | None
 ) -> _Run:
     torch.manual_seed(config.seed)
-    network = channels_last(_network(config).to(team.device))
-    run = _Run(config, out, team, network, Optimiser(network, config.optimiser), cases)
+    begun, notes = initial_network(config)
+    network = channels_last(begun.to(team.device))
+    run = _Run(config, out, team, network, Optimiser(network, config.optimiser), cases, notes)
     out.mkdir(parents=True, exist_ok=True)
     if resume:
         run.restore()
     team.check_step(run.step)
     run.shared = team.share(network)
     return run
-
-
-def _network(config: TrainConfig) -> LensNetwork:
-    """Make the recipe's network; it begins with the weights that the recipe names, if any."""
-    if config.init is None:
-        return build(_with_t1(preset(_name(config)), config))
-    start, info = weights.load(Path(config.init))
-    sizes = info.config if config.network is None else _like(info.config, config)
-    network = build(_with_t1(sizes, config))
-    network.load_state_dict(start.state_dict(), strict=sizes.lesions == info.config.lesions)
-    return network
-
-
-def _name(config: TrainConfig) -> str:
-    """Name the recipe's network, as checkpoints do."""
-    return config.network or ("base" if config.init is None else Path(config.init).stem)
-
-
-def _like(given: NetworkConfig, config: TrainConfig) -> NetworkConfig:
-    """Check that weights fit the recipe's network; lesion queries that they lack begin afresh."""
-    own = preset(_name(config))
-    alike = dataclasses.replace(own, lesions=given.lesions, t1_in_reserve=given.t1_in_reserve)
-    if given != alike or given.lesions not in (0, own.lesions):
-        raise WeightsError(
-            found=f"weights of another network in {Path(config.init or '').name}",
-            expected=f'those of a network "{config.network}", as in the recipe',
-            next_step="Change `init` in the recipe, or leave `network` out",
-        )
-    return dataclasses.replace(own, t1_in_reserve=given.t1_in_reserve)
-
-
-def _with_t1(sizes: NetworkConfig, config: TrainConfig) -> NetworkConfig:
-    if config.t1_in_reserve is None:
-        return sizes
-    return dataclasses.replace(sizes, t1_in_reserve=config.t1_in_reserve)
 
 
 def _rate(config: TrainConfig, step: int) -> float:
@@ -234,7 +204,7 @@ def learn(run: _Run, batch: Batch) -> tuple[float, dict[str, float]]:
     moved = Batch(*(t.to(device) for t in batch))
     x = with_presence(moved.channels, moved.present, moved.brain)
     x = x.contiguous(memory_format=torch.channels_last_3d)
-    with torch.autocast(device.type, torch.bfloat16, enabled=run.config.autocast):
+    with autocast(device, run.config.autocast):
         output = run.shared(x, place=moved.place)
     loss, parts = lens_loss(output, moved, run.config.loss)
     value = float(loss.detach())
@@ -259,13 +229,13 @@ def _source(run: _Run, stage: int) -> Source:
     if run.cases is not None:
         with run.team.first_alone():
             return run.cases.source(plan, config.data, config.seed + stage + 1000 * rank, done)
-    if plan.closer is None:
+    if plan.patches is None:
         return SynthSource(config.draw, plan, config.data, first, done)
-    near, after = closer_stage(plan), first + 8 * SEEDS_A_SOURCE
+    near, after = patch_stage(plan), first + 8 * SEEDS_A_SOURCE
     return mixed(
         lambda n: SynthSource(config.draw, plan, config.data, first, n),
         lambda n: SynthSource(config.draw, near, config.data, after, n),
-        plan.closer.share,
+        plan.patches.share,
         first,
         done,
     )
@@ -366,7 +336,7 @@ def train(  # noqa: PLR0913  (what the command line offers)
     minutes : float or None
         Stop after this long; the next call goes on.
     device : str
-        ``cpu``, ``cuda`` or ``cuda:1``.
+        As `inference.device.choose` reads it.
     team : Team or None
         The processes that train together, from `team.joined`; then `device` is not read. Each
         draws its own volumes, so a step reads as many times `batch`; one writes.
@@ -386,7 +356,7 @@ def train(  # noqa: PLR0913  (what the command line offers)
     ResourceError
         A checkpoint cannot be written; the last one is intact.
     """
-    together = team or ProcessGroup(torch.device(device))
+    together = team or ProcessGroup(choose(device))
     run = _begin(config, out, together, resume=resume, cases=cases)
     limit_s = float("inf") if minutes is None else minutes * 60
     _sit(run, limit_s, progress, cancel)

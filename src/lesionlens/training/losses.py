@@ -53,7 +53,7 @@ def each_lesion_loss(logits: Tensor, batch: Batch, config: LossConfig) -> Tensor
         Whose `parts` tell the lesions apart.
     """
     losses: list[Tensor] = []
-    for item, parts in enumerate(batch.parts):
+    for item, parts in enumerate(batch.instances):
         for number in parts.unique().tolist():
             if not 0 < number <= MAX_LESIONS:
                 continue
@@ -93,13 +93,13 @@ def lens_loss(
         masks = masks + share / sum(config.scales) * (part * weight).mean()
     pointing = attention_loss(output.attention, target)
     there = (target.sum(_SPATIAL) > 0).float()
-    exists = functional.binary_cross_entropy_with_logits(output.exists, there)
+    exists = functional.binary_cross_entropy_with_logits(output.presence, there)
     total = masks + config.attention * pointing + config.exists * exists
     parts = {"masks": masks, "attention": pointing, "exists": exists}
     if config.each_lesion:
         parts["each lesion"] = (each_lesion_loss(output.logits, batch, config) * weight).mean()
         total = total + config.each_lesion * parts["each lesion"]
     if output.lesions is not None:
-        parts["lesions"] = set_loss(output.lesions, batch.parts, batch.present)
+        parts["lesions"] = set_loss(output.lesions, batch.instances, batch.present)
         total = total + config.lesions * parts["lesions"]
     return total, {name: float(value.detach()) for name, value in parts.items()}

@@ -19,6 +19,7 @@ from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, check, no_progress
 from lesionlens.evaluation.label_conventions import region_mask
+from lesionlens.inference.device import autocast
 from lesionlens.inference.network_input import make_network_input
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
@@ -33,12 +34,12 @@ from lesionlens.training.data import (
     Batch,
     Packed,
     Source,
-    closer_stage,
     collate,
     cuts,
     draw_packed,
     mixed,
     pack,
+    patch_stage,
 )
 from lesionlens.training.references import RealCase, Truth, split
 from lesionlens.training.variation import varied
@@ -109,15 +110,15 @@ class RealCases:
     def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> Source:
         """Prepare the training cases for a stage, where that is not done yet, and serve them.
 
-        With a `drawn_share` drawn volumes are mixed in, and closer looks are taken from both.
+        With a `drawn_share` drawn volumes are mixed in, and patches are taken from both.
         """
-        if stage.closer is None:
+        if stage.patches is None:
             return self._of_one_grid(stage, config, seed, done)
-        near = closer_stage(stage)
+        near = patch_stage(stage)
         return mixed(
             lambda n: self._of_one_grid(stage, config, seed, n),
             lambda n: self._of_one_grid(near, config, seed + _APART, n),
-            stage.closer.share,
+            stage.patches.share,
             seed,
             done,
         )
@@ -125,10 +126,10 @@ class RealCases:
     def _of_one_grid(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> Source:
         def real(handed: int) -> Source:
             files = self._ready(self.parts.training, stage)
-            return FolderSource(files, stage, config, (seed, handed), _spacing(stage))
+            return FolderSource(files, stage, config, Start(seed, handed), _spacing(stage))
 
         def drawn(handed: int) -> Source:
-            return FolderSource(self._drawn(stage, config), stage, config, (seed, handed))
+            return FolderSource(self._drawn(stage, config), stage, config, Start(seed, handed))
 
         return mixed(real, drawn, config.drawn_share, seed + 2 * _APART, done)
 
@@ -268,7 +269,7 @@ def pack_case(prepared: PreparedStudy, truth: Truth, spacing_mm: float) -> Packe
     labels = torch.from_numpy(np.stack([region_mask(near, region) for region in Region]))
     none = torch.zeros_like(labels[0], dtype=torch.uint8)
     packed = pack(study.channels[0], labels.to(torch.uint8), none, study.brain[0])
-    return replace(packed, parts=_lesions(packed.code), present=np.asarray(study.present))
+    return replace(packed, instances=_lesions(packed.code), present=np.asarray(study.present))
 
 
 def _lesions(code: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -287,6 +288,23 @@ def read(file: Path) -> Packed:
         return Packed(**kept)
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where the batches of a source begin; each depends on this alone.
+
+    So a resumed run sees what an uninterrupted one would have seen.
+
+    Parameters
+    ----------
+    seed : int
+    batches : int
+        Handed over before.
+    """
+
+    seed: int
+    batches: int = 0
+
+
 class FolderSource:
     """Prepared cases in random order, each varied as drawn ones are; a `training.data.Source`.
 
@@ -299,9 +317,8 @@ class FolderSource:
     vary_mm : float or None
         Edge of the voxels of whole real brains, which are varied (`training.variation`) and cut
         to the stage's window; None serves drawn volumes as they are.
-    start : (2,) int
-        Seed, and batches handed over before: each batch depends on these alone, so that a resumed
-        run sees what an uninterrupted one would have seen.
+    start : Start
+        Where the batches begin.
     """
 
     def __init__(
@@ -309,11 +326,11 @@ class FolderSource:
         files: Sequence[Path],
         stage: StageConfig,
         config: DataConfig,
-        start: tuple[int, int],
+        start: Start,
         vary_mm: float | None = None,
     ) -> None:
         self._files, self._stage, self._config = list(files), stage, config
-        self._seed, self._done = start
+        self._seed, self._done = start.seed, start.batches
         self._vary_mm = vary_mm
         self._kept: OrderedDict[Path, Packed] = OrderedDict()
         self.drawn, self.shown = len(self._files), 0
@@ -351,7 +368,7 @@ def _dice(network: LensNetwork, packed: Packed, device: torch.device) -> list[fl
     channels = torch.from_numpy(packed.channels).float()[None].to(device)
     present = torch.from_numpy(packed.present)[None].to(device)
     x = with_presence(channels, present, (code > 0)[None])
-    with torch.autocast(device.type, torch.bfloat16):
+    with autocast(device, wanted=True):
         logits = network(x.contiguous(memory_format=torch.channels_last_3d)).logits[0]
     scores = []
     for level, found in enumerate(logits > 0, 1):

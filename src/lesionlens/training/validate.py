@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lesionlens.inference.device import autocast
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence
 from lesionlens.synth.draw import DrawConfig, draw
@@ -47,7 +48,7 @@ def validate(
     for index in range(volumes):
         drawn = draw(config, [VALIDATION_SEED + index], str(device))
         x = with_presence(drawn.zscored, torch.ones(1, 4, device=device), drawn.brain)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device, wanted=True):
             output = network(x.contiguous(memory_format=torch.channels_last_3d))
         found, truth = output.logits[0] > 0, drawn.labels[0] > 0
         if not bool(truth.any()):

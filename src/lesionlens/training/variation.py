@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from lesionlens.network.normalise import Z_LIMIT
 from lesionlens.synth.artefacts import SEQUENCES, Damage, acquire
-from lesionlens.synth.fields import Frame, RandomStreams, noise
+from lesionlens.synth.fields import DrawnFrame, RandomStreams, noise
 from lesionlens.training.data import Packed, cut_window
 
 _CPU = torch.device("cpu")
@@ -81,7 +81,7 @@ def _each(packed: Packed, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Pac
         packed,
         channels=change(packed.channels),
         code=change(packed.code),
-        parts=change(packed.parts),
+        instances=change(packed.instances),
     )
 
 
@@ -107,9 +107,9 @@ def _middle(packed: Packed, window: Window) -> Packed:
 
 def _scanned(packed: Packed, spacing_mm: float, dice: RandomStreams) -> Packed:
     i, j, k = packed.code.shape
-    frame = Frame((i, j, k), torch.tensor([spacing_mm]))
+    frame = DrawnFrame((i, j, k), torch.tensor([spacing_mm]))
     where = _deformed(dice, frame)
-    maps = np.stack([packed.code, packed.parts]).astype(np.float32)
+    maps = np.stack([packed.code, packed.instances]).astype(np.float32)
     code, parts = _sample(torch.from_numpy(maps)[None], where, "nearest")[0].to(torch.uint8)
     if not bool((code > 0).any()):
         return packed
@@ -119,7 +119,7 @@ def _scanned(packed: Packed, spacing_mm: float, dice: RandomStreams) -> Packed:
     seen = _scaled_like(before[:, torch.from_numpy(packed.code > 0)], seen, code > 0)
     there = torch.from_numpy(packed.present)[:, None, None, None]
     return dataclasses.replace(
-        packed, channels=(seen * there).half().numpy(), code=code.numpy(), parts=parts.numpy()
+        packed, channels=(seen * there).half().numpy(), code=code.numpy(), instances=parts.numpy()
     )
 
 
@@ -135,7 +135,7 @@ def _turned(dice: RandomStreams) -> Tensor:
     return matrix
 
 
-def _deformed(dice: RandomStreams, frame: Frame) -> Tensor:
+def _deformed(dice: RandomStreams, frame: DrawnFrame) -> Tensor:
     """Where each voxel comes from, as `grid_sample` reads it; (1, I, J, K, 3)."""
     place = torch.einsum("ab,nbijk->naijk", _turned(dice), frame.grid_mm())
     strength = dice.uniform(0.0, 3.0)
@@ -148,7 +148,7 @@ def _sample(volume: Tensor, where: Tensor, mode: str = "bilinear") -> Tensor:
     return functional.grid_sample(volume, where, mode=mode, align_corners=True)
 
 
-def _seen(dice: RandomStreams, frame: Frame, channels: Tensor, brain: Tensor) -> Tensor:
+def _seen(dice: RandomStreams, frame: DrawnFrame, channels: Tensor, brain: Tensor) -> Tensor:
     """Put z-scores (1, 4, ...) through curves and a scanner; brightness, (4, I, J, K)."""
     lit = torch.stack([_lit(volume, brain[0, 0]) for volume in channels[0]])[None]
     curved = _curved(dice, lit) * brain

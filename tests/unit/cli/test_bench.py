@@ -1,104 +1,62 @@
-"""What `lesionlens bench` says and writes, with networks of one convolution."""
+"""What `lesionlens bench` prints and writes, with an engine that answers at once."""
 
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
 
-from lesionlens.base.errors import ResourceError, UnusableInputError
-from lesionlens.benchmark import baselines as field
-from lesionlens.benchmark import comparison, profiler
-from lesionlens.benchmark.baselines import Baseline
-from lesionlens.cli import bench as command
-from lesionlens.cli.bench import BenchPart, bench
+from lesionlens import lens
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.stages import StageTime
+from lesionlens.cli.bench import SAMPLE, bench, busy_words
 
 
-def _two(prepared, device):
-    for name, form, width, window in (
-        ("ours", "flash, fp32", 2, None),
-        ("MONAI theirs", "fp32", 8, (4, 4, 4)),
-    ):
-        yield Baseline(
-            name,
-            form,
-            "all",
-            lambda width=width: nn.Conv3d(1, width, 3, padding=1).eval(),
-            lambda: torch.zeros(1, 1, 8, 8, 8),
-            window,
-        )
+class Instant:
+    """An analysis of two stages that takes no time."""
+
+    def __init__(self, device):
+        stages = (StageTime("load", 0.5, 100.0), StageTime("network", 1.5, 200.0))
+        engine = SimpleNamespace(weights_sha256="0" * 64)
+        self.run = SimpleNamespace(stages=stages, engine=engine)
+
+    def __call__(self, study, *, cancel):
+        return SimpleNamespace(analysis=SimpleNamespace(run=self.run))
 
 
-@pytest.fixture
-def small(monkeypatch, make_prepared):
-    def here(prepared, number, device, patience, cancel):
-        return profiler.measure(list(_two(prepared, device))[number], device, patience, cancel)
-
-    monkeypatch.setattr(field, "all_baselines", _two)
-    monkeypatch.setattr(profiler, "apart", here)
-    monkeypatch.setattr(command, "_prepared", lambda *_: make_prepared())
-    monkeypatch.setattr(comparison, "busy_words", lambda _: None)
+@pytest.fixture(autouse=True)
+def _instant(monkeypatch):
+    monkeypatch.setattr(lens, "Lens", Instant)
 
 
-def test_networks_stand_side_by_side_and_nothing_is_written(small, tmp_path, monkeypatch):
+def test_stages_are_printed_as_json_and_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    answer = bench(only=BenchPart.NETWORKS, device="cpu", json=True, quick=True)
-    figures = json.loads(answer.output[0])
-    rows = figures["networks"]
-    assert [row["network"] for row in rows] == ["ours", "MONAI theirs"]
-    assert rows[0]["ratio"] == rows[0]["cpu_ratio"] == 1
-    assert rows[1]["passes"] == 27
-    assert rows[1]["estimated"]
-    times = rows[1]["seconds"] / rows[0]["seconds"]
-    assert figures["against"][0].startswith(f"MONAI theirs, fp32: {times:.1f} times one pass")
+    figures = json.loads(bench(SAMPLE, device="cpu", repeat=1, json=True).output[0])
+    assert figures["stages"] == {"load": 0.5, "network": 1.5}
+    assert figures["peak_memory_mib"] == 200
+    assert figures["study"] == "sample"
     assert figures["machine"]["torch"] == torch.__version__
     assert not any(tmp_path.iterdir())
 
 
-def test_out_gets_both_files_and_a_page_its_table(small, tmp_path):
-    page = tmp_path / "RESULTS.md"
-    page.write_text("# Mine\n\n<!-- bench: begin -->\nold\n<!-- bench: end -->\n\nthe rest\n")
-    bench(only=BenchPart.NETWORKS, device="cpu", repeat=1, out=tmp_path / "out", results=page)
-    content = json.loads((tmp_path / "out" / "bench.json").read_text())
-    assert not content["networks"][1]["estimated"]
-    lines = (tmp_path / "out" / "bench.md").read_text().splitlines()
-    assert any(line.startswith("| MONAI theirs | fp32 |") for line in lines)
-    text = page.read_text()
-    assert text.startswith("# Mine")
-    assert text.endswith("the rest\n")
-    assert "| MONAI theirs | fp32 |" in text
-    assert "old" not in text
+def test_out_gets_both_files(tmp_path):
+    answer = bench(SAMPLE, device="cpu", repeat=1, out=tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "bench.json").read_text())["runs"] == 1
+    assert "| network | 1.50 |" in (tmp_path / "out" / "bench.md").read_text()
+    assert any("bench.json" in str(part) for part in answer.output)
 
 
-def test_a_page_that_cannot_be_is_refused_before_anything_runs(small, tmp_path):
-    with pytest.raises(UnusableInputError, match="a file in a folder that is there"):
-        bench(only=BenchPart.NETWORKS, results=tmp_path / "none" / "page.md")
+def test_an_out_that_cannot_be_is_refused_before_anything_runs(tmp_path):
+    place = tmp_path / "file"
+    place.write_text("mine")
+    with pytest.raises(UnusableInputError):
+        bench(SAMPLE, device="cpu", out=place)
 
 
-def test_a_network_that_fails_is_a_note_and_no_row(small, monkeypatch):
-    measured = profiler.apart
-
-    def scarce(prepared, number, *rest):
-        if number == 1:
-            raise ResourceError(found="no memory for it", expected="more", next_step="Buy")
-        return measured(prepared, number, *rest)
-
-    monkeypatch.setattr(profiler, "apart", scarce)
-    answer = bench(only=BenchPart.NETWORKS, device="cpu", json=True, quick=True)
-    assert [r["network"] for r in json.loads(answer.output[0])["networks"]] == ["ours"]
-    assert any("MONAI theirs, fp32: no memory for it" in note for note in answer.notes)
-
-
-def test_a_busy_machine_is_told():
+def test_a_busy_machine_gets_a_warning():
     about = {"load_before": 1.9, "cores": 2}
-    assert "load average 1.9 on 2 cores" in comparison.busy_words(about)
-    assert comparison.busy_words({"load_before": 0.1, "cores": 2}) is None
-    assert comparison.busy_words({"load_before": None, "cores": 2}) is None
-
-
-def test_without_monai_a_note_names_the_extra(small, monkeypatch):
-    monkeypatch.setattr(field, "has_monai", lambda: False)
-    answer = bench(only=BenchPart.NETWORKS, device="cpu", quick=True)
-    assert "lesionlens[train]" in answer.notes[-1]
+    assert "load average 1.9 on 2 cores" in busy_words(about)
+    assert busy_words({"load_before": 0.1, "cores": 2}) is None
+    assert busy_words({"load_before": None, "cores": 2}) is None

@@ -280,6 +280,33 @@ def _containers(item):
         yield from _containers(inner)
 
 
+def test_an_institution_named_after_the_maker_hides_no_machine():
+    dataset = image()
+    dataset.Manufacturer, dataset.InstitutionName = "Philips", "Philips Clinic Eindhoven"
+    dataset.ManufacturerModelName = "Scanner of Eindhoven"
+    Cleaner(Options(), NAMES, telling_words(dataset)).clean(dataset)
+    assert dataset.Manufacturer == "Philips"
+    assert dataset.ManufacturerModelName == "REMOVED"
+
+
+def test_overlays_go_and_those_within_the_pixels_keep_the_image_back(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, embedded in (("plane", False), ("bits", True)):
+        dataset = image()
+        dataset.SOPInstanceUID = generate_uid(entropy_srcs=[name])
+        dataset.add_new((0x6000, 0x0010), "US", 1)
+        if not embedded:
+            dataset.add_new((0x6000, 0x3000), "OW", NAME.encode().ljust(12))
+        dataset.save_as(folder / name)
+    done = deidentify_folder(folder, tmp_path / "out", NAMES, Options())
+    assert done.files == 1
+    assert any("overlay within the bits" in notice for notice in done.notices)
+    assert any("overlay plane, which was removed" in notice for notice in done.notices)
+    (path,) = (tmp_path / "out").rglob("*.dcm")
+    assert not found(path.read_bytes())
+
+
 def test_pictures_with_text_and_documents_are_left_out_with_a_word(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()

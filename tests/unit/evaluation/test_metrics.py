@@ -126,7 +126,7 @@ def test_what_is_said_with_certainty_and_true_is_calibrated(values):
 def test_the_foreground_of_a_stripped_image_is_what_is_not_zero():
     image = np.zeros((10, 10, 10))
     image[2:7, 2:7, 2:7] = 5
-    assert metrics.foreground(image).sum() == 125
+    assert metrics.scored_head(image).sum() == 125
 
 
 def _case(name, lesions, *hits):

@@ -38,8 +38,8 @@ class Needy:
 def checked(attention, make_prepared):
     spots = [ComponentVoxels(np.flatnonzero(NEEDED), 1.0)]
     found = trust.pointing(attention, NEEDED, float(BRAIN.sum()))
-    case = (attention, BRAIN, spots)
-    return trust.deletion_test(found, Questions(Needy(), make_prepared()), case)
+    questions = Questions(Needy(), make_prepared())
+    return trust.deletion_test(found, questions, attention, BRAIN, spots)
 
 
 def map_on(place, background=1e-4):

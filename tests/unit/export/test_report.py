@@ -1,25 +1,35 @@
 """report.html: self-contained, escaped, complete, and it never says more than is known."""
 
 import re
+import tomllib
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
+from importlib import resources
 
 import numpy as np
+import pydicom
 import pytest
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, MrSequence, Region, ReviewState
 from lesionlens.export import pictures
-from lesionlens.export.report import bars_of, report_html
+from lesionlens.export.report import report_html
+from lesionlens.export.sections import bars_of
 from lesionlens.export.slices import SlicePlane, SliceScene
 from lesionlens.export.tables import findings_file
+from lesionlens.export.words import differences, load
 from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import MapChecks
+from lesionlens.records.export import ExportOptions, Identity
 from lesionlens.records.findings import Agreement, Location
 from lesionlens.records.review import Review, ReviewEvent
 from lesionlens.records.study import QualityCheck
 from lesionlens.testing.simple import Lesion
 
 ALL = tuple(MrSequence)
+LANGUAGE_FILES = resources.files("lesionlens.export") / "languages"
+SAYS_NOTHING = re.compile(r"\bnormal\b|\bno tumou?r\b|\bhealthy\b|\bunauffällig|kein tumor|gesund")
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 
 
@@ -88,7 +98,7 @@ def test_it_never_says_that_there_is_nothing(make, lesions):
 
 def test_without_a_candidate_it_shows_an_overview(make):
     html = report_html(make(lesions=()))
-    assert "no candidate region" in html
+    assert "No candidate region. Nothing passed" in html
     assert len(_figures(html)) == 8
     assert '<table class="list"' not in html
 
@@ -179,7 +189,7 @@ def test_a_map_that_failed_a_check_is_labelled_and_folded_away_everywhere(make):
     assert "failed its check" not in passed
     words = "not reliable here: hiding what it shows changes the probability too little"
     failed = MapChecks(True, 0.9, 0.1, 0.8, 0.9, reliable=False, words=words)
-    maps = replace(analysis.maps, trust={Region.WT: failed})
+    maps = replace(analysis.maps, checks={Region.WT: failed})
     html = report_html(replace(analysis, maps=maps))
     assert html.count("failed its check here") == 2
     assert 'class="att"' not in html
@@ -259,7 +269,7 @@ def test_beside_a_bar_stands_what_its_sequence_alone_scores(make):
     page = report_html(analysis)
     assert '<th class="n">alone</th>' in page
     assert "No single sequence decides." in page
-    bars = {bar.name: bar for bar in bars_of(findings_file(analysis).candidates[0])}
+    bars = {bar.name: bar for bar in bars_of(findings_file(analysis).candidates[0], load("en"))}
     assert bars["FLAIR"].alone == pytest.approx(0.5335)
     assert bars["FLAIR"].left_out == pytest.approx(0.5335)
     assert bars["T2"].alone is bars["without any"].alone is None
@@ -284,10 +294,123 @@ def test_several_candidates_are_told_how_much_each_was_looked_at(make):
 def test_signed_bars_share_one_zero(make):
     row = findings_file(make()).candidates[0]
     relevance = {**row.sequence_relevance, "t1c": 0.6, "flair": -0.2, "none": 0.0}
-    bars = bars_of(replace(row, sequence_relevance=relevance))
+    bars = bars_of(replace(row, sequence_relevance=relevance), load("en"))
     by_name = {bar.name: bar for bar in bars}
     assert by_name["T1c"].start == pytest.approx(25.0)
     assert by_name["T1c"].percent == pytest.approx(75.0)
     assert by_name["FLAIR"].start == pytest.approx(0.0)
     assert by_name["FLAIR"].percent == pytest.approx(25.0)
     assert by_name["T2"].value is None
+
+
+@pytest.fixture
+def named(make):
+    """A DICOM analysis whose header names a patient."""
+    analysis = make(dicom=True, sequences=ALL)
+    for series in analysis.study.series.values():
+        dataset = pydicom.dcmread(series.files[0].path)
+        dataset.PatientName, dataset.PatientID = "Doe^Jane", "P-17"
+        dataset.PatientBirthDate, dataset.PatientSex = "19600203", "F"
+        dataset.StudyDate, dataset.StudyDescription = "20260105", "Brain, question of glioma"
+        dataset.save_as(series.files[0].path)
+    return analysis
+
+
+WHO = ("Doe, Jane", "P-17", "1960-02-03", "Brain, question of glioma", "1.2.826.0")
+WHEN = ("2026-01-05",)
+SERIES = ("IM0001", "files)", "SeriesDescription")
+
+
+@pytest.mark.parametrize(
+    ("hidden", "gone"),
+    [
+        ((), ()),
+        ((Identity.PATIENT,), WHO),
+        ((Identity.DATE,), WHEN),
+        ((Identity.SERIES,), SERIES),
+        (tuple(Identity), (*WHO, *WHEN, *SERIES)),
+    ],
+)
+def test_patient_date_and_series_are_shown_or_hidden_by_choice(named, hidden, gone):
+    html = report_html(replace(named, options=ExportOptions(hidden=frozenset(hidden))))
+    for text in (*WHO, *WHEN, *SERIES):
+        assert (text in html) is (text not in gone), text
+
+
+def test_hidden_files_are_not_named_by_warnings_either(make):
+    analysis = make(sequences=ALL)
+    check = QualityCheck("spacing", False, "'Miller_t1c.nii.gz' has thick slices")
+    series = dict(analysis.study.series)
+    one = series[MrSequence.T1C]
+    series[MrSequence.T1C] = replace(
+        one, files=tuple(replace(f, name="Miller_t1c.nii.gz") for f in one.files)
+    )
+    study = replace(analysis.study, series=series, notices=("Miller_t1c.nii.gz is odd.",))
+    findings = replace(analysis.findings, quality=(check,))
+    named = replace(analysis, study=study, findings=findings)
+    assert report_html(named).count("Miller") > 2
+    options = ExportOptions(hidden=frozenset({Identity.SERIES}))
+    assert "Miller" not in report_html(replace(named, options=options))
+
+
+def test_it_is_in_the_order_in_which_a_radiologist_reports(make):
+    text = " ".join(_parsed(report_html(make(sequences=ALL))).text)
+    parts = [text.index(p) for p in ("Technique", "Findings", "Impression", "Technical annex")]
+    assert parts == sorted(parts)
+    assert text.index("2 candidate regions", parts[2]) > parts[2]
+
+
+def test_the_size_says_what_it_measures(make):
+    analysis = make(sequences=ALL)
+    first, second = analysis.findings.candidates
+    second = replace(second, volume_ml={**second.volume_ml, Region.ET: 0.0})
+    findings = replace(analysis.findings, candidates=(first, second))
+    html = report_html(replace(analysis, findings=findings))
+    assert "<small>enhancing part</small>" in html
+    assert "<small>whole region</small>" in html
+    assert "Size of the whole region" in html
+
+
+def test_german_has_every_string_and_no_english_one(make):
+    analysis = make(sequences=ALL)
+    english = report_html(analysis)
+    german = report_html(replace(analysis, options=ExportOptions(language="de")))
+    assert '<html lang="de">' in german
+    text = " ".join(_parsed(german).text)
+    assert "2 Kandidatenregionen" in text
+    assert "schließt keine Erkrankung aus" in text
+    assert f"{analysis.findings.candidates[0].score:.2f}".replace(".", ",") in text
+    table = tomllib.loads((LANGUAGE_FILES / "en.toml").read_text("utf-8"))
+    own = tomllib.loads((LANGUAGE_FILES / "de.toml").read_text("utf-8"))
+    for key, words in table.items():
+        if isinstance(words, str) and len(words) > 12 and "{" not in words and words != own[key]:
+            assert escape(words) not in german, key
+    assert english != german
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_a_catalogue_has_every_key_and_place(language):
+    table = tomllib.loads((LANGUAGE_FILES / f"{language}.toml").read_text("utf-8"))
+    base = tomllib.loads((LANGUAGE_FILES / "en.toml").read_text("utf-8"))
+    assert differences(table, base) == []
+    assert set(table) == set(base)
+    assert differences({**table, "volumes": "{nonsense}"}, base) == ["volumes"]
+    assert not any(isinstance(v, str) and SAYS_NOTHING.search(v.lower()) for v in table.values())
+
+
+def test_a_language_of_one_s_own(make, tmp_path):
+    table = (LANGUAGE_FILES / "en.toml").read_text("utf-8")
+    mine = tmp_path / "mine.toml"
+    mine.write_text(table.replace('impression = "Impression"', 'impression = "Conclusions"'))
+    html = report_html(replace(make(), options=ExportOptions(language=str(mine))))
+    assert "<h2>Conclusions</h2>" in html
+    bad = tmp_path / "bad.toml"
+    bad.write_text('code = "xx"')
+    with pytest.raises(UnusableInputError, match=r"bad\.toml"):
+        load(str(bad))
+    with pytest.raises(UnusableInputError, match="no language"):
+        load("xx")
+
+
+def test_the_notice_of_the_catalogue_is_the_product_s(make):
+    assert load("en")("notice") == RESEARCH_USE_NOTICE

@@ -30,7 +30,7 @@ def test_any_grid_comes_back_as_it_was(network, shape):
     with torch.no_grad():
         output = network(_input(shape))
     assert output.logits.shape == output.attention.shape == (1, 3, *shape)
-    assert output.exists.shape == (1, 3)
+    assert output.presence.shape == (1, 3)
 
 
 def test_attention_adds_up_to_one(network):

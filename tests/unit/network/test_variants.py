@@ -45,7 +45,7 @@ def test_every_parameter_of_a_variant_is_learnt(name):
     torch.manual_seed(0)
     network = build(name).train()
     output = network(_input((16, 16, 16)))
-    loss = sum(part.square().mean() for part in (output.logits, *output.deep, output.exists))
+    loss = sum(part.square().mean() for part in (output.logits, *output.deep, output.presence))
     loss.backward()
     idle = [n for n, p in network.named_parameters() if p.grad is None]
     assert idle == []

@@ -85,3 +85,19 @@ def test_a_refusal_says_what_to_do_and_has_its_status(words, status, said, tmp_p
     assert "hunter2" not in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_deidentified_copy_is_sent_and_the_map_stays_here(orthanc, password, sent, tmp_path):
+    key, table = tmp_path / "apart" / "key", tmp_path / "apart" / "map.csv"
+    done = run(
+        "send", orthanc.web, sent, "--user", USER, "--deidentify", "--key", key, "--map", table
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Faces remain" in done.stderr
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    (new,) = [row[2] for row in rows if row[0] == "patient"]
+    found = json.loads(run("find", orthanc.web, "--user", USER, "--patient", new, "--json").stdout)
+    (study,) = found
+    assert study["study_uid"] != STUDY
+    assert ["uid", STUDY, study["study_uid"]] in rows
+    assert "synthetic" not in json.dumps(found).lower()

@@ -49,7 +49,7 @@ def looks_like(monkeypatch):
 
 def test_a_silent_series_is_taken_for_what_it_looks_like_with_a_notice(looks_like):
     looks_like(T2)
-    found, notices = unlabelled_series.look_at([SILENT], set())
+    found, notices = unlabelled_series.judge_by_image([SILENT], set())
     assert found[0].sequence is T2
     assert found[0].confidence < 0.5
     assert "a.nii" in notices[0]
@@ -60,7 +60,7 @@ def test_a_name_or_header_that_speaks_is_never_asked_again(looks_like):
     asked = looks_like(FLAIR)
     told = replace(SILENT, sequence=T1, detected_by="file name", witness=Witness.TEXT)
     never = replace(SILENT, detected_by="a mask or segmentation by its name", witness=Witness.TEXT)
-    found, notices = unlabelled_series.look_at([told, never], set())
+    found, notices = unlabelled_series.judge_by_image([told, never], set())
     assert found == [told, never]
     assert not asked
     assert not notices
@@ -70,7 +70,7 @@ def test_a_name_or_header_that_speaks_is_never_asked_again(looks_like):
 def test_a_sequence_that_is_there_already_is_not_given_twice(looks_like, by_name):
     looks_like(T2)
     other = replace(SILENT, sequence=T2, detected_by="file name", witness=Witness.TEXT)
-    found, notices = unlabelled_series.look_at(
+    found, notices = unlabelled_series.judge_by_image(
         [SILENT, *([other] if by_name else [])], set() if by_name else {T2}
     )
     assert found[0].sequence is None
@@ -80,8 +80,8 @@ def test_a_sequence_that_is_there_already_is_not_given_twice(looks_like, by_name
 
 def test_only_so_many_images_are_looked_at(looks_like):
     asked = looks_like(None)
-    unlabelled_series.look_at([SILENT] * 20, set())
-    assert len(asked) == unlabelled_series.MOST
+    unlabelled_series.judge_by_image([SILENT] * 20, set())
+    assert len(asked) == unlabelled_series.MOST_IMAGES
 
 
 def test_an_image_that_cannot_be_read_stays_silent(looks_like):
@@ -89,7 +89,7 @@ def test_an_image_that_cannot_be_read_stays_silent(looks_like):
         raise ReadError(found="a", expected="b", next_step="c")
 
     looks_like(T2)
-    found, _ = unlabelled_series.look_at([replace(SILENT, load=broken)], set())
+    found, _ = unlabelled_series.judge_by_image([replace(SILENT, load=broken)], set())
     assert found[0].sequence is None
 
 
@@ -97,7 +97,7 @@ def test_a_request_to_stop_is_heard():
     stop = threading.Event()
     stop.set()
     with pytest.raises(CancelledError):
-        unlabelled_series.look_at([SILENT], set(), cancel=stop)
+        unlabelled_series.judge_by_image([SILENT], set(), cancel=stop)
 
 
 def test_figures_are_ratios_to_white_matter():

@@ -54,7 +54,7 @@ def test_everything_is_as_it_was(closed):
             np.testing.assert_array_equal(getattr(again.volumes, kind)[region].data, volume.data)
     assert again.maps.method == analysis.maps.method
     assert again.maps.raw_range == dict(analysis.maps.raw_range)
-    assert again.maps.trust == analysis.maps.trust != {}
+    assert again.maps.checks == analysis.maps.checks != {}
     assert again.run.inputs == analysis.run.inputs
 
 

@@ -42,7 +42,7 @@ def test_collate_pads_to_the_stride_and_nests_labels():
     assert not batch.channels[:, :, ~batch.brain[0]][0].any()
     absent = ~batch.present
     assert not batch.channels[absent].any()
-    assert torch.equal(batch.parts, et)
+    assert torch.equal(batch.instances, et)
 
 
 def test_pack_cuts_to_the_brain():
@@ -76,7 +76,7 @@ def test_a_window_knows_where_in_the_brain_it_lies_also_when_mirrored(seed):
     edges = (window.place + 1) / 2 * np.array(shape)[:, None]
     assert np.allclose(edges[:, 0], window.channels[:3, 0, 0, 0])
     assert np.allclose(edges[:, 1], window.channels[:3, -1, -1, -1] + 1)
-    mirrored = Packed(window.channels, window.code, window.parts, window.present, window.place)
+    mirrored = Packed(window.channels, window.code, window.instances, window.present, window.place)
     batch = collate([mirrored], rng, DataConfig(complete=1.0))
     rises = batch.channels[0, 0, -1, 0, 0] > batch.channels[0, 0, 0, 0, 0]
     low, high = batch.place[0, 0].tolist()
@@ -93,7 +93,7 @@ def test_small_lesions_get_as_many_windows_as_large_ones():
         parts[side, 4:16, 4:16] = number
     brain = Packed(np.zeros((4, *code.shape), np.float16), code, parts)
     rng = np.random.default_rng(0)
-    seen = [np.unique(cut_window(brain, (16, 16, 16), rng).parts) for _ in range(200)]
+    seen = [np.unique(cut_window(brain, (16, 16, 16), rng).instances) for _ in range(200)]
     large, small = (sum(number in window for window in seen) for number in (1, 2))
     assert 0.7 < small / large < 1.4
 
@@ -113,13 +113,13 @@ class _Counting:
         self.name = None
 
 
-def test_closer_looks_come_in_their_share_and_in_the_same_order_after_a_stop():
-    whole = MixedSource(_Counting("whole"), _Counting("closer"), 0.35, seed=3, done=0)
+def test_patches_come_in_their_share_and_in_the_same_order_after_a_stop():
+    whole = MixedSource(_Counting("whole"), _Counting("patches"), 0.35, seed=3, done=0)
     seen = [whole.batch(1) for _ in range(400)]
-    assert abs(sum(name == "closer" for name, _ in seen) / 400 - 0.35) < 0.06
+    assert abs(sum(name == "patches" for name, _ in seen) / 400 - 0.35) < 0.06
     before = sum(is_second(3, n, 0.35) for n in range(150))
-    assert [name for name, _ in seen[:150]].count("closer") == before
-    later = MixedSource(_Counting("whole"), _Counting("closer"), 0.35, seed=3, done=150)
+    assert [name for name, _ in seen[:150]].count("patches") == before
+    later = MixedSource(_Counting("whole"), _Counting("patches"), 0.35, seed=3, done=150)
     assert [later.batch(1)[0] for _ in range(250)] == [name for name, _ in seen[150:]]
 
 

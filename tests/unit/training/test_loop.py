@@ -48,11 +48,11 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(uninterrupted, tmp_path):
         torch.testing.assert_close(average_of(tmp_path)[name], value, rtol=1e-3, atol=1e-4)
 
 
-def test_closer_looks_train_and_set_the_focus(tmp_path):
-    closer = {"share": 0.5, "shape": [40, 48, 40], "spacing_mm": [4, 5], "window": [24, 24, 24]}
+def test_patches_train_and_set_the_focus(tmp_path):
+    patches = {"share": 0.5, "shape": [40, 48, 40], "spacing_mm": [4, 5], "window": [24, 24, 24]}
     stage = {"steps": 4, "shape": [32, 40, 32], "spacing_mm": [5.0, 6.0], "batch": 1}
     table = {"network": "tiny", "validation_volumes": 0, "data": {"workers": 0}}
-    recipe = parse_config(table | {"stages": [stage | {"closer": closer}]})
+    recipe = parse_config(table | {"stages": [stage | {"patches": patches}]})
     summary = train(recipe, tmp_path)
     assert summary.finished
     assert weights.load(summary.weights)[1].focus_spacing_mm == pytest.approx(4.5)

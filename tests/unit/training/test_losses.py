@@ -46,7 +46,7 @@ def _two_lesions():
     for number, box in enumerate((large, small), start=1):
         labels[(0, slice(None), *box)] = 1
         parts[(0, *box)] = number
-    return _batch(labels)._replace(parts=parts), large, small
+    return _batch(labels)._replace(instances=parts), large, small
 
 
 def test_each_lesion_weighs_alike():
@@ -65,10 +65,10 @@ def test_each_lesion_weighs_alike():
 def test_each_lesion_loss_leaves_out_distractors_and_specks():
     batch, large, _ = _two_lesions()
     wrong = torch.full_like(batch.labels, 8.0)
-    parts = torch.zeros_like(batch.parts)
+    parts = torch.zeros_like(batch.instances)
     parts[(0, *large)] = WHITE_SPOTS
     parts[0, 20, 20, 20] = 1
-    loss = each_lesion_loss(wrong, batch._replace(parts=parts), LossConfig())
+    loss = each_lesion_loss(wrong, batch._replace(instances=parts), LossConfig())
     torch.testing.assert_close(loss, torch.zeros(3))
 
 

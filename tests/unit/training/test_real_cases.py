@@ -27,8 +27,8 @@ from lesionlens.testing.analysis import make_analysis, write_study
 from lesionlens.testing.files import write_nifti
 from lesionlens.testing.simple import Lesion, make_patient
 from lesionlens.training.config import (
-    CloserConfig,
     DataConfig,
+    PatchConfig,
     StageConfig,
     parse_config,
     read_config,
@@ -37,6 +37,7 @@ from lesionlens.training.loop import train
 from lesionlens.training.real_cases import (
     FolderSource,
     RealCases,
+    Start,
     pack_case,
     part,
     read,
@@ -160,9 +161,9 @@ def files(root, tmp_path_factory):
 
 
 def test_batches_repeat_and_a_resumed_source_goes_on(files):
-    whole = FolderSource(files, STAGE, DATA, (3, 0))
+    whole = FolderSource(files, STAGE, DATA, Start(3, 0))
     first, second = whole.batch(2), whole.batch(2)
-    resumed = FolderSource(files, STAGE, DATA, (3, 1)).batch(2)
+    resumed = FolderSource(files, STAGE, DATA, Start(3, 1)).batch(2)
     assert torch.equal(second.channels, resumed.channels)
     assert torch.equal(second.labels, resumed.labels)
     assert not torch.equal(first.channels, second.channels)
@@ -170,7 +171,7 @@ def test_batches_repeat_and_a_resumed_source_goes_on(files):
 
 def test_what_is_not_there_is_never_shown(files):
     (partial,) = [file for file in files if not read(file).present.all()]
-    source = FolderSource([partial], STAGE, DATA, (0, 0))
+    source = FolderSource([partial], STAGE, DATA, Start(0, 0))
     for _ in range(8):
         batch = source.batch(1)
         assert batch.present.any()
@@ -180,7 +181,8 @@ def test_what_is_not_there_is_never_shown(files):
 
 def test_windows_are_cut(files):
     stage = dataclasses.replace(STAGE, window=(16, 16, 16))
-    assert FolderSource(files, stage, DATA, (0, 0), 5.0).batch(2).labels.shape[2:] == (16, 16, 16)
+    batch = FolderSource(files, stage, DATA, Start(0, 0), 5.0).batch(2)
+    assert batch.labels.shape[2:] == (16, 16, 16)
 
 
 RECIPE = parse_config({
@@ -207,8 +209,8 @@ def test_a_run_learns_from_cases_and_judges_on_those_held_out(root, tmp_path, ra
 
 def test_real_and_drawn_are_mixed_whole_and_in_windows(root, tmp_path):
     data = dataclasses.replace(DATA, drawn_share=0.5, drawn_kept=2, paintings=1)
-    closer = CloserConfig(0.5, (32, 40, 32), (4.0, 5.0), (16, 16, 16))
-    stage = dataclasses.replace(STAGE, closer=closer)
+    patches = PatchConfig(0.5, (32, 40, 32), (4.0, 5.0), (16, 16, 16))
+    stage = dataclasses.replace(STAGE, patches=patches)
     cases = RealCases(find(root), tmp_path, RECIPE)
     source = cases.source(stage, data, 3, 0)
     windows = [source.batch(1).labels.shape[2:] == (16, 16, 16) for _ in range(24)]
@@ -238,6 +240,9 @@ def test_the_recipe_for_own_cases_goes_on_from_the_default_weights(root, tmp_pat
         assert train(one, tmp_path, cases=RealCases(find(root), tmp_path, one)).step == step
     learnt, info = weights.load(tmp_path / "weights.safetensors")
     assert info.config == about.config
+    assert (info.temperature, info.thresholds) == (about.temperature, about.thresholds)
+    assert (info.score, info.score_floor) == (about.score, about.score_floor)
+    assert info.operating_points == ()
     old, new = shipped.state_dict(), learnt.state_dict()
     far = [float((new[n] - old[n]).abs().max()) for n in old]
     assert 0 < max(far) < 0.1

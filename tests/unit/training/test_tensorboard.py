@@ -1,4 +1,4 @@
-"""A log that cannot be written is told, once and in words."""
+"""What TensorBoard reads is written, and a log that cannot be written is an error in words."""
 
 import threading
 
@@ -18,7 +18,7 @@ class Full:
     add_image = close = add_scalar
 
 
-def test_a_full_disk_is_told_and_no_thread_prints(capfd):
+def test_a_full_disk_is_an_error_and_no_thread_prints(capfd):
     before = threading.excepthook
     board = _TensorBoard(Full)
 
@@ -39,10 +39,15 @@ def test_a_full_disk_is_told_and_no_thread_prints(capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_without_a_folder_nothing_is_written():
+def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    running = threading.active_count()
     board = open_event_writer(None)
     board.scalars({"loss": 1.0}, 1)
+    board.picture("one", torch.zeros(2, 2), 1)
     board.close()
+    assert not any(tmp_path.iterdir())
+    assert threading.active_count() == running
 
 
 def test_curves_and_pictures_are_written(tmp_path):

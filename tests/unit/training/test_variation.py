@@ -38,7 +38,7 @@ def test_labels_move_with_the_image_and_scores_stay_scores(brain, seed):
     new = varied(brain, 4.0, None, np.random.default_rng(seed))
     inside, tumour = new.code > 0, new.code > 1
     assert 0.4 < tumour.sum() / (brain.code > 1).sum() < 2.2
-    np.testing.assert_array_equal(new.parts > 0, tumour)
+    np.testing.assert_array_equal(new.instances > 0, tumour)
     for sequence in (0, 1, 3):
         values = new.channels[sequence].astype(float)
         assert values[tumour].mean() > values[inside & ~tumour].mean() + 0.5

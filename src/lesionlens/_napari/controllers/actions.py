@@ -7,15 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lesionlens._napari import sample
 from lesionlens._napari.controllers.editor import OutlineEditor
 from lesionlens._napari.controllers.opener import Opener
 from lesionlens._napari.controllers.reviewing import Reviewing
-from lesionlens._napari.controllers.viewing import Viewing
+from lesionlens._napari.loading import SAMPLES
 from lesionlens._napari.model.asking import probed, seen
+from lesionlens._napari.model.choices import LayerChoice, Overlay, Plane
 from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.session import QUESTION, ReviewSession
-from lesionlens._napari.model.state import Look, Overlay, Plane, Problem, Request
+from lesionlens._napari.model.state import Problem, Request
+from lesionlens._napari.model.view_actions import Viewing
 from lesionlens._napari.preferences import Preferences, read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens._napari.qt.latest import Latest
@@ -70,7 +71,12 @@ class Actions(Viewing):
 
     def open_sample(self) -> bool:
         """Open the synthetic sample."""
-        return self.open(sample.SAMPLES / "study")
+        return self.open(SAMPLES / "study")
+
+    def close(self) -> bool:
+        """Close the study; what was decided is kept in the user's own folder."""
+        self.jobs.stop()
+        return self._then(self.session.close)
 
     def take_in(self, places: tuple[Path, ...]) -> bool:
         """Open what was dropped: scans, or a saved result of the study that is open."""
@@ -207,7 +213,7 @@ class Actions(Viewing):
         self.questions.ask((id(result), i, j, k), task, done, (lambda _: None) if moving else None)
         return True
 
-    def look(self, look: Look) -> None:
+    def layer_choice(self, layer_choice: LayerChoice) -> None:
         """Ask for the attention of one layer or head; the map follows when it is there."""
         state, result = self.session.state, self.session.result
         if state.analysis is None or result is None:
@@ -215,18 +221,18 @@ class Actions(Viewing):
         prepared = state.analysis.prepared
 
         def task(progress: Progress, cancel: Cancel) -> Any:  # noqa: ARG001
-            return seen(result, prepared, look)
+            return seen(result, prepared, layer_choice)
 
         def done(view: Any) -> None:
             overlays = self.session.state.overlays
             if self.session.result is result and overlays is not None:
-                self.session.looked(replace(overlays, look=(look, view)))
+                self.session.layer_arrived(replace(overlays, layer_choice=(layer_choice, view)))
 
         def refused(error: BaseException) -> None:
-            self.session.choose_look(None)
+            self.session.choose_layer(None)
             self.session.refused(replace(problem_of(error), cause=QUESTION))
 
-        self.questions.ask((id(result), look), task, done, refused)
+        self.questions.ask((id(result), layer_choice), task, done, refused)
 
     def ask_without(self) -> bool:
         """Ask what the network says with the candidate in focus hidden."""

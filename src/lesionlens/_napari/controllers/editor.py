@@ -8,9 +8,9 @@ import numpy as np
 from napari.layers import Labels
 from numpy.typing import NDArray
 
+from lesionlens._napari.loading import KEY
 from lesionlens._napari.model.display import geometry_keywords
 from lesionlens._napari.model.state import State
-from lesionlens._napari.reader import KEY
 from lesionlens._napari.viewer.colours import label_colours
 from lesionlens.base.labels import Label, Region
 
@@ -105,4 +105,5 @@ class OutlineEditor:
             self._viewer.layers.remove(self._layer)
             if self._before in self._viewer.layers:
                 self._viewer.layers.selection.active = self._before
-        self._layer = None
+        self._layer = self._before = None
+        self._shown = np.zeros((0, 0, 0), np.uint8)

@@ -39,7 +39,7 @@ class Opener:
         """Open a request; False where something else runs."""
 
         def task(progress: Progress, cancel: Cancel) -> Any:
-            from lesionlens._napari.reader import read_study  # noqa: PLC0415
+            from lesionlens._napari.loading import read_study  # noqa: PLC0415
 
             return read_study(
                 request.places,

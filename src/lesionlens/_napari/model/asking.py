@@ -1,4 +1,4 @@
-"""What a result is asked while its reader looks on: probes, single looks, second opinions.
+"""What a result is asked while its reader watches: probes, single layers, second opinions.
 
 Each answer is drawn on the working grid; none of this needs a window, all of it may take a moment.
 """
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens._napari.model.choices import LayerChoice, Second
 from lesionlens._napari.model.display import EVEN_SHARE, MapView, look_view, probe_view
-from lesionlens._napari.model.state import Look, Second
 from lesionlens.explain.maps import relative
 from lesionlens.explain.probe import ask_raw, layer_attention_raw
 from lesionlens.inference.engine import Target
@@ -29,7 +29,7 @@ def probed(result: Any, prepared: PreparedStudy, voxel: tuple[int, int, int]) ->
     return probe_view(ask_raw(result.trace, prepared, voxel))
 
 
-def seen(result: Any, prepared: PreparedStudy, look: Look) -> MapView:
+def seen(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) -> MapView:
     """Ask for a layer, one of its heads or a second opinion.
 
     Parameters
@@ -38,7 +38,7 @@ def seen(result: Any, prepared: PreparedStudy, look: Look) -> MapView:
         With `.trace`, and for gradients `.engine`.
     prepared : PreparedStudy
         Of its analysis.
-    look : Look
+    layer_choice : LayerChoice
         What is wanted. A rollout without a place begins where the region's attention is strongest.
 
     Raises
@@ -46,7 +46,7 @@ def seen(result: Any, prepared: PreparedStudy, look: Look) -> MapView:
     UnusableInputError
         The engine cannot answer that.
     """
-    region, layer, head, at_mm = look
+    region, layer, head, at_mm = layer_choice
     if layer is Second.GRADIENTS:
         weights = result.engine.attribute(prepared, Target(region), layer.value).data
         return look_view(relative(weights, prepared.brain), EVEN_SHARE)

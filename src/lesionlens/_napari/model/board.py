@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lesionlens._napari.model.choices import Choices, Plane
 from lesionlens._napari.model.screen import ShownScene
 from lesionlens._napari.model.slices import Frame, Picture, plane_of_acquisition
-from lesionlens._napari.model.state import Choices, Plane, State, shown_sequence
+from lesionlens._napari.model.state import State, shown_sequence
 from lesionlens._napari.model.viewing import Layout, ViewChoices
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence

@@ -10,20 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens._napari.model.choices import LayerChoice
 from lesionlens._napari.model.slices import TILT_ALLOWED, Picture, tilt
-from lesionlens._napari.model.state import Look
 from lesionlens._napari.model.words import UNCERTAIN
 from lesionlens.base import geometry
 from lesionlens.base.geometry import Shape3
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.explain.maps import FAINT, full_scale
+from lesionlens.explain.maps import FAINT
 from lesionlens.preparation.resampling import resample
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import Volume, frozen
 from lesionlens.records.study import StepName
 
-_LOOK = "times an even look over the brain"
+_LOOK = "times attention spread evenly over the brain"
 EVEN_SHARE = "times an even share of the evidence over the brain, by gradients"
 
 
@@ -75,7 +75,7 @@ class Overlays:
         0 to 1.
     probe : MapView or None
         Where the probed voxel attended.
-    look : (Look, MapView) or None
+    layer_choice : (LayerChoice, MapView) or None
         The attention of the single layer or head asked for last.
     original : (I, J, K) int32 or None
         `components` as the network has them, where a reader redrew some.
@@ -91,14 +91,18 @@ class Overlays:
     attention: Mapping[Region, MapView]
     uncertainty: MapView | None = None
     probe: MapView | None = None
-    look: tuple[Look, MapView] | None = None
+    layer_choice: tuple[LayerChoice, MapView] | None = None
     original: NDArray[np.int32] | None = None
 
-    def attended(self, region: Region, look: Look | None) -> MapView | None:
-        """Return a region's attention, or that of a single look once it is there."""
-        if look is None:
+    def attended(self, region: Region, layer_choice: LayerChoice | None) -> MapView | None:
+        """Return a region's attention, or that of a single layer once it is there."""
+        if layer_choice is None:
             return self.attention.get(region)
-        return self.look[1] if self.look is not None and self.look[0] == look else None
+        return (
+            self.layer_choice[1]
+            if self.layer_choice is not None and self.layer_choice[0] == layer_choice
+            else None
+        )
 
     def alone(self, view: MapView, candidate: int | None) -> MapView:
         """Return a map without what lies in other candidates than this one."""
@@ -148,7 +152,7 @@ def overlays_of(analysis: Analysis) -> Overlays:
 
 
 def _attention(analysis: Analysis) -> dict[Region, MapView]:
-    """Draw attention on a logarithmic scale, in multiples of an even look over the brain.
+    """Draw attention on a logarithmic scale, in multiples of attention spread evenly.
 
     A map from 0 to 1 alone (of a reopened result, whose raw range is not known) is drawn as it is.
     """
@@ -157,26 +161,27 @@ def _attention(analysis: Analysis) -> dict[Region, MapView]:
     for region, volume in analysis.volumes.attention.items():
         if maps is not None and region in maps.maps:
             high = max(maps.raw_range[region][1], FAINT)
-            views[region] = multiples(maps.maps[region] * np.float32(high), high)
+            views[region] = multiples(maps.maps[region] * np.float32(high))
         else:
             views[region] = MapView(_linear(volume, grid), 1.0, _SHARES, "of the map's maximum")
     return views
 
 
-def multiples(raw: NDArray[np.float32], high: float, meaning: str = _LOOK) -> MapView:
-    """Return a map of multiples of the even look, from 1 (transparent) to `high`, by logarithm.
+def multiples(raw: NDArray[np.float32], meaning: str = _LOOK) -> MapView:
+    """Return a map of multiples of even attention, by logarithm: one colour means one thing.
+
+    1× is transparent and 100× and more have the full colour, in every study, region, layer and
+    probe.
 
     Examples
     --------
-    >>> view = multiples(np.array([[[0.5, 1.0, 10.0, 100.0]]], np.float32), 100.0)
+    >>> view = multiples(np.array([[[0.5, 1.0, 10.0, 1000.0]]], np.float32))
     >>> view.data.round(3).tolist(), view.top, [words for _, words in view.ticks]
-    ([[[0.0, 0.0, 1.0, 2.0]]], 2.0, ['1×', '10×', '100×'])
+    ([[[0.0, 0.0, 1.0, 3.0]]], 2.0, ['1×', '10×', '≥ 100×'])
     """
-    top = float(np.log10(max(high, 2.0)))
     data = np.zeros_like(raw)
     np.log10(raw, out=data, where=raw > 1.0)
-    ticks = tuple((float(n), f"{10**n}×") for n in range(int(top + 0.01) + 1))
-    return MapView(frozen(data), top, ticks, meaning)
+    return MapView(frozen(data), 2.0, _MULTIPLES, meaning)
 
 
 def _uncertainty(analysis: Analysis) -> MapView | None:
@@ -188,18 +193,19 @@ def _uncertainty(analysis: Analysis) -> MapView | None:
 
 
 def look_view(raw: NDArray[np.float32], meaning: str = _LOOK) -> MapView:
-    """Return the attention of a single layer or head, in multiples of the even look, as drawn."""
-    return multiples(raw, max(full_scale(raw[raw > 0]), FAINT), meaning)
+    """Return the attention of a single layer or head, in multiples of even attention, as drawn."""
+    return multiples(raw, meaning)
 
 
 def probe_view(raw: NDArray[np.float32]) -> MapView:
-    """Return a probe's answer, in multiples of an even look over the brain, as it is drawn.
+    """Return a probe's answer, in multiples of attention spread evenly, as it is drawn.
 
     Most of what a voxel draws on is its own neighbourhood; on this scale the rest shows beside it.
     """
-    return multiples(raw, float(raw.max(initial=FAINT)))
+    return multiples(raw)
 
 
+_MULTIPLES = ((0.0, "1×"), (1.0, "10×"), (2.0, "≥ 100×"))
 _SHARES = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
 _DOUBT = ((0.0, "decided"), (0.5, "0.5"), (1.0, "undecided"))
 

@@ -15,6 +15,7 @@ from lesionlens._napari.model.board import Board, Tile
 from lesionlens._napari.model.contours import Line, box_on_screen, lines_around, lines_at
 from lesionlens._napari.model.display import MapView
 from lesionlens._napari.model.place import Place
+from lesionlens._napari.model.rulers import NEAR_MM, Ruler, rulers_of
 from lesionlens._napari.model.sides import Edges
 from lesionlens._napari.model.slices import Picture, Slice, plane_of_acquisition
 from lesionlens.base.labels import MrSequence
@@ -66,6 +67,8 @@ class Drawing:
     map: MapDrawing | None = None
     outlines: tuple[tuple[str, tuple[Line, ...]], ...] = ()
     box: tuple[float, float, float, float] | None = None
+    rulers: tuple[tuple[int, Line, str], ...] = ()
+    """Which ruler, its two ends in millimetres on the screen, its length in words."""
 
 
 class Artist:
@@ -97,7 +100,33 @@ class Artist:
             map=self._map(board, tile, place),
             outlines=self._outlines(board, tile, place),
             box=_box(board, tile, place),
+            rulers=self._rulers(board, tile, place),
         )
+
+    def rulers(self, board: Board) -> tuple[Ruler, ...]:
+        """Return the diameters of the candidate in focus, where they are asked for."""
+        analysis, number = board.state.analysis, board.scene.outline.boxed
+        if not board.views.rulers or analysis is None or number is None:
+            return ()
+        dragged = board.views.dragged
+        if dragged is not None and dragged[0] == number:
+            return dragged[1]
+        candidate = next((c for c in analysis.findings.candidates if c.id == number), None)
+        if candidate is None:
+            return ()
+        source = analysis.findings.components
+        key = ("rulers", id(source), number)
+        return self._keep(key, source, lambda: rulers_of(analysis, candidate))
+
+    def _rulers(self, board: Board, tile: Tile, place: Place) -> tuple[tuple[int, Line, str], ...]:
+        frame, plane = board.frame, tile.plane
+        depth = frame.depth(plane, place.point_mm)
+        found = []
+        for index, ruler in enumerate(self.rulers(board)):
+            ends = np.asarray([ruler.start, ruler.end])
+            if np.abs(frame.depth(plane, ends) - depth).max() <= NEAR_MM:
+                found.append((index, frame.on_screen(plane, ends), ruler.words))
+        return tuple(found)
 
     def _image(self, board: Board, tile: Tile, place: Place, picture: Picture) -> Slice:
         thick = board.views.slab and tile.sequence is MrSequence.T1C
@@ -199,7 +228,7 @@ def map_of(board: Board) -> tuple[str, MapView, int | None] | None:
     if scene.probe and overlays.probe is not None:
         return "probe", overlays.probe, None
     if scene.attention is not None:
-        view = overlays.attended(scene.attention, scene.look)
+        view = overlays.attended(scene.attention, scene.layer_choice)
         return None if view is None else ("attention", view, scene.only)
     if scene.uncertainty and overlays.uncertainty is not None:
         return "uncertainty", overlays.uncertainty, None
@@ -250,12 +279,12 @@ def _words(
     how = ""
     overlays = board.state.overlays
     if overlays is not None and tile.sequence in overlays.moved:
-        how = " · moved onto the reference, interpolated"
+        how = "interpolated (moved onto the reference)"
     elif image.interpolated:
-        how = " · interpolated"
+        how = "interpolated"
     elif across:
-        how = f" · reformatted from {picture.grid.spacing_mm.max():.3g} mm slices"
-    second = f"slice {image.number} of {image.count} · {image.step_mm:.3g} mm{how}"
+        how = f"reformatted from {picture.grid.spacing_mm.max():.3g} mm slices"
+    second = f"slice {image.number} of {image.count} · {image.step_mm:.3g} mm"
     if board.views.slab and tile.sequence is MrSequence.T1C:
         first += f" · brightest of {SLAB_MM:.0f} mm"
-    return first, second
+    return (first, second, how) if how else (first, second)

@@ -62,8 +62,8 @@ KEYS = (
     Key("Shift-S", "row_of_views", "two sequences in a row, three, or one view"),
     Key("Shift-J", "three_planes", "axial, coronal and sagittal together, or one view"),
     Key("Shift-O", "own_slices", "slices as they were acquired, or along the patient's axes"),
-    Key("PageUp", "next_slice", "next slice, towards the top, front or right"),
-    Key("PageDown", "previous_slice", "previous slice"),
+    Key("Up", "next_slice", "next slice, towards the top, front or right"),
+    Key("Down", "previous_slice", "previous slice"),
     Key("Shift-C", "toggle_cine", "let the slices run, or stand still"),
     Key("I", "hold_other", "the sequence shown before, while held", hold=True),
     Key("8", "window_auto", "brightness: as at first"),
@@ -71,6 +71,7 @@ KEYS = (
     Key("0", "window_wide", "brightness: everything in the data"),
     Key("Shift-M", "toggle_slab", "T1c as the brightest of a thick slab"),
     Key("Shift-G", "toggle_isolines", "maps as lines of equal value, or as colour"),
+    Key("Shift-D", "toggle_rulers", "both diameters of the candidate, to measure along"),
     Key("Shift-I", "toggle_names", "patient, date and series on linked views, or not"),
     Key("K", "show_keys", "show these keys"),
 )

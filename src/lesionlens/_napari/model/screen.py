@@ -5,19 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lesionlens._napari.model.state import (
-    Activity,
-    Choices,
-    Look,
-    Overlay,
-    Plane,
-    Problem,
-    Request,
-    Second,
-    State,
-    listed,
-    shown_sequence,
-)
+from lesionlens._napari.model.choices import Choices, LayerChoice, Overlay, Plane, Second
+from lesionlens._napari.model.state import Activity, Problem, Request, State, listed, shown_sequence
 from lesionlens._napari.model.verdict import verdict, withheld
 from lesionlens._napari.model.words import (
     Bar,
@@ -118,7 +107,7 @@ class ShownScene:
     sequence: MrSequence | None = None
     outline: ShownOutline = ShownOutline(visible=False, region=Region.WT)
     attention: Region | None = None
-    look: Look | None = None
+    layer_choice: LayerChoice | None = None
     only: int | None = None
     uncertainty: bool = False
     probe: bool = False
@@ -157,7 +146,7 @@ class Screen:
     can_redo: bool = False
     overlay: Overlay = Overlay.OFF
     region: Region = Region.WT
-    looks: tuple[tuple[str, int], ...] = ()
+    attention_layers: tuple[tuple[str, int], ...] = ()
     seconds: tuple[Second, ...] = ()
     layer: int | Second | None = None
     head: int | None = None
@@ -168,7 +157,7 @@ class Screen:
     can_probe: bool = False
     reopened: bool = False
     """Whether the network could be asked, were the study analysed again."""
-    trust: Fact | None = None
+    verdict: Fact | None = None
     withheld: bool = False
     focus_title: str = ""
     facts: tuple[Fact, ...] = ()
@@ -238,12 +227,12 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         has_uncertainty=analysis.volumes.uncertainty is not None,
         can_probe=str(Capability.PROBE) in capabilities,
         reopened=state.reopened,
-        looks=state.looks,
+        attention_layers=state.attention_layers,
         seconds=state.seconds,
         layer=choices.layer,
         head=choices.head,
         alone=choices.alone and focus is not None,
-        trust=verdict(analysis, state),
+        verdict=verdict(analysis, state),
         withheld=choices.overlay is Overlay.MAP and withheld(state),
         **_about(state, focus, capabilities),
         probed="" if state.probed is None else probe_words(analysis, state.probed),
@@ -291,7 +280,7 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
         attention=choices.region
         if on and free and choices.overlay is Overlay.MAP and not withheld(state)
         else None,
-        look=_look(choices, focus or next(iter(rows), None)),
+        layer_choice=_layer_choice(choices, focus or next(iter(rows), None)),
         only=focus.id if choices.alone and focus is not None else None,
         uncertainty=on and free and choices.uncertainty,
         probe=asked and state.editing is None,
@@ -303,12 +292,12 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
     )
 
 
-def _look(choices: Choices, candidate: Candidate | None) -> Look | None:
+def _layer_choice(choices: Choices, candidate: Candidate | None) -> LayerChoice | None:
     if choices.layer is None:
         return None
     rolls = choices.layer is Second.ROLLOUT and candidate is not None
     at_mm = candidate.peak_mm if rolls and candidate is not None else None
-    return Look(choices.region, choices.layer, choices.head, at_mm)
+    return LayerChoice(choices.region, choices.layer, choices.head, at_mm)
 
 
 def _redrawn(state: State, candidate: Candidate) -> bool:

@@ -13,18 +13,16 @@ from psygnal import Signal
 
 from lesionlens._napari.model.advice import in_the_windows_words
 from lesionlens._napari.model.board import opening
+from lesionlens._napari.model.choices import Choices, Overlay, Plane, Second
 from lesionlens._napari.model.redraw import redrawn, reviewed
 from lesionlens._napari.model.state import (
     Activity,
-    Choices,
-    Overlay,
-    Plane,
     Problem,
     Query,
     Request,
-    Second,
     State,
     listed,
+    seconds_of,
 )
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
 from lesionlens.findings.edits import applied
@@ -109,7 +107,7 @@ class ReviewSession:
             probed=None,
             without=None,
             editing=None,
-            looks=(),
+            attention_layers=(),
             seconds=(),
             typed={},
             reopened=False,
@@ -147,8 +145,8 @@ class ReviewSession:
             probed=None,
             without=None,
             editing=None,
-            looks=() if trace is None else trace.looks,
-            seconds=_seconds(result),
+            attention_layers=() if trace is None else trace.attention_layers,
+            seconds=seconds_of(result),
             reopened=result.engine is None,
         )
 
@@ -250,14 +248,14 @@ class ReviewSession:
         """Show this region's contour and attention."""
         self._choose(region=region)
 
-    def choose_look(self, layer: int | Second | None, head: int | None = None) -> None:
+    def choose_layer(self, layer: int | Second | None, head: int | None = None) -> None:
         """Show one layer, one of its heads, or a second opinion; None for all combined."""
-        looks = self._state.looks
+        attention_layers = self._state.attention_layers
         if isinstance(layer, Second):
             layer, head = layer if layer in self._state.seconds else None, None
-        elif layer is None or not 0 <= layer < len(looks):
+        elif layer is None or not 0 <= layer < len(attention_layers):
             layer = head = None
-        elif head is not None and not 0 <= head < looks[layer][1]:
+        elif head is not None and not 0 <= head < attention_layers[layer][1]:
             head = None
         self._choose(layer=layer, head=head)
 
@@ -279,7 +277,7 @@ class ReviewSession:
         self._choose(views=replace(self._state.choices.views, **changes))
 
     def choose_plane(self, plane: Plane) -> None:
-        """Look at this plane."""
+        """Show this plane."""
         self._choose(plane=plane)
 
     def choose_opacity(self, opacity: float) -> None:
@@ -300,7 +298,7 @@ class ReviewSession:
         """Hide every overlay while a key is held."""
         self._choose(hidden=hidden)
 
-    def looked(self, overlays: Overlays) -> None:
+    def layer_arrived(self, overlays: Overlays) -> None:
         """Take the attention of a single layer or head, which `overlays` hold."""
         self._set(overlays=overlays)
 
@@ -394,13 +392,6 @@ class ReviewSession:
         """Return the reasons typed for candidates of which nothing new was said in a review."""
         told = {e.tracking_uid for e in review.events[len(self._state.review.events) :]}
         return {uid: words for uid, words in self._state.typed.items() if uid not in told}
-
-
-def _seconds(result: Any) -> tuple[Second, ...]:
-    """Return the second opinions that a result can be asked for; none once it was reopened."""
-    rolls = result.trace is not None and result.trace.probe_row is not None
-    there = {Second.GRADIENTS: result.engine is not None, Second.ROLLOUT: rolls}
-    return tuple(second for second in Second if there[second])
 
 
 _FIELDS = tuple(State.__dataclass_fields__)

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from lesionlens._napari.model.choices import Plane
 from lesionlens._napari.model.sides import Edges, edges_of
-from lesionlens._napari.model.state import Plane
 from lesionlens.base import geometry
 from lesionlens.base.geometry import Affine
 from lesionlens.base.grid import Grid

@@ -4,62 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any
 
-from lesionlens._napari.model.viewing import ViewChoices
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens._napari.model.choices import Choices, Second
+from lesionlens._napari.model.display import Overlays
+from lesionlens.base.labels import MrSequence
 from lesionlens.reading.series_selection import ListedStudy
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate
 from lesionlens.records.review import Review
 from lesionlens.records.study import Study
-
-if TYPE_CHECKING:
-    from lesionlens._napari.model.display import Overlays
-
-
-class Second(StrEnum):
-    """A second opinion on a region, computed when asked."""
-
-    GRADIENTS = "grad-cam"
-    """Which features made the network draw the region, by gradients instead of attention."""
-    ROLLOUT = "rollout"
-    """Where the candidate's peak attended, followed through all layers of self-attention."""
-
-    @property
-    def words(self) -> str:
-        """In the panel."""
-        return {Second.GRADIENTS: "Grad-CAM", Second.ROLLOUT: "rollout"}[self]
-
-
-class Look(NamedTuple):
-    """One layer of the network's attention for a region, or a second opinion on it.
-
-    `head` None is the mean of a layer's heads; `at_mm` is where a rollout begins.
-    """
-
-    region: Region
-    layer: int | Second
-    head: int | None = None
-    at_mm: tuple[float, float, float] | None = None
-
-
-class Overlay(StrEnum):
-    """What lies over the image."""
-
-    OFF = "off"
-    CONTOUR = "contour"
-    MAP = "map"
-
-
-class Plane(StrEnum):
-    """Which plane is looked at; napari's axes are R, A, S."""
-
-    AXIAL = "axial"
-    CORONAL = "coronal"
-    SAGITTAL = "sagittal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,65 +86,6 @@ class Problem:
     """What must work again for this to be over; empty where the next act ends it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """What the reader chose to see.
-
-    Parameters
-    ----------
-    candidate : int or None
-        Id of the candidate in focus.
-    sequence : MrSequence or None
-        The image shown.
-    region : Region
-        Whose contour and attention are shown.
-    layer : int, Second or None
-        Of the attention, or a second opinion; None for all layers and heads combined.
-    head : int or None
-        Of the layer; None for their mean.
-    alone : bool
-        Whether the map leaves out what was attended to in other candidates than the one in focus.
-    overlay : Overlay
-        Off when a study opens: the reader reads unaided first.
-    asked : bool
-        Whether the reader has switched the overlay, so that focus does not do it for them.
-    opacity : float
-        Of the maps, 0 to 1.
-    threshold : float
-        Candidates that score less are not listed.
-    uncertainty : bool
-        Whether the uncertainty map is shown.
-    unreliable : bool
-        Whether maps that failed their checks are shown all the same.
-    hidden : bool
-        Whether all overlays are held hidden.
-    visits : int
-        Counts how often a candidate was gone to; the view moves when it grows.
-    views : ViewChoices
-        Which views stand together, and how they are drawn.
-    before : MrSequence or None
-        Which sequence was shown before this one, to compare with.
-    """
-
-    candidate: int | None = None
-    sequence: MrSequence | None = None
-    region: Region = Region.WT
-    layer: int | Second | None = None
-    head: int | None = None
-    alone: bool = False
-    overlay: Overlay = Overlay.OFF
-    asked: bool = False
-    opacity: float = 0.6
-    threshold: float = 0.0
-    uncertainty: bool = False
-    unreliable: bool = False
-    hidden: bool = False
-    plane: Plane = Plane.AXIAL
-    visits: int = 0
-    views: ViewChoices = field(default_factory=ViewChoices)
-    before: MrSequence | None = None
-
-
 def listed(analysis: Analysis, threshold: float) -> tuple[Candidate, ...]:
     """Return the candidates that score at least this, to whole percents as they are shown."""
     return tuple(c for c in analysis.findings.candidates if c.score >= threshold - 0.005)
@@ -216,7 +112,7 @@ class State:
     without: tuple[int, str] | None = None
     editing: int | None = None
     """Id of the candidate whose outline is being redrawn."""
-    looks: tuple[tuple[str, int], ...] = ()
+    attention_layers: tuple[tuple[str, int], ...] = ()
     """Name and number of heads of each layer that can be shown, coarse to fine."""
     seconds: tuple[Second, ...] = ()
     """The second opinions that can be asked for."""
@@ -248,3 +144,10 @@ def other_sequence(study: Study, choices: Choices) -> MrSequence | None:
     if choices.sequence not in there:
         return choices.sequence
     return there[(there.index(choices.sequence) + 1) % len(there)]
+
+
+def seconds_of(result: Any) -> tuple[Second, ...]:
+    """Return the second opinions that a result can be asked for; none once it was reopened."""
+    rolls = result.trace is not None and result.trace.probe_row is not None
+    there = {Second.GRADIENTS: result.engine is not None, Second.ROLLOUT: rolls}
+    return tuple(second for second in Second if there[second])

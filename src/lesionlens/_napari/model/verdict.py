@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lesionlens._napari.model.state import Choices, Second, State
+from lesionlens._napari.model.choices import Choices, Second
+from lesionlens._napari.model.state import State
 from lesionlens._napari.model.words import Fact
 from lesionlens.records.analysis import Analysis
 
@@ -10,21 +11,21 @@ from lesionlens.records.analysis import Analysis
 def withheld(state: State) -> bool:
     """Whether the region's map failed its checks and the reader did not ask for it."""
     maps = None if state.analysis is None else state.analysis.maps
-    trust = None if maps is None else maps.trust.get(state.choices.region)
+    trust = None if maps is None else maps.checks.get(state.choices.region)
     return trust is not None and trust.reliable is False and not state.choices.unreliable
 
 
 def verdict(analysis: Analysis, state: State) -> Fact | None:
     """Say what was checked of the very map that is shown, and no more than that."""
     choices = state.choices
-    trust = None if analysis.maps is None else analysis.maps.trust.get(choices.region)
+    trust = None if analysis.maps is None else analysis.maps.checks.get(choices.region)
     if state.overlays is not None and state.overlays.probe is not None:
         return Fact("probe: not checked by itself", None, "Only the regions' maps are checked.")
     if trust is None or trust.reliable is None:
         return None
     part = _unchecked(choices)
     if part and trust.reliable:
-        words = f"The map of all looks and all candidates: {trust.words}"
+        words = f"The map of all layers and all candidates: {trust.words}"
         return Fact(f"{part}: not checked by itself", None, words)
     words = "map passed its checks" if trust.reliable else "map not reliable here"
     return Fact(words, trust.reliable, trust.words)
@@ -35,5 +36,5 @@ def _unchecked(choices: Choices) -> str:
     if isinstance(choices.layer, Second):
         return "second opinion"
     if choices.layer is not None:
-        return "one look"
+        return "one layer"
     return "one candidate's part" if choices.alone and choices.candidate is not None else ""

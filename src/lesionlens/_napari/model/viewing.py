@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from lesionlens._napari.model.rulers import Ruler
+
 
 class Layout(StrEnum):
     """Which views are shown together."""
@@ -58,6 +60,8 @@ class ViewChoices:
         Whether patient, date and series stand on the views.
     rulers : bool
         Whether the two diameters of the candidate in focus are drawn.
+    dragged : (int, tuple of Ruler) or None
+        The candidate whose rulers the reader moved, and where they are now; never exported.
     """
 
     layout: Layout = Layout.SINGLE
@@ -70,3 +74,4 @@ class ViewChoices:
     isolines: bool = False
     named: bool = True
     rulers: bool = False
+    dragged: tuple[int, tuple[Ruler, ...]] | None = None

@@ -21,6 +21,8 @@ ROOM = 1.25
 """How much larger than a candidate the view must be that it is gone to in."""
 ZOOM_STEP = 1.15
 _FILL = 0.96
+_REACH = 8.0
+"""Pixels from the end of a ruler at which it is taken hold of."""
 Window = tuple[float, float]
 
 
@@ -42,6 +44,9 @@ class BoardView(QWidget):
     window_dragged = Signal(object, float, float)
     """Brightness: sequence, pixels to the right, pixels down."""
 
+    ruler_dragged = Signal(object)
+    """An end of a ruler was moved: the candidate's rulers as they are now."""
+
     def __init__(
         self, travel: Travel, window_of: Callable[[MrSequence], Window], parent: QWidget
     ) -> None:
@@ -54,6 +59,9 @@ class BoardView(QWidget):
         self._alone: int | None = None
         self._artist = Artist({})
         self._fitted = True
+        self._pressing = False
+        self._turns = 0.0
+        self._held: tuple[int, int] | None = None
         self._foot: tuple[Tile, str] | None = None
         self.tiles: tuple[TileView, ...] = ()
         grid = QGridLayout(self)
@@ -107,7 +115,7 @@ class BoardView(QWidget):
             return
         for view in self.tiles:
             self._grid.removeWidget(view)
-            view.setParent(None)
+            view.hide()
             view.deleteLater()
         self.tiles = tuple(TileView(tile, self, self) for tile in shown)
         for index in range(4):
@@ -191,12 +199,37 @@ class BoardView(QWidget):
         return f"W {high - low:.4g}  L {(low + high) / 2:.4g}"
 
     def pressed(self, tile: Tile, at: tuple[float, float], *, ask: bool) -> None:
-        """Put the crosshair there; `ask` probes the voxel too."""
+        """Take hold of a ruler's end, else put the crosshair there; `ask` probes the voxel too."""
         point = self._patient(tile, at)
-        if point is not None:
-            self._travel.move(point_mm=point)
-            if ask:
-                self.asked.emit(point)
+        if point is None or (not ask and self._drag_ruler(tile, at, point)):
+            return
+        self._travel.move(point_mm=point)
+        if ask:
+            self.asked.emit(point)
+
+    def _drag_ruler(self, tile: Tile, at: tuple[float, float], point: Point) -> bool:
+        """Move the end of a ruler that is held, or take hold of one that is near."""
+        drawing = self.drawing(tile)
+        if self._board is None or drawing is None:
+            return False
+        if self._held is None and not self._pressing:
+            reach = _REACH / self._travel.place.zoom
+            for index, ends, _ in drawing.rulers:
+                for which in (0, 1):
+                    if np.linalg.norm(ends[which] - np.asarray(at)) <= reach:
+                        self._held = (index, which)
+        self._pressing = True
+        if self._held is None:
+            return False
+        index, which = self._held
+        rulers = list(self._artist.rulers(self._board))
+        rulers[index] = rulers[index].with_end(which, point)
+        self.ruler_dragged.emit(tuple(rulers))
+        return True
+
+    def released(self) -> None:
+        """Let go of a ruler."""
+        self._held, self._pressing = None, False
 
     def _patient(self, tile: Tile, at: tuple[float, float]) -> Point | None:
         if self._board is None:
@@ -244,7 +277,9 @@ class BoardView(QWidget):
         if self._board is None:
             return
         if control is self.wheel_zooms:
-            by = int(np.sign(steps)) * max(1, round(abs(steps)))
+            self._turns += steps  # a touchpad turns by less than a notch at a time
+            by = int(self._turns)
+            self._turns -= by
             point = stepped(self._board.state, tile.plane, self._travel.place.point_mm, by)
             self._travel.move(point_mm=point)
             return

@@ -8,7 +8,7 @@ import numpy as np
 from napari.utils.colormaps import Colormap, DirectLabelColormap, ensure_colormap
 from numpy.typing import NDArray
 
-from lesionlens._napari.model.state import Look, Second
+from lesionlens._napari.model.choices import LayerChoice, Second
 from lesionlens.base.labels import Region
 
 ATTENTION, UNCERTAINTY, PROBE = "attention", "uncertainty", "probe"
@@ -36,19 +36,19 @@ def map_colours(role: str) -> NDArray[np.float64]:
     return np.asarray(see_through(MAPS[role]).colors, dtype=np.float64)
 
 
-def map_words(region: Region, look: Look | None) -> str:
-    """Return the name of a region's map; looks are counted from 1.
+def map_words(region: Region, layer_choice: LayerChoice | None) -> str:
+    """Return the name of a region's map; layers are counted from 1.
 
     Examples
     --------
-    >>> map_words(Region.ET, Look(Region.ET, 0, 1))
-    'Attention · enhancing tumour · look 1, head 2'
-    >>> map_words(Region.WT, Look(Region.WT, Second.GRADIENTS))
+    >>> map_words(Region.ET, LayerChoice(Region.ET, 0, 1))
+    'Attention · enhancing tumour · layer 1, head 2'
+    >>> map_words(Region.WT, LayerChoice(Region.WT, Second.GRADIENTS))
     'Grad-CAM · whole tumour'
     """
-    if look is None:
+    if layer_choice is None:
         return f"Attention · {region.words}"
-    if isinstance(look.layer, Second):
-        return f"{look.layer.words} · {region.words}"
-    head = "" if look.head is None else f", head {look.head + 1}"
-    return f"Attention · {region.words} · look {look.layer + 1}{head}"
+    if isinstance(layer_choice.layer, Second):
+        return f"{layer_choice.layer.words} · {region.words}"
+    head = "" if layer_choice.head is None else f", head {layer_choice.head + 1}"
+    return f"Attention · {region.words} · layer {layer_choice.layer + 1}{head}"

@@ -13,6 +13,7 @@ import numpy as np
 from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
+from lesionlens._napari.loading import KEY
 from lesionlens._napari.model.display import (
     MapView,
     Overlays,
@@ -22,7 +23,6 @@ from lesionlens._napari.model.display import (
 )
 from lesionlens._napari.model.screen import ShownOutline, ShownScene
 from lesionlens._napari.model.windows import full_range
-from lesionlens._napari.reader import KEY
 from lesionlens._napari.viewer.colours import (
     ATTENTION,
     BOX_COLOUR,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 OUTLINE, BOX, ORIGINAL, BRAIN = "candidates", "box", "original", "brain"
-_CONTOURS = {OUTLINE: 2, BOX: 1, ORIGINAL: 1}
+_CONTOURS = {OUTLINE: 1, BOX: 1, ORIGINAL: 1}
 """Width of the lines, in voxels."""
 _OPAQUE = 0.95
 _UNTURNED = (("rotate", np.eye(3)), ("shear", np.zeros(3)), ("affine", np.eye(4)))
@@ -247,18 +247,18 @@ class Layers:
             self._viewer.layers.selection.active = wanted
 
     def _apply_attention(self, scene: ShownScene) -> None:
-        """Show the attention asked for; until a single look is there, the one before it stays."""
+        """Show the attention asked for; until a single layer is there, the one before it stays."""
         if self._overlays is None or scene.attention is None:
             self._apply_map(ATTENTION, None, "", scene.opacity)
             return
-        view = self._overlays.attended(scene.attention, scene.look)
-        if view is None and scene.look is not None:
+        view = self._overlays.attended(scene.attention, scene.layer_choice)
+        if view is None and scene.layer_choice is not None:
             return
         key = (view, scene.only, id(self._overlays.components))
         if view is not None and self._drawn.get("attended") != key:
             self._drawn["attended"] = key
             self._drawn["shown"] = self._overlays.alone(view, scene.only)
-        name = map_words(scene.attention, scene.look)
+        name = map_words(scene.attention, scene.layer_choice)
         if scene.only is not None:
             name += f" · candidate {scene.only}"
         self._apply_map(ATTENTION, view and self._drawn["shown"], name, scene.opacity)

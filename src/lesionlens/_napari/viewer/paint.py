@@ -17,6 +17,8 @@ from lesionlens._napari.model.slices import Slice
 from lesionlens._napari.viewer.colours import BOX_COLOUR, map_colours
 
 LETTER, WORDS, CROSS = QColor(255, 217, 89), QColor(217, 222, 230), QColor(0, 200, 220, 170)
+RULER = QColor(140, 255, 170)
+_HANDLE = 4.0
 _OUTLINE_WIDTH, _BOX_WIDTH, _ISO_WIDTH = 1.6, 1.0, 1.2
 _GAP, _MARGIN = 12.0, 8.0
 _BARS_MM = (100.0, 50.0, 20.0, 10.0, 5.0, 2.0, 1.0)
@@ -105,6 +107,19 @@ def paint(
         painter.setBrush(Qt.BrushStyle.NoBrush)
         painter.drawRect(to.rect(*drawing.box))
     _paint_crosshair(painter, to.point(*drawing.crosshair), to)
+    for _, ends, words in drawing.rulers:
+        _paint_ruler(painter, to.point(*ends[0]), to.point(*ends[1]), words)
+
+
+def _paint_ruler(painter: QPainter, start: QPointF, end: QPointF, words: str) -> None:
+    """Paint a line with two handles, and its length beside the end that is further right."""
+    painter.setPen(QPen(RULER, 1.2))
+    painter.setBrush(Qt.BrushStyle.NoBrush)
+    painter.drawLine(start, end)
+    for at in (start, end):
+        painter.drawEllipse(at, _HANDLE, _HANDLE)
+    beside = max(start, end, key=lambda at: at.x())
+    _text(painter, QPointF(beside.x() + 2 * _HANDLE, beside.y() - _HANDLE), words, RULER)
 
 
 def _paint_map(painter: QPainter, part: MapDrawing, image: QImage | None, to: Projection) -> None:
@@ -133,12 +148,14 @@ def _paint_lines(painter: QPainter, lines: Sequence[Line], pen: QPen, to: Projec
 
 def _paint_crosshair(painter: QPainter, at: QPointF, to: Projection) -> None:
     """Paint lines through the point, with a gap that leaves it free."""
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
     painter.setPen(QPen(CROSS, 1.0))
-    x, y = at.x(), at.y()
+    x, y = round(at.x()), round(at.y())
     painter.drawLine(QPointF(0, y), QPointF(x - _GAP, y))
     painter.drawLine(QPointF(x + _GAP, y), QPointF(to.width, y))
     painter.drawLine(QPointF(x, 0), QPointF(x, y - _GAP))
     painter.drawLine(QPointF(x, y + _GAP), QPointF(x, to.height))
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
 
 
 def paint_words(

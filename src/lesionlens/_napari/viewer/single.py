@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.components.overlays import TextOverlay
 
+from lesionlens._napari.model.choices import Plane
 from lesionlens._napari.model.sides import Edges, edges_of
-from lesionlens._napari.model.state import Plane
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -124,14 +124,14 @@ class SingleView:
             self._relabel()
 
     def caption(self, words: str) -> None:
-        """Say at the top left what is looked at: "sequence · plane"; no plane in 3-D."""
+        """Say at the top left what is shown: "sequence · plane"; no plane in 3-D."""
         self._words = words
         shown = words if self._viewer.dims.ndisplay == 2 else words.partition(" · ")[0]
         if self._caption.text != shown:
             self._caption.text = shown
 
     def show_plane(self, plane: Plane) -> None:
-        """Look at a plane, at the same place and as near as before."""
+        """Show a plane, at the same place and as near as before."""
         dims, camera = self._viewer.dims, self._viewer.scene.camera
         more = dims.ndim - SPACE
         if more >= 0:

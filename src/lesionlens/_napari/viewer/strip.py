@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QToolButton, QWidget
 
 from lesionlens._napari.model.keys import KEYS
 from lesionlens._napari.model.state import State
+from lesionlens._napari.model.view_actions import Viewing
 from lesionlens._napari.model.viewing import Layout, Window
-
-if TYPE_CHECKING:
-    from lesionlens._napari.controllers.viewing import Viewing
 
 _LAYOUTS = (
     (Layout.SINGLE, "1", "One view, napari's own"),
@@ -31,6 +27,7 @@ _SWITCHES = (
     ("toggle_cine", "cine"),
     ("toggle_slab", "slab"),
     ("toggle_isolines", "isolines"),
+    ("toggle_rulers", "rulers"),
     ("toggle_names", "names"),
 )
 
@@ -105,6 +102,7 @@ class Strip(QWidget):
             "toggle_cine": views.cine,
             "toggle_slab": views.slab,
             "toggle_isolines": views.isolines,
+            "toggle_rulers": views.rulers,
             "toggle_names": views.named,
         }
         for act, button in self.switches.items():

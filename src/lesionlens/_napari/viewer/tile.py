@@ -51,6 +51,9 @@ class Hears(Protocol):
     def dragged(self, tile: Tile, by: tuple[float, float], *, window: bool) -> None:
         """Move the view by pixels, or change brightness by them."""
 
+    def released(self) -> None:
+        """Take that the button was let go."""
+
     def hovered(self, tile: Tile | None, at: tuple[float, float]) -> None:
         """Take where the pointer is; None as it leaves."""
 
@@ -162,6 +165,7 @@ class TileView(QWidget):
     def mouseReleaseEvent(self, _: QMouseEvent) -> None:
         """End what the button began."""
         self._at = None
+        self._hears.released()
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
         """Show this view alone, or all again."""

@@ -32,7 +32,10 @@ from lesionlens.records.findings import Point
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from lesionlens._napari.controllers.viewing import Viewing
+    from lesionlens._napari.model.view_actions import Viewing
+
+_IDLE_MS = 150
+"""How long linked views must stand still before napari's hidden canvas is brought up to date."""
 
 
 class Views(QObject):
@@ -63,14 +66,16 @@ class Views(QObject):
         self._viewer, self._layers, self._travel, self._docked = viewer, layers, travel, docked
         self._canvas: QWidget | None = None
         self._board: Board | None = None
-        self._moving = False
+        self._moving = self._turning = False
         self._pictures: dict[MrSequence, Picture] = {}
         self._presses = 0
         self._identity: tuple[str, ...] = ()
         self._mouse = CanvasMouse(viewer, self._scroll, self._drag_shown)
+        self._applied = self._wanted = ShownScene()
         self._later = QTimer(self)
         self._later.setSingleShot(True)
-        self._later.timeout.connect(self._follow_now)
+        self._later.setInterval(_IDLE_MS)
+        self._later.timeout.connect(self.settle)
         travel.changed.connect(self._on_travel)
         viewer.dims.events.point.connect(self._on_point)
         viewer.events.reset_view.connect(self._on_reset)
@@ -91,12 +96,14 @@ class Views(QObject):
 
     def show(self, before: ShownScene, screen: Screen, state: State) -> None:
         """Show a screen in whichever views are chosen; a candidate gone to is centred in all."""
-        scene = screen.scene
+        scene = self._wanted = screen.scene
         self.single.watch(self._layers.picture(scene.sequence))
         if scene.plane is not before.plane:
             self.single.set_right()
             self._layers.set_right()
+        self._turning = True
         self.single.show_plane(scene.plane)
+        self._turning = False
         self.single.caption(screen.caption)
         self._apply_window(state)
         self._cine.run(state.choices.views.cine)
@@ -104,13 +111,26 @@ class Views(QObject):
         if self.linked is None and state.study is not None:
             self._make()
         self._swap()
+        if self._is_linked:
+            self._later.start()
+        else:
+            self.settle()
         if self._strip is not None:
             self._strip.show_state(state)
         if scene.visit is not None and scene.visit != before.visit:
             self.go_to(scene.visit.point_mm, scene.visit.box_mm)
 
+    def settle(self) -> None:
+        """Bring napari's layers and sliders up to what is shown; linked views do not wait."""
+        self._later.stop()
+        applied, self._applied = self._applied, self._wanted
+        self._layers.apply(applied, self._wanted)
+        self._follow(self._travel.place)
+
     def show_dimensions(self) -> None:
         """Show napari's canvas in three dimensions, the chosen views in two."""
+        self.settle()
+        self._layers.show_dimensions(self._wanted)
         self._swap()
         if self._viewer.dims.ndisplay == SPACE:
             self.single.look_around()
@@ -157,7 +177,7 @@ class Views(QObject):
             self._reveal(False)
         for ours in (self.linked, self._strip):
             if ours is not None:
-                ours.setParent(None)
+                ours.hide()
                 ours.deleteLater()
         self.linked = self._strip = None
 
@@ -196,6 +216,7 @@ class Views(QObject):
         view.asked.connect(self.asked)
         view.pointed.connect(self._on_pointed)
         view.window_dragged.connect(self._drag)
+        view.ruler_dragged.connect(self._acts.drag_rulers)
         view.hide()
         self._strip = Strip(self._acts, home)
         layout.insertWidget(layout.indexOf(canvas), view, 1)
@@ -225,7 +246,7 @@ class Views(QObject):
 
     def _leave(self) -> None:
         """Let napari's canvas look at the same point."""
-        self._follow_now()
+        self.settle()
         more = self._viewer.dims.ndim - SPACE
         if more >= 0 and self._viewer.dims.ndisplay == 2:
             shown = [axis - more for axis in self._viewer.dims.order[-SPACE:]]
@@ -255,13 +276,9 @@ class Views(QObject):
         if self._moving:
             return
         if self._is_linked:
-            self._later.start(0)
+            self._later.start()
         else:
             self._follow(place)
-
-    def _follow_now(self) -> None:
-        self._later.stop()
-        self._follow(self._travel.place)
 
     def _follow(self, place: Place) -> None:
         dims = self._viewer.dims
@@ -280,7 +297,7 @@ class Views(QObject):
             callback(self._viewer, None)
 
     def _on_reset(self) -> None:
-        if self.linked is not None and self._is_linked:
+        if self.linked is not None and self._is_linked and not self._turning:
             self.linked.fit()
 
     def _scroll(self, by: int) -> None:

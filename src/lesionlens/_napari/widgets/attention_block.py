@@ -5,12 +5,12 @@ from __future__ import annotations
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QSlider, QToolButton, QVBoxLayout
 
+from lesionlens._napari.model.choices import Overlay, Second
 from lesionlens._napari.model.display import MapView, Overlays
 from lesionlens._napari.model.screen import Screen
-from lesionlens._napari.model.state import Overlay, Second
 from lesionlens._napari.viewer.colours import ATTENTION, PROBE, UNCERTAINTY, map_colours
+from lesionlens._napari.widgets.layer_chooser import LayerChooser
 from lesionlens._napari.widgets.legend import Legend
-from lesionlens._napari.widgets.look_choice import LookChoice
 from lesionlens._napari.widgets.parts import Bars, Section, Segments, label, row, show_fact
 from lesionlens.base.labels import Region
 
@@ -52,7 +52,7 @@ class AttentionBlock(Section):
         self._region.activated.connect(
             lambda _: self.region_chosen.emit(Region(self._region.currentData()))
         )
-        self.looks = LookChoice()
+        self.layer_chooser = LayerChooser()
         self._overlay = Segments(
             [
                 (Overlay.OFF, "off", "No overlay (T)"),
@@ -94,7 +94,7 @@ class AttentionBlock(Section):
 
     def _lay_out(self) -> None:
         self.body.addLayout(row(self._region, None, self._overlay))
-        self.body.addWidget(self.looks)
+        self.body.addWidget(self.layer_chooser)
         self.body.addLayout(row(label("opacity", "dim"), self._opacity, self._uncertainty))
         self.body.addWidget(self._legend)
         self.body.addLayout(row(self._trust, self._anyway))
@@ -108,6 +108,7 @@ class AttentionBlock(Section):
         """Show the overlay's settings; hides itself before the analysis."""
         self.setVisible(screen.analysed)
         if not screen.analysed:
+            self._legend.show_map(None, map_colours(ATTENTION))
             return
         self._region.setCurrentIndex(self._region.findData(screen.region))
         self._overlay.show_choice(screen.overlay)
@@ -119,7 +120,7 @@ class AttentionBlock(Section):
         self._uncertainty.setChecked(screen.scene.uncertainty)
         role, view = shown_map(screen, overlays)
         self._legend.show_map(view, map_colours(role))
-        self.looks.show_screen(screen)
+        self.layer_chooser.show_screen(screen)
         self._show_trust(screen)
         self._title.setText(screen.focus_title)
         self._title.setVisible(bool(screen.focus_title))
@@ -137,8 +138,8 @@ class AttentionBlock(Section):
 
     def _show_trust(self, screen: Screen) -> None:
         asked = screen.overlay is Overlay.MAP
-        show_fact(self._trust, screen.trust if asked else None)
-        failed = screen.trust is not None and screen.trust.good is False
+        show_fact(self._trust, screen.verdict if asked else None)
+        failed = screen.verdict is not None and screen.verdict.good is False
         self._anyway.setVisible(asked and failed)
         self._anyway.setChecked(not screen.withheld)
 
@@ -151,7 +152,7 @@ def shown_map(screen: Screen, overlays: Overlays | None) -> tuple[str, MapView |
     if scene.probe:
         return PROBE, overlays.probe
     if scene.attention is not None:
-        view = overlays.attended(scene.attention, scene.look)
+        view = overlays.attended(scene.attention, scene.layer_choice)
         return ATTENTION, view or overlays.attention.get(scene.attention)
     return UNCERTAINTY, overlays.uncertainty if scene.uncertainty else None
 
@@ -165,11 +166,15 @@ _SECONDS = {
 def _hint(screen: Screen, overlays: Overlays | None) -> str:
     if screen.scene.probe:
         return screen.probed
-    look = screen.scene.look if screen.scene.attention is not None else None
-    if look is not None and overlays is not None and overlays.attended(look.region, look) is None:
+    layer_choice = screen.scene.layer_choice if screen.scene.attention is not None else None
+    if (
+        layer_choice is not None
+        and overlays is not None
+        and overlays.attended(layer_choice.region, layer_choice) is None
+    ):
         return "Being computed; until then the map before it stays."
-    if look is not None and isinstance(look.layer, Second):
-        return _SECONDS[look.layer]
+    if layer_choice is not None and isinstance(layer_choice.layer, Second):
+        return _SECONDS[layer_choice.layer]
     return _offered(screen)
 
 
@@ -177,7 +182,7 @@ def _offered(screen: Screen) -> str:
     if screen.overlay is Overlay.OFF and screen.candidates:
         return "Overlay off: finish your own reading, then press T."
     if screen.reopened:
-        return "Reopened from files: analyse again to probe voxels, see single looks or ask more."
+        return "Reopened from files: analyse again to probe voxels, see single layers or ask more."
     if screen.can_probe:
         return "Shift+click a voxel (or point and press Q): what did it attend to?"
     return ""

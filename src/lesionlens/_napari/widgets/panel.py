@@ -26,6 +26,7 @@ from qtpy.QtWidgets import (
 )
 
 from lesionlens._napari.controllers.actions import Actions
+from lesionlens._napari.loading import places_of
 from lesionlens._napari.model.keys import KEYS
 from lesionlens._napari.model.screen import Screen
 from lesionlens._napari.model.session import ReviewSession
@@ -40,7 +41,6 @@ from lesionlens._napari.qt.drops import local_paths
 from lesionlens._napari.qt.jobs import Jobs
 from lesionlens._napari.qt.keyboard import Unwheeled
 from lesionlens._napari.qt.latest import Latest
-from lesionlens._napari.reader import places_of
 from lesionlens._napari.widgets.attention_block import AttentionBlock
 from lesionlens._napari.widgets.candidate_block import CandidateBlock
 from lesionlens._napari.widgets.pacs_dialog import PacsDialog
@@ -151,6 +151,7 @@ class Panel(QWidget):
         menu = QMenu(self)
         for words, slot in self._openers():
             menu.addAction(words).triggered.connect(slot)
+        menu.addAction("Close the study").triggered.connect(lambda _=False: self.actions_.close())
         menu.addSeparator()
         folders = menu.addAction("Let napari open folders with LesionLens")
         folders.setCheckable(True)
@@ -187,8 +188,8 @@ class Panel(QWidget):
         self.candidates.undone.connect(acts.undo)
         self.candidates.redone.connect(acts.redo)
         self.attention.region_chosen.connect(session.choose_region)
-        self.attention.looks.candidate_chosen.connect(session.choose_alone)
-        self.attention.looks.look_chosen.connect(session.choose_look)
+        self.attention.layer_chooser.candidate_chosen.connect(session.choose_alone)
+        self.attention.layer_chooser.layer_chosen.connect(session.choose_layer)
         self.attention.overlay_chosen.connect(session.choose_overlay)
         self.attention.opacity_chosen.connect(session.choose_opacity)
         self.attention.uncertainty_chosen.connect(session.choose_uncertainty)
@@ -203,8 +204,7 @@ class Panel(QWidget):
         opened = state.study is not None
         self.empty.setVisible(not opened and screen.activity is None)
         self.study.setVisible(opened)
-        if opened:
-            self.study.show_screen(screen, state.study)
+        self.study.show_screen(screen, state.study)
         self.quality.show_screen(screen)
         self.preparation.setVisible(opened and screen.activity is None)
         self.problem.show_problem(screen.problem)

@@ -61,7 +61,7 @@ class NiftiReader:
                 series = _detected(file, root, notices)
                 if series is not None:
                     found.append(series)
-        found, seen = unlabelled_series.look_at(found, wanted, cancel=options.cancel)
+        found, seen = unlabelled_series.judge_by_image(found, wanted, cancel=options.cancel)
         chosen, set_aside, told = choose(found, named_series)
         _refuse_two_patients([s.files[0].path for s in chosen.values()])
         study = Study(
@@ -246,7 +246,7 @@ def _whole_stream(path: Path, image: Any) -> bytes:
 
 
 def _refuse_two_patients(files: Sequence[Path]) -> None:
-    """Refuse files whose sidecars or BIDS names tell of different patients."""
+    """Refuse files whose sidecars or BIDS names belong to different patients."""
     quiet: list[str] = []
     seen: dict[str, set[str]] = {"PatientID": set(), "PatientName": set(), "sub": set()}
     for path in files:

@@ -179,3 +179,19 @@ def onto_working(values: Tensor, grid: Grid, prepared: PreparedStudy) -> Floats:
     out = np.zeros(prepared.working.shape, np.float32)
     out[box] = separable.apply(values, along).cpu().numpy() * prepared.brain[box]
     return out
+
+
+def nested(
+    shares: Tensor, channels: Mapping[Region, int], grid: Grid, prepared: PreparedStudy
+) -> dict[Region, Floats]:
+    """Bring (R, I, J, K) shares to the working grid, nested; zero for a region without channel."""
+    out: dict[Region, Floats] = {}
+    inside = np.ones(prepared.working.shape, np.float32)
+    for region in Region:
+        channel = channels.get(region)
+        if channel is None:
+            out[region] = np.zeros(prepared.working.shape, np.float32)
+            continue
+        inside = np.minimum(inside, onto_working(shares[channel], grid, prepared))
+        out[region] = inside
+    return out

@@ -22,9 +22,9 @@ Place = tuple[slice, slice, slice]
 
 
 class Asked:
-    """Where a voxel attends, and what single blocks and heads look at.
+    """Where a voxel attends, and what single blocks and heads attend to.
 
-    Nothing is kept of the analysis but where the regions were drawn: a look runs the network
+    Nothing is kept of the analysis but where the regions were drawn: each question runs the network
     on the windows that hold the region, a probe on the window about the voxel, whose attention is
     kept until a voxel near its border or beyond is asked.
 
@@ -35,7 +35,7 @@ class Asked:
     image : callable
         To the (1, C, I, J, K) input of the study that was analysed.
     shares : mapping of Region to (I, J, K) Tensor
-        What the network said, 0 to 1.
+        The network's probabilities, 0 to 1.
     grids : (grid, prepared)
         Of the input, and the study with its working grid.
     onto_working : callable
@@ -58,7 +58,7 @@ class Asked:
         self._last: tuple[Place, list[bundle_attention.Layer]] | None = None
 
     @property
-    def looks(self) -> tuple[tuple[str, int], ...]:
+    def attention_layers(self) -> tuple[tuple[str, int], ...]:
         """Name and heads of each block."""
         return tuple((f"block {n}", heads) for n, heads in enumerate(self._blocks.values(), 1))
 
@@ -77,7 +77,7 @@ class Asked:
         spread = self._onto_working(whole, self._grid, self._prepared)
         return np.asarray(spread / max(float(spread.max()), 1e-12), dtype=np.float32)
 
-    def look(self, region: Region, layer: int, head: int | None) -> Floats:
+    def layer_attention(self, region: Region, layer: int, head: int | None) -> Floats:
         """Return (I, J, K) weights on the working grid that add up to one over the brain."""
         follow = partial(bundle_attention.of_layer, list(self._blocks)[layer])
         drawn = self._drawn[region].float()[None]

@@ -1,4 +1,4 @@
-"""Questions to one pass of the Lens network, answered on the working grid when they are asked."""
+"""Attention of one pass of the Lens network, brought to the working grid when it is wanted."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def coarser(grid: Grid, factor: int, shape: tuple[int, int, int]) -> Grid:
 
 
 class AttentionRollout:
-    """Answers where the token of a working voxel attends."""
+    """Attention rollout: where the token of a working voxel attends."""
 
     def __init__(
         self,
         layers: list[Tensor],
         tokens: tuple[int, int, int],
-        glance: Grid,
+        coarse: Grid,
         prepared: PreparedStudy,
     ) -> None:
-        self._layers, self._grid = layers, coarser(glance, _TOKEN_VOX, tokens)
+        self._layers, self._grid = layers, coarser(coarse, _TOKEN_VOX, tokens)
         self._working, self._brain = prepared.working, prepared.brain
 
     def __call__(self, voxel: tuple[int, int, int]) -> Floats:
@@ -52,37 +52,37 @@ class AttentionRollout:
 
 
 class CrossAttentionMaps:
-    """Gives the cross-attention of a region's query, by layer and head.
+    """The cross-attention of a region's query, by layer and head.
 
     Parameters
     ----------
-    looks : tuple of (1, heads, Q, I, J, K) Tensor
+    weights : tuple of (1, heads, Q, I, J, K) Tensor
         Weights at a quarter, a half and the whole of the resolution, on padded grids.
     padded : (3,) int
         Shape of the finest of them.
-    glance : Grid
+    coarse : Grid
         Of the pass; the padding lies at its high ends.
     prepared : PreparedStudy
         Names the working grid.
     """
 
-    names = ("look at a quarter", "look at a half", "look at full resolution")
+    names = ("quarter resolution", "half resolution", "full resolution")
 
     def __init__(
         self,
-        looks: tuple[Tensor, ...],
+        weights: tuple[Tensor, ...],
         padded: tuple[int, int, int],
-        glance: Grid,
+        coarse: Grid,
         prepared: PreparedStudy,
     ) -> None:
-        self._looks = [weights[0, :, : len(Region)].half() for weights in looks]
-        self._padded, self._glance = padded, glance
+        self._weights = [one[0, :, : len(Region)].half() for one in weights]
+        self._padded, self._coarse = padded, coarse
         self._working, self._brain = prepared.working, prepared.brain
 
     @property
     def heads(self) -> tuple[int, ...]:
         """Number of heads of each layer."""
-        return tuple(len(weights) for weights in self._looks)
+        return tuple(len(one) for one in self._weights)
 
     def __call__(self, region: Region, layer: int, head: int | None) -> Floats:
         """Return (I, J, K) weights on the working grid that add up to one over the brain.
@@ -96,11 +96,11 @@ class CrossAttentionMaps:
         head : int or None
             None averages the heads.
         """
-        weights = self._looks[layer][:, list(Region).index(region)].float()
+        weights = self._weights[layer][:, list(Region).index(region)].float()
         chosen = weights.mean(0) if head is None else weights[head]
         scale = _SCALES[layer]
         shape = (self._padded[0] // scale, self._padded[1] // scale, self._padded[2] // scale)
-        grid = coarser(self._glance, scale, shape)
+        grid = coarser(self._coarse, scale, shape)
         along = separable.matrices(grid, self._working, antialias=False)
         spread = separable.apply(chosen, along).cpu().numpy() * self._brain
         return np.asarray(spread / max(float(spread.sum(dtype=np.float64)), 1e-12), np.float32)

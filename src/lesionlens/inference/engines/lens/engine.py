@@ -78,7 +78,7 @@ class LensEngine:
     Parameters
     ----------
     device : str
-        "auto", "cpu", "cuda" or "cuda:N".
+        As `inference.device.choose` reads it.
     weights : str, Path or None
         A weights file, or "synthetic" for the shipped ones that learnt from no patient; None for
         the default ones.
@@ -92,9 +92,18 @@ class LensEngine:
     """
 
     def __init__(self, device: str = "auto", weights: str | Path | None = None) -> None:
-        self._device = devices.choose(device)
-        self._network, self._about = weight_files.load_chosen(weights, self._device)
-        self._memory = PassCache(_SCALE * self._about.spacing_mm, self._device)
+        place = devices.choose(device)
+        self._network, self._about = weight_files.load_chosen(weights, place)
+        self.placement = devices.Placement(place, self._move)
+        self._memory = PassCache(_SCALE * self._about.spacing_mm, place)
+
+    def _move(self, device: torch.device) -> None:
+        self._network.to(device)
+        self._memory = PassCache(_SCALE * self._about.spacing_mm, device)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.placement.device
 
     @property
     def info(self) -> EngineInfo:
@@ -128,6 +137,7 @@ class LensEngine:
         """The network itself, in evaluation mode."""
         return self._network
 
+    @devices.on_its_device
     def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
         """Answer on the working grid; see `inference.engine.Engine.predict`."""
         study = network_input.make_network_input(prepared, self._about.spacing_mm, self._device)
@@ -154,6 +164,7 @@ class LensEngine:
             probability=_by_region(_whole(probability, prepared, box)),
             engine=self.info,
             trace=trace,
+            notices=self.placement.notices,
             unperturbed=self.predict_perturbed(
                 prepared, [_EVERYTHING], progress=progress, cancel=cancel
             ),
@@ -177,6 +188,7 @@ class LensEngine:
         vote[0] /= 1 + len(others)
         return out, torch.logit(vote, eps=_EDGE)
 
+    @devices.on_its_device
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
         """Give a second opinion by "grad-cam"; see `inference.engine.Engine.attribute`.
 
@@ -202,6 +214,7 @@ class LensEngine:
         """Return the grid on which `glance` answers."""
         return network_input.grid_at(prepared, _SCALE * self._about.spacing_mm)
 
+    @devices.on_its_device
     def predict_perturbed(
         self,
         prepared: PreparedStudy,
@@ -238,8 +251,7 @@ class LensEngine:
     def _pass(self, x: Tensor, *, place: Tensor | None = None, trace: bool = False) -> LensOutput:
         x = x.to(memory_format=torch.channels_last_3d)
         fast = devices.has_fast_bfloat16(self._device)
-        kind = self._device.type
-        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=fast):
+        with torch.inference_mode(), devices.autocast(self._device, fast):
             out: LensOutput = self._network(x, place=place, trace=trace)
         return out
 
@@ -288,14 +300,14 @@ class LensEngine:
         if out.trace is None or not seen:
             return Trace(cross, method, layers)
         matrices = [rollout.layer_weights(layer.q[0], layer.k[0]) for layer in seen]
-        looks = CrossAttentionMaps(out.trace.cross_attention, out.trace.padded, grid, prepared)
+        maps = CrossAttentionMaps(out.trace.cross_attention, out.trace.padded, grid, prepared)
         return Trace(
             cross,
             method,
             layers,
             probe_row=AttentionRollout(matrices, seen[0].grid, grid, prepared),
-            look=looks,
-            looks=tuple(zip(CrossAttentionMaps.names, looks.heads, strict=True)),
+            layer_attention=maps,
+            attention_layers=tuple(zip(CrossAttentionMaps.names, maps.heads, strict=True)),
         )
 
 
@@ -303,7 +315,7 @@ def _kinds(out: LensOutput, grid: Grid) -> ClassProbabilities | None:
     """Return what the lesion queries name, where the network has them."""
     if out.lesions is None:
         return None
-    share = out.lesions.of_kinds()[0].float().cpu().numpy()
+    share = out.lesions.class_shares()[0].float().cpu().numpy()
     i, j, k = share.shape[1:]
     return ClassProbabilities(share, coarser(grid, 2, (i, j, k)))
 

@@ -1,9 +1,9 @@
-"""Two views of one study vote on the whole tumour: all that is shown, and FLAIR alone.
+"""A test-time ensemble for the whole tumour: all sequences together, and FLAIR alone.
 
 Readers draw the whole tumour on FLAIR. A network that sees everything at once can be talked out of
-a faint lesion by a sequence in which it does not show, so the same network also looks at FLAIR
-alone, and the probabilities are averaged. Core and enhancement are judged with everything in view.
-Each view is an input that the network is trained on, so no view needs weights of its own.
+a faint lesion by a sequence in which it does not show, so the same network also reads FLAIR
+alone, and the probabilities are averaged. Core and enhancement are judged with all sequences.
+Each input is of a kind that the network is trained on, so none needs weights of its own.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 from lesionlens.base.labels import MrSequence
 
 Shown = frozenset[MrSequence]
-"""The sequences of one view."""
+"""The sequences of one input."""
 
 _FLAIR = frozenset({MrSequence.FLAIR})
 
 
 def of_whole_tumour(shown: Shown) -> tuple[Shown, ...]:
-    """Return the views that vote on the whole tumour; without FLAIR only the study itself.
+    """Return the inputs averaged for the whole tumour; without FLAIR only the study itself.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""The closer look: the network again, in finer windows round what the glance suspects.
+"""Patch refinement: the network again, in finer windows round what the first pass suspects.
 
-It sharpens the enhancing tumour, whose rim is thin; what is wide needs the whole brain to be told,
-so the whole tumour and the core are left as the glance drew them.
+It sharpens the enhancing tumour, whose rim is thin; what is wide needs the context of the
+whole brain, so the whole tumour and the core are left as the first pass drew them.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from lesionlens.inference import separable, windows
 from lesionlens.inference.network_input import NetworkInput
 
 SHARE = 0.7
-"""Of the closer look in the answer, and in the map of where the network looked."""
+"""Weight of the refinement in the prediction, and in the attention map."""
 _WINDOW_VOX = 96
 _FROM = 0.25
-"""Probability of whole tumour from which a voxel is looked at again."""
+"""Probability of whole tumour from which a voxel is refined."""
 _MARGIN_MM = 6.0
 _FADE_VOX = 1.0
-"""Of the glance: how softly the surroundings of what is suspected end."""
+"""Of the first pass: how softly the surroundings of what is suspected end."""
 
 
 class Pass(Protocol):
@@ -38,14 +38,14 @@ class Pass(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WindowPlan:
-    """Where to look again.
+    """Which windows to refine.
 
     Parameters
     ----------
     near : (I, J, K) float32 Tensor
-        1 within 6 mm of what the glance suspects, on the glance's grid.
+        1 within 6 mm of what the first pass suspects, on its grid.
     there : (3,) Tensor
-        Matrices from the glance's grid to the finer one; see `separable`.
+        Matrices from that grid to the finer one; see `separable`.
     places : sequence of Window
         On the finer grid.
     """
@@ -61,13 +61,13 @@ def plan(whole: Tensor, grid: Grid, fine: Grid) -> WindowPlan:
     Parameters
     ----------
     whole : (I, J, K) Tensor
-        The glance's logits of the whole tumour, on `grid`.
+        The first pass's logits of the whole tumour, on `grid`.
     grid, fine : Grid
-        Of the glance and of the closer look; axis-aligned, over the same brain.
+        Of the first pass and of the refinement; axis-aligned, over the same brain.
 
     Returns
     -------
-    Plan
+    WindowPlan
         Without a place where nothing is suspected.
     """
     there = separable.matrices(grid, fine, antialias=False)
@@ -81,14 +81,14 @@ def plan(whole: Tensor, grid: Grid, fine: Grid) -> WindowPlan:
 
 
 def refine(chosen: WindowPlan, known: Tensor, study: NetworkInput, run: Pass) -> Tensor:
-    """Look at every window of a plan.
+    """Refine every window of a plan.
 
     Parameters
     ----------
     chosen : WindowPlan
         Of the same study.
     known : (I, J, K) Tensor
-        The glance's logits of the enhancing tumour.
+        The first pass's logits of the enhancing tumour.
     study : NetworkInput
         At the finer voxel size.
     run : callable
@@ -97,15 +97,15 @@ def refine(chosen: WindowPlan, known: Tensor, study: NetworkInput, run: Pass) ->
     Returns
     -------
     (2, i, j, k) Tensor
-        On the finer grid: what is to be added to the logits, and where the query looked, each
+        On the finer grid: what is to be added to the logits, and the query's attention, each
         window weighed by how much of the region it holds.
     """
     device, shape = known.device, study.grid.shape
-    blend, looked = windows.Blend(shape, device), torch.zeros(shape, device=device)
+    blend, attended = windows.Blend(shape, device), torch.zeros(shape, device=device)
     for window in chosen.places:
-        said, attention = run(window, windows.place_in(window, shape, device))
-        blend.add(window, said)
-        looked[window] += attention * torch.sigmoid(said).sum()
+        logits, attention = run(window, windows.place_in(window, shape, device))
+        blend.add(window, logits)
+        attended[window] += attention * torch.sigmoid(logits).sum()
     faded = separable.smooth(chosen.near, _FADE_VOX)
     before, soft = separable.apply(torch.stack([known, faded]), chosen.there)
-    return torch.stack([(blend.over(before, SHARE) - before) * soft, looked])
+    return torch.stack([(blend.over(before, SHARE) - before) * soft, attended])

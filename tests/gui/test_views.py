@@ -1,0 +1,407 @@
+"""Linked views in a real window: one place, one zoom, letters and outlines on every one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from napari.layers import Layer
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent, QWheelEvent
+from qtpy.QtWidgets import QApplication
+
+from lesionlens._napari.loading import layers_of
+from lesionlens._napari.model import hanging
+from lesionlens._napari.model.choices import Overlay, Plane
+from lesionlens._napari.model.viewing import Layout, Window
+from lesionlens._napari.model.windows import full_range, limits_of
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.findings.measure import diameters
+
+SIDES = (("R", "L"), ("A", "P"), ("S", "I"))
+
+
+@pytest.fixture
+def shown(reviewed):
+    """The analysed study in a window that is laid out."""
+    reviewed._viewer.window.resize(1100, 700)
+    reviewed._viewer.show()
+    QApplication.processEvents()
+    return reviewed
+
+
+def tiles(panel):
+    QApplication.processEvents()
+    return panel.views.linked.tiles
+
+
+def drawn(panel, view):
+    return panel.views.linked.drawing(view.tile)
+
+
+def wheel(view, notches, modifiers=Qt.KeyboardModifier.NoModifier, at=None):
+    at = QPointF(view.rect().center()) if at is None else at
+    event = QWheelEvent(
+        at, view.mapToGlobal(at), QPoint(), QPoint(0, 120 * notches),
+        Qt.MouseButton.NoButton, modifiers, Qt.ScrollPhase.NoScrollPhase, False,
+    )  # fmt: skip
+    QApplication.sendEvent(view, event)
+
+
+def drag(qtbot, view, button, start, end, modifiers=Qt.KeyboardModifier.NoModifier):
+    qtbot.mousePress(view, button, modifiers, start)
+    move = QMouseEvent(
+        QEvent.Type.MouseMove, QPointF(end), QPointF(view.mapToGlobal(end)),
+        button, button, modifiers,
+    )  # fmt: skip
+    QApplication.sendEvent(view, move)
+    qtbot.mouseRelease(view, button, modifiers, end)
+
+
+def test_four_sequences_stand_side_by_side_and_one_key_goes_back(shown):
+    shown.actions_.four_views()
+    views = tiles(shown)
+    assert [view.tile.sequence for view in views] == list(MrSequence)
+    assert all(view.isVisible() for view in views)
+    assert len({(view.x(), view.y()) for view in views}) == 4
+    assert len({view.size().width() // 8 for view in views}) == 1
+    shown.actions_.four_views()
+    assert not shown.views.linked.isVisible()
+    assert shown.session.state.choices.views.layout is Layout.SINGLE
+
+
+@pytest.mark.parametrize(("presses", "count"), [(1, 2), (2, 3), (3, 0)])
+def test_two_and_three_in_a_row_by_key(shown, presses, count):
+    for _ in range(presses):
+        shown.actions_.row_of_views()
+    if not count:
+        assert not shown.views.linked.isVisible()
+        return
+    views = tiles(shown)
+    assert len(views) == count
+    assert len({view.y() for view in views}) == 1
+    assert shown.session.state.choices.sequence in {view.tile.sequence for view in views}
+
+
+def test_three_planes_of_one_sequence_stand_together(shown):
+    shown.actions_.three_planes()
+    assert [view.tile.plane for view in tiles(shown)] == list(Plane)
+    assert {view.tile.sequence for view in tiles(shown)} == {MrSequence.T1C}
+
+
+@pytest.mark.parametrize("layout", [Layout.PLANES, Layout.FOUR, Layout.ONE])
+@pytest.mark.parametrize("plane", list(Plane))
+def test_letters_on_every_view_name_the_side_that_is_painted_there(shown, layout, plane):
+    shown.session.choose_plane(plane)
+    shown.actions_.show_layout(layout)
+    shown.session.choose_overlay(Overlay.OFF)
+    for layer in shown._viewer.layers:
+        layer.contrast_limits = (0.0, 1.0)
+    for axis, (grows, other) in enumerate(SIDES):
+        for layer in shown._viewer.layers:
+            data = np.zeros(layer.data.shape, np.float32)
+            data[(slice(None),) * axis + (slice(data.shape[axis] // 2, None),)] = 1.0
+            layer.data = data
+        shown._viewer.reset_view()
+        shown.actions_.toggle_names()  # what is drawn follows the layers' voxels
+        for view in tiles(shown):
+            through = {Plane.AXIAL: 2, Plane.CORONAL: 1, Plane.SAGITTAL: 0}[view.tile.plane]
+            if axis == through:
+                continue
+            image = view.grab().toImage()
+            white = np.argwhere([
+                [image.pixelColor(x, y).lightness() > 200 for x in range(0, image.width(), 4)]
+                for y in range(0, image.height(), 4)
+            ])  # fmt: skip
+            assert len(white) > 50
+            down, right = white.mean(axis=0) * 4 - (image.height() / 2, image.width() / 2)
+            left_letter, right_letter, top, bottom = drawn(shown, view).edges
+            if abs(right) > abs(down):
+                expected = (other, grows) if right > 0 else (grows, other)
+                assert (left_letter, right_letter) == expected, (view.tile, right, down)
+            else:
+                expected = (other, grows) if down > 0 else (grows, other)
+                assert (top, bottom) == expected, (view.tile, right, down)
+
+
+def test_a_candidate_is_centred_and_fits_in_every_view_also_when_zoomed_in(shown, analysis):
+    second = analysis.findings.candidates[1]
+    for layout in (Layout.FOUR, Layout.PLANES, Layout.TRIPLE):
+        shown.actions_.show_layout(layout)
+        shown.session.go_to(1)
+        shown.actions_.travel.move(zoom=40.0)
+        shown.actions_.next_candidate()
+        for view in tiles(shown):
+            seen = drawn(shown, view)
+            to = view.projection(seen)
+            place = shown.actions_.travel.place
+            assert place.point_mm == place.centre_mm == second.centroid_mm
+            middle = to.point(*seen.crosshair)
+            assert middle.x() == pytest.approx(view.width() / 2, abs=1)
+            assert middle.y() == pytest.approx(view.height() / 2, abs=1)
+            box = to.rect(*seen.box)
+            assert box.left() >= 0
+            assert box.top() >= 0
+            assert box.right() <= view.width()
+            assert box.bottom() <= view.height()
+
+
+def test_contour_and_box_lie_round_the_lesion_on_every_view(shown, analysis):
+    shown.session.go_to(2)
+    candidate = analysis.findings.candidates[1]
+    for layout in (Layout.FOUR, Layout.PLANES):
+        shown.actions_.show_layout(layout)
+        for view in tiles(shown):
+            seen = drawn(shown, view)
+            x, y, width, height = seen.box
+            where = shown.views.linked._board.frame.on_screen(
+                view.tile.plane, candidate.centroid_mm
+            )
+            lines = [line for _, lines in seen.outlines for line in lines]
+            mine = min(lines, key=lambda line: np.linalg.norm(line.mean(axis=0) - where))
+            assert (mine >= (x - 2.5, y - 2.5)).all()
+            assert (mine <= (x + width + 2.5, y + height + 2.5)).all()
+            np.testing.assert_allclose(mine.mean(axis=0), where, atol=5.0)
+
+
+def test_overlays_follow_the_choices_in_linked_views(shown):
+    shown.actions_.four_views()
+    shown.session.go_to(1)
+    view = tiles(shown)[0]
+    assert drawn(shown, view).outlines
+    shown.actions_.next_overlay()
+    assert drawn(shown, view).map.role == "attention"
+    shown.actions_.toggle_isolines()
+    assert drawn(shown, view).map.lines
+    shown.actions_.hold_hidden(True)
+    hidden = drawn(shown, view)
+    assert (hidden.outlines, hidden.map, hidden.box) == ((), None, None)
+    shown.actions_.hold_hidden(False)
+    assert drawn(shown, view).outlines
+
+
+def test_a_click_puts_the_crosshair_there_in_all_views(shown, qtbot):
+    shown.actions_.three_planes()
+    axial, coronal, _ = tiles(shown)
+    at = QPoint(axial.width() // 2 + 30, axial.height() // 2 - 20)
+    x, y = axial.projection(drawn(shown, axial)).at(QPointF(at))
+    qtbot.mouseClick(axial, Qt.MouseButton.LeftButton, pos=at)
+    place = shown.actions_.travel.place
+    np.testing.assert_allclose(place.point_mm[:2], (-x, -y), atol=0.6)
+    assert drawn(shown, coronal).crosshair[0] == pytest.approx(x, abs=0.6)
+    shown.views.settle()
+    np.testing.assert_allclose(shown._viewer.dims.point, place.point_mm, atol=2.1)
+
+
+def test_the_wheel_scrolls_slices_and_control_zooms_about_the_pointer(shown):
+    shown.actions_.four_views()
+    view = tiles(shown)[0]
+    before = drawn(shown, view).image.number
+    wheel(view, 1)
+    assert drawn(shown, view).image.number == before + 1
+    at = QPointF(view.width() * 0.25, view.height() * 0.3)
+    under = view.projection(drawn(shown, view)).at(at)
+    wheel(view, 3, Qt.KeyboardModifier.ControlModifier, at)
+    np.testing.assert_allclose(view.projection(drawn(shown, view)).at(at), under, atol=1e-6)
+    assert drawn(shown, view).image.number == before + 1
+    shown.views.set_wheel(zooms=True)
+    zoom = shown.actions_.travel.place.zoom
+    wheel(view, 1)
+    assert shown.actions_.travel.place.zoom > zoom
+
+
+def test_a_right_drag_changes_brightness_of_that_sequence_alone(shown, qtbot):
+    shown.actions_.four_views()
+    view = next(v for v in tiles(shown) if v.tile.sequence is MrSequence.FLAIR)
+    layers = shown._viewer.layers
+    before = {name: tuple(layers[name].contrast_limits) for name in ("T1", "FLAIR")}
+    middle = view.rect().center()
+    drag(qtbot, view, Qt.MouseButton.RightButton, middle, middle + QPoint(60, 0))
+    assert tuple(layers["T1"].contrast_limits) == before["T1"]
+    low, high = layers["FLAIR"].contrast_limits
+    assert high - low > before["FLAIR"][1] - before["FLAIR"][0]
+
+
+def test_presets_of_brightness_reach_the_full_range(shown):
+    layer = shown._viewer.layers["T1c"]
+    data = np.asarray(layer.data)
+    assert layer.contrast_limits_range == pytest.approx(list(full_range(data)))
+    for act, window in (
+        (shown.actions_.window_wide, Window.WIDE),
+        (shown.actions_.window_brain, Window.BRAIN),
+        (shown.actions_.window_auto, Window.AUTO),
+    ):
+        act()
+        assert tuple(layer.contrast_limits) == pytest.approx(limits_of(data, window))
+    assert limits_of(data, Window.WIDE) == (float(data.min()), float(data.max()))
+    assert limits_of(data, Window.BRAIN) != limits_of(data, Window.AUTO)
+
+
+def test_napari_sliders_and_linked_views_stand_at_the_same_place(shown):
+    shown.actions_.four_views()
+    viewer = shown._viewer
+    viewer.dims.set_point(2, 20.0)
+    assert shown.actions_.travel.place.point_mm[2] == pytest.approx(viewer.dims.point[2])
+    shown.actions_.next_slice()
+    shown.views.settle()
+    assert viewer.dims.point[2] == pytest.approx(shown.actions_.travel.place.point_mm[2], abs=2.1)
+
+
+def test_redrawing_an_outline_goes_to_naparis_tools_and_back(shown):
+    shown.actions_.four_views()
+    shown.session.go_to(1)
+    shown.actions_.edit_outline()
+    assert not shown.views.linked.isVisible()
+    assert shown._viewer.layers.selection.active.mode == "paint"
+    shown.actions_.discard_edit()
+    assert shown.views.linked.isVisible()
+    assert len(tiles(shown)) == 4
+
+
+def test_three_dimensions_are_naparis_and_two_bring_the_views_back(shown):
+    shown.actions_.four_views()
+    shown._viewer.dims.ndisplay = 3
+    assert not shown.views.linked.isVisible()
+    shown._viewer.dims.ndisplay = 2
+    assert shown.views.linked.isVisible()
+
+
+def test_views_are_remembered_by_kind_of_study(shown, analysis):
+    shown.actions_.four_views()
+    assert hanging.recall(analysis.study) is Layout.FOUR
+    shown.session.close()
+    for data in layers_of(analysis.study, no_progress, NEVER):
+        shown._viewer.layers.append(Layer.create(*data))
+    assert shown.session.state.choices.views.layout is Layout.FOUR
+    fewer = replace(analysis.study, series=dict(list(analysis.study.series.items())[:2]))
+    assert hanging.recall(fewer) is None
+
+
+def test_the_other_sequence_is_shown_while_its_key_is_held(shown):
+    shown.session.choose_sequence(MrSequence.FLAIR)
+    shown.actions_.show_layout(Layout.ONE)
+    shown.actions_.hold_other(True)
+    assert tiles(shown)[0].tile.sequence is MrSequence.T1C
+    shown.actions_.hold_other(False)
+    assert tiles(shown)[0].tile.sequence is MrSequence.FLAIR
+
+
+def test_cine_runs_from_the_last_slice_to_the_first(shown, qtbot):
+    shown.actions_.four_views()
+    view = tiles(shown)[0]
+    for _ in range(200):
+        shown.actions_.next_slice()
+    last = drawn(shown, view).image
+    assert last.number == last.count
+    shown.actions_.roll()
+    assert drawn(shown, view).image.number == 1
+    shown.actions_.toggle_cine()
+    qtbot.waitUntil(lambda: drawn(shown, view).image.number > 3, timeout=20_000)
+    shown.actions_.toggle_cine()
+
+
+def test_a_double_click_shows_one_view_alone_and_all_again(shown, qtbot):
+    shown.actions_.three_planes()
+    qtbot.mouseDClick(tiles(shown)[1], Qt.MouseButton.LeftButton)
+    assert [view.tile.plane for view in tiles(shown)] == [Plane.CORONAL]
+    qtbot.mouseDClick(tiles(shown)[0], Qt.MouseButton.LeftButton)
+    assert len(tiles(shown)) == 3
+
+
+def test_every_view_act_has_a_button(shown):
+    strip = shown.views._strip
+    assert strip.isVisible()
+    strip.layouts[Layout.FOUR].click()
+    assert shown.session.state.choices.views.layout is Layout.FOUR
+    strip.windows[Window.WIDE].click()
+    assert shown.session.state.choices.views.window is Window.WIDE
+    for button in strip.switches.values():
+        button.click()
+        button.click()
+    assert shown.session.state.choices.views.layout is Layout.FOUR
+
+
+def test_the_wheel_on_naparis_canvas_scrolls_and_control_zooms(shown):
+    viewer, mouse = shown._viewer, shown.views._mouse
+    before, zoom = viewer.dims.point[2], viewer.scene.camera.zoom
+
+    def turn(*modifiers):
+        event = SimpleNamespace(
+            delta=(0.0, 1.0), modifiers=modifiers, position=viewer.dims.point, handled=False
+        )
+        mouse._on_wheel(viewer, event)
+        return event.handled
+
+    assert turn()
+    assert viewer.dims.point[2] == pytest.approx(before + 4.0, abs=2.1)
+    assert viewer.scene.camera.zoom == zoom
+    assert turn("Control")
+    assert viewer.scene.camera.zoom > zoom
+    assert "dims_scroll" not in {one.__name__ for one in viewer.mouse_wheel_callbacks}
+
+
+def test_an_oblique_study_opens_in_the_slices_that_were_acquired(panel, analysis):
+    study = analysis.study
+    tilt = np.eye(4)
+    tilt[1:3, 1:3] = [[np.cos(0.35), -np.sin(0.35)], [np.sin(0.35), np.cos(0.35)]]
+    series = {
+        name: replace(one, grid=Grid(one.grid.shape, tilt @ one.grid.affine))
+        for name, one in study.series.items()
+    }
+    oblique = replace(study, series=series)
+    for data in layers_of(oblique, no_progress, NEVER):
+        panel._viewer.layers.append(Layer.create(*data))
+    panel._viewer.show()
+    assert panel.session.state.choices.views.layout is Layout.ONE
+    (view,) = tiles(panel)
+    seen = drawn(panel, view)
+    assert not seen.image.interpolated
+    assert seen.image.count == study.series[MrSequence.T1C].grid.shape[2]
+    assert "interpolated" not in " ".join(seen.words)
+    panel.actions_.show_layout(Layout.FOUR)
+    panel.actions_.own_slices()
+    assert "interpolated" in " ".join(drawn(panel, tiles(panel)[0]).words)
+
+
+def test_another_plane_keeps_place_and_zoom(shown):
+    viewer = shown._viewer
+    shown.session.go_to(2)
+    viewer.scene.camera.zoom = 7.0
+    point = tuple(viewer.dims.point)
+    shown.actions_.next_plane()
+    assert viewer.scene.camera.zoom == pytest.approx(7.0)
+    assert tuple(viewer.dims.point) == pytest.approx(point)
+    assert viewer.scene.camera.center[-1] == pytest.approx(point[viewer.dims.order[-1]])
+    shown.actions_.four_views()
+    shown.session.go_to(2)
+    place = shown.actions_.travel.place
+    shown.actions_.next_plane()
+    assert shown.actions_.travel.place == place
+
+
+def test_rulers_equal_the_reported_diameters_and_can_be_dragged(shown, analysis, qtbot):
+    first = analysis.findings.candidates[0]
+    shown.session.go_to(first.id)
+    shown.actions_.show_layout(Layout.ONE)
+    shown.actions_.toggle_rulers()
+    (view,) = tiles(shown)
+    longest, across = drawn(shown, view).rulers
+    lengths = [float(np.linalg.norm(ends[1] - ends[0])) for _, ends, _ in (longest, across)]
+    labels = analysis.volumes.labels
+    enhancing = np.isin(labels.data, [int(label) for label in Region.ET.labels])
+    found = diameters((analysis.findings.components == first.id) & enhancing, labels.grid)
+    assert lengths == pytest.approx([found.longest_mm, found.perpendicular_mm], abs=0.01)
+    along, over = (ends[1] - ends[0] for _, ends, _ in (longest, across))
+    assert abs(float(along @ over)) < 1e-6
+    to = view.projection(drawn(shown, view))
+    end = to.point(*longest[1][1]).toPoint()
+    drag(qtbot, view, Qt.MouseButton.LeftButton, end, end + QPoint(25, 0))
+    moved = drawn(shown, view).rulers[0]
+    assert moved[2].endswith("by hand")
+    np.testing.assert_allclose(moved[1][1] - longest[1][1], (25 / to.zoom, 0.0), atol=1.0)
+    shown.actions_.toggle_rulers()
+    assert drawn(shown, view).rulers == ()

@@ -1,0 +1,62 @@
+"""`lesionlens deidentify` and `export --deidentify` as a user calls them."""
+
+from __future__ import annotations
+
+import json
+
+import pydicom
+import pytest
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.cli.deidentify import Dates, deidentify
+from lesionlens.cli.export import export
+from lesionlens.cli.options import ResultLayout
+from lesionlens.export.exporter import save
+from lesionlens.records.study import StudyKind
+from lesionlens.testing.analysis import make_analysis, write_study
+
+
+@pytest.fixture
+def places(tmp_path):
+    return {"key": tmp_path / "apart" / "key", "map_file": tmp_path / "apart" / "map.csv"}
+
+
+def test_a_study_is_copied_without_names(patient, tmp_path, places):
+    study = write_study(patient, tmp_path / "study", kind=StudyKind.DICOM)
+    answer = deidentify(tmp_path / "study", tmp_path / "out", json=True, **places)
+    said = json.loads(answer.output[0])
+    files = list((tmp_path / "out").rglob("*.dcm"))
+    assert said["files"] == len(files) == sum(len(s.files) for s in study.series.values())
+    assert any("Faces remain" in notice for notice in said["notices"])
+    first = pydicom.dcmread(files[0])
+    assert first.PatientID.startswith("LL-")
+    assert first.StudyDate != "20260105"
+    assert f"patient,SYNTHETIC-1,{first.PatientID}" in places["map_file"].read_text()
+    full = tmp_path / "full"
+    deidentify(tmp_path / "study", full, dates=Dates.FULL, keep_uids=True, **places)
+    again = pydicom.dcmread(next(full.rglob("*.dcm")))
+    assert again.StudyDate == "20260105"
+    assert again.StudyInstanceUID == study.uid
+    assert again.PatientID == first.PatientID
+
+
+def test_key_and_map_never_lie_in_what_is_handed_on(patient, tmp_path):
+    write_study(patient, tmp_path / "study", kind=StudyKind.DICOM)
+    with pytest.raises(UnusableInputError, match="handed on"):
+        deidentify(tmp_path / "study", tmp_path / "out", key=tmp_path / "out" / "key")
+    assert not (tmp_path / "out").exists()
+
+
+def test_nifti_is_refused_with_a_word(make_study, tmp_path, places):
+    with pytest.raises(UnusableInputError, match="no DICOM file"):
+        deidentify(make_study(sequences={"t1c"}), tmp_path / "out", **places)
+
+
+def test_bids_and_deidentify_exclude_each_other(patient, tmp_path, places):
+    study = write_study(patient, tmp_path / "study", kind=StudyKind.DICOM)
+    save(make_analysis(patient, study), tmp_path / "result")
+    with pytest.raises(UnusableInputError, match="bids"):
+        export(
+            tmp_path / "result", tmp_path / "study", tmp_path / "out",
+            deidentify=True, layout=ResultLayout.BIDS, **places,
+        )  # fmt: skip
