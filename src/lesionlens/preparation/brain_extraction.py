@@ -105,7 +105,7 @@ def find_brain(
 def _doubt(
     mask: NDArray[np.bool_], prior: NDArray[np.float32], volume_ml: float, stretched: Affine
 ) -> str | None:
-    """Return why the mask should be looked at, or None."""
+    """Return why a reader should check the mask, or None."""
     expected = prior > 0.5
     overlap = 2.0 * float((mask & expected).sum()) / max(float(mask.sum() + expected.sum()), 1.0)
     scale = float(np.cbrt(abs(np.linalg.det(stretched[:3, :3]))))
