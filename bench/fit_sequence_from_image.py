@@ -19,9 +19,9 @@ import numpy as np
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.preparation.brain_extraction import load_template
 from lesionlens.reading import sequence_from_image
 from lesionlens.reading.readers import open_study
+from lesionlens.reading.tissue_template import load_template
 from lesionlens.synth.draw import DrawConfig, draw
 
 FIRST_SEED = 7_000_000

@@ -1,4 +1,4 @@
-"""Make src/lesionlens/preparation/template.npz once from the tissue maps of `make_tissues.py`.
+"""Make src/lesionlens/reading/template.npz once from the tissue maps of `make_tissues.py`.
 
     python bench/make_brain_template.py
 
@@ -33,7 +33,7 @@ def main() -> None:
     out[:3, :3] *= FACTOR
     out[:3, 3] += affine[:3, :3] @ np.full(3, 0.5)
     np.savez_compressed(
-        ROOT / "study/template.npz",
+        ROOT / "reading/template.npz",
         maps=np.round(np.clip(small, 0, 255)).astype(np.uint8),
         affine=out,
     )

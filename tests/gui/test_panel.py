@@ -300,7 +300,7 @@ def test_three_dimensions_show_the_brain_and_two_the_slices_again(reviewed):
     assert not brain[~reviewed.session.state.overlays.brain].any()
     viewer.dims.ndisplay = 2
     assert visible(reviewed) == {"T1c", "Candidates", "Box · candidate 1"}
-    assert viewer.layers["Candidates"].contour == 2
+    assert viewer.layers["Candidates"].contour == 1
 
 
 def test_a_result_never_lands_on_another_study(loaded, analysis, result, qtbot, monkeypatch):

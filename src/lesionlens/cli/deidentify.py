@@ -61,7 +61,7 @@ def deidentify(
     characteristics: Annotated[
         bool,
         typer.Option(
-            "--characteristics/--no-characteristics",
+            "--traits/--no-traits",
             help="Keep sex, age (to 90), size and weight.",
         ),
     ] = True,

@@ -267,6 +267,8 @@ def _describe(dataset: Path, source: _Source) -> None:
     }
     _replace(dataset / bids.DESCRIPTION, json.dumps(about, indent=1) + "\n")
     _replace(dataset / "descriptions.tsv", lookup.tsv(("desc_id", "description"), _DESCRIPTIONS))
+    said = {"Description": "What desc-… in the names of files means."}
+    _replace(dataset / "descriptions.json", json.dumps(said, ensure_ascii=False) + "\n")
     _replace(dataset / ".bidsignore", _IGNORED)
     if not (dataset / "README").exists():
         _replace(dataset / "README", _README)

@@ -132,7 +132,7 @@ def _opening(page: Page, styles: dict[str, Any]) -> list[Any]:
     words, plain = page.words, styles["plain"]
     who = " &nbsp; ".join(f"{escape(key)} <b>{escape(value)}</b>" for key, value in page.heading)
     made = " · ".join(filter(None, (page.analysed, page.engine)))
-    faults = [f"{q.check}: {q.message}" for q in page.content.quality if not q.passed]
+    faults = [f"{q.check}: {q.message}" for q in page.quality_checks if not q.passed]
     return [
         _text(f"<b>LesionLens</b>   {escape(words('title'))}", styles["title"]),
         _text(escape(made), styles["soft"]),
@@ -140,7 +140,7 @@ def _opening(page: Page, styles: dict[str, Any]) -> list[Any]:
         _text(who, plain),
         _text(escape(words("technique")), styles["head"]),
         _text(escape(f"{page.technique} {page.quality}"), plain),
-        *(_text(f"⚠ {escape(fault)}", plain) for fault in (*faults, *page.warnings)),
+        *(_text(f"⚠ {escape(page.neutral(fault))}", plain) for fault in (*faults, *page.warnings)),
     ]
 
 

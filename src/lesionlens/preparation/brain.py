@@ -25,19 +25,24 @@ class BrainMask:
     Parameters
     ----------
     mask : (I, J, K) bool
-        Brain.
+        Brain; empty where none is seen.
+    grid : Grid
+        Where it lies.
     method : str
         In words.
-    volume_ml : float
-        Of the mask.
     doubtful : str or None
         Why a reader should look, or None.
     """
 
     mask: NDArray[np.bool_]
+    grid: Grid
     method: str
-    volume_ml: float
     doubtful: str | None = None
+
+    @property
+    def volume_ml(self) -> float:
+        """Of the mask."""
+        return float(self.mask.sum()) * self.grid.voxel_ml
 
 
 def foreground(values: NDArray[np.float32]) -> NDArray[np.bool_]:

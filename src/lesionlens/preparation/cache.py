@@ -24,7 +24,7 @@ from lesionlens.base.geometry import Affine
 
 logger = logging.getLogger(__name__)
 
-METHOD = "3"
+METHOD = "4"
 """Counts up when registration or brain extraction changes, so that old entries are not met."""
 KEPT = 400
 """Entries; the oldest go first. The largest, a brain mask, takes about 30 kB."""

@@ -7,10 +7,12 @@ which ITK takes as its physical frame (it has no notion of which side is which).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from lesionlens.base.geometry import Affine, ras_grid
 from lesionlens.base.grid import Grid
@@ -18,6 +20,10 @@ from lesionlens.base.stages import NEVER, Cancel, check
 from lesionlens.preparation.resampling import resample
 
 COARSE_MM, FINE_MM = 4.0, 2.0
+HEAD_SHARE, NEAR_MM = 0.1, 8.0
+"""Only what is near a head is compared: more than this share of the brightest tissue, or as near.
+Halves the time, at the same error (.45 mm, median over the brain, six sequences moved by 5 to
+15 mm in 5 mm slices)."""
 DOUBTFUL_BELOW = 0.2
 """A peak of mutual information less pronounced than this is called doubtful.
 
@@ -112,20 +118,35 @@ def _method(sampling: float, iterations: int, step: float) -> sitk.ImageRegistra
     return method
 
 
+class Level(NamedTuple):
+    """One image for ITK, and where it is worth a look: the head and what is near it."""
+
+    image: sitk.Image
+    near: sitk.Image
+
+
+def _level(values: NDArray[np.float32], grid: Grid) -> Level:
+    capped = _compressed(values)
+    head = (capped > HEAD_SHARE * capped.max()).astype(np.float32)
+    reach = 2 * round(NEAR_MM / float(grid.spacing_mm[0])) + 1
+    near = ndimage.maximum_filter(head, reach) if head.any() else np.ones_like(head)
+    return Level(_image(capped, grid), sitk.Cast(_image(near, grid), sitk.sitkUInt8))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ResolutionPyramid:
     """One image at two resolutions, ready for ITK; made once, used for every partner.
 
     Parameters
     ----------
-    coarse, fine : sitk.Image
+    coarse, fine : Level
         On RAS+ cubes of 4 and 2 mm.
     centre_mm : (3,) float64
         Middle of what is bright.
     """
 
-    coarse: sitk.Image
-    fine: sitk.Image
+    coarse: Level
+    fine: Level
     centre_mm: NDArray[np.float64]
 
 
@@ -142,15 +163,13 @@ def pyramid(values: NDArray[np.float32], grid: Grid) -> ResolutionPyramid:
     fine, fine_grid = on_ras_grid(values, grid, FINE_MM)
     coarse, coarse_grid = on_ras_grid(fine, fine_grid, COARSE_MM)
     centre = centre_of_mass_mm(coarse, coarse_grid)
-    return ResolutionPyramid(
-        _image(_compressed(coarse), coarse_grid), _image(_compressed(fine), fine_grid), centre
-    )
+    return ResolutionPyramid(_level(coarse, coarse_grid), _level(fine, fine_grid), centre)
 
 
 def one_level(values: NDArray[np.float32], grid: Grid) -> ResolutionPyramid:
     """Take an image that is coarse already, on RAS+ cubes of about 3 mm, for both grids."""
-    image = _image(_compressed(values), grid)
-    return ResolutionPyramid(image, image, centre_of_mass_mm(values, grid))
+    level = _level(values, grid)
+    return ResolutionPyramid(level, level, centre_of_mass_mm(values, grid))
 
 
 def register(
@@ -181,8 +200,9 @@ def register(
     if best is None:
         return Registration(np.eye(4), 0.0, 0.0, 0.0, 0.0)
     check(cancel, "registration")
-    fine = _run((fixed.fine, moving.fine), best[1], _method(0.06, 50, 0.5)) or best
-    return _judged(fine[1], (fixed.coarse, moving.coarse), fixed.centre_mm)
+    fine = _run((fixed.fine, moving.fine), best[1], _method(0.12, 50, 0.5)) or best
+    pair = fixed.coarse.image, moving.coarse.image
+    return _judged(fine[1], pair, fixed.centre_mm)
 
 
 def roughly(
@@ -214,15 +234,16 @@ def _starts(apart: NDArray[np.float64]) -> list[NDArray[np.float64]]:
 
 
 def _run(
-    pair: tuple[sitk.Image, sitk.Image],
+    pair: tuple[Level, Level],
     start: sitk.Euler3DTransform,
     method: sitk.ImageRegistrationMethod,
 ) -> tuple[float, sitk.Euler3DTransform] | None:
     """Optimise from one start; None where the images do not overlap there."""
     transform = sitk.Euler3DTransform(start)
     method.SetInitialTransform(transform, inPlace=True)
+    method.SetMetricFixedMask(pair[0].near)
     try:
-        method.Execute(*pair)
+        method.Execute(pair[0].image, pair[1].image)
         value = float(method.GetMetricValue())
     except RuntimeError:
         return None

@@ -112,7 +112,7 @@ def strip(
         brain = _read(mask, grid, name)
     volume = float(brain.sum()) * grid.voxel_ml
     doubtful = None if 700.0 < volume < 2000.0 else f"it measures {volume:.0f} ml"
-    return BrainMask(brain, name, volume, doubtful)
+    return BrainMask(brain, grid, name, doubtful)
 
 
 def _program(name: str) -> tuple[Path, Program]:

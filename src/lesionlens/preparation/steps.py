@@ -9,21 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
-from lesionlens.base.geometry import Affine, ras_grid
+from lesionlens.base.geometry import Affine
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import Cancel, StageClock, check
 from lesionlens.preparation import bias_field, cache, skull_stripping
 from lesionlens.preparation import brain as brains
-from lesionlens.preparation.brain_extraction import find_brain
 from lesionlens.preparation.registration import Registration, ResolutionPyramid, pyramid, register
 from lesionlens.preparation.resampling import resample
 from lesionlens.records.study import PreparationStep, Series, StepName
 
-BRAIN_EDGE_MM = 2.0
 SAME_OUTLINE = 0.99
 """Dice of the outlines of two images that were stripped with one mask. Measured: .997 to 1 where
 they were; 2 mm of movement make it .97."""
+LEAST_BRAIN = 0.03
+"""Share of a stripped scan's outline that must look like brain."""
 REST_MM, REST_DEG = 0.7, 0.7
 """Movements below these are as large as the registration's own error; interpolation would cost
 more than they are worth."""
@@ -199,45 +199,54 @@ def brain_of(
     if first is not None:
         item = loaded[first]
         mask = brains.of_stripped(item.values, item.series.grid)
+        if options.strip:
+            _confirm(item, mask)
         notes.steps.append(
             PreparationStep(
                 StepName.BRAIN, first, False, "Already without skull: its outline was taken."
             )
         )
         return mask, item.series.grid if item.moved is None else _moved_grid(item)
-    item = loaded[reference]
-    affine, shape = ras_grid(item.series.grid.affine, item.series.grid.shape, BRAIN_EDGE_MM)
-    grid = Grid(shape, affine, item.series.grid.frame_uid)
-    order = [reference, *(s for s in loaded if s is not reference)]
-    images = {
-        s: resample(loaded[s].values, loaded[s].series.grid, grid, moved=loaded[s].moved)
-        for s in order
-    }
     if not options.strip:
         notes.steps.append(PreparationStep(StepName.BRAIN, None, False, "Left out on request."))
-        return images[reference] > 0, grid
-    found = _brain_in(images, grid, options, notes, cancel)
+        return loaded[reference].values > 0, loaded[reference].series.grid
+    found = _brain_in(loaded, reference, options, notes, cancel)
     _note_brain(found, reference, notes)
-    return found.mask, grid
+    return found.mask, found.grid
+
+
+def _confirm(item: Loaded, mask: NDArray[np.bool_]) -> None:
+    """Refuse what lies alone in the air as a brain without skull does, but is none.
+
+    Raises
+    ------
+    UnusableInputError
+        Hardly any of it looks like brain.
+    """
+    from lesionlens.preparation import brain_extraction  # noqa: PLC0415  torch: not for readers
+
+    share = brain_extraction.share_of_brain(item.values, item.series.grid, mask)
+    if share < LEAST_BRAIN:
+        volume = float(mask.sum()) * item.series.grid.voxel_ml
+        raise _no_brain(f"an object of {volume:.0f} ml, {share:.0%} of which look like brain")
 
 
 def _brain_in(
-    images: Mapping[MrSequence, NDArray[np.float32]],
-    grid: Grid,
+    loaded: Mapping[MrSequence, Loaded],
+    reference: MrSequence,
     options: PrepareOptions,
     notes: Notes,
     cancel: Cancel,
 ) -> brains.BrainMask:
     """Find the brain by the method asked for; under "auto" a program mends a doubtful mask."""
     auto = options.stripper == skull_stripping.AUTO
-    found = _kept_brain(
-        images, grid, skull_stripping.OWN if auto else options.stripper, options, cancel
-    )
+    method = skull_stripping.OWN if auto else options.stripper
+    found = _kept_brain(loaded, reference, method, options, cancel)
     others = skull_stripping.installed() if auto and found.doubtful else ()
     if not others:
         return found
     try:
-        other = _kept_brain(images, grid, others[0], options, cancel)
+        other = _kept_brain(loaded, reference, others[0], options, cancel)
     except ResourceError as error:
         notes.notices.append(f"The brain mask is doubtful, and {others[0]} did not help: {error}")
         return found
@@ -246,47 +255,67 @@ def _brain_in(
 
 
 def _kept_brain(
-    images: Mapping[MrSequence, NDArray[np.float32]],
-    grid: Grid,
+    loaded: Mapping[MrSequence, Loaded],
+    reference: MrSequence,
     method: str,
     options: PrepareOptions,
     cancel: Cancel,
 ) -> brains.BrainMask:
     """Find the brain, or take what was found in these very voxels by this method before."""
-
-    def search() -> brains.BrainMask:
-        if method == skull_stripping.OWN:
-            return find_brain(images, grid, cancel=cancel)
-        return skull_stripping.strip(method, next(iter(images.values())), grid, cancel=cancel)
-
     if not options.cache:
-        return search()
-    volumes = {s.value: (values, grid.affine) for s, values in images.items()}
-    key = cache.key_of(volumes, f"brain {'+'.join(images)} {skull_stripping.identity(method)}")
+        return _searched(loaded, reference, method, cancel)
+    volumes = {s.value: (item.values, _moved_grid(item).affine) for s, item in loaded.items()}
+    key = cache.key_of(volumes, f"brain {reference} {skull_stripping.identity(method)}")
     kept = cache.load(key)
-    if kept is not None and {"mask", "words"} <= set(kept):
-        count = int(np.prod(grid.shape))
-        mask = np.unpackbits(kept["mask"], count=count).astype(bool).reshape(grid.shape)
+    if kept is not None and {"mask", "shape", "affine", "words"} <= set(kept):
+        i, j, k = kept["shape"].tolist()
+        grid = Grid((i, j, k), kept["affine"], loaded[reference].series.grid.frame_uid)
+        mask = np.unpackbits(kept["mask"], count=i * j * k).astype(bool).reshape(grid.shape)
         said, doubtful = (str(text) for text in kept["words"])
-        volume = float(mask.sum()) * grid.voxel_ml
-        return brains.BrainMask(mask, said, volume, doubtful or None)
-    found = search()
-    words = np.array([found.method, found.doubtful or ""])
-    cache.save(key, {"mask": np.packbits(found.mask), "words": words})
+        return brains.BrainMask(mask, grid, said, doubtful or None)
+    found = _searched(loaded, reference, method, cancel)
+    arrays = {
+        "mask": np.packbits(found.mask),
+        "shape": np.array(found.grid.shape),
+        "affine": found.grid.affine,
+        "words": np.array([found.method, found.doubtful or ""]),
+    }
+    cache.save(key, arrays)
     return found
+
+
+def _searched(
+    loaded: Mapping[MrSequence, Loaded], reference: MrSequence, method: str, cancel: Cancel
+) -> brains.BrainMask:
+    """Find the brain: our network looks at every sequence, a program at the reference alone."""
+    item = loaded[reference]
+    if method != skull_stripping.OWN:
+        return skull_stripping.strip(method, item.values, item.series.grid, cancel=cancel)
+    from lesionlens.preparation import brain_extraction  # noqa: PLC0415  torch; few need it
+
+    grid = brain_extraction.reading_grid(item.series.grid)
+    images = {
+        s: resample(one.values, one.series.grid, grid, moved=one.moved) for s, one in loaded.items()
+    }
+    return brain_extraction.find_brain(images, grid, cancel=cancel)
 
 
 def _note_brain(found: brains.BrainMask, reference: MrSequence, notes: Notes) -> None:
     if not found.mask.any():
-        raise UnusableInputError(
-            found="no brain in the scan",
-            expected="an MR scan of a head",
-            next_step="Look at the scan in a viewer; choose the series that shows the head",
-        )
+        raise _no_brain(f"{found.method}: {found.doubtful}")
     words = f"{found.method}: {found.volume_ml:.0f} ml."
     notes.steps.append(PreparationStep(StepName.BRAIN, reference, True, words, found.volume_ml))
     if found.doubtful:
         notes.notices.append(f"The brain mask is doubtful: {found.doubtful}. Check it by eye.")
+
+
+def _no_brain(why: str) -> UnusableInputError:
+    return UnusableInputError(
+        found=f"no brain in the scan ({why})",
+        expected="an MR scan of a brain, with or without its skull",
+        next_step="Choose the series that shows the head; where this one does, install SynthStrip "
+        "or HD-BET and name it with --brain-extraction",
+    )
 
 
 def _moved_grid(item: Loaded) -> Grid:

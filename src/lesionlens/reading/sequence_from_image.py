@@ -18,10 +18,10 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.scan_limits import check_grid, check_voxels, finite
 from lesionlens.preparation.brain import eroded
-from lesionlens.preparation.brain_extraction import Template, load_template, place
 from lesionlens.preparation.registration import on_ras_grid
 from lesionlens.preparation.resampling import resample
 from lesionlens.reading.sequences import UNKNOWN, Guess
+from lesionlens.reading.tissue_template import Template, load_template, place
 from lesionlens.records.study import Series
 
 EDGE_MM = 3.0

@@ -17,6 +17,7 @@ from lesionlens.preparation.resampling import resample
 from lesionlens.reading.readers import open_study
 from lesionlens.records.study import Series, StepName, Study, StudyKind
 from lesionlens.testing.acquire import Acquisition
+from lesionlens.testing.simple import make_patient
 
 T1, T1C, T2, FLAIR = MrSequence
 
@@ -33,6 +34,11 @@ def ball():
     inside = sum(a**2 for a in axes) < 0.7
     noise = np.random.default_rng(0).normal(0, 8, (40, 40, 40))
     return np.where(inside, 500 + 60 * axes[0] + noise, 0).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def bare():
+    return make_patient(spacing_mm=4.0).sequences[T1C].data
 
 
 def test_registered_stripped_input_is_left_alone(make_study):
@@ -203,15 +209,15 @@ def test_what_is_no_head_is_refused_by_name(ball, kind, words):
     assert "x.nii.gz" in caught.value.found
 
 
-def test_nan_outside_the_head_counts_as_background_with_a_notice(ball):
-    values = np.where(ball == 0, np.nan, ball).astype(np.float32)
+def test_nan_outside_the_head_counts_as_background_with_a_notice(bare):
+    values = np.where(bare == 0, np.nan, bare).astype(np.float32)
     prepared = prepare(study_of(values), StageClock())
     assert any("NaN" in notice for notice in prepared.notices)
     assert np.isfinite(prepared.channels).all()
 
 
-def test_single_wild_voxels_are_capped_with_a_notice(ball):
-    values = ball.copy()
+def test_single_wild_voxels_are_capped_with_a_notice(bare):
+    values = bare.copy()
     values[20, 20, 20] = 1e30
     prepared = prepare(study_of(values), StageClock())
     assert prepared.channels.max() < 1e5

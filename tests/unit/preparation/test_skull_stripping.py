@@ -11,7 +11,7 @@ from lesionlens.base.errors import CancelledError, MissingPluginError, ResourceE
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import StageClock
 from lesionlens.cli import options
-from lesionlens.preparation import skull_stripping, steps
+from lesionlens.preparation import brain_extraction, skull_stripping
 from lesionlens.preparation.brain import BrainMask
 from lesionlens.preparation.brain_extraction import find_brain
 from lesionlens.preparation.prepare import PrepareOptions, prepare
@@ -91,7 +91,7 @@ def test_a_program_that_is_not_there_is_named(monkeypatch, head, name):
 
 
 def doubtful(images, grid, *, cancel):
-    return BrainMask(np.ones(grid.shape, bool), "own", 9999.0, "it measures 9999 ml")
+    return BrainMask(np.ones(grid.shape, bool), grid, "own", "it measures 9999 ml")
 
 
 def sure(images, grid, *, cancel):
@@ -101,7 +101,7 @@ def sure(images, grid, *, cancel):
 @pytest.mark.parametrize("own", [sure, doubtful])
 def test_a_program_mends_a_doubtful_mask_and_no_other(stand_in, make_study, monkeypatch, own):
     stand_in(GOOD)
-    monkeypatch.setattr(steps, "find_brain", own)
+    monkeypatch.setattr(brain_extraction, "find_brain", own)
     study = open_study(make_study(patient=make_patient(spacing_mm=4.0, skull=True)))
     prepared = prepare(study, StageClock(), PrepareOptions(cache=False))
     used = any("synthstrip" in step.message for step in prepared.steps)
@@ -110,7 +110,7 @@ def test_a_program_mends_a_doubtful_mask_and_no_other(stand_in, make_study, monk
 
 def test_a_program_that_fails_leaves_the_own_mask_with_a_notice(stand_in, make_study, monkeypatch):
     stand_in("import sys; sys.exit('no weights')")
-    monkeypatch.setattr(steps, "find_brain", doubtful)
+    monkeypatch.setattr(brain_extraction, "find_brain", doubtful)
     study = open_study(make_study(patient=make_patient(spacing_mm=4.0, skull=True)))
     prepared = prepare(study, StageClock(), PrepareOptions(cache=False))
     assert any("no weights" in notice for notice in prepared.notices)

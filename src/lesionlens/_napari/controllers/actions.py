@@ -73,6 +73,11 @@ class Actions(Viewing):
         """Open the synthetic sample."""
         return self.open(SAMPLES / "study")
 
+    def close(self) -> bool:
+        """Close the study; what was decided is kept in the user's own folder."""
+        self.jobs.stop()
+        return self._then(self.session.close)
+
     def take_in(self, places: tuple[Path, ...]) -> bool:
         """Open what was dropped: scans, or a saved result of the study that is open."""
         if self.jobs.running:

@@ -10,6 +10,7 @@ from lesionlens.explain.shapley import deciding_words
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import (
     SEQUENCE_KEYS,
+    UNCERTAIN_PLACE,
     UNSURE,
     Candidate,
     resemblance_words,
@@ -102,7 +103,8 @@ def threshold_source(point: OperatingPoint | None, floor: float) -> str:
 
 def short_place(candidate: Candidate) -> str:
     """Say where in as few words as fit a narrow table; the full words are in the tooltip."""
-    return candidate.location.words.removesuffix(" lobe").removesuffix(" lobes")
+    words = candidate.location.words.replace(" lobes", "").replace(" lobe", "")
+    return words.replace(UNCERTAIN_PLACE, "?")
 
 
 def score_words(score: float) -> str:

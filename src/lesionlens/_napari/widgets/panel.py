@@ -151,6 +151,7 @@ class Panel(QWidget):
         menu = QMenu(self)
         for words, slot in self._openers():
             menu.addAction(words).triggered.connect(slot)
+        menu.addAction("Close the study").triggered.connect(lambda _=False: self.actions_.close())
         menu.addSeparator()
         folders = menu.addAction("Let napari open folders with LesionLens")
         folders.setCheckable(True)
@@ -203,8 +204,7 @@ class Panel(QWidget):
         opened = state.study is not None
         self.empty.setVisible(not opened and screen.activity is None)
         self.study.setVisible(opened)
-        if opened:
-            self.study.show_screen(screen, state.study)
+        self.study.show_screen(screen, state.study)
         self.quality.show_screen(screen)
         self.preparation.setVisible(opened and screen.activity is None)
         self.problem.show_problem(screen.problem)

@@ -101,6 +101,27 @@ def test_a_few_empty_frames_make_any_size_even(rows, columns, held):
     assert not frames[added[:, 0], :, :, added[:, 1]].any()
 
 
+def test_segments_go_from_the_top_down_so_that_ohif_loses_no_slice(make, tmp_path):
+    ds = _written(make(dicom=True), tmp_path)["seg"]
+    words = [s.SegmentLabel.split(" ", 1)[1] for s in ds.SegmentSequence]
+    assert words == sorted(words, key=[r.words for r in Region].index)
+    lowest = {}
+    for groups in ds.PerFrameFunctionalGroupsSequence:
+        number = groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        depth = groups.PlanePositionSequence[0].ImagePositionPatient[2]
+        lowest[number] = min(lowest.get(number, depth), depth)
+    for region in Region:
+        of_region = [n for n, name in enumerate(words, 1) if name == region.words]
+        depths = [lowest[n] for n in of_region]
+        assert depths == sorted(depths, reverse=True)
+
+
+def test_a_matrix_that_ohif_draws_wrong_is_said_so(make, tmp_path):
+    said = DicomExporter().write(make(dicom=True, spacing_mm=(4.0, 4.0, 4.0)), tmp_path).notices
+    ds = pydicom.dcmread(tmp_path / "dicom" / "seg.dcm")
+    assert any("OHIF" in text for text in said) == (ds.Rows * ds.Columns % 8 != 0)
+
+
 def test_left_stays_left(make, tmp_path):
     analysis = make(dicom=True, orientation="PIR", tilt_deg=7, lesions=(Lesion(),))
     points = _marked_mm(_written(analysis, tmp_path)["seg"], {1, 2, 3})
@@ -578,7 +599,7 @@ def test_a_changed_voxel_is_noticed(make, tmp_path):
     analysis = make(dicom=True)
     _written(analysis, tmp_path)
     sources = refs.read_sources(analysis.study.series[MrSequence.T1C])
-    segments = seg.segments_of(analysis)
+    segments = seg.segments_of(analysis, sources)
     path = tmp_path / "dicom" / "seg.dcm"
     seg.check_seg(path, analysis, sources, segments)
     ds = pydicom.dcmread(path)
@@ -598,7 +619,7 @@ def test_a_missing_frame_is_noticed(make, tmp_path):
     analysis = make(dicom=True)
     _written(analysis, tmp_path)
     sources = refs.read_sources(analysis.study.series[MrSequence.T1C])
-    segments = seg.segments_of(analysis)
+    segments = seg.segments_of(analysis, sources)
     labels = analysis.volumes.labels.data.copy()
     free = np.argwhere((labels == 0) & (analysis.findings.components == 0))[0]
     components = analysis.findings.components.copy()

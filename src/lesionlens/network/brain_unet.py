@@ -1,0 +1,111 @@
+"""A small U-Net that tells brain from the rest of a head in any one MR image.
+
+What it is asked follows SynthStrip (Hoopes et al., NeuroImage 2022, 260:119474): trained on drawn
+images of any contrast, it reads all. The network is our own: the image is folded into cells of
+two voxels an edge, on which nearly all of the work is done, and unfolded for the outline.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional
+from typing_extensions import override
+
+from lesionlens.base.errors import WeightsError
+from lesionlens.base.provenance import sha256_of
+from lesionlens.network.encoder import Residual
+
+SPACING_MM = 2.5
+"""Voxel edge of what it reads and answers."""
+MULTIPLE = 16
+"""The image's axes must be multiples of this."""
+WIDTHS = (24, 32, 48, 64)
+_FINE = 4
+
+
+def fold(image: Tensor) -> Tensor:
+    """Lay the voxels of 2 x 2 x 2 cells into channels: (B, C, I, ...) to (B, 8 C, I / 2, ...)."""
+    b, c, i, j, k = image.shape
+    cells = image.view(b, c, i // 2, 2, j // 2, 2, k // 2, 2).permute(0, 1, 3, 5, 7, 2, 4, 6)
+    return cells.reshape(b, 8 * c, i // 2, j // 2, k // 2)
+
+
+def unfold(cells: Tensor) -> Tensor:
+    """Undo `fold`: (B, 8 C, I, J, K) to (B, C, 2 I, 2 J, 2 K)."""
+    b, c, i, j, k = cells.shape
+    voxels = cells.view(b, c // 8, 2, 2, 2, i, j, k).permute(0, 1, 5, 2, 6, 3, 7, 4)
+    return voxels.reshape(b, c // 8, 2 * i, 2 * j, 2 * k)
+
+
+class BrainUNet(nn.Module):
+    """One image in, the logit of brain out, voxel by voxel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        inputs = (8, *WIDTHS[:-1])
+        self.down = nn.ModuleList(
+            Residual(a, b, 1 if level == 0 else 2)
+            for level, (a, b) in enumerate(zip(inputs, WIDTHS, strict=True))
+        )
+        self.up = nn.ModuleList(Residual(fine + coarse, fine) for fine, coarse in pairwise(WIDTHS))
+        self.open = nn.Conv3d(WIDTHS[0], 8 * _FINE, 1)
+        self.fine = nn.Conv3d(_FINE + 1, 2 * _FINE, 3, padding=1)
+        self.last = nn.Conv3d(2 * _FINE, 1, 3, padding=1)
+
+    @override
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 1, I, J, K) from `scaled` to logits of the same shape."""
+        x, kept = fold(image), []
+        for block in self.down:
+            x = block(x)
+            kept.append(x)
+        for level in reversed(range(len(self.up))):
+            wide = functional.interpolate(x, scale_factor=2, mode="trilinear")
+            x = self.up[level](torch.cat([kept[level], wide], 1))
+        fine = torch.cat([unfold(self.open(x)), image], 1)
+        out: Tensor = self.last(functional.silu(self.fine(fine)))
+        return out
+
+
+def scaled(image: Tensor) -> Tensor:
+    """Bring positive images (B, 1, I, J, K) to about 0-1, by what is bright in each."""
+    out = []
+    for one in image:
+        seen = one[one > 0]
+        if seen.numel() == 0:
+            out.append(torch.zeros_like(one))
+            continue
+        step = max(seen.numel() // 50_000, 1)
+        top = torch.quantile(seen[::step], 0.98).clamp_min(1e-6)
+        out.append((one / top).clamp(0, 1.5))
+    return torch.stack(out)
+
+
+def load_brain_unet() -> BrainUNet:
+    """Load the shipped weights, checked against the hash shipped beside them.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing or altered.
+    """
+    path = Path(str(files("lesionlens.weights") / "brain.safetensors"))
+    beside = path.with_suffix(".json")
+    known = json.loads(beside.read_text("utf-8"))["sha256"] if beside.is_file() else None
+    if not path.is_file() or sha256_of(path) != known:
+        raise WeightsError(
+            found=f"a missing or altered {path.name}",
+            expected="the weights of brain extraction as shipped",
+            next_step="Install LesionLens again",
+        )
+    network = BrainUNet()
+    network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return network.eval()
