@@ -28,7 +28,10 @@ pytestmark = [
     pytest.mark.skipif(bool(ohif.missing()), reason=f"not installed: {ohif.missing()}"),
 ]
 SETS = "services.displaySetService.getActiveDisplaySets()"
-LOAD = "const ds = services.displaySetService.getDisplaySetByUID('{uid}'); await ds.load({{headers: {{}}}});"
+LOAD = (
+    "const ds = services.displaySetService.getDisplaySetByUID('{uid}');"
+    "await ds.load({{headers: {{}}}});"
+)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +124,8 @@ def test_a_map_at_the_sources_size_has_every_value(page, folder):
         f"const ds = services.displaySetService.getDisplaySetByUID('{_uid(page, 'whole tumour')}');"
         """
         const id = ds.getReferencedVolumeId();
-        const source = services.displaySetService.getDisplaySetByUID(ds.referencedDisplaySetInstanceUID);
+        const sets = services.displaySetService;
+        const source = sets.getDisplaySetByUID(ds.referencedDisplaySetInstanceUID);
         if (!cornerstone.cache.getVolume(id)) {
             const imageIds = source.imageIds ?? source.images.map(i => i.imageId);
             (await cornerstone.volumeLoader.createAndCacheVolume(id, {imageIds})).load();
