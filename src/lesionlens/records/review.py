@@ -17,7 +17,6 @@ from lesionlens.base.file_fields import STRICT
 from lesionlens.base.labels import ReviewState
 from lesionlens.records.arrays import frozen
 
-
 WHOLE_STUDY = "study"
 """Stands for a tracking UID in an event that speaks of the whole study."""
 
