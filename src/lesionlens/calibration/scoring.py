@@ -36,7 +36,7 @@ class Found:
     Parameters
     ----------
     logit : float
-        Mean logit of its surest voxels in the glance.
+        Mean logit of its surest voxels in the first pass.
     log_ml : float
         Logarithm of its volume in ml.
     right : bool

@@ -77,7 +77,7 @@ class Loaded:
 
 @dataclass(slots=True)
 class Notes:
-    """What is told while preparing."""
+    """Steps, notices and registrations, collected while preparing."""
 
     steps: list[PreparationStep] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
