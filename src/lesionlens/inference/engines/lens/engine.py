@@ -176,7 +176,10 @@ class LensEngine:
     def _look(
         self, study: NetworkInput, progress: Progress, cancel: Cancel
     ) -> tuple[LensOutput, Tensor]:
-        """Let the views vote; the pass with everything, and (3, I, J, K) logits of the vote."""
+        """Let the views vote; the pass with everything, and (3, I, J, K) logits of the vote.
+
+        What everything shown calls core is tumour, whatever FLAIR alone says of it.
+        """
         shown = _shown(study.present)
         _, *others = ensemble.of_whole_tumour(shown)
         with interruptible(self._network, LOOK, progress, cancel, passes=1 + len(others)):
@@ -185,7 +188,7 @@ class LensEngine:
             for view in others:
                 said = self._pass(study.input_of(InputPerturbation.showing(view)))
                 vote[0] += torch.sigmoid(self._calibrated(said.logits)[0, 0])
-        vote[0] /= 1 + len(others)
+        vote[0] = torch.maximum(vote[0] / (1 + len(others)), vote[1])
         return out, torch.logit(vote, eps=_EDGE)
 
     @devices.on_its_device

@@ -47,6 +47,19 @@ def test_probabilities_are_nested_and_only_in_the_brain(prediction, study):
     assert whole[study.brain].any()
 
 
+def test_a_core_is_not_voted_away_by_flair_alone(engine, study, monkeypatch):
+    real = engine._pass
+
+    def answer(x, *, trace=False):
+        out = real(x, trace=trace)
+        everything = bool(x[0, 4:].any(dim=(1, 2, 3)).all()) if x.ndim == 5 else True
+        return out._replace(logits=torch.full_like(out.logits, 4.0 if everything else -9.0))
+
+    monkeypatch.setattr(engine, "_pass", answer)
+    said = engine.predict(study, progress=no_progress, cancel=NEVER).probability
+    assert said[Region.TC][study.brain].min() > 0.9
+
+
 def test_attention_is_a_share_of_the_brain(prediction, study):
     for weights_of in prediction.trace.cross.values():
         assert weights_of.min() >= 0
