@@ -576,7 +576,9 @@ def test_analysing_again_keeps_what_was_said_of_the_same_candidates(reviewed, re
     assert reviewed.candidates.model.rows[1].state is ReviewState.REJECTED
 
 
-def test_a_layer_that_fails_is_reported_once_and_the_whole_map_is_back(reviewed, qtbot, monkeypatch):
+def test_a_layer_that_fails_is_reported_once_and_the_whole_map_is_back(
+    reviewed, qtbot, monkeypatch
+):
     asked = []
 
     def refuse(*layer_choice):
