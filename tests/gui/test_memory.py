@@ -9,12 +9,13 @@ from dataclasses import replace
 import numpy as np
 import psutil
 import pytest
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 from tests.gui.conftest import LEFT, FakeResult
 
 from lesionlens._napari.loading import own_type
+from lesionlens._napari.model.choices import Overlay
 from lesionlens._napari.model.display import overlays_of
-from lesionlens._napari.model.state import Overlay
 from lesionlens.base.memory import give_back
 
 PATIENCE_MS = 120_000
@@ -42,7 +43,8 @@ def read_one(panel, qtbot, analysis, root):
     kept = set(map(id, (analysis.prepared.brain, *analysis.prepared.channels)))
     refs = [weakref.ref(a) for a in arrays if isinstance(a, np.ndarray) and id(a) not in kept]
     panel.actions_.close()
-    QApplication.processEvents()
+    qtbot.wait(50)
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
     assert panel.session.state.study is None
     assert not panel._viewer.layers
     return refs

@@ -166,7 +166,7 @@ class ReviewSession:
         """Say how far it is."""
         activity = self._state.activity
         if activity is not None:
-            self._set(activity=replace(activity, stage=stage, fraction=fraction))
+            self._set(activity=activity.at(stage, fraction))
 
     def stopping(self) -> None:
         """Say that a stop was asked for."""

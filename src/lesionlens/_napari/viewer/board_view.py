@@ -89,6 +89,12 @@ class BoardView(QWidget):
         self._artist = Artist(pictures)
         self.repaint_all()
 
+    def forget(self) -> None:
+        """Let go of a study that was closed."""
+        self._board = self._held = self._foot = None
+        self._artist = Artist({})
+        self.repaint_all()
+
     def repaint_all(self) -> None:
         """Paint every view anew, once, when the window next paints."""
         for view in self.tiles:
