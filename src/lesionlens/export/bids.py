@@ -134,6 +134,7 @@ def check_dataset(dataset: Path) -> None:
             found=f"a dataset of others in {dataset.name!r}",
             expected="a folder that is new, empty or a dataset of LesionLens",
             next_step="Choose another folder with --out, such as derivatives/lesionlens",
+            in_window="Choose another folder",
         )
 
 
