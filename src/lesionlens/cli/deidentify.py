@@ -1,4 +1,4 @@
-"""`lesionlens deidentify`: a copy of DICOM files that tells nobody whose they are."""
+"""`lesionlens deidentify`: a copy of DICOM files that identifies nobody."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def named(
 
 
 def preparation(stripping: Stripping, bias: bool) -> PrepareOptions:
-    """Return how to prepare a study; a program that is asked for is looked for at once.
+    """Return how to prepare a study; a program that is named must be installed.
 
     Raises
     ------

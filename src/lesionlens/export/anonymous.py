@@ -1,4 +1,4 @@
-"""A result that tells nobody whose it is: names, files and times before it is written, UIDs after.
+"""A result that identifies nobody: names, files and times before it is written, UIDs after.
 
 `anonymous` makes an analysis without them, from which every exporter writes as usual; `finish` then
 cleans the DICOM objects and gives every UID in text its new value.
@@ -57,7 +57,7 @@ class Anonymous:
 
 
 def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> Anonymous:
-    """Take out of an analysis what tells whose it is.
+    """Take out of an analysis what identifies the patient.
 
     The name of the study, of its files and series, readers' names and reasons, the digests of the
     input and the times go or are replaced as in its DICOM objects; so it is in warnings.
@@ -112,7 +112,7 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
 
 
 def _whose(study: Study) -> tuple[str, frozenset[str]]:
-    """Return the patient's identifier, or the study's name, and words that tell the patient."""
+    """Return the patient's identifier, or the study's name, and words that identify the patient."""
     if study.kind is not StudyKind.DICOM:
         return study.name, frozenset()
     path = next(iter(study.series.values())).files[0].path

@@ -17,6 +17,9 @@ PARTIAL_SHARE = 0.35
 """Of the brain's median. In 5 mm slices the mask of a real case measures 1,505 ml without it, 1,370
 with it and 1,337 in truth; Dice of that case's core is .42 and .59."""
 
+UNEVEN = 0.12
+"""Of the median brightness: what differs by more is another material."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BrainMask:
@@ -84,6 +87,31 @@ def of_stripped(values: NDArray[np.float32], grid: Grid) -> NDArray[np.bool_]:
         return mask
     bright = values >= PARTIAL_SHARE * float(np.median(values[mask]))
     return filled(largest(mask & bright))
+
+
+def is_even(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> bool:
+    """Whether an object is one even material, as a bottle of water is: no tissue, no lesion.
+
+    Coil shading is allowed for: what a quadratic in the three axes explains does not count.
+
+    Parameters
+    ----------
+    values : (I, J, K) float32
+        One image.
+    mask : (I, J, K) bool
+        The object; its rim is left out.
+    """
+    steps = tuple(slice(None, None, max(length // 48, 1)) for length in values.shape)
+    smooth = ndimage.uniform_filter(values, 3)[steps]
+    inner = ndimage.binary_erosion(mask[steps], iterations=3)
+    if int(inner.sum()) < 200:
+        return False
+    x, y, z = (np.argwhere(inner) / np.asarray(inner.shape) - 0.5).T
+    terms = np.stack([x * 0 + 1, x, y, z, x * x, y * y, z * z, x * y, x * z, y * z], axis=1)
+    found = smooth[inner].astype(np.float64)
+    weights, *_ = np.linalg.lstsq(terms, found, rcond=None)
+    apart = np.abs(found - terms @ weights) > UNEVEN * float(np.median(found))
+    return bool(apart.mean() < 0.01)
 
 
 def largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

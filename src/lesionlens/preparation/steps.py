@@ -77,7 +77,7 @@ class Loaded:
 
 @dataclass(slots=True)
 class Notes:
-    """What is told while preparing."""
+    """Steps, notices and registrations, collected while preparing."""
 
     steps: list[PreparationStep] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
@@ -200,7 +200,7 @@ def brain_of(
         item = loaded[first]
         mask = brains.of_stripped(item.values, item.series.grid)
         if options.strip:
-            _confirm(item, mask)
+            _confirm(item, mask, notes)
         notes.steps.append(
             PreparationStep(
                 StepName.BRAIN, first, False, "Already without skull: its outline was taken."
@@ -215,20 +215,24 @@ def brain_of(
     return found.mask, found.grid
 
 
-def _confirm(item: Loaded, mask: NDArray[np.bool_]) -> None:
-    """Refuse what lies alone in the air as a brain without skull does, but is none.
+def _confirm(item: Loaded, mask: NDArray[np.bool_], notes: Notes) -> None:
+    """Look whether what lies alone in the air is a brain; say so, or refuse, where it is none.
 
     Raises
     ------
     UnusableInputError
-        Hardly any of it looks like brain.
+        Hardly any of it looks like brain, and it is of one even material.
     """
     from lesionlens.preparation import brain_extraction  # noqa: PLC0415  torch: not for readers
 
     share = brain_extraction.share_of_brain(item.values, item.series.grid, mask)
-    if share < LEAST_BRAIN:
-        volume = float(mask.sum()) * item.series.grid.voxel_ml
-        raise _no_brain(f"an object of {volume:.0f} ml, {share:.0%} of which look like brain")
+    if share >= LEAST_BRAIN:
+        return
+    volume = float(mask.sum()) * item.series.grid.voxel_ml
+    found = f"an object of {volume:.0f} ml, {share:.0%} of which look like brain"
+    if brains.is_even(item.values, mask):
+        raise _no_brain(f"{found}, of one even material")
+    notes.notices.append(f"Is this a brain? The scan shows {found}. Check it by eye.")
 
 
 def _brain_in(
@@ -315,6 +319,8 @@ def _no_brain(why: str) -> UnusableInputError:
         expected="an MR scan of a brain, with or without its skull",
         next_step="Choose the series that shows the head; where this one does, install SynthStrip "
         "or HD-BET and name it with --brain-extraction",
+        in_window="Choose the series that shows the head; where this one does, install SynthStrip "
+        "or HD-BET and choose it as brain extraction",
     )
 
 

@@ -35,7 +35,7 @@ PROTOCOLS = {
 
 @dataclass(frozen=True, slots=True)
 class PatientIdentity:
-    """Whose study it is said to be; the defaults say that it is synthetic."""
+    """The patient in the headers; by default a synthetic one."""
 
     name: str = "Synthetic^Phantom"
     patient_id: str = "SYNTHETIC-1"

@@ -85,6 +85,16 @@ def test_a_bottle_of_water_is_no_brain(air, radius):
     assert "series" in caught.value.next_step
 
 
+def test_a_drawn_head_with_a_lesion_is_analysed_whatever_it_looks_like():
+    plain = np.where(away_mm() < 75, 620.0, 0.0)
+    lesion = np.linalg.norm((np.indices(GRID.shape) - 31.5) * 3.5 - 25.0, axis=0) < 24
+    values = np.where(lesion, 520.0, plain) + (plain > 0) * np.random.default_rng(0).normal(
+        0, 25, GRID.shape
+    )
+    prepared = prepare(study_of(values.astype(np.float32)), StageClock(), UNCACHED)
+    assert prepared.brain.sum() > 1e6
+
+
 def test_a_knee_is_no_brain():
     rng = np.random.default_rng(0)
     i, j, _ = (np.indices(GRID.shape) - 31.5) * 3.5

@@ -279,7 +279,7 @@ def _words(
     how = ""
     overlays = board.state.overlays
     if overlays is not None and tile.sequence in overlays.moved:
-        how = "moved onto the reference, interpolated"
+        how = "interpolated (moved onto the reference)"
     elif image.interpolated:
         how = "interpolated"
     elif across:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, how_to_name
+from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, how_to_name
 from lesionlens.reading import sequences, unlabelled_series
 from lesionlens.reading.dicom import scan as dicom_scan
 from lesionlens.reading.dicom.pixels import load_stack
@@ -144,6 +144,7 @@ def _one_patient(slices: list[DicomSlice]) -> list[DicomSlice]:
             found=f"images of {len(people)} patients in one folder (their PatientID differs)",
             expected="one patient",
             next_step="Give each patient a folder of its own, or name one study with --study UID",
+            in_window="Give each patient a folder of its own",
         )
     return slices
 
@@ -302,6 +303,7 @@ def _nothing_usable(
         expected="a complete series of parallel, evenly spaced MR slices with position, "
         "orientation and pixel spacing, recognised as T1, T1c, T2 or FLAIR",
         next_step=f"Export the series again; where you know a sequence, {how_to_name()}",
+        in_window=f"Export the series again; where you know a sequence, {NAME_IN_WINDOW}",
     )
 
 

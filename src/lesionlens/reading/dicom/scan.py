@@ -1,6 +1,6 @@
 """Walk a folder and read the headers of its DICOM files: no pixels, only the tags that decide.
 
-A DICOMDIR is never followed: the files below the folder are looked at themselves, so that it can
+A DICOMDIR is never followed: the files below the folder are read themselves, so that it can
 neither point outside nor hide what is there.
 """
 

@@ -1,6 +1,6 @@
 """From slices to volumes: group by series and geometry, order along the normal, lay a grid.
 
-The rules for imperfect series, as the documentation tells them:
+The rules for imperfect series, as the documentation lists them:
 
 - A series is split where size, orientation, pixel spacing, echo or image component differ, and
   where every position is there several times (time points, contrast phases).
