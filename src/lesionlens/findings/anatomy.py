@@ -221,7 +221,7 @@ def cortical_of(mni_mm: Points) -> NDArray[np.intp]:
     rules = (
         ("corpus callosum", (x < 12) & (z > -4) & (arch > 0.72) & (arch < 1.05)),
         (_DEEP, (x < 31) & (y > -36) & (y < 24) & (z > -12) & (z < 22)),
-        ("insula", (x > 30) & (x < 45) & (y > -22) & (y < 24) & (z > -14) & (z < 18)),
+        ("insula", (x > 28) & (x < 49) & (y > -26) & (y < 26) & (z > -14) & (z < 20)),
         ("occipital lobe", y < -65 - 0.42 * z),
         ("temporal lobe", (x > 17) & (y < 22) & (z < sylvian)),
         ("frontal lobe", np.where(z > 5, y > 0.3 - 0.43 * z, y > -2)),

@@ -57,13 +57,17 @@ class Location:
         --------
         >>> Location("left", "frontal lobe").words, Location(BOTH_SIDES, "occipital lobe").words
         ('left frontal lobe', 'both occipital lobes')
+        >>> Location("left", "temporal lobe and parietal lobe").words
+        'left temporal and parietal lobes'
         """
         if self.region is None:
             return self.side or "place unknown"
         if self.region == "outside the brain" and self.side is not None:
             return f"{self.region}, {self.side}"
         if self.side != BOTH_SIDES:
-            return " ".join(part for part in (self.side, self.region) if part)
+            words = " ".join(part for part in (self.side, self.region) if part)
+            two = words.count(" lobe") == 2
+            return words.replace(" lobe and ", " and ") + "s" if two else words
         region = self.region.removesuffix(UNCERTAIN_PLACE)
         said = " and ".join(_of_both(name) for name in region.split(" and "))
         return said + self.region[len(region) :]

@@ -25,7 +25,7 @@ from lesionlens.export.dicom.exporter import DicomExporter
 from lesionlens.export.exporter import save
 from lesionlens.findings.edits import applied
 from lesionlens.findings.measure import diameters
-from lesionlens.records.export import ExportOptions
+from lesionlens.records.export import ExportOptions, MapExtent
 from lesionlens.records.review import Outline, Review, ReviewEvent
 from lesionlens.testing.simple import Lesion
 
@@ -481,10 +481,39 @@ def test_a_redrawn_outline_is_exported_as_it_was_drawn(make, tmp_path):
 
 def test_without_a_candidate_the_report_says_so(make, tmp_path):
     written = _written(make(dicom=True, lesions=()), tmp_path)
-    assert set(written) == {"sr", *MAPS.values()}
+    assert set(written) == {"sr"}  # and no map of what nobody flagged
     assert own.NO_CANDIDATE.value in _words_of(written["sr"])[1]
     assert not [i for i in written["sr"].iterall() if i.keyword == "MeasuredValueSequence"]
     assert highdicom.sr.srread(tmp_path / "dicom" / "sr.dcm")
+
+
+def test_without_t1c_there_is_no_map_of_enhancement(make, tmp_path):
+    analysis = make(dicom=True)
+    present = analysis.prepared.present.copy()
+    present[list(MrSequence).index(MrSequence.T1C)] = False
+    other = replace(analysis, prepared=replace(analysis.prepared, present=present))
+    assert set(_written(other, tmp_path)) >= {"attention", "attention_tc"}
+    assert not (tmp_path / "dicom" / "attention_et.dcm").exists()
+
+
+def test_maps_of_every_frame_have_the_sources_size_in_16_bits(make, tmp_path):
+    analysis = make(dicom=True, orientation="PIR", tilt_deg=11)
+    full = replace(analysis, options=ExportOptions(maps=MapExtent.FULL))
+    files = analysis.study.series[MrSequence.T1C].files
+    source = pydicom.dcmread(files[0].path)
+    for region, name in MAPS.items():
+        ds = pydicom.dcmread(next(p for p in _files(full, tmp_path, region) if p.stem == name))
+        assert (ds.Rows, ds.Columns, ds.NumberOfFrames) == (source.Rows, source.Columns, len(files))
+        mapping = ds.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
+        stored = ds.pixel_array * float(mapping.RealWorldValueSlope)
+        volume = analysis.volumes.attention[region].data
+        assert np.sort(stored.ravel()) == pytest.approx(np.sort(volume.ravel()), abs=1 / 600)
+
+
+def _files(analysis, folder, region):
+    place = folder / region.value
+    place.mkdir()
+    return DicomExporter().write(analysis, place).files
 
 
 def test_all_rejected_is_as_none(make, tmp_path):
