@@ -32,8 +32,8 @@ def answers(engine, study):
     found.update({f"attention {r}": v for r, v in trace.cross.items()})
     inside = np.argwhere(study.brain)
     found["probe"] = trace.probe_row(tuple(int(v) for v in inside[len(inside) // 2]))
-    found["layer"] = trace.look(Region.TC, 0, None)
-    found["head"] = trace.look(Region.WT, 1, 0)
+    found["layer"] = trace.layer_attention(Region.TC, 0, None)
+    found["head"] = trace.layer_attention(Region.WT, 1, 0)
     grid = engine.perturbation_grid(study)
     hidden = np.zeros(grid.shape, bool)
     hidden[: grid.shape[0] // 2] = True
