@@ -13,6 +13,9 @@ from lesionlens.records.arrays import Volume
 from lesionlens.records.prediction import Trace
 from lesionlens.records.study import PreparedStudy
 
+REACH_VOX = 3
+"""A voxel this near to the brain is answered for the brain's nearest; working voxels are 1 mm."""
+
 
 def ask(trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int]) -> Volume:
     """Return where a voxel of the reference attends.
@@ -34,7 +37,8 @@ def ask(trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int
     Raises
     ------
     UnusableInputError
-        The voxel lies outside of the image or the brain, or the engine cannot be asked.
+        The voxel lies outside of the image or more than 3 mm outside of the brain, or the engine
+        cannot be asked.
     """
     answer = _row(trace, prepared, voxel)
     return Volume(native.bring(answer, prepared), prepared.native)
@@ -69,15 +73,34 @@ def _row(
             expected=f"an index within {shape}, the shape of the reference sequence",
             next_step="Count voxels from 0 along the axes of the reference sequence",
         )
-    place = native.to_working(voxel, prepared)
-    inside = all(0 <= v < n for v, n in zip(place, prepared.brain.shape, strict=True))
-    if not inside or not prepared.brain[place]:
+    place = _nearest_in_brain(native.to_working(voxel, prepared), prepared.brain)
+    if place is None:
         raise UnusableInputError(
             found="a voxel outside the brain",
             expected="one inside it, where the network attends",
             next_step="Click inside the brain",
         )
     return trace.probe_row(place)
+
+
+def _nearest_in_brain(
+    place: tuple[int, int, int], brain: NDArray[np.bool_]
+) -> tuple[int, int, int] | None:
+    """Return a working voxel, or the nearest of the brain within `REACH_VOX`; None without one.
+
+    The edge of a mask is not sharp to the voxel, and who clicks on cortex means the brain.
+    """
+    low = np.maximum(np.array(place) - REACH_VOX, 0)
+    near = np.argwhere(
+        brain[tuple(slice(a, max(p + REACH_VOX + 1, 0)) for a, p in zip(low, place, strict=True))]
+    )
+    if not len(near):
+        return None
+    away = ((near + low - place) ** 2).sum(1)
+    if away.min() > REACH_VOX**2:
+        return None
+    i, j, k = (int(v) for v in near[away.argmin()] + low)
+    return i, j, k
 
 
 def layer_attention(
