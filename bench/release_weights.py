@@ -4,7 +4,7 @@ r"""Calibrate a run's averaged weights and make them weights of the package.
     python bench/release_weights.py runs/default --version 2 --patients 300 --workers 2 \
         --minutes 12 --focus 1.3 --t1-in-reserve
 
-Scores are fitted on drawn patients, and with `--folds` also on real ones, each looked at with the
+Scores are fitted on drawn patients, and with `--folds` also on real ones, each shown to the
 weights of a run that left it out:
 
     python bench/release_weights.py runs/fold? --mean-with synthetic.safetensors --share 0.5 \
@@ -12,7 +12,7 @@ weights of a run that left it out:
 
 Several runs are averaged; so may their mean be with the weights that they started from.
 Goes on where it was stopped: what each patient showed is kept in RUN/calibration. `--minutes` ends
-the looking, and the fit is made on the patients seen by then. Prints what was fitted, with the
+this, and the fit is made on the patients seen by then. Prints what was fitted, with the
 reliability of candidates' scores on patients that the fit had not seen; `src/lesionlens/weights/`
 gets the weights, and `bench/RESULTS.md` the table. `--dry` leaves both as they are.
 """
@@ -63,15 +63,15 @@ def options() -> argparse.Namespace:
     p.add_argument("run", type=Path, nargs="+", help="folder of a training run, or its weights")
     p.add_argument("--version", required=True)
     p.add_argument("--name", default="default", choices=weights.SHIPPED)
-    p.add_argument("--spacing", type=float, default=2.0, help="mm, of the glance")
-    p.add_argument("--focus", type=float, help="mm, of the second look; none without")
+    p.add_argument("--spacing", type=float, default=2.0, help="mm, of the first pass")
+    p.add_argument("--focus", type=float, help="mm, of the patches; none without")
     p.add_argument("--mean-with", type=Path, help="weights to average with, folds' ones too")
     p.add_argument("--share", type=float, default=0.5, help="of the runs in that average")
     p.add_argument("--folds", type=Path, nargs="*", default=[], help="runs that left cases out")
     p.add_argument("--cases", type=Path, help="the cases that the folds left out")
     p.add_argument("--patients", type=int, default=300)
     p.add_argument("--warm-up", type=int, default=fitting.WARM_UP, help="for temperatures")
-    p.add_argument("--drawn-mm", type=float, help="voxels of drawn patients; as the finest look")
+    p.add_argument("--drawn-mm", type=float, help="voxels of drawn patients; as the finest grid")
     p.add_argument("--workers", type=int, default=1, help="processes of one thread")
     p.add_argument("--minutes", type=float, default=float("inf"), help="for the patients")
     p.add_argument("--thresholds", type=float, nargs=3, default=(0.5, 0.4, 0.3), help="WT, TC, ET")
@@ -141,7 +141,7 @@ def workplace(runs: list[Path], a: argparse.Namespace) -> Path:
 
 
 def drawn_for(a: argparse.Namespace) -> DrawConfig:
-    """Return the grid on which patients are drawn: as fine as the finest look."""
+    """Return the grid on which patients are drawn: as fine as the finest grid."""
     spacing = a.drawn_mm or min(a.spacing, a.focus or a.spacing)
     nodes = [round(mm / spacing) for mm in _FIELD_MM]
     return DrawConfig(shape=(nodes[0], nodes[1], nodes[2]), spacing_mm=(spacing, spacing))

@@ -16,7 +16,7 @@ from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.records.study import PreparedStudy
 from lesionlens.testing.acquire import AXIAL, Acquisition
 from lesionlens.testing.files import DicomLayout, write_dicom, write_nifti
-from lesionlens.testing.headers import Identity
+from lesionlens.testing.headers import PatientIdentity
 from lesionlens.testing.simple import Lesion, Patient, make_patient
 
 # The same examples in every run, so that a red run is red again; LESIONLENS_FUZZ=1 looks for new.
@@ -72,7 +72,7 @@ def make_study(tmp_path: Path, patient: Patient) -> MakeStudy:
         truth: bool = False,
         patient: Patient = patient,
         layout: DicomLayout | None = None,
-        identity: Identity | None = None,
+        identity: PatientIdentity | None = None,
     ) -> Path:
         folder = tmp_path / name
         wanted = {MrSequence(sequence) for sequence in sequences}
@@ -86,7 +86,7 @@ def make_study(tmp_path: Path, patient: Patient) -> MakeStudy:
                 sequences=chosen,
                 how=plan,
                 layout=layout or DicomLayout(),
-                identity=identity or Identity(),
+                identity=identity or PatientIdentity(),
             )
         else:
             write_nifti(patient, folder, sequences=chosen, how=plan, truth=truth)

@@ -233,6 +233,7 @@ class _Steps:
                 plain_scores(marked, prediction, probability),
                 uncertainty=None if own is None else native.bring(own, self._prepared),
                 attention=shown,
+                enhancing=probability.get(Region.ET),
             )
         answers = perturbations.ask(questions, prediction, spots)
         unsure = answers.uncertainty
@@ -245,6 +246,7 @@ class _Steps:
             if unsure is None
             else native.bring(unsure, self._prepared, answers.grid),
             attention=shown,
+            enhancing=probability.get(Region.ET),
         )
 
     def _check_maps(

@@ -75,7 +75,7 @@ def orthanc(folder):
     )  # fmt: skip
     log = (folder / "orthanc.log").open("w")
     command = ["Orthanc", "orthanc.json"]
-    with ended(subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)):
+    with log, ended(subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)):
         for _ in range(150):
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/system", timeout=2).close()
@@ -183,7 +183,8 @@ class Browser:
         self._from = os.fdopen(theirs[0], "rb", buffering=0)
         self._waiting, self._number, self._rest = {}, 0, b""
         self.console = []
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         target = self._call("Target.getTargets")["targetInfos"]
         page = next(t["targetId"] for t in target if t["type"] == "page")
         joined = self._call("Target.attachToTarget", targetId=page, flatten=True)
@@ -244,6 +245,11 @@ class Browser:
             time.sleep(0.5)
         raise AssertionError(f"not within {seconds} s: {condition}; {self.console[-5:]}")
 
+    def close(self):
+        self._listener.join(10)
+        self._to.close()
+        self._from.close()
+
     def picture(self, path):
         data = self.call("Page.captureScreenshot", format="png")["data"]
         Path(path).write_bytes(base64.b64decode(data))
@@ -254,3 +260,4 @@ def browser(folder):
     page = Browser(folder)
     with ended(page.process):
         yield page
+    page.close()

@@ -8,6 +8,7 @@ import pytest
 
 from lesionlens.base import plugins
 from lesionlens.base.labels import MrSequence
+from lesionlens.export.written import Written
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.study import StudyKind
 from lesionlens.testing.acquire import Acquisition
@@ -33,6 +34,10 @@ def files_below(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if path.is_file()}
 
 
+def files_of(written: tuple[Path, ...] | Written) -> tuple[Path, ...]:
+    return written.files if isinstance(written, Written) else written
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", EXPORTERS)
 def test_it_writes_what_it_says_or_says_why_not(name, kind, analyses, tmp_path):
@@ -41,7 +46,7 @@ def test_it_writes_what_it_says_or_says_why_not(name, kind, analyses, tmp_path):
     if reason is not None:
         assert len(reason.split()) > 2
         return
-    written = exporter.write(analyses[kind], tmp_path)
+    written = files_of(exporter.write(analyses[kind], tmp_path))
     assert written
     assert set(written) == files_below(tmp_path)
     assert all(path.stat().st_size > 0 for path in written)
@@ -64,5 +69,5 @@ def test_no_path_of_this_machine_leaves_it(name, analyses, tmp_path):
     exporter = plugins.load(plugins.EXPORTERS, name)()
     if exporter.missing(analysis) is not None:
         pytest.skip(f"{name} does not run on this study")
-    for path in exporter.write(analysis, tmp_path):
+    for path in files_of(exporter.write(analysis, tmp_path)):
         assert str(analysis.study.root).encode() not in path.read_bytes()

@@ -23,7 +23,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.export.exporter import save
 from lesionlens.records.arrays import Volume
 from lesionlens.testing.files import DicomLayout
-from lesionlens.testing.headers import Identity
+from lesionlens.testing.headers import PatientIdentity
 
 PATIENCE_MS = 120_000
 NAPARIS_OWN = "napari._qt.qt_viewer.QtViewer._qt_open"
@@ -241,7 +241,7 @@ def shown_studies(panel):
 
 def two_dates(make_study):
     for study, date, names in (("1", "20240229", {"t1c"}), ("2", "20260105", {"t1c", "t2"})):
-        who = Identity(study=study, date=date)
+        who = PatientIdentity(study=study, date=date)
         folder = make_study(name=f"all/{date}", dicom=True, identity=who, sequences=names)
     return folder.parent
 
@@ -284,7 +284,7 @@ def test_choosing_none_of_them_leaves_everything_as_it_was(loaded, qtbot, make_s
 
 def test_two_patients_together_are_refused(panel, window, qtbot, make_study, no_question):
     for patient in ("A", "B"):
-        who = Identity(patient_id=patient, study=patient)
+        who = PatientIdentity(patient_id=patient, study=patient)
         folder = make_study(name=f"all/{patient}", dicom=True, identity=who, sequences={"t2"})
     drop(window(), folder.parent)
     settled(panel, qtbot)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from qtpy.QtCore import Qt
-from tests.gui.conftest import LEFT
+from tests.gui.conftest import LEFT, FakeResult
 
 from lesionlens._napari.model.choices import Overlay
 from lesionlens._napari.model.display import overlays_of
@@ -15,6 +16,7 @@ from lesionlens._napari.model.words import facts_of
 from lesionlens.base.labels import LesionClass, Region, ReviewState
 from lesionlens.export.report import report_html
 from lesionlens.records.attention import MapChecks
+from lesionlens.review import store
 
 PATIENCE_MS = 120_000
 
@@ -119,3 +121,37 @@ def test_sizes_say_of_what_they_are(reviewed):
     assert heads == ["Ø mm, of", "Whole"]
     whole = replace(first, volume_ml={**first.volume_ml, Region.ET: None})
     assert (first.measured, whole.measured) == ("enhancing part", "whole region")
+
+
+def test_nothing_further_is_signed_once_all_is_decided(reviewed, analysis, tmp_path):
+    """A later word on a candidate opens the study again; the signature is kept on disk."""
+    reviewed.session.go_to(1)
+    reviewed.actions_.accept()
+    reviewed._sign.click()
+    assert reviewed.session.state.review.signed is None
+    assert "1 candidate is not decided" in reviewed.session.state.message
+    reviewed.session.go_to(2)
+    reviewed.actions_.reject()
+    reviewed._sign.click()
+    assert "signed: nothing further seen" in reviewed._reviewed.text()
+    assert not reviewed._sign.isEnabled()
+    kept = store.recover(analysis)
+    assert kept.signed == reviewed.session.state.review.signed
+    page = report_html(replace(analysis, review=reviewed.session.state.review))
+    assert "signed: nothing further seen" in page
+    reviewed.actions_.undo()
+    assert reviewed.session.state.review.signed is None
+    reviewed.actions_.redo()
+    assert reviewed.session.state.review.signed
+    reviewed.actions_.defer()
+    assert reviewed.session.state.review.signed is None
+
+
+def test_a_study_without_a_candidate_is_signed_as_nothing_seen(loaded, analysis):
+    none = replace(analysis.findings, candidates=(), conclusion="no candidate region")
+    empty = replace(none, components=np.zeros_like(none.components))
+    own = replace(analysis, findings=empty, study=loaded.session.state.study)
+    loaded.actions_.take(FakeResult(own), overlays_of(own))
+    assert loaded._sign.text().startswith("Nothing seen")
+    loaded._sign.click()
+    assert loaded._reviewed.text() == "signed: nothing seen"

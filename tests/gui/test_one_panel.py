@@ -14,7 +14,6 @@ from tests.gui.conftest import LEFT
 from tests.gui.test_drop import drop
 
 from lesionlens._napari import dock
-from lesionlens._napari.model.advice import names_a_flag
 from lesionlens._napari.model.choices import Overlay, Plane
 from lesionlens._napari.model.state import Problem
 from lesionlens._napari.qt.clashes import clashes
@@ -213,28 +212,6 @@ def test_wrong_things_are_answered_alike_on_canvas_and_panel(panel, qtbot, tmp_p
     qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
     assert panel.session.state.problem is not None
     assert panel.session.state.problem.next_step
-
-
-ADVICE = (
-    "Close other programs, or use --device cpu",
-    "Use --device cpu or --device auto; `lesionlens doctor` lists what is there",
-    "Name one with --study UID, or choose its own folder",
-    "Name one with --study, open its own folder, or use `lesionlens batch` for all",
-    "Give each patient a folder of its own, or name one study with --study UID",
-    "Free some space or choose another folder with --out; nothing was changed",
-    "Check the path, or leave --weights out to use the default weights",
-    "Close other programs, or analyse with the command line on a larger machine",
-    "name it with --t1c FILE or in the sequence list of the panel",
-)
-
-
-@pytest.mark.parametrize("words", ADVICE)
-def test_no_advice_in_the_window_names_a_flag(panel, words):
-    panel.session.failed(Problem("t", found="it", next_step=words))
-    shown = panel.session.state.problem.next_step
-    assert shown
-    assert not names_a_flag(shown)
-    assert "command line" not in shown
 
 
 def test_a_large_font_cuts_nothing_off_and_the_canvas_keeps_its_share(reviewed, qtbot):

@@ -300,7 +300,7 @@ def test_three_dimensions_show_the_brain_and_two_the_slices_again(reviewed):
     assert not brain[~reviewed.session.state.overlays.brain].any()
     viewer.dims.ndisplay = 2
     assert visible(reviewed) == {"T1c", "Candidates", "Box · candidate 1"}
-    assert viewer.layers["Candidates"].contour == 2
+    assert viewer.layers["Candidates"].contour == 1
 
 
 def test_a_result_never_lands_on_another_study(loaded, analysis, result, qtbot, monkeypatch):
@@ -576,14 +576,16 @@ def test_analysing_again_keeps_what_was_said_of_the_same_candidates(reviewed, re
     assert reviewed.candidates.model.rows[1].state is ReviewState.REJECTED
 
 
-def test_a_look_that_fails_is_told_once_and_the_whole_map_is_back(reviewed, qtbot, monkeypatch):
+def test_a_layer_that_fails_is_reported_once_and_the_whole_map_is_back(
+    reviewed, qtbot, monkeypatch
+):
     asked = []
 
     def refuse(*layer_choice):
         asked.append(layer_choice)
-        raise UnusableInputError(found="no look", expected="one", next_step="Choose another")
+        raise UnusableInputError(found="no layer", expected="one", next_step="Choose another")
 
-    monkeypatch.setattr("lesionlens._napari.model.asking.look_raw", refuse)
+    monkeypatch.setattr("lesionlens._napari.model.asking.layer_attention_raw", refuse)
     reviewed.session.choose_overlay(Overlay.MAP)
     reviewed.session.choose_layer(0)
     qtbot.waitUntil(lambda: reviewed.session.state.problem is not None, timeout=20000)

@@ -18,8 +18,9 @@ from lesionlens._napari.model.choices import Overlay, Plane
 from lesionlens._napari.model.viewing import Layout, Window
 from lesionlens._napari.model.windows import full_range, limits_of
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence
+from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.findings.measure import diameters
 
 SIDES = (("R", "L"), ("A", "P"), ("S", "I"))
 
@@ -390,9 +391,10 @@ def test_rulers_equal_the_reported_diameters_and_can_be_dragged(shown, analysis,
     (view,) = tiles(shown)
     longest, across = drawn(shown, view).rulers
     lengths = [float(np.linalg.norm(ends[1] - ends[0])) for _, ends, _ in (longest, across)]
-    assert lengths == pytest.approx(
-        [first.longest_axial_diameter_mm, first.perpendicular_diameter_mm], abs=0.05
-    )
+    labels = analysis.volumes.labels
+    enhancing = np.isin(labels.data, [int(label) for label in Region.ET.labels])
+    found = diameters((analysis.findings.components == first.id) & enhancing, labels.grid)
+    assert lengths == pytest.approx([found.longest_mm, found.perpendicular_mm], abs=0.01)
     along, over = (ends[1] - ends[0] for _, ends, _ in (longest, across))
     assert abs(float(along @ over)) < 1e-6
     to = view.projection(drawn(shown, view))

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.stages import NEVER, no_progress
 from lesionlens.reading.dicom import scan as dicom_scan
-from lesionlens.reading.dicom.scan import Slice
+from lesionlens.reading.dicom.scan import DicomSlice
 from lesionlens.reading.dicom.series import acquisition, sort_series
 from lesionlens.reading.nifti.header import read_header
 from lesionlens.reading.readers import open_study
@@ -72,7 +72,7 @@ def test_slices_of_any_header_are_sorted_or_told_about(
         """What pydicom would hand out, without its checks."""
 
     header = Header({k: v for k, v in values.items() if v is not None} | {"Columns": 8})
-    item = Slice(None, header)
+    item = DicomSlice(None, header)
     try:
         out = sort_series([item])
     except LesionLensError:
@@ -105,20 +105,20 @@ def test_a_slice_of_impossible_thickness_costs_its_series_alone():
         "Rows": 8,
         "Columns": 8,
     }
-    out = sort_series([Slice(None, header)])
+    out = sort_series([DicomSlice(None, header)])
     assert not out.stacks
     assert "orientation matrix" in out.problems[0]
 
 
 @pytest.mark.parametrize("value", [3, "x", [3, 4], ["a", None], b"3"], ids=repr)
 def test_an_attribute_of_any_kind_is_read_as_texts_and_numbers(value):
-    item = Slice(None, {"ImageType": value})
+    item = DicomSlice(None, {"ImageType": value})
     assert item.texts("ImageType")
     assert item.number("ImageType") in (3.0, None)
 
 
 def test_an_empty_header_says_nothing():
-    assert acquisition(Slice(None, Dataset())) == AcquisitionParameters()
+    assert acquisition(DicomSlice(None, Dataset())) == AcquisitionParameters()
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,7 @@ from lesionlens._napari.viewer.single import plane_of
 from lesionlens._napari.viewer.views import Views
 from lesionlens._napari.widgets.panel import Panel
 from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.memory import give_back
 
 DOCK = "LesionLens (LesionLens)"
 """What napari's own menu calls the dock, so that the menu shows and hides this very one."""
@@ -108,6 +109,8 @@ class LesionLens(Panel):
             bare = not any(KEY in layer.metadata for layer in self._viewer.layers)
             self.layers.take(new.overlays, new.study)
             when_idle(self._make_room)
+            if old.overlays is None or new.overlays is None:
+                when_idle(give_back)
             if bare:
                 self.views.fit()
         self.views.show(before, screen, new)

@@ -121,7 +121,32 @@ def _layer(study: Study, sequence: MrSequence, series: Series, *, top: bool) -> 
             }
         },
     }
-    return volume.data, keywords, "image"
+    return own_type(volume.data), keywords, "image"
+
+
+def own_type(data: Any) -> Any:
+    """Return voxels in the smallest integers that hold each of them exactly, else as they are.
+
+    Scanners write integers; as floats they would take twice the memory, here and on the screen.
+
+    Parameters
+    ----------
+    data : (I, J, K) float32
+        Scanner units.
+
+    Returns
+    -------
+    (I, J, K) uint8, int16, uint16 or float32
+    """
+    import numpy as np  # noqa: PLC0415
+
+    low, high = float(data.min(initial=0.0)), float(data.max(initial=0.0))
+    for kind in (np.uint8, np.int16, np.uint16):
+        span = np.iinfo(kind)
+        if span.min <= low and high <= span.max:  # false of what is not a number
+            small = data.astype(kind)
+            return small if np.array_equal(small, data) else data
+    return data
 
 
 def _looks_like_study(folder: Path) -> bool:

@@ -35,12 +35,17 @@ class LesionLensError(Exception):
     found, expected, next_step : str
         Three short texts without a trailing full stop: the thing met, the thing asked for, and
         what the user can do about it.
+    in_window : str or None
+        What to do in a window, where `next_step` names an option or a command.
     """
 
     exit_status = 1
 
-    def __init__(self, *, found: str, expected: str, next_step: str) -> None:
+    def __init__(
+        self, *, found: str, expected: str, next_step: str, in_window: str | None = None
+    ) -> None:
         self.found, self.expected, self.next_step = found, expected, next_step
+        self.in_window = in_window or next_step
         parts = (f"Found {found}", f"Expected {expected}", next_step)
         super().__init__(". ".join(part.strip().rstrip(".") for part in parts) + ".")
 

@@ -38,6 +38,8 @@ def how_to_name(sequence: MrSequence = MrSequence.FLAIR) -> str:
     return f"name it with --{sequence.value} FILE or in the sequence list of the panel"
 
 
+NAME_IN_WINDOW = "name it under “change…”"
+"""How a reader names a sequence in the panel."""
 REFERENCE_ORDER = (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)
 """The first one present is the reference, on whose native grid results lie."""
 

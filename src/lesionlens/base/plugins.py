@@ -34,6 +34,7 @@ def load(group: str, name: str) -> Any:
         found=f"no {kind} named {name!r}; installed: {', '.join(names(group)) or 'none'}",
         expected=f"an entry point in the group {group}",
         next_step="Install the package that provides it; `lesionlens doctor` lists what is there",
+        in_window="Install the package that provides it",
     )
 
 

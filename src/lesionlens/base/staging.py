@@ -19,7 +19,7 @@ from pathlib import Path
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 
-_CHOOSE = "Choose another folder with --out"
+_CHOOSE, _CHOOSE_IN_WINDOW = "Choose another folder with --out", "Choose another folder"
 
 
 def check_target(target: Path) -> None:
@@ -55,7 +55,10 @@ def _leads_nowhere(target: Path) -> bool:
 
 def _unusable(found: str) -> UnusableInputError:
     return UnusableInputError(
-        found=found, expected="a folder that you may write, or a free name", next_step=_CHOOSE
+        found=found,
+        expected="a folder that you may write, or a free name",
+        next_step=_CHOOSE,
+        in_window=_CHOOSE_IN_WINDOW,
     )
 
 
@@ -186,6 +189,7 @@ def _explained(error: OSError, target: Path) -> ResourceError | UnusableInputErr
             found="a full disk while writing the result",
             expected=f"room in {target.name}",
             next_step="Free some space or choose another folder with --out; nothing was changed",
+            in_window="Free some space or choose another folder; nothing was changed",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return _unusable(f"no permission to write into {target.name}")
@@ -193,4 +197,5 @@ def _explained(error: OSError, target: Path) -> ResourceError | UnusableInputErr
         found=f"the system's refusal to write the result ({error.strerror or error})",
         expected="a folder that can be written",
         next_step=_CHOOSE,
+        in_window=_CHOOSE_IN_WINDOW,
     )

@@ -2,7 +2,7 @@
 
 The whole engine runs, as it will on real scans, on patients whose seeds no step has seen. What each
 of them showed is kept in a file, so that a fit that was stopped goes on, and one with more patients
-only looks at the new ones.
+only examines the new ones.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class CalibrationScan:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationEffort:
-    """How much is looked at.
+    """How much is examined.
 
     Parameters
     ----------
@@ -305,7 +305,7 @@ def examine(
     kept: Path | None = None,
     progress: Progress = no_progress,
 ) -> list[Seen]:
-    """Look at drawn patients; those in `kept`, a file of lines, were looked at before.
+    """Examine drawn patients; those in `kept`, a file of lines, were examined before.
 
     Parameters
     ----------
@@ -352,7 +352,7 @@ def _row(seen: Seen) -> dict[str, Any]:
 
 
 def read_kept(kept: Path | None) -> Iterator[Seen]:
-    """Yield what earlier sittings kept; a last line that was cut off is looked at again."""
+    """Yield what earlier sittings kept; a last line that was cut off is examined again."""
     if kept is None or not kept.is_file():
         return
     for line in kept.read_text("utf-8").splitlines():

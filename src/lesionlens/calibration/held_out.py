@@ -1,7 +1,7 @@
 """What real patients show to weights that did not learn from them, for the fit of scores.
 
 Drawn patients are many and have every sort of lesion, but are not real; of the few real ones each
-is looked at with the weights of a fold that left it out.
+is examined with the weights of a fold that left it out.
 """
 
 from __future__ import annotations

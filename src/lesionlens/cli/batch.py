@@ -50,7 +50,7 @@ def batch(
     device: options.Device = "auto",
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
-    layout: options.Layouts = options.Layout.OWN,
+    layout: options.Layouts = options.ResultLayout.OWN,
     language: options.Language = "en",
     hide: options.Hide = None,
     surfaces: options.Surfaces = False,

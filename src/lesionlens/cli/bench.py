@@ -156,7 +156,7 @@ def _processor() -> str:
 
 
 def busy_words(about: Mapping[str, Any]) -> str | None:
-    """Return a warning where others used the machine; None where it was quiet or does not tell."""
+    """Return a warning where others used the machine; None where it was quiet or unknown."""
     load, cores = about["load_before"], about["cores"] or 1
     if load is None or load < _BUSY * cores:
         return None

@@ -47,7 +47,7 @@ class Stop:
         self._event = threading.Event()
         self._raises = True
         self.answered = False
-        """Whether the user has been told how it ended."""
+        """Whether the outcome was printed."""
 
     def gently(self) -> None:
         """Only note the wish from now on: the work asks for it and puts its state away."""

@@ -1,4 +1,4 @@
-"""`lesionlens deidentify`: a copy of DICOM files that tells nobody whose they are."""
+"""`lesionlens deidentify`: a copy of DICOM files that identifies nobody."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def deidentify(
     characteristics: Annotated[
         bool,
         typer.Option(
-            "--characteristics/--no-characteristics",
+            "--traits/--no-traits",
             help="Keep sex, age (to 90), size and weight.",
         ),
     ] = True,

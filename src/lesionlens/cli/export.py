@@ -43,7 +43,7 @@ def export(
     ] = False,
     key: Key = None,
     map_file: Map = None,
-    layout: options.Layouts = options.Layout.OWN,
+    layout: options.Layouts = options.ResultLayout.OWN,
     language: options.Language = "en",
     hide: options.Hide = None,
     surfaces: options.Surfaces = False,
@@ -58,7 +58,7 @@ def export(
     """
     del debug
     options.check_layout(out, layout)
-    if deidentify and layout is not options.Layout.OWN:
+    if deidentify and layout is not options.ResultLayout.OWN:
         raise UnusableInputError(
             found="--deidentify with --layout bids",
             expected="one of them: derivatives of BIDS name their sources",

@@ -31,7 +31,7 @@ class Stripping(StrEnum):
     SYNTHSTRIP = "synthstrip"
 
 
-class Layout(StrEnum):
+class ResultLayout(StrEnum):
     """How the files of a result are named and laid out."""
 
     OWN = "own"
@@ -108,7 +108,7 @@ BiasCorrection = Annotated[
     bool, typer.Option("--bias-correction", help="Take the coils' shading out first (N4); slower.")
 ]
 Layouts = Annotated[
-    Layout,
+    ResultLayout,
     typer.Option(
         "--layout",
         help="bids: DIR is a BIDS dataset of derivatives, to which the study is added.",
@@ -160,7 +160,7 @@ def named(
 
 
 def preparation(stripping: Stripping, bias: bool) -> PrepareOptions:
-    """Return how to prepare a study; a program that is asked for is looked for at once.
+    """Return how to prepare a study; a program that is named must be installed.
 
     Raises
     ------
@@ -194,7 +194,7 @@ def open_named(
     )
 
 
-def check_layout(out: Path, layout: Layout) -> Path:
+def check_layout(out: Path, layout: ResultLayout) -> Path:
     """Refuse an output folder that cannot be written, or holds a BIDS dataset of others.
 
     Returns
@@ -203,7 +203,7 @@ def check_layout(out: Path, layout: Layout) -> Path:
         Where whole results go: the folder itself, or its place within a BIDS dataset.
     """
     check_target(out)
-    if layout is Layout.OWN:
+    if layout is ResultLayout.OWN:
         return out
     from lesionlens.export.bids import check_dataset
     from lesionlens.reading.bids import RESULTS
@@ -248,12 +248,12 @@ def wishes(
 
 
 def save(
-    analysis: Analysis, out: Path, layout: Layout, progress: Progress
+    analysis: Analysis, out: Path, layout: ResultLayout, progress: Progress
 ) -> tuple[Path, tuple[str, ...]]:
     """Write a result in a layout; return the folder of the whole result, and all warnings."""
     from lesionlens.export import exporter
 
-    if layout is Layout.OWN:
+    if layout is ResultLayout.OWN:
         return out, exporter.save(analysis, out, progress=progress)
     from lesionlens.export.bids import save_bids
     from lesionlens.reading.bids import RESULTS

@@ -97,7 +97,7 @@ def load_lens(choice: Choice) -> Lens:
 
 
 def engine_of(lens: Lens, choice: Choice) -> str:
-    """Name what decides so that another engine, weights or preparation can be told from it."""
+    """Name what decides: another engine, weights or preparation has another name."""
     about = lens.engine.info
     stripper = "" if choice.stripper == "auto" else choice.stripper
     parts = (about.name, about.version, about.weights_sha256, stripper, "N4" if choice.bias else "")

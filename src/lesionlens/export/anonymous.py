@@ -1,4 +1,4 @@
-"""A result that tells nobody whose it is: names, files and times before it is written, UIDs after.
+"""A result that identifies nobody: names, files and times before it is written, UIDs after.
 
 `anonymous` makes an analysis without them, from which every exporter writes as usual; `finish` then
 cleans the DICOM objects and gives every UID in text its new value.
@@ -6,9 +6,7 @@ cleans the DICOM objects and gives every UID in text its new value.
 
 from __future__ import annotations
 
-import re
 import warnings
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,6 +18,7 @@ from lesionlens.deidentification.folder import FACES_REMAIN, deidentify_files
 from lesionlens.deidentification.profile import Options
 from lesionlens.deidentification.pseudonyms import Pseudonyms
 from lesionlens.deidentification.vocabulary import is_plain
+from lesionlens.export.names import names_of, replaced
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.export import Identity
 from lesionlens.records.review import Review
@@ -54,11 +53,11 @@ class Anonymous:
         for path in folder.rglob("*"):
             if path.suffix in _TEXT:
                 text = path.read_text(encoding="utf-8")
-                path.write_text(_replaced(text, new), encoding="utf-8")
+                path.write_text(replaced(text, new), encoding="utf-8")
 
 
 def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> Anonymous:
-    """Take out of an analysis what tells whose it is.
+    """Take out of an analysis what identifies the patient.
 
     The name of the study, of its files and series, readers' names and reasons, the digests of the
     input and the times go or are replaced as in its DICOM objects; so it is in warnings.
@@ -73,7 +72,11 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
     study = analysis.study
     patient, telling = _whose(study)
     name, days = pseudonyms.patient(patient), pseudonyms.days(patient)
-    clean = _Words(study, name)
+    new = dict.fromkeys(names_of(study), name)
+
+    def clean(text: str) -> str:
+        return replaced(text, new)
+
     uid = study.uid if options.keep_uids or study.uid is None else pseudonyms.uid(study.uid)
     series = {key: _nameless(one, key.value) for key, one in study.series.items()}
     told = (FACES_REMAIN, *map(clean, study.notices))
@@ -108,31 +111,8 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
     )
 
 
-class _Words:
-    """Replaces the names of a study, its files and series in a text."""
-
-    def __init__(self, study: Study, name: str) -> None:
-        every = (*study.series.values(), *study.set_aside)
-        said = {study.name, *(one.description for one in every)}
-        said |= {f.name for one in every for f in one.files}
-        said |= {Path(f.name).name for one in every for f in one.files}
-        self._names = {text: name for text in said if text and not is_plain(text)}
-
-    def __call__(self, text: str) -> str:
-        return _replaced(text, self._names)
-
-
-def _replaced(text: str, new: Mapping[str, str]) -> str:
-    if not new:
-        return text
-    longest_first = sorted(new, key=len, reverse=True)
-    pattern = re.compile("|".join(map(re.escape, longest_first)))
-    change: Callable[[re.Match[str]], str] = lambda found: new[found[0]]  # noqa: E731
-    return pattern.sub(change, text)
-
-
 def _whose(study: Study) -> tuple[str, frozenset[str]]:
-    """Return the patient's identifier, or the study's name, and words that tell the patient."""
+    """Return the patient's identifier, or the study's name, and words that identify the patient."""
     if study.kind is not StudyKind.DICOM:
         return study.name, frozenset()
     path = next(iter(study.series.values())).files[0].path

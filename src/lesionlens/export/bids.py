@@ -134,6 +134,7 @@ def check_dataset(dataset: Path) -> None:
             found=f"a dataset of others in {dataset.name!r}",
             expected="a folder that is new, empty or a dataset of LesionLens",
             next_step="Choose another folder with --out, such as derivatives/lesionlens",
+            in_window="Choose another folder",
         )
 
 
@@ -175,7 +176,7 @@ def _volumes(analysis: Analysis) -> Iterator[_Named]:
         "Manual": manual,
         "tracking_uid": {"Description": "Identifier of the candidate, as in the DICOM objects"},
         "score": {"Description": "What candidates are ordered by, 0 to 1"},
-        "review_state": {"Description": "What a reader said of it"},
+        "review_state": {"Description": "The decision of a reader"},
     }
     yield _Named("candidates", "desc-candidates_dseg", said)
     for region in analysis.volumes.probability:
@@ -267,6 +268,8 @@ def _describe(dataset: Path, source: _Source) -> None:
     }
     _replace(dataset / bids.DESCRIPTION, json.dumps(about, indent=1) + "\n")
     _replace(dataset / "descriptions.tsv", lookup.tsv(("desc_id", "description"), _DESCRIPTIONS))
+    said = {"Description": "What desc-… in the names of files means."}
+    _replace(dataset / "descriptions.json", json.dumps(said, ensure_ascii=False) + "\n")
     _replace(dataset / ".bidsignore", _IGNORED)
     if not (dataset / "README").exists():
         _replace(dataset / "README", _README)

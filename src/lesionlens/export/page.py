@@ -15,7 +15,8 @@ from pydicom.errors import InvalidDicomError
 
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.export import pictures
-from lesionlens.export.pictures import Picture
+from lesionlens.export.names import names_of, replaced
+from lesionlens.export.pictures import ReportPicture
 from lesionlens.export.run import run_file
 from lesionlens.export.sections import CandidateSection, sections_of
 from lesionlens.export.slices import SliceScene
@@ -26,7 +27,7 @@ from lesionlens.records.attention import AttentionMaps, MapChecks
 from lesionlens.records.export import Identity
 from lesionlens.records.files import FindingsFile, RunFile
 from lesionlens.records.findings import SEQUENCE_KEYS
-from lesionlens.records.study import Study, StudyKind
+from lesionlens.records.study import QualityCheck, Study, StudyKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ class Page:
     """All that a report shows; `overview` only without a candidate.
 
     `heading` is whose examination it is, `technique` the sequences in one line, `impression` the
-    lines at the end; `checks` holds the attention maps' checks, empty where none was made.
+    lines at the end; `checks` holds the attention maps' checks, empty where none was made, and
+    `quality_checks` those of the input.
     """
 
     words: Words
@@ -57,14 +59,21 @@ class Page:
     content: FindingsFile
     run: RunFile
     blocks: tuple[CandidateSection, ...]
-    overview: tuple[Picture, ...]
+    overview: tuple[ReportPicture, ...]
     impression: tuple[str, ...]
     sequences: tuple[SequenceLine, ...]
     absent: tuple[str, ...]
     set_aside: str
     checks: Mapping[Region, MapChecks]
     scale: str
+    quality_checks: tuple[QualityCheck, ...]
     warnings: tuple[str, ...]
+
+    def neutral(self, text: str) -> str:
+        """Write a sentence of a stage without the names of files, where those are hidden."""
+        if not self.hidden & {Identity.PATIENT, Identity.SERIES}:
+            return text
+        return replaced(text, dict.fromkeys(names_of(self.study), "…"))
 
     @property
     def analysed(self) -> str:
@@ -84,7 +93,7 @@ class Page:
     @property
     def quality(self) -> str:
         """How the quality checks came out, in one sentence."""
-        checks = self.content.quality
+        checks = self.quality_checks
         failed = sum(not check.passed for check in checks)
         if not checks:
             return self.words("checks_none")
@@ -120,6 +129,7 @@ def page_of(analysis: Analysis) -> Page:
         set_aside="; ".join(aside),
         checks={} if analysis.maps is None else analysis.maps.checks,
         scale=_scale(analysis.maps, words),
+        quality_checks=analysis.findings.quality,
         warnings=tuple(warning for warning in content.warnings if warning not in said),
     )
 
@@ -130,11 +140,14 @@ def _heading(
     """Say whose examination it is, of when, as far as that is known and wanted."""
     header = _header(study)
     patient, date = Identity.PATIENT not in hidden, Identity.DATE not in hidden
-    name = str(header.get("PatientName") or "").replace("^", ", ").strip(", ")
+    name = str(header.get("PatientName") or "").replace("^", ", ").replace("=", " · ").strip(", ")
     number = str(header.get("PatientID") or "")
     described = str(header.get("StudyDescription") or "") or study.name
     said = (
-        (words("patient"), " · ".join(filter(None, (name, number))) if patient else None),
+        (
+            words("patient"),
+            " · ".join(filter(None, dict.fromkeys((name, number)))) if patient else None,
+        ),
         (words("born"), _day(header.get("PatientBirthDate")) if patient else ""),
         (words("sex"), str(header.get("PatientSex") or "") if patient else ""),
         (words("examined"), _day(header.get("StudyDate")) if date else None),
@@ -154,10 +167,10 @@ def _header(study: Study) -> Mapping[str, object]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            read = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=wanted)
+            read = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=wanted)
             return {key: read.get(key) for key in wanted}
     except (OSError, InvalidDicomError, ValueError, LookupError, NotImplementedError):
-        return {}  # a file without a preamble, or a header that no library reads whole
+        return {}  # a header that the library cannot read whole
 
 
 def _day(value: object) -> str:

@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.export.page import Page, page_of
-from lesionlens.export.pictures import ATTENTION_COLOUR, Picture
+from lesionlens.export.pictures import ATTENTION_COLOUR, ReportPicture
 from lesionlens.export.sections import CandidateSection
 from lesionlens.records.analysis import Analysis
 
@@ -132,7 +132,7 @@ def _opening(page: Page, styles: dict[str, Any]) -> list[Any]:
     words, plain = page.words, styles["plain"]
     who = " &nbsp; ".join(f"{escape(key)} <b>{escape(value)}</b>" for key, value in page.heading)
     made = " · ".join(filter(None, (page.analysed, page.engine)))
-    faults = [f"{q.check}: {q.message}" for q in page.content.quality if not q.passed]
+    faults = [f"{q.check}: {q.message}" for q in page.quality_checks if not q.passed]
     return [
         _text(f"<b>LesionLens</b>   {escape(words('title'))}", styles["title"]),
         _text(escape(made), styles["soft"]),
@@ -140,7 +140,7 @@ def _opening(page: Page, styles: dict[str, Any]) -> list[Any]:
         _text(who, plain),
         _text(escape(words("technique")), styles["head"]),
         _text(escape(f"{page.technique} {page.quality}"), plain),
-        *(_text(f"⚠ {escape(fault)}", plain) for fault in (*faults, *page.warnings)),
+        *(_text(f"⚠ {escape(page.neutral(fault))}", plain) for fault in (*faults, *page.warnings)),
     ]
 
 
@@ -245,7 +245,7 @@ def _footer(canvas: Any, document: Any, *, page: Page) -> None:
     canvas.drawRightString(559, 20, page.words("page", n=document.page))
 
 
-def _row(pictures: tuple[Picture, ...], width: float) -> Any:
+def _row(pictures: tuple[ReportPicture, ...], width: float) -> Any:
     """Return a row of pictures of one height."""
     from reportlab.lib.utils import simpleSplit  # noqa: PLC0415
     from reportlab.platypus import Flowable  # noqa: PLC0415
@@ -279,7 +279,7 @@ def _row(pictures: tuple[Picture, ...], width: float) -> Any:
     return _Row()
 
 
-def _draw(canvas: Any, picture: Picture, scale: float) -> None:
+def _draw(canvas: Any, picture: ReportPicture, scale: float) -> None:
     """Draw a picture with its lines; y grows upwards in a PDF, downwards in a picture."""
     from reportlab.lib.utils import ImageReader  # noqa: PLC0415
 

@@ -52,7 +52,7 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ReportPicture:
     """One picture of the report; lengths in working voxels (1 mm)."""
 
     title: str
@@ -70,9 +70,9 @@ class Picture:
 class CandidatePictures:
     """What is shown of one candidate."""
 
-    sequences: tuple[Picture, ...]
-    heat: Picture | None
-    planes: tuple[Picture, ...]
+    sequences: tuple[ReportPicture, ...]
+    heat: ReportPicture | None
+    planes: tuple[ReportPicture, ...]
 
 
 def candidate_pictures(
@@ -146,7 +146,7 @@ def box_of(scene: SliceScene, number: int, cut: Cut) -> Box | None:
 
 def overview_pictures(
     scene: SliceScene, reference: MrSequence, words: Words, count: int = 8
-) -> tuple[Picture, ...]:
+) -> tuple[ReportPicture, ...]:
     """Draw axial slices of the reference, for a study without a candidate."""
     return tuple(
         _picture(
@@ -166,9 +166,9 @@ def _picture(
     pixels: NDArray[np.uint8],
     words: tuple[str, str],
     layers: tuple[tuple[ContourPath, ...], Box | None],
-) -> Picture:
+) -> ReportPicture:
     height, width = pixels.shape[:2]
-    return Picture(
+    return ReportPicture(
         title=words[0],
         caption=words[1],
         href=encoded(pixels),

@@ -45,13 +45,13 @@ def report_html(analysis: Analysis) -> str:
         "volume": words.volume,
         "yes_no": words.truth,
         "sequence": lambda key: MrSequence(key).words,
+        "neutral": page.neutral,
         "checked": lambda trust: checked_words(trust, words),
     }
     return environment.get_template("report.html.j2").render(
         t=words,
         page=page,
         run=page.run,
-        content=page.content,
         regions=[(words.region(r), r.colour) for r in Region],
         attention_colour=pictures.ATTENTION_COLOUR,
         heat_stops=pictures.HEAT_STOPS,

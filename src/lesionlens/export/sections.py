@@ -115,7 +115,7 @@ def _size(row: CandidateRow, digits: int, words: Words) -> str:
 def _facts(
     row: CandidateRow, candidate: Candidate, attention: str, words: Words
 ) -> tuple[tuple[str, str], ...]:
-    """Return what is said of a candidate beside its pictures, by name."""
+    """Return the facts of a candidate beside its pictures, by name."""
     volumes = {region.value: words.volume(row.volume_ml[region]) for region in Region}
     size = words("sizes", long=words.number(row.longest_axial_diameter_mm, 1),
                  short=words.number(row.perpendicular_diameter_mm, 1, "mm"),
@@ -152,7 +152,7 @@ def attention_words(
 ) -> str:
     """Say where the attention lies, and what is wrong with the map where something is.
 
-    `times`, where it is known, is how much the candidate was looked at beside an even look.
+    `times`, where it is known, is the candidate's attention in multiples of even attention.
     """
     if row.peak_inside is None:
         return words("no_map")
@@ -170,7 +170,7 @@ def attention_words(
 
 
 def _times_even(analysis: Analysis, number: int) -> float | None:
-    """Return how much a candidate was looked at, as it is told where several share one look."""
+    """Return a candidate's attention in multiples of even, where several share one map."""
     shown = analysis.volumes.attention.get(Region.WT)
     scale = 0.0 if analysis.maps is None else analysis.maps.scale_of(Region.WT)
     if shown is None or scale <= 1 or len(analysis.findings.candidates) < 2:

@@ -182,8 +182,8 @@ class SliceScene:
         for part, length in zip(nearest, volume.shape, strict=True):
             inside = inside & (part >= 0) & (part < length)
         safe = [np.clip(p, 0, n - 1) for p, n in zip(nearest, volume.shape, strict=True)]
-        looked = np.where(inside, volume[safe[0], safe[1], safe[2]], 0)
-        return cut.plane.upright(np.squeeze(looked, axis=cut.plane.fixed))
+        sampled = np.where(inside, volume[safe[0], safe[1], safe[2]], 0)
+        return cut.plane.upright(np.squeeze(sampled, axis=cut.plane.fixed))
 
 
 def _along(axis: int) -> tuple[int, int, int]:

@@ -20,7 +20,7 @@ from lesionlens.records.study import Series
 
 
 def findings_file(analysis: Analysis) -> FindingsFile:
-    """Build findings.json's content, with what readers said up to now."""
+    """Build findings.json's content, with the readers' decisions up to now."""
     findings = analysis.findings
     series = analysis.study.series
     return FindingsFile(

@@ -1,38 +1,50 @@
-"""Side and lobe of a region: an approximate map of our own in MNI space.
+"""Side and place of a region: approximate maps in MNI space.
 
 The brain mask alone places the head: the mid-sagittal plane is fitted to the middles between its
 left and right surface (so it follows a turned or tilted head, and mass effect inside does not
 move it), then the brain is scaled onto the MNI152 brain by width, length and top. The lower end
-is not used, because a field of view often cuts it. Lobes are a few planes and ellipsoids, set by
-hand after the sulci in MNI152: good for words beside a picture, not for planning.
+is not used, because a field of view often cuts it. Deep structures, cerebellum, brainstem and
+ventricles are told by how many of twenty heads show them there (`places`); lobes, insula and corpus
+callosum by a few planes and boxes, set by hand after the sulci in MNI152. What holds most of a
+candidate is named, a second place where it spans two, and "uncertain" where none holds much: good
+for words beside a picture, not for planning.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.grid import Grid
-from lesionlens.records.findings import BOTH_SIDES, Location
+from lesionlens.findings import places
+from lesionlens.records.findings import BOTH_SIDES, UNCERTAIN_PLACE, Location
 
 Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]
 
+LOBES = ("frontal lobe", "parietal lobe", "temporal lobe", "occipital lobe", "insula")
 REGIONS = (
-    "frontal lobe",
-    "parietal lobe",
-    "temporal lobe",
-    "occipital lobe",
-    "insula",
-    "deep grey nuclei",
+    *LOBES,
+    "corpus callosum",
+    "deep white matter",
+    "thalamus",
+    "basal ganglia",
+    "hippocampus",
     "brainstem",
     "cerebellum",
+    "ventricle",
+    "outside the brain",
 )
 _HALF_WIDTH, _FRONT, _BACK, _TOP = 70.0, 72.0, -106.0, 79.0
 """Extents of the MNI152 brain in its own mm: |x|, y, y, z."""
 _ONE_SIDE = 0.85
+_BOTH, _CLEAR, _LEAST = 0.25, 0.6, 0.34
+"""Share from which a second place is named, the first alone is, and below which none is sure."""
+_BRAIN_LEAST = 0.2
+"""Share of heads that show brain below which a place is outside of it."""
 _SAMPLES = 4000
 
 
@@ -137,35 +149,85 @@ def locate(points_mm: Points, head: Head | None) -> Location:
     side = "left" if left > 0.5 else "right"
     if max(left, 1 - left) < _ONE_SIDE:
         side = BOTH_SIDES
-    votes = np.bincount(region_of(mni), minlength=len(REGIONS))
-    return Location(side, REGIONS[int(votes.argmax())])
+    return Location(side, region_words(shares_of(mni)))
 
 
-def region_of(mni_mm: Points) -> NDArray[np.intp]:
-    """Return the index into `REGIONS` of each (N, 3) MNI point; the first rule that holds wins.
+def shares_of(mni_mm: Points) -> dict[str, float]:
+    """Return which share of some places lies in each of `REGIONS`, the largest first.
+
+    Parameters
+    ----------
+    mni_mm : (N, 3) float64
+        Approximate MNI152 mm; at least one.
+    """
+    shown = places.shares_at(mni_mm)
+    column = {name: shown[:, n] for n, name in enumerate(places.STRUCTURES)}
+    tissue = column["white matter"] + column["cortex"]
+    found = dict.fromkeys(REGIONS, 0.0)
+    for number, name in enumerate((*LOBES, *_WHITE)):
+        found[name] = float(tissue[cortical_of(mni_mm) == number].sum())
+    for name in places.STRUCTURES[2:]:
+        found[name] = float(column[name].sum())
+    found["outside the brain"] = float((shown.sum(axis=1) < _BRAIN_LEAST).sum())
+    total = sum(found.values()) or 1.0
+    ranked = sorted(found.items(), key=lambda item: -item[1])
+    return {name: share / total for name, share in ranked}
+
+
+def region_words(shares: Mapping[str, float]) -> str:
+    """Name the place, or the two, that hold most of a region.
+
+    White matter between deep nuclei, which belongs to no lobe, and ventricles, which a mass next to
+    them fills in the map, are named only where they hold most.
 
     Examples
     --------
-    >>> [REGIONS[i] for i in region_of(np.array([[-44.0, 30, 30], [8, -88, 2]]))]
-    ['frontal lobe', 'occipital lobe']
+    >>> region_words({"temporal lobe": 0.5, "insula": 0.3, "ventricle": 0.2})
+    'temporal lobe and insula'
+    >>> region_words({"thalamus": 0.4, "deep white matter": 0.35, "ventricle": 0.25})
+    'thalamus'
+    >>> region_words({"frontal lobe": 0.3, "parietal lobe": 0.24, "insula": 0.24})
+    'frontal lobe (uncertain)'
+    """
+    ranked = [(name, share) for name, share in shares.items() if share > 0]
+    if ranked and ranked[0][1] >= _LEAST:
+        ranked = [ranked[0], *(item for item in ranked[1:] if item[0] not in (_DEEP, "ventricle"))]
+    (first, most), (second, next_most) = (*ranked, ("outside the brain", 0.0), ("", 0.0))[:2]
+    if most < _LEAST:
+        return first + UNCERTAIN_PLACE
+    if most < _CLEAR and next_most >= _BOTH and "outside the brain" not in (first, second):
+        return f"{first} and {second}"
+    return first
+
+
+_DEEP = "deep white matter"
+_WHITE = ("corpus callosum", _DEEP)
+
+
+def cortical_of(mni_mm: Points) -> NDArray[np.intp]:
+    """Return whose white matter or cortex each (N, 3) MNI point is: an index into `LOBES`, or more.
+
+    Beyond them are the corpus callosum and the white matter between the deep nuclei; the first
+    rule that holds wins.
+
+    Examples
+    --------
+    >>> [REGIONS[i] for i in cortical_of(np.array([[-44.0, 30, 30], [8, -88, 2], [2, 20, 12]]))]
+    ['frontal lobe', 'occipital lobe', 'corpus callosum']
     """
     x, y, z = np.abs(mni_mm[:, 0]), mni_mm[:, 1], mni_mm[:, 2]
     sylvian = -8 - 0.55 * (y - 5)
+    arch = np.hypot((y + 4) / 40, (z - 2) / 24)
     rules = (
-        ("brainstem", (x < 17) & (y > -45) & (y < -10) & (z < -8) & (z < -8 - 0.4 * (y + 25))),
-        ("cerebellum", (y < -35) & (z < -6 - 0.42 * x)),
-        ("deep grey nuclei", _ellipsoid(mni_mm, (17, -6, 4), (17, 24, 15))),
-        ("insula", (x > 30) & (x < 45) & (y > -22) & (y < 24) & (z > -14) & (z < 18)),
+        ("corpus callosum", (x < 12) & (z > -4) & (arch > 0.72) & (arch < 1.05)),
+        (_DEEP, (x < 31) & (y > -36) & (y < 24) & (z > -12) & (z < 22)),
+        ("insula", (x > 28) & (x < 49) & (y > -26) & (y < 26) & (z > -14) & (z < 20)),
         ("occipital lobe", y < -65 - 0.42 * z),
         ("temporal lobe", (x > 17) & (y < 22) & (z < sylvian)),
         ("frontal lobe", np.where(z > 5, y > 0.3 - 0.43 * z, y > -2)),
     )
-    found = np.full(len(mni_mm), REGIONS.index("parietal lobe"))
+    names = (*LOBES, *_WHITE)
+    found = np.full(len(mni_mm), names.index("parietal lobe"))
     for name, holds in reversed(rules):
-        found[holds] = REGIONS.index(name)
+        found[holds] = names.index(name)
     return found
-
-
-def _ellipsoid(points: Points, centre: tuple[float, ...], radii: tuple[float, ...]) -> Mask:
-    folded = np.column_stack([np.abs(points[:, 0]), points[:, 1:]])
-    return np.asarray((((folded - centre) / radii) ** 2).sum(axis=1) <= 1)

@@ -35,6 +35,8 @@ class Evidence:
         On the native grid.
     attention : (I, J, K) float32 or None
         The whole tumour's map on the native grid.
+    enhancing : (I, J, K) float32 or None
+        Probability on the native grid: enhancement that is undecided cannot be measured.
     """
 
     scores: Sequence[float]
@@ -43,6 +45,7 @@ class Evidence:
     left_out: Sequence[Mapping[str, float | None]] | None = None
     uncertainty: Floats | None = None
     attention: Floats | None = None
+    enhancing: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +112,7 @@ def _candidate(
 ) -> Candidate:
     points = part.points_mm()
     low, high = measure.bounding_box_mm(part.mask, part.grid)
-    sizes = _sizes(part, context.has_t1c)
+    sizes = _sizes(part, context.has_t1c, evidence.enhancing)
     unsure = evidence.uncertainty
     return Candidate(
         id=rank,
@@ -154,7 +157,7 @@ class _Sizes:
     measurable: bool | None
 
 
-def _sizes(part: Component, has_t1c: bool) -> _Sizes:
+def _sizes(part: Component, has_t1c: bool, probability: Floats | None) -> _Sizes:
     enhancing = part.region(Region.ET)
     rings = has_t1c and bool(enhancing.any())
     found = measure.diameters(enhancing if rings else part.region(Region.WT), part.grid)
@@ -165,7 +168,8 @@ def _sizes(part: Component, has_t1c: bool) -> _Sizes:
         volumes[Region.ET] = None
     measurable = None
     if has_t1c:
-        measurable = rings and measure.is_rano_measurable(enhancing, part.grid, found)
+        sure = None if probability is None else probability[part.box]
+        measurable = rings and measure.is_rano_measurable(enhancing, part.grid, found, sure)
     return _Sizes(volumes, found, measurable)
 
 

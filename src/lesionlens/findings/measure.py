@@ -21,6 +21,9 @@ Points = NDArray[np.float64]
 
 RANO_MINIMUM_MM = 10.0
 """Both diameters of a measurable enhancing lesion reach this (Wen 2010)."""
+RANO_SMALLEST_ML = np.pi / 6 * (RANO_MINIMUM_MM / 10) ** 3
+"""A ball of that diameter, 0.52 ml."""
+_DOUBTFUL = 0.5
 _PLANE_MM = 1.0
 
 
@@ -101,13 +104,41 @@ def slices_touched(mask: Mask, grid: Grid) -> int:
     return int(np.count_nonzero(mask.any(axis=others)))
 
 
-def is_rano_measurable(enhancing: Mask, grid: Grid, found: Diameters | None) -> bool:
-    """Apply RANO's rule: enhancing, both diameters at least 10 mm, on two slices or more."""
-    return (
-        found is not None
-        and found.perpendicular_mm >= RANO_MINIMUM_MM
-        and slices_touched(enhancing, grid) >= 2
-    )
+def is_rano_measurable(
+    enhancing: Mask,
+    grid: Grid,
+    found: Diameters | None,
+    probability: NDArray[np.float32] | None = None,
+) -> bool:
+    """Apply RANO's rule: enhancing, both diameters at least 10 mm, on two slices or more.
+
+    One connected part must do so that is no smaller than a ball of that diameter: RANO's slices are
+    5 mm thick, and a film on two thin ones is no lesion that can be measured.
+
+    Parameters
+    ----------
+    enhancing : (I, J, K) bool
+        The enhancing part.
+    grid : Grid
+        Where its voxels lie.
+    found : Diameters or None
+        Of it.
+    probability : (I, J, K) float32 or None
+        Of enhancement, where it is known: a part that is undecided on average does not count.
+    """
+    if found is None or found.perpendicular_mm < RANO_MINIMUM_MM:
+        return False
+    parts, count = ndimage.label(enhancing, structure=np.ones((3, 3, 3)))
+    for number in range(1, count + 1):
+        part: Mask = parts == number
+        if volume_ml(part, grid) < RANO_SMALLEST_ML or slices_touched(part, grid) < 2:
+            continue
+        if probability is not None and float(probability[part].mean()) < _DOUBTFUL:
+            continue
+        own = diameters(part, grid)
+        if own is not None and own.perpendicular_mm >= RANO_MINIMUM_MM:
+            return True
+    return False
 
 
 def _axial_planes(mask: Mask, grid: Grid) -> Iterator[tuple[Mask, Points]]:

@@ -61,6 +61,7 @@ def choose(wish: str = "auto") -> torch.device:
             found=f"the device {wish!r}",
             expected=WORDS,
             next_step="Use --device auto to take what is there",
+            in_window="Choose auto in Preferences → LesionLens",
         )
     device = torch.device(match[1], int(match[2] or 0))
     if device not in there:
@@ -70,6 +71,7 @@ def choose(wish: str = "auto") -> torch.device:
             found=f"{count or 'no'} {kind} device{'' if count == 1 else 's'} here",
             expected=f"the device {words}",
             next_step="Use --device cpu or --device auto; `lesionlens doctor` lists what is there",
+            in_window="Choose cpu or auto in Preferences → LesionLens",
         )
     return device
 

@@ -26,18 +26,9 @@ from lesionlens.records.study import PreparedStudy
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What an attribution explains: a region, within a box of the working grid or everywhere.
-
-    Parameters
-    ----------
-    region : Region
-        Whose evidence is explained.
-    box : (6,) int or None
-        Half-open working indices i0, j0, k0, i1, j1, k1.
-    """
+    """What an attribution explains: the evidence for a region."""
 
     region: Region
-    box: tuple[int, int, int, int, int, int] | None = None
 
 
 class Engine(Protocol):

@@ -53,6 +53,7 @@ def interruptible(
             found=f"too little memory during {stage}",
             expected="about 3 GB of free memory",
             next_step="Close other programs, or use --device cpu",
+            in_window="Close other programs, or choose cpu in Preferences → LesionLens",
         ) from error
     finally:
         for hook in hooks:

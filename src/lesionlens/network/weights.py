@@ -127,6 +127,7 @@ def _unreadable(path: Path, why: object) -> WeightsError:
         found=f"{path.name}, which cannot be used ({' '.join(str(why).split())[:200]})",
         expected="weights written by LesionLens (safetensors)",
         next_step="Train again, or leave --weights out to use the default weights",
+        in_window="Train again, or use the default weights",
     )
 
 
@@ -152,6 +153,7 @@ def load(
             found=f"no file {path.name}",
             expected="weights (safetensors)",
             next_step="Check the path, or leave --weights out to use the default weights",
+            in_window="Check the path, or use the default weights",
         )
     actual = _sha256(path)
     if sha256 is not None and actual != sha256:

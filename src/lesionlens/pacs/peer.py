@@ -247,6 +247,7 @@ def check_empty(target: Path) -> None:
             found=f"something in {target.name!r} already",
             expected="a new or empty folder for the study",
             next_step="Choose another folder with --out",
+            in_window="Choose another folder",
         )
 
 

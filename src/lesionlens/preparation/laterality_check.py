@@ -2,7 +2,7 @@
 
 The reference is laid on its own mirror image once, which gives the plane of symmetry. Every other
 sequence is then compared with it as it is and mirrored at that plane: one whose left and right were
-swapped fits better mirrored. If all sequences are mirrored alike nothing can tell.
+swapped fits better mirrored. If all sequences are mirrored alike nothing can show it.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import bounding_box, index_map, ras_grid
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, how_to_name
+from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, how_to_name
 from lesionlens.base.scan_limits import check_grid, check_voxels, finite
 from lesionlens.base.stages import StageClock, check
 from lesionlens.preparation import brain as brains
@@ -119,6 +119,7 @@ def reference_of(series: Mapping[MrSequence, Series]) -> MrSequence:
         found="a study without any sequence",
         expected="at least one of T1, T1c, T2 and FLAIR",
         next_step=f"Where you know a sequence, {how_to_name()}",
+        in_window=f"Where you know a sequence, {NAME_IN_WINDOW}",
     )
 
 

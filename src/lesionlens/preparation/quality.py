@@ -1,4 +1,4 @@
-"""What a reader is told of the input before trusting any result."""
+"""Checks of the input that a reader sees before trusting any result."""
 
 from __future__ import annotations
 

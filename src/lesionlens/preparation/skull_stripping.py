@@ -67,7 +67,7 @@ def installed() -> tuple[str, ...]:
 
 
 def identity(name: str) -> str:
-    """Return what tells a method from another, and a program from its next version.
+    """Return what distinguishes a method from another, and a program from its next version.
 
     Raises
     ------

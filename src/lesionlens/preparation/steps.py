@@ -77,7 +77,7 @@ class Loaded:
 
 @dataclass(slots=True)
 class Notes:
-    """What is told while preparing."""
+    """Steps, notices and registrations, collected while preparing."""
 
     steps: list[PreparationStep] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
@@ -319,6 +319,8 @@ def _no_brain(why: str) -> UnusableInputError:
         expected="an MR scan of a brain, with or without its skull",
         next_step="Choose the series that shows the head; where this one does, install SynthStrip "
         "or HD-BET and name it with --brain-extraction",
+        in_window="Choose the series that shows the head; where this one does, install SynthStrip "
+        "or HD-BET and choose it as brain extraction",
     )
 
 

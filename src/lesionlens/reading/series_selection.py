@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import MrSequence, how_to_name
+from lesionlens.base.labels import NAME_IN_WINDOW, MrSequence, how_to_name
 from lesionlens.records.study import Series, Study, StudyKind
 
 
@@ -98,14 +98,12 @@ class SeveralStudiesError(UnusableInputError):
     ----------
     studies : tuple of ListedStudy
         All of them, by date, then by `uid`.
-    found, expected, next_step : str
-        As everywhere.
+    words : str
+        As of `LesionLensError`.
     """
 
-    def __init__(
-        self, studies: tuple[ListedStudy, ...], *, found: str, expected: str, next_step: str
-    ) -> None:
-        super().__init__(found=found, expected=expected, next_step=next_step)
+    def __init__(self, studies: tuple[ListedStudy, ...], **words: str) -> None:
+        super().__init__(**words)
         self.studies = studies
 
 
@@ -127,6 +125,7 @@ def several_studies(studies: Sequence[ListedStudy], wanted: str | None) -> Sever
         next_step="Name one with --study UID, or choose its own folder"
         if dicom
         else "Name one with --study, open its own folder, or use `lesionlens batch` for all",
+        in_window="Choose one in the list, or open its own folder",
     )
 
 
@@ -142,8 +141,8 @@ class NothingRecognisedError(UnusableInputError):
     The user may name one: each of `study.set_aside` is called by `choices.address_of(series)`.
     """
 
-    def __init__(self, study: Study, *, found: str, expected: str, next_step: str) -> None:
-        super().__init__(found=found, expected=expected, next_step=next_step)
+    def __init__(self, study: Study, **words: str) -> None:
+        super().__init__(**words)
         self.study = study
 
 
@@ -156,4 +155,5 @@ def nothing_recognised(study: Study) -> NothingRecognisedError:
         found=f"{len(listed)} series, none recognised as a sequence T1, T1c, T2 or FLAIR: {shown}",
         expected="at least one of the four, by its name, a sidecar or the DICOM description",
         next_step=f"Where you know a sequence, {how_to_name()}",
+        in_window=f"Where you know a sequence, {NAME_IN_WINDOW}",
     )

@@ -24,18 +24,25 @@ ScoreBySequence = Annotated[Mapping[str, Score | None], Keys(SEQUENCE_KEYS)]
 UNSURE = 0.5
 """Uncertainty from which it is called high."""
 BOTH_SIDES = "both sides"
-_ON_BOTH_SIDES = {
-    "insula": "both insulae",
-    "deep grey nuclei": "deep grey nuclei of both sides",
-    "brainstem": "brainstem",
-    "cerebellum": "both cerebellar hemispheres",
+UNCERTAIN_PLACE = " (uncertain)"
+_PLURAL = {
+    "insula": "insulae",
+    "thalamus": "thalami",
+    "hippocampus": "hippocampi",
+    "basal ganglia": "basal ganglia",
+    "cerebellum": "cerebellar hemispheres",
 }
-"""Regions whose two sides are not named "both …s"."""
+"""Regions of which two are not named "…s"."""
+_UNPAIRED = ("brainstem", "corpus callosum", "deep white matter", "outside the brain")
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where in words: side is left, right or both sides; region a lobe, approximate."""
+    """Where in words, approximately.
+
+    Side is left, right or both sides. Region is a place, or two joined by "and" where the candidate
+    spans them; "(uncertain)" follows where none holds much of it.
+    """
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -50,10 +57,24 @@ class Location:
         --------
         >>> Location("left", "frontal lobe").words, Location(BOTH_SIDES, "occipital lobe").words
         ('left frontal lobe', 'both occipital lobes')
+        >>> Location("left", "temporal lobe and parietal lobe").words
+        'left temporal and parietal lobes'
         """
-        if self.side == BOTH_SIDES and self.region is not None:
-            return _ON_BOTH_SIDES.get(self.region, f"both {self.region}s")
-        return " ".join(part for part in (self.side, self.region) if part) or "place unknown"
+        if self.region is None:
+            return self.side or "place unknown"
+        if self.region == "outside the brain" and self.side is not None:
+            return f"{self.region}, {self.side}"
+        if self.side != BOTH_SIDES:
+            words = " ".join(part for part in (self.side, self.region) if part)
+            two = words.count(" lobe") == 2
+            return words.replace(" lobe and ", " and ") + "s" if two else words
+        region = self.region.removesuffix(UNCERTAIN_PLACE)
+        said = " and ".join(_of_both(name) for name in region.split(" and "))
+        return said + self.region[len(region) :]
+
+
+def _of_both(region: str) -> str:
+    return region if region in _UNPAIRED else f"both {_PLURAL.get(region, region + 's')}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,9 @@ from lesionlens.base.file_fields import STRICT
 from lesionlens.base.labels import ReviewState
 from lesionlens.records.arrays import frozen
 
+WHOLE_STUDY = "study"
+"""Stands for a tracking UID in an event that speaks of the whole study."""
+
 
 class ReviewAct(StrEnum):
     """How an event came about; an undo or redo is an act of its own and stays on the record."""
@@ -133,11 +136,28 @@ class Review:
         ('0 of 2 reviewed', '')
         """
         states = [self.state_of(uid) for uid in tracking_uids]
-        if not states:
-            return ""
-        words = f"{sum(state.decided for state in states)} of {len(states)} reviewed"
         deferred = states.count(ReviewState.DEFERRED)
-        return f"{words} · {deferred} deferred" if deferred else words
+        said = [
+            f"{sum(state.decided for state in states)} of {len(states)} reviewed" if states else "",
+            f"{deferred} deferred" if deferred else "",
+            f"signed: {self.signed}" if self.signed else "",
+        ]
+        return " · ".join(words for words in said if words)
+
+    @property
+    def signed(self) -> str | None:
+        """What the reader signed of the whole study; a later word on a candidate opens it again.
+
+        Examples
+        --------
+        >>> end = ReviewEvent(WHOLE_STUDY, ReviewState.ACCEPTED, "A. Reader", "", "nothing further")
+        >>> Review((end,)).signed, Review().signed
+        ('nothing further, A. Reader', None)
+        """
+        last = self.events[-1] if self.events else None
+        if last is None or last.tracking_uid != WHOLE_STUDY or not last.state.decided:
+            return None
+        return ", ".join(part for part in (last.reason, last.reader) if part)
 
     def outline_of(self, tracking_uid: str) -> Outline | None:
         """Return the reader's outline of a candidate; None while the network's own holds."""

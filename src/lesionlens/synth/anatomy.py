@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lesionlens.synth.atlas import CEREBELLUM, MASK, SINUS, TISSUES, load_atlas
-from lesionlens.synth.fields import Frame, RandomStreams, blur, noise, spread
+from lesionlens.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
 
 CORTEX, WHITE, SULCUS, VENTRICLE, DEEP = range(5)
 """Channels of `Anatomy.tissue`."""
@@ -77,7 +77,7 @@ def draw_pose(streams: RandomStreams) -> Pose:
     return Pose(linear * mirror[:, None], streams.uniform(-5, 5, 3))
 
 
-def warp(streams: RandomStreams, frame: Frame, pose: Pose, grid_mm: Tensor) -> Tensor:
+def warp(streams: RandomStreams, frame: DrawnFrame, pose: Pose, grid_mm: Tensor) -> Tensor:
     """Atlas position of every voxel, mm, (B, 3, I, J, K): the pose and two elastic scales."""
     point = torch.einsum("bij,bjxyz->bixyz", pose.linear, grid_mm) + spread(pose.shift)
     long, short = streams.uniform(45, 65), streams.uniform(18, 28)
@@ -87,7 +87,7 @@ def warp(streams: RandomStreams, frame: Frame, pose: Pose, grid_mm: Tensor) -> T
     )
 
 
-def _sample(heads: Sequence[int], frame: Frame, point: Tensor) -> Tensor:
+def _sample(heads: Sequence[int], frame: DrawnFrame, point: Tensor) -> Tensor:
     """Each volume's own maps at (B, 3, I, J, K) atlas positions; (B, 8, I, J, K)."""
     sampled = []
     for head, spacing, place in zip(heads, frame.spacing.tolist(), point, strict=True):
@@ -104,7 +104,7 @@ def _sample(heads: Sequence[int], frame: Frame, point: Tensor) -> Tensor:
     return torch.cat(sampled)
 
 
-def _masks(streams: RandomStreams, frame: Frame, coverage: Tensor) -> tuple[Tensor, Tensor]:
+def _masks(streams: RandomStreams, frame: DrawnFrame, coverage: Tensor) -> tuple[Tensor, Tensor]:
     """Draw brain and mask: real masks keep a dark rim of dura and bone, or lose some cortex."""
     ragged = coverage + 0.12 * noise(streams, frame, streams.uniform(11, 18), low=11)
     brain = (ragged > spread(streams.uniform(0.3, 0.65))).float()
@@ -117,7 +117,7 @@ def _masks(streams: RandomStreams, frame: Frame, coverage: Tensor) -> tuple[Tens
     return brain, torch.maximum(brain, scraps.float())
 
 
-def grow(streams: RandomStreams, frame: Frame, heads: Sequence[int], point: Tensor) -> Anatomy:
+def grow(streams: RandomStreams, frame: DrawnFrame, heads: Sequence[int], point: Tensor) -> Anatomy:
     """Tissue of one brain from the atlas positions of its voxels.
 
     Parameters

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lesionlens.synth.fields import (
-    Frame,
+    DrawnFrame,
     RandomStreams,
     along_axes,
     blur_matrix,
@@ -49,7 +49,7 @@ class Damage:
     noise: float = 0.07
 
 
-def shade(streams: RandomStreams, frame: Frame, image: Tensor, strength: float) -> Tensor:
+def shade(streams: RandomStreams, frame: DrawnFrame, image: Tensor, strength: float) -> Tensor:
     """Multiply by a smooth coil field, partly shared by the sequences."""
     shared = noise(streams, frame, streams.uniform(70, 150), low=70)
     own = noise(streams, frame, streams.uniform(60, 180), low=60, channels=SEQUENCES)
@@ -74,7 +74,7 @@ def _protocol(
     return axis, torch.where(alike[:, None], common, thick)
 
 
-def _acquisition(streams: RandomStreams, frame: Frame, damage: Damage) -> list[Tensor]:
+def _acquisition(streams: RandomStreams, frame: DrawnFrame, damage: Damage) -> list[Tensor]:
     """Per axis one matrix (B, 4, N, N): slices, blur and misregistration in one."""
     spacing = frame.spacing[:, None, None]
     axis = _one_of_three(streams)
@@ -96,7 +96,7 @@ def _acquisition(streams: RandomStreams, frame: Frame, damage: Damage) -> list[T
     return matrices
 
 
-def _field_of_view(streams: RandomStreams, frame: Frame, share: float) -> Tensor:
+def _field_of_view(streams: RandomStreams, frame: DrawnFrame, share: float) -> Tensor:
     """1 where an image has data: some are cut off at one side; (B, 4, I, J, K)."""
     cut = torch.nn.functional.one_hot(streams.uniform(0, 3.9999).long(), SEQUENCES).bool()
     cut = cut & streams.chance(share)[:, None]
@@ -113,7 +113,7 @@ def _field_of_view(streams: RandomStreams, frame: Frame, share: float) -> Tensor
 
 
 def acquire(
-    streams: RandomStreams, frame: Frame, image: Tensor, mask: Tensor, damage: Damage
+    streams: RandomStreams, frame: DrawnFrame, image: Tensor, mask: Tensor, damage: Damage
 ) -> Tensor:
     """Degrade positive images inside the brain mask.
 

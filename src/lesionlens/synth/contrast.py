@@ -97,10 +97,10 @@ def _grey_on_t1(streams: RandomStreams, t1: Palette, t1c: Palette) -> None:
 
 
 def _wet(streams: RandomStreams, palettes: list[Palette], enhances: Tensor) -> None:
-    """Paint oedema as the core is painted but on FLAIR, so that the enhancing rim tells its end.
+    """Paint oedema as the core is painted but on FLAIR, so that the enhancing rim marks its end.
 
     Vasogenic oedema may be as dark on T1c and as bright on T2 as necrosis; readers still follow
-    the rim. Left out where nothing enhances, for there the two could not be told apart.
+    the rim. Left out where nothing enhances, for there the two could not be separated.
     """
     wet, like_necrosis = streams.chance(0.3) & enhances, streams.chance(0.5)
     for palette in palettes:
@@ -142,7 +142,7 @@ def _palettes(streams: RandomStreams, enhances: Tensor) -> list[Palette]:
 def roll_contrast(streams: RandomStreams, enhances: Tensor) -> Tensor:
     """Brightness of each class in each sequence, (B, 4, len(CLASSES)).
 
-    `enhances` (B,) bool tells which tumours have an enhancing part.
+    `enhances` (B,) bool marks which tumours have an enhancing part.
     """
     rows = []
     for palette in _palettes(streams, enhances):

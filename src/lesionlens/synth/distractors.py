@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lesionlens.synth.anatomy import CORTEX, SULCUS, VENTRICLE, WHITE, Anatomy
-from lesionlens.synth.fields import Frame, RandomStreams, blur, noise, spread
+from lesionlens.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,9 @@ def _where(streams: RandomStreams, chance: float, field: Tensor) -> Tensor:
     return field * streams.chance(chance).float().view(-1, 1, 1, 1, 1)
 
 
-def carve_cavity(streams: RandomStreams, frame: Frame, anatomy: Anatomy, chance: float) -> Anatomy:
+def carve_cavity(
+    streams: RandomStreams, frame: DrawnFrame, anatomy: Anatomy, chance: float
+) -> Anatomy:
     """Cut an old cavity or arachnoid cyst: tissue is replaced by CSF in one ragged ellipsoid."""
     centre = streams.uniform(-1, 1, 3) * torch.tensor([58.0, 72.0, 48.0], device=streams.device)
     size = streams.log_uniform(5, 24, 1) * streams.log_uniform(0.7, 1.4, 3)
@@ -44,7 +46,7 @@ def carve_cavity(streams: RandomStreams, frame: Frame, anatomy: Anatomy, chance:
     return replace(anatomy, tissue=tissue)
 
 
-def _dura(streams: RandomStreams, frame: Frame, anatomy: Anatomy) -> Tensor:
+def _dura(streams: RandomStreams, frame: DrawnFrame, anatomy: Anatomy) -> Tensor:
     """Venous sinuses; patches of the outer rim, some as thick, and of the falx."""
     patch = noise(streams, frame, streams.uniform(20, 32), low=20, channels=2)
     patch = torch.sigmoid((patch - spread(streams.uniform(-0.5, 1.5, 2))) / 0.2)
@@ -57,7 +59,9 @@ def _dura(streams: RandomStreams, frame: Frame, anatomy: Anatomy) -> Tensor:
     return torch.maximum(_where(streams, 0.6, outer), _where(streams, 0.5, falx * patch[:, 1:]))
 
 
-def scatter(streams: RandomStreams, frame: Frame, anatomy: Anatomy, lesion: Tensor) -> Distractors:
+def scatter(
+    streams: RandomStreams, frame: DrawnFrame, anatomy: Anatomy, lesion: Tensor
+) -> Distractors:
     """Draw the distractors of one geometry.
 
     Parameters

@@ -19,7 +19,7 @@ from lesionlens.synth.artefacts import SEQUENCES, Damage, acquire
 from lesionlens.synth.atlas import choose
 from lesionlens.synth.contrast import roll_contrast
 from lesionlens.synth.distractors import Distractors, carve_cavity, scatter
-from lesionlens.synth.fields import Frame, RandomStreams, blur, noise, spread
+from lesionlens.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
 from lesionlens.synth.head import add_head
 from lesionlens.synth.instances import number
 
@@ -69,7 +69,7 @@ class DrawConfig:
 class Geometry:
     """What is where, before anything has a brightness."""
 
-    frame: Frame
+    frame: DrawnFrame
     anatomy: Anatomy
     distractors: Distractors
     membership: Tensor
@@ -82,7 +82,7 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A batch of patients that never were.
+    """A batch of synthetic patients.
 
     `channels` are positive, scanner-like, zero outside the brain unless a head was asked for;
     `zscored` is what the network reads.
@@ -110,7 +110,7 @@ def _membership(anatomy: Anatomy, tumour: lesions.Tumour) -> Tensor:
     return torch.cat([share, anatomy.mask - anatomy.brain], 1)
 
 
-def _labels(config: DrawConfig, frame: Frame, share: Tensor, brain: Tensor) -> Tensor:
+def _labels(config: DrawConfig, frame: DrawnFrame, share: Tensor, brain: Tensor) -> Tensor:
     """Nested labels as readers draw them: on the outer side of an edge, thin rims included."""
     oedema, solid, necrosis, enhancing = torch.split(share[:, 5:9], 1, 1)
     core = (solid + necrosis + enhancing).clamp(0, 1)
@@ -128,7 +128,7 @@ def draw_geometry(config: DrawConfig, seeds: Sequence[int], device: str = "cpu")
     place = torch.device(device)
     streams, heads = RandomStreams(seeds, place), choose(seeds, config.individuals)
     low, high = config.spacing_mm
-    frame = Frame(config.shape, streams.uniform(low, high))
+    frame = DrawnFrame(config.shape, streams.uniform(low, high))
     grid, pose = frame.grid_mm(), draw_pose(streams)
     plan = lesions.plan_lesions(streams, heads, pose, config.tumour_free)
     point = warp(streams, frame, pose, grid) - lesions.push(streams, plan, pose, grid)

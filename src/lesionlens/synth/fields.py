@@ -62,7 +62,7 @@ class RandomStreams:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class DrawnFrame:
     """The voxel grids of a batch: one shape, a spacing for each volume.
 
     Parameters
@@ -123,7 +123,7 @@ def _spline_basis(position: Tensor, nodes: int) -> Tensor:
 
 def noise(
     streams: RandomStreams,
-    frame: Frame,
+    frame: DrawnFrame,
     wavelength: Tensor,
     *,
     low: float,
@@ -214,7 +214,7 @@ def slice_matrix(thickness: Tensor, shift: Tensor, size: int) -> Tensor:
     return weight / weight.sum(-1, keepdim=True).clamp_min(1e-3)
 
 
-def blur(volume: Tensor, frame: Frame, sigma_mm: float | Tensor) -> Tensor:
+def blur(volume: Tensor, frame: DrawnFrame, sigma_mm: float | Tensor) -> Tensor:
     """Isotropic Gaussian smoothing of (B, C, I, J, K); `sigma_mm` a number or (B,)."""
     sigma = torch.as_tensor(sigma_mm, device=volume.device) / frame.spacing
     return along_axes(volume, [blur_matrix(sigma, n) for n in frame.shape])

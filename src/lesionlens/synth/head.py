@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lesionlens.synth.fields import Frame, RandomStreams, blur, noise, spread
+from lesionlens.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
 
 _SKULL = ((0.10, 0.35), (0.10, 0.35), (0.05, 0.3), (0.05, 0.3))
 _SCALP = ((0.9, 1.7), (0.9, 1.7), (0.5, 1.3), (0.6, 1.4))
@@ -13,7 +13,7 @@ _SCALP = ((0.9, 1.7), (0.9, 1.7), (0.5, 1.3), (0.6, 1.4))
 
 
 def add_head(
-    streams: RandomStreams, frame: Frame, image: Tensor, mask: Tensor
+    streams: RandomStreams, frame: DrawnFrame, image: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Lay a dark skull and a bright scalp round the brain.
 

@@ -22,7 +22,7 @@ from lesionlens.synth.anatomy import (
     rotation,
 )
 from lesionlens.synth.atlas import seats_of
-from lesionlens.synth.fields import Frame, RandomStreams, blur, noise, spread
+from lesionlens.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
 
 MAX_LESIONS = 8
 _LOBES = 3
@@ -124,7 +124,9 @@ class Distance:
         return values.gather(1, flat).view(self.nearest.shape)
 
 
-def measure(streams: RandomStreams, frame: Frame, lesions: LesionPlan, grid_mm: Tensor) -> Distance:
+def measure(
+    streams: RandomStreams, frame: DrawnFrame, lesions: LesionPlan, grid_mm: Tensor
+) -> Distance:
     """Signed distance to the ragged outline of the nearest lesion."""
     batch = len(streams)
     lobe_radius = lesions.radius[..., None] * streams.uniform(0.45, 0.85, MAX_LESIONS, _LOBES)
@@ -209,7 +211,11 @@ def _kind(streams: RandomStreams, lesions: LesionPlan) -> _Kind:
 
 
 def compose(
-    streams: RandomStreams, frame: Frame, lesions: LesionPlan, distance: Distance, anatomy: Anatomy
+    streams: RandomStreams,
+    frame: DrawnFrame,
+    lesions: LesionPlan,
+    distance: Distance,
+    anatomy: Anatomy,
 ) -> Tumour:
     """Fill the outlines: oedema, solid tumour, necrosis and enhancing tissue."""
     kind, tissue = _kind(streams, lesions), anatomy.tissue
@@ -234,7 +240,11 @@ def compose(
 
 
 def _oedema(
-    streams: RandomStreams, frame: Frame, lesions: LesionPlan, distance: Distance, anatomy: Anatomy
+    streams: RandomStreams,
+    frame: DrawnFrame,
+    lesions: LesionPlan,
+    distance: Distance,
+    anatomy: Anatomy,
 ) -> Tensor:
     """Oedema or infiltration that follows the white matter, 0-1, (B, 1, I, J, K)."""
     tissue, radius = anatomy.tissue, lesions.radius

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.records.arrays import Volume
 from lesionlens.testing.acquire import AS_IS, AXIAL_SLICES, Acquisition, acquire
-from lesionlens.testing.headers import NOBODY, Identity, instances
+from lesionlens.testing.headers import NOBODY, PatientIdentity, instances
 from lesionlens.testing.simple import Patient
 
 ALL = tuple(MrSequence)
@@ -85,7 +85,7 @@ def write_dicom(
     sequences: tuple[MrSequence, ...] = ALL,
     how: How = AXIAL_SLICES,
     layout: DicomLayout = DicomLayout(),
-    identity: Identity = NOBODY,
+    identity: PatientIdentity = NOBODY,
 ) -> dict[MrSequence, tuple[Path, ...]]:
     """Write each sequence as one classic MR Image series, valid in all attributes.
 

@@ -34,8 +34,8 @@ PROTOCOLS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """Whose study it is said to be; the defaults say that it is synthetic."""
+class PatientIdentity:
+    """The patient in the headers; by default a synthetic one."""
 
     name: str = "Synthetic^Phantom"
     patient_id: str = "SYNTHETIC-1"
@@ -47,14 +47,14 @@ class Identity:
         return str(generate_uid(entropy_srcs=[self.patient_id, self.study, *map(str, parts)]))
 
 
-NOBODY = Identity()
+NOBODY = PatientIdentity()
 
 
 def instances(
     volume: Volume,
     sequence: MrSequence,
     number: int,
-    identity: Identity,
+    identity: PatientIdentity,
     *,
     shuffled: bool = False,
 ) -> list[Dataset]:
@@ -95,7 +95,7 @@ def _plane(volume: Volume) -> str:
     return {"L": "SAG", "R": "SAG", "A": "COR", "P": "COR"}.get(volume.grid.axis_codes[2], "AX")
 
 
-def _header(sequence: MrSequence, number: int, identity: Identity, *, plane: str) -> Dataset:
+def _header(sequence: MrSequence, number: int, identity: PatientIdentity, *, plane: str) -> Dataset:
     """Return what all instances of a series share, without geometry."""
     dataset = Dataset()
     _describe_study(dataset, identity)
@@ -122,7 +122,7 @@ def _header(sequence: MrSequence, number: int, identity: Identity, *, plane: str
     return dataset
 
 
-def _describe_study(dataset: Dataset, identity: Identity) -> None:
+def _describe_study(dataset: Dataset, identity: PatientIdentity) -> None:
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.StudyDate = dataset.SeriesDate = identity.date
     dataset.AcquisitionDate = dataset.ContentDate = identity.date

@@ -21,7 +21,7 @@ from lesionlens.synth.artefacts import Damage
 from lesionlens.synth.draw import DrawConfig, Drawn, draw
 from lesionlens.testing.acquire import AXIAL, SAGITTAL, Acquisition
 from lesionlens.testing.files import save_nifti, write_dicom, write_nifti
-from lesionlens.testing.headers import Identity
+from lesionlens.testing.headers import PatientIdentity
 from lesionlens.testing.simple import Patient
 
 SEED = 3_000_000_056
@@ -45,7 +45,7 @@ CONFIG = DrawConfig(
     head=True,
     damage=Damage(bias=0.2, thick=0.0, spoiled=0.0, shift_mm=0.0, noise=0.02),
 )
-IDENTITY = Identity(name="Synthetic^Sample", patient_id="SYNTHETIC-SAMPLE", study="sample")
+IDENTITY = PatientIdentity(name="Synthetic^Sample", patient_id="SYNTHETIC-SAMPLE", study="sample")
 README = """# A synthetic patient: this shows nobody
 
 Drawn by LesionLens's own generator (`lesionlens.synth`) from seed {seed}, which training never

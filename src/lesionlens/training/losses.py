@@ -50,7 +50,7 @@ def each_lesion_loss(logits: Tensor, batch: Batch, config: LossConfig) -> Tensor
     ----------
     logits : (B, R, I, J, K) float Tensor
     batch : Batch
-        Whose `parts` tell the lesions apart.
+        Whose `instances` number the lesions.
     """
     losses: list[Tensor] = []
     for item, parts in enumerate(batch.instances):

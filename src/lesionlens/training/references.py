@@ -58,7 +58,7 @@ def find_real_cases(
     studies : Path or None
         For reviewed results: the folder of studies that `batch` was given.
     convention : callable
-        Convention of a case's labels, None where the numbers themselves must tell.
+        Convention of a case's labels, None where it follows from the numbers themselves.
 
     Raises
     ------

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from lesionlens.network.normalise import Z_LIMIT
 from lesionlens.synth.artefacts import SEQUENCES, Damage, acquire
-from lesionlens.synth.fields import Frame, RandomStreams, noise
+from lesionlens.synth.fields import DrawnFrame, RandomStreams, noise
 from lesionlens.training.data import Packed, cut_window
 
 _CPU = torch.device("cpu")
@@ -107,7 +107,7 @@ def _middle(packed: Packed, window: Window) -> Packed:
 
 def _scanned(packed: Packed, spacing_mm: float, dice: RandomStreams) -> Packed:
     i, j, k = packed.code.shape
-    frame = Frame((i, j, k), torch.tensor([spacing_mm]))
+    frame = DrawnFrame((i, j, k), torch.tensor([spacing_mm]))
     where = _deformed(dice, frame)
     maps = np.stack([packed.code, packed.instances]).astype(np.float32)
     code, parts = _sample(torch.from_numpy(maps)[None], where, "nearest")[0].to(torch.uint8)
@@ -135,7 +135,7 @@ def _turned(dice: RandomStreams) -> Tensor:
     return matrix
 
 
-def _deformed(dice: RandomStreams, frame: Frame) -> Tensor:
+def _deformed(dice: RandomStreams, frame: DrawnFrame) -> Tensor:
     """Where each voxel comes from, as `grid_sample` reads it; (1, I, J, K, 3)."""
     place = torch.einsum("ab,nbijk->naijk", _turned(dice), frame.grid_mm())
     strength = dice.uniform(0.0, 3.0)
@@ -148,7 +148,7 @@ def _sample(volume: Tensor, where: Tensor, mode: str = "bilinear") -> Tensor:
     return functional.grid_sample(volume, where, mode=mode, align_corners=True)
 
 
-def _seen(dice: RandomStreams, frame: Frame, channels: Tensor, brain: Tensor) -> Tensor:
+def _seen(dice: RandomStreams, frame: DrawnFrame, channels: Tensor, brain: Tensor) -> Tensor:
     """Put z-scores (1, 4, ...) through curves and a scanner; brightness, (4, I, J, K)."""
     lit = torch.stack([_lit(volume, brain[0, 0]) for volume in channels[0]])[None]
     curved = _curved(dice, lit) * brain

@@ -40,6 +40,13 @@ def test_a_slope_is_never_negative():
     np.testing.assert_allclose([intercept, logit], alone, atol=1e-6)
 
 
+def test_a_score_depends_on_what_the_network_found_even_where_volume_alone_would_tell():
+    found = _candidates(4000, np.random.default_rng(4), slope=-0.3, volume=0.8)
+    _, logit, size = scoring.fit_score(found)
+    assert logit == pytest.approx(scoring.LEAST_SLOPES[0])
+    assert size == pytest.approx(0.8, abs=0.15)
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10_000), st.integers(12, 80), st.floats(-2, 2), st.floats(-2, 2))
 def test_the_bounded_fit_is_the_best_one_within_the_bounds(seed, count, slope, volume):

@@ -10,7 +10,7 @@ import pytest
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.cli.deidentify import Dates, deidentify
 from lesionlens.cli.export import export
-from lesionlens.cli.options import Layout
+from lesionlens.cli.options import ResultLayout
 from lesionlens.export.exporter import save
 from lesionlens.records.study import StudyKind
 from lesionlens.testing.analysis import make_analysis, write_study
@@ -58,5 +58,5 @@ def test_bids_and_deidentify_exclude_each_other(patient, tmp_path, places):
     with pytest.raises(UnusableInputError, match="bids"):
         export(
             tmp_path / "result", tmp_path / "study", tmp_path / "out",
-            deidentify=True, layout=Layout.BIDS, **places,
+            deidentify=True, layout=ResultLayout.BIDS, **places,
         )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -221,3 +222,18 @@ def test_another_engine_analyses_again(tmp_path):
         assert worklist.complete(job, "f", "lens 1") is not None
         assert worklist.complete(job, "f", "lens 2") is None
         assert worklist.complete(job, "g", "lens 1") is None
+
+
+def test_a_bids_dataset_becomes_one_dataset_of_derivatives(tmp_path, make_study):
+    anat = tmp_path / "ds" / "sub-01" / "ses-2" / "anat"
+    anat.mkdir(parents=True)
+    study = make_study(sequences={"flair"})
+    (study / "flair.nii.gz").rename(anat / "sub-01_ses-2_FLAIR.nii.gz")
+    out = tmp_path / "out"
+    cohort = Cohort(tmp_path / "ds", out / "lesionlens", dataset=out)
+    done = run_cohort(cohort, CPU, HERE)
+    assert done.exit_status == 0
+    assert (out / "sub-01/ses-2/anat/sub-01_ses-2_space-orig_dseg.nii.gz").is_file()
+    assert (out / "lesionlens" / "sub-01_ses-2" / "findings.json").is_file()
+    again = run_cohort(replace(cohort, resume=True), CPU, HERE)
+    assert again.kept == 1

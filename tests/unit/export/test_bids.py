@@ -18,7 +18,7 @@ from lesionlens.review.reopen import read_result
 from lesionlens.testing.acquire import Acquisition
 from lesionlens.testing.analysis import make_analysis, write_study
 
-MERELY_RECOMMENDED = {"TOO_FEW_AUTHORS", "SIDECAR_KEY_RECOMMENDED", "JSON_KEY_RECOMMENDED"}
+MERELY_RECOMMENDED = {"TOO_FEW_AUTHORS"}
 STEM = "sub-01/ses-2/anat/sub-01_ses-2_space-orig"
 
 

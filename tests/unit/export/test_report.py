@@ -337,6 +337,22 @@ def test_patient_date_and_series_are_shown_or_hidden_by_choice(named, hidden, go
         assert (text in html) is (text not in gone), text
 
 
+def test_hidden_files_are_not_named_by_warnings_either(make):
+    analysis = make(sequences=ALL)
+    check = QualityCheck("spacing", False, "'Miller_t1c.nii.gz' has thick slices")
+    series = dict(analysis.study.series)
+    one = series[MrSequence.T1C]
+    series[MrSequence.T1C] = replace(
+        one, files=tuple(replace(f, name="Miller_t1c.nii.gz") for f in one.files)
+    )
+    study = replace(analysis.study, series=series, notices=("Miller_t1c.nii.gz is odd.",))
+    findings = replace(analysis.findings, quality=(check,))
+    named = replace(analysis, study=study, findings=findings)
+    assert report_html(named).count("Miller") > 2
+    options = ExportOptions(hidden=frozenset({Identity.SERIES}))
+    assert "Miller" not in report_html(replace(named, options=options))
+
+
 def test_it_is_in_the_order_in_which_a_radiologist_reports(make):
     text = " ".join(_parsed(report_html(make(sequences=ALL))).text)
     parts = [text.index(p) for p in ("Technique", "Findings", "Impression", "Technical annex")]

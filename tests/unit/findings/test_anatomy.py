@@ -15,7 +15,9 @@ LANDMARKS = {
     "temporal lobe": [(26, -20, -16), (-58, -20, 2), (-36, 14, -34), (56, -52, 2), (36, -48, -18)],
     "occipital lobe": [(-8, -88, 2), (8, -82, 24), (30, -88, -4)],
     "insula": [(38, 5, 0), (-38, -8, 6)],
-    "deep grey nuclei": [(12, -18, 8), (-26, 4, 2), (12, 12, 8)],
+    "thalamus": [(12, -18, 8), (-10, -22, 6)],
+    "basal ganglia": [(-26, 4, 2), (12, 12, 8)],
+    "corpus callosum": [(0, 25, 8)],
     "brainstem": [(0, -26, -32), (4, -36, -46)],
     "cerebellum": [(24, -62, -34), (0, -60, -25), (-40, -66, -38)],
 }
@@ -25,8 +27,10 @@ LANDMARKS = {
     ("region", "point"), [(name, point) for name, points in LANDMARKS.items() for point in points]
 )
 def test_well_known_places_have_their_names(region, point):
-    found = anatomy.region_of(np.array([point], dtype=float))
-    assert anatomy.REGIONS[int(found[0])] == region
+    around = np.array(list(np.ndindex(5, 5, 5))) * 2.0 - 4
+    shares = anatomy.shares_of(around + point)
+    assert next(iter(shares)) == region
+    assert sum(shares.values()) == pytest.approx(1.0)
 
 
 def brain_at(centre, scale=1.0, yaw=0.0, spacing=3.0):
@@ -78,12 +82,32 @@ def test_a_midline_region_is_on_both_sides():
 @pytest.mark.parametrize("region", anatomy.REGIONS)
 def test_every_place_reads_naturally(region):
     left, both = Location("left", region).words, Location(BOTH_SIDES, region).words
-    assert left == f"left {region}"
+    assert left in (f"left {region}", f"{region}, left")
     assert "sides " not in both
-    assert not both.endswith(("nucleis", "insulas", "cerebellums", "lobe"))
+    two = Location(BOTH_SIDES, f"thalamus and {region} (uncertain)").words
+    assert two.startswith("both thalami and ")
+    assert two.endswith(" (uncertain)")
+    assert not both.endswith(("thalamuss", "insulas", "cerebellums", "lobe", "gangliass"))
 
 
 def test_without_a_brain_the_place_is_unknown():
     brain, grid = brain_at((0.0, 0.0, 0.0))
     assert anatomy.find_head(np.zeros_like(brain), grid) is None
     assert anatomy.locate(np.zeros((1, 3)), None).words == "place unknown"
+
+
+def ball(centre, radius):
+    points = np.array(list(np.ndindex(25, 25, 25))) * 2.0 - 24
+    return points[(points**2).sum(axis=1) <= radius**2] + centre
+
+
+def test_a_thalamic_mass_is_no_parietal_lobe_and_an_insular_one_is_insular():
+    """Masses of 3.6 cm, larger than what they grow in."""
+    assert anatomy.region_words(anatomy.shares_of(ball((-12, -18, 8), 18))).startswith("thalamus")
+    assert "insula" in anatomy.region_words(anatomy.shares_of(ball((40, 2, 0), 18)))
+    assert anatomy.region_words(anatomy.shares_of(ball((32, 62, -40), 8))) == "outside the brain"
+
+
+def test_two_places_are_named_where_a_mass_spans_two():
+    words = anatomy.region_words(anatomy.shares_of(ball((-40, -17, 40), 14)))
+    assert set(words.split(" and ")) == {"frontal lobe", "parietal lobe"}

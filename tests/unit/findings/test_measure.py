@@ -137,6 +137,24 @@ def test_volume_counts_voxels_in_ml():
         assert measure.volume_ml(mask, grid_of((5, 5, 4), spacing)) == pytest.approx(expected)
 
 
+def test_a_speck_or_doubtful_enhancement_is_not_measurable():
+    """A film of 12 mm on two slices of 1 mm has .2 ml; a ball of 16 mm may be undecided."""
+    film = np.zeros(SHAPE, bool)
+    ball = ellipsoid((8, 7, 6))
+    middle = int(np.argwhere(ball).mean(axis=0)[2])
+    film[:, :, middle : middle + 2] = ball[:, :, middle : middle + 2]
+    assert measure.volume_ml(film, grid_of()) < 0.5
+    for mask, probability, measurable in (
+        (film, 0.9, False),
+        (ball, 0.4, False),
+        (ball, 0.6, True),
+    ):
+        found = measure.diameters(mask, grid_of())
+        assert found.perpendicular_mm >= measure.RANO_MINIMUM_MM
+        sure = np.full(SHAPE, probability, np.float32)
+        assert measure.is_rano_measurable(mask, grid_of(), found, sure) is measurable
+
+
 def test_the_ends_of_the_longest_diameter_lie_on_the_region_in_the_patient():
     affine = np.array(
         [[0.0, 0.0, 2.0, -40.0], [-1.0, 0.0, 0.0, 30.0], [0.0, -1.0, 0.0, 25.0], [0, 0, 0, 1]]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lesionlens.synth.fields import (
-    Frame,
+    DrawnFrame,
     RandomStreams,
     along_axes,
     blur,
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 def _frame(shape=(30, 34, 28), spacing=3.0, batch=1):
-    return Frame(shape, torch.full((batch,), spacing))
+    return DrawnFrame(shape, torch.full((batch,), spacing))
 
 
 @pytest.mark.parametrize("wavelength", [8.0, 25.0, 60.0])

@@ -23,6 +23,7 @@ from lesionlens._napari.qt.latest import Latest
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import Cancel, Progress, StageClock
 from lesionlens.preparation.prepare import prepare
+from lesionlens.records.review import WHOLE_STUDY
 from lesionlens.review import store
 from lesionlens.review.reopen import is_result, reopen_folder
 
@@ -73,6 +74,11 @@ class Actions(Viewing):
         """Open the synthetic sample."""
         return self.open(SAMPLES / "study")
 
+    def close(self) -> bool:
+        """Close the study; what was decided is kept in the user's own folder."""
+        self.jobs.stop()
+        return self._then(self.session.close)
+
     def take_in(self, places: tuple[Path, ...]) -> bool:
         """Open what was dropped: scans, or a saved result of the study that is open."""
         if self.jobs.running:
@@ -111,7 +117,7 @@ class Actions(Viewing):
     def take(self, result: Any, overlays: Any, preferences: Preferences | None = None) -> None:
         """Show a result; decisions that a crash interrupted are there again."""
         analysis, said = result.analysis, self.session.state.review
-        known = {c.tracking_uid for c in analysis.findings.candidates}
+        known = {WHOLE_STUDY, *(c.tracking_uid for c in analysis.findings.candidates)}
         if analysis.review.events:
             found = analysis.review
         elif said.events and known >= {event.tracking_uid for event in said.events}:
@@ -285,6 +291,10 @@ class Actions(Viewing):
     def defer(self) -> None:
         """Leave it for later."""
         self.reviewing.mark(ReviewState.DEFERRED)
+
+    def sign(self) -> None:
+        """Sign that there is nothing further, or nothing at all where nothing is flagged."""
+        self._then(self.reviewing.sign)
 
     def edit_outline(self) -> None:
         """Redraw the outline of the candidate in focus, or end that and keep what was drawn."""

@@ -105,4 +105,5 @@ class OutlineEditor:
             self._viewer.layers.remove(self._layer)
             if self._before in self._viewer.layers:
                 self._viewer.layers.selection.active = self._before
-        self._layer = None
+        self._layer = self._before = None
+        self._shown = np.zeros((0, 0, 0), np.uint8)

@@ -15,6 +15,7 @@ from lesionlens.base.errors import CancelledError, LesionLensError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.stages import Cancel, Progress, check
 from lesionlens.findings.edits import outline_of
+from lesionlens.records.review import WHOLE_STUDY
 from lesionlens.review import store
 from lesionlens.review.log import ReviewLog
 
@@ -46,6 +47,25 @@ class Reviewing:
         self.session.reader = read_preferences().reader_name
         if self.session.mark(state) is None:
             return False
+        self._autosave()
+        return True
+
+    def sign(self) -> bool:
+        """Sign the whole study: nothing further, or nothing seen where nothing is flagged."""
+        state, log = self.session.state, self.session.log()
+        analysis = state.analysis
+        if analysis is None:
+            return False
+        candidates = analysis.findings.candidates
+        left = [c for c in candidates if not state.review.state_of(c.tracking_uid).decided]
+        if left:
+            many = "candidate is" if len(left) == 1 else "candidates are"
+            self.session.say(f"{len(left)} {many} not decided yet: then sign.")
+            return False
+        reason = "nothing further seen" if candidates else "nothing seen"
+        reader = read_preferences().reader_name
+        log.mark(WHOLE_STUDY, ReviewState.ACCEPTED, reader=reader, reason=reason)
+        self.session.settle(log, *reviewed(analysis, state.overlays, log.review))
         self._autosave()
         return True
 

@@ -279,12 +279,12 @@ def _words(
     how = ""
     overlays = board.state.overlays
     if overlays is not None and tile.sequence in overlays.moved:
-        how = " · moved onto the reference, interpolated"
+        how = "interpolated (moved onto the reference)"
     elif image.interpolated:
-        how = " · interpolated"
+        how = "interpolated"
     elif across:
-        how = f" · reformatted from {picture.grid.spacing_mm.max():.3g} mm slices"
-    second = f"slice {image.number} of {image.count} · {image.step_mm:.3g} mm{how}"
+        how = f"reformatted from {picture.grid.spacing_mm.max():.3g} mm slices"
+    second = f"slice {image.number} of {image.count} · {image.step_mm:.3g} mm"
     if board.views.slab and tile.sequence is MrSequence.T1C:
         first += f" · brightest of {SLAB_MM:.0f} mm"
-    return first, second
+    return (first, second, how) if how else (first, second)

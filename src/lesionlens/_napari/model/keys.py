@@ -42,6 +42,7 @@ KEYS = (
     Key("A", "accept", "accept the candidate"),
     Key("R", "reject", "reject the candidate"),
     Key("D", "defer", "defer the candidate"),
+    Key("Shift-A", "sign", "sign that nothing further was seen, once all is decided"),
     Key("Shift-E", "edit_outline", "redraw the candidate's outline, or end that and keep it"),
     Key("U", "undo", "undo the last decision"),
     Key("Shift-U", "redo", "redo it"),

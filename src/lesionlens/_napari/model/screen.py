@@ -21,6 +21,7 @@ from lesionlens._napari.model.words import (
     short_place,
     size_cell,
     size_words,
+    threshold_costs,
     threshold_source,
     threshold_words,
     volume_words,
@@ -136,6 +137,7 @@ class Screen:
     threshold: float = 0.0
     threshold_words: str = ""
     threshold_source: str = ""
+    threshold_costs: str = ""
     threshold_floor: float = 0.0
     below_threshold: int = 0
     can_mark: bool = False
@@ -168,6 +170,8 @@ class Screen:
     without: str = ""
     reviewed: str = ""
     all_reviewed: bool = False
+    sign_words: str = ""
+    signed: bool = False
     can_export: bool = False
     scene: ShownScene = ShownScene()
 
@@ -212,7 +216,8 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         quality=tuple(Fact(q.check, q.passed, q.message) for q in analysis.findings.quality),
         candidates=tuple(_row(c, state, focus=c is focus) for c in rows),
         conclusion=analysis.findings.conclusion,
-        threshold_words=threshold_words(choices.threshold, point),
+        threshold_words=threshold_words(choices.threshold),
+        threshold_costs=threshold_costs(point),
         threshold_source=threshold_source(point, analysis.run.engine.floor),
         threshold_floor=analysis.run.engine.floor,
         below_threshold=total - len(rows),
@@ -237,6 +242,8 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         **_about(state, focus, capabilities),
         probed="" if state.probed is None else probe_words(analysis, state.probed),
         reviewed=state.review.words(uids),
+        sign_words="Nothing further ⇧A" if uids else "Nothing seen ⇧A",
+        signed=state.review.signed is not None,
         all_reviewed=bool(uids) and all(state.review.state_of(uid).decided for uid in uids),
         can_export=state.activity is None,
         scene=_scene(state, rows, focus),

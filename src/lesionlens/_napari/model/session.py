@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from lesionlens._napari.model.advice import in_the_windows_words
 from lesionlens._napari.model.board import opening
 from lesionlens._napari.model.choices import Choices, Overlay, Plane, Second
 from lesionlens._napari.model.redraw import redrawn, reviewed
@@ -166,7 +165,7 @@ class ReviewSession:
         """Say how far it is."""
         activity = self._state.activity
         if activity is not None:
-            self._set(activity=replace(activity, stage=stage, fraction=fraction))
+            self._set(activity=activity.at(stage, fraction))
 
     def stopping(self) -> None:
         """Say that a stop was asked for."""
@@ -183,11 +182,11 @@ class ReviewSession:
 
     def failed(self, problem: Problem) -> None:
         """Say why something did not work; study, analysis and review stay."""
-        self._set(activity=None, problem=in_the_windows_words(problem))
+        self._set(activity=None, problem=problem)
 
     def refused(self, problem: Problem) -> None:
         """Say why something did not work beside what runs; it goes on."""
-        self._set(problem=in_the_windows_words(problem))
+        self._set(problem=problem)
 
     def cured(self, cause: str) -> None:
         """Take a failure off the screen whose cause has gone."""

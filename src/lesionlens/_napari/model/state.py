@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,9 @@ class Query:
     study: Study | None = None
 
 
+_STAGE_SHARE = 0.2
+
+
 @dataclass(frozen=True, slots=True)
 class Activity:
     """What runs in the background: its name, the stage and how much of it is done (0 to 1)."""
@@ -71,6 +74,23 @@ class Activity:
     stage: str = ""
     fraction: float = 0.0
     stopping: bool = False
+    begun: float = 0.0
+    """Of the whole, when this stage began."""
+
+    def at(self, stage: str, fraction: float) -> Activity:
+        """Return it with a stage this far: how many follow is not known, so each takes a fifth.
+
+        Of what is left, that is: what is shown never falls back, and is never full before the end.
+
+        Examples
+        --------
+        >>> now = Activity("Analysing").at("load", 1.0)
+        >>> now.fraction, round(now.at("brain", 0.0).fraction, 2), now.at("load", 0.5).fraction
+        (0.2, 0.2, 0.2)
+        """
+        begun = self.begun if stage == self.stage else self.fraction
+        now = begun + (1 - begun) * _STAGE_SHARE * min(max(fraction, 0.0), 1.0)
+        return replace(self, stage=stage, fraction=max(self.fraction, now), begun=begun)
 
 
 @dataclass(frozen=True, slots=True)

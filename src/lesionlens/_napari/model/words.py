@@ -10,6 +10,7 @@ from lesionlens.explain.shapley import deciding_words
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import (
     SEQUENCE_KEYS,
+    UNCERTAIN_PLACE,
     UNSURE,
     Candidate,
     resemblance_words,
@@ -72,21 +73,29 @@ def point_at(points: Sequence[OperatingPoint], threshold: float) -> OperatingPoi
     return max(reached, key=lambda point: point.threshold, default=None)
 
 
-def threshold_words(threshold: float, point: OperatingPoint | None) -> str:
-    """Say what a threshold costs, where that was measured.
+def threshold_words(threshold: float) -> str:
+    """Say which candidates are listed.
 
     Examples
     --------
-    >>> threshold_words(0.3, OperatingPoint(0.3, 0.95, 0.214))
-    '≥ 0.30 · 0.2 false/scan'
-    >>> threshold_words(0.25, None), threshold_words(0.0, None)
+    >>> threshold_words(0.25), threshold_words(0.0)
     ('score ≥ 0.25', 'all flagged')
     """
-    if threshold <= 0:
-        return "all flagged"
+    return "all flagged" if threshold <= 0 else f"score ≥ {threshold:.2f}"
+
+
+def threshold_costs(point: OperatingPoint | None) -> str:
+    """Say what a threshold finds and what it costs, where that was measured.
+
+    Examples
+    --------
+    >>> threshold_costs(OperatingPoint(0.3, 0.95, 0.214))
+    'finds 95 % of lesions, 0.2 false candidates a scan (drawn scans)'
+    """
     if point is None:
-        return f"score ≥ {threshold:.2f}"
-    return f"≥ {threshold:.2f} · {point.false_per_scan:.1f} false/scan"
+        return ""
+    found, false = 100 * point.sensitivity, point.false_per_scan
+    return f"finds {found:.0f} % of lesions, {false:.1f} false candidates a scan (drawn scans)"
 
 
 def threshold_source(point: OperatingPoint | None, floor: float) -> str:
@@ -102,7 +111,8 @@ def threshold_source(point: OperatingPoint | None, floor: float) -> str:
 
 def short_place(candidate: Candidate) -> str:
     """Say where in as few words as fit a narrow table; the full words are in the tooltip."""
-    return candidate.location.words.removesuffix(" lobe").removesuffix(" lobes")
+    words = candidate.location.words.replace(" lobes", "").replace(" lobe", "")
+    return words.replace(UNCERTAIN_PLACE, "?")
 
 
 def score_words(score: float) -> str:

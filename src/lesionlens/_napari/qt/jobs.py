@@ -172,7 +172,7 @@ def work(task: Task, messenger: Messenger, cancel: threading.Event) -> None:
         error = ResourceError(
             found="too little memory",
             expected="about 3 GB free for one study",
-            next_step="Close other programs, or analyse with the command line on a larger machine",
+            next_step="Close other programs, or analyse on a larger machine",
         )
     except Exception as failure:
         logger.exception("a job failed")
@@ -187,7 +187,7 @@ def problem_of(error: BaseException) -> Problem:
             title="This did not work",
             found=error.found,
             expected=error.expected,
-            next_step=error.next_step,
+            next_step=error.in_window,
         )
     return Problem(
         title="A defect in LesionLens",

@@ -60,6 +60,7 @@ class BoardView(QWidget):
         self._artist = Artist({})
         self._fitted = True
         self._pressing = False
+        self._turns = 0.0
         self._held: tuple[int, int] | None = None
         self._foot: tuple[Tile, str] | None = None
         self.tiles: tuple[TileView, ...] = ()
@@ -86,6 +87,12 @@ class BoardView(QWidget):
     def take(self, pictures: Mapping[MrSequence, Picture]) -> None:
         """Draw from these voxels from now on."""
         self._artist = Artist(pictures)
+        self.repaint_all()
+
+    def forget(self) -> None:
+        """Let go of a study that was closed."""
+        self._board = self._held = self._foot = None
+        self._artist = Artist({})
         self.repaint_all()
 
     def repaint_all(self) -> None:
@@ -276,7 +283,9 @@ class BoardView(QWidget):
         if self._board is None:
             return
         if control is self.wheel_zooms:
-            by = int(np.sign(steps)) * max(1, round(abs(steps)))
+            self._turns += steps  # a touchpad turns by less than a notch at a time
+            by = int(self._turns)
+            self._turns -= by
             point = stepped(self._board.state, tile.plane, self._travel.place.point_mm, by)
             self._travel.move(point_mm=point)
             return

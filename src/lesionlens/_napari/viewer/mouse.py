@@ -42,6 +42,7 @@ class CanvasMouse:
         self.wheel_zooms = False
         self._theirs: list[Any] = []
         self._listening = False
+        self._turns = 0.0
 
     def listen(self) -> None:
         """Begin; napari's own scrolling is put aside."""
@@ -75,7 +76,10 @@ class CanvasMouse:
             return
         event.handled = True
         if ("Control" in event.modifiers) is self.wheel_zooms:
-            self._scroll(int(np.sign(steps)) * max(1, round(abs(steps))))
+            self._turns += steps  # a touchpad turns by less than a notch at a time
+            by = int(self._turns)
+            self._turns -= by
+            self._scroll(by)
         else:
             self._zoom(ZOOM_STEP**steps, event.position)
 

@@ -32,7 +32,7 @@ _SWITCHES = (
 )
 
 _STYLE = """
-QToolButton { border: none; border-radius: 3px; padding: 2px 7px; }
+QToolButton { border: none; border-radius: 3px; padding: 2px 4px; }
 QToolButton:hover { background: rgba(128, 140, 160, 60); }
 QToolButton:checked { background: #2F6FB5; color: white; }
 QToolButton:disabled { color: rgba(128, 128, 128, 140); }
@@ -54,8 +54,8 @@ class Strip(QWidget):
         super().__init__(parent)
         self.setObjectName("lesionlens_strip")
         row = QHBoxLayout(self)
-        row.setContentsMargins(6, 2, 6, 2)
-        row.setSpacing(2)
+        row.setContentsMargins(2, 2, 2, 2)
+        row.setSpacing(1)
         self.layouts = {
             layout: self._button(words, tip, lambda _=False, to=layout: acts.show_layout(to))
             for layout, words, tip in _LAYOUTS

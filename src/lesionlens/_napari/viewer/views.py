@@ -110,6 +110,9 @@ class Views(QObject):
         self._board = board_of(state, scene)
         if self.linked is None and state.study is not None:
             self._make()
+        if self.linked is not None and state.study is None:
+            self._pictures = {}
+            self.linked.forget()
         self._swap()
         if self._is_linked:
             self._later.start()

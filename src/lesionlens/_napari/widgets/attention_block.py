@@ -108,6 +108,7 @@ class AttentionBlock(Section):
         """Show the overlay's settings; hides itself before the analysis."""
         self.setVisible(screen.analysed)
         if not screen.analysed:
+            self._legend.show_map(None, map_colours(ATTENTION))
             return
         self._region.setCurrentIndex(self._region.findData(screen.region))
         self._overlay.show_choice(screen.overlay)

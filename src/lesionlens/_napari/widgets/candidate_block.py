@@ -46,6 +46,7 @@ class CandidateBlock(Section):
         self._slider.setAccessibleName("Threshold: list candidates that score at least this")
         self._slider.valueChanged.connect(lambda value: self.threshold_chosen.emit(value / 100))
         self._floor = label("", "dim")
+        self._costs = label("", "dim", wrap=True)
         self._accept = self._button("Accept A", "accept")
         self._reject = self._button("Reject R", "reject")
         self._defer = self._button("Defer D", "defer")
@@ -67,6 +68,7 @@ class CandidateBlock(Section):
         self.body.addWidget(self._count)
         self.body.addWidget(self.table)
         self.body.addLayout(row(label("threshold", "dim"), self._slider, self._floor))
+        self.body.addWidget(self._costs)
         self.body.addLayout(row(self._accept, self._reject, self._defer, self._edit, spacing=4))
         self.body.addLayout(row(self._outline, self._discard))
         self.body.addLayout(row(self._reason, self._undo, self._redo))
@@ -149,6 +151,8 @@ class CandidateBlock(Section):
         self._slider.setValue(round(screen.threshold * 100))
         self._slider.blockSignals(blocked)
         self._floor.setText(screen.threshold_words)
+        self._costs.setText(screen.threshold_costs)
+        self._costs.setVisible(bool(screen.threshold_costs))
         self._slider.setToolTip(screen.threshold_source)
 
     def _on_row(self, current: QModelIndex, _: QModelIndex) -> None:

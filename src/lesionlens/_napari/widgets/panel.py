@@ -100,7 +100,7 @@ class Panel(QWidget):
         self.run = RunBlock()
         self.candidates = CandidateBlock()
         self.attention = AttentionBlock()
-        self._reviewed = label("", "dim")
+        self._reviewed = label("", "dim", wrap=True)
         self._export = QPushButton("Export…")
         self._export.clicked.connect(lambda _=False: self.ask_export())
         keys = QToolButton()
@@ -110,7 +110,15 @@ class Panel(QWidget):
         self._clash = label("", "warn", wrap=True)
         self._clash.hide()
         self._footer = QWidget()
-        self._footer.setLayout(row(self._reviewed, None, keys, self._export))
+        self._sign = QPushButton()
+        self._sign.setToolTip(
+            "Sign the whole study under your name, once every candidate is decided"
+        )
+        self._sign.clicked.connect(lambda _=False: self.actions_.sign())
+        ending = QVBoxLayout(self._footer)
+        ending.setContentsMargins(0, 0, 0, 0)
+        ending.addWidget(self._reviewed)
+        ending.addLayout(row(keys, None, self._sign, self._export))
         self._lay_out()
         guard = Unwheeled(self)
         for kind in (QComboBox, QSlider, QAbstractSpinBox):
@@ -151,6 +159,7 @@ class Panel(QWidget):
         menu = QMenu(self)
         for words, slot in self._openers():
             menu.addAction(words).triggered.connect(slot)
+        menu.addAction("Close the study").triggered.connect(lambda _=False: self.actions_.close())
         menu.addSeparator()
         folders = menu.addAction("Let napari open folders with LesionLens")
         folders.setCheckable(True)
@@ -203,8 +212,7 @@ class Panel(QWidget):
         opened = state.study is not None
         self.empty.setVisible(not opened and screen.activity is None)
         self.study.setVisible(opened)
-        if opened:
-            self.study.show_screen(screen, state.study)
+        self.study.show_screen(screen, state.study)
         self.quality.show_screen(screen)
         self.preparation.setVisible(opened and screen.activity is None)
         self.problem.show_problem(screen.problem)
@@ -213,6 +221,8 @@ class Panel(QWidget):
         self.candidates.show_screen(screen)
         self.attention.show_screen(screen, state.overlays)
         self._reviewed.setText(screen.reviewed)
+        self._sign.setText(screen.sign_words)
+        self._sign.setEnabled(not screen.signed)
         self._export.setEnabled(screen.can_export)
         set_role(self._export, "primary" if screen.all_reviewed else "")
         self._footer.setVisible(screen.analysed)

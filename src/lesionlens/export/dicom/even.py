@@ -47,6 +47,22 @@ def empty_frames(frames: NDArray[np.uint8]) -> NDArray[np.intp]:
     return nearest
 
 
+def notices(rows: int, columns: int) -> tuple[str, ...]:
+    """Say it where a viewer is known to draw frames of this size wrong.
+
+    Examples
+    --------
+    >>> notices(240, 240)
+    ()
+    """
+    if rows * columns % 8 == 0:
+        return ()
+    return (
+        f"OHIF (3.13) draws one-bit frames of {columns} by {rows} pixels, whose number is no "
+        "multiple of 8, at wrong places: look at the Segmentation in another viewer",
+    )
+
+
 def clear(seg: Dataset, places: list[tuple[Any, int]]) -> None:
     """Make frames empty that were marked so as to be written.
 

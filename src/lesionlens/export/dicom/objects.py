@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import Region
-from lesionlens.export.dicom import ko, pmap, refs, seg, sr
+from lesionlens.export.dicom import even, ko, pmap, refs, seg, sr
 from lesionlens.export.written import Written, reason_of
 from lesionlens.records.analysis import Analysis
 
@@ -46,7 +46,7 @@ def write_all(analysis: Analysis, folder: Path) -> Written:
     sources = refs.read_sources(analysis.study.series[analysis.prepared.reference])
     folder.mkdir()
     writer = _Writer(folder)
-    segments = seg.segments_of(analysis)
+    segments = seg.segments_of(analysis, sources)
     objects: dict[str, Dataset] = {}
     for region, name in pmap.files_of(analysis).items():
         made = writer.write(
@@ -75,7 +75,8 @@ def write_all(analysis: Analysis, folder: Path) -> Written:
 
     writer.write("sr.dcm", report, lambda path, _: sr.check_sr(path, analysis))
     writer.write("key_objects.dcm", lambda: ko.build_ko(analysis, sources), ko.check_ko)
-    return Written(tuple(writer.files), sources.notices, writer.left_out)
+    notices = (*sources.notices, *even.notices(sources.rows, sources.columns) * bool(segments))
+    return Written(tuple(writer.files), notices, writer.left_out)
 
 
 def _check_map(

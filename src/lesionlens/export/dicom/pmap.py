@@ -9,8 +9,8 @@ for one map on evenly spaced frames (3D Slicer's converter even in rising order)
 each and no frame left out in between.
 
 On request (`MapExtent.FULL`) every frame is written at the source's size, since OHIF shows no
-other: then in 16 bits, half the size, of which 655 levels are used, since OHIF multiplies what is
-stored by 100 in place.
+other: then in 16 bits, half the size, of which 327 levels are used, since OHIF multiplies what is
+stored by 100 in signed 16 bits.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ BODY_PART = "BRAIN"
 INVISIBLE = 1 / 512
 """Half a grey level: what lies outside the box is lower."""
 
-FULL_LEVELS = 655
+FULL_LEVELS = 327
 """What stands for 1 in 16 bits."""
 
 Box = tuple[slice, slice, slice]

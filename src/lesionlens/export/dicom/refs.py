@@ -172,9 +172,9 @@ def _header(file: SourceFile, known: Dataset | None) -> Dataset:
 
 
 def _headers(files: tuple[SourceFile, ...]) -> tuple[list[Dataset], tuple[str, ...]]:
-    """Return the headers as our objects may repeat them, and what is to be said of that.
+    """Return the headers as our objects may repeat them, and notices about that.
 
-    What is said of patient, study and scanner is the first image's, for all.
+    Patient, study and scanner are those of the first image, for all.
     """
     first = _header(files[0], None)
     shared = travelling(first)

@@ -37,15 +37,27 @@ class Segment:
     region: Region
 
 
-def segments_of(analysis: Analysis) -> tuple[Segment, ...]:
-    """List the segments: candidates in their order, within each the regions that have voxels."""
+def segments_of(analysis: Analysis, sources: SourceFrames) -> tuple[Segment, ...]:
+    """List the segments: by region, the largest first, and within it from the top down.
+
+    Viewers draw segments that do not overlap as one labelled volume. OHIF (3.13) loses slices of
+    one whose last slice comes before that of another drawn earlier: in this order none does.
+    """
     labels, components = analysis.volumes.labels.data, analysis.findings.components
-    found: list[Segment] = []
-    for candidate in identity.exported(analysis):
-        held = set(np.unique(labels[components == candidate.id]).tolist())
-        regions = [region for region in Region if held & set(region.labels)]
-        found += [Segment(len(found) + n, candidate, region) for n, region in enumerate(regions, 1)]
-    return tuple(found)
+    fixed = sources.places[0].fixed
+    depths = np.empty(len(sources.places))
+    depths[[place.index for place in sources.places]] = sources.positions @ sources.normal
+    found: list[tuple[float, Candidate, Region]] = []
+    for region in Region:
+        inside = np.where(np.isin(labels, region.labels), components, 0)
+        rows: list[tuple[float, Candidate, Region]] = []
+        for candidate in identity.exported(analysis):
+            others = tuple(axis for axis in range(3) if axis != fixed)
+            held = (inside == candidate.id).any(axis=others)
+            if held.any():
+                rows.append((float(depths[held].min()), candidate, region))
+        found += sorted(rows, key=lambda row: -row[0])
+    return tuple(Segment(number, c, region) for number, (_, c, region) in enumerate(found, 1))
 
 
 def mask_of(analysis: Analysis, segment: Segment) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ import pydicom
 from numpy.typing import NDArray
 
 from lesionlens.base.errors import ReadError
-from lesionlens.reading.dicom.scan import Slice
+from lesionlens.reading.dicom.scan import DicomSlice
 from lesionlens.reading.dicom.series import Stack
 
 _UNDECODABLE = (
@@ -97,7 +97,7 @@ def syntax_of(path: Path) -> str:
     return f"transfer syntax {uid.name}" if uid else "transfer syntax not named"
 
 
-def _rescaled(plane: NDArray[Any], item: Slice, shape: tuple[int, int]) -> NDArray[np.float32]:
+def _rescaled(plane: NDArray[Any], item: DicomSlice, shape: tuple[int, int]) -> NDArray[np.float32]:
     if plane.shape != shape:
         raise ReadError(
             found=f"pixel data of size {plane.shape}, not {shape}, in {item.path.name!r}",

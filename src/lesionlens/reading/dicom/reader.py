@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.errors import ReadError, UnusableInputError
-from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, how_to_name
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, how_to_name
 from lesionlens.reading import sequences, unlabelled_series
 from lesionlens.reading.dicom import scan as dicom_scan
-from lesionlens.reading.dicom.mosaic import open_mosaic
 from lesionlens.reading.dicom.pixels import load_stack
-from lesionlens.reading.dicom.scan import MR_IMAGES, Scan, Slice, looks_like_dicom, walk
+from lesionlens.reading.dicom.scan import MR_IMAGES, DicomSlice, Scan, looks_like_dicom, walk
 from lesionlens.reading.dicom.series import Stack, acquisition, component, gap_problem, sort_series
 from lesionlens.reading.nifti import folder, reader
 from lesionlens.reading.readers import ReadOptions
@@ -99,7 +98,7 @@ def _no_images(found: Scan) -> UnusableInputError:
     )
 
 
-def _one_study(slices: list[Slice], wanted: str | None) -> list[Slice]:
+def _one_study(slices: list[DicomSlice], wanted: str | None) -> list[DicomSlice]:
     """Return the slices of the one study, or of the one that the user names.
 
     Raises
@@ -107,7 +106,7 @@ def _one_study(slices: list[Slice], wanted: str | None) -> list[Slice]:
     SeveralStudiesError
         Several studies and none named, or none of that UID; lists them.
     """
-    groups: dict[str, list[Slice]] = defaultdict(list)
+    groups: dict[str, list[DicomSlice]] = defaultdict(list)
     for item in slices:
         groups[item.text("StudyInstanceUID")].append(item)
     if wanted is not None and wanted in groups:
@@ -119,7 +118,7 @@ def _one_study(slices: list[Slice], wanted: str | None) -> list[Slice]:
     raise several_studies([_listed(uid, items) for uid, items in groups.items()], wanted)
 
 
-def _listed(uid: str, items: list[Slice]) -> ListedStudy:
+def _listed(uid: str, items: list[DicomSlice]) -> ListedStudy:
     return ListedStudy(
         uid=uid,
         kind=StudyKind.DICOM,
@@ -130,7 +129,7 @@ def _listed(uid: str, items: list[Slice]) -> ListedStudy:
     )
 
 
-def _one_patient(slices: list[Slice]) -> list[Slice]:
+def _one_patient(slices: list[DicomSlice]) -> list[DicomSlice]:
     """Refuse images of two patients.
 
     Raises
@@ -145,13 +144,14 @@ def _one_patient(slices: list[Slice]) -> list[Slice]:
             found=f"images of {len(people)} patients in one folder (their PatientID differs)",
             expected="one patient",
             next_step="Give each patient a folder of its own, or name one study with --study UID",
+            in_window="Give each patient a folder of its own",
         )
     return slices
 
 
-def _series_of(slices: list[Slice], root: Path) -> tuple[list[Series], list[tuple[str, str]]]:
+def _series_of(slices: list[DicomSlice], root: Path) -> tuple[list[Series], list[tuple[str, str]]]:
     """Make the volumes; with them, notices as (Series UID, words)."""
-    groups: dict[str, list[Slice]] = defaultdict(list)
+    groups: dict[str, list[DicomSlice]] = defaultdict(list)
     for item in slices:
         groups[item.text("SeriesInstanceUID")].append(item)
     made: list[Series] = []
@@ -165,8 +165,10 @@ def _series_of(slices: list[Slice], root: Path) -> tuple[list[Series], list[tupl
             times = f" ({count} images)" if count > 1 else ""
             notices.append((uid, f'Series "{name}": {words}{times}.'))
         if sorted_out.mosaics:
-            made += _mosaic(sorted_out.mosaics, root)
-            notices.append((uid, f'Series "{name}" is a Siemens mosaic: set aside.'))
+            words = (
+                f"a Siemens mosaic of {sorted_out.mosaics} volume(s), as for function or diffusion"
+            )
+            notices.append((uid, f'Series "{name}" is {words}: set aside.'))
         for number, stack in enumerate(sorted_out.stacks):
             broken = gap_problem(stack)
             notices += [(uid, f'Series "{name}": {words}.') for words in stack.notices]
@@ -201,32 +203,7 @@ def _series(stack: Stack, root: Path, number: int) -> Series:
     )
 
 
-def _mosaic(items: list[Slice], root: Path) -> list[Series]:
-    """List the first volume of a mosaic series, which is none of the four."""
-    first = min(items, key=lambda item: item.number("InstanceNumber") or 0)
-    told = (
-        f"a Siemens mosaic of {len(items)} volume(s), many slices in one picture, as for "
-        "functional or diffusion imaging"
-    )
-    try:
-        mosaic = open_mosaic(first.path)
-    except ReadError:
-        return []
-    return [
-        Series(
-            sequence=None,
-            detected_by=told,
-            confidence=0.9,
-            grid=mosaic.grid,
-            files=(_source(first, root),),
-            load=mosaic.load,
-            description=first.text("SeriesDescription") or first.text("ProtocolName"),
-            uid=first.text("SeriesInstanceUID"),
-        )
-    ]
-
-
-def _source(item: Slice, root: Path) -> SourceFile:
+def _source(item: DicomSlice, root: Path) -> SourceFile:
     return SourceFile(
         item.path, reader.shown_name(item.path, root), item.uid, item.text("SOPClassUID")
     )
@@ -326,6 +303,7 @@ def _nothing_usable(
         expected="a complete series of parallel, evenly spaced MR slices with position, "
         "orientation and pixel spacing, recognised as T1, T1c, T2 or FLAIR",
         next_step=f"Export the series again; where you know a sequence, {how_to_name()}",
+        in_window=f"Export the series again; where you know a sequence, {NAME_IN_WINDOW}",
     )
 
 

@@ -1,6 +1,6 @@
 """Walk a folder and read the headers of its DICOM files: no pixels, only the tags that decide.
 
-A DICOMDIR is never followed: the files below the folder are looked at themselves, so that it can
+A DICOMDIR is never followed: the files below the folder are read themselves, so that it can
 neither point outside nor hide what is there.
 """
 
@@ -34,7 +34,6 @@ MULTI_FRAME = frozenset({ENHANCED_MR, LEGACY_CONVERTED_MR})
 MR_IMAGES = frozenset({CLASSIC_MR, *MULTI_FRAME})
 DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
 GE_COMPONENT = (0x0043, 0x102F)
-MOSAIC_COUNT = (0x0019, 0x100A)
 
 _KEYWORDS = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
@@ -53,12 +52,12 @@ _DAMAGED = (
     NotImplementedError, MemoryError, OverflowError, RecursionError, BytesLengthException,
     struct.error,
 )  # fmt: skip
-_TAGS = [*_KEYWORDS, GE_COMPONENT, MOSAIC_COUNT]
+_TAGS = [*_KEYWORDS, GE_COMPONENT]
 _WANTED = frozenset(int(Tag(tag)) for tag in _TAGS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Slice:
+class DicomSlice:
     """One plane: a classic image, or one frame of a multi-frame one.
 
     Parameters
@@ -153,7 +152,7 @@ class Scan:
         Files that hold an instance met before.
     """
 
-    slices: list[Slice] = field(default_factory=list)
+    slices: list[DicomSlice] = field(default_factory=list)
     other: Counter[str] = field(default_factory=Counter)
     problems: Counter[tuple[str, str]] = field(default_factory=Counter)
     files: int = 0
@@ -265,7 +264,7 @@ def _add(path: Path, found: Scan, seen: set[str]) -> None:
     if kind not in MR_IMAGES:
         found.other[_kind_in_words(kind, header)] += 1
         return
-    item = Slice(path, header)
+    item = DicomSlice(path, header)
     uid = item.uid
     if uid and uid in seen:
         found.repeated += 1
@@ -280,7 +279,7 @@ def _kind_in_words(kind: str, header: Any) -> str:
     return f"{name} (modality {modality})" if modality else str(name)
 
 
-def _file_under(item: Slice, kind: str, found: Scan) -> None:
+def _file_under(item: DicomSlice, kind: str, found: Scan) -> None:
     problem = _problem(item, kind)
     if problem:
         found.problems[item.text("SeriesDescription"), problem] += 1
@@ -290,7 +289,7 @@ def _file_under(item: Slice, kind: str, found: Scan) -> None:
         found.slices.append(item)
 
 
-def _problem(item: Slice, kind: str) -> str | None:
+def _problem(item: DicomSlice, kind: str) -> str | None:
     """Return why an MR image cannot be used at all, or None."""
     for keyword, words in (
         ("SeriesInstanceUID", "no SeriesInstanceUID: its series is unknown"),
@@ -310,7 +309,7 @@ def _problem(item: Slice, kind: str) -> str | None:
     return None
 
 
-def _add_frames(item: Slice, found: Scan) -> None:
+def _add_frames(item: DicomSlice, found: Scan) -> None:
     """Take a multi-frame image apart into its planes."""
     shared = item.header.get("SharedFunctionalGroupsSequence") or ()
     per_frame = item.header.get("PerFrameFunctionalGroupsSequence") or ()
@@ -320,4 +319,4 @@ def _add_frames(item: Slice, found: Scan) -> None:
         found.problems[item.text("SeriesDescription"), words] += 1
         return
     for index, groups in enumerate(per_frame):
-        found.slices.append(Slice(item.path, item.header, index, (groups, *shared[:1])))
+        found.slices.append(DicomSlice(item.path, item.header, index, (groups, *shared[:1])))

@@ -1,6 +1,6 @@
 """From slices to volumes: group by series and geometry, order along the normal, lay a grid.
 
-The rules for imperfect series, as the documentation tells them:
+The rules for imperfect series, as the documentation lists them:
 
 - A series is split where size, orientation, pixel spacing, echo or image component differ, and
   where every position is there several times (time points, contrast phases).
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from lesionlens.base.errors import GeometryError
 from lesionlens.base.geometry import Affine, ras_from_lps
 from lesionlens.base.grid import Grid
-from lesionlens.reading.dicom.scan import GE_COMPONENT, MOSAIC_COUNT, Slice
+from lesionlens.reading.dicom.scan import GE_COMPONENT, DicomSlice
 from lesionlens.reading.sequences import AcquisitionParameters
 
 EVEN_SHARE, EVEN_MM = 0.05, 0.1
@@ -50,14 +50,14 @@ class Stack:
         Why it cannot be used, or None.
     """
 
-    slices: tuple[Slice, ...]
+    slices: tuple[DicomSlice, ...]
     grid: Grid
     depth_mm: NDArray[np.float64]
     even: bool = True
     notices: tuple[str, ...] = ()
 
     @property
-    def first(self) -> Slice:
+    def first(self) -> DicomSlice:
         """The slice that speaks for the stack."""
         return self.slices[0]
 
@@ -68,10 +68,10 @@ class Sorted:
 
     stacks: list[Stack] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    mosaics: list[Slice] = field(default_factory=list)
+    mosaics: int = 0
 
 
-def component(item: Slice) -> str:
+def component(item: DicomSlice) -> str:
     """Return M, P, R or I: magnitude, phase, real, imaginary; GE keeps it in a private element."""
     private = item.header.get(GE_COMPONENT)
     if private is not None:
@@ -88,16 +88,12 @@ def component(item: Slice) -> str:
     return "M"
 
 
-def is_mosaic(item: Slice) -> bool:
+def is_mosaic(item: DicomSlice) -> bool:
     """Whether a Siemens mosaic holds many slices in one picture."""
-    return "MOSAIC" in item.texts("ImageType") or (
-        item.header.get(MOSAIC_COUNT) is not None
-        and "SIEMENS" in item.text("Manufacturer").upper()
-        and "MOSAIC" in " ".join(item.texts("ImageType"))
-    )
+    return any("MOSAIC" in text for text in item.texts("ImageType"))
 
 
-def sort_series(slices: Iterable[Slice]) -> Sorted:
+def sort_series(slices: Iterable[DicomSlice]) -> Sorted:
     """Sort the slices of one series into stacks.
 
     Parameters
@@ -106,10 +102,10 @@ def sort_series(slices: Iterable[Slice]) -> Sorted:
         Of one Series Instance UID, in any order.
     """
     out = Sorted()
-    groups: dict[tuple[object, ...], list[Slice]] = defaultdict(list)
+    groups: dict[tuple[object, ...], list[DicomSlice]] = defaultdict(list)
     for item in slices:
         if is_mosaic(item):
-            out.mosaics.append(item)
+            out.mosaics += 1
             continue
         wrong = geometry_problem(item)
         if wrong:
@@ -128,7 +124,7 @@ def sort_series(slices: Iterable[Slice]) -> Sorted:
     return out
 
 
-def geometry_problem(item: Slice) -> str | None:
+def geometry_problem(item: DicomSlice) -> str | None:
     """Return what is wrong with a slice's place in the patient, or None."""
     position = item.numbers("ImagePositionPatient", 3)
     orientation = item.numbers("ImageOrientationPatient", 6)
@@ -146,14 +142,14 @@ def geometry_problem(item: Slice) -> str | None:
     return None
 
 
-def _needed(item: Slice, keyword: str, count: int) -> NDArray[np.float64]:
+def _needed(item: DicomSlice, keyword: str, count: int) -> NDArray[np.float64]:
     found = item.numbers(keyword, count)
     if found is None:  # geometry_problem has refused it before
         raise ValueError(keyword)
     return found
 
 
-def _key(item: Slice) -> tuple[object, ...]:
+def _key(item: DicomSlice) -> tuple[object, ...]:
     """Return what all slices of one volume share."""
     te = item.number("EffectiveEchoTime") or item.number("EchoTime")
     return (
@@ -167,22 +163,22 @@ def _key(item: Slice) -> tuple[object, ...]:
     )
 
 
-def _normal(item: Slice) -> NDArray[np.float64]:
+def _normal(item: DicomSlice) -> NDArray[np.float64]:
     orientation = _needed(item, "ImageOrientationPatient", 6)
     normal = np.cross(orientation[:3], orientation[3:])
     return np.asarray(normal / np.linalg.norm(normal))
 
 
-def _instance(item: Slice) -> float:
+def _instance(item: DicomSlice) -> float:
     return (item.frame if item.frame is not None else item.number("InstanceNumber")) or 0.0
 
 
-def _volumes(group: list[Slice]) -> list[tuple[list[Slice], list[str]]]:
+def _volumes(group: list[DicomSlice]) -> list[tuple[list[DicomSlice], list[str]]]:
     """Split slices that share a geometry into volumes, each position once."""
     normal = _normal(group[0])
     depth = np.array([_needed(s, "ImagePositionPatient", 3) @ normal for s in group])
     order = np.lexsort((np.array([_instance(s) for s in group]), depth))
-    places: list[list[Slice]] = []
+    places: list[list[DicomSlice]] = []
     last = -np.inf
     for index in order:
         if depth[index] - last > 0.01:
@@ -205,7 +201,7 @@ def _volumes(group: list[Slice]) -> list[tuple[list[Slice], list[str]]]:
     return [([place[0] for place in places], [told])]
 
 
-def _stack(slices: list[Slice], notices: list[str]) -> Stack:
+def _stack(slices: list[DicomSlice], notices: list[str]) -> Stack:
     """Lay a grid through ordered slices and judge their spacing."""
     first = slices[0]
     normal = _normal(first)
@@ -219,7 +215,7 @@ def _stack(slices: list[Slice], notices: list[str]) -> Stack:
     return Stack(tuple(slices), grid, depth, odd is None, (*notices, *([odd] if odd else [])))
 
 
-def _planes(depth: NDArray[np.float64], first: Slice) -> tuple[int, float, str | None]:
+def _planes(depth: NDArray[np.float64], first: DicomSlice) -> tuple[int, float, str | None]:
     """Return how many even planes there are, their distance in mm, and what is uneven."""
     if depth.size < 2:
         return 1, first.number("SliceThickness") or 1.0, None
@@ -247,7 +243,7 @@ def _planes(depth: NDArray[np.float64], first: Slice) -> tuple[int, float, str |
     )
 
 
-def _affine(first: Slice, step_lps_mm: NDArray[np.float64]) -> Affine:
+def _affine(first: DicomSlice, step_lps_mm: NDArray[np.float64]) -> Affine:
     orientation = _needed(first, "ImageOrientationPatient", 6)
     spacing = _needed(first, "PixelSpacing", 2)
     lps = np.eye(4)
@@ -287,7 +283,7 @@ def _differences(stacks: list[Stack]) -> list[str]:
     return list(dict.fromkeys(told))
 
 
-def acquisition(item: Slice) -> AcquisitionParameters:
+def acquisition(item: DicomSlice) -> AcquisitionParameters:
     """Read what the scanner wrote about a slice, in classic and enhanced attributes alike."""
     agent = item.text("ContrastBolusAgent")
     if not agent and item.header.get("ContrastBolusAgentSequence"):

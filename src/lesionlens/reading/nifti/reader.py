@@ -88,6 +88,7 @@ def _resolve(value: str, root: Path, sequence: MrSequence) -> Path:
         found=f"no such file for --{sequence.value}: {Path(value).name!r}",
         expected="a NIfTI file, given as a path or by its place within the study",
         next_step="Check the spelling; the flag of another sequence takes another file",
+        in_window="Check that the file is still there",
     )
 
 
@@ -100,6 +101,7 @@ def _refuse_repeats(wanted: Mapping[MrSequence, Path]) -> None:
                 found=f"the same file for --{first.value} and --{sequence.value}: {path.name!r}",
                 expected="another file for each sequence",
                 next_step="Leave out the flag that does not fit",
+                in_window="Choose other series under “change…”",
             )
 
 

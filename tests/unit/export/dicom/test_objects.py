@@ -25,7 +25,7 @@ from lesionlens.export.dicom.exporter import DicomExporter
 from lesionlens.export.exporter import save
 from lesionlens.findings.edits import applied
 from lesionlens.findings.measure import diameters
-from lesionlens.records.export import ExportOptions
+from lesionlens.records.export import ExportOptions, MapExtent
 from lesionlens.records.review import Outline, Review, ReviewEvent
 from lesionlens.testing.simple import Lesion
 
@@ -99,6 +99,27 @@ def test_a_few_empty_frames_make_any_size_even(rows, columns, held):
     assert len(added) < even.MOST_ADDED
     assert -(-(held + len(added)) * rows * columns // 8) % 2 == 0
     assert not frames[added[:, 0], :, :, added[:, 1]].any()
+
+
+def test_segments_go_from_the_top_down_so_that_ohif_loses_no_slice(make, tmp_path):
+    ds = _written(make(dicom=True), tmp_path)["seg"]
+    words = [s.SegmentLabel.split(" ", 1)[1] for s in ds.SegmentSequence]
+    assert words == sorted(words, key=[r.words for r in Region].index)
+    lowest = {}
+    for groups in ds.PerFrameFunctionalGroupsSequence:
+        number = groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        depth = groups.PlanePositionSequence[0].ImagePositionPatient[2]
+        lowest[number] = min(lowest.get(number, depth), depth)
+    for region in Region:
+        of_region = [n for n, name in enumerate(words, 1) if name == region.words]
+        depths = [lowest[n] for n in of_region]
+        assert depths == sorted(depths, reverse=True)
+
+
+def test_a_matrix_that_ohif_draws_wrong_is_said_so(make, tmp_path):
+    said = DicomExporter().write(make(dicom=True, spacing_mm=(4.0, 4.0, 4.0)), tmp_path).notices
+    ds = pydicom.dcmread(tmp_path / "dicom" / "seg.dcm")
+    assert any("OHIF" in text for text in said) == (ds.Rows * ds.Columns % 8 != 0)
 
 
 def test_left_stays_left(make, tmp_path):
@@ -460,10 +481,39 @@ def test_a_redrawn_outline_is_exported_as_it_was_drawn(make, tmp_path):
 
 def test_without_a_candidate_the_report_says_so(make, tmp_path):
     written = _written(make(dicom=True, lesions=()), tmp_path)
-    assert set(written) == {"sr", *MAPS.values()}
+    assert set(written) == {"sr"}  # and no map of what nobody flagged
     assert own.NO_CANDIDATE.value in _words_of(written["sr"])[1]
     assert not [i for i in written["sr"].iterall() if i.keyword == "MeasuredValueSequence"]
     assert highdicom.sr.srread(tmp_path / "dicom" / "sr.dcm")
+
+
+def test_without_t1c_there_is_no_map_of_enhancement(make, tmp_path):
+    analysis = make(dicom=True)
+    present = analysis.prepared.present.copy()
+    present[list(MrSequence).index(MrSequence.T1C)] = False
+    other = replace(analysis, prepared=replace(analysis.prepared, present=present))
+    assert set(_written(other, tmp_path)) >= {"attention", "attention_tc"}
+    assert not (tmp_path / "dicom" / "attention_et.dcm").exists()
+
+
+def test_maps_of_every_frame_have_the_sources_size_in_16_bits(make, tmp_path):
+    analysis = make(dicom=True, orientation="PIR", tilt_deg=11)
+    full = replace(analysis, options=ExportOptions(maps=MapExtent.FULL))
+    files = analysis.study.series[MrSequence.T1C].files
+    source = pydicom.dcmread(files[0].path)
+    for region, name in MAPS.items():
+        ds = pydicom.dcmread(next(p for p in _files(full, tmp_path, region) if p.stem == name))
+        assert (ds.Rows, ds.Columns, ds.NumberOfFrames) == (source.Rows, source.Columns, len(files))
+        mapping = ds.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
+        stored = ds.pixel_array * float(mapping.RealWorldValueSlope)
+        volume = analysis.volumes.attention[region].data
+        assert np.sort(stored.ravel()) == pytest.approx(np.sort(volume.ravel()), abs=1 / 600)
+
+
+def _files(analysis, folder, region):
+    place = folder / region.value
+    place.mkdir()
+    return DicomExporter().write(analysis, place).files
 
 
 def test_all_rejected_is_as_none(make, tmp_path):
@@ -578,7 +628,7 @@ def test_a_changed_voxel_is_noticed(make, tmp_path):
     analysis = make(dicom=True)
     _written(analysis, tmp_path)
     sources = refs.read_sources(analysis.study.series[MrSequence.T1C])
-    segments = seg.segments_of(analysis)
+    segments = seg.segments_of(analysis, sources)
     path = tmp_path / "dicom" / "seg.dcm"
     seg.check_seg(path, analysis, sources, segments)
     ds = pydicom.dcmread(path)
@@ -598,7 +648,7 @@ def test_a_missing_frame_is_noticed(make, tmp_path):
     analysis = make(dicom=True)
     _written(analysis, tmp_path)
     sources = refs.read_sources(analysis.study.series[MrSequence.T1C])
-    segments = seg.segments_of(analysis)
+    segments = seg.segments_of(analysis, sources)
     labels = analysis.volumes.labels.data.copy()
     free = np.argwhere((labels == 0) & (analysis.findings.components == 0))[0]
     components = analysis.findings.components.copy()

@@ -22,7 +22,7 @@ from lesionlens.reading.series_selection import SeveralStudiesError
 from lesionlens.records.study import StudyKind
 from lesionlens.testing.acquire import Acquisition
 from lesionlens.testing.files import DicomLayout
-from lesionlens.testing.headers import Identity
+from lesionlens.testing.headers import PatientIdentity
 
 T1C, FLAIR = MrSequence.T1C, MrSequence.FLAIR
 
@@ -208,6 +208,15 @@ def test_a_localiser_and_a_derived_map_are_set_aside(make_study):
     }
 
 
+def test_a_mosaic_is_set_aside_with_a_notice(make_study):
+    folder = make_study(dicom=True, sequences={"t1c", "flair"})
+    mosaic = ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]
+    rewrite(folder / "S02", lambda ds: setattr(ds, "ImageType", mosaic))
+    study = open_study(folder)
+    assert list(study.series) == [T1C]
+    assert any("Siemens mosaic" in notice for notice in study.notices)
+
+
 def test_a_derived_image_is_second_choice(make_study):
     folder = make_study(dicom=True, sequences={"t1c"})
     shutil.copytree(folder / "S01", folder / "reformat")
@@ -225,7 +234,7 @@ def test_a_derived_image_is_second_choice(make_study):
 
 def test_two_patients_are_refused(make_study, tmp_path):
     make_study(name="both/a", dicom=True, sequences={"t1c"})
-    other = Identity(patient_id="OTHER", name="Other^One")
+    other = PatientIdentity(patient_id="OTHER", name="Other^One")
     make_study(name="both/b", dicom=True, sequences={"flair"}, identity=other)
     with pytest.raises(UnusableInputError, match="2 patients"):
         open_study(tmp_path / "both")
@@ -233,7 +242,7 @@ def test_two_patients_are_refused(make_study, tmp_path):
 
 def test_two_studies_are_listed_and_one_is_chosen(make_study, tmp_path):
     make_study(name="both/a", dicom=True, sequences={"t1c"})
-    later = Identity(study="2", date="20260301")
+    later = PatientIdentity(study="2", date="20260301")
     make_study(name="both/b", dicom=True, sequences={"flair"}, identity=later)
     make_study(name="both/c", dicom=True, sequences={"t2"}, identity=later)
     with pytest.raises(

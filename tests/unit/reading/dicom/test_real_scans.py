@@ -8,7 +8,6 @@ import pytest
 
 from lesionlens.base.stages import NEVER, no_progress
 from lesionlens.reading.dicom import scan as dicom_scan
-from lesionlens.reading.dicom.mosaic import open_mosaic
 from lesionlens.reading.dicom.pixels import load_stack
 from lesionlens.reading.dicom.series import sort_series
 from lesionlens.reading.readers import open_study
@@ -61,18 +60,6 @@ def test_volumes_equal_dcm2niix(folder, case):
             np.testing.assert_allclose(affine, expected.affine, atol=1e-3)
             matches += 1
     assert matches == 1
-
-
-@pytest.mark.parametrize("name", ["siemens_epi_mosaic_oblique", "siemens_mosaic_transfer_syntaxes"])
-def test_mosaics_equal_dcm2niix_in_every_transfer_syntax(folder, name):
-    expected = nib.load(folder / f"{name}.expected" / f"{name}.nii.gz")
-    truth = np.asarray(expected.dataobj, dtype=np.float64)
-    truth = truth if truth.ndim == 4 else truth[..., None]
-    for number, path in enumerate(sorted((folder / name).iterdir())):
-        mosaic = open_mosaic(path)
-        values, affine = reoriented(mosaic.load(), mosaic.grid.affine, expected)
-        np.testing.assert_array_equal(values, truth[..., number if truth.shape[3] > 1 else 0])
-        np.testing.assert_allclose(affine, expected.affine, atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,9 @@ from lesionlens.records.prediction import (
 from lesionlens.records.study import PreparedStudy
 
 Floats = NDArray[np.float32]
-LOOK = "running the bundle's network"
-EXPLAIN = "asking what the bundle's network looked at"
-AGAIN = "showing the bundle's network variants"
+RUN = "running the bundle's network"
+EXPLAIN = "explaining the bundle's prediction"
+AGAIN = "predicting perturbed inputs"
 GRAD_CAM, OCCLUSION, ATTENTION = "grad-cam", "occlusion", "attention"
 PATIENCE_S = 120.0
 """Seconds that questions about a study may take, unless a user allows more."""
@@ -65,7 +65,7 @@ METHODS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seen:
-    """One study, and what the network said of it: (R, I, J, K) shares on `study.grid`."""
+    """One study, and the network's prediction: (R, I, J, K) shares on `study.grid`."""
 
     prepared: PreparedStudy
     study: network_input.NetworkInput
@@ -157,7 +157,7 @@ class BundleEngine:
         if self._last is None or self._last.prepared is not prepared:
             study = self._memory.of(prepared)
             passes = self._windows(study.grid)
-            with interruptible(self._network, LOOK, progress, cancel, passes=passes):
+            with interruptible(self._network, RUN, progress, cancel, passes=passes):
                 self._last = _Seen(prepared, study, self._shares(self._input(study)))
         return self._last
 
@@ -208,7 +208,7 @@ class BundleEngine:
         )
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
-        """Return the grid on which `glance` answers: the bundle's own."""
+        """Return the grid of `predict_perturbed`: the bundle's own."""
         return network_input.grid_at(prepared, self._bundle.spacing_mm)
 
     @devices.on_its_device
@@ -224,11 +224,11 @@ class BundleEngine:
         study = self._memory.of(prepared)
         groups = [[self._look(variant, study)] for variant in variants]
 
-        def take(look: InputPerturbation) -> Tensor:
-            return self._shares(self._input(study, look), fast=self._fast)[self._whole]
+        def take(one: InputPerturbation) -> Tensor:
+            return self._shares(self._input(study, one), fast=self._fast)[self._whole]
 
-        def watch(looks: int) -> AbstractContextManager[None]:
-            passes = looks * self._windows(study.grid)
+        def watch(count: int) -> AbstractContextManager[None]:
+            passes = count * self._windows(study.grid)
             return interruptible(self._network, AGAIN, progress, cancel, passes=passes)
 
         with kept_memory():
@@ -262,7 +262,7 @@ class BundleEngine:
         limit = TimeLimit(self._patience_s)
         with limit, kept_memory():
             seen = self._see(prepared, no_progress, limit)
-            with interruptible(self._network, LOOK, no_progress, limit):
+            with interruptible(self._network, RUN, no_progress, limit):
                 cross, _ = self._explain(seen, method, (target.region,), limit)
             return Volume(cross[target.region], prepared.working)
         raise ResourceError(
@@ -274,7 +274,7 @@ class BundleEngine:
     def _look(
         self, variant: InputPerturbation, study: network_input.NetworkInput
     ) -> InputPerturbation:
-        """Return the look that answers a variant, by what the network reads of it."""
+        """Return the input that answers a perturbed one, by what the network reads of it."""
         shown = zip(MrSequence, variant.keep, study.present, strict=True)
         read = {s for s, keep, there in shown if keep and there} & {*self._bundle.sequences}
         return replace(variant, keep=InputPerturbation.showing(read).keep)
@@ -325,7 +325,7 @@ class BundleEngine:
         return torch.sigmoid(torch.as_tensor(logits)[0].float())
 
     def _windows(self, grid: Grid) -> int:
-        """Return how many windows one look takes."""
+        """Return how many windows one pass takes."""
         steps = [
             1 + max(0, math.ceil((n - w) / (w * (1 - _OVERLAP))))
             for n, w in zip(grid.shape, self._bundle.window, strict=True)

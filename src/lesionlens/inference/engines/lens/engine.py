@@ -1,4 +1,4 @@
-"""The Lens network as an engine: glance over the whole brain, then focus on what it found."""
+"""The Lens network as an engine: a first pass over the whole brain, then patch refinement."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ from lesionlens.records.prediction import (
 from lesionlens.records.study import PreparedStudy
 
 Floats = NDArray[np.float32]
-LOOK, CLOSER = "looking at the whole brain", "looking closely at candidates"
-GLANCE = "glancing at variants"
+FIRST_PASS, REFINEMENT = "predicting the whole brain", "refining candidates"
+PERTURBATION = "predicting perturbed inputs"
 _EVERYTHING = InputPerturbation()
 _T1_SPARE = frozenset({MrSequence.T1C, MrSequence.FLAIR})
 _EDGE = 1e-6
 _SCALE = 1.5
-"""The glance is taken at this many times the spacing: a second look at another scale, in which
-false regions seldom show again, and quick enough to be asked about every subset of sequences."""
+"""Perturbed inputs are predicted at this many times the spacing: another scale, at which false
+regions seldom show again, and quick enough for every subset of sequences."""
 _UNFITTED_FLOOR = 0.2
 """Score from which a region is flagged, for weights that name none."""
 _ATTENTION_BLUR_VOX = 0.7
-"""Of the glance grid: takes away the checkerboard of period two that upsampling leaves."""
+"""On the network's grid: takes away the checkerboard of period two that upsampling leaves."""
 _CAPABILITIES = frozenset(
     {Capability.SEGMENT, Capability.ATTEND, Capability.PROBE, Capability.PERTURB}
 )
@@ -66,9 +66,9 @@ METHOD = (
     "cross-attention of the region query to every voxel in the network's last layer, "
     "averaged over heads, smoothed over 0.7 voxels of the network's grid"
 )
-CLOSER_METHOD = (
+REFINED_METHOD = (
     f"{METHOD}; {10 * patch_refinement.SHARE:.0f} tenths of the enhancing tumour's map, "
-    "as of its outline, are from the closer look"
+    "as of its outline, are from patch refinement"
 )
 
 
@@ -141,23 +141,23 @@ class LensEngine:
     def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
         """Answer on the working grid; see `inference.engine.Engine.predict`."""
         study = network_input.make_network_input(prepared, self._about.spacing_mm, self._device)
-        out, logits = self._look(study, progress, cancel)
+        out, logits = self._first_pass(study, progress, cancel)
         box, cut = study.box, study.cut
         along = separable.matrices(study.grid, cut, antialias=False)
         fine = separable.apply(logits, along)
-        again = self._look_closer(prepared, (logits, study.grid), cut, progress, cancel)
-        if again is not None:
-            fine[-1] += again[0]
+        refined = self._refined(prepared, study, logits, progress, cancel)
+        if refined is not None:
+            fine[-1] += refined[0]
         brain = torch.from_numpy(prepared.brain[box].copy()).to(self._device)
         probability = _nested(fine) * brain
         trace = None
         if self._attends:
             softened = separable.smooth(out.attention[0], _ATTENTION_BLUR_VOX)
             attention = separable.add_up_to_one(separable.apply(softened, along) * brain)
-            if again is not None:
-                looked = separable.add_up_to_one(again[1:] * brain)[0]
-                attention[-1] += patch_refinement.SHARE * (looked - attention[-1])
-            method = METHOD if again is None else CLOSER_METHOD
+            if refined is not None:
+                attended = separable.add_up_to_one(refined[1:] * brain)[0]
+                attention[-1] += patch_refinement.SHARE * (attended - attention[-1])
+            method = METHOD if refined is None else REFINED_METHOD
             maps = _by_region(_whole(attention, prepared, box))
             trace = self._trace(out, maps, method, study.grid, prepared)
         return Prediction(
@@ -170,23 +170,26 @@ class LensEngine:
             ),
             thresholds=dict(zip(Region, self._about.thresholds, strict=True)),
             scoring=Scoring(*self._about.score, self._floor),
-            class_probabilities=_kinds(out, study.grid),
+            class_probabilities=_class_probabilities(out, study.grid),
         )
 
-    def _look(
+    def _first_pass(
         self, study: NetworkInput, progress: Progress, cancel: Cancel
     ) -> tuple[LensOutput, Tensor]:
-        """Let the views vote; the pass with everything, and (3, I, J, K) logits of the vote."""
+        """Average the ensemble; return the pass with everything, and (3, I, J, K) mean logits.
+
+        What everything shown calls core is whole tumour too, whatever FLAIR alone says of it.
+        """
         shown = _shown(study.present)
         _, *others = ensemble.of_whole_tumour(shown)
-        with interruptible(self._network, LOOK, progress, cancel, passes=1 + len(others)):
+        with interruptible(self._network, FIRST_PASS, progress, cancel, passes=1 + len(others)):
             out = self._pass(study.input_of(_EVERYTHING), trace=True)
-            vote = torch.sigmoid(self._calibrated(out.logits)[0])
-            for view in others:
-                said = self._pass(study.input_of(InputPerturbation.showing(view)))
-                vote[0] += torch.sigmoid(self._calibrated(said.logits)[0, 0])
-        vote[0] /= 1 + len(others)
-        return out, torch.logit(vote, eps=_EDGE)
+            mean = torch.sigmoid(self._calibrated(out.logits)[0])
+            for one in others:
+                other = self._pass(study.input_of(InputPerturbation.showing(one)))
+                mean[0] += torch.sigmoid(self._calibrated(other.logits)[0, 0])
+        mean[0] = torch.maximum(mean[0] / (1 + len(others)), mean[1])
+        return out, torch.logit(mean, eps=_EDGE)
 
     @devices.on_its_device
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
@@ -211,7 +214,7 @@ class LensEngine:
         return Volume(whole / max(float(whole.sum(dtype=np.float64)), 1e-12), prepared.working)
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
-        """Return the grid on which `glance` answers."""
+        """Return the grid of `predict_perturbed`."""
         return network_input.grid_at(prepared, _SCALE * self._about.spacing_mm)
 
     @devices.on_its_device
@@ -223,28 +226,31 @@ class LensEngine:
         progress: Progress,
         cancel: Cancel,
     ) -> PerturbedPrediction:
-        """Run one fast pass on each variant; see `inference.engine.SupportsPerturbation`."""
+        """Run one fast pass on each input; see `inference.engine.SupportsPerturbation`."""
         study = self._memory.of(prepared)
-        groups = [self._voters(variant, study.present) for variant in variants]
+        groups = [self._ensemble(variant, study.present) for variant in variants]
 
-        def take(look: InputPerturbation) -> Tensor:
-            return torch.sigmoid(self._calibrated(self._pass(study.input_of(look)).logits)[0, 0])
+        def take(one: InputPerturbation) -> Tensor:
+            return torch.sigmoid(self._calibrated(self._pass(study.input_of(one)).logits)[0, 0])
 
         def watch(passes: int) -> AbstractContextManager[None]:
-            return interruptible(self._network, GLANCE, progress, cancel, passes=passes)
+            return interruptible(self._network, PERTURBATION, progress, cancel, passes=passes)
 
         return self._memory.predict_perturbed(prepared, groups, take, watch)
 
-    def _voters(
+    def _ensemble(
         self, variant: InputPerturbation, present: Sequence[bool]
     ) -> list[InputPerturbation]:
-        """Return the looks whose mean answers a variant, by what the network reads of them."""
+        """Return the inputs that are averaged for one, by what the network reads of them."""
         shown = _shown([a and b for a, b in zip(variant.keep, present, strict=True)])
-        looks = (shown,) if variant.alone else ensemble.of_whole_tumour(shown)
-        return [replace(variant, keep=InputPerturbation.showing(self._read(x)).keep) for x in looks]
+        members = (shown,) if variant.alone else ensemble.of_whole_tumour(shown)
+        return [
+            replace(variant, keep=InputPerturbation.showing(self._read(one)).keep)
+            for one in members
+        ]
 
     def _read(self, shown: ensemble.Shown) -> ensemble.Shown:
-        """Leave out what the network holds back, so that no look is taken twice."""
+        """Leave out what the network holds back, so that no pass is run twice."""
         held_back = self._network.config.t1_in_reserve and shown >= _T1_SPARE
         return shown - {MrSequence.T1} if held_back else shown
 
@@ -259,20 +265,20 @@ class LensEngine:
         temperature = torch.tensor(self._about.temperature, device=logits.device)
         return logits.float() / temperature.view(-1, 1, 1, 1)
 
-    def _look_closer(
+    def _refined(
         self,
         prepared: PreparedStudy,
-        coarse: tuple[Tensor, Grid],
-        cut: Grid,
+        first: NetworkInput,
+        logits: Tensor,
         progress: Progress,
         cancel: Cancel,
     ) -> Tensor | None:
-        """Return `closer.look` on the grid `cut`; None where nothing asks for it."""
+        """Return `patch_refinement.refine` on the grid `first.cut`; None where nothing needs it."""
         spacing = self._about.focus_spacing_mm
         if spacing is None or MrSequence.T1C not in _shown(prepared.present.tolist()):
             return None
-        logits, grid = coarse
-        chosen = patch_refinement.plan(logits[0], grid, network_input.grid_at(prepared, spacing))
+        fine = network_input.grid_at(prepared, spacing)
+        chosen = patch_refinement.plan(logits[0], first.grid, fine)
         if not chosen.places:
             return None
         study = network_input.make_network_input(prepared, spacing, self._device)
@@ -282,10 +288,10 @@ class LensEngine:
             out = self._pass(x[(slice(None), slice(None), *window)], place=place)
             return self._calibrated(out.logits)[0, -1], out.attention[0, -1]
 
-        with interruptible(self._network, CLOSER, progress, cancel, passes=len(chosen.places)):
-            change, looked = patch_refinement.refine(chosen, logits[-1], study, run)
-        both = torch.stack([change, separable.smooth(looked, _ATTENTION_BLUR_VOX)])
-        return separable.apply(both, separable.matrices(study.grid, cut, antialias=False))
+        with interruptible(self._network, REFINEMENT, progress, cancel, passes=len(chosen.places)):
+            change, attended = patch_refinement.refine(chosen, logits[-1], study, run)
+        both = torch.stack([change, separable.smooth(attended, _ATTENTION_BLUR_VOX)])
+        return separable.apply(both, separable.matrices(study.grid, first.cut, antialias=False))
 
     def _trace(
         self,
@@ -311,8 +317,8 @@ class LensEngine:
         )
 
 
-def _kinds(out: LensOutput, grid: Grid) -> ClassProbabilities | None:
-    """Return what the lesion queries name, where the network has them."""
+def _class_probabilities(out: LensOutput, grid: Grid) -> ClassProbabilities | None:
+    """Return the classes by the lesion queries, where the network has them."""
     if out.lesions is None:
         return None
     share = out.lesions.class_shares()[0].float().cpu().numpy()

@@ -47,6 +47,19 @@ def test_probabilities_are_nested_and_only_in_the_brain(prediction, study):
     assert whole[study.brain].any()
 
 
+def test_a_core_is_not_voted_away_by_flair_alone(engine, study, monkeypatch):
+    real = engine._pass
+
+    def answer(x, *, trace=False):
+        out = real(x, trace=trace)
+        everything = bool(x[0, 4:].any(dim=(1, 2, 3)).all()) if x.ndim == 5 else True
+        return out._replace(logits=torch.full_like(out.logits, 4.0 if everything else -9.0))
+
+    monkeypatch.setattr(engine, "_pass", answer)
+    said = engine.predict(study, progress=no_progress, cancel=NEVER).probability
+    assert said[Region.TC][study.brain].min() > 0.9
+
+
 def test_attention_is_a_share_of_the_brain(prediction, study):
     for weights_of in prediction.trace.cross.values():
         assert weights_of.min() >= 0
@@ -255,27 +268,29 @@ def suspicious():
     return {**state, "refine.bias": state["refine.bias"] + 3.0}
 
 
-def test_a_closer_look_draws_the_enhancing_part_and_its_map_alone(tmp_path, study, suspicious):
+def test_patch_refinement_draws_the_enhancing_part_and_its_map_alone(tmp_path, study, suspicious):
     plain = predicted(tmp_path, study, suspicious, None)
-    closer = predicted(tmp_path, study, suspicious, 4.0)
+    refined = predicted(tmp_path, study, suspicious, 4.0)
     for region in (Region.WT, Region.TC):
-        np.testing.assert_array_equal(closer.probability[region], plain.probability[region])
-        np.testing.assert_allclose(closer.trace.cross[region], plain.trace.cross[region], atol=1e-9)
-    assert np.abs(closer.probability[Region.ET] - plain.probability[Region.ET]).max() > 0.01
-    one, other = closer.trace.cross[Region.ET], plain.trace.cross[Region.ET]
+        np.testing.assert_array_equal(refined.probability[region], plain.probability[region])
+        np.testing.assert_allclose(
+            refined.trace.cross[region], plain.trace.cross[region], atol=1e-9
+        )
+    assert np.abs(refined.probability[Region.ET] - plain.probability[Region.ET]).max() > 0.01
+    one, other = refined.trace.cross[Region.ET], plain.trace.cross[Region.ET]
     assert one.sum() == pytest.approx(1, abs=1e-3)
     assert not one[~study.brain].any()
     assert np.abs(one - other).sum() > 0.01
     assert (one >= (0.3 - 1e-3) * other).all()
-    assert "closer look" in closer.trace.method
-    assert "closer look" not in plain.trace.method
+    assert "patch refinement" in refined.trace.method
+    assert "patch refinement" not in plain.trace.method
 
 
-def test_no_closer_look_is_taken_where_nothing_is_suspected(tmp_path, study, suspicious):
+def test_nothing_is_refined_where_nothing_is_suspected(tmp_path, study, suspicious):
     calm = {**suspicious, "refine.bias": suspicious["refine.bias"] - 9.0}
-    plain, closer = (predicted(tmp_path, study, calm, edge) for edge in (None, 4.0))
-    np.testing.assert_array_equal(closer.trace.cross[Region.ET], plain.trace.cross[Region.ET])
-    assert "closer look" not in closer.trace.method
+    plain, refined = (predicted(tmp_path, study, calm, edge) for edge in (None, 4.0))
+    np.testing.assert_array_equal(refined.trace.cross[Region.ET], plain.trace.cross[Region.ET])
+    assert "patch refinement" not in refined.trace.method
 
 
 @pytest.mark.gpu

@@ -1,0 +1,36 @@
+"""Memory that was freed goes back to the system, where the C library can be asked to do so."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+from functools import cache
+from typing import Any
+
+
+def give_back() -> bool:
+    """Collect what nothing refers to, and hand free pages back to the system.
+
+    glibc keeps what threads freed in their own arenas: a window that reads one study after the
+    other would grow by each of them.
+
+    Returns
+    -------
+    bool
+        Whether the C library was asked; False where there is nothing to ask.
+    """
+    gc.collect()
+    trim = _trimmer()
+    if trim is None:
+        return False
+    trim(0)
+    return True
+
+
+@cache
+def _trimmer() -> Any:
+    """Return glibc's malloc_trim, or None with another C library."""
+    if not sys.platform.startswith("linux"):
+        return None
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -1,0 +1,167 @@
+"""What OHIF makes of our objects: every voxel of SEG and map, the list of measures, from Orthanc.
+
+    OHIF_DIST=…/@ohif/app/dist pytest -m slow tests/clients     # `npm pack @ohif/app` gives it
+
+Pictures go where OHIF_PICTURES says.
+"""
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from tests.clients import ohif
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.export.dicom.exporter import DicomExporter
+from lesionlens.records.export import ExportOptions, MapExtent
+from lesionlens.records.study import StudyKind
+from lesionlens.testing.acquire import Acquisition
+from lesionlens.testing.analysis import make_analysis, write_study
+from lesionlens.testing.simple import Lesion, make_patient
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(ohif.missing()), reason=f"not installed: {ohif.missing()}"),
+]
+SETS = "services.displaySetService.getActiveDisplaySets()"
+LOAD = (
+    "const ds = services.displaySetService.getDisplaySetByUID('{uid}');"
+    "await ds.load({{headers: {{}}}});"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A study of two lesions and the objects of its result; maps at the source's size."""
+    place = tmp_path_factory.mktemp("ohif")
+    patient = make_patient(spacing_mm=2.0, lesions=(Lesion(), Lesion((30.0, -40.0, 12.0), 12.0)))
+    study = write_study(
+        patient, place / "study", kind=StudyKind.DICOM,
+        sequences=(MrSequence.T1C, MrSequence.FLAIR), how=Acquisition("LPS"),
+    )  # fmt: skip
+    analysis = replace(make_analysis(patient, study), options=ExportOptions(maps=MapExtent.FULL))
+    assert DicomExporter().write(analysis, place).left_out == {}
+    return place
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    """The study in OHIF's viewer."""
+    files = [p for part in ("study", "dicom") for p in (folder / part).rglob("*") if p.is_file()]
+    uid = pydicom.dcmread(files[0], stop_before_pixels=True).StudyInstanceUID
+    (folder / "archive").mkdir()
+    with ohif.orthanc(folder / "archive") as port:
+        ohif.store(port, files)
+        with ohif.pages(port) as web, ohif.browser(folder / "browser") as found:
+            address = f"http://127.0.0.1:{web}/viewer?StudyInstanceUIDs={uid}"
+            found.call("Page.navigate", url=address)
+            found.until(f"{SETS}.length >= 8", 180)
+            found.until("cornerstone.getEnabledElements().length > 0", 60)
+            yield found
+
+
+def _uid(page, words):
+    """Return OHIF's identifier of the series whose description has these words."""
+    script = f"return {SETS}.find(d => (d.SeriesDescription || '').includes('{words}'))"
+    return page.run(script + ".displaySetInstanceUID")
+
+
+def _picture(page, name):
+    if "OHIF_PICTURES" in os.environ:
+        time.sleep(3)
+        page.picture(Path(os.environ["OHIF_PICTURES"]) / f"{name}.png")
+
+
+def test_every_voxel_of_the_segmentation_is_where_it_was_drawn(page, folder):
+    found = page.run(
+        LOAD.format(uid=_uid(page, "regions"))
+        + """
+        const out = [];
+        ds.labelMapImages.flat().forEach(image => {
+            const data = image.voxelManager.getScalarData(), held = {};
+            for (let i = 0; i < data.length; i++)
+                if (data[i]) (held[data[i]] = held[data[i]] || []).push(i);
+            const instance = image.referencedImageId.split('/instances/')[1].split('/')[0];
+            for (const [number, places] of Object.entries(held))
+                out.push([Number(number), instance, places]);
+        });
+        return out;"""
+    )
+    ds = pydicom.dcmread(folder / "dicom" / "seg.dcm")
+    meant = {}
+    for frame, groups in zip(ds.pixel_array, ds.PerFrameFunctionalGroupsSequence, strict=True):
+        number = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        source = groups.DerivationImageSequence[0].SourceImageSequence[0]
+        if frame.any():
+            places = np.flatnonzero(frame.ravel()).tolist()
+            meant[number, source.ReferencedSOPInstanceUID] = places
+    assert {(number, uid): places for number, uid, places in found} == meant
+    page.run(
+        f"const ds = services.displaySetService.getDisplaySetByUID('{_uid(page, 'regions')}');"
+        "const viewportId = services.viewportGridService.getActiveViewportId();"
+        "await commandsManager.run('hydrateSecondaryDisplaySet', {displaySet: ds, viewportId});"
+        "await cornerstone.getEnabledElements()[0].viewport.setImageIdIndex(38);"
+    )
+    _skip_the_tour(page)
+    page.run("document.querySelectorAll('[data-cy*=egmentation]').forEach(e => e.click())")
+    _picture(page, "ohif-seg")
+
+
+def _skip_the_tour(page):
+    time.sleep(1)
+    page.run(
+        "document.querySelectorAll('button, a').forEach(b => "
+        "{ if (/Skip all/.test(b.textContent)) b.click() })"
+    )
+
+
+def test_a_map_at_the_sources_size_has_every_value(page, folder):
+    size, highest, total = page.run(
+        f"const ds = services.displaySetService.getDisplaySetByUID('{_uid(page, 'whole tumour')}');"
+        """
+        const id = ds.getReferencedVolumeId();
+        const sets = services.displaySetService;
+        const source = sets.getDisplaySetByUID(ds.referencedDisplaySetInstanceUID);
+        if (!cornerstone.cache.getVolume(id)) {
+            const imageIds = source.imageIds ?? source.images.map(i => i.imageId);
+            (await cornerstone.volumeLoader.createAndCacheVolume(id, {imageIds})).load();
+        }
+        await ds.load({headers: {}});
+        const volume = cornerstone.cache.getVolume(ds.displaySetInstanceUID);
+        const data = volume.voxelManager.getCompleteScalarDataArray();
+        let highest = 0, total = 0;
+        for (const value of data) { highest = Math.max(highest, value); total += value; }
+        return [data.length, highest, total];"""
+    )
+    ds = pydicom.dcmread(folder / "dicom" / "attention.dcm")
+    stored = np.frombuffer(ds.PixelData, "<u2").astype(np.int64)
+    assert (size, highest, total) == (stored.size, 100 * stored.max(), 100 * stored.sum())
+
+
+def test_the_report_lists_its_measures_and_jumps_to_the_longest_diameter(page, folder):
+    uid = _uid(page, "measurements")
+    found = page.run(
+        LOAD.format(uid=uid) + "return ds.measurements.map(m => [m.TrackingIdentifier, m.loaded,"
+        " m.labels.map(l => [l.label, l.value])])"
+    )
+    assert [name for name, _, _ in found] == [
+        "Candidate 1, enhancing tumour",
+        "Candidate 2, enhancing tumour",
+    ]
+    for _, loaded, rows in found:
+        assert loaded
+        assert [name for name, value in rows if value] == [
+            "Volume", "Long axis", "Short axis", "Volume", "Volume",
+        ]  # fmt: skip
+        assert "research use only" in rows[0][0]
+    page.run(
+        "const viewportId = services.viewportGridService.getActiveViewportId();"
+        "await commandsManager.run('setDisplaySetsForViewports', {viewportsToUpdate:"
+        f" [{{viewportId, displaySetInstanceUIDs: ['{uid}']}}]}});"
+    )
+    page.until("cornerstone.getEnabledElements()[0].viewport.getCurrentImageIdIndex() > 0", 30)
+    _picture(page, "ohif-sr")

@@ -1,0 +1,86 @@
+"""A window that reads one study after the other stays as large as it is."""
+
+from __future__ import annotations
+
+import shutil
+import weakref
+from dataclasses import replace
+
+import numpy as np
+import psutil
+import pytest
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QApplication
+from tests.gui.conftest import LEFT, FakeResult
+
+from lesionlens._napari.loading import own_type
+from lesionlens._napari.model.choices import Overlay
+from lesionlens._napari.model.display import overlays_of
+from lesionlens.base.memory import give_back
+
+PATIENCE_MS = 120_000
+MIB = 2**20
+
+
+def read_one(panel, qtbot, analysis, root):
+    """Open, analyse, look, ask, decide and close; return weak references to all large arrays."""
+    assert panel.actions_.open(root)
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
+    volumes = replace(analysis.volumes, labels=replace(analysis.volumes.labels))
+    own = replace(analysis, study=panel.session.state.study, volumes=volumes)
+    panel.actions_.take(FakeResult(own), overlays_of(own))
+    panel.session.choose_overlay(Overlay.MAP)
+    panel.session.go_to(1)
+    assert panel.actions_.probe(LEFT)
+    qtbot.waitUntil(lambda: not panel.questions.running, timeout=PATIENCE_MS)
+    panel.actions_.accept()
+    panel.actions_.edit_outline()
+    panel.actions_.discard_edit()
+    overlays = panel.session.state.overlays
+    arrays = [layer.data for layer in panel._viewer.layers]
+    arrays += [view.data for view in overlays.attention.values()]
+    arrays += [overlays.components, overlays.probe.data]
+    kept = set(map(id, (analysis.prepared.brain, *analysis.prepared.channels)))
+    refs = [weakref.ref(a) for a in arrays if isinstance(a, np.ndarray) and id(a) not in kept]
+    panel.actions_.close()
+    qtbot.wait(50)
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    assert panel.session.state.study is None
+    assert not panel._viewer.layers
+    return refs
+
+
+def grown(panel, qtbot, analysis, tmp_path, studies):
+    """Return the MiB that the process grew by from the third study on, and what is left."""
+    me, sizes, left = psutil.Process(), [], []
+    for number in range(studies):
+        root = shutil.copytree(analysis.study.root, tmp_path / f"study {number}")
+        left = read_one(panel, qtbot, analysis, root)
+        give_back()
+        sizes.append(me.memory_full_info().uss / MIB)
+    return sizes[-1] - sizes[2], [ref for ref in left if ref() is not None]
+
+
+def test_a_few_studies_leave_nothing_behind(panel, qtbot, analysis, tmp_path):
+    more, left = grown(panel, qtbot, analysis, tmp_path, 6)
+    assert left == []
+    assert more < 25
+
+
+@pytest.mark.slow
+def test_fifty_studies_in_one_window_grow_it_by_less_than_100_mib(panel, qtbot, analysis, tmp_path):
+    more, left = grown(panel, qtbot, analysis, tmp_path, 50)
+    assert left == []
+    assert more <= 100
+
+
+def test_layers_use_the_voxels_own_type():
+    """Exactly, or not at all."""
+    small = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+    assert own_type(small).dtype == np.uint8
+    assert own_type(small - 1000).dtype == np.int16
+    assert own_type(small * 1000).dtype == np.uint16
+    for data in (small + 0.5, small * 1e6, np.full((2, 2, 2), np.nan, np.float32)):
+        assert own_type(data) is data
+    for shifted in (small, small - 1000, small * 1000):
+        np.testing.assert_array_equal(own_type(shifted), shifted)
