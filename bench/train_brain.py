@@ -91,7 +91,8 @@ def train(out: Path, minutes: float, held_out: list[int]) -> None:
         optimiser.step(loss, share, step)
         losses.append(loss.item())
         step += 1
-        if time.monotonic() - saved > CHECKPOINT_S or step % 500 == 0:
+        last = spent + (time.monotonic() - started) / 60 >= minutes
+        if last or time.monotonic() - saved > CHECKPOINT_S or step % 500 == 0:
             saved = time.monotonic()
             tensors = {f"network/{k}": v for k, v in network.state_dict().items()}
             tensors |= {f"opt/{k}": v for k, v in optimiser.state().items()}
