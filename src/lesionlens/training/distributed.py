@@ -88,16 +88,17 @@ class ProcessGroup:
 
 def _own_device(wish: str, local: int) -> torch.device:
     """Give each process of a machine a device of its own."""
+    kind, _, number = wish.strip().lower().partition(":")
+    if number or kind == "mps":
+        raise ConfigError(
+            found=f"several processes and the one device {wish}",
+            expected=f"cpu, or {' or '.join(_BACKENDS)}, of which each process takes one",
+            next_step="Leave the number out, as in --device cuda, or start without torchrun",
+        )
     place = devices.choose(wish)
     if place.type == "cpu":
         return place
     there = devices.accelerators()
-    if wish.strip().lower() not in ("auto", *_BACKENDS):
-        raise ConfigError(
-            found=f"several processes and the one device {wish}",
-            expected=f"{' or '.join(_BACKENDS)}, of which each process takes one",
-            next_step=f"Leave the number out: --device {place.type}",
-        )
     if local >= len(there):
         raise ResourceError(
             found=f"{len(there)} {place.type.upper()} devices for process {local + 1} here",

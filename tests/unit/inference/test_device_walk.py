@@ -13,6 +13,7 @@ from lesionlens.base.labels import Region
 from lesionlens.base.stages import NEVER, no_progress
 from lesionlens.inference import device as devices
 from lesionlens.inference.engine import Target
+from lesionlens.inference.engines.lens import patch_refinement
 from lesionlens.inference.engines.lens.engine import LensEngine
 from lesionlens.network import weights
 from lesionlens.network.build import build, preset
@@ -73,6 +74,7 @@ def in_float32(monkeypatch):
 def test_the_lens_engine_computes_the_same_on_every_device(
     kind, refining_weights, study, monkeypatch, in_float32
 ):
+    monkeypatch.setattr(patch_refinement, "_FROM", 0.0)  # untrained, it suspects nothing
     expected, _ = answers(LensEngine("cpu", refining_weights), study)
     place = torch.device(kind, 0)
     monkeypatch.setattr(devices, "choose", lambda _: place)
