@@ -139,7 +139,7 @@ def outlined(logit: NDArray[np.float32], grid: Grid) -> BrainMask:
 
 
 def share_of_brain(values: NDArray[np.float32], grid: Grid, mask: NDArray[np.bool_]) -> float:
-    """Return the share of a stripped image's outline that looks like brain, 0-1.
+    """Return the share of a stripped image's outline that surely looks like brain, 0-1.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def share_of_brain(values: NDArray[np.float32], grid: Grid, mask: NDArray[np.boo
     outline, _ = _binned(mask.astype(np.float32), grid, steps)
     target = reading_grid(small)
     inside = resample(outline, small, target) > 0.5
-    found = logit_of(_load(), resample(image, small, target)) > 0
+    found = logit_of(_load(), resample(image, small, target)) > SURE
     return float((found & inside).sum()) / max(float(inside.sum()), 1.0)
 
 
