@@ -77,7 +77,7 @@ def test_deferred_is_not_reviewed(reviewed, analysis):
     assert reviewed._reviewed.text() == "1 of 2 reviewed · 1 deferred"
     assert reviewed._export.property("role") != "primary"
     page = report_html(replace(analysis, review=reviewed.session.state.review))
-    assert "Review: 1 of 2 reviewed · 1 deferred." in page
+    assert "1 of 2 reviewed. 1 deferred." in page
     assert [s for s in ReviewState if s.decided] == ["accepted", "rejected", "edited"]
 
 
@@ -138,7 +138,7 @@ def test_nothing_further_is_signed_once_all_is_decided(reviewed, analysis, tmp_p
     kept = store.recover(analysis)
     assert kept.signed == reviewed.session.state.review.signed
     page = report_html(replace(analysis, review=reviewed.session.state.review))
-    assert "signed: nothing further seen" in page
+    assert "Signed: nothing further seen." in page
     reviewed.actions_.undo()
     assert reviewed.session.state.review.signed is None
     reviewed.actions_.redo()

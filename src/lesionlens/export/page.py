@@ -229,6 +229,8 @@ def _impression(
         if readers:
             review += " " + words("by_readers", names=", ".join(readers))
         said.append(review)
+    if analysis.review.signed is not None:
+        said.append(words("signed_further" if blocks else "signed_nothing"))
     return (*said, words("no_comparison"), words("physician"))
 
 
