@@ -16,7 +16,7 @@ transversal sag sagittal cor coronal obl iso mpr ce gd gad gado gadolinium contr
 native without no non with km ohne mit nach vor nativ plain after before w wo fs fatsat sat dark
 fluid p2 p3 p4 grappa sense hr thin thick adc dwi trace b0 b1000 swi swan pd perf dsc dce asl tof
 mra mr mri irm rm fmri dti nd dis2d dis3d norm filt map mag phase ref localizer localiser scout
-survey loc
+survey loc mm
 """
 _PLACES = """
 head brain skull neck cranium cranial cerebral neuro schaedel kopf hirn study exam series protocol

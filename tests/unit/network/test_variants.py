@@ -33,7 +33,7 @@ def test_a_variant_answers_like_the_hybrid(name):
     network, hybrid = build(name), build(dataclasses.replace(preset("base"), lesions=0))
     with torch.no_grad():
         ours, theirs = network.eval()(_input()), hybrid.eval()(_input())
-    for part in ("logits", "exists", "attention"):
+    for part in ("logits", "presence", "attention"):
         assert getattr(ours, part).shape == getattr(theirs, part).shape
     assert [d.shape for d in ours.deep] == [d.shape for d in theirs.deep]
     torch.testing.assert_close(ours.attention.sum((2, 3, 4)), torch.ones(1, 3))
