@@ -226,6 +226,8 @@ def test_a_large_font_cuts_nothing_off_and_the_canvas_keeps_its_share(reviewed, 
         window.resize(1280, 800)
         window.show()
         qtbot.waitUntil(lambda: window.centralWidget().width() >= 0.6 * window.width())
+        window.resize(1280, 800)  # while napari's docks were there, it could not be as narrow
+        qtbot.waitUntil(lambda: window.centralWidget().width() >= 0.6 * window.width())
         inner = reviewed.study.parentWidget()
         assert window.width() == 1280
         assert inner.minimumSizeHint().width() <= reviewed.minimumWidth() - 14
