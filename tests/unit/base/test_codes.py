@@ -24,7 +24,7 @@ def meanings_of(code: codes.Code) -> set[str]:
 
 
 IN_NO_CONTEXT_GROUP = {"QUALITATIVE", "ENGLISH"}
-"""Named by a template (PS3.16 TID 1500) and by RFC 5646, so that pydicom's dictionary lacks them."""
+"""Named by a template (PS3.16 TID 1500) and by RFC 5646: the dictionary of pydicom lacks them."""
 STANDARD = [n for n, code in ALL.items() if code.scheme != OWN and n not in IN_NO_CONTEXT_GROUP]
 
 
