@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import sys
+import platform
 from functools import cache
 from typing import Any
 
@@ -31,6 +31,6 @@ def give_back() -> bool:
 @cache
 def _trimmer() -> Any:
     """Return glibc's malloc_trim, or None with another C library."""
-    if not sys.platform.startswith("linux"):
+    if platform.system() != "Linux":
         return None
     return getattr(ctypes.CDLL(None), "malloc_trim", None)
