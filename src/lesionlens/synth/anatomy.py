@@ -90,7 +90,7 @@ def warp(streams: RandomStreams, frame: DrawnFrame, pose: Pose, grid_mm: Tensor)
 def _sample(heads: Sequence[int], frame: DrawnFrame, point: Tensor) -> Tensor:
     """Each volume's own maps at (B, 3, I, J, K) atlas positions; (B, 8, I, J, K)."""
     sampled = []
-    for head, spacing, place in zip(heads, frame.spacing.tolist(), point, strict=True):
+    for head, spacing, place in zip(heads, frame.spacing.cpu().tolist(), point, strict=True):
         atlas = load_atlas(head, spacing, point.device)
         size = torch.tensor(atlas.maps.shape[1:], device=point.device).view(3, 1, 1, 1)
         voxel = torch.einsum("ij,jxyz->ixyz", atlas.to_voxel[:, :3], place)

@@ -83,7 +83,7 @@ def test_the_lens_engine_computes_the_same_on_every_device(
         assert all(isinstance(p, Pretended) for p in engine.network.parameters())
         found, method = answers(engine, study)
     assert engine.placement.notices == ()
-    assert "closer look" in method
+    assert "patch refinement" in method
     assert found.keys() == expected.keys()
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, atol=1e-5, err_msg=name)

@@ -195,7 +195,7 @@ def sop_class(path: Path) -> str:
             return str(
                 pydicom.filereader.read_file_meta_info(path).get("MediaStorageSOPClassUID", "")
             )
-    except (OSError, InvalidDicomError, ValueError, KeyError, EOFError, NotImplementedError):
+    except _DAMAGED:
         return ""
 
 
