@@ -69,7 +69,7 @@ def prepare(
     CancelledError
         The user asked to stop.
     """
-    notes = Notes()
+    notes = Notes(study.notices)
     reference = reference_of(study.series)
     with clock.stage("load"):
         loaded = _load_all(study.series, clock, options, notes)

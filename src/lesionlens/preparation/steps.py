@@ -77,8 +77,9 @@ class Loaded:
 
 @dataclass(slots=True)
 class Notes:
-    """Steps, notices and registrations, collected while preparing."""
+    """Steps, notices and registrations, collected while preparing; what reading noticed before."""
 
+    reading: tuple[str, ...] = ()
     steps: list[PreparationStep] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     registered: dict[MrSequence, Registration] = field(default_factory=dict)
@@ -231,7 +232,7 @@ def _confirm(item: Loaded, mask: NDArray[np.bool_], notes: Notes) -> None:
     volume = float(mask.sum()) * item.series.grid.voxel_ml
     found = f"an object of {volume:.0f} ml, {share:.0%} of which look like brain"
     if brains.is_even(item.values, mask):
-        raise _no_brain(f"{found}, of one even material")
+        raise _no_brain(f"{found}, of one even material", notes)
     notes.notices.append(f"Is this a brain? The scan shows {found}. Check it by eye.")
 
 
@@ -306,16 +307,17 @@ def _searched(
 
 def _note_brain(found: brains.BrainMask, reference: MrSequence, notes: Notes) -> None:
     if not found.mask.any():
-        raise _no_brain(f"{found.method}: {found.doubtful}")
+        raise _no_brain(f"{found.method}: {found.doubtful}", notes)
     words = f"{found.method}: {found.volume_ml:.0f} ml."
     notes.steps.append(PreparationStep(StepName.BRAIN, reference, True, words, found.volume_ml))
     if found.doubtful:
         notes.notices.append(f"The brain mask is doubtful: {found.doubtful}. Check it by eye.")
 
 
-def _no_brain(why: str) -> UnusableInputError:
+def _no_brain(why: str, notes: Notes) -> UnusableInputError:
+    """Refuse, with what was noticed when the study was opened: it may be the cause."""
     return UnusableInputError(
-        found=f"no brain in the scan ({why})",
+        found=". ".join((f"no brain in the scan ({why})", *(n.rstrip(".") for n in notes.reading))),
         expected="an MR scan of a brain, with or without its skull",
         next_step="Choose the series that shows the head; where this one does, install SynthStrip "
         "or HD-BET and name it with --brain-extraction",
