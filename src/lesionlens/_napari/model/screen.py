@@ -90,6 +90,8 @@ class ShownOutline:
     boxed: int | None = None
     original: int | None = None
     """The candidate whose outline is shown as the network drew it, beside the reader's."""
+    preliminary: bool = False
+    """Whether these are the outlines of a first look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,8 @@ class ShownScene:
     uncertainty: bool = False
     probe: bool = False
     opacity: float = 0.6
+    isolines: bool = False
+    """Whether maps are drawn as lines, which are no layers."""
     plane: Plane = Plane.AXIAL
     visit: Visit | None = None
 
@@ -129,6 +133,8 @@ class Screen:
     quality: tuple[Fact, ...] = ()
     can_analyse: bool = False
     analysed: bool = False
+    preliminary: bool = False
+    """Whether the candidates are those of a first look, which go when the analysis is done."""
     activity: Activity | None = None
     problem: Problem | None = None
     message: str = ""
@@ -292,6 +298,7 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
         uncertainty=on and free and choices.uncertainty,
         probe=asked and state.editing is None,
         opacity=choices.opacity,
+        isolines=choices.views.isolines,
         plane=choices.plane,
         visit=None
         if focus is None

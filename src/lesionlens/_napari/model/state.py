@@ -13,6 +13,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.reading.series_selection import ListedStudy
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate
+from lesionlens.records.preliminary import PreliminaryCandidate, PreliminaryFindings
 from lesionlens.records.review import Review
 from lesionlens.records.study import Study
 
@@ -111,6 +112,13 @@ def listed(analysis: Analysis, threshold: float) -> tuple[Candidate, ...]:
     return tuple(c for c in analysis.findings.candidates if c.score >= threshold - 0.005)
 
 
+def listed_at_first(
+    found: PreliminaryFindings | None, threshold: float
+) -> tuple[PreliminaryCandidate, ...]:
+    """Return the preliminary candidates that score at least this, as `listed` does."""
+    return tuple(c for c in found.candidates if c.score >= threshold - 0.005) if found else ()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
     """Everything that the window is drawn from."""
@@ -120,6 +128,8 @@ class State:
     overlays: Overlays | None = None
     review: Review = field(default_factory=Review)
     choices: Choices = field(default_factory=Choices)
+    preliminary: PreliminaryFindings | None = None
+    """What a first look flags while the analysis runs; gone when that ends."""
     activity: Activity | None = None
     problem: Problem | None = None
     message: str = ""
@@ -145,6 +155,21 @@ class State:
         """Return what the reader typed for a candidate, else the reason of their last word."""
         event = self.review.of(tracking_uid)
         return self.typed.get(tracking_uid, (event.reason if event else None) or "")
+
+
+def listed_ids(state: State) -> list[int]:
+    """Return the ids that can be gone to: preliminary ones as long as there are no others."""
+    threshold = state.choices.threshold
+    if state.analysis is not None:
+        return [c.id for c in listed(state.analysis, threshold)]
+    return [c.id for c in listed_at_first(state.preliminary, threshold)]
+
+
+def without_first_look(state: State) -> dict[str, Any]:
+    """Return what changes when a first look goes: the focus on one of its candidates too."""
+    if state.preliminary is None:
+        return {}
+    return {"preliminary": None, "choices": replace(state.choices, candidate=None)}
 
 
 def shown_sequence(state: State) -> MrSequence | None:
