@@ -33,16 +33,9 @@ from lesionlens.training.config import (
     parse_config,
     read_config,
 )
+from lesionlens.training.kept_volumes import FolderSource, Start, read
 from lesionlens.training.loop import train
-from lesionlens.training.real_cases import (
-    FolderSource,
-    RealCases,
-    Start,
-    pack_case,
-    part,
-    read,
-    with_start,
-)
+from lesionlens.training.real_cases import RealCases, pack_case, part, with_start
 from lesionlens.training.references import find_real_cases, split
 
 STAGE = StageConfig(4, (32, 40, 32), (5.0, 5.0), batch=2)
