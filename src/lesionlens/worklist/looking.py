@@ -113,7 +113,8 @@ def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
     """Return an entry with what its result says; as it is where there is none."""
     try:
         said = json.loads((result / RESULT).read_text(encoding="utf-8"))
-        scores = [float(row["score"]) for row in said["candidates"]]
+        flagged = [row["score"] for row in said["candidates"]]
+        scores = [float(score) for score in flagged if score is not None]  # None: a reader's own
         failed = [q["message"] for q in said["quality"] if not q["passed"]]
     except FileNotFoundError:
         return entry

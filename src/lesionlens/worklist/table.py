@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lesionlens.base.labels import ReviewState
 from lesionlens.export.tables import safe_text
+from lesionlens.worklist.looking import RESULT
 from lesionlens.worklist.records import Phase, Read
 
 READS, MARKS = "reads.csv", "marks.csv"
@@ -51,6 +53,19 @@ def write_tables(
         _put(out / READS, READ_COLUMNS, rows),
         _put(out / MARKS, MARK_COLUMNS, marks),
     )
+
+
+def scores_in(folder: Path, names: Iterable[str]) -> dict[str, float]:
+    """Return the network's score by tracking UID, of every result below a list's folder."""
+    scores: dict[str, float] = {}
+    for name in names:
+        try:
+            said = json.loads((folder / name / RESULT).read_text(encoding="utf-8"))
+            rows = [(row["tracking_uid"], row["score"]) for row in said["candidates"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # not analysed, or damaged: the list warns of that
+        scores |= {uid: float(score) for uid, score in rows if score is not None}
+    return scores
 
 
 def _who(read: Read) -> dict[str, str | int]:
