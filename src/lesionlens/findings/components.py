@@ -219,6 +219,8 @@ class Component:
 def components_of(marked: ComponentMask) -> Iterator[Component]:
     """Yield each component of a `ComponentMask`, in order."""
     for index, box in enumerate(ndimage.find_objects(marked.components)):
+        if box is None:  # a number that no voxel has
+            continue
         mask: Mask = marked.components[box] == index + 1
         affine = marked.grid.affine.copy()
         affine[:3, 3] = marked.grid.to_mm([side.start for side in box])
