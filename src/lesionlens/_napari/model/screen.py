@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from lesionlens._napari.model.choices import Choices, LayerChoice, Overlay, Plane, Second
-from lesionlens._napari.model.state import Activity, Problem, Request, State, listed, shown_sequence
+from lesionlens._napari.model.state import Activity, Problem, State, listed, shown_sequence
+from lesionlens._napari.model.titles import caption, subtitle
 from lesionlens._napari.model.verdict import verdict, withheld
 from lesionlens._napari.model.words import (
     Bar,
     Fact,
     bars_of,
     considered_words,
-    date_words,
     details,
     facts_of,
     point_at,
@@ -27,7 +27,7 @@ from lesionlens._napari.model.words import (
     threshold_words,
     volume_words,
 )
-from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
+from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.explain.shapley import deciding_words
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate, Point
@@ -199,8 +199,8 @@ def resolve(state: State) -> Screen:
     study, analysis, choices = state.study, state.analysis, state.choices
     common: dict[str, Any] = {
         "title": study.name,
-        "subtitle": _subtitle(study, analysis, state.request),
-        "caption": _caption(state),
+        "subtitle": subtitle(study, analysis, state.request),
+        "caption": caption(state),
         "sequences": _sequences(study, choices.sequence),
         "notices": study.notices,
         "can_analyse": bool(study.series) and state.activity is None,
@@ -347,24 +347,6 @@ def _outline_words(state: State, analysis: Analysis, focus: Candidate | None) ->
     volume = volume_words(own.volume_ml.get(Region.WT))
     size = f"{size_words(own)} of the {own.measured}"
     return f"Outline redrawn. The network drew {volume}, {size} (white)."
-
-
-def _caption(state: State) -> str:
-    sequence, plane = shown_sequence(state), state.choices.plane
-    return plane.value if sequence is None else f"{sequence.words} · {plane.value}"
-
-
-def _subtitle(study: Study, analysis: Analysis | None, request: Request | None) -> str:
-    count = len(study.series)
-    words = f"{count} sequence{'' if count == 1 else 's'}"
-    if request is not None and request.date:
-        words = f"{date_words(request.date)} · {words}"
-    reference = (
-        analysis.prepared.reference
-        if analysis is not None
-        else next((s for s in REFERENCE_ORDER if s in study.series), None)
-    )
-    return words if reference is None else f"{words} · reference {reference.words}"
 
 
 def _sequences(study: Study, shown: MrSequence | None) -> tuple[ShownSequence, ...]:
