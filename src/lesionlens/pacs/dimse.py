@@ -9,10 +9,11 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pynetdicom import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FindModel
+from typing_extensions import override
 
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
 from lesionlens.pacs.association import Peer, raise_if_stopped
-from lesionlens.pacs.intake import receive
+from lesionlens.pacs.intake import Fetching, Intake
 from lesionlens.pacs.outbox import read_outgoing, refused
 from lesionlens.pacs.peer import (
     LIMIT,
@@ -30,7 +31,7 @@ _STORED = (0x0000, 0xB000, 0xB006, 0xB007, 0x0107, 0x0116)
 """Success, and warnings of a data set that was stored nevertheless."""
 
 
-class DimsePacs:
+class DimsePacs(Fetching):
     """An archive by DIMSE; see `peer.Pacs`."""
 
     def __init__(self, address: str, access: Access) -> None:
@@ -48,26 +49,8 @@ class DimsePacs:
             found = [_study(item) for item in self._answers(link, asked, cancel, LIMIT)]
         return tuple(sorted((s for s in found if is_uid(s.study_uid)), key=lambda s: s.study_date))
 
-    def get(
-        self,
-        study_uid: str,
-        target: Path,
-        *,
-        progress: Progress = no_progress,
-        cancel: Cancel = NEVER,
-    ) -> int:
-        """Fetch a study into an empty or new folder, whole or not at all; return how many files."""
-        return receive(
-            study_uid,
-            target,
-            listing=lambda: self._listing(study_uid, cancel),
-            fetch=lambda intake: fetch(self._peer, study_uid, intake, cancel),
-            progress=progress,
-            cancel=cancel,
-        )
-
+    @override
     def _listing(self, study_uid: str, cancel: Cancel) -> dict[str, str]:
-        """Return SOP Instance UID to SOP Class UID of all that the archive has of a study."""
         listed: dict[str, str] = {}
         with self._finding(cancel) as link:
             series = _question("SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID="")
@@ -82,6 +65,10 @@ class DimsePacs:
                 for item in self._answers(link, images, cancel, MOST_IMAGES):
                     listed[_text(item, "SOPInstanceUID")] = _text(item, "SOPClassUID")
         return listed
+
+    @override
+    def _fetch(self, study_uid: str, intake: Intake, cancel: Cancel) -> None:
+        fetch(self._peer, study_uid, intake, cancel)
 
     def _finding(self, cancel: Cancel) -> Any:
         return self._peer.associated([build_context(FindModel)], stop=cancel)

@@ -11,7 +11,8 @@ import shutil
 import struct
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -147,49 +148,46 @@ class Intake:
         return uid
 
 
-def receive(
-    study_uid: str,
-    target: Path,
-    *,
-    listing: Callable[[], Mapping[str, str]],
-    fetch: Callable[[Intake], None],
-    progress: Progress,
-    cancel: Cancel,
-) -> int:
-    """Let a study come into an empty or new folder, whole or not at all; return how many files.
+class Fetching(ABC):
+    """The part of an archive that both protocols share: a study comes whole or not at all."""
 
-    Parameters
-    ----------
-    study_uid : str
-        Study Instance UID.
-    target : Path
-        The folder.
-    listing : callable
-        Returns SOP Instance UID to SOP Class UID of all that the archive has of the study.
-    fetch : callable
-        Hands every file of the study to the intake.
-    progress, cancel
-        Told and asked with each file.
+    @abstractmethod
+    def _listing(self, study_uid: str, cancel: Cancel) -> Mapping[str, str]:
+        """Return SOP Instance UID to SOP Class UID of all that the archive has of a study."""
 
-    Raises
-    ------
-    UnusableInputError
-        No UID, no such study, or a folder with content.
-    """
-    check_uid(study_uid)
-    check_empty(target)
-    progress("fetch", 0.0)
-    listed = listing()
-    if not listed:
-        raise absent(study_uid)
-    with staged(target) as aside:
-        intake = Intake(aside, study_uid, listed, progress=progress, cancel=cancel)
-        try:
-            fetch(intake)
-        finally:
-            intake.close()
-        intake.check_whole()
-    return intake.count
+    @abstractmethod
+    def _fetch(self, study_uid: str, intake: Intake, cancel: Cancel) -> None:
+        """Hand every file of the study to the intake."""
+
+    def get(
+        self,
+        study_uid: str,
+        target: Path,
+        *,
+        progress: Progress = no_progress,
+        cancel: Cancel = NEVER,
+    ) -> int:
+        """Fetch a study into an empty or new folder, whole or not at all; return how many files.
+
+        Raises
+        ------
+        UnusableInputError
+            No UID, no such study, or a folder with content.
+        """
+        check_uid(study_uid)
+        check_empty(target)
+        progress("fetch", 0.0)
+        listed = self._listing(study_uid, cancel)
+        if not listed:
+            raise absent(study_uid)
+        with staged(target) as aside:
+            intake = Intake(aside, study_uid, listed, progress=progress, cancel=cancel)
+            try:
+                self._fetch(study_uid, intake, cancel)
+            finally:
+                intake.close()
+            intake.check_whole()
+        return intake.count
 
 
 def _read_identity(path: Path) -> tuple[str, str | None]:

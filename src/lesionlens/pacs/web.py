@@ -17,7 +17,7 @@ from typing_extensions import override
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
 from lesionlens.pacs.credentials import login
-from lesionlens.pacs.intake import Intake, receive
+from lesionlens.pacs.intake import Fetching, Intake
 from lesionlens.pacs.multipart import Broken, boundary_of, parts
 from lesionlens.pacs.outbox import Outgoing, batches, refused
 from lesionlens.pacs.peer import (
@@ -55,7 +55,7 @@ _TAGS = {
 _WHOLE_FILES = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
 
-class WebPacs:
+class WebPacs(Fetching):
     """An archive by DICOMweb; see `peer.Pacs`."""
 
     def __init__(self, address: str, access: Access) -> None:
@@ -86,26 +86,8 @@ class WebPacs:
         check(cancel, "the search")
         return tuple(sorted(studies, key=lambda s: s.study_date))
 
-    def get(
-        self,
-        study_uid: str,
-        target: Path,
-        *,
-        progress: Progress = no_progress,
-        cancel: Cancel = NEVER,
-    ) -> int:
-        """Fetch a study into an empty or new folder, whole or not at all; return how many files."""
-        return receive(
-            study_uid,
-            target,
-            listing=lambda: self._listing(study_uid, cancel),
-            fetch=lambda intake: self._fetch(study_uid, intake),
-            progress=progress,
-            cancel=cancel,
-        )
-
+    @override
     def _listing(self, study_uid: str, cancel: Cancel) -> dict[str, str]:
-        """Return SOP Instance UID to SOP Class UID of all that the archive has of a study."""
         listed: dict[str, str] = {}
         while True:
             check(cancel, "fetching the study")
@@ -116,7 +98,9 @@ class WebPacs:
                 return listed
             listed |= new
 
-    def _fetch(self, study_uid: str, intake: Intake) -> None:
+    @override
+    def _fetch(self, study_uid: str, intake: Intake, cancel: Cancel) -> None:
+        del cancel  # the intake asks with each file
         with (
             self._asking(),
             self._session.get(
