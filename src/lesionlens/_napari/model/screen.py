@@ -14,6 +14,7 @@ from lesionlens._napari.model.words import (
     Bar,
     Fact,
     bars_of,
+    considered_words,
     date_words,
     details,
     facts_of,
@@ -82,6 +83,14 @@ class ShownCandidate:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownConsidered:
+    """One line of what scored too little to be a candidate, and where it lies (RAS+ mm)."""
+
+    words: str
+    point_mm: Point
+
+
+@dataclass(frozen=True, slots=True)
 class ShownOutline:
     """Contours of the candidates: visible or not, colour of each id, the one with a box."""
 
@@ -91,6 +100,8 @@ class ShownOutline:
     boxed: int | None = None
     original: int | None = None
     """The candidate whose outline is shown as the network drew it, beside the reader's."""
+    preliminary: bool = False
+    """Whether these are the outlines of a first look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +125,8 @@ class ShownScene:
     uncertainty: bool = False
     probe: bool = False
     opacity: float = 0.6
+    isolines: bool = False
+    """Whether maps are drawn as lines, which are no layers."""
     plane: Plane = Plane.AXIAL
     visit: Visit | None = None
 
@@ -130,6 +143,8 @@ class Screen:
     quality: tuple[Fact, ...] = ()
     can_analyse: bool = False
     analysed: bool = False
+    preliminary: bool = False
+    """Whether the candidates are those of a first look, which go when the analysis is done."""
     activity: Activity | None = None
     problem: Problem | None = None
     message: str = ""
@@ -141,6 +156,7 @@ class Screen:
     threshold_costs: str = ""
     threshold_floor: float = 0.0
     below_threshold: int = 0
+    considered: tuple[ShownConsidered, ...] = ()
     can_mark: bool = False
     editing: bool = False
     tools: Tools = field(default_factory=Tools)
@@ -225,11 +241,12 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         threshold_source=threshold_source(point, analysis.run.engine.floor),
         threshold_floor=analysis.run.engine.floor,
         below_threshold=total - len(rows),
+        considered=tuple(
+            ShownConsidered(considered_words(one), one.peak_mm)
+            for one in analysis.findings.considered
+        ),
         can_mark=focus is not None,
-        editing=state.editing is not None,
-        tools=state.tools,
-        draft_words=draft_words(state, analysis),
-        outline_words=outline_words(state, analysis, focus),
+        **_drawn(state, analysis, focus),
         reason="" if focus is None else state.reason_of(focus.tracking_uid),
         can_undo=state.can_undo,
         can_redo=state.can_redo,
@@ -254,6 +271,16 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         can_export=state.activity is None,
         scene=_scene(state, rows, focus),
     )
+
+
+def _drawn(state: State, analysis: Analysis, focus: Candidate | None) -> dict[str, Any]:
+    """Say what is drawn, and with what."""
+    return {
+        "editing": state.editing is not None,
+        "tools": state.tools,
+        "draft_words": draft_words(state, analysis),
+        "outline_words": outline_words(state, analysis, focus),
+    }
 
 
 def _about(state: State, focus: Candidate | None, capabilities: set[str]) -> dict[str, Any]:
@@ -300,6 +327,7 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
         uncertainty=on and free and choices.uncertainty,
         probe=asked and state.editing is None,
         opacity=choices.opacity,
+        isolines=choices.views.isolines,
         plane=choices.plane,
         visit=None
         if focus is None
