@@ -20,7 +20,18 @@ from typing import Annotated
 import typer
 
 from lesionlens.base.errors import LesionLensError, is_lack_of_memory
-from lesionlens.cli import analyze, batch, bench, deidentify, doctor, evaluate, export, pacs, train
+from lesionlens.cli import (
+    analyze,
+    batch,
+    bench,
+    deidentify,
+    doctor,
+    evaluate,
+    export,
+    export_model,
+    pacs,
+    train,
+)
 from lesionlens.cli.console import STOP, Answer, plain
 
 _NO_MEMORY = (
@@ -180,6 +191,7 @@ for _name, _module, _example in (
         export.export,
         "lesionlens export out/demo sample_data/study_dicom --out out/reviewed",
     ),
+    ("export-model", export_model.export_model, "lesionlens export-model --format onnx"),
     ("train", train.train, "lesionlens train configs/default.toml --out runs/mine --minutes 5"),
 ):
     app.command(_name, help=_flowing(_module.__doc__), epilog=f"Example: {_example}")(
