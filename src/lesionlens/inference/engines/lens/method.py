@@ -44,6 +44,7 @@ from lesionlens.records.prediction import (
     Capability,
     ClassProbabilities,
     EngineInfo,
+    FirstLook,
     InputPerturbation,
     OperatingPoint,
     PerturbedPrediction,
@@ -263,6 +264,13 @@ class LensMethod(ABC):
                 mean[0] += sigmoid(self._calibrated(other.logits)[0, 0])
         mean[0] = namespace(mean).maximum(mean[0] / (1 + len(others)), mean[1])
         return out, logit(mean, _EDGE)
+
+    def first_look(
+        self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel
+    ) -> FirstLook:
+        """Predict at the spacing of perturbed inputs; see `inference.engine.SupportsFirstLook`."""
+        seen = self.predict_perturbed(prepared, [EVERYTHING], progress=progress, cancel=cancel)
+        return FirstLook(seen, self._about.thresholds[0], Scoring(*self._about.score, self._floor))
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`."""
