@@ -39,6 +39,7 @@ class MapDrawing:
     opacity: float
     lines: tuple[tuple[float, tuple[Line, ...]], ...] = ()
     """Share of the full colour and lines; empty where it is drawn as colour."""
+    low: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,6 +177,7 @@ class Artist:
             return ()
         if analysis is None:
             return self._at_first(board, tile, place)
+        self._volumes.pop("preliminary", None)
         native = analysis.prepared.native
         components = self._volume("components", analysis.findings.components, native)
         labels = self._volume("labels", analysis.volumes.labels.data, native)
@@ -239,7 +241,7 @@ class Artist:
         lines: tuple[tuple[float, tuple[Line, ...]], ...] = ()
         if board.views.isolines:
             lines = self._keep(("lines", id(part)), part, lambda: isolines(part, view))
-        return MapDrawing(role, part, view.top, board.scene.opacity, lines)
+        return MapDrawing(role, part, view.top, board.scene.opacity, lines, view.low)
 
 
 def map_of(board: Board) -> tuple[str, MapView, int | None] | None:
@@ -251,7 +253,7 @@ def map_of(board: Board) -> tuple[str, MapView, int | None] | None:
         return "probe", overlays.probe, None
     if scene.attention is not None:
         view = overlays.attended(scene.attention, scene.layer_choice)
-        return None if view is None else ("attention", view, scene.only)
+        return None if view is None else (view.role, view, scene.only)
     if scene.uncertainty and overlays.uncertainty is not None:
         return "uncertainty", overlays.uncertainty, None
     return None
@@ -270,8 +272,9 @@ def isolines(part: Slice, view: MapView) -> tuple[tuple[float, tuple[Line, ...]]
     """Return the lines at the legend's values, and halfway between, with their share of colour."""
     ticks = [value for value, _ in view.ticks]
     halves = [(a + b) / 2 for a, b in pairwise(ticks)]
-    levels = sorted({value for value in (*ticks, *halves) if 0 < value < view.top})
-    return tuple((level / view.top, lines_at(part.data, level, part)) for level in levels)
+    levels = sorted({v for v in (*ticks, *halves) if view.low < v < view.top and v != 0})
+    span = view.top - view.low
+    return tuple(((level - view.low) / span, lines_at(part.data, level, part)) for level in levels)
 
 
 def _box(board: Board, tile: Tile, place: Place) -> tuple[float, float, float, float] | None:

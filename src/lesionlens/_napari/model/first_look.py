@@ -47,7 +47,7 @@ def with_first_look(screen: Screen, state: State) -> Screen:
     return replace(
         screen,
         preliminary=True,
-        conclusion=f"{many}: the analysis goes on and may change this",
+        conclusion=f"{many} · still analysing",
         candidates=tuple(_row(c, focus=c is focus) for c in rows),
         overlay=choices.overlay,
         scene=replace(screen.scene, outline=outline, visit=visit),

@@ -21,6 +21,7 @@ from lesionlens._napari.model.words import (
     Bar,
     Fact,
     bars_of,
+    considered_words,
     date_words,
     details,
     facts_of,
@@ -87,6 +88,14 @@ class ShownCandidate:
     def colour(self) -> str:
         """Of its state, as #rrggbb."""
         return STATE_COLOURS[self.state]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownConsidered:
+    """One line of what scored too little to be a candidate, and where it lies (RAS+ mm)."""
+
+    words: str
+    point_mm: Point
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +166,7 @@ class Screen:
     threshold_costs: str = ""
     threshold_floor: float = 0.0
     below_threshold: int = 0
+    considered: tuple[ShownConsidered, ...] = ()
     can_mark: bool = False
     editing: bool = False
     outline_words: str = ""
@@ -237,6 +247,10 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         threshold_source=threshold_source(point, analysis.run.engine.floor),
         threshold_floor=analysis.run.engine.floor,
         below_threshold=total - len(rows),
+        considered=tuple(
+            ShownConsidered(considered_words(one), one.peak_mm)
+            for one in analysis.findings.considered
+        ),
         can_mark=focus is not None,
         editing=state.editing is not None,
         outline_words=_outline_words(state, analysis, focus),

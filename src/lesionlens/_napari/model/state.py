@@ -209,7 +209,9 @@ def other_sequence(study: Study, choices: Choices) -> MrSequence | None:
 
 
 def seconds_of(result: Any) -> tuple[Second, ...]:
-    """Return the second opinions that a result can be asked for; none once it was reopened."""
+    """Return the second opinions that a result can be asked for; few once it was reopened."""
     rolls = result.trace is not None and result.trace.probe_row is not None
+    evidence = result.analysis.volumes.evidence
+    known = () if evidence is None else tuple(evidence.shares)
     there = {Second.GRADIENTS: result.engine is not None, Second.ROLLOUT: rolls}
-    return tuple(second for second in Second if there[second])
+    return tuple(s for s in Second if there.get(s, s.sequence in known))

@@ -27,12 +27,12 @@ from lesionlens._napari.model.viewing import Compared
 from lesionlens._napari.model.windows import full_range
 from lesionlens._napari.viewer.colours import (
     ATTENTION,
-    MAPS,
+    EVIDENCE,
     PROBE,
     UNCERTAINTY,
+    colours_of,
     label_colours,
     map_words,
-    see_through,
 )
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 OUTLINE, BRAIN, COMPARED = "candidates", "brain", "compared"
 _OPAQUE = 0.95
 _UNTURNED = (("rotate", np.eye(3)), ("shear", np.zeros(3)), ("affine", np.eye(4)))
-_ORDER = (BRAIN, UNCERTAINTY, ATTENTION, PROBE, OUTLINE)
+_ORDER = (BRAIN, UNCERTAINTY, ATTENTION, EVIDENCE, PROBE, OUTLINE)
 
 
 def put(layer: Any, **values: Any) -> None:
@@ -274,7 +274,8 @@ class Layers:
     def _apply_attention(self, scene: ShownScene) -> None:
         """Show the attention asked for; until a single layer is there, the one before it stays."""
         if self._overlays is None or scene.attention is None:
-            self._apply_map(ATTENTION, None, "", scene.opacity)
+            for role in (ATTENTION, EVIDENCE):
+                self._apply_map(role, None, "", scene.opacity)
             return
         view = self._overlays.attended(scene.attention, scene.layer_choice)
         if view is None and scene.layer_choice is not None:
@@ -286,7 +287,9 @@ class Layers:
         name = map_words(scene.attention, scene.layer_choice)
         if scene.only is not None:
             name += f" · candidate {scene.only}"
-        self._apply_map(ATTENTION, view and self._drawn["shown"], name, scene.opacity)
+        for role in (ATTENTION, EVIDENCE):
+            shown = self._drawn["shown"] if view is not None and view.role == role else None
+            self._apply_map(role, shown, name, scene.opacity)
 
     def _apply_map(self, role: str, view: MapView | None, name: str, opacity: float) -> None:
         layer = self._get(role)
@@ -298,15 +301,15 @@ class Layers:
             layer = self._add_map(role, view)
         elif self._drawn.get(role) is not view:
             layer.data = view.data
-            layer.contrast_limits = (0.0, view.top)
+            layer.contrast_limits = (view.low, view.top)
         self._drawn[role] = view
         put(layer, name=name, opacity=opacity, visible=True)
 
     def _add_map(self, role: str, view: MapView) -> Any:
         layer = Image(
             view.data,
-            colormap=see_through(MAPS[role]),
-            contrast_limits=(0.0, view.top),
+            colormap=colours_of(role),
+            contrast_limits=(view.low, view.top),
             blending="translucent_no_depth",
             rendering="mip",
             interpolation2d="linear",

@@ -65,7 +65,8 @@ def grey_image(part: Slice, window: tuple[float, float]) -> QImage:
 def colour_image(part: MapDrawing) -> QImage:
     """Return a map as see-through colour."""
     table = _table(part.role)
-    share = part.slice.data * np.float32((_LEVELS - 1) / max(part.top, 1e-9))
+    span = max(part.top - part.low, 1e-9)
+    share = (part.slice.data - np.float32(part.low)) * np.float32((_LEVELS - 1) / span)
     rgba = table[np.nan_to_num(share).clip(0, _LEVELS - 1).astype(np.uint8)]
     return _copied(rgba, rgba.shape[1] * 4, QImage.Format.Format_RGBA8888_Premultiplied)
 
