@@ -109,8 +109,12 @@ class Problem:
 
 
 def listed(analysis: Analysis, threshold: float) -> tuple[Candidate, ...]:
-    """Return the candidates that score at least this, to whole percents as they are shown."""
-    return tuple(c for c in analysis.findings.candidates if c.score >= threshold - 0.005)
+    """Return the candidates that score at least this, to whole percents as they are shown.
+
+    What a reader added has no score and is always listed.
+    """
+    least = threshold - 0.005
+    return tuple(c for c in analysis.findings.candidates if c.score is None or c.score >= least)
 
 
 def listed_at_first(
