@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lesionlens._napari.model.choices import Choices, LayerChoice, Overlay, Plane, Second
+from lesionlens._napari.model.review_signs import STATE_COLOURS
 from lesionlens._napari.model.state import (
     Activity,
     Problem,
@@ -42,23 +43,6 @@ from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate, Point
 from lesionlens.records.prediction import Capability
 from lesionlens.records.study import Study
-
-STATE_COLOURS = {
-    ReviewState.UNREVIEWED: "#E69F00",
-    ReviewState.ACCEPTED: "#009E73",
-    ReviewState.REJECTED: "#8C8C8C",
-    ReviewState.DEFERRED: "#56B4E9",
-    ReviewState.EDITED: "#CC79A7",
-}
-"""Okabe and Ito; never the only sign of a state (see STATE_SIGNS)."""
-
-STATE_SIGNS = {
-    ReviewState.UNREVIEWED: "○",
-    ReviewState.ACCEPTED: "✓",
-    ReviewState.REJECTED: "✕",
-    ReviewState.DEFERRED: "…",
-    ReviewState.EDITED: "✎",
-}
 
 
 @dataclass(frozen=True, slots=True)
