@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from lesionlens.export.followup import write_followup
 from lesionlens.export.run import warnings_of
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.files import CandidateRow, FindingsFile, SequenceRow
@@ -133,7 +134,7 @@ def schema_text() -> str:
 
 
 class TablesExporter:
-    """Writes findings.json and findings.csv."""
+    """Writes findings.json and findings.csv, and followup.json where a prior was compared."""
 
     name = "tables"
 
@@ -143,11 +144,13 @@ class TablesExporter:
         return None
 
     def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
-        """Write both tables."""
+        """Write the tables."""
         content = findings_file(analysis)
         as_json, as_csv = staged / "findings.json", staged / "findings.csv"
         text = content.model_dump_json(by_alias=True, indent=1)
         as_json.write_text(text + "\n", encoding="utf-8")
         with as_csv.open("w", encoding="utf-8", newline="") as file:
             file.write(findings_csv(content))
-        return as_json, as_csv
+        if analysis.followup is None:
+            return as_json, as_csv
+        return as_json, as_csv, write_followup(analysis.followup, staged)

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from lesionlens.base.labels import Region
 from lesionlens.findings import anatomy, class_probabilities, measure, pointing_game
 from lesionlens.findings.components import Component, ComponentMask, Floats, components_of
-from lesionlens.records.findings import Agreement, Candidate, Findings, Point, conclusion_of
+from lesionlens.records.evidence import SequenceEvidence
+from lesionlens.records.findings import (
+    Agreement,
+    Candidate,
+    Considered,
+    Findings,
+    Point,
+    conclusion_of,
+)
 from lesionlens.records.prediction import ClassProbabilities
 from lesionlens.records.study import QualityCheck
 
@@ -37,6 +45,8 @@ class Evidence:
         The whole tumour's map on the native grid.
     enhancing : (I, J, K) float32 or None
         Probability on the native grid: enhancement that is undecided cannot be measured.
+    by_voxel : SequenceEvidence or None
+        What each sequence adds at every voxel.
     """
 
     scores: Sequence[float]
@@ -46,6 +56,7 @@ class Evidence:
     uncertainty: Floats | None = None
     attention: Floats | None = None
     enhancing: Floats | None = None
+    by_voxel: SequenceEvidence | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,6 +116,42 @@ def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Fin
         conclusion=conclusion_of(marked.count),
         notices=notices,
     )
+
+
+def considered(
+    marked: ComponentMask, scores: Sequence[float], context: Context
+) -> tuple[Considered, ...]:
+    """Say where regions lie that were drawn but score too little to be flagged.
+
+    Parameters
+    ----------
+    marked : ComponentMask
+        Those regions alone.
+    scores : sequence of float
+        Of each, in their order.
+    context : Context
+        Of the study.
+
+    Returns
+    -------
+    tuple of Considered
+        By falling score; none is a candidate, none is counted.
+    """
+    found = []
+    for part in components_of(marked):
+        points = part.points_mm()
+        low = [side.start for side in part.box]
+        found.append(
+            Considered(
+                score=float(scores[part.index]),
+                location=anatomy.locate(points, context.head),
+                centroid_mm=_point(points.mean(axis=0)),
+                peak_mm=_point(_peak(part, context.whole_tumour)),
+                volume_ml=part.volume_ml,
+                voxels=(np.argwhere(part.mask) + low).astype(np.int32),
+            )
+        )
+    return tuple(sorted(found, key=lambda one: -one.score))
 
 
 def _candidate(

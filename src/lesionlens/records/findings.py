@@ -159,6 +159,35 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Considered:
+    """A region that was drawn and scored too little to be flagged; shown when asked, not counted.
+
+    Parameters
+    ----------
+    score : float
+        0 to 1, below the engine's floor.
+    location : Location
+        In words.
+    centroid_mm, peak_mm : (3,)
+        Patient RAS+: its middle, and its highest whole-tumour probability.
+    volume_ml : float
+        Of what was drawn.
+    voxels : (N, 3) int32
+        Indices on the native grid.
+    """
+
+    score: float
+    location: Location
+    centroid_mm: Point
+    peak_mm: Point
+    volume_ml: float
+    voxels: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "voxels", frozen(self.voxels))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Findings:
     """All candidates of one study.
 
@@ -174,6 +203,8 @@ class Findings:
         "2 candidate regions" or "no candidate region".
     notices : tuple of str
         Why a field is None, and other warnings.
+    considered : tuple of Considered
+        What was drawn and scored too little, by falling score; of a fresh result alone.
     """
 
     candidates: tuple[Candidate, ...]
@@ -181,6 +212,7 @@ class Findings:
     quality: tuple[QualityCheck, ...]
     conclusion: str
     notices: tuple[str, ...] = ()
+    considered: tuple[Considered, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "components", frozen(self.components))

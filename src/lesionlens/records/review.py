@@ -109,14 +109,65 @@ class ReviewEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class UnaidedMark:
+    """A place that a reader marked before the analysis was shown.
+
+    Parameters
+    ----------
+    uid : str
+        Identifier.
+    at_mm : (3,)
+        Patient RAS+.
+    confidence : int or None
+        0 to 100, as the reader gave it.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+
+    uid: str
+    at_mm: tuple[float, float, float]
+    confidence: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnaidedRead:
+    """What a reader signed before the analysis was shown.
+
+    Parameters
+    ----------
+    reader : str or None
+        Who, as set in the preferences.
+    begun, time : str
+        When the study was opened and when it was signed; ISO 8601, UTC.
+    seconds : float
+        That the study was before the reader until then.
+    words : str
+        What was signed.
+    marks : tuple of UnaidedMark
+        Empty where nothing was seen.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+
+    reader: str | None
+    begun: str
+    time: str
+    seconds: float
+    words: str
+    marks: tuple[UnaidedMark, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Review:
     """The events of one review, oldest first; the state of a candidate is that of its last event.
 
-    `outlines` holds every outline that an event names, by SHA-256, also those taken back.
+    `outlines` holds every outline that an event names, by SHA-256, also those taken back;
+    `unaided` what readers signed before the analysis was shown, apart from all events.
     """
 
     events: tuple[ReviewEvent, ...] = ()
     outlines: Mapping[str, Outline] = field(default_factory=dict)
+    unaided: tuple[UnaidedRead, ...] = ()
 
     def of(self, tracking_uid: str) -> ReviewEvent | None:
         """Return the last event of a candidate, or None while it is unreviewed."""

@@ -224,7 +224,7 @@ def _described(
     scores = [said[uid].score if uid is not None and uid in said else None for uid in uids]
     context = Context(
         whole_tumour=(marked.components > 0).astype(np.float32),
-        head=anatomy.find_head(prepared.brain, prepared.working),
+        head=anatomy.find_head(prepared.brain, prepared.working) if prepared.knows_brain else None,
         has_t1c=bool(prepared.present[list(MrSequence).index(MrSequence.T1C)]),
         identity="from DICOM",
         quality=prepared.quality,

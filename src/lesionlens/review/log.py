@@ -38,12 +38,13 @@ class ReviewLog:
     def __init__(self, review: Review | None = None) -> None:
         self._events = list((review or Review()).events)
         self._outlines = dict((review or Review()).outlines)
+        self._unaided = (review or Review()).unaided
         self._done, self._undone = _replayed(self._events)
 
     @property
     def review(self) -> Review:
         """All events up to now."""
-        return Review(tuple(self._events), dict(self._outlines))
+        return Review(tuple(self._events), dict(self._outlines), self._unaided)
 
     @property
     def can_undo(self) -> bool:

@@ -12,6 +12,7 @@ from lesionlens._napari.model.words import (
     Bar,
     Fact,
     bars_of,
+    considered_words,
     date_words,
     details,
     facts_of,
@@ -81,6 +82,14 @@ class ShownCandidate:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownConsidered:
+    """One line of what scored too little to be a candidate, and where it lies (RAS+ mm)."""
+
+    words: str
+    point_mm: Point
+
+
+@dataclass(frozen=True, slots=True)
 class ShownOutline:
     """Contours of the candidates: visible or not, colour of each id, the one with a box."""
 
@@ -90,6 +99,8 @@ class ShownOutline:
     boxed: int | None = None
     original: int | None = None
     """The candidate whose outline is shown as the network drew it, beside the reader's."""
+    preliminary: bool = False
+    """Whether these are the outlines of a first look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +124,8 @@ class ShownScene:
     uncertainty: bool = False
     probe: bool = False
     opacity: float = 0.6
+    isolines: bool = False
+    """Whether maps are drawn as lines, which are no layers."""
     plane: Plane = Plane.AXIAL
     visit: Visit | None = None
 
@@ -129,6 +142,8 @@ class Screen:
     quality: tuple[Fact, ...] = ()
     can_analyse: bool = False
     analysed: bool = False
+    preliminary: bool = False
+    """Whether the candidates are those of a first look, which go when the analysis is done."""
     activity: Activity | None = None
     problem: Problem | None = None
     message: str = ""
@@ -140,6 +155,7 @@ class Screen:
     threshold_costs: str = ""
     threshold_floor: float = 0.0
     below_threshold: int = 0
+    considered: tuple[ShownConsidered, ...] = ()
     can_mark: bool = False
     editing: bool = False
     outline_words: str = ""
@@ -221,6 +237,10 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         threshold_source=threshold_source(point, analysis.run.engine.floor),
         threshold_floor=analysis.run.engine.floor,
         below_threshold=total - len(rows),
+        considered=tuple(
+            ShownConsidered(considered_words(one), one.peak_mm)
+            for one in analysis.findings.considered
+        ),
         can_mark=focus is not None,
         editing=state.editing is not None,
         outline_words=_outline_words(state, analysis, focus),
@@ -292,6 +312,7 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
         uncertainty=on and free and choices.uncertainty,
         probe=asked and state.editing is None,
         opacity=choices.opacity,
+        isolines=choices.views.isolines,
         plane=choices.plane,
         visit=None
         if focus is None

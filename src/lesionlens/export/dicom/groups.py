@@ -19,6 +19,7 @@ from highdicom.sr import (
     SourceImageForMeasurementGroup,
     SourceSeriesForSegmentation,
     TextContentItem,
+    TimePointContext,
     TrackingIdentifier,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
@@ -86,7 +87,44 @@ def _group(analysis: Analysis, sources: SourceFrames, part: Segment, seg: Datase
         finding_sites=[_site(candidate)],
         measurements=_measures(candidate, part.region),
         qualitative_evaluations=[_state(analysis, candidate)],
+        time_point_context=_time_point(analysis),
     )
+
+
+def _time_point(analysis: Analysis) -> TimePointContext | None:
+    """Say which examination this is, where earlier ones are known (TID 1502).
+
+    Before or after which treatment it is, its type, only a person knows.
+    """
+    found = analysis.followup
+    if found is None:
+        return None
+    order = len(found.points)
+    return TimePointContext(
+        time_point=found.points[-1].date or f"examination {order}",
+        time_point_order=order,
+    )
+
+
+def _compared(analysis: Analysis, candidate: Candidate) -> str:
+    """Say how a candidate changed since the prior examination, in words; empty where none was."""
+    found = analysis.followup
+    uid = candidate.tracking_uid
+    if found is None:
+        return ""
+    change = next((c for c in found.changes if c.now and c.now.tracking_uid == uid), None)
+    day = found.points[-2].date or "the prior examination"
+    if change is None or change.before is None:
+        return f"; not flagged on {day}"
+    said = [
+        f"{name} {value:+.1f} %"
+        for name, value in (
+            ("volume", change.volume_percent),
+            ("product of diameters", change.product_percent),
+        )
+        if value is not None
+    ]
+    return f"; since {day}: {', '.join(said)}" if said else ""
 
 
 def _measures(candidate: Candidate, region: Region) -> list[Measurement]:
@@ -141,6 +179,7 @@ def _without_outline(analysis: Analysis, sources: SourceFrames, candidate: Candi
         finding_sites=[_site(candidate)],
         measurements=_measures(candidate, Region.WT),
         qualitative_evaluations=[_state(analysis, candidate)],
+        time_point_context=_time_point(analysis),
         source_images=[
             SourceImageForMeasurementGroup(dataset.SOPClassUID, dataset.SOPInstanceUID, numbers)
         ],
@@ -180,7 +219,8 @@ def _said(analysis: Analysis, candidate: Candidate) -> list[Any]:
     state = analysis.review.state_of(candidate.tracking_uid)
     score = own.PROBABILITY if analysis.run.engine.calibrated else own.CERTAINTY
     percent = f"{100 * candidate.score:.4g} %"
-    words = f"{candidate.location.words}; score {percent}; {state.value}; research use only"
+    words = f"{candidate.location.words}; score {percent}; {state.value}"
+    words += f"{_compared(analysis, candidate)}; research use only"
     made: list[Any] = [
         TextContentItem(identity.concept(own.COMMENT), words, CONTAINS),
         TextContentItem(identity.concept(score), percent, CONTAINS),
