@@ -24,7 +24,7 @@ from lesionlens.explain import probe as probes
 from lesionlens.explain.counterfactual import WhatIf
 from lesionlens.explain.questions import questions_to
 from lesionlens.explain.shapley import ComponentVoxels
-from lesionlens.findings import anatomy
+from lesionlens.findings import anatomy, preliminary
 from lesionlens.findings.candidates import Context, Evidence, considered, describe
 from lesionlens.findings.components import (
     CandidateCriteria,
@@ -112,6 +112,7 @@ class Lens:
         *,
         progress: Progress = no_progress,
         cancel: Cancel = NEVER,
+        first: preliminary.Listener | None = None,
     ) -> Result:
         """Analyse a study.
 
@@ -123,6 +124,8 @@ class Lens:
             Which steps of the preparation, and how.
         progress, cancel
             Called with, and checked between, all steps; both may come from another thread.
+        first : callable, optional
+            Told what the engine's first look flags, where it has one.
 
         Raises
         ------
@@ -134,6 +137,8 @@ class Lens:
         with ThreadPoolExecutor(1) as aside:
             hashes = aside.submit(hashes_of, study)
             prepared = prepare(study, clock, options)
+            if first is not None:
+                preliminary.tell(self._engine, prepared, clock, first)
             with clock.stage("network"):
                 prediction = self._engine.predict(prepared, progress=progress, cancel=cancel)
             found = _Steps(self._engine, prepared, prediction, clock).run(study, hashes)

@@ -57,6 +57,10 @@ class Stop:
         """Whether to stop now."""
         return self._event.is_set()
 
+    def set(self) -> None:
+        """Take the wish from elsewhere than a signal; nothing is raised."""
+        self._event.set()
+
     def listen(self) -> None:
         """Take both signals from now on (main thread only)."""
         for number in (signal.SIGINT, signal.SIGTERM):

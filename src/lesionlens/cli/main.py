@@ -20,7 +20,20 @@ from typing import Annotated
 import typer
 
 from lesionlens.base.errors import LesionLensError, is_lack_of_memory
-from lesionlens.cli import analyze, batch, bench, deidentify, doctor, evaluate, export, pacs, train
+from lesionlens.cli import (
+    analyze,
+    batch,
+    bench,
+    deidentify,
+    doctor,
+    evaluate,
+    export,
+    pacs,
+    reader_study,
+    review,
+    train,
+    worklist,
+)
 from lesionlens.cli.console import STOP, Answer, plain
 
 _NO_MEMORY = (
@@ -180,21 +193,47 @@ for _name, _module, _example in (
         export.export,
         "lesionlens export out/demo sample_data/study_dicom --out out/reviewed",
     ),
+    (
+        "review",
+        review.review,
+        "lesionlens review sample_data/truth/segmentation.nii.gz sample_data/study --out out/mask",
+    ),
     ("train", train.train, "lesionlens train configs/default.toml --out runs/mine --minutes 5"),
 ):
     app.command(_name, help=_flowing(_module.__doc__), epilog=f"Example: {_example}")(
         _guarded(_module)
     )
 
-_archive = typer.Typer(
-    no_args_is_help=True, help="Find, fetch and send studies: an archive by DICOMweb or DIMSE."
-)
-for _verb, _function, _pasted in (
-    ("find", pacs.find, "lesionlens pacs find http://127.0.0.1:8042/dicom-web --date 20260105"),
-    ("get", pacs.get, "lesionlens pacs get dicom://ORTHANC@127.0.0.1:4242 1.2.3 --out study"),
-    ("send", pacs.send, "lesionlens pacs send http://127.0.0.1:8042/dicom-web out/demo"),
-):
-    _archive.command(_verb, help=_flowing(_function.__doc__), epilog=f"Example: {_pasted}")(
-        _guarded(_function)
-    )
-app.add_typer(_archive, name="pacs")
+_GROUPS: dict[str, tuple[str, tuple[tuple[str, Callable[..., Answer], str], ...]]] = {
+    "pacs": (
+        "Find, fetch and send studies: an archive by DICOMweb or DIMSE.",
+        (
+            ("find", pacs.find, "pacs find http://127.0.0.1:8042/dicom-web --date 20260105"),
+            ("get", pacs.get, "pacs get dicom://ORTHANC@127.0.0.1:4242 1.2.3 --out study"),
+            ("send", pacs.send, "pacs send http://127.0.0.1:8042/dicom-web out/demo"),
+        ),
+    ),
+    "worklist": (
+        "Many studies: list them, analyse them ahead of their reader, compare readers.",
+        (
+            ("scan", worklist.scan, "worklist scan sample_data --list out/list"),
+            ("show", worklist.show, 'worklist show out/list --filter "new flair"'),
+            ("ahead", worklist.ahead, "worklist ahead out/list"),
+            ("compare", worklist.compare, "worklist compare out/list"),
+        ),
+    ),
+    "reader-study": (
+        "Reader studies: the order of reads by LIST/protocol.toml, and the tables at the end.",
+        (
+            ("plan", reader_study.plan, "reader-study plan out/list"),
+            ("table", reader_study.table, "reader-study table out/list --out out/tables"),
+        ),
+    ),
+}
+for _group, (_help, _verbs) in _GROUPS.items():
+    _app = typer.Typer(no_args_is_help=True, help=_help)
+    for _verb, _function, _pasted in _verbs:
+        _app.command(
+            _verb, help=_flowing(_function.__doc__), epilog=f"Example: lesionlens {_pasted}"
+        )(_guarded(_function))
+    app.add_typer(_app, name=_group)

@@ -134,13 +134,23 @@ def _nameless(series: Series, key: str) -> Series:
 
 def _nobody(review: Review, days: int) -> Review:
     """Keep what was decided, not by whom, nor the free text of why."""
-    readers = dict.fromkeys(e.reader for e in review.events if e.reader)
+    named = (*(u.reader for u in review.unaided), *(e.reader for e in review.events))
+    readers = dict.fromkeys(name for name in named if name)
     numbers = {reader: f"reader {n}" for n, reader in enumerate(readers, 1)}
     events = tuple(
         replace(e, reader=numbers.get(e.reader or ""), reason=None, time=_earlier(e.time, days))
         for e in review.events
     )
-    return replace(review, events=events)
+    unaided = tuple(
+        replace(
+            u,
+            reader=numbers.get(u.reader or ""),
+            begun=_earlier(u.begun, days),
+            time=_earlier(u.time, days),
+        )
+        for u in review.unaided
+    )
+    return replace(review, events=events, unaided=unaided)
 
 
 def _earlier(time: str, days: int) -> str:

@@ -13,7 +13,7 @@ from lesionlens.base.geometry import Affine
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import Cancel, StageClock, check
-from lesionlens.preparation import bias_field, cache, skull_stripping
+from lesionlens.preparation import bias_field, cache, kept_brain, skull_stripping
 from lesionlens.preparation import brain as brains
 from lesionlens.preparation.registration import Registration, ResolutionPyramid, pyramid, register
 from lesionlens.preparation.resampling import resample
@@ -40,7 +40,9 @@ class PrepareOptions:
     register : bool
         Co-register the sequences, but for those that were brought together before.
     strip : bool
-        Find the brain where the skull is still there; otherwise the whole head counts.
+        Find the brain where the skull is still there, with a network. Otherwise the brain that was
+        found in these voxels before is taken, or the whole head counts: for a review of what is
+        there already.
     stripper : str
         "own", a program that the user has (a name in `strippers.PROGRAMS`), or "auto": the own
         method, and an installed program where its mask is doubtful.
@@ -209,6 +211,13 @@ def brain_of(
         )
         return mask, item.series.grid if item.moved is None else _moved_grid(item)
     if not options.strip:
+        kept = None
+        if options.cache:
+            key = _brain_key(loaded, reference, skull_stripping.OWN)
+            kept = kept_brain.recall(key, loaded[reference].series.grid.frame_uid)
+        if kept is not None and kept.mask.any():
+            _note_brain(kept, reference, notes)
+            return kept.mask, kept.grid
         notes.steps.append(PreparationStep(StepName.BRAIN, None, False, "Left out on request."))
         return loaded[reference].values > 0, loaded[reference].series.grid
     found = _brain_in(loaded, reference, options, notes, cancel)
@@ -269,24 +278,18 @@ def _kept_brain(
     """Find the brain, or take what was found in these very voxels by this method before."""
     if not options.cache:
         return _searched(loaded, reference, method, cancel)
-    volumes = {s.value: (item.values, _moved_grid(item).affine) for s, item in loaded.items()}
-    key = cache.key_of(volumes, f"brain {reference} {skull_stripping.identity(method)}")
-    kept = cache.load(key)
-    if kept is not None and {"mask", "shape", "affine", "words"} <= set(kept):
-        i, j, k = kept["shape"].tolist()
-        grid = Grid((i, j, k), kept["affine"], loaded[reference].series.grid.frame_uid)
-        mask = np.unpackbits(kept["mask"], count=i * j * k).astype(bool).reshape(grid.shape)
-        said, doubtful = (str(text) for text in kept["words"])
-        return brains.BrainMask(mask, grid, said, doubtful or None)
+    key = _brain_key(loaded, reference, method)
+    before = kept_brain.recall(key, loaded[reference].series.grid.frame_uid)
+    if before is not None:
+        return before
     found = _searched(loaded, reference, method, cancel)
-    arrays = {
-        "mask": np.packbits(found.mask),
-        "shape": np.array(found.grid.shape),
-        "affine": found.grid.affine,
-        "words": np.array([found.method, found.doubtful or ""]),
-    }
-    cache.save(key, arrays)
+    kept_brain.keep(key, found)
     return found
+
+
+def _brain_key(loaded: Mapping[MrSequence, Loaded], reference: MrSequence, method: str) -> str:
+    volumes = {s.value: (item.values, _moved_grid(item).affine) for s, item in loaded.items()}
+    return cache.key_of(volumes, f"brain {reference} {skull_stripping.identity(method)}")
 
 
 def _searched(

@@ -16,7 +16,7 @@ from lesionlens.base.labels import RESEARCH_USE_NOTICE, MrSequence, Region, Revi
 from lesionlens.base.stages import StageTime
 from lesionlens.records.attention import MapChecks
 from lesionlens.records.findings import Candidate
-from lesionlens.records.review import Review, ReviewEvent
+from lesionlens.records.review import Review, ReviewEvent, UnaidedRead
 from lesionlens.records.study import PreparationStep, QualityCheck
 
 PointMm = tuple[float, float, float]
@@ -82,6 +82,8 @@ class FindingsFile(_Strict):
     sequences: dict[MrSequence, SequenceRow]
     conclusion: str
     warnings: tuple[str, ...] = ()
+    signed: ReviewRow | None = None
+    """What a reader signed of the whole study; null where nobody has."""
 
 
 class InputRow(_Strict):
@@ -158,3 +160,4 @@ class ReviewFile(_Strict):
     candidates: tuple[SpokenOf, ...] = ()
     events: tuple[ReviewEvent, ...] = ()
     outlines: tuple[OutlineRow, ...] = ()
+    unaided: tuple[UnaidedRead, ...] = ()

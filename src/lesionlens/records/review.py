@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lesionlens.base.file_fields import STRICT
-from lesionlens.base.labels import ReviewState
+from lesionlens.base.labels import Drawn, ReviewState
 from lesionlens.records.arrays import frozen
 
 WHOLE_STUDY = "study"
@@ -50,6 +50,16 @@ class Outline:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", frozen(self.labels))
+
+    @classmethod
+    def empty(cls, tracking_uid: str) -> Outline:
+        """Return the outline of a candidate whose voxels all went to another one."""
+        return cls(tracking_uid, (0, 0, 0), np.zeros((1, 1, 1), np.uint8))
+
+    @cached_property
+    def is_empty(self) -> bool:
+        """Whether nothing is left of the candidate."""
+        return not self.labels.any()
 
     @cached_property
     def sha256(self) -> str:
@@ -95,6 +105,10 @@ class ReviewEvent:
         For UNDO and REDO, `state`, `reason` and `outline` are those that hold again.
     outline : str or None
         SHA-256 of the reader's outline that holds from now on; None for the network's own.
+    added : Drawn or None
+        How the candidate was drawn, where this event brings it in; None of the network's.
+    with_previous : bool
+        Whether it is one act with the event before it: both are taken back together.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -106,17 +120,70 @@ class ReviewEvent:
     reason: str | None = None
     act: ReviewAct = ReviewAct.MARK
     outline: str | None = None
+    added: Drawn | None = None
+    with_previous: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UnaidedMark:
+    """A place that a reader marked before the analysis was shown.
+
+    Parameters
+    ----------
+    uid : str
+        Identifier.
+    at_mm : (3,)
+        Patient RAS+.
+    confidence : int or None
+        0 to 100, as the reader gave it.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+
+    uid: str
+    at_mm: tuple[float, float, float]
+    confidence: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnaidedRead:
+    """What a reader signed before the analysis was shown.
+
+    Parameters
+    ----------
+    reader : str or None
+        Who, as set in the preferences.
+    begun, time : str
+        When the study was opened and when it was signed; ISO 8601, UTC.
+    seconds : float
+        That the study was before the reader until then.
+    words : str
+        What was signed.
+    marks : tuple of UnaidedMark
+        Empty where nothing was seen.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+
+    reader: str | None
+    begun: str
+    time: str
+    seconds: float
+    words: str
+    marks: tuple[UnaidedMark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Review:
     """The events of one review, oldest first; the state of a candidate is that of its last event.
 
-    `outlines` holds every outline that an event names, by SHA-256, also those taken back.
+    `outlines` holds every outline that an event names, by SHA-256, also those taken back;
+    `unaided` what readers signed before the analysis was shown, apart from all events.
     """
 
     events: tuple[ReviewEvent, ...] = ()
     outlines: Mapping[str, Outline] = field(default_factory=dict)
+    unaided: tuple[UnaidedRead, ...] = ()
 
     def of(self, tracking_uid: str) -> ReviewEvent | None:
         """Return the last event of a candidate, or None while it is unreviewed."""
@@ -163,3 +230,25 @@ class Review:
         """Return the reader's outline of a candidate; None while the network's own holds."""
         event = self.of(tracking_uid)
         return None if event is None or event.outline is None else self.outlines[event.outline]
+
+    @property
+    def outlined(self) -> Mapping[str, Outline]:
+        """Every outline that holds, by the tracking UID of its candidate, first drawn first."""
+        last = {event.tracking_uid: event.outline for event in self.events}
+        return {uid: self.outlines[name] for uid, name in last.items() if name is not None}
+
+    @property
+    def added(self) -> Mapping[str, Drawn]:
+        """How each candidate that a reader ever brought in was drawn, by its tracking UID."""
+        return {e.tracking_uid: e.added for e in self.events if e.added is not None}
+
+    def speaks_of(self, known: Container[str]) -> Review:
+        """Return what was said of the whole study, of some candidates and of those added."""
+        ours = self.added
+        kept = [uid for uid in {e.tracking_uid for e in self.events} if uid in known or uid in ours]
+        told = {WHOLE_STUDY, *kept}
+        return Review(
+            tuple(e for e in self.events if e.tracking_uid in told),
+            {name: o for name, o in self.outlines.items() if o.tracking_uid in told},
+            self.unaided,
+        )

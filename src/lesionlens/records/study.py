@@ -215,6 +215,11 @@ class PreparedStudy:
     notices: tuple[str, ...] = ()
     brain_box: Box | None = field(init=False, repr=False)
 
+    @property
+    def knows_brain(self) -> bool:
+        """Whether `brain` is a brain's mask; False where the whole head stands for it."""
+        return not any(s.step is StepName.BRAIN and s.sequence is None for s in self.steps)
+
     def __post_init__(self) -> None:
         for name in ("channels", "present", "brain", "to_native"):
             object.__setattr__(self, name, frozen(getattr(self, name)))

@@ -186,8 +186,8 @@ def reopen_folder(folder: Path, study: Study, prepared: PreparedStudy) -> Analys
     Parameters
     ----------
     folder : Path
-        A result folder, or a folder (or file) with a Segmentation of the study, of ours or of
-        another program, and the report on it where there is one.
+        A result folder; a NIfTI mask; or a folder (or file) with a Segmentation of the study, of
+        ours or of another program, and the report on it where there is one.
     study, prepared : Study and PreparedStudy
         As in `reopen`.
 
@@ -198,6 +198,10 @@ def reopen_folder(folder: Path, study: Study, prepared: PreparedStudy) -> Analys
     """
     if is_result(folder):
         return reopen(read_result(folder), study, prepared)
+    from lesionlens.review.from_mask import from_mask, is_mask_file  # noqa: PLC0415
+
+    if is_mask_file(folder):
+        return from_mask(folder, study, prepared)
     from lesionlens.review.from_dicom import from_dicom  # noqa: PLC0415  (rarely needed)
 
     return from_dicom(folder, study, prepared)

@@ -27,7 +27,7 @@ from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.grid import Grid
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.files import OutlineRow, ReviewFile, SpokenOf
-from lesionlens.records.review import WHOLE_STUDY, Outline, Review
+from lesionlens.records.review import Outline, Review
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ def review_file(analysis: Analysis) -> ReviewFile:
             OutlineRow(sha256=name, tracking_uid=o.tracking_uid, corner=o.corner)
             for name, o in analysis.review.outlines.items()
         ),
+        unaided=analysis.review.unaided,
     )
 
 
@@ -79,9 +80,12 @@ def load(folder: Path) -> Review:
     return _read(folder / NAME, folder / EDITS)
 
 
-def session_key(analysis: Analysis) -> str:
-    """Return what an autosave is found by: the digest of the input files and of the weights."""
-    digest = hashlib.sha256()
+def session_key(analysis: Analysis, reader: str | None = None) -> str:
+    """Return what an autosave is found by: digest of the input files, the weights and the reader.
+
+    Two readers on one machine do not see each other's decisions.
+    """
+    digest = hashlib.sha256(b"" if reader is None else f"{reader}\0".encode())
     for _, sha256 in sorted(analysis.run.inputs):
         digest.update(sha256.encode())
     engine = analysis.run.engine
@@ -94,8 +98,8 @@ def sessions_folder() -> Path:
     return Path(platformdirs.user_data_dir("lesionlens", appauthor=False)) / "reviews"
 
 
-def autosave(analysis: Analysis, folder: Path | None = None) -> Path:
-    """Keep the acts up to now in the user's data folder.
+def autosave(analysis: Analysis, folder: Path | None = None, *, reader: str | None = None) -> Path:
+    """Keep the acts up to now in the user's data folder, those of each reader apart.
 
     Parameters
     ----------
@@ -103,31 +107,36 @@ def autosave(analysis: Analysis, folder: Path | None = None) -> Path:
         With its review.
     folder : Path, optional
         Instead of the user's own.
+    reader : str or None
+        Who reads, as set in the preferences.
 
     Raises
     ------
     ResourceError
         The folder cannot be written.
     """
-    place = (folder or sessions_folder()) / f"{session_key(analysis)}.json"
+    place = (folder or sessions_folder()) / f"{session_key(analysis, reader)}.json"
     return _write(place, analysis, place.with_suffix(""))
 
 
-def recover(analysis: Analysis, folder: Path | None = None) -> Review:
-    """Return the autosaved review of the same input and weights; empty where there is none.
+def recover(analysis: Analysis, folder: Path | None = None, *, reader: str | None = None) -> Review:
+    """Return the reader's autosaved review of the same input and weights; empty where none is.
 
     Events of candidates that this analysis does not have are left where they are, unread.
     """
-    place = (folder or sessions_folder()) / f"{session_key(analysis)}.json"
+    own, nobodys = (
+        (folder or sessions_folder()) / f"{session_key(analysis, who)}.json"
+        for who in (reader, None)
+    )
+    place = own if own.exists() else nobodys  # earlier releases kept all readers in one file
     try:
         found = _read(place, place.with_suffix(""))
     except ReadError as error:
         logger.warning("The autosaved review is not used: %s", error.found)
         return Review()
-    known = {WHOLE_STUDY, *(c.tracking_uid for c in analysis.findings.candidates)}
-    events = tuple(e for e in found.events if e.tracking_uid in known)
-    outlines = {n: o for n, o in found.outlines.items() if o.tracking_uid in known}
-    return Review(events, outlines)
+    if place is not own and {e.reader for e in found.events} != {reader}:
+        return Review()
+    return found.speaks_of({c.tracking_uid for c in analysis.findings.candidates})
 
 
 def _write(place: Path, analysis: Analysis, edits: Path) -> Path:
@@ -182,7 +191,7 @@ def _read(place: Path, edits: Path) -> Review:
     outlines = {row.sha256: _read_outline(edits, row) for row in content.outlines}
     if not {e.outline for e in content.events} - {None} <= set(outlines):
         raise _unreadable(place)
-    return Review(content.events, outlines)
+    return Review(content.events, outlines, content.unaided)
 
 
 def _read_outline(folder: Path, row: OutlineRow) -> Outline:

@@ -101,7 +101,13 @@ class Actions(Viewing):
         def task(progress: Progress, cancel: Cancel) -> Any:
             progress("loading the network", 0.0)
             lens = self._lens_for(preferences.device)
-            result = lens(study, preferences.preparation, progress=progress, cancel=cancel)
+            result = lens(
+                study,
+                preferences.preparation,
+                progress=progress,
+                cancel=cancel,
+                first=self.jobs.hand_over,
+            )
             progress("draw", 0.0)
             return result, overlays_of(result.analysis)
 
@@ -112,7 +118,13 @@ class Actions(Viewing):
             self.take(result, overlays, preferences)
             return None
 
-        return self.jobs.start("Analysing", task, done)
+        def partly(found: Any) -> None:
+            if self.session.state.study is study:
+                self.session.preliminary_arrived(found)
+                if preferences.overlay is not Overlay.OFF:
+                    self.session.choose_overlay(Overlay.CONTOUR)
+
+        return self.jobs.start("Analysing", task, done, partly=partly)
 
     def take(self, result: Any, overlays: Any, preferences: Preferences | None = None) -> None:
         """Show a result; decisions that a crash interrupted are there again."""

@@ -19,6 +19,8 @@ from lesionlens._napari.model.rulers import NEAR_MM, Ruler, rulers_of
 from lesionlens._napari.model.sides import Edges
 from lesionlens._napari.model.slices import Picture, Slice, plane_of_acquisition
 from lesionlens.base.labels import MrSequence
+from lesionlens.records.findings import Candidate
+from lesionlens.records.preliminary import PreliminaryCandidate
 
 KEPT = 96
 SLAB_MM = 10.0
@@ -68,6 +70,8 @@ class Drawing:
     map: MapDrawing | None = None
     outlines: tuple[tuple[str, tuple[Line, ...]], ...] = ()
     box: tuple[float, float, float, float] | None = None
+    preliminary: bool = False
+    """Whether the outlines are of the first pass alone."""
     rulers: tuple[tuple[int, Line, str], ...] = ()
     """Which ruler, its two ends in millimetres on the screen, its length in words."""
 
@@ -101,6 +105,7 @@ class Artist:
             map=self._map(board, tile, place),
             outlines=self._outlines(board, tile, place),
             box=_box(board, tile, place),
+            preliminary=board.scene.outline.preliminary,
             rulers=self._rulers(board, tile, place),
         )
 
@@ -168,8 +173,10 @@ class Artist:
         self, board: Board, tile: Tile, place: Place
     ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
         analysis, outline = board.state.analysis, board.scene.outline
-        if analysis is None or not outline.visible:
+        if not outline.visible:
             return ()
+        if analysis is None:
+            return self._at_first(board, tile, place)
         native = analysis.prepared.native
         components = self._volume("components", analysis.findings.components, native)
         labels = self._volume("labels", analysis.volumes.labels.data, native)
@@ -189,14 +196,29 @@ class Artist:
         key = ("outlines", id(which), id(parts), outline.region, outline.colours)
         return self._keep(key, (which, parts), made) + self._original(board, tile, place)
 
+    def _at_first(
+        self, board: Board, tile: Tile, place: Place
+    ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
+        """Return the outlines of a first look."""
+        found, colours = board.state.preliminary, board.scene.outline.colours
+        if found is None:
+            return ()
+        volume = self._volume("preliminary", found.components, found.grid)
+        which = self._cut("preliminary", volume, board, tile, place, nearest=True)
+
+        def made() -> tuple[tuple[str, tuple[Line, ...]], ...]:
+            return tuple((c, lines_around(which.data == n, which)) for n, c in colours)
+
+        return self._keep(("preliminary", id(which), colours), which, made)
+
     def _original(
         self, board: Board, tile: Tile, place: Place
     ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
         """Return a candidate as the network drew it, beside what the reader made of it."""
         analysis, number = board.state.analysis, board.scene.outline.original
-        if analysis is None or analysis.original is None or number is None:
+        if analysis is None or number is None or not board.scene.outline.visible:
             return ()
-        data = analysis.original.findings.components
+        data = (analysis.original or analysis).findings.components
         own = self._volume("original", data, analysis.prepared.native)
         which = self._cut("original", own, board, tile, place, nearest=True)
         key = ("original", id(which), number)
@@ -255,10 +277,16 @@ def isolines(part: Slice, view: MapView) -> tuple[tuple[float, tuple[Line, ...]]
 
 
 def _box(board: Board, tile: Tile, place: Place) -> tuple[float, float, float, float] | None:
-    analysis, outline = board.state.analysis, board.scene.outline
-    if analysis is None or outline.boxed is None or not outline.visible:
+    found, outline = board.state.analysis, board.scene.outline
+    first = board.state.preliminary
+    there: tuple[Candidate | PreliminaryCandidate, ...] = ()
+    if found is not None:
+        there = found.findings.candidates
+    elif first is not None:
+        there = first.candidates
+    candidate = next((c for c in there if c.id == outline.boxed), None)
+    if not outline.visible:
         return None
-    candidate = next((c for c in analysis.findings.candidates if c.id == outline.boxed), None)
     if candidate is None:
         return None
     sides = np.asarray(candidate.bounding_box_mm)
@@ -286,6 +314,8 @@ def _words(
         how = "interpolated"
     elif across:
         how = f"reformatted from {picture.grid.spacing_mm.max():.3g} mm slices"
+    if board.scene.outline.preliminary and board.scene.outline.visible:
+        first += " · preliminary outlines"
     second = f"slice {image.number} of {image.count} · {image.step_mm:.3g} mm"
     if board.views.slab and tile.sequence is MrSequence.T1C:
         first += f" · brightest of {SLAB_MM:.0f} mm"

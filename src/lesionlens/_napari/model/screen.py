@@ -99,6 +99,8 @@ class ShownOutline:
     boxed: int | None = None
     original: int | None = None
     """The candidate whose outline is shown as the network drew it, beside the reader's."""
+    preliminary: bool = False
+    """Whether these are the outlines of a first look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,8 @@ class ShownScene:
     uncertainty: bool = False
     probe: bool = False
     opacity: float = 0.6
+    isolines: bool = False
+    """Whether maps are drawn as lines, which are no layers."""
     plane: Plane = Plane.AXIAL
     visit: Visit | None = None
 
@@ -138,6 +142,8 @@ class Screen:
     quality: tuple[Fact, ...] = ()
     can_analyse: bool = False
     analysed: bool = False
+    preliminary: bool = False
+    """Whether the candidates are those of a first look, which go when the analysis is done."""
     activity: Activity | None = None
     problem: Problem | None = None
     message: str = ""
@@ -306,6 +312,7 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
         uncertainty=on and free and choices.uncertainty,
         probe=asked and state.editing is None,
         opacity=choices.opacity,
+        isolines=choices.views.isolines,
         plane=choices.plane,
         visit=None
         if focus is None
@@ -333,7 +340,10 @@ def _outline_words(state: State, analysis: Analysis, focus: Candidate | None) ->
         )
     if focus is None or analysis.original is None or not _redrawn(state, focus):
         return ""
-    own = analysis.original.findings.candidates[focus.id - 1]
+    drew = {c.tracking_uid: c for c in analysis.original.findings.candidates}
+    own = drew.get(focus.tracking_uid)
+    if own is None:
+        return "Added by a reader: the network did not flag it, so it has no score."
     volume = volume_words(own.volume_ml.get(Region.WT))
     size = f"{size_words(own)} of the {own.measured}"
     return f"Outline redrawn. The network drew {volume}, {size} (white)."

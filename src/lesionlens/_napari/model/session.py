@@ -21,12 +21,15 @@ from lesionlens._napari.model.state import (
     Request,
     State,
     listed,
+    listed_ids,
     seconds_of,
+    without_first_look,
 )
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
 from lesionlens.findings.edits import applied
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate
+from lesionlens.records.preliminary import PreliminaryFindings
 from lesionlens.records.review import Review
 from lesionlens.records.study import Study
 from lesionlens.review.log import ReviewLog
@@ -53,12 +56,7 @@ class ReviewSession:
     changed = Signal(State, State)
     """Old state, new state."""
 
-    def __init__(
-        self,
-        *,
-        reader: str | None = None,
-        defaults: Choices | None = None,
-    ) -> None:
+    def __init__(self, *, reader: str | None = None, defaults: Choices | None = None) -> None:
         self.reader = reader
         self.defaults = defaults or Choices()
         self.result: Any = None
@@ -95,6 +93,7 @@ class ReviewSession:
             study=study,
             analysis=None,
             overlays=None,
+            preliminary=None,
             review=Review(),
             choices=opening(study, first, self.defaults),
             problem=None,
@@ -111,6 +110,11 @@ class ReviewSession:
             typed={},
             reopened=False,
         )
+
+    def preliminary_arrived(self, found: PreliminaryFindings) -> None:
+        """Show what a first look flags, until the analysis that runs is done."""
+        if self._state.activity is not None and self._state.analysis is None:
+            self._set(preliminary=found)
 
     def analysed(self, result: Any, overlays: Overlays, review: Review | None = None) -> None:
         """Take a result (`.analysis`, `.trace`, `.engine`); its review or this continues."""
@@ -174,7 +178,7 @@ class ReviewSession:
 
     def ended(self, message: str = "") -> None:
         """Say that nothing runs any more."""
-        self._set(activity=None, message=message)
+        self._set(activity=None, message=message, **without_first_look(self._state))
 
     def say(self, message: str) -> None:
         """Say something beside what runs."""
@@ -182,7 +186,7 @@ class ReviewSession:
 
     def failed(self, problem: Problem) -> None:
         """Say why something did not work; study, analysis and review stay."""
-        self._set(activity=None, problem=problem)
+        self._set(activity=None, problem=problem, **without_first_look(self._state))
 
     def refused(self, problem: Problem) -> None:
         """Say why something did not work beside what runs; it goes on."""
@@ -205,10 +209,8 @@ class ReviewSession:
 
     def listed(self) -> tuple[Candidate, ...]:
         """Return the candidates at or above the threshold."""
-        analysis = self._state.analysis
-        if analysis is None:
-            return ()
-        return listed(analysis, self._state.choices.threshold)
+        analysis, threshold = self._state.analysis, self._state.choices.threshold
+        return () if analysis is None else listed(analysis, threshold)
 
     def candidate(self) -> Candidate | None:
         """Return the candidate in focus."""
@@ -217,7 +219,7 @@ class ReviewSession:
 
     def go_to(self, candidate_id: int) -> None:
         """Bring a candidate into focus; its contour appears unless the overlay was switched off."""
-        if any(c.id == candidate_id for c in self.listed()):
+        if candidate_id in listed_ids(self._state):
             choices = self._state.choices
             overlay = choices.overlay
             if not choices.asked and overlay is Overlay.OFF:
@@ -226,7 +228,7 @@ class ReviewSession:
 
     def step(self, by: int) -> None:
         """Go `by` candidates on; from the last one on to the first."""
-        ids = [c.id for c in self.listed()]
+        ids = listed_ids(self._state)
         if ids:
             now = self._state.choices.candidate
             place = (ids.index(now) + by) % len(ids) if now in ids else (0 if by > 0 else -1)
@@ -240,7 +242,7 @@ class ReviewSession:
 
     def choose_overlay(self, overlay: Overlay) -> None:
         """Show nothing, contours, or contours and the attention map."""
-        if self._state.analysis is not None:
+        if self._state.analysis is not None or self._state.preliminary is not None:
             self._choose(overlay=overlay, asked=True)
 
     def choose_region(self, region: Region) -> None:

@@ -102,7 +102,8 @@ def paint(
     if drawing.map is not None:
         _paint_map(painter, drawing.map, colours, to)
     for colour, lines in drawing.outlines:
-        _paint_lines(painter, lines, QPen(QColor(colour), _OUTLINE_WIDTH), to)
+        style = Qt.PenStyle.DashLine if drawing.preliminary else Qt.PenStyle.SolidLine
+        _paint_lines(painter, lines, QPen(QColor(colour), _OUTLINE_WIDTH, style), to)
     if drawing.box is not None:
         painter.setPen(QPen(QColor(BOX_COLOUR), _BOX_WIDTH))
         painter.setBrush(Qt.BrushStyle.NoBrush)

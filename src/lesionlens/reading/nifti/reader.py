@@ -195,12 +195,12 @@ def shown_name(path: Path, root: Path) -> str:
 
 def _loader(path: Path, shape: tuple[int, int, int]) -> Callable[[], NDArray[np.float32]]:
     def load() -> NDArray[np.float32]:
-        return _load(path, shape)
+        return read_voxels(path, shape)
 
     return load
 
 
-def _load(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:
+def read_voxels(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:
     """Read the voxels as float32 in scanner units.
 
     Raises

@@ -1,0 +1,74 @@
+"""`lesionlens reader-study plan|table`: who reads what in which arm, and what came of it."""
+
+from __future__ import annotations
+
+import json as json_text
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lesionlens.base.errors import ReadError
+from lesionlens.base.staging import check_target
+from lesionlens.cli import options
+from lesionlens.cli.console import Answer, new_table, plain
+from lesionlens.cli.worklist import List
+
+if TYPE_CHECKING:
+    from lesionlens.worklist.protocol import Protocol
+
+
+def plan(folder: List, json: options.Json = False, debug: options.Debug = False) -> Answer:
+    """Say in which order each reader of LIST/protocol.toml reads, and in which arms."""
+    del debug
+    from lesionlens.worklist.book import book_of
+    from lesionlens.worklist.protocol import assignments
+
+    with book_of(folder) as book:
+        protocol = _protocol(folder)
+        cases = tuple(entry.name for entry in book.entries())
+    plans = [one for reader in protocol.readers for one in assignments(protocol, reader, cases)]
+    if json:
+        rows = [
+            {"reader": one.reader, "session": one.session, "case": one.case, "arm": one.arm.value}
+            for one in plans
+        ]
+        return Answer((json_text.dumps(rows, indent=1),))
+    table = new_table(("reader", "case", "arm", "session"), words=3)
+    for one in plans:
+        table.add_row(plain(one.reader), plain(one.case), one.arm.value, str(one.session))
+    return Answer((table, f"{len(plans)} reads"))
+
+
+def table(folder: List, out: options.Out, debug: options.Debug = False) -> Answer:
+    """Write reads.csv (one row a read) and marks.csv (one row a mark, for FROC) of a list.
+
+    Without LIST/protocol.toml it is the tables of a worklist's plain reads.
+    """
+    del debug
+    check_target(out)
+    from lesionlens.worklist.book import book_of
+    from lesionlens.worklist.protocol import read_protocol
+    from lesionlens.worklist.table import scores_in, write_tables
+
+    with book_of(folder) as book:
+        study = read_protocol(folder) is not None
+        reads = [read for read in book.reads() if bool(read.key.session) is study]
+        scores = scores_in(folder, (entry.name for entry in book.entries()))
+    written = write_tables(reads, scores, out)
+    arms = Counter(read.key.arm.value for read in reads if read.complete)
+    counts = ", ".join(f"{count} {arm}" for arm, count in arms.items())
+    lines = [f"{sum(arms.values())} of {len(reads)} reads complete" + (f": {counts}" * bool(arms))]
+    return Answer((*lines, *(plain(str(place)) for place in written)))
+
+
+def _protocol(folder: Path) -> Protocol:
+    from lesionlens.worklist.protocol import FILE, read_protocol
+
+    found = read_protocol(folder)
+    if found is None:
+        raise ReadError(
+            found=f"no {FILE} in {folder.name!r}",
+            expected="the protocol of a reader study beside the list",
+            next_step="Write one, see docs/reading.md",
+        )
+    return found

@@ -1,0 +1,87 @@
+"""`lesionlens review`: what is there already opens for review; no network, no GPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.cli import options
+from lesionlens.cli.console import STOP, Answer, plain, progress_bar
+
+if TYPE_CHECKING:
+    from lesionlens.records.analysis import Analysis
+
+
+def review(
+    result: Annotated[
+        Path,
+        typer.Argument(
+            help="Result folder, DICOM Segmentation (file or folder) or NIfTI mask, of anybody.",
+            metavar="RESULT",
+        ),
+    ],
+    study: options.StudyPath,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Write a result here in place of opening napari.", metavar="DIR"
+        ),
+    ] = None,
+    t1: options.T1 = None,
+    t1c: options.T1c = None,
+    t2: options.T2 = None,
+    flair: options.Flair = None,
+    study_uid: options.StudyUid = None,
+    language: options.Language = "en",
+    hide: options.Hide = None,
+    debug: options.Debug = False,
+) -> Answer:
+    """Open a segmentation for review, measured, with the study that it was drawn on.
+
+    In napari, or with --out as a result folder with measures, tables and report. Nothing is asked
+    of a network. A brain in its skull is measured all the same; lobes are named where the scan
+    shows the brain alone, or the brain was found in it before.
+    """
+    del debug
+    if out is not None:
+        options.check_layout(out, options.ResultLayout.OWN)
+        options.check_outside(study, out)
+    wanted = options.wishes(language, hide, False, options.MapSize.CUT)
+    with progress_bar() as progress:
+        from lesionlens.base.stages import StageClock
+        from lesionlens.preparation.prepare import PrepareOptions, prepare
+        from lesionlens.review.reopen import reopen_folder
+
+        progress("reading the study", 0.0)
+        opened = options.open_named(study, options.named(t1, t1c, t2, flair), study_uid, progress)
+        prepared = prepare(opened, StageClock(progress, STOP), PrepareOptions(strip=False))
+        progress("reading the result", 0.0)
+        analysis = replace(reopen_folder(result, opened, prepared), options=wanted)
+        notes = analysis.run.notices
+        if out is not None:
+            _, more = options.save(analysis, out, options.ResultLayout.OWN, progress)
+            notes = tuple(dict.fromkeys((*notes, *more)))
+    if out is None:
+        from lesionlens.lens import Result
+
+        Result(analysis).show()
+        return Answer((), notes)
+    lines = (*_measures(analysis), f"Result: {plain(str(out))}", RESEARCH_USE_NOTICE)
+    return Answer(lines, notes)
+
+
+def _measures(analysis: Analysis) -> tuple[str, ...]:
+    lines = [analysis.findings.conclusion]
+    for candidate in analysis.findings.candidates:
+        volume = next(iter(candidate.volume_ml.values()), None)
+        measured = "volume unknown" if volume is None else f"{volume:.1f} ml"
+        longest = candidate.longest_axial_diameter_mm
+        wide = candidate.perpendicular_diameter_mm
+        if longest is not None and wide is not None:
+            measured += f", {longest:.0f} x {wide:.0f} mm"
+        lines.append(f"{candidate.id}  {plain(candidate.location.words)}  {measured}")
+    return tuple(lines)

@@ -1,0 +1,219 @@
+"""`lesionlens worklist scan|show|ahead|compare`: many studies, and how far each reader is."""
+
+from __future__ import annotations
+
+import json as json_text
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lesionlens.cli import options
+from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
+from lesionlens.cli.pacs import Authorities, Certificate, Title, User
+from lesionlens.pacs.peer import OWN_TITLE
+
+if TYPE_CHECKING:
+    from lesionlens.worklist.records import StudyEntry, WorklistRow
+
+List = Annotated[Path, typer.Argument(help="Folder of the list, from `scan`.", metavar="LIST")]
+Reader = Annotated[
+    str, typer.Option("--reader", help="Whose list; as in the preferences of the plugin.")
+]
+
+
+def scan(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Folder with one sub-folder a study, BIDS dataset, CSV table with a column "
+            "`study`, or the address of an archive (see `lesionlens pacs find`).",
+            metavar="SOURCE",
+        ),
+    ],
+    folder: Annotated[
+        Path, typer.Option("--list", help="Folder of the list; results go there.", metavar="LIST")
+    ],
+    patient: Annotated[str, typer.Option("--patient", help="Archive: patient ID.")] = "",
+    date: Annotated[
+        str, typer.Option("--date", help="Archive: YYYYMMDD, or YYYYMMDD-YYYYMMDD.")
+    ] = "",
+    user: User = None,
+    ca: Authorities = None,
+    cert: Certificate = None,
+    aet: Title = OWN_TITLE,
+    again: Annotated[
+        bool, typer.Option("--again", help="Look at every study anew, also at known ones.")
+    ] = False,
+    debug: options.Debug = False,
+) -> Answer:
+    """Make a list of studies, or add to one; nothing is analysed.
+
+    What a file header says is kept in LIST/reading.sqlite: patient's ID, date, sequences, what was
+    noticed; never a name. Studies of an archive are fetched when their turn comes.
+    """
+    del debug
+    from lesionlens.worklist.ahead import ARCHIVE
+    from lesionlens.worklist.book import open_book
+    from lesionlens.worklist.looking import look_at_all
+    from lesionlens.worklist.sources import Archive, studies_at, studies_of
+
+    with progress_bar() as progress:
+        progress("looking for studies", 0.0)
+        archive = None
+        if "://" in source:
+            from lesionlens.pacs.peer import Access, StudyQuery
+
+            access = Access(user=user, ca=ca, certificate=cert, title=aet)
+            query = StudyQuery(patient_id=patient, study_date=date)
+            found = studies_of(source, access, query, cancel=STOP)
+            archive = Archive.of(source, access)
+        else:
+            found = studies_at(Path(source), folder)
+        book = open_book(folder)
+        try:
+            new = book.add_studies(found)
+            if archive is not None:
+                book.take_note(ARCHIVE, archive.note())
+            look_at_all(book, progress=progress, cancel=STOP, again=again)
+            entries = book.entries()
+        finally:
+            book.close()
+    warned = sum(bool(entry.warnings) for entry in entries)
+    said = (
+        f"{len(entries)} studies in {plain(str(folder))}, {new} of them new, {warned} with warnings"
+    )
+    return Answer((said,))
+
+
+def show(
+    folder: List,
+    reader: Reader = "",
+    words: Annotated[
+        str,
+        typer.Option("--filter", help="Words that a row must hold; -word: must not hold."),
+    ] = "",
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> Answer:
+    """List the studies as one reader sees them; in a reader study, in the order of their reads."""
+    del debug
+    from lesionlens.worklist.book import book_of
+    from lesionlens.worklist.protocol import read_protocol
+    from lesionlens.worklist.rows import matching, rows_of
+    from lesionlens.worklist.site import unaided_first_required
+
+    with book_of(folder) as book:
+        protocol = read_protocol(folder)
+        first = unaided_first_required()
+        rows = matching(rows_of(book, reader, protocol, unaided_first=first), words)
+    if json:
+        return Answer((json_text.dumps([_row(row) for row in rows], indent=1),))
+    headings = ("study", "patient", "date", "sequences", "state", "warnings", "score", "found")
+    table = new_table(headings, words=6)
+    for row in rows:
+        table.add_row(*(plain(cell) for cell in _cells(row)))
+    return Answer((table, f"{len(rows)} studies"))
+
+
+def _cells(row: WorklistRow) -> tuple[str, ...]:
+    entry: StudyEntry = row.entry
+    arm = f"{row.session}: {row.arm.value}, " if row.session else ""
+    others = "".join(f"; {name}: {state.value}" for name, state in row.others)
+    return (
+        entry.name,
+        entry.patient,
+        entry.date,
+        " ".join(entry.sequences),
+        f"{arm}{row.state.value}{others}",
+        "; ".join(entry.warnings)[:80],
+        "" if entry.highest is None else f"{entry.highest:.2f}",
+        "" if entry.candidates is None else str(entry.candidates),
+    )
+
+
+def _row(row: WorklistRow) -> dict[str, object]:
+    others = {name: state.value for name, state in row.others}
+    about: dict[str, object] = {"state": row.state.value, "others": others}
+    if row.session:
+        about |= {"session": row.session, "arm": row.arm.value}
+    return asdict(row.entry) | about
+
+
+def ahead(
+    folder: List,
+    while_open: Annotated[
+        bool,
+        typer.Option("--while-open", help="Stop when standard input ends: for programs."),
+    ] = False,
+    bundle: options.Bundle = None,
+    weights: options.Weights = None,
+    device: options.Device = "auto",
+    brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
+    bias_correction: options.BiasCorrection = False,
+    debug: options.Debug = False,
+) -> Answer:
+    """Analyse the studies of a list ahead of their reader, the next ones first.
+
+    Each result goes to LIST/NAME as `lesionlens batch` would write it. A study that fails is
+    recorded and never stops the rest; Ctrl-C keeps what is complete.
+    """
+    del debug
+    from lesionlens.cohort.work import Choice, Status
+    from lesionlens.worklist.ahead import run_ahead, step_aside
+    from lesionlens.worklist.book import book_of
+
+    options.preparation(brain_extraction, bias_correction)
+    choice = Choice(
+        device, bundle, weights=weights, stripper=brain_extraction.value, bias=bias_correction
+    )
+    STOP.gently()
+    step_aside()
+    if while_open:
+        threading.Thread(target=_until_end_of_input, daemon=True).start()
+    with book_of(folder) as book, progress_bar() as progress:
+        done = run_ahead(book, choice, progress=progress, cancel=STOP)
+    stopped = STOP.is_set()
+    lines = tuple(f"{plain(o.name)}: {plain(o.message)}" for o in done)
+    count = sum(o.status is Status.ANALYSED for o in done)
+    notes = ("interrupted; what is complete stays",) if stopped else ()
+    worst = max((o.exit_status for o in done if o.status is Status.FAILED), default=0)
+    return Answer((*lines, f"{count} studies analysed"), notes, 130 if stopped else worst)
+
+
+def _until_end_of_input() -> None:
+    """Wait for the end of standard input: whoever started this has closed its end, or died."""
+    while sys.stdin.buffer.read(4096):
+        pass
+    STOP.set()
+
+
+def compare(folder: List, json: options.Json = False, debug: options.Debug = False) -> Answer:
+    """Compare every two readers of each study: verdicts by candidate, marks by place (10 mm)."""
+    del debug
+    from lesionlens.worklist.book import book_of
+    from lesionlens.worklist.rows import comparisons
+
+    with book_of(folder) as book:
+        found = comparisons(book)
+    if json:
+        rows = [
+            {
+                "study": one.study,
+                "readers": [one.first.key.reader, one.second.key.reader],
+                "signed": [one.first.signed, one.second.signed],
+                "agreed": one.agreed,
+                "differing": list(one.differing),
+            }
+            for one in found
+        ]
+        return Answer((json_text.dumps(rows, indent=1),))
+    lines = []
+    for one in found:
+        names = " and ".join(plain(r.key.reader or "unnamed") for r in (one.first, one.second))
+        lines.append(f"{plain(one.study)}: {names} agree on {one.agreed}")
+        lines += [f"  {plain(words)}" for words in one.differing]
+    return Answer((*lines, f"{len(found)} comparisons"))

@@ -1,0 +1,134 @@
+"""Analyse the studies of a list before their reader comes to them, nearest to the reader first."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from lesionlens.base.errors import LesionLensError
+from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
+from lesionlens.cohort.studies import StudyJob, fingerprint
+from lesionlens.cohort.work import Choice, Outcome, Status, analyse, engine_of, load_lens
+from lesionlens.cohort.worklist import Worklist, open_worklist
+from lesionlens.worklist.book import Book
+from lesionlens.worklist.looking import look_at, with_result
+from lesionlens.worklist.records import StudyEntry
+from lesionlens.worklist.sources import Archive, fetched
+
+CURSOR, UNDER_WAY, ARCHIVE = "cursor", "under way", "archive"
+"""Notes of a book: the study that is read, what is analysed now, where studies are fetched from."""
+
+
+def run_ahead(
+    book: Book, choice: Choice, *, progress: Progress = no_progress, cancel: Cancel = NEVER
+) -> tuple[Outcome, ...]:
+    """Analyse every study of a list that has no result of this engine, each on its own.
+
+    Before each study it looks again where the reader is: the study being read comes first, then
+    those behind it, then those before it. Results are those of `lesionlens batch`, and are known
+    to `batch --resume` in the same folder, and the other way round.
+
+    Parameters
+    ----------
+    book : Book
+        Is told of each result; `cohort.worklist` of each outcome.
+    choice : Choice
+        What analyses.
+    progress, cancel
+        As everywhere; a study that was not finished leaves nothing behind.
+
+    Returns
+    -------
+    tuple of Outcome
+        Of the studies that were begun here.
+    """
+    engine = engine_of(load_lens(choice), choice)
+    done: dict[str, Outcome] = {}
+    with open_worklist(book.folder) as outcomes:
+        left = {entry.name for entry in book.entries()}
+        while not cancel.is_set():
+            entry = next((e for e in from_cursor(book) if e.name in left), None)
+            if entry is None:
+                break
+            left.discard(entry.name)
+            found = _one(book, outcomes, entry, (choice, engine), progress, cancel)
+            if found is not None:
+                done[entry.name] = found
+        book.take_note(UNDER_WAY, None)
+    return tuple(done.values())
+
+
+def from_cursor(book: Book) -> Iterator[StudyEntry]:
+    """Yield the studies from the one that is read to the end, then those before it."""
+    entries = book.entries()
+    names = [entry.name for entry in entries]
+    cursor = book.note(CURSOR)
+    start = names.index(cursor) if cursor in names else 0
+    yield from entries[start:]
+    yield from entries[:start]
+
+
+def _one(
+    book: Book,
+    outcomes: Worklist,
+    entry: StudyEntry,
+    what: tuple[Choice, str],
+    progress: Progress,
+    cancel: Cancel,
+) -> Outcome | None:
+    """Analyse one study; None where that was done before."""
+    choice, engine = what
+    try:
+        entry = _at_hand(book, entry, cancel)
+        place = Path(entry.place)
+        job = StudyJob(entry.name, place, book.folder / entry.name)
+        mark = fingerprint(place) if place.is_dir() else str(place.stat().st_mtime_ns)
+    except (LesionLensError, OSError) as error:
+        words = error.found if isinstance(error, LesionLensError) else str(error.strerror)
+        book.update(_warned(entry, f"not at hand: {words}"))
+        return Outcome(entry.name, Status.FAILED, 2, words)
+    if outcomes.complete(job, mark, engine) is not None:
+        if entry.candidates is None:
+            book.update(with_result(entry, job.out))
+        return None
+
+    def tell(stage: str, fraction: float) -> None:
+        progress(f"{entry.name}: {stage}", fraction)
+
+    book.take_note(UNDER_WAY, entry.name)
+    outcome = analyse(job, choice, cancel, tell)
+    if outcome.status is Status.STOPPED:
+        return outcome
+    outcomes.record(outcome, mark)
+    if outcome.status is Status.ANALYSED:
+        book.update(with_result(entry, job.out))
+    else:
+        book.update(_warned(entry, outcome.message))
+    return outcome
+
+
+def _at_hand(book: Book, entry: StudyEntry, cancel: Cancel) -> StudyEntry:
+    """Fetch a study that is in the archive alone, and look at one that nobody looked at."""
+    archive = book.note(ARCHIVE)
+    if not entry.place and archive is not None:
+        entry = fetched(entry, Archive(**archive), book.folder, cancel=cancel)
+        book.update(entry)
+    if entry.place and not (entry.sequences or entry.warnings):
+        entry = look_at(entry)
+        book.update(entry)
+    return entry
+
+
+def _warned(entry: StudyEntry, words: str) -> StudyEntry:
+    return replace(entry, warnings=tuple(dict.fromkeys((*entry.warnings, words))))
+
+
+def step_aside() -> None:
+    """Let the reader's own program have the processor first, where the system can do that."""
+    if sys.platform != "win32":
+        with contextlib.suppress(OSError):
+            os.nice(10)

@@ -1,0 +1,129 @@
+"""Fill in what the files say of each study, and what its result says where it has one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from lesionlens.base.errors import LesionLensError
+from lesionlens.base.labels import REFERENCE_ORDER
+from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.reading.readers import open_study
+from lesionlens.records.study import Study, StudyKind
+from lesionlens.worklist.book import Book
+from lesionlens.worklist.records import StudyEntry
+
+logger = logging.getLogger(__name__)
+RESULT = "findings.json"
+_TAGS = ("PatientID", "StudyDate")
+_DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
+
+
+def look_at_all(
+    book: Book, *, progress: Progress = no_progress, cancel: Cancel = NEVER, again: bool = False
+) -> int:
+    """Look at every study that was not looked at yet, and at every new result.
+
+    Parameters
+    ----------
+    book : Book
+        Is kept up to date, study by study.
+    progress, cancel
+        Told of, and asked, between studies.
+    again : bool
+        Look at all of them.
+
+    Returns
+    -------
+    int
+        How many were looked at.
+    """
+    entries = book.entries()
+    looked = 0
+    for number, entry in enumerate(entries):
+        check(cancel, "looking at the studies")
+        progress(f"look at {number + 1} of {len(entries)}", number / len(entries))
+        now = entry
+        if entry.place and (again or not (entry.sequences or entry.warnings)):
+            now, looked = look_at(entry), looked + 1
+        if now.candidates is None or again:
+            now = with_result(now, book.folder / entry.name)
+        if now != entry:
+            book.update(now)
+    progress("look", 1.0)
+    return looked
+
+
+def look_at(entry: StudyEntry) -> StudyEntry:
+    """Return an entry with what the study's files say; what is wrong with them is a warning."""
+    try:
+        uid = entry.study_uid or None
+        study = open_study(Path(entry.place), study_uid=uid, recall=True)
+    except LesionLensError as refusal:
+        return replace(entry, warnings=(f"cannot be used: {refusal.found}",))
+    said = said_in(study)
+    return replace(
+        entry,
+        patient=entry.patient or said.get("PatientID", ""),
+        date=entry.date or said.get("StudyDate", ""),
+        sequences=tuple(s.value for s in REFERENCE_ORDER if s in study.series),
+        warnings=study.notices,
+    )
+
+
+def said_in(study: Study) -> Mapping[str, str]:
+    """Return the patient's identifier and the date, YYYY-MM-DD, as far as the files say them.
+
+    Returns
+    -------
+    mapping of str to str
+        Keys PatientID and StudyDate, as in DICOM.
+    """
+    file = next((s.files[0].path for s in study.series.values() if s.files), None)
+    if file is None:
+        return {}
+    found: dict[str, Any] = {}
+    try:
+        if study.kind is StudyKind.DICOM:
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
+            found = {tag: str(header.get(tag) or "") for tag in _TAGS}
+        else:
+            sidecar = file.with_name(re.sub(r"\.nii(\.gz)?$", "", file.name) + ".json")
+            said = json.loads(sidecar.read_text(encoding="utf-8")) if sidecar.is_file() else {}
+            found = {
+                "PatientID": said.get("PatientID"),
+                "StudyDate": said.get("StudyDate") or said.get("AcquisitionDateTime"),
+            }
+    except (OSError, ValueError, AttributeError, InvalidDicomError):
+        logger.warning("patient and date of a study could not be read")
+    day = _DATE.match(str(found.get("StudyDate") or ""))
+    plain = {"PatientID": str(found.get("PatientID") or "").strip()}
+    return plain | {"StudyDate": "-".join(day.groups()) if day else ""}
+
+
+def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
+    """Return an entry with what its result says; as it is where there is none."""
+    try:
+        said = json.loads((result / RESULT).read_text(encoding="utf-8"))
+        flagged = [row["score"] for row in said["candidates"]]
+        scores = [float(score) for score in flagged if score is not None]  # None: a reader's own
+        failed = [q["message"] for q in said["quality"] if not q["passed"]]
+    except FileNotFoundError:
+        return entry
+    except (OSError, ValueError, KeyError, TypeError):
+        return replace(entry, warnings=(*entry.warnings, f"its {RESULT} cannot be read"))
+    notices = (*entry.warnings, *failed, *said.get("warnings", ()))
+    return replace(
+        entry,
+        candidates=len(scores),
+        highest=max(scores, default=None),
+        warnings=tuple(dict.fromkeys(notices)),
+    )

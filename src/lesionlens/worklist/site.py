@@ -1,0 +1,49 @@
+"""What a site decides for everybody on a machine: `settings.toml` in its own settings folder.
+
+On Linux `/etc/xdg/lesionlens/settings.toml`, on macOS `/Library/Application Support/lesionlens`, on
+Windows `C:/ProgramData/lesionlens`. A reader cannot undo what stands there.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import platformdirs
+
+from lesionlens.base.errors import ConfigError
+
+
+def site_file() -> Path:
+    """Return where a site's settings are looked for."""
+    return Path(platformdirs.site_config_dir("lesionlens", appauthor=False)) / "settings.toml"
+
+
+def unaided_first_required() -> bool:
+    """Whether the site requires an unaided read before anything of an analysis is shown.
+
+    `[reading]` with `unaided_first = true`.
+
+    Raises
+    ------
+    ConfigError
+        The file is there and cannot be read: what it requires is not known, so nothing is shown.
+    """
+    try:
+        said = tomllib.loads(site_file().read_text(encoding="utf-8"))
+        wanted = said.get("reading", {}).get("unaided_first", False)
+    except FileNotFoundError:
+        return False
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, AttributeError) as error:
+        raise _wrong(str(error)) from error
+    if not isinstance(wanted, bool):
+        raise _wrong(f"unaided_first = {wanted!r}")
+    return wanted
+
+
+def _wrong(found: str) -> ConfigError:
+    return ConfigError(
+        found=f"the site's {site_file().name} with {found}",
+        expected="[reading] and unaided_first = true or false",
+        next_step="Ask whoever looks after this machine to correct it",
+    )
