@@ -6,8 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from lesionlens._napari.model.choices import Choices, LayerChoice, Overlay, Plane, Second
-from lesionlens._napari.model.state import Activity, Problem, Request, State, listed, shown_sequence
+from lesionlens._napari.model.review_signs import STATE_COLOURS
+from lesionlens._napari.model.state import (
+    Activity,
+    Problem,
+    Request,
+    State,
+    compared_now,
+    listed,
+    shown_sequence,
+)
 from lesionlens._napari.model.verdict import verdict, withheld
+from lesionlens._napari.model.viewing import Compared
 from lesionlens._napari.model.words import (
     Bar,
     Fact,
@@ -33,23 +43,6 @@ from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate, Point
 from lesionlens.records.prediction import Capability
 from lesionlens.records.study import Study
-
-STATE_COLOURS = {
-    ReviewState.UNREVIEWED: "#E69F00",
-    ReviewState.ACCEPTED: "#009E73",
-    ReviewState.REJECTED: "#8C8C8C",
-    ReviewState.DEFERRED: "#56B4E9",
-    ReviewState.EDITED: "#CC79A7",
-}
-"""Okabe and Ito; never the only sign of a state (see STATE_SIGNS)."""
-
-STATE_SIGNS = {
-    ReviewState.UNREVIEWED: "○",
-    ReviewState.ACCEPTED: "✓",
-    ReviewState.REJECTED: "✕",
-    ReviewState.DEFERRED: "…",
-    ReviewState.EDITED: "✎",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +117,8 @@ class ShownScene:
     uncertainty: bool = False
     probe: bool = False
     opacity: float = 0.6
+    compared: Compared | None = None
+    """What stands in the place of the sequence now."""
     isolines: bool = False
     """Whether maps are drawn as lines, which are no layers."""
     plane: Plane = Plane.AXIAL
@@ -212,9 +207,8 @@ def resolve(state: State) -> Screen:
         "threshold": choices.threshold,
     }
     if analysis is None:
-        return Screen(
-            scene=ShownScene(sequence=shown_sequence(state), plane=choices.plane), **common
-        )
+        scene = ShownScene(shown_sequence(state), compared=compared_now(state), plane=choices.plane)
+        return Screen(scene=scene, **common)
     return _analysed(state, analysis, common)
 
 
@@ -312,6 +306,7 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
         uncertainty=on and free and choices.uncertainty,
         probe=asked and state.editing is None,
         opacity=choices.opacity,
+        compared=compared_now(state),
         isolines=choices.views.isolines,
         plane=choices.plane,
         visit=None
@@ -351,7 +346,9 @@ def _outline_words(state: State, analysis: Analysis, focus: Candidate | None) ->
 
 def _caption(state: State) -> str:
     sequence, plane = shown_sequence(state), state.choices.plane
-    return plane.value if sequence is None else f"{sequence.words} · {plane.value}"
+    other = compared_now(state)
+    before = "" if other is None else f"{other.words} · "
+    return plane.value if sequence is None else f"{before}{sequence.words} · {plane.value}"
 
 
 def _subtitle(study: Study, analysis: Analysis | None, request: Request | None) -> str:
