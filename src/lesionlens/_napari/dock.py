@@ -6,6 +6,7 @@ napari imports this module when the panel is first opened, never to list plugins
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from lesionlens._napari.model.first_look import with_first_look
 from lesionlens._napari.model.keys import KEYS, Key
 from lesionlens._napari.model.screen import Screen, ShownScene, resolve
 from lesionlens._napari.model.session import ReviewSession
-from lesionlens._napari.model.state import Request, State
+from lesionlens._napari.model.state import Request, State, only_further
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.clashes import clashes, keymap_of
 from lesionlens._napari.qt.drops import Drops, canvas_of
@@ -99,6 +100,10 @@ class LesionLens(Panel):
             self._drawing = False
 
     def _draw(self, old: State, new: State) -> None:
+        if only_further(old, new):
+            self._screen = replace(self._screen, activity=new.activity)
+            self.run.show_screen(self._screen)
+            return
         before, screen = self._screen.scene, with_first_look(resolve(new), new)
         self._screen = screen
         if new.study is not old.study:

@@ -191,7 +191,7 @@ class Actions(EditActs):
         preferences = read_preferences()
 
         def task(progress: Progress, cancel: Cancel) -> Any:
-            from lesionlens.lens import Result  # noqa: PLC0415
+            from lesionlens.result import Result  # noqa: PLC0415
 
             prepared = prepare(study, StageClock(progress, cancel), preferences.preparation)
             analysis = reopen_folder(folder, study, prepared)

@@ -7,15 +7,24 @@ from typing import Any
 
 from lesionlens._napari.model.choices import Choices, LayerChoice, Overlay, Plane, Second
 from lesionlens._napari.model.edit_words import draft_words, outline_words, redrawn
-from lesionlens._napari.model.state import Activity, Problem, Request, State, listed, shown_sequence
+from lesionlens._napari.model.review_signs import STATE_COLOURS
+from lesionlens._napari.model.state import (
+    Activity,
+    Problem,
+    State,
+    compared_now,
+    listed,
+    shown_sequence,
+)
+from lesionlens._napari.model.titles import caption, subtitle
 from lesionlens._napari.model.tools import Tools
 from lesionlens._napari.model.verdict import verdict, withheld
+from lesionlens._napari.model.viewing import Compared
 from lesionlens._napari.model.words import (
     Bar,
     Fact,
     bars_of,
     considered_words,
-    date_words,
     details,
     facts_of,
     point_at,
@@ -28,29 +37,12 @@ from lesionlens._napari.model.words import (
     threshold_words,
     volume_words,
 )
-from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
+from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.explain.shapley import deciding_words
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate, Point
 from lesionlens.records.prediction import Capability
 from lesionlens.records.study import Study
-
-STATE_COLOURS = {
-    ReviewState.UNREVIEWED: "#E69F00",
-    ReviewState.ACCEPTED: "#009E73",
-    ReviewState.REJECTED: "#8C8C8C",
-    ReviewState.DEFERRED: "#56B4E9",
-    ReviewState.EDITED: "#CC79A7",
-}
-"""Okabe and Ito; never the only sign of a state (see STATE_SIGNS)."""
-
-STATE_SIGNS = {
-    ReviewState.UNREVIEWED: "○",
-    ReviewState.ACCEPTED: "✓",
-    ReviewState.REJECTED: "✕",
-    ReviewState.DEFERRED: "…",
-    ReviewState.EDITED: "✎",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +117,8 @@ class ShownScene:
     uncertainty: bool = False
     probe: bool = False
     opacity: float = 0.6
+    compared: Compared | None = None
+    """What stands in the place of the sequence now."""
     isolines: bool = False
     """Whether maps are drawn as lines, which are no layers."""
     plane: Plane = Plane.AXIAL
@@ -203,8 +197,8 @@ def resolve(state: State) -> Screen:
     study, analysis, choices = state.study, state.analysis, state.choices
     common: dict[str, Any] = {
         "title": study.name,
-        "subtitle": _subtitle(study, analysis, state.request),
-        "caption": _caption(state),
+        "subtitle": subtitle(study, analysis, state.request),
+        "caption": caption(state),
         "sequences": _sequences(study, choices.sequence),
         "notices": study.notices,
         "can_analyse": bool(study.series) and state.activity is None,
@@ -216,9 +210,8 @@ def resolve(state: State) -> Screen:
         "threshold": choices.threshold,
     }
     if analysis is None:
-        return Screen(
-            scene=ShownScene(sequence=shown_sequence(state), plane=choices.plane), **common
-        )
+        scene = ShownScene(shown_sequence(state), compared=compared_now(state), plane=choices.plane)
+        return Screen(scene=scene, **common)
     return _analysed(state, analysis, common)
 
 
@@ -327,6 +320,7 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
         uncertainty=on and free and choices.uncertainty,
         probe=asked and state.editing is None,
         opacity=choices.opacity,
+        compared=compared_now(state),
         isolines=choices.views.isolines,
         plane=choices.plane,
         visit=None
@@ -341,24 +335,6 @@ def _layer_choice(choices: Choices, candidate: Candidate | None) -> LayerChoice 
     rolls = choices.layer is Second.ROLLOUT and candidate is not None
     at_mm = candidate.peak_mm if rolls and candidate is not None else None
     return LayerChoice(choices.region, choices.layer, choices.head, at_mm)
-
-
-def _caption(state: State) -> str:
-    sequence, plane = shown_sequence(state), state.choices.plane
-    return plane.value if sequence is None else f"{sequence.words} · {plane.value}"
-
-
-def _subtitle(study: Study, analysis: Analysis | None, request: Request | None) -> str:
-    count = len(study.series)
-    words = f"{count} sequence{'' if count == 1 else 's'}"
-    if request is not None and request.date:
-        words = f"{date_words(request.date)} · {words}"
-    reference = (
-        analysis.prepared.reference
-        if analysis is not None
-        else next((s for s in REFERENCE_ORDER if s in study.series), None)
-    )
-    return words if reference is None else f"{words} · reference {reference.words}"
 
 
 def _sequences(study: Study, shown: MrSequence | None) -> tuple[ShownSequence, ...]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lesionlens._napari.model.choices import Choices, Second
 from lesionlens._napari.model.display import Overlays
 from lesionlens._napari.model.tools import Tools
+from lesionlens._napari.model.viewing import Compared
 from lesionlens.base.labels import MrSequence
 from lesionlens.reading.series_selection import ListedStudy
 from lesionlens.records.analysis import Analysis
@@ -190,12 +191,28 @@ def without_first_look(state: State) -> dict[str, Any]:
     return {"preliminary": None, "choices": replace(state.choices, candidate=None)}
 
 
+def only_further(old: State, new: State) -> bool:
+    """Whether two states differ in how far what runs is, and in nothing else."""
+    if old.activity is None or new.activity is None:
+        return False
+    names = (name for name in State.__dataclass_fields__ if name != "activity")
+    return all(getattr(old, name) is getattr(new, name) for name in names)
+
+
 def shown_sequence(state: State) -> MrSequence | None:
     """Return the sequence that is seen: the other one while the key for that is held."""
     study, choices = state.study, state.choices
-    if study is None or choices.sequence is None or not choices.views.swapped:
+    swapped = choices.views.swapped and choices.views.compared is None
+    if study is None or choices.sequence is None or not swapped:
         return choices.sequence
     return other_sequence(study, choices)
+
+
+def compared_now(state: State) -> Compared | None:
+    """Return what stands in the place of the sequence shown while the key for that is held."""
+    views, sequence = state.choices.views, state.choices.sequence
+    found = views.compared if views.swapped else None
+    return found if found is not None and sequence in found.volumes else None
 
 
 def other_sequence(study: Study, choices: Choices) -> MrSequence | None:
