@@ -126,6 +126,8 @@ class LesionLens(Panel):
         self.show_screen(screen, new)
         if new.study is not old.study:
             self.actions_.hang()
+            if new.study is not None and self.window().isVisible():
+                when_idle(self.actions_.make_ready)
 
     def _ask_for(self, scene: ShownScene, state: State) -> None:
         """Ask for the single layer that is chosen and not there yet."""
@@ -174,6 +176,8 @@ class LesionLens(Panel):
             self._room.make()
 
     def _on_theme(self) -> None:
+        if self._room is not None:
+            self._room.keep()
         self.show_theme(self._viewer.theme)
         self._make_room()
 

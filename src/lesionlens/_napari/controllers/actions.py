@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,7 @@ from lesionlens._napari.model.state import Problem, Request
 from lesionlens._napari.preferences import Preferences, read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens._napari.qt.latest import Latest
+from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import Cancel, Progress, StageClock
 from lesionlens.preparation.prepare import prepare
@@ -60,6 +63,7 @@ class Actions(EditActs):
         self.exported: Path | None = None
         self.probing = False
         self._lens: tuple[str, Any] | None = None
+        self._loading = threading.Lock()
 
     # --- work in the background -----------------------------------------------------------
 
@@ -145,12 +149,21 @@ class Actions(EditActs):
             self.session.ended("Your decisions of an earlier session are shown again.")
         self.session.offer(journal.found(analysis))
 
-    def _lens_for(self, device: str) -> Any:
-        if self._lens is None or self._lens[0] != device:
-            from lesionlens.lens import Lens  # noqa: PLC0415
+    def make_ready(self) -> None:
+        """Load the network in a thread of its own, while the reader looks at the images."""
+        threading.Thread(target=self._load, name="lesionlens-network", daemon=True).start()
 
-            self._lens = (device, Lens(device))
-        return self._lens[1]
+    def _load(self) -> None:
+        with contextlib.suppress(LesionLensError):  # said when the analysis is asked for
+            self._lens_for(read_preferences().device)
+
+    def _lens_for(self, device: str) -> Any:
+        with self._loading:
+            if self._lens is None or self._lens[0] != device:
+                from lesionlens.lens import Lens  # noqa: PLC0415
+
+                self._lens = (device, Lens(device))
+            return self._lens[1]
 
     def export(self, folder: Path) -> bool:
         """Write everything of the result, with the review, into a folder."""

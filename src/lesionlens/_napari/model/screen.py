@@ -234,10 +234,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         threshold_source=threshold_source(point, analysis.run.engine.floor),
         threshold_floor=analysis.run.engine.floor,
         below_threshold=total - len(rows),
-        considered=tuple(
-            ShownConsidered(considered_words(one), one.peak_mm)
-            for one in analysis.findings.considered
-        ),
+        considered=_considered(analysis),
         can_mark=focus is not None,
         **_drawn(state, analysis, focus),
         reason="" if focus is None else state.reason_of(focus.tracking_uid),
@@ -264,6 +261,11 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         can_export=state.activity is None,
         scene=_scene(state, rows, focus),
     )
+
+
+def _considered(analysis: Analysis) -> tuple[ShownConsidered, ...]:
+    dismissed = analysis.findings.considered
+    return tuple(ShownConsidered(considered_words(one), one.peak_mm) for one in dismissed)
 
 
 def _drawn(state: State, analysis: Analysis, focus: Candidate | None) -> dict[str, Any]:
