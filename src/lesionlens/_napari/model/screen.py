@@ -234,15 +234,9 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         threshold_source=threshold_source(point, analysis.run.engine.floor),
         threshold_floor=analysis.run.engine.floor,
         below_threshold=total - len(rows),
-        considered=tuple(
-            ShownConsidered(considered_words(one), one.peak_mm)
-            for one in analysis.findings.considered
-        ),
+        considered=_considered(analysis),
         can_mark=focus is not None,
-        editing=state.editing is not None,
-        tools=state.tools,
-        draft_words=draft_words(state, analysis),
-        outline_words=outline_words(state, analysis, focus),
+        **_drawn(state, analysis, focus),
         reason="" if focus is None else state.reason_of(focus.tracking_uid),
         can_undo=state.can_undo,
         can_redo=state.can_redo,
@@ -267,6 +261,21 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         can_export=state.activity is None,
         scene=_scene(state, rows, focus),
     )
+
+
+def _considered(analysis: Analysis) -> tuple[ShownConsidered, ...]:
+    dismissed = analysis.findings.considered
+    return tuple(ShownConsidered(considered_words(one), one.peak_mm) for one in dismissed)
+
+
+def _drawn(state: State, analysis: Analysis, focus: Candidate | None) -> dict[str, Any]:
+    """Say what is drawn, and with what."""
+    return {
+        "editing": state.editing is not None,
+        "tools": state.tools,
+        "draft_words": draft_words(state, analysis),
+        "outline_words": outline_words(state, analysis, focus),
+    }
 
 
 def _about(state: State, focus: Candidate | None, capabilities: set[str]) -> dict[str, Any]:

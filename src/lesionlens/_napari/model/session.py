@@ -51,12 +51,7 @@ class ReviewSession(Editing):
         What is chosen when a study opens (from the preferences).
     """
 
-    def __init__(
-        self,
-        *,
-        reader: str | None = None,
-        defaults: Choices | None = None,
-    ) -> None:
+    def __init__(self, *, reader: str | None = None, defaults: Choices | None = None) -> None:
         self.reader = reader
         self.defaults = defaults or Choices()
         self.result: Any = None
