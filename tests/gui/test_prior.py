@@ -30,8 +30,11 @@ def test_the_prior_stands_beside_this_examination(compared, qtbot):
     state = panel.session.state
     assert state.choices.views.layout is Layout.PRIOR
     assert [tile.prior for tile in tiles_of(state)] == [True, False]
-    assert len(panel.followup.words) == len(state.analysis.findings.candidates)
-    assert all("+0 %" in words for words in panel.followup.words)
+    lines = panel.followup.lines.shown
+    assert len(lines) == len(state.analysis.findings.candidates)
+    assert all("+0 %" in words for _, _, words in lines)
+    panel.followup.lines.picked.emit(lines[1][0])
+    assert panel.session.state.choices.candidate == lines[1][0]
     panel.session.go_to(1)
     panel.actions_.accept()
     assert panel.session.state.analysis.followup is not None

@@ -52,10 +52,9 @@ def _words(change: Change) -> str:
             f"mm² {_signed(change.product_percent)}"
         )
     shown = change.now or change.before
-    number = "–" if change.now is None else str(change.now.id)
     beside = ", ".join(str(one) for one in change.beside)
     place = "" if shown is None else f"{shown.place}: "
-    return f"{number} · {place}{words}{f' (overlaps {beside} too)' if beside else ''}"
+    return f"{place}{words}{f' (overlaps {beside} too)' if beside else ''}"
 
 
 def _signed(value: float | None) -> str:

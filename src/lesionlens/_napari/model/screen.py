@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lesionlens._napari.model.choices import Choices, LayerChoice, Overlay, Plane, Second
+from lesionlens._napari.model.considered import ShownConsidered, shown_considered
 from lesionlens._napari.model.review_signs import STATE_COLOURS
 from lesionlens._napari.model.state import (
     Activity,
@@ -22,7 +23,6 @@ from lesionlens._napari.model.words import (
     Bar,
     Fact,
     bars_of,
-    considered_words,
     date_words,
     details,
     facts_of,
@@ -72,14 +72,6 @@ class ShownCandidate:
     def colour(self) -> str:
         """Of its state, as #rrggbb."""
         return STATE_COLOURS[self.state]
-
-
-@dataclass(frozen=True, slots=True)
-class ShownConsidered:
-    """One line of what scored too little to be a candidate, and where it lies (RAS+ mm)."""
-
-    words: str
-    point_mm: Point
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,10 +223,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         threshold_source=threshold_source(point, analysis.run.engine.floor),
         threshold_floor=analysis.run.engine.floor,
         below_threshold=total - len(rows),
-        considered=tuple(
-            ShownConsidered(considered_words(one), one.peak_mm)
-            for one in analysis.findings.considered
-        ),
+        considered=shown_considered(analysis),
         can_mark=focus is not None,
         editing=state.editing is not None,
         outline_words=_outline_words(state, analysis, focus),

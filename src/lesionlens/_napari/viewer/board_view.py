@@ -218,6 +218,8 @@ class BoardView(QWidget):
         """Return who is shown and which series, unless that is hidden."""
         if self._board is None or not self._board.views.named or self._board.state.study is None:
             return ()
+        if self._compared(tile) is not None:
+            return ()  # who and when stand in what is compared
         series = self._board.state.study.series.get(tile.sequence)
         return (*self.identity, *(() if series is None else (series.description,)))
 
