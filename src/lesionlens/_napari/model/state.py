@@ -7,8 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lesionlens._napari.model.choices import Choices, Second
 from lesionlens._napari.model.display import Overlays
+from lesionlens._napari.model.tools import Tools
 from lesionlens._napari.model.viewing import Compared
 from lesionlens.base.labels import MrSequence
 from lesionlens.reading.series_selection import ListedStudy
@@ -17,6 +21,7 @@ from lesionlens.records.findings import Candidate
 from lesionlens.records.preliminary import PreliminaryCandidate, PreliminaryFindings
 from lesionlens.records.review import Review
 from lesionlens.records.study import Study
+from lesionlens.review.journal import Draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +152,15 @@ class State:
     without: tuple[int, str] | None = None
     editing: int | None = None
     """Id of the candidate whose outline is being redrawn."""
+    edited_uid: str = ""
+    """Tracking UID of what is being drawn, known or new (`tools.NEW`)."""
+    tools: Tools = field(default_factory=Tools)
+    draft: Draft | None = None
+    """Strokes that were interrupted."""
+    resumed: bool = False
+    """Whether what is drawn goes on from them."""
+    probability: NDArray[np.float32] | None = None
+    """Of the whole tumour on the working grid, once a range of it was asked for."""
     attention_layers: tuple[tuple[str, int], ...] = ()
     """Name and number of heads of each layer that can be shown, coarse to fine."""
     seconds: tuple[Second, ...] = ()

@@ -41,6 +41,8 @@ class BoardView(QWidget):
 
     asked = Signal(object)
     """A voxel is to be probed: RAS+ mm."""
+    added = Signal(object)
+    """A lesion is to be added: RAS+ mm."""
     pointed = Signal(object)
     """The pointer is over a point: RAS+ mm."""
     window_dragged = Signal(object, float, float)
@@ -238,6 +240,13 @@ class BoardView(QWidget):
         self._travel.move(point_mm=point)
         if ask:
             self.asked.emit(point)
+
+    def added_at(self, tile: Tile, at: tuple[float, float]) -> None:
+        """Put the crosshair there and add the lesion at it."""
+        point = self._patient(tile, at)
+        if point is not None:
+            self._travel.move(point_mm=point)
+            self.added.emit(point)
 
     def _drag_ruler(self, tile: Tile, at: tuple[float, float], point: Point) -> bool:
         """Move the end of a ruler that is held, or take hold of one that is near."""
