@@ -104,7 +104,7 @@ def _table(candidates: tuple[Candidate, ...]) -> Table:
             candidate.location.words,
             _size(candidate),
             *(_number(candidate.volume_ml.get(region)) for region in (Region.WT, Region.ET)),
-            f"{candidate.score:.2f}",
+            "added" if candidate.score is None else f"{candidate.score:.2f}",
         )
     return table
 

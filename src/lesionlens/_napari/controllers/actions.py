@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lesionlens._napari.controllers.adding import Adding
+from lesionlens._napari.controllers.edit_acts import EditActs
 from lesionlens._napari.controllers.editor import OutlineEditor
 from lesionlens._napari.controllers.opener import Opener
 from lesionlens._napari.controllers.reviewing import Reviewing
@@ -16,22 +20,21 @@ from lesionlens._napari.model.choices import LayerChoice, Overlay, Plane
 from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.session import QUESTION, ReviewSession
 from lesionlens._napari.model.state import Problem, Request
-from lesionlens._napari.model.view_actions import Viewing
 from lesionlens._napari.preferences import Preferences, read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens._napari.qt.latest import Latest
+from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import Cancel, Progress, StageClock
 from lesionlens.preparation.prepare import prepare
-from lesionlens.records.review import WHOLE_STUDY
-from lesionlens.review import store
+from lesionlens.review import journal, store
 from lesionlens.review.reopen import is_result, reopen_folder
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
-class Actions(Viewing):
+class Actions(EditActs):
     """Every act of the reader.
 
     Parameters
@@ -56,9 +59,11 @@ class Actions(Viewing):
         self.editor = OutlineEditor(viewer)
         self.opener = Opener(session, jobs, viewer)
         self.reviewing = Reviewing(session, jobs, self.editor)
+        self.adding = Adding(session, self.reviewing, self.editor)
         self.exported: Path | None = None
         self.probing = False
         self._lens: tuple[str, Any] | None = None
+        self._loading = threading.Lock()
 
     # --- work in the background -----------------------------------------------------------
 
@@ -129,10 +134,10 @@ class Actions(Viewing):
     def take(self, result: Any, overlays: Any, preferences: Preferences | None = None) -> None:
         """Show a result; decisions that a crash interrupted are there again."""
         analysis, said = result.analysis, self.session.state.review
-        known = {WHOLE_STUDY, *(c.tracking_uid for c in analysis.findings.candidates)}
+        known = {c.tracking_uid for c in analysis.findings.candidates}
         if analysis.review.events:
             found = analysis.review
-        elif said.events and known >= {event.tracking_uid for event in said.events}:
+        elif said.events and said.speaks_of(known).events == said.events:
             found = said  # the same candidates, found again
         else:
             found = store.recover(analysis)
@@ -142,13 +147,23 @@ class Actions(Viewing):
             self.session.choose_overlay(wanted)
         if found is not analysis.review and found is not said and found.events:
             self.session.ended("Your decisions of an earlier session are shown again.")
+        self.session.offer(journal.found(analysis))
+
+    def make_ready(self) -> None:
+        """Load the network in a thread of its own, while the reader looks at the images."""
+        threading.Thread(target=self._load, name="lesionlens-network", daemon=True).start()
+
+    def _load(self) -> None:
+        with contextlib.suppress(LesionLensError):  # said when the analysis is asked for
+            self._lens_for(read_preferences().device)
 
     def _lens_for(self, device: str) -> Any:
-        if self._lens is None or self._lens[0] != device:
-            from lesionlens.lens import Lens  # noqa: PLC0415
+        with self._loading:
+            if self._lens is None or self._lens[0] != device:
+                from lesionlens.lens import Lens  # noqa: PLC0415
 
-            self._lens = (device, Lens(device))
-        return self._lens[1]
+                self._lens = (device, Lens(device))
+            return self._lens[1]
 
     def export(self, folder: Path) -> bool:
         """Write everything of the result, with the review, into a folder."""
@@ -189,7 +204,7 @@ class Actions(Viewing):
         preferences = read_preferences()
 
         def task(progress: Progress, cancel: Cancel) -> Any:
-            from lesionlens.lens import Result  # noqa: PLC0415
+            from lesionlens.result import Result  # noqa: PLC0415
 
             prepared = prepare(study, StageClock(progress, cancel), preferences.preparation)
             analysis = reopen_folder(folder, study, prepared)

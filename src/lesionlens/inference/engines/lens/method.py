@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +36,7 @@ from lesionlens.inference.engines.lens.attention import (
     CrossAttentionMaps,
     coarser,
 )
+from lesionlens.inference.engines.lens.pass_output import AttentionOutput, LesionShares, PassOutput
 from lesionlens.inference.network_input import NetworkInput
 from lesionlens.inference.pass_cache import PassCache
 from lesionlens.network.notes import WeightsInfo
@@ -79,65 +79,6 @@ REFINED_METHOD = (
     f"{METHOD}; {10 * patch_refinement.SHARE:.0f} tenths of the enhancing tumour's map, "
     "as of its outline, are from patch refinement"
 )
-
-
-class SelfAttentionOutput(Protocol):
-    """Queries and keys of one self-attention layer, as `network.attention.SelfTrace`."""
-
-    @property
-    def q(self) -> Array:
-        """(1, heads, N, d)."""
-
-    @property
-    def k(self) -> Array:
-        """(1, heads, N, d)."""
-
-    @property
-    def grid(self) -> tuple[int, int, int]:
-        """Tokens along I, J, K."""
-
-
-class AttentionOutput(Protocol):
-    """All that was attended to in one pass, as `network.model.AttentionTrace`."""
-
-    @property
-    def self_attention(self) -> Sequence[SelfAttentionOutput]:
-        """One a layer, first to last."""
-
-    @property
-    def cross_attention(self) -> tuple[Array, ...]:
-        """(1, heads, Q, I, J, K) weights at 1/4, 1/2 and 1/1."""
-
-    @property
-    def padded(self) -> tuple[int, int, int]:
-        """Grid after padding."""
-
-
-class LesionShares(Protocol):
-    """What lesion queries found, as `network.lesion_queries.LesionOutput`."""
-
-    def class_shares(self) -> Array:
-        """Return class probabilities at 1/2 of the padded grid, (1, 3, I, J, K)."""
-
-
-class PassOutput(Protocol):
-    """What one pass yields, as `network.model.LensOutput`; a batch of one."""
-
-    @property
-    def logits(self) -> Array:
-        """(1, 3, I, J, K)."""
-
-    @property
-    def attention(self) -> Array:
-        """(1, 3, I, J, K); adds up to one."""
-
-    @property
-    def trace(self) -> Any:
-        """An `AttentionOutput`; None where it was not asked for."""
-
-    @property
-    def lesions(self) -> Any:
-        """`LesionShares`; None of networks without lesion queries."""
 
 
 class LensMethod(ABC):
