@@ -29,9 +29,11 @@ from lesionlens._napari.qt.keyboard import Keyboard, main_window
 from lesionlens._napari.qt.room import Room
 from lesionlens._napari.qt.waiting import when_idle
 from lesionlens._napari.viewer.layers import Layers
+from lesionlens._napari.viewer.marks import Marks
 from lesionlens._napari.viewer.single import plane_of
 from lesionlens._napari.viewer.views import Views
 from lesionlens._napari.widgets.panel import Panel
+from lesionlens._napari.widgets.worklist_dock import WorklistDock
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.memory import give_back
 
@@ -61,6 +63,8 @@ class LesionLens(Panel):
         self.layers = Layers(viewer)
         self.views = Views(viewer, self.layers, self.actions_, self)
         self.views.asked.connect(self.actions_.probe)
+        self.marks = Marks(viewer)
+        self.mark_asked.connect(self.views.go_to)
         session.changed.connect(self._on_changed)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.events.theme.connect(self._on_theme)
@@ -113,6 +117,8 @@ class LesionLens(Panel):
                 when_idle(give_back)
             if bare:
                 self.views.fit()
+        if new.marks != old.marks or new.study is not old.study:
+            self.marks.show(new.marks, new.study)
         self.views.show(before, screen, new)
         self._ask_for(screen.scene, new)
         self.actions_.editor.apply(old, new)
@@ -185,7 +191,11 @@ class LesionLens(Panel):
             self.views.go_to(visit.point_mm, visit.box_mm)
 
     def _on_click(self, _: Any, event: Any) -> None:
-        """Shift and a click ask the voxel what it attended to."""
+        """Shift and a click ask the voxel what it attended to; a mark may wait for a click."""
+        if event.button == 1 and len(event.position) == 3:
+            x, y, z = (float(v) for v in event.position)
+            if self.actions_.place_mark((x, y, z)):
+                return
         if event.button == 1 and "Shift" in event.modifiers and len(event.position) == 3:
             i, j, k = (float(v) for v in event.position)
             self.actions_.probe((i, j, k))
@@ -215,6 +225,7 @@ class LesionLens(Panel):
         if self.archive is not None:
             self.archive.release()
         self.session.changed.disconnect(self._on_changed)
+        self.actions_.reading.release()
         viewer.layers.events.inserted.disconnect(self._on_inserted)
         viewer.events.theme.disconnect(self._on_theme)
         get_settings().appearance.events.font_size.disconnect(self._on_theme)
@@ -286,6 +297,24 @@ def open_panel(viewer: napari.Viewer) -> LesionLens:
         dock.show()
         dock.raise_()
     return there
+
+
+def worklist() -> WorklistDock:
+    """Return a worklist for napari to dock, beside the panel of the window of now.
+
+    Raises
+    ------
+    ResourceError
+        There is no window to dock it in.
+    """
+    viewer = napari.current_viewer()
+    if viewer is None:
+        raise ResourceError(
+            found="no window of napari",
+            expected="one, to dock the worklist in",
+            next_step="Open napari first",
+        )
+    return WorklistDock(getattr(viewer, "__wrapped__", viewer), open_panel(viewer).actions_)
 
 
 def open_archive() -> None:

@@ -7,7 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from lesionlens._napari.controllers.editor import OutlineEditor
+from lesionlens._napari.controllers.marking import Marking
 from lesionlens._napari.controllers.opener import Opener
 from lesionlens._napari.controllers.reviewing import Reviewing
 from lesionlens._napari.loading import SAMPLES
@@ -16,7 +19,6 @@ from lesionlens._napari.model.choices import LayerChoice, Overlay, Plane
 from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.session import QUESTION, ReviewSession
 from lesionlens._napari.model.state import Problem, Request
-from lesionlens._napari.model.view_actions import Viewing
 from lesionlens._napari.preferences import Preferences, read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens._napari.qt.latest import Latest
@@ -25,13 +27,13 @@ from lesionlens.base.stages import Cancel, Progress, StageClock
 from lesionlens.preparation.prepare import prepare
 from lesionlens.records.review import WHOLE_STUDY
 from lesionlens.review import store
-from lesionlens.review.reopen import is_result, reopen_folder
+from lesionlens.review.reopen import is_mask, is_result, reopen_folder
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
-class Actions(Viewing):
+class Actions(Marking):
     """Every act of the reader.
 
     Parameters
@@ -49,13 +51,12 @@ class Actions(Viewing):
     def __init__(
         self, session: ReviewSession, jobs: Jobs, questions: Latest, viewer: ViewerModel
     ) -> None:
-        super().__init__(session)
+        super().__init__(session, viewer)
         self.jobs = jobs
         self.questions = questions
-        self.viewer = viewer
         self.editor = OutlineEditor(viewer)
         self.opener = Opener(session, jobs, viewer)
-        self.reviewing = Reviewing(session, jobs, self.editor)
+        self.reviewing = Reviewing(session, jobs, self.editor, self.reading.whose)
         self.exported: Path | None = None
         self.probing = False
         self._lens: tuple[str, Any] | None = None
@@ -84,7 +85,8 @@ class Actions(Viewing):
         if self.jobs.running:
             self.session.say("Something still runs. Cancel it first, then drop again.")
             return False
-        if len(places) == 1 and is_result(places[0]):
+        opened = self.session.state.study is not None
+        if len(places) == 1 and (is_result(places[0]) or (opened and is_mask(places[0]))):
             return self.reopen(places[0])
         return self.open(places)
 
@@ -115,7 +117,13 @@ class Actions(Viewing):
         return self.jobs.start("Analysing", task, done)
 
     def take(self, result: Any, overlays: Any, preferences: Preferences | None = None) -> None:
-        """Show a result; decisions that a crash interrupted are there again."""
+        """Show a result; decisions that a crash interrupted are there again.
+
+        While the reader reads unaided it is kept closed, out of the window.
+        """
+        if self.reading.keep_closed(result, overlays):
+            return
+        result, overlays = self.reading.as_shown(result, overlays)
         analysis, said = result.analysis, self.session.state.review
         known = {WHOLE_STUDY, *(c.tracking_uid for c in analysis.findings.candidates)}
         if analysis.review.events:
@@ -123,8 +131,8 @@ class Actions(Viewing):
         elif said.events and known >= {event.tracking_uid for event in said.events}:
             found = said  # the same candidates, found again
         else:
-            found = store.recover(analysis)
-        self.session.analysed(result, overlays, found)
+            found = store.recover(analysis, reader=self.reading.whose())
+        self.session.analysed(result, overlays, self.reading.with_unaided(found))
         wanted = (preferences or read_preferences()).overlay
         if wanted is not Overlay.OFF:
             self.session.choose_overlay(wanted)
@@ -179,7 +187,8 @@ class Actions(Viewing):
         def task(progress: Progress, cancel: Cancel) -> Any:
             from lesionlens.lens import Result  # noqa: PLC0415
 
-            prepared = prepare(study, StageClock(progress, cancel), preferences.preparation)
+            options = replace(preferences.preparation, strip=False)  # no network for a review
+            prepared = prepare(study, StageClock(progress, cancel), options)
             analysis = reopen_folder(folder, study, prepared)
             return Result(analysis), overlays_of(analysis)
 
@@ -275,6 +284,7 @@ class Actions(Viewing):
         """Go to the previous candidate."""
         self._then(lambda: self.session.step(-1))
 
+    @override
     def _then(self, act: Callable[[], object]) -> bool:
         """Act once what is typed and what is being redrawn is kept."""
         self.reviewing.settle_reason()
@@ -293,8 +303,12 @@ class Actions(Viewing):
         self.reviewing.mark(ReviewState.DEFERRED)
 
     def sign(self) -> None:
-        """Sign that there is nothing further, or nothing at all where nothing is flagged."""
-        self._then(self.reviewing.sign)
+        """Sign an unaided read; else that nothing further was seen, or nothing at all."""
+        opened = self.reading.sign_unaided()
+        if opened is False:
+            self._then(self.reviewing.sign)
+        elif isinstance(opened, tuple):
+            self.take(*opened)
 
     def edit_outline(self) -> None:
         """Redraw the outline of the candidate in focus, or end that and keep what was drawn."""

@@ -33,9 +33,18 @@ class Reviewing:
         Measures a changed outline anew.
     editor : OutlineEditor
         Where it is drawn.
+    whose : callable
+        Names whose decisions these are: those of each reader and session are kept for themselves.
     """
 
-    def __init__(self, session: ReviewSession, jobs: Jobs, editor: OutlineEditor) -> None:
+    def __init__(
+        self,
+        session: ReviewSession,
+        jobs: Jobs,
+        editor: OutlineEditor,
+        whose: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._whose = whose
         self.session, self.jobs, self.editor = session, jobs, editor
         self._settling = False
 
@@ -188,7 +197,7 @@ class Reviewing:
         if state.analysis is None:
             return
         try:
-            store.autosave(state.analysis)
+            store.autosave(state.analysis, reader=self._whose())
         except LesionLensError as refusal:
             self.session.refused(replace(problem_of(refusal), cause=SAVING))
         else:

@@ -26,7 +26,7 @@ from lesionlens._napari.model.state import (
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
 from lesionlens.findings.edits import applied
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.findings import Candidate
+from lesionlens.records.findings import Candidate, Point
 from lesionlens.records.review import Review
 from lesionlens.records.study import Study
 from lesionlens.review.log import ReviewLog
@@ -53,14 +53,8 @@ class ReviewSession:
     changed = Signal(State, State)
     """Old state, new state."""
 
-    def __init__(
-        self,
-        *,
-        reader: str | None = None,
-        defaults: Choices | None = None,
-    ) -> None:
-        self.reader = reader
-        self.defaults = defaults or Choices()
+    def __init__(self, *, reader: str | None = None, defaults: Choices | None = None) -> None:
+        self.reader, self.defaults = reader, defaults or Choices()
         self.result: Any = None
         self._log = ReviewLog()
         self._state = State(choices=self.defaults)
@@ -110,6 +104,7 @@ class ReviewSession:
             seconds=(),
             typed={},
             reopened=False,
+            marks=(),
         )
 
     def analysed(self, result: Any, overlays: Overlays, review: Review | None = None) -> None:
@@ -308,6 +303,11 @@ class ReviewSession:
     def answer_without(self, candidate_id: int, words: str) -> None:
         """Take what the network says with a candidate hidden."""
         self._set(without=(candidate_id, words))
+
+    def show_marks(self, marks: tuple[Point, ...]) -> None:
+        """Show the places that the reader marked (RAS+ mm)."""
+        if marks != self._state.marks:
+            self._set(marks=marks)
 
     # --- review ---------------------------------------------------------------------------
 
