@@ -13,7 +13,7 @@ help:
 	@echo "make demo      analyse the sample patient and show it in napari (a picture without a display)"
 	@echo "make test      lint, types, layers and the default tests, as CI does"
 	@echo "make test-all  the same with the slow tests"
-	@echo "make sample    draw the sample patient again"
+	@echo "make sample    draw a new patient into out/sample"
 
 install: .venv/installed
 
@@ -47,7 +47,7 @@ test-all: system lint types layers
 	@$(PYTEST)
 
 sample: install
-	@$(BIN)/python -m lesionlens.testing.sample --out src/lesionlens/sample_data
+	@$(BIN)/python -m lesionlens.testing.sample --out out/sample
 
 clean:
 	rm -rf .venv out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage coverage.xml

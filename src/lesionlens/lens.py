@@ -1,4 +1,4 @@
-"""Lens: from an opened study to candidates, maps and measures; Result: what to do with them."""
+"""Lens: from an opened study to candidates, maps and measures."""
 
 from __future__ import annotations
 
@@ -7,43 +7,44 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base import plugins
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.provenance import versions
 from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, no_progress
-from lesionlens.explain import counterfactual, faithfulness, perturbations, shapley
+from lesionlens.explain import faithfulness, perturbations, shapley
 from lesionlens.explain import maps as attention_maps
-from lesionlens.explain import probe as probes
-from lesionlens.explain.counterfactual import WhatIf
 from lesionlens.explain.questions import questions_to
 from lesionlens.explain.shapley import ComponentVoxels
-from lesionlens.findings import anatomy
-from lesionlens.findings.candidates import Context, Evidence, describe
+from lesionlens.findings import anatomy, preliminary
+from lesionlens.findings.candidates import Context, Evidence, considered, describe
 from lesionlens.findings.components import (
     CandidateCriteria,
     ComponentMask,
-    component_mask_of,
     component_voxels,
     draw_components,
     keep,
     plain_scores,
 )
 from lesionlens.inference import native
-from lesionlens.inference.engine import Engine, as_perturbable
+from lesionlens.inference.engine import Engine
 from lesionlens.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.reading.readers import hashes_of
 from lesionlens.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import AttentionMaps, MapChecks
-from lesionlens.records.findings import Candidate, Findings
-from lesionlens.records.prediction import Capability, Prediction, QuestionTime, Trace
+from lesionlens.records.findings import Findings
+from lesionlens.records.prediction import Capability, Prediction, QuestionTime
 from lesionlens.records.study import PreparedStudy, Study
+from lesionlens.result import Result
+
+Floats = NDArray[np.float32]
 
 
 class Lens:
@@ -109,6 +110,7 @@ class Lens:
         *,
         progress: Progress = no_progress,
         cancel: Cancel = NEVER,
+        first: preliminary.Listener | None = None,
     ) -> Result:
         """Analyse a study.
 
@@ -120,6 +122,8 @@ class Lens:
             Which steps of the preparation, and how.
         progress, cancel
             Called with, and checked between, all steps; both may come from another thread.
+        first : callable, optional
+            Told what the engine's first look flags, where it has one.
 
         Raises
         ------
@@ -131,6 +135,8 @@ class Lens:
         with ThreadPoolExecutor(1) as aside:
             hashes = aside.submit(hashes_of, study)
             prepared = prepare(study, clock, options)
+            if first is not None:
+                preliminary.tell(self._engine, prepared, clock, first)
             with clock.stage("network"):
                 prediction = self._engine.predict(prepared, progress=progress, cancel=cancel)
             found = _Steps(self._engine, prepared, prediction, clock).run(study, hashes)
@@ -164,6 +170,7 @@ class _Steps:
         self._engine, self._prepared = engine, prepared
         self._prediction, self._clock = prediction, clock
         self._notices: list[str] = []
+        self._dismissed: tuple[ComponentMask, list[float]] | None = None
         self._questions = questions_to(engine, prepared, prediction, clock.progress, clock.cancel)
 
     def run(self, study: Study, hashes: Future[tuple[tuple[str, str], ...]]) -> _Found:
@@ -186,17 +193,19 @@ class _Steps:
                 self._notices.append(QuestionTime.left_out(self._questions.unanswered))
         with self._clock.stage("measures"):
             context = self._context(study, probability[Region.WT], hashes.result())
-            findings = describe(marked, evidence, context)
+            below = considered(*self._dismissed, context) if self._dismissed else ()
+            findings = replace(describe(marked, evidence, context), considered=below)
         unsure = evidence.uncertainty
         volumes = Volumes(
             labels=Volume(marked.labels, prepared.native),
             probability={r: Volume(p, prepared.native) for r, p in probability.items()},
             attention={r: Volume(a, prepared.native) for r, a in attention.items()},
             uncertainty=None if unsure is None else Volume(unsure, prepared.native),
+            evidence=evidence.by_voxel,
         )
         return _Found(maps, volumes, findings, tuple(self._notices))
 
-    def _mark(self, probability: Mapping[Region, NDArray[np.float32]]) -> ComponentMask:
+    def _mark(self, probability: Mapping[Region, Floats]) -> ComponentMask:
         missing = [region.value for region in Region if region not in probability]
         if missing:
             raise UnusableInputError(
@@ -213,47 +222,49 @@ class _Steps:
         if seen is None:
             return marked, []
         spots = component_voxels(marked, seen.grid)
-        wanted = shapley.scores(seen, spots, scoring)[0] >= scoring.floor
+        found = shapley.scores(seen, spots, scoring)[0]
+        wanted = found >= scoring.floor
         kept = [spot for spot, enough in zip(spots, wanted, strict=True) if enough]
+        self._dismissed = keep(marked, (~wanted).tolist()), found[~wanted].tolist()
         return keep(marked, wanted.tolist()), kept
 
     def _evidence(
         self,
         marked: ComponentMask,
         spots: list[ComponentVoxels],
-        probability: Mapping[Region, NDArray[np.float32]],
-        attention: Mapping[Region, NDArray[np.float32]],
+        probability: Mapping[Region, Floats],
+        attention: Mapping[Region, Floats],
     ) -> Evidence:
         prediction, questions = self._prediction, self._questions
         shown = attention.get(Region.WT)
         if questions is None:
             self._notices.append("This engine cannot tell which sequence mattered")
-            own = prediction.uncertainty
             return Evidence(
                 plain_scores(marked, prediction, probability),
-                uncertainty=None if own is None else native.bring(own, self._prepared),
+                uncertainty=self._native(prediction.uncertainty),
                 attention=shown,
                 enhancing=probability.get(Region.ET),
             )
         answers = perturbations.ask(questions, prediction, spots)
-        unsure = answers.uncertainty
         return Evidence(
             scores=answers.scores.tolist(),
             relevance=answers.relevance,
             alone=answers.alone,
             left_out=answers.left_out,
-            uncertainty=None
-            if unsure is None
-            else native.bring(unsure, self._prepared, answers.grid),
+            uncertainty=self._native(answers.uncertainty, answers.grid),
             attention=shown,
             enhancing=probability.get(Region.ET),
+            by_voxel=answers.by_voxel,
         )
+
+    def _native(self, values: Floats | None, grid: Grid | None = None) -> Floats | None:
+        return None if values is None else native.bring(values, self._prepared, grid)
 
     def _check_maps(
         self,
         marked: ComponentMask,
         spots: list[ComponentVoxels],
-        attention: Mapping[Region, NDArray[np.float32]],
+        attention: Mapping[Region, Floats],
     ) -> dict[Region, MapChecks]:
         """Check each map; ask the engine about the whole tumour's."""
         prepared, prediction, questions = self._prepared, self._prediction, self._questions
@@ -265,16 +276,15 @@ class _Steps:
         if seen is None or trace is None or questions is None or not spots:
             return found
         weights = faithfulness.onto(trace.cross[Region.WT], prepared.working, seen.grid)
-        brain = (
-            faithfulness.onto(prepared.brain.astype(np.float32), prepared.working, seen.grid) > 0
-        )
+        inside = prepared.brain.astype(np.float32)
+        brain = faithfulness.onto(inside, prepared.working, seen.grid) > 0
         whole = faithfulness.deletion_test(found[Region.WT], questions, weights, brain, spots)
         return {**found, Region.WT: whole}
 
     def _context(
         self,
         study: Study,
-        whole: NDArray[np.float32],
+        whole: Floats,
         inputs: tuple[tuple[str, str], ...],
     ) -> Context:
         prepared, about = self._prepared, self._prediction.engine
@@ -287,108 +297,3 @@ class _Steps:
             quality=prepared.quality,
             class_probabilities=self._prediction.class_probabilities,
         )
-
-
-class Result:
-    """One analysed study.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        Everything that is exported.
-    prediction, engine : Prediction and Engine, or None
-        The engine's prediction, and itself; needed by `probe`, `layer_attention` and `what_if`
-        alone.
-    """
-
-    def __init__(
-        self,
-        analysis: Analysis,
-        prediction: Prediction | None = None,
-        engine: Engine | None = None,
-    ) -> None:
-        self._analysis, self._prediction, self._engine = analysis, prediction, engine
-
-    @property
-    def analysis(self) -> Analysis:
-        """The record that exporters read."""
-        return self._analysis
-
-    @property
-    def candidates(self) -> tuple[Candidate, ...]:
-        """Flagged regions by falling score."""
-        return self._analysis.findings.candidates
-
-    @property
-    def attention(self) -> Mapping[Region, Volume]:
-        """Attention of each region, 0 to 1 on the reference grid; keys "wt", "tc", "et" work."""
-        return self._analysis.volumes.attention
-
-    @property
-    def probability(self) -> Mapping[Region, Volume]:
-        """Probability of each region, 0 to 1 on the reference grid."""
-        return self._analysis.volumes.probability
-
-    @property
-    def labels(self) -> Volume:
-        """Labels on the reference grid: 0 background, 1 core, 2 oedema, 3 enhancing."""
-        return self._analysis.volumes.labels
-
-    @property
-    def trace(self) -> Trace | None:
-        """What the network attended to, for `explain.probe`; None of a reopened result."""
-        return self._prediction.trace if self._prediction else None
-
-    @property
-    def engine(self) -> Engine | None:
-        """The engine, for its `attribute`; None of a reopened result."""
-        return self._engine
-
-    def probe(self, voxel: tuple[int, int, int]) -> Volume:
-        """Return where a voxel of the reference grid attends; see `explain.probe.ask`."""
-        i, j, k = (int(v) for v in voxel)
-        return probes.ask(self.trace, self._analysis.prepared, (i, j, k))
-
-    def layer_attention(self, region: Region | str, layer: int, head: int | None = None) -> Volume:
-        """Return the attention of one layer or head; see `explain.probe.layer_attention`."""
-        return probes.layer_attention(
-            self.trace, self._analysis.prepared, Region(region), layer, head
-        )
-
-    def what_if(
-        self, candidate: int, *, progress: Progress = no_progress, cancel: Cancel = NEVER
-    ) -> WhatIf:
-        """Hide one candidate, by its id, and predict again; see `explain.counterfactual.ask`."""
-        prediction, engine = self._prediction, as_perturbable(self._engine)
-        seen = None if prediction is None else prediction.unperturbed
-        if prediction is None or seen is None or engine is None:
-            raise UnusableInputError(
-                found="a result that was reopened, or an engine that cannot predict again",
-                expected="a fresh result of an engine with the capability `perturb`",
-                next_step="Analyse the study again",
-            )
-        prepared = self._analysis.prepared
-        spots = component_voxels(
-            component_mask_of(self._analysis.findings, prepared.native), seen.grid
-        )
-        clock = StageClock(progress, cancel)
-        return counterfactual.ask(engine, prepared, prediction, spots, candidate - 1, clock)
-
-    def save(self, out: str | Path) -> Path:
-        """Write every file of the contract into a folder: together, or not at all."""
-        from lesionlens.export.exporter import save  # noqa: PLC0415  (exporters load much)
-
-        save(self._analysis, Path(out))
-        return Path(out)
-
-    def show(self) -> Any:
-        """Open the result in the installed viewer (napari).
-
-        Raises
-        ------
-        MissingPluginError
-            No viewer is installed.
-        """
-        installed = plugins.names(plugins.VIEWERS)
-        name = "napari" if "napari" in installed or not installed else installed[0]
-        return cast("Any", plugins.load(plugins.VIEWERS, name))(self)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pydicom
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE = REPOSITORY / "src" / "lesionlens"
 DATA = {".npz", ".npy", ".safetensors", ".gz", ".nii", ".dcm", ".pt", ".pth", ".onnx", ".pkl"}
@@ -30,6 +32,12 @@ def test_the_sample_says_that_it_is_synthetic_and_stays_small():
     folder = SOURCE / "sample_data"
     assert "synthetic" in (folder / "README.md").read_text("utf-8").lower()
     assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 15e6
+
+
+def test_viewers_can_draw_one_bit_frames_on_the_sample():
+    for path in sorted((SOURCE / "sample_data" / "study_dicom").rglob("IM0001")):
+        image = pydicom.dcmread(path, stop_before_pixels=True)
+        assert (image.Rows % 8, image.Columns % 8) == (0, 0), path
 
 
 def test_the_sample_s_seed_is_kept_from_training():

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from napari.settings import get_plugin_settings
+from napari.utils.colormaps.standardize_color import transform_color
 from npe2 import PluginManifest
 from qtpy.QtCore import Qt
 from tests.gui.conftest import LEFT, MANIFEST, RIGHT
@@ -18,7 +19,9 @@ from lesionlens._napari.loading import layers_of
 from lesionlens._napari.model.choices import Overlay, Plane
 from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.keys import KEYS
+from lesionlens._napari.model.screen import STATE_COLOURS
 from lesionlens._napari.preferences import read_preferences
+from lesionlens._napari.viewer.colours import BOX_COLOUR, ORIGINAL_COLOUR
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import NEVER, check, no_progress
@@ -32,6 +35,18 @@ PATIENCE_MS = 120_000
 
 def visible(panel):
     return {layer.name for layer in panel._viewer.layers if layer.visible}
+
+
+UNREVIEWED = STATE_COLOURS[ReviewState.UNREVIEWED]
+
+
+def drawn(panel, colour):
+    """Return the (N, 2) points of the lines of one colour on napari's canvas."""
+    strokes = panel.views.lines.strokes
+    if strokes is None:
+        return np.zeros((0, 2))
+    same = np.abs(strokes.colours - transform_color(colour)[0]).max(axis=1) < 1e-3
+    return strokes.points[same]
 
 
 def test_an_empty_panel_says_how_to_open_a_scan(panel):
@@ -55,11 +70,14 @@ def test_the_analysis_keeps_the_unaided_read_until_the_reader_asks(reviewed):
     assert reviewed.candidates.model.rowCount() == 2
     assert visible(reviewed) == {"T1c"}
     reviewed.actions_.toggle_overlay()
-    assert visible(reviewed) == {"T1c", "Candidates"}
+    assert visible(reviewed) == {"T1c"}
+    reviewed.session.go_to(1)
+    assert len(drawn(reviewed, UNREVIEWED))
     reviewed.actions_.next_overlay()
-    assert visible(reviewed) == {"T1c", "Candidates", "Attention · whole tumour"}
+    assert visible(reviewed) == {"T1c", "Attention · whole tumour"}
     reviewed.actions_.toggle_overlay()
     assert visible(reviewed) == {"T1c"}
+    assert not len(drawn(reviewed, UNREVIEWED))
 
 
 def test_a_click_on_a_row_goes_to_the_candidate(reviewed, analysis):
@@ -68,7 +86,7 @@ def test_a_click_on_a_row_goes_to_the_candidate(reviewed, analysis):
     viewer = reviewed._viewer
     np.testing.assert_allclose(viewer.dims.point, second.centroid_mm, atol=4.0)
     assert reviewed.session.state.choices.candidate == second.id
-    assert "Box · candidate 2" in visible(reviewed)
+    assert len(drawn(reviewed, BOX_COLOUR))
 
 
 def test_axial_slices_show_the_patients_right_on_the_left(reviewed):
@@ -90,9 +108,12 @@ def test_axial_slices_show_the_patients_right_on_the_left(reviewed):
 
 def test_the_contour_lies_where_the_lesion_is(reviewed):
     reviewed.session.go_to(1)
-    layer = reviewed._viewer.layers["Candidates"]
-    inside = np.argwhere(np.asarray(layer.data) == 1).mean(axis=0)
-    np.testing.assert_allclose(layer.data_to_world(inside), LEFT, atol=3.0)
+    reviewed.actions_.accept()
+    for plane, axes in ((Plane.AXIAL, (0, 1)), (Plane.CORONAL, (0, 2)), (Plane.SAGITTAL, (1, 2))):
+        reviewed.session.choose_plane(plane)
+        around = drawn(reviewed, STATE_COLOURS[ReviewState.ACCEPTED])
+        middle = (around.min(axis=0) + around.max(axis=0)) / 2
+        np.testing.assert_allclose(middle, np.asarray(LEFT)[list(axes)], atol=3.0)
 
 
 def test_decisions_are_shown_undone_and_counted(reviewed):
@@ -299,8 +320,8 @@ def test_three_dimensions_show_the_brain_and_two_the_slices_again(reviewed):
     brain = np.asarray(viewer.layers["Brain"].data)
     assert not brain[~reviewed.session.state.overlays.brain].any()
     viewer.dims.ndisplay = 2
-    assert visible(reviewed) == {"T1c", "Candidates", "Box · candidate 1"}
-    assert viewer.layers["Candidates"].contour == 1
+    assert visible(reviewed) == {"T1c"}
+    assert len(drawn(reviewed, UNREVIEWED))
 
 
 def test_a_result_never_lands_on_another_study(loaded, analysis, result, qtbot, monkeypatch):
@@ -308,7 +329,7 @@ def test_a_result_never_lands_on_another_study(loaded, analysis, result, qtbot, 
 
     go_on = threading.Event()
 
-    def lens(study, options, *, progress, cancel):
+    def lens(study, options, *, progress, cancel, first):
         go_on.wait(10)
         return result
 
@@ -327,7 +348,7 @@ def test_a_result_never_lands_on_another_study(loaded, analysis, result, qtbot, 
 def test_the_preparation_is_kept_and_used(loaded, result, qtbot, monkeypatch):
     asked = []
 
-    def lens(study, options, *, progress, cancel):
+    def lens(study, options, *, progress, cancel, first):
         asked.append((options.stripper, options.bias))
         return result
 
@@ -358,7 +379,7 @@ def test_the_analysis_runs_in_a_worker_and_fills_the_table(loaded, result, qtbot
     here = threading.current_thread()
     ran = []
 
-    def lens(study, options, *, progress, cancel):
+    def lens(study, options, *, progress, cancel, first):
         ran.append(threading.current_thread())
         progress("focus", 0.5)
         return result
@@ -482,15 +503,15 @@ def test_a_candidate_is_redrawn_measured_undone_and_kept(reviewed, qtbot, tmp_pa
     assert (after.state, after.score) == (ReviewState.EDITED, before.score)
     assert after.volume != before.volume
     assert "network drew" in reviewed.candidates._outline.text()
-    assert "Candidate 1 as the network drew it" in visible(reviewed)
-    shown = np.asarray(reviewed._viewer.layers["Candidates"].data)
-    assert np.count_nonzero(shown == 1) > np.count_nonzero(components == 1)
+    assert len(drawn(reviewed, ORIGINAL_COLOUR))
+    now = reviewed.session.state.overlays.components
+    assert np.count_nonzero(now == 1) > np.count_nonzero(components == 1)
     (kept,) = (tmp_path / "reviews").rglob("*.nii.gz")
     assert kept.exists()
     reviewed.actions_.undo()
     settled(reviewed, qtbot)
     assert reviewed.candidates.model.rows[0].volume == before.volume
-    assert "Candidate 1 as the network drew it" not in visible(reviewed)
+    assert not len(drawn(reviewed, ORIGINAL_COLOUR))
     reviewed.actions_.redo()
     settled(reviewed, qtbot)
     assert reviewed.candidates.model.rows[0].volume == after.volume

@@ -18,6 +18,7 @@ from lesionlens._napari.controllers.identity import identity_of
 from lesionlens._napari.loading import KEY
 from lesionlens._napari.model.choices import Overlay
 from lesionlens._napari.model.display import overlays_of
+from lesionlens._napari.model.first_look import with_first_look
 from lesionlens._napari.model.keys import KEYS, Key
 from lesionlens._napari.model.screen import Screen, ShownScene, resolve
 from lesionlens._napari.model.session import ReviewSession
@@ -101,7 +102,7 @@ class LesionLens(Panel):
             self._drawing = False
 
     def _draw(self, old: State, new: State) -> None:
-        before, screen = self._screen.scene, resolve(new)
+        before, screen = self._screen.scene, with_first_look(resolve(new), new)
         self._screen = screen
         if new.study is not old.study:
             self.layers.forget_others(new.study)

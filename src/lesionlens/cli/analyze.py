@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lesionlens.base import plugins
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.cli import options
+from lesionlens.cli import prior as comparison
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ def analyze(
     hide: options.Hide = None,
     surfaces: options.Surfaces = False,
     maps: options.Maps = options.MapSize.CUT,
+    evidence: options.Evidence = False,
+    prior: options.Prior = None,
+    prior_study: options.PriorStudy = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> Answer:
@@ -48,11 +52,12 @@ def analyze(
     del debug
     options.check_layout(out, layout)
     options.check_outside(study, out)
-    wanted = options.wishes(language, hide, surfaces, maps)
+    wanted = options.wishes(language, hide, surfaces, maps, evidence=evidence)
     with progress_bar() as progress:
         progress("opening the study", 0.0)
         named = options.named(t1, t1c, t2, flair)
         opened = options.open_named(study, named, study_uid, progress)
+        earlier = comparison.find(prior, prior_study, opened)
         prepare = options.preparation(brain_extraction, bias_correction)
         progress("loading the network", 0.0)
         from lesionlens.lens import Lens
@@ -64,21 +69,26 @@ def analyze(
             load = plugins.load(plugins.ENGINES, "monai-bundle")
             lens = Lens(engine=load(device, bundle=bundle, patience_s=60 * patience))
         result = lens(opened, prepare, progress=progress, cancel=STOP)
+        analysis = comparison.compare(result.analysis, earlier, lens, prepare, progress)
         progress("writing the result", 0.0)
-        analysis = replace(result.analysis, options=wanted)
+        analysis = replace(analysis, options=wanted)
         folder, notes = options.save(analysis, out, layout, progress)
+        comparison.remember(analysis)
         if named:
             remember(opened)
     if json:
         return Answer(((folder / "findings.json").read_text(encoding="utf-8").rstrip("\n"),), notes)
-    return Answer(summary(result.analysis.findings, folder), notes)
+    return Answer(summary(analysis.findings, folder, comparison.table_of(analysis)), notes)
 
 
-def summary(findings: Findings, out: Path) -> tuple[str | Table, ...]:
-    """Return what a person reads: candidates, where the files are, the notice."""
+def summary(
+    findings: Findings, out: Path, compared: tuple[str | Table, ...] = ()
+) -> tuple[str | Table, ...]:
+    """Return what a person reads: candidates, what changed, where the files are, the notice."""
     parts: list[str | Table] = [findings.conclusion[0].upper() + findings.conclusion[1:]]
     if findings.candidates:
         parts.append(_table(findings.candidates))
+    parts += compared
     parts.append(f"Result: {plain(str(out))}  (report.html opens in any browser)")
     parts.append(RESEARCH_USE_NOTICE)
     return tuple(parts)
@@ -93,7 +103,7 @@ def _table(candidates: tuple[Candidate, ...]) -> Table:
             candidate.location.words,
             _size(candidate),
             *(_number(candidate.volume_ml.get(region)) for region in (Region.WT, Region.ET)),
-            f"{candidate.score:.2f}",
+            "added" if candidate.score is None else f"{candidate.score:.2f}",
         )
     return table
 

@@ -135,6 +135,31 @@ Maps = Annotated[
     MapSize,
     typer.Option("--maps", help="DICOM attention maps: cut to what is seen, or full for OHIF."),
 ]
+Evidence = Annotated[
+    bool,
+    typer.Option(
+        "--evidence",
+        help="Write what each sequence adds at every voxel too (evidence_*.nii.gz), and what was "
+        "considered and dismissed (considered.json).",
+    ),
+]
+Prior = Annotated[
+    Path | None,
+    typer.Option(
+        "--prior",
+        help="Compare with an earlier examination: its result folder, a folder of results (the "
+        "latest earlier one of the same patient is taken), or its study.",
+        metavar="RESULT_DIR",
+    ),
+]
+PriorStudy = Annotated[
+    Path | None,
+    typer.Option(
+        "--prior-study",
+        help="Where the study of that result lies, if no longer where it was analysed.",
+        metavar="STUDY",
+    ),
+]
 Rest = Annotated[
     bool,
     typer.Option("--rest", help="DICOM objects hold also what a reader did not accept."),
@@ -213,7 +238,12 @@ def check_layout(out: Path, layout: ResultLayout) -> Path:
 
 
 def wishes(
-    language: str, hide: list[Hidden] | None, surfaces: bool, maps: MapSize, rest: bool = False
+    language: str,
+    hide: list[Hidden] | None,
+    surfaces: bool,
+    maps: MapSize,
+    rest: bool = False,
+    evidence: bool = False,
 ) -> ExportOptions:
     """Return what the user asks of the files.
 
@@ -242,6 +272,7 @@ def wishes(
         surfaces=surfaces,
         maps=MapExtent(maps.value),
         rest=rest,
+        evidence=evidence,
         language=language,
         hidden=hidden,
     )

@@ -28,6 +28,8 @@ class WhatIf:
     ----------
     before, after : tuple of float
         Scores of all candidates, in their order, as they are and with the region hidden.
+    base : float
+        What the region scores without any sequence: a score hidden that low owes nothing to it.
     hidden : int
         Index of the region that was hidden.
     words : str
@@ -38,6 +40,7 @@ class WhatIf:
     after: tuple[float, ...]
     hidden: int
     words: str
+    base: float
 
 
 def ask(
@@ -83,15 +86,14 @@ def ask(
     hidden = _grown(flat.reshape(seen.grid.shape), float(seen.grid.spacing_mm[0]))
     perturbed = engine.predict_perturbed(
         prepared,
-        [InputPerturbation(hidden=hidden)],
+        [InputPerturbation(hidden=hidden), InputPerturbation.showing(())],
         progress=clock.progress,
         cancel=clock.cancel,
     )
     before = shapley.scores(seen, components, prediction.scoring)[0]
-    after = shapley.scores(perturbed, components, prediction.scoring)[0]
-    return WhatIf(
-        tuple(before.tolist()), tuple(after.tolist()), index, _words(before, after, index)
-    )
+    after, base = shapley.scores(perturbed, components, prediction.scoring)
+    words = _words(before, after, index, float(base[index]))
+    return WhatIf(tuple(before.tolist()), tuple(after.tolist()), index, words, float(base[index]))
 
 
 def _grown(mask: NDArray[np.bool_], spacing_mm: float) -> NDArray[np.bool_]:
@@ -99,10 +101,11 @@ def _grown(mask: NDArray[np.bool_], spacing_mm: float) -> NDArray[np.bool_]:
     return np.asarray(ndimage.binary_dilation(mask, np.ones((3, 3, 3)), iterations=steps))
 
 
-def _words(before: NDArray[np.float64], after: NDArray[np.float64], index: int) -> str:
-    own = f"with this region hidden its score is {after[index]:.2f} instead of {before[index]:.2f}"
-    leant = [n + 1 for n in range(len(before)) if n != index and after[n] < 0.5 * before[n]]
-    if not leant:
-        return own
-    others = ", ".join(str(n) for n in leant)
-    return f"{own}; candidate {others} is less than half as likely without it"
+def _words(before: NDArray[np.float64], after: NDArray[np.float64], index: int, base: float) -> str:
+    own = (
+        f"score {before[index]:.2f} as it is, {after[index]:.2f} with this region hidden "
+        f"({base:.2f} without any image)"
+    )
+    leant = [n for n in range(len(before)) if n != index and after[n] < 0.5 * before[n]]
+    others = (f"candidate {n + 1}: {before[n]:.2f} as it is, {after[n]:.2f} then" for n in leant)
+    return "; ".join((own, *others))

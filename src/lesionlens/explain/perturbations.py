@@ -19,6 +19,7 @@ from lesionlens.explain import shapley
 from lesionlens.explain.questions import Questions
 from lesionlens.explain.shapley import ComponentVoxels
 from lesionlens.inference.uncertainty import undecided
+from lesionlens.records.evidence import SequenceEvidence
 from lesionlens.records.prediction import InputPerturbation, PerturbedPrediction, Prediction
 from lesionlens.records.study import PreparedStudy
 
@@ -43,6 +44,8 @@ class PerturbedScores:
         0 to 1, on `grid`; None where there was no time.
     grid : Grid
         Of the perturbed predictions.
+    by_voxel : SequenceEvidence or None
+        What each sequence adds at every voxel; None where `relevance` is.
     """
 
     scores: NDArray[np.float64]
@@ -51,6 +54,7 @@ class PerturbedScores:
     left_out: list[dict[str, float | None]] | None
     uncertainty: NDArray[np.float32] | None
     grid: Grid
+    by_voxel: SequenceEvidence | None
 
 
 def present_in(prepared: PreparedStudy) -> tuple[MrSequence, ...]:
@@ -116,4 +120,5 @@ def ask(
         left_out=shapley.picked(table, left_out) if complete else None,
         uncertainty=uncertainty,
         grid=seen.grid,
+        by_voxel=shapley.evidence_maps(present, by_subset, seen.grid) if complete else None,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import factorial
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.inference.component_score import component_score
+from lesionlens.records.evidence import SequenceEvidence
 from lesionlens.records.prediction import PerturbedPrediction, Scoring
 
 Subset = frozenset[MrSequence]
@@ -71,18 +72,48 @@ def shapley_values(
     {'t1': 0.1, 'flair': 0.7, 'none': 0.1}
     """
     out: dict[str, float | None] = {sequence.value: None for sequence in MrSequence}
-    total = factorial(len(present))
     for player in present:
-        others = [sequence for sequence in present if sequence is not player]
         out[player.value] = sum(
-            factorial(len(without))
-            * factorial(len(others) - len(without))
-            / total
-            * (value[without | {player}] - value[without])
-            for without in subsets_of(others)
+            share * (value[without | {player}] - value[without])
+            for share, without in _before(player, present)
         )
     out[NONE] = value[frozenset()]
     return out
+
+
+def _before(player: MrSequence, present: Sequence[MrSequence]) -> Iterator[tuple[float, Subset]]:
+    """Yield each subset without a player, and in which share of all orders it comes before them."""
+    others = [sequence for sequence in present if sequence is not player]
+    for without in subsets_of(others):
+        orders = factorial(len(without)) * factorial(len(others) - len(without))
+        yield orders / factorial(len(present)), without
+
+
+def evidence_maps(
+    present: Sequence[MrSequence], answers: Mapping[Subset, NDArray[np.float32]], grid: Grid
+) -> SequenceEvidence:
+    """Share the probability at every voxel out among the sequences, as `shapley_values` a score.
+
+    Parameters
+    ----------
+    present : sequence of MrSequence
+        The players.
+    answers : mapping of subset to (I, J, K) float32
+        The probability that each subset of them gives.
+    grid : Grid
+        Of the answers.
+
+    Notes
+    -----
+    No further pass is needed: these are the answers that candidates' Shapley values are made of.
+    """
+    shares = {}
+    for player in present:
+        share = np.zeros(grid.shape, np.float64)
+        for weight, without in _before(player, present):
+            share += weight * (answers[without | {player}].astype(np.float64) - answers[without])
+        shares[player] = share.astype(np.float32)
+    return SequenceEvidence(shares, answers[frozenset()], grid)
 
 
 def voxels_on(points_mm: NDArray[np.float64], grid: Grid) -> NDArray[np.intp]:

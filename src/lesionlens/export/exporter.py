@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lesionlens.base import plugins
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.peak_memory import peak_memory_mib
 from lesionlens.base.stages import Progress, StageTime, no_progress
 from lesionlens.base.staging import staged
@@ -61,6 +61,9 @@ OURS = (
         for region in Region
     ),
     "uncertainty.nii.gz",
+    *(f"evidence_{name}.nii.gz" for name in (*MrSequence, "none")),
+    "considered.json",
+    "followup.json",
     "findings.json",
     "findings.csv",
     "report.html",

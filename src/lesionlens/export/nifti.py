@@ -7,6 +7,7 @@ findings.json calls `id`, and what a reopened result is put together by.
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 from lesionlens.base import geometry
 from lesionlens.base.errors import ExportError
 from lesionlens.export import lookup
+from lesionlens.export.written import Written
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import Volume
 
@@ -26,6 +28,7 @@ GZIP_LEVEL = 1
 level 6 saves 3 % and takes 0.18 to 0.4 s."""
 SCANNER = (1, 1)
 """NIfTI's codes of sform and qform where millimetres are the scanner's, as DICOM's are."""
+NO_EVIDENCE = "nothing was flagged, or the engine cannot be asked without single sequences"
 SHEAR_LIMIT = 1e-4
 """Largest cosine between axes that a quaternion can stand for."""
 
@@ -33,7 +36,8 @@ SHEAR_LIMIT = 1e-4
 class NiftiExporter:
     """Writes segmentation, candidates, probability_*, attention_* and uncertainty `.nii.gz`.
 
-    Beside them the segmentation's names and colours, as a table and for ITK-SNAP.
+    Beside them the segmentation's names and colours, as a table and for ITK-SNAP. Where evidence
+    was asked for, `evidence_*.nii.gz` on the grid of the first pass, and `considered.json`.
     """
 
     name = "nifti"
@@ -43,13 +47,35 @@ class NiftiExporter:
         del analysis
         return None
 
-    def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
+    def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...] | Written:
         """Write every volume; two at a time, as compression releases the interpreter."""
         codes = codes_of(analysis)
         jobs = [(staged / f"{name}.nii.gz", volume) for name, volume in _named(analysis)]
         with ThreadPoolExecutor(max_workers=2) as pool:
             written = tuple(pool.map(lambda job: write_volume(*job, codes=codes), jobs))
-        return (*written, *_name_labels(staged))
+        files = (*written, *_name_labels(staged))
+        if not analysis.options.evidence:
+            return files
+        lacks = {} if analysis.volumes.evidence else {"evidence_*.nii.gz": NO_EVIDENCE}
+        return Written((*files, _considered(analysis, staged)), left_out=lacks)
+
+
+def _considered(analysis: Analysis, staged: Path) -> Path:
+    """List what was drawn and scored too little to be flagged."""
+    rows = [
+        {
+            "score": round(one.score, 6),
+            "location": {"side": one.location.side, "region": one.location.region},
+            "centroid_mm": [round(v, 3) for v in one.centroid_mm],
+            "peak_mm": [round(v, 3) for v in one.peak_mm],
+            "volume_ml": round(one.volume_ml, 4),
+        }
+        for one in analysis.findings.considered
+    ]
+    content = {"schema": "lesionlens/considered/1", "considered": rows}
+    path = staged / "considered.json"
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return path
 
 
 def _name_labels(staged: Path) -> tuple[Path, Path]:
@@ -70,6 +96,11 @@ def _named(analysis: Analysis) -> Iterator[tuple[str, Volume]]:
         yield f"attention_{region.value}", volume
     if volumes.uncertainty is not None:
         yield "uncertainty", volumes.uncertainty
+    if analysis.options.evidence and volumes.evidence is not None:
+        evidence = volumes.evidence
+        for sequence, share in evidence.shares.items():
+            yield f"evidence_{sequence.value}", Volume(share, evidence.grid)
+        yield "evidence_none", Volume(evidence.base, evidence.grid)
 
 
 def codes_of(analysis: Analysis) -> tuple[int, int]:

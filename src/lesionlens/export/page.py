@@ -15,6 +15,7 @@ from pydicom.errors import InvalidDicomError
 
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.export import pictures
+from lesionlens.export.followup import FollowupSection, section_of
 from lesionlens.export.names import names_of, replaced
 from lesionlens.export.pictures import ReportPicture
 from lesionlens.export.run import run_file
@@ -68,12 +69,18 @@ class Page:
     scale: str
     quality_checks: tuple[QualityCheck, ...]
     warnings: tuple[str, ...]
+    followup: FollowupSection | None
 
     def neutral(self, text: str) -> str:
         """Write a sentence of a stage without the names of files, where those are hidden."""
         if not self.hidden & {Identity.PATIENT, Identity.SERIES}:
             return text
         return replaced(text, dict.fromkeys(names_of(self.study), "…"))
+
+    @property
+    def conclusion(self) -> str:
+        """What was flagged, and what readers added."""
+        return self.words.conclusion(block.row.source for block in self.blocks)
 
     @property
     def analysed(self) -> str:
@@ -107,6 +114,7 @@ def page_of(analysis: Analysis) -> Page:
     words, hidden = load(analysis.options.language), analysis.options.hidden
     content, scene = findings_file(analysis), SliceScene(analysis)
     blocks = sections_of(analysis, content, scene, words)
+    followup = section_of(analysis, words)
     said = {check.message for check in content.quality}
     reference = analysis.prepared.reference
     sequences = _sequences(analysis, words)
@@ -123,7 +131,7 @@ def page_of(analysis: Analysis) -> Page:
         run=run_file(analysis),
         blocks=blocks,
         overview=() if blocks else pictures.overview_pictures(scene, reference, words),
-        impression=_impression(analysis, blocks, words),
+        impression=_impression(analysis, blocks, words, followup),
         sequences=sequences,
         absent=absent,
         set_aside="; ".join(aside),
@@ -131,6 +139,7 @@ def page_of(analysis: Analysis) -> Page:
         scale=_scale(analysis.maps, words),
         quality_checks=analysis.findings.quality,
         warnings=tuple(warning for warning in content.warnings if warning not in said),
+        followup=followup,
     )
 
 
@@ -215,7 +224,10 @@ def _sequences(analysis: Analysis, words: Words) -> tuple[SequenceLine, ...]:
 
 
 def _impression(
-    analysis: Analysis, blocks: tuple[CandidateSection, ...], words: Words
+    analysis: Analysis,
+    blocks: tuple[CandidateSection, ...],
+    words: Words,
+    followup: FollowupSection | None,
 ) -> tuple[str, ...]:
     """Say what was flagged, how far it was reviewed and by whom, and whose the reading is."""
     said = [f"{block.row.id}: {block.line}" for block in blocks]
@@ -231,7 +243,8 @@ def _impression(
         said.append(review)
     if analysis.review.signed is not None:
         said.append(words("signed_further" if blocks else "signed_nothing"))
-    return (*said, words("no_comparison"), words("physician"))
+    compared = words("no_comparison") if followup is None else followup.line
+    return (*said, compared, words("physician"))
 
 
 def _scale(maps: AttentionMaps | None, words: Words) -> str:

@@ -12,10 +12,12 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from lesionlens.export.followup import write_followup
 from lesionlens.export.run import warnings_of
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.files import CandidateRow, FindingsFile, SequenceRow
+from lesionlens.records.files import CandidateRow, FindingsFile, ReviewRow, SequenceRow
 from lesionlens.records.findings import SEQUENCE_KEYS
+from lesionlens.records.review import Review
 from lesionlens.records.study import Series
 
 
@@ -34,7 +36,15 @@ def findings_file(analysis: Analysis) -> FindingsFile:
         },
         conclusion=findings.conclusion,
         warnings=warnings_of(analysis),
+        signed=_signed(analysis.review),
     )
+
+
+def _signed(review: Review) -> ReviewRow | None:
+    if review.signed is None:
+        return None
+    last = review.events[-1]
+    return ReviewRow(state=last.state, reader=last.reader, time=last.time, reason=last.reason)
 
 
 def findings_json(analysis: Analysis) -> dict[str, Any]:
@@ -133,7 +143,7 @@ def schema_text() -> str:
 
 
 class TablesExporter:
-    """Writes findings.json and findings.csv."""
+    """Writes findings.json and findings.csv, and followup.json where a prior was compared."""
 
     name = "tables"
 
@@ -143,11 +153,13 @@ class TablesExporter:
         return None
 
     def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
-        """Write both tables."""
+        """Write the tables."""
         content = findings_file(analysis)
         as_json, as_csv = staged / "findings.json", staged / "findings.csv"
         text = content.model_dump_json(by_alias=True, indent=1)
         as_json.write_text(text + "\n", encoding="utf-8")
         with as_csv.open("w", encoding="utf-8", newline="") as file:
             file.write(findings_csv(content))
-        return as_json, as_csv
+        if analysis.followup is None:
+            return as_json, as_csv
+        return as_json, as_csv, write_followup(analysis.followup, staged)

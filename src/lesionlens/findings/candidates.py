@@ -9,10 +9,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import Drawn, Region, Source
 from lesionlens.findings import anatomy, class_probabilities, measure, pointing_game
 from lesionlens.findings.components import Component, ComponentMask, Floats, components_of
-from lesionlens.records.findings import Agreement, Candidate, Findings, Point, conclusion_of
+from lesionlens.records.evidence import SequenceEvidence
+from lesionlens.records.findings import (
+    Agreement,
+    Candidate,
+    Considered,
+    Findings,
+    Point,
+    conclusion_of,
+)
 from lesionlens.records.prediction import ClassProbabilities
 from lesionlens.records.study import QualityCheck
 
@@ -25,8 +33,8 @@ class Evidence:
 
     Parameters
     ----------
-    scores : sequence of float
-        0 to 1.
+    scores : sequence of float or None
+        0 to 1; None of what a reader drew.
     relevance : sequence of mapping, or None
         Signed Shapley values that sum to the score.
     alone, left_out : sequence of mapping, or None
@@ -37,15 +45,18 @@ class Evidence:
         The whole tumour's map on the native grid.
     enhancing : (I, J, K) float32 or None
         Probability on the native grid: enhancement that is undecided cannot be measured.
+    by_voxel : SequenceEvidence or None
+        What each sequence adds at every voxel.
     """
 
-    scores: Sequence[float]
+    scores: Sequence[float | None]
     relevance: Sequence[Mapping[str, float | None]] | None = None
     alone: Sequence[Mapping[str, float | None]] | None = None
     left_out: Sequence[Mapping[str, float | None]] | None = None
     uncertainty: Floats | None = None
     attention: Floats | None = None
     enhancing: Floats | None = None
+    by_voxel: SequenceEvidence | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +97,8 @@ def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Fin
     """
     parts = list(components_of(marked))
     order = sorted(
-        range(marked.count), key=lambda n: (-evidence.scores[n], -np.count_nonzero(parts[n].mask))
+        range(marked.count),
+        key=lambda n: (-(evidence.scores[n] or 0.0), -np.count_nonzero(parts[n].mask)),
     )
     fits = pointing_game.of_components(
         marked.components, marked.count, evidence.attention, marked.grid.spacing_mm
@@ -107,17 +119,53 @@ def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Fin
     )
 
 
+def considered(
+    marked: ComponentMask, scores: Sequence[float], context: Context
+) -> tuple[Considered, ...]:
+    """Say where regions lie that were drawn but score too little to be flagged.
+
+    Parameters
+    ----------
+    marked : ComponentMask
+        Those regions alone.
+    scores : sequence of float
+        Of each, in their order.
+    context : Context
+        Of the study.
+
+    Returns
+    -------
+    tuple of Considered
+        By falling score; none is a candidate, none is counted.
+    """
+    found = []
+    for part in components_of(marked):
+        points = part.points_mm()
+        low = [side.start for side in part.box]
+        found.append(
+            Considered(
+                score=float(scores[part.index]),
+                location=anatomy.locate(points, context.head),
+                centroid_mm=_point(points.mean(axis=0)),
+                peak_mm=_point(_peak(part, context.whole_tumour)),
+                volume_ml=part.volume_ml,
+                voxels=(np.argwhere(part.mask) + low).astype(np.int32),
+            )
+        )
+    return tuple(sorted(found, key=lambda one: -one.score))
+
+
 def _candidate(
     part: Component, evidence: Evidence, context: Context, rank: int, fit: Agreement
 ) -> Candidate:
     points = part.points_mm()
     low, high = measure.bounding_box_mm(part.mask, part.grid)
     sizes = _sizes(part, context.has_t1c, evidence.enhancing)
-    unsure = evidence.uncertainty
+    unsure, score = evidence.uncertainty, evidence.scores[part.index]
     return Candidate(
         id=rank,
         tracking_uid=tracking_uid(context.identity, points),
-        score=float(evidence.scores[part.index]),
+        score=None if score is None else float(score),
         centroid_mm=_point(points.mean(axis=0)),
         bounding_box_mm=(_point(low), _point(high)),
         peak_mm=_point(_peak(part, context.whole_tumour)),
@@ -148,6 +196,22 @@ def measured_again(
         score_left_out=candidate.score_left_out,
         resemblance=candidate.resemblance,
     )
+
+
+def added_candidate(
+    named: tuple[str, Drawn],
+    part: Component,
+    evidence: Evidence,
+    context: Context,
+    fit: Agreement,
+) -> Candidate:
+    """Measure a candidate that a reader brought in, `named` by its UID and how it was drawn.
+
+    It has no score, and its number is that of its component.
+    """
+    made = _candidate(part, evidence, context, part.index + 1, fit)
+    uid, drawn = named
+    return replace(made, tracking_uid=uid, source=Source.READER, drawn=drawn)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from lesionlens.base.stages import Cancel, Progress
 from lesionlens.records.arrays import Volume
 from lesionlens.records.prediction import (
     EngineInfo,
+    FirstLook,
     InputPerturbation,
     PerturbedPrediction,
     Prediction,
@@ -90,6 +91,16 @@ class SupportsPerturbation(Protocol):
 
         The input that keeps all sequences gives what `predict` put into `Prediction.unperturbed`.
         """
+
+
+@runtime_checkable
+class SupportsFirstLook(Protocol):
+    """The part of an engine that can say quickly, before `predict`, what it is about to flag."""
+
+    def first_look(
+        self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel
+    ) -> FirstLook:
+        """Run a coarse pass over the whole brain; `predict` need not run that again."""
 
 
 def as_perturbable(engine: object) -> SupportsPerturbation | None:

@@ -12,8 +12,10 @@ from lesionlens.base.labels import Region
 from lesionlens.base.stages import StageTime
 from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import AttentionMaps
+from lesionlens.records.evidence import SequenceEvidence
 from lesionlens.records.export import ExportOptions
 from lesionlens.records.findings import Findings
+from lesionlens.records.followup import Comparison
 from lesionlens.records.prediction import EngineInfo
 from lesionlens.records.review import Review
 from lesionlens.records.study import PreparedStudy, Study
@@ -31,12 +33,15 @@ class Volumes:
         0 to 1; empty where the engine gives none.
     uncertainty : Volume of float32 or None
         0 to 1.
+    evidence : SequenceEvidence or None
+        What each sequence adds at every voxel, on the grid of the first pass.
     """
 
     labels: Volume
     probability: Mapping[Region, Volume]
     attention: Mapping[Region, Volume]
     uncertainty: Volume | None = None
+    evidence: SequenceEvidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,7 @@ class Analysis:
     """Everything known of one analysed study; the one argument of every exporter.
 
     `original` is there where readers redrew outlines: `volumes.labels` and `findings` are theirs.
-    `options` is what the user asked of the files.
+    `options` is what the user asked of the files; `followup` compares with a prior examination.
     """
 
     study: Study
@@ -108,6 +113,7 @@ class Analysis:
     review: Review = field(default_factory=Review)
     original: Original | None = None
     options: ExportOptions = field(default_factory=ExportOptions)
+    followup: Comparison | None = None
 
     def images(self) -> Mapping[str, NDArray[np.float32]]:
         """Return each present sequence on the working grid (what pictures are drawn from)."""

@@ -38,6 +38,8 @@ class ExportOptions:
         Of attention maps in DICOM.
     rest : bool
         Send of a reviewed result also what was not accepted.
+    evidence : bool
+        Write what each sequence adds at every voxel too, and what was considered and dismissed.
     language : str
         Of the report: a key of `export.words.LANGUAGES`.
     hidden : frozenset of Identity
@@ -47,5 +49,6 @@ class ExportOptions:
     surfaces: bool = False
     maps: MapExtent = MapExtent.CUT
     rest: bool = False
+    evidence: bool = False
     language: str = "en"
     hidden: frozenset[Identity] = frozenset()

@@ -172,6 +172,25 @@ class Scoring:
     floor: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FirstLook:
+    """What an engine says of a study at a first, coarse look.
+
+    Parameters
+    ----------
+    seen : PerturbedPrediction
+        The answer to the study as it is, V = 1.
+    threshold : float
+        Probability from which a voxel is drawn.
+    scoring : Scoring
+        How components are scored.
+    """
+
+    seen: PerturbedPrediction
+    threshold: float
+    scoring: Scoring
+
+
 @dataclass(frozen=True, slots=True)
 class QuestionTime:
     """How long an engine may be asked about a study after it was analysed.

@@ -8,6 +8,7 @@ but the preparation of the images; the probe, which needs the network's trace, s
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
@@ -30,6 +31,7 @@ from lesionlens.reading.sequences import is_label_name
 from lesionlens.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import AttentionMaps
+from lesionlens.records.evidence import SequenceEvidence
 from lesionlens.records.files import (
     AttentionMethod,
     FindingsFile,
@@ -37,6 +39,7 @@ from lesionlens.records.files import (
     left_out_warning,
 )
 from lesionlens.records.findings import Findings
+from lesionlens.records.followup import Comparison
 from lesionlens.records.prediction import Capability, EngineInfo
 from lesionlens.records.review import Review
 from lesionlens.records.study import PreparedStudy, Study
@@ -66,6 +69,8 @@ class SavedResult:
         Whose grid the volumes are on.
     attention : AttentionMethod or None
         How the attention maps were made, and what was checked of them.
+    followup : Comparison or None
+        What was compared with earlier examinations.
     """
 
     findings: Findings
@@ -74,6 +79,7 @@ class SavedResult:
     run: RunInfo
     reference: MrSequence
     attention: AttentionMethod | None
+    followup: Comparison | None = None
 
 
 def is_result(folder: Path) -> bool:
@@ -119,11 +125,13 @@ def read_result(folder: Path) -> SavedResult:
             probability=_regions(folder, "probability"),
             attention=_regions(folder, "attention"),
             uncertainty=_optional(folder / "uncertainty.nii.gz"),
+            evidence=_evidence(folder),
         ),
         review=store.load(folder),
         run=replace(_run(run), documents=documents_of(folder)),
         reference=content.reference,
         attention=run.attention,
+        followup=_followup(folder),
     )
 
 
@@ -182,6 +190,7 @@ def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysi
         findings=saved.findings,
         run=saved.run,
         review=saved.review,
+        followup=saved.followup,
     )
     return applied(analysis)
 
@@ -247,6 +256,30 @@ def _optional(path: Path) -> Volume | None:
 def _regions(folder: Path, kind: str) -> dict[Region, Volume]:
     found = {region: _optional(folder / f"{kind}_{region.value}.nii.gz") for region in Region}
     return {region: volume for region, volume in found.items() if volume is not None}
+
+
+def _evidence(folder: Path) -> SequenceEvidence | None:
+    """Read what each sequence adds at every voxel, where that was saved."""
+    base = _optional(folder / "evidence_none.nii.gz")
+    found = {s: _optional(folder / f"evidence_{s.value}.nii.gz") for s in MrSequence}
+    shares = {s: volume.data for s, volume in found.items() if volume is not None}
+    return SequenceEvidence(shares, base.data, base.grid) if base and shares else None
+
+
+def _followup(folder: Path) -> Comparison | None:
+    """Read the comparison with earlier examinations, where there was one."""
+    path = folder / "followup.json"
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        known = {name: content[name] for name in ("points", "changes", "alignment")}
+        known["changes"] = [
+            {name: row[name] for name in ("before", "now", "beside")} for row in known["changes"]
+        ]
+        return TypeAdapter(Comparison).validate_json(json.dumps(known))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unreadable(path) from error
 
 
 def _unreadable(path: Path) -> ReadError:

@@ -31,11 +31,14 @@ class Acquisition:
         Voxel edges along i, j, k; the last is the slice thickness. None keeps the head's own.
     tilt_deg : float
         Turn about the left-right axis, then half as much about the vertical one.
+    matrix_step : int
+        Air is added until the counts along i and j are multiples of it, as scanners have them.
     """
 
     orientation: str = "RAS"
     spacing_mm: Vec3 | None = None
     tilt_deg: float = 0.0
+    matrix_step: int = 1
 
     def __post_init__(self) -> None:
         axes = {frozenset("LR"), frozenset("AP"), frozenset("SI")}
@@ -55,10 +58,14 @@ AXIAL_SLICES = Acquisition(AXIAL)
 def grid_of(source: Grid, how: Acquisition) -> Grid:
     """Lay the acquisition's grid over a field of view, centre on centre.
 
+    What `matrix_step` adds are whole voxels: the others stay where they are without it.
+
     Examples
     --------
     >>> grid_of(Grid((10, 20, 30), np.eye(4)), Acquisition("PIR")).shape
     (20, 30, 10)
+    >>> grid_of(Grid((10, 20, 30), np.eye(4)), Acquisition("PIR", matrix_step=8)).shape
+    (24, 32, 10)
     """
     wanted = nib.orientations.axcodes2ornt(tuple(how.orientation.upper()))
     world = wanted[:, 0].astype(int)
@@ -70,7 +77,9 @@ def grid_of(source: Grid, how: Acquisition) -> Grid:
     affine = np.eye(4)
     affine[:3, :3] = _turn(how.tilt_deg) @ directions * spacing
     middle = geometry.centre_mm(source.affine, source.shape)
-    affine[:3, 3] = middle - affine[:3, :3] @ ((counts - 1) / 2)
+    added = np.array([-counts[0] % how.matrix_step, -counts[1] % how.matrix_step, 0])
+    affine[:3, 3] = middle - affine[:3, :3] @ ((counts - 1) / 2 + added // 2)
+    counts = counts + added
     return Grid((int(counts[0]), int(counts[1]), int(counts[2])), affine)
 
 

@@ -1,6 +1,7 @@
-"""The sample patient: one drawing of the generator, imaged as a clinic would.
+"""A sample patient: one drawing of the generator, imaged as a clinic would.
 
-Rebuild with `python -m lesionlens.testing.sample --out src/lesionlens/sample_data`.
+`python -m lesionlens.testing.sample --out DIR` draws one by the generator as it is. The one that
+ships was drawn before the generator knew the anatomies of individuals.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ CENTRE_MM = (0.0, -18.0, 8.0)
 MARGIN_VOX = 3
 TOP = 1400.0
 PROTOCOL = {
-    MrSequence.T1: Acquisition(SAGITTAL, (1.4, 1.4, 5.0)),
-    MrSequence.T1C: Acquisition(AXIAL, (1.0, 1.0, 3.0)),
-    MrSequence.T2: Acquisition(AXIAL, (1.3, 1.3, 5.0), tilt_deg=8.0),
-    MrSequence.FLAIR: Acquisition(AXIAL, (1.2, 1.2, 4.0)),
+    MrSequence.T1: Acquisition(SAGITTAL, (1.4, 1.4, 5.0), matrix_step=8),
+    MrSequence.T1C: Acquisition(AXIAL, (1.0, 1.0, 3.0), matrix_step=8),
+    MrSequence.T2: Acquisition(AXIAL, (1.3, 1.3, 5.0), tilt_deg=8.0, matrix_step=8),
+    MrSequence.FLAIR: Acquisition(AXIAL, (1.2, 1.2, 4.0), matrix_step=8),
 }
-"""Four planes and slice thicknesses, one of them oblique, as in a routine examination."""
+"""Four planes and slice thicknesses, one of them oblique, as in a routine examination; viewers that
+misread one-bit frames of other sizes show what lies on these."""
 CONFIG = DrawConfig(
     shape=(192, 224, 192),
     spacing_mm=(1.0, 1.0),
@@ -49,15 +51,18 @@ IDENTITY = PatientIdentity(name="Synthetic^Sample", patient_id="SYNTHETIC-SAMPLE
 README = """# A synthetic patient: this shows nobody
 
 Drawn by LesionLens's own generator (`lesionlens.synth`) from seed {seed}, which training never
-uses. No scan of a person went into it, apart from the public average brain (MNI152) that the
-generator bends; see NOTICE at the top of the repository.
+uses. No scan of a person went into it, apart from public anatomies that the generator bends; see
+NOTICE at the top of the repository.
 
 - `study/`: T1, T1c, T2 and FLAIR as NIfTI
 - `study_dicom/`: the same as four classic MR series of different plane and slice thickness
 - `truth/segmentation.nii.gz`: what was drawn, on the grid of T1c (1 non-enhancing core, 2 oedema,
   3 enhancing)
 
-Rebuild: `python -m lesionlens.testing.sample --out src/lesionlens/sample_data`
+Rows and columns are multiples of 8: some viewers misread one-bit frames of other sizes.
+
+A patient of this kind: `python -m lesionlens.testing.sample --out DIR`. The generator has
+learnt more since, so that it is another head.
 """
 
 

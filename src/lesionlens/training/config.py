@@ -143,6 +143,9 @@ class DataConfig:
         With real cases: share of the batches that are drawn.
     drawn_kept : int
         With real cases: brains drawn for them, once for each grid, and kept.
+    transplanted : float
+        With real cases: share of the whole brains, real or drawn, into which a tumour of a patient
+        who is learnt from is put (`training.transplant`).
     """
 
     workers: int = 1
@@ -154,6 +157,7 @@ class DataConfig:
     held_out: float = 0.2
     drawn_share: float = 0.0
     drawn_kept: int = 100
+    transplanted: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

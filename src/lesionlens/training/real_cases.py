@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy import ndimage
 
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import Region
@@ -28,21 +26,19 @@ from lesionlens.preparation.prepare import prepare
 from lesionlens.preparation.resampling import resample
 from lesionlens.records.study import PreparedStudy
 from lesionlens.synth.draw import DrawConfig
-from lesionlens.synth.tumour import MAX_LESIONS
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import (
-    Batch,
     Packed,
     Source,
-    collate,
     cuts,
     draw_packed,
     mixed,
     pack,
     patch_stage,
 )
+from lesionlens.training.kept_volumes import Donors, FolderSource, Start, keep, read
 from lesionlens.training.references import RealCase, Truth, split
-from lesionlens.training.variation import varied
+from lesionlens.training.transplant import lesions
 
 SPLIT_NAME, CASES_NAME, DRAWN_NAME = "split.json", "cases", "drawn"
 _FIRST_DRAWN = 1_500_000_000
@@ -125,11 +121,16 @@ class RealCases:
 
     def _of_one_grid(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> Source:
         def real(handed: int) -> Source:
-            files = self._ready(self.parts.training, stage)
-            return FolderSource(files, stage, config, Start(seed, handed), _spacing(stage))
+            start = Start(seed, handed)
+            return FolderSource(files, stage, config, start, _spacing(stage), donors)
 
         def drawn(handed: int) -> Source:
-            return FolderSource(self._drawn(stage, config), stage, config, Start(seed, handed))
+            kept, start = self._drawn(stage, config), Start(seed, handed)
+            return FolderSource(kept, stage, config, start, donors=whole)
+
+        files = self._ready(self.parts.training, stage)
+        donors = Donors(tuple(files), _spacing(stage), config.transplanted)
+        whole = donors if stage.window is None else None  # what is drawn may be kept in windows
 
         return mixed(real, drawn, config.drawn_share, seed + 2 * _APART, done)
 
@@ -180,15 +181,9 @@ def _draw_once(folder: Path, draw: DrawConfig, stage: StageConfig, paintings: in
     count = 0
     for packed in draw_packed(draw, seed, paintings):
         for cut in cuts(packed, stage.window, rng):
-            _keep(cut, aside / f"{count:02d}.npz")
+            keep(cut, aside / f"{count:02d}.npz")
             count += 1
     aside.replace(folder)
-
-
-def _keep(packed: Packed, file: Path) -> None:
-    fields = {f.name: getattr(packed, f.name) for f in dataclasses.fields(packed)}
-    with file.open("wb") as stream:
-        np.savez(stream, **fields)
 
 
 def _spacing(stage: StageConfig) -> float:
@@ -241,7 +236,7 @@ def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, cancel: Cance
         ) from error
     folder.mkdir(parents=True, exist_ok=True)
     aside = file.with_name(f".{file.name}")
-    _keep(packed, aside)
+    keep(packed, aside)
     aside.replace(file)
     return file
 
@@ -269,97 +264,7 @@ def pack_case(prepared: PreparedStudy, truth: Truth, spacing_mm: float) -> Packe
     labels = torch.from_numpy(np.stack([region_mask(near, region) for region in Region]))
     none = torch.zeros_like(labels[0], dtype=torch.uint8)
     packed = pack(study.channels[0], labels.to(torch.uint8), none, study.brain[0])
-    return replace(packed, instances=_lesions(packed.code), present=np.asarray(study.present))
-
-
-def _lesions(code: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Give the largest separate tumours numbers; voxels that touch by a corner are one."""
-    parts, count = ndimage.label(code > 1, np.ones((3, 3, 3)))
-    sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
-    rank = np.zeros(count + 1, np.uint8)
-    largest = np.argsort(-sizes, kind="stable")[:MAX_LESIONS]
-    rank[largest + 1] = np.arange(1, len(largest) + 1)
-    return np.asarray(rank[parts])
-
-
-def read(file: Path) -> Packed:
-    """Read a volume that was kept."""
-    with np.load(file, allow_pickle=False) as kept:
-        return Packed(**kept)
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Where the batches of a source begin; each depends on this alone.
-
-    So a resumed run sees what an uninterrupted one would have seen.
-
-    Parameters
-    ----------
-    seed : int
-    batches : int
-        Handed over before.
-    """
-
-    seed: int
-    batches: int = 0
-
-
-class FolderSource:
-    """Prepared cases in random order, each varied as drawn ones are; a `training.data.Source`.
-
-    Parameters
-    ----------
-    files : sequence of Path
-        Prepared cases.
-    stage, config
-        Windows; variation, and how many cases stay in memory.
-    vary_mm : float or None
-        Edge of the voxels of whole real brains, which are varied (`training.variation`) and cut
-        to the stage's window; None serves drawn volumes as they are.
-    start : Start
-        Where the batches begin.
-    """
-
-    def __init__(
-        self,
-        files: Sequence[Path],
-        stage: StageConfig,
-        config: DataConfig,
-        start: Start,
-        vary_mm: float | None = None,
-    ) -> None:
-        self._files, self._stage, self._config = list(files), stage, config
-        self._seed, self._done = start.seed, start.batches
-        self._vary_mm = vary_mm
-        self._kept: OrderedDict[Path, Packed] = OrderedDict()
-        self.drawn, self.shown = len(self._files), 0
-
-    def batch(self, size: int) -> Batch:
-        """Hand over the next batch."""
-        rng = np.random.default_rng((self._seed, self._done))
-        chosen = [
-            self._read(self._files[int(n)]) for n in rng.integers(len(self._files), size=size)
-        ]
-        if self._vary_mm is not None:
-            chosen = [varied(p, self._vary_mm, self._stage.window, rng) for p in chosen]
-        self._done += 1
-        self.shown += size
-        return collate(chosen, rng, self._config)
-
-    def _read(self, file: Path) -> Packed:
-        if file in self._kept:
-            self._kept.move_to_end(file)
-            return self._kept[file]
-        packed = read(file)
-        self._kept[file] = packed
-        while len(self._kept) > max(1, self._config.pool):
-            self._kept.popitem(last=False)
-        return packed
-
-    def close(self) -> None:
-        """Give back memory."""
-        self._kept.clear()
+    return replace(packed, instances=lesions(packed.code), present=np.asarray(study.present))
 
 
 @torch.no_grad()

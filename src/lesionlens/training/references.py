@@ -16,11 +16,11 @@ from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.evaluation.cases import Case, ImageFile, find_cases, patient_of, read_volume
 from lesionlens.evaluation.label_conventions import regions_of, translate
 from lesionlens.reading.readers import open_study
+from lesionlens.records.review import WHOLE_STUDY
 from lesionlens.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.review.reopen import SavedResult, difference, is_result, read_result
 
 Truth = tuple[NDArray[np.uint8], Grid]
-_DECIDED = (ReviewState.ACCEPTED, ReviewState.REJECTED)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,19 +159,31 @@ def _reviewed(folder: Path, studies: Path | None) -> RealCase:
 
 
 def _judged(saved: SavedResult, name: str) -> Truth:
-    """Return the labels of the accepted candidates; those rejected become background."""
-    components, labels = saved.findings.components, saved.volumes.labels
-    kept = np.zeros(len(saved.findings.candidates) + 1, bool)
-    for candidate in saved.findings.candidates:
-        state = saved.review.state_of(candidate.tracking_uid)
-        if state not in _DECIDED:
+    """Return the labels of what readers let stand, as they drew it; all else is background."""
+    candidates, labels, review = saved.findings.candidates, saved.volumes.labels, saved.review
+    known = {c.tracking_uid: c.id for c in candidates}
+    spoken_of = {e.tracking_uid: 0 for e in review.events if e.tracking_uid != WHOLE_STUDY} | known
+    kept = np.zeros(max(known.values(), default=0) + 1, bool)
+    drawn = []
+    for uid, number in spoken_of.items():
+        state, outline = review.state_of(uid), review.outline_of(uid)
+        if not number and outline is None:
+            continue  # a reader added it and took it back
+        if not state.decided:
             raise UnusableInputError(
-                found=f"candidate {candidate.id} of case {name!r}, which is {state.value}",
-                expected="every candidate accepted or rejected: only that is a truth",
+                found=f"candidate {number or uid} of case {name!r}, which is {state.value}",
+                expected="every candidate accepted, edited or rejected: only that is a truth",
                 next_step="Finish its review, or move the result out of the folder",
             )
-        kept[candidate.id] = state is ReviewState.ACCEPTED
-    return np.where(kept[components], labels.data, 0).astype(np.uint8), labels.grid
+        if outline is None:
+            kept[number] = state is not ReviewState.REJECTED
+        elif state is not ReviewState.REJECTED:
+            drawn.append(outline)
+    truth = np.where(kept[saved.findings.components], labels.data, 0).astype(np.uint8)
+    for outline in drawn:
+        mine = (outline.labels > 0) & (truth[outline.box] == 0)
+        truth[outline.box][mine] = outline.labels[mine]
+    return truth, labels.grid
 
 
 def _key(files: list[Path], more: str) -> str:

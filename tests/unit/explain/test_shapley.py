@@ -100,3 +100,34 @@ def test_the_words_tell_which_sequence_decides_or_that_none_does():
     assert relevance.deciding_words(shares) == "T1c decides most"
     assert relevance.deciding_words(shares | {"t1c": 0.22}) == "no single sequence decides"
     assert relevance.deciding_words(None) == ""
+
+
+def test_maps_and_base_sum_to_the_probability_at_every_voxel():
+    rng = np.random.default_rng(3)
+    grid = Grid((5, 6, 7), np.diag([2.0, 2.0, 2.0, 1.0]))
+    present = [MrSequence.T1C, MrSequence.T2, MrSequence.FLAIR]
+    answers = {s: rng.random(grid.shape, np.float32) for s in relevance.subsets_of(present)}
+    found = relevance.evidence_maps(present, answers, grid)
+    assert set(found.shares) == set(present)
+    np.testing.assert_allclose(found.probability, answers[frozenset(present)], atol=2e-7)
+    np.testing.assert_array_equal(found.base, answers[frozenset()])
+    at = (2, 3, 4)
+    alone = relevance.shapley_values(present, {s: float(a[at]) for s, a in answers.items()})
+    assert {s.value: float(m[at]) for s, m in found.shares.items()} == pytest.approx(
+        {s.value: alone[s.value] for s in present}, abs=1e-6
+    )
+
+
+def test_the_map_names_the_sequence_that_a_place_shows_in():
+    grid = Grid((4, 4, 4), np.eye(4))
+    present = list(MrSequence)
+    answers = {}
+    for shown in relevance.subsets_of(present):
+        answer = np.full(grid.shape, 0.1, np.float32)
+        answer[:2] += 0.7 * (MrSequence.FLAIR in shown)
+        answer[2:] += 0.6 * (MrSequence.T1C in shown)
+        answers[shown] = answer
+    found = relevance.evidence_maps(present, answers, grid)
+    assert found.named(np.arange(32)) is MrSequence.FLAIR
+    assert found.named(np.arange(32, 64)) is MrSequence.T1C
+    assert found.within(np.arange(32))[MrSequence.T1C] == pytest.approx(0.0, abs=1e-6)

@@ -1,5 +1,8 @@
 """Volumes as NIfTI: same grid, same values, small and finite."""
 
+import json
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -8,9 +11,13 @@ from hypothesis import strategies as st
 
 from lesionlens.base.errors import ExportError
 from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
 from lesionlens.export.nifti import NiftiExporter, header_of, write_volume
 from lesionlens.reading.readers import open_study
 from lesionlens.records.arrays import Volume
+from lesionlens.records.evidence import SequenceEvidence
+from lesionlens.records.export import ExportOptions
+from lesionlens.records.findings import Considered, Location
 from lesionlens.testing.analysis import make_analysis
 
 
@@ -136,3 +143,26 @@ def _rotation(angles):
     y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
     z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
     return z @ y @ x
+
+
+def test_evidence_is_written_where_it_was_asked_for(make, tmp_path):
+    analysis = make()
+    grid = Grid((4, 5, 6), np.diag([3.0, 3.0, 3.0, 1.0]))
+    share, base = np.full(grid.shape, -0.25, np.float32), np.full(grid.shape, 0.5, np.float32)
+    evidence = SequenceEvidence({MrSequence.T1C: share}, base, grid)
+    voxels = np.zeros((1, 3), np.int32)
+    below = Considered(0.1, Location("left", None), (1, 2, 3), (1, 2, 4), 0.25, voxels)
+    analysis = replace(
+        analysis,
+        volumes=replace(analysis.volumes, evidence=evidence),
+        findings=replace(analysis.findings, considered=(below,)),
+    )
+    NiftiExporter().write(analysis, tmp_path)
+    assert not list(tmp_path.glob("evidence*")) + list(tmp_path.glob("considered*"))
+    wanted = replace(analysis, options=ExportOptions(evidence=True))
+    NiftiExporter().write(wanted, tmp_path)
+    np.testing.assert_array_equal(nib.load(tmp_path / "evidence_t1c.nii.gz").get_fdata(), -0.25)
+    np.testing.assert_array_equal(nib.load(tmp_path / "evidence_none.nii.gz").get_fdata(), 0.5)
+    rows = json.loads((tmp_path / "considered.json").read_text())["considered"]
+    assert rows[0]["score"] == 0.1
+    assert rows[0]["peak_mm"] == [1, 2, 4]

@@ -106,3 +106,14 @@ def test_dicom_slices_give_back_the_volume(tmp_path, orientation):
         np.testing.assert_allclose(lps * (-1, -1, 1), wanted.grid.to_mm((0, 0, k)), atol=1e-6)
     assert {str(s.PatientName) for s in slices} == {"Synthetic^Phantom"}
     assert len({s.SOPInstanceUID for s in slices}) == len(slices)
+
+
+@settings(max_examples=20, deadline=None)
+@given(codes, st.integers(1, 16))
+def test_air_added_to_the_matrix_keeps_every_voxel_and_its_place(orientation, step):
+    plain = acquire(HEAD.labels, Acquisition(orientation))
+    wide = acquire(HEAD.labels, Acquisition(orientation, matrix_step=step))
+    assert (wide.grid.shape[0] % step, wide.grid.shape[1] % step) == (0, 0)
+    assert (wide.data > 0).sum() == (plain.data > 0).sum()
+    for label in (Label.OEDEMA, Label.ENHANCING):
+        np.testing.assert_allclose(centre_of(wide, label), centre_of(plain, label), atol=1e-6)

@@ -22,7 +22,8 @@ from lesionlens.evaluation.label_conventions import convention_reader
 from lesionlens.export.exporter import save
 from lesionlens.network import weights
 from lesionlens.preparation.prepare import prepare
-from lesionlens.records.review import Review, ReviewEvent
+from lesionlens.records.review import Outline, Review, ReviewEvent
+from lesionlens.review.log import ReviewLog
 from lesionlens.testing.analysis import make_analysis, write_study
 from lesionlens.testing.files import write_nifti
 from lesionlens.testing.simple import Lesion, make_patient
@@ -33,16 +34,9 @@ from lesionlens.training.config import (
     parse_config,
     read_config,
 )
+from lesionlens.training.kept_volumes import FolderSource, Start, read
 from lesionlens.training.loop import train
-from lesionlens.training.real_cases import (
-    FolderSource,
-    RealCases,
-    Start,
-    pack_case,
-    part,
-    read,
-    with_start,
-)
+from lesionlens.training.real_cases import RealCases, pack_case, part, with_start
 from lesionlens.training.references import find_real_cases, split
 
 STAGE = StageConfig(4, (32, 40, 32), (5.0, 5.0), batch=2)
@@ -284,6 +278,20 @@ def test_what_a_reader_accepted_is_the_truth(reviewed):
     components = analysis.findings.components
     np.testing.assert_array_equal(labels > 0, components == 1)
     assert grid.matches(case.study().series["t1c"].grid)
+
+
+def test_what_a_reader_redrew_is_the_truth_in_place_of_what_the_network_drew(reviewed, tmp_path):
+    place, analysis = reviewed
+    first, second = analysis.findings.candidates
+    log = ReviewLog(analysis.review)
+    drawn = Outline(first.tracking_uid, (3, 4, 5), np.full((2, 2, 2), 3, np.uint8))
+    log.mark(first.tracking_uid, ReviewState.EDITED, outline=drawn)
+    log.mark(second.tracking_uid, ReviewState.REJECTED)
+    save(dataclasses.replace(analysis, review=log.review), tmp_path / "one")
+    (case,) = find(tmp_path, studies=place / "studies")
+    labels, _ = case.truth()
+    assert (labels[drawn.box] == 3).all()
+    assert np.count_nonzero(labels) == 8
 
 
 def test_a_result_that_is_not_reviewed_is_refused_by_name(reviewed, tmp_path):

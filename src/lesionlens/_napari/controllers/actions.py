@@ -103,7 +103,13 @@ class Actions(Marking):
         def task(progress: Progress, cancel: Cancel) -> Any:
             progress("loading the network", 0.0)
             lens = self._lens_for(preferences.device)
-            result = lens(study, preferences.preparation, progress=progress, cancel=cancel)
+            result = lens(
+                study,
+                preferences.preparation,
+                progress=progress,
+                cancel=cancel,
+                first=self.jobs.hand_over,
+            )
             progress("draw", 0.0)
             return result, overlays_of(result.analysis)
 
@@ -114,7 +120,13 @@ class Actions(Marking):
             self.take(result, overlays, preferences)
             return None
 
-        return self.jobs.start("Analysing", task, done)
+        def partly(found: Any) -> None:
+            if self.session.state.study is study and not self.reading.closed:
+                self.session.preliminary_arrived(found)
+                if preferences.overlay is not Overlay.OFF:
+                    self.session.choose_overlay(Overlay.CONTOUR)
+
+        return self.jobs.start("Analysing", task, done, partly=partly)
 
     def take(self, result: Any, overlays: Any, preferences: Preferences | None = None) -> None:
         """Show a result; decisions that a crash interrupted are there again.
@@ -185,7 +197,7 @@ class Actions(Marking):
         preferences = read_preferences()
 
         def task(progress: Progress, cancel: Cancel) -> Any:
-            from lesionlens.lens import Result  # noqa: PLC0415
+            from lesionlens.result import Result  # noqa: PLC0415
 
             options = replace(preferences.preparation, strip=False)  # no network for a review
             prepared = prepare(study, StageClock(progress, cancel), options)

@@ -70,7 +70,7 @@ def _reopened(
     study: Study, result: Path, options: PrepareOptions, progress: Progress, cancel: Cancel
 ) -> tuple[Any, Any]:
     from lesionlens._napari.model.display import overlays_of  # noqa: PLC0415
-    from lesionlens.lens import Result  # noqa: PLC0415
+    from lesionlens.result import Result  # noqa: PLC0415
 
     prepared = prepare(study, StageClock(progress, cancel), replace(options, strip=False))
     analysis = replace(reopen_folder(result, study, prepared), review=Review())

@@ -17,8 +17,8 @@ from lesionlens.worklist.records import Arm
 def shown_in(arm: Arm, result: Any, overlays: Overlays) -> tuple[Any, Overlays]:
     """Return a result and its overlays as an arm shows them.
 
-    With candidates alone there is no map, no uncertainty, no word on which sequence mattered, and
-    nothing that the engine could be asked.
+    With candidates alone there is no map, no uncertainty, no word on which sequence mattered, no
+    place below the threshold, and nothing that the engine could be asked.
 
     Parameters
     ----------
@@ -40,10 +40,11 @@ def _without_maps(analysis: Analysis) -> Analysis:
     return replace(
         analysis,
         maps=None,
-        volumes=replace(analysis.volumes, attention=empty, uncertainty=None),
+        volumes=replace(analysis.volumes, attention=empty, uncertainty=None, evidence=None),
         findings=replace(
             analysis.findings,
             candidates=tuple(_without_reasons(c) for c in analysis.findings.candidates),
+            considered=(),
         ),
         run=replace(analysis.run, engine=engine),
     )

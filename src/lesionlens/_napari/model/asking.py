@@ -5,6 +5,7 @@ Each answer is drawn on the working grid; none of this needs a window, all of it
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from lesionlens._napari.model.choices import LayerChoice, Second
 from lesionlens._napari.model.display import EVEN_SHARE, MapView, look_view, probe_view
+from lesionlens._napari.model.why import evidence_view, first_look_words
 from lesionlens.explain.maps import relative
 from lesionlens.explain.probe import ask_raw, layer_attention_raw
 from lesionlens.inference.engine import Target
@@ -47,6 +49,8 @@ def seen(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) -> Map
         The engine cannot answer that.
     """
     region, layer, head, at_mm = layer_choice
+    if isinstance(layer, Second) and layer.sequence is not None:
+        return evidence_view(result.analysis, layer.sequence)
     if layer is Second.GRADIENTS:
         weights = result.engine.attribute(prepared, Target(region), layer.value).data
         return look_view(relative(weights, prepared.brain), EVEN_SHARE)
@@ -54,7 +58,10 @@ def seen(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) -> Map
         place = np.array(at_mm or _strongest(result.trace.cross[region], prepared))
         i, j, k = (round(float(v)) for v in prepared.native.to_voxel(place))
         return probed(result, prepared, (i, j, k))
-    return look_view(layer_attention_raw(result.trace, prepared, region, int(layer), head))
+    view = look_view(layer_attention_raw(result.trace, prepared, region, int(layer), head))
+    if layer == 0 and head is None:
+        return replace(view, said=first_look_words(result.analysis, result.trace, region))
+    return view
 
 
 def _strongest(weights: NDArray[np.float32], prepared: PreparedStudy) -> tuple[float, ...]:

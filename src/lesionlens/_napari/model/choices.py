@@ -17,10 +17,23 @@ class Second(StrEnum):
     """Which features made the network draw the region, by gradients instead of attention."""
     ROLLOUT = "rollout"
     """Where the candidate's peak attended, followed through all layers of self-attention."""
+    BY_T1 = "evidence-t1"
+    BY_T1C = "evidence-t1c"
+    BY_T2 = "evidence-t2"
+    BY_FLAIR = "evidence-flair"
+    """What one sequence adds to the probability at each voxel, or takes from it."""
+
+    @property
+    def sequence(self) -> MrSequence | None:
+        """Whose evidence it is; None of the others."""
+        kind, _, name = self.value.partition("-")
+        return MrSequence(name) if kind == "evidence" else None
 
     @property
     def words(self) -> str:
         """In the panel."""
+        if self.sequence is not None:
+            return f"evidence of {self.sequence.words}"
         return {Second.GRADIENTS: "Grad-CAM", Second.ROLLOUT: "rollout"}[self]
 
 

@@ -67,3 +67,10 @@ def box_on_screen(corners: Iterable[NDArray[np.float64]]) -> tuple[float, float,
     points = np.asarray(tuple(corners))
     low, high = points.min(axis=0), points.max(axis=0)
     return float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])
+
+
+def rectangle(box: tuple[float, float, float, float]) -> Line:
+    """Return the closed line along the edges of left, top, width and height."""
+    left, top, width, height = box
+    right, bottom = left + width, top + height
+    return np.asarray([(left, top), (right, top), (right, bottom), (left, bottom), (left, top)])

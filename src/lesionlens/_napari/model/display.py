@@ -37,6 +37,12 @@ class MapView:
         On the working grid.
     top : float
         Value at full colour; 0 is transparent.
+    low : float
+        Value at the other full colour, of a map with a sign; else 0.
+    role : str
+        Which colours it is drawn in.
+    said : str
+        What was measured of this very map, in words.
     ticks : tuple of (value, words)
         For the legend.
     meaning : str
@@ -47,6 +53,9 @@ class MapView:
     top: float
     ticks: tuple[tuple[float, str], ...]
     meaning: str
+    low: float = 0.0
+    role: str = "attention"
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

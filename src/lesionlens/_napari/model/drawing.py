@@ -19,6 +19,8 @@ from lesionlens._napari.model.rulers import NEAR_MM, Ruler, rulers_of
 from lesionlens._napari.model.sides import Edges
 from lesionlens._napari.model.slices import Picture, Slice, plane_of_acquisition
 from lesionlens.base.labels import MrSequence
+from lesionlens.records.findings import Candidate
+from lesionlens.records.preliminary import PreliminaryCandidate
 
 KEPT = 96
 SLAB_MM = 10.0
@@ -39,6 +41,7 @@ class MapDrawing:
     opacity: float
     lines: tuple[tuple[float, tuple[Line, ...]], ...] = ()
     """Share of the full colour and lines; empty where it is drawn as colour."""
+    low: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +72,8 @@ class Drawing:
     map: MapDrawing | None = None
     outlines: tuple[tuple[str, tuple[Line, ...]], ...] = ()
     box: tuple[float, float, float, float] | None = None
+    preliminary: bool = False
+    """Whether the outlines are of the first pass alone."""
     rulers: tuple[tuple[int, Line, str], ...] = ()
     """Which ruler, its two ends in millimetres on the screen, its length in words."""
     marks: tuple[tuple[int, tuple[float, float]], ...] = ()
@@ -104,6 +109,7 @@ class Artist:
             map=self._map(board, tile, place),
             outlines=self._outlines(board, tile, place),
             box=_box(board, tile, place),
+            preliminary=board.scene.outline.preliminary,
             rulers=self._rulers(board, tile, place),
             marks=_marks(board, tile, place),
         )
@@ -172,8 +178,10 @@ class Artist:
         self, board: Board, tile: Tile, place: Place
     ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
         analysis, outline = board.state.analysis, board.scene.outline
-        if analysis is None or not outline.visible:
+        if not outline.visible:
             return ()
+        if analysis is None:
+            return self._at_first(board, tile, place)
         native = analysis.prepared.native
         components = self._volume("components", analysis.findings.components, native)
         labels = self._volume("labels", analysis.volumes.labels.data, native)
@@ -193,14 +201,29 @@ class Artist:
         key = ("outlines", id(which), id(parts), outline.region, outline.colours)
         return self._keep(key, (which, parts), made) + self._original(board, tile, place)
 
+    def _at_first(
+        self, board: Board, tile: Tile, place: Place
+    ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
+        """Return the outlines of a first look."""
+        found, colours = board.state.preliminary, board.scene.outline.colours
+        if found is None:
+            return ()
+        volume = self._volume("preliminary", found.components, found.grid)
+        which = self._cut("preliminary", volume, board, tile, place, nearest=True)
+
+        def made() -> tuple[tuple[str, tuple[Line, ...]], ...]:
+            return tuple((c, lines_around(which.data == n, which)) for n, c in colours)
+
+        return self._keep(("preliminary", id(which), colours), which, made)
+
     def _original(
         self, board: Board, tile: Tile, place: Place
     ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
         """Return a candidate as the network drew it, beside what the reader made of it."""
         analysis, number = board.state.analysis, board.scene.outline.original
-        if analysis is None or analysis.original is None or number is None:
+        if analysis is None or number is None or not board.scene.outline.visible:
             return ()
-        data = analysis.original.findings.components
+        data = (analysis.original or analysis).findings.components
         own = self._volume("original", data, analysis.prepared.native)
         which = self._cut("original", own, board, tile, place, nearest=True)
         key = ("original", id(which), number)
@@ -222,7 +245,7 @@ class Artist:
         lines: tuple[tuple[float, tuple[Line, ...]], ...] = ()
         if board.views.isolines:
             lines = self._keep(("lines", id(part)), part, lambda: isolines(part, view))
-        return MapDrawing(role, part, view.top, board.scene.opacity, lines)
+        return MapDrawing(role, part, view.top, board.scene.opacity, lines, view.low)
 
 
 def map_of(board: Board) -> tuple[str, MapView, int | None] | None:
@@ -234,7 +257,7 @@ def map_of(board: Board) -> tuple[str, MapView, int | None] | None:
         return "probe", overlays.probe, None
     if scene.attention is not None:
         view = overlays.attended(scene.attention, scene.layer_choice)
-        return None if view is None else ("attention", view, scene.only)
+        return None if view is None else (view.role, view, scene.only)
     if scene.uncertainty and overlays.uncertainty is not None:
         return "uncertainty", overlays.uncertainty, None
     return None
@@ -253,15 +276,22 @@ def isolines(part: Slice, view: MapView) -> tuple[tuple[float, tuple[Line, ...]]
     """Return the lines at the legend's values, and halfway between, with their share of colour."""
     ticks = [value for value, _ in view.ticks]
     halves = [(a + b) / 2 for a, b in pairwise(ticks)]
-    levels = sorted({value for value in (*ticks, *halves) if 0 < value < view.top})
-    return tuple((level / view.top, lines_at(part.data, level, part)) for level in levels)
+    levels = sorted({v for v in (*ticks, *halves) if view.low < v < view.top and v != 0})
+    span = view.top - view.low
+    return tuple(((level - view.low) / span, lines_at(part.data, level, part)) for level in levels)
 
 
 def _box(board: Board, tile: Tile, place: Place) -> tuple[float, float, float, float] | None:
-    analysis, outline = board.state.analysis, board.scene.outline
-    if analysis is None or outline.boxed is None or not outline.visible:
+    found, outline = board.state.analysis, board.scene.outline
+    first = board.state.preliminary
+    there: tuple[Candidate | PreliminaryCandidate, ...] = ()
+    if found is not None:
+        there = found.findings.candidates
+    elif first is not None:
+        there = first.candidates
+    candidate = next((c for c in there if c.id == outline.boxed), None)
+    if not outline.visible:
         return None
-    candidate = next((c for c in analysis.findings.candidates if c.id == outline.boxed), None)
     if candidate is None:
         return None
     sides = np.asarray(candidate.bounding_box_mm)
@@ -299,6 +329,8 @@ def _words(
         how = "interpolated"
     elif across:
         how = f"reformatted from {picture.grid.spacing_mm.max():.3g} mm slices"
+    if board.scene.outline.preliminary and board.scene.outline.visible:
+        first += " · preliminary outlines"
     second = f"slice {image.number} of {image.count} · {image.step_mm:.3g} mm"
     if board.views.slab and tile.sequence is MrSequence.T1C:
         first += f" · brightest of {SLAB_MM:.0f} mm"

@@ -60,10 +60,9 @@ def reviewed(
 
 def redraws(analysis: Analysis, review: Review) -> bool:
     """Whether other outlines hold in a review than in the one that is shown."""
-    return in_force(analysis, review) != in_force(analysis, analysis.review)
+    return in_force(review) != in_force(analysis.review)
 
 
-def in_force(analysis: Analysis, review: Review) -> dict[str, str]:
-    """Return the SHA-256 of each redrawn outline that holds in a review, by tracking UID."""
-    outlines = (review.outline_of(c.tracking_uid) for c in analysis.findings.candidates)
-    return {o.tracking_uid: o.sha256 for o in outlines if o is not None}
+def in_force(review: Review) -> dict[str, str]:
+    """Return the SHA-256 of each outline of a reader that holds in a review, by tracking UID."""
+    return {uid: outline.sha256 for uid, outline in review.outlined.items()}

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from lesionlens._napari.model.choices import Choices, LayerChoice, Overlay, Plane, Second
-from lesionlens._napari.model.state import Activity, Problem, Request, State, listed, shown_sequence
+from lesionlens._napari.model.state import Activity, Problem, State, listed, shown_sequence
+from lesionlens._napari.model.titles import caption, subtitle
 from lesionlens._napari.model.verdict import verdict, withheld
 from lesionlens._napari.model.words import (
     Bar,
     Fact,
     bars_of,
-    date_words,
+    considered_words,
     details,
     facts_of,
     point_at,
@@ -26,7 +27,7 @@ from lesionlens._napari.model.words import (
     threshold_words,
     volume_words,
 )
-from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
+from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.explain.shapley import deciding_words
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate, Point
@@ -81,6 +82,14 @@ class ShownCandidate:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownConsidered:
+    """One line of what scored too little to be a candidate, and where it lies (RAS+ mm)."""
+
+    words: str
+    point_mm: Point
+
+
+@dataclass(frozen=True, slots=True)
 class ShownOutline:
     """Contours of the candidates: visible or not, colour of each id, the one with a box."""
 
@@ -90,6 +99,8 @@ class ShownOutline:
     boxed: int | None = None
     original: int | None = None
     """The candidate whose outline is shown as the network drew it, beside the reader's."""
+    preliminary: bool = False
+    """Whether these are the outlines of a first look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +124,8 @@ class ShownScene:
     uncertainty: bool = False
     probe: bool = False
     opacity: float = 0.6
+    isolines: bool = False
+    """Whether maps are drawn as lines, which are no layers."""
     plane: Plane = Plane.AXIAL
     visit: Visit | None = None
 
@@ -129,6 +142,8 @@ class Screen:
     quality: tuple[Fact, ...] = ()
     can_analyse: bool = False
     analysed: bool = False
+    preliminary: bool = False
+    """Whether the candidates are those of a first look, which go when the analysis is done."""
     activity: Activity | None = None
     problem: Problem | None = None
     message: str = ""
@@ -140,6 +155,7 @@ class Screen:
     threshold_costs: str = ""
     threshold_floor: float = 0.0
     below_threshold: int = 0
+    considered: tuple[ShownConsidered, ...] = ()
     can_mark: bool = False
     editing: bool = False
     outline_words: str = ""
@@ -183,8 +199,8 @@ def resolve(state: State) -> Screen:
     study, analysis, choices = state.study, state.analysis, state.choices
     common: dict[str, Any] = {
         "title": study.name,
-        "subtitle": _subtitle(study, analysis, state.request),
-        "caption": _caption(state),
+        "subtitle": subtitle(study, analysis, state.request),
+        "caption": caption(state),
         "sequences": _sequences(study, choices.sequence),
         "notices": study.notices,
         "can_analyse": bool(study.series) and state.activity is None,
@@ -221,6 +237,10 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         threshold_source=threshold_source(point, analysis.run.engine.floor),
         threshold_floor=analysis.run.engine.floor,
         below_threshold=total - len(rows),
+        considered=tuple(
+            ShownConsidered(considered_words(one), one.peak_mm)
+            for one in analysis.findings.considered
+        ),
         can_mark=focus is not None,
         editing=state.editing is not None,
         outline_words=_outline_words(state, analysis, focus),
@@ -292,6 +312,7 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
         uncertainty=on and free and choices.uncertainty,
         probe=asked and state.editing is None,
         opacity=choices.opacity,
+        isolines=choices.views.isolines,
         plane=choices.plane,
         visit=None
         if focus is None
@@ -319,28 +340,13 @@ def _outline_words(state: State, analysis: Analysis, focus: Candidate | None) ->
         )
     if focus is None or analysis.original is None or not _redrawn(state, focus):
         return ""
-    own = analysis.original.findings.candidates[focus.id - 1]
+    drew = {c.tracking_uid: c for c in analysis.original.findings.candidates}
+    own = drew.get(focus.tracking_uid)
+    if own is None:
+        return "Added by a reader: the network did not flag it, so it has no score."
     volume = volume_words(own.volume_ml.get(Region.WT))
     size = f"{size_words(own)} of the {own.measured}"
     return f"Outline redrawn. The network drew {volume}, {size} (white)."
-
-
-def _caption(state: State) -> str:
-    sequence, plane = shown_sequence(state), state.choices.plane
-    return plane.value if sequence is None else f"{sequence.words} · {plane.value}"
-
-
-def _subtitle(study: Study, analysis: Analysis | None, request: Request | None) -> str:
-    count = len(study.series)
-    words = f"{count} sequence{'' if count == 1 else 's'}"
-    if request is not None and request.date:
-        words = f"{date_words(request.date)} · {words}"
-    reference = (
-        analysis.prepared.reference
-        if analysis is not None
-        else next((s for s in REFERENCE_ORDER if s in study.series), None)
-    )
-    return words if reference is None else f"{words} · reference {reference.words}"
 
 
 def _sequences(study: Study, shown: MrSequence | None) -> tuple[ShownSequence, ...]:

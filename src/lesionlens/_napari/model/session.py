@@ -21,12 +21,15 @@ from lesionlens._napari.model.state import (
     Request,
     State,
     listed,
+    listed_ids,
     seconds_of,
+    without_first_look,
 )
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
 from lesionlens.findings.edits import applied
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate, Point
+from lesionlens.records.preliminary import PreliminaryFindings
 from lesionlens.records.review import Review
 from lesionlens.records.study import Study
 from lesionlens.review.log import ReviewLog
@@ -83,12 +86,12 @@ class ReviewSession:
         if study is self._state.study:
             return
         first = next((s for s in REFERENCE_ORDER if s in study.series), None)
-        self.result = None
-        self._log = ReviewLog()
+        self.result, self._log = None, ReviewLog()
         self._set(
             study=study,
             analysis=None,
             overlays=None,
+            preliminary=None,
             review=Review(),
             choices=opening(study, first, self.defaults),
             problem=None,
@@ -107,6 +110,11 @@ class ReviewSession:
             marks=(),
         )
 
+    def preliminary_arrived(self, found: PreliminaryFindings) -> None:
+        """Show what a first look flags, until the analysis that runs is done."""
+        if self._state.activity is not None and self._state.analysis is None:
+            self._set(preliminary=found)
+
     def analysed(self, result: Any, overlays: Overlays, review: Review | None = None) -> None:
         """Take a result (`.analysis`, `.trace`, `.engine`); its review or this continues."""
         review = result.analysis.review if review is None else review
@@ -115,8 +123,7 @@ class ReviewSession:
             overlays = redrawn(overlays, analysis)
         same = analysis.study is self._state.study
         trace = result.trace
-        self.result = result
-        self._log = ReviewLog(review)
+        self.result, self._log = result, ReviewLog(review)
         kept = self._state.choices if same else self.defaults
         self._set(
             study=analysis.study,
@@ -146,8 +153,7 @@ class ReviewSession:
 
     def close(self) -> None:
         """Return to the empty state."""
-        self.result = None
-        self._log = ReviewLog()
+        self.result, self._log = None, ReviewLog()
         self._set(**{name: getattr(State(), name) for name in _FIELDS} | {"choices": self.defaults})
 
     # --- what runs, what failed -----------------------------------------------------------
@@ -169,7 +175,7 @@ class ReviewSession:
 
     def ended(self, message: str = "") -> None:
         """Say that nothing runs any more."""
-        self._set(activity=None, message=message)
+        self._set(activity=None, message=message, **without_first_look(self._state))
 
     def say(self, message: str) -> None:
         """Say something beside what runs."""
@@ -177,7 +183,7 @@ class ReviewSession:
 
     def failed(self, problem: Problem) -> None:
         """Say why something did not work; study, analysis and review stay."""
-        self._set(activity=None, problem=problem)
+        self._set(activity=None, problem=problem, **without_first_look(self._state))
 
     def refused(self, problem: Problem) -> None:
         """Say why something did not work beside what runs; it goes on."""
@@ -200,10 +206,8 @@ class ReviewSession:
 
     def listed(self) -> tuple[Candidate, ...]:
         """Return the candidates at or above the threshold."""
-        analysis = self._state.analysis
-        if analysis is None:
-            return ()
-        return listed(analysis, self._state.choices.threshold)
+        analysis, threshold = self._state.analysis, self._state.choices.threshold
+        return () if analysis is None else listed(analysis, threshold)
 
     def candidate(self) -> Candidate | None:
         """Return the candidate in focus."""
@@ -212,7 +216,7 @@ class ReviewSession:
 
     def go_to(self, candidate_id: int) -> None:
         """Bring a candidate into focus; its contour appears unless the overlay was switched off."""
-        if any(c.id == candidate_id for c in self.listed()):
+        if candidate_id in listed_ids(self._state):
             choices = self._state.choices
             overlay = choices.overlay
             if not choices.asked and overlay is Overlay.OFF:
@@ -221,7 +225,7 @@ class ReviewSession:
 
     def step(self, by: int) -> None:
         """Go `by` candidates on; from the last one on to the first."""
-        ids = [c.id for c in self.listed()]
+        ids = listed_ids(self._state)
         if ids:
             now = self._state.choices.candidate
             place = (ids.index(now) + by) % len(ids) if now in ids else (0 if by > 0 else -1)
@@ -235,7 +239,7 @@ class ReviewSession:
 
     def choose_overlay(self, overlay: Overlay) -> None:
         """Show nothing, contours, or contours and the attention map."""
-        if self._state.analysis is not None:
+        if self._state.analysis is not None or self._state.preliminary is not None:
             self._choose(overlay=overlay, asked=True)
 
     def choose_region(self, region: Region) -> None:

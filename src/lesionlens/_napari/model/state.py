@@ -13,6 +13,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.reading.series_selection import ListedStudy
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate, Point
+from lesionlens.records.preliminary import PreliminaryCandidate, PreliminaryFindings
 from lesionlens.records.review import Review
 from lesionlens.records.study import Study
 
@@ -107,8 +108,19 @@ class Problem:
 
 
 def listed(analysis: Analysis, threshold: float) -> tuple[Candidate, ...]:
-    """Return the candidates that score at least this, to whole percents as they are shown."""
-    return tuple(c for c in analysis.findings.candidates if c.score >= threshold - 0.005)
+    """Return the candidates that score at least this, to whole percents as they are shown.
+
+    What a reader added has no score and is always listed.
+    """
+    least = threshold - 0.005
+    return tuple(c for c in analysis.findings.candidates if c.score is None or c.score >= least)
+
+
+def listed_at_first(
+    found: PreliminaryFindings | None, threshold: float
+) -> tuple[PreliminaryCandidate, ...]:
+    """Return the preliminary candidates that score at least this, as `listed` does."""
+    return tuple(c for c in found.candidates if c.score >= threshold - 0.005) if found else ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,6 +132,8 @@ class State:
     overlays: Overlays | None = None
     review: Review = field(default_factory=Review)
     choices: Choices = field(default_factory=Choices)
+    preliminary: PreliminaryFindings | None = None
+    """What a first look flags while the analysis runs; gone when that ends."""
     activity: Activity | None = None
     problem: Problem | None = None
     message: str = ""
@@ -149,6 +163,21 @@ class State:
         return self.typed.get(tracking_uid, (event.reason if event else None) or "")
 
 
+def listed_ids(state: State) -> list[int]:
+    """Return the ids that can be gone to: preliminary ones as long as there are no others."""
+    threshold = state.choices.threshold
+    if state.analysis is not None:
+        return [c.id for c in listed(state.analysis, threshold)]
+    return [c.id for c in listed_at_first(state.preliminary, threshold)]
+
+
+def without_first_look(state: State) -> dict[str, Any]:
+    """Return what changes when a first look goes: the focus on one of its candidates too."""
+    if state.preliminary is None:
+        return {}
+    return {"preliminary": None, "choices": replace(state.choices, candidate=None)}
+
+
 def shown_sequence(state: State) -> MrSequence | None:
     """Return the sequence that is seen: the other one while the key for that is held."""
     study, choices = state.study, state.choices
@@ -169,7 +198,9 @@ def other_sequence(study: Study, choices: Choices) -> MrSequence | None:
 
 
 def seconds_of(result: Any) -> tuple[Second, ...]:
-    """Return the second opinions that a result can be asked for; none once it was reopened."""
+    """Return the second opinions that a result can be asked for; few once it was reopened."""
     rolls = result.trace is not None and result.trace.probe_row is not None
+    evidence = result.analysis.volumes.evidence
+    known = () if evidence is None else tuple(evidence.shares)
     there = {Second.GRADIENTS: result.engine is not None, Second.ROLLOUT: rolls}
-    return tuple(second for second in Second if there[second])
+    return tuple(s for s in Second if there.get(s, s.sequence in known))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from lesionlens._napari.model import hanging
 from lesionlens._napari.model.board import stepped
+from lesionlens._napari.model.choices import Overlay, Second
 from lesionlens._napari.model.place import Travel
 from lesionlens._napari.model.rulers import Ruler, rulers_of
 from lesionlens._napari.model.session import ReviewSession
 from lesionlens._napari.model.viewing import Layout, Window
+from lesionlens.records.findings import Point
 
 _ROWS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
 _TO_THE_END = 1_000_000
@@ -130,6 +132,32 @@ class Viewing:
         if not views.slab and views.layout is Layout.SINGLE:
             self.session.choose_views(layout=Layout.ONE)
         self.session.choose_views(slab=not views.slab)
+
+    # --- why ------------------------------------------------------------------------------
+
+    def next_evidence(self) -> None:
+        """Show what each sequence adds at every voxel, in turn; then the attention again."""
+        state = self.session.state
+        maps = [second for second in state.seconds if second.sequence is not None]
+        now = state.choices.layer if state.choices.overlay is Overlay.MAP else None
+        at = maps.index(now) + 1 if isinstance(now, Second) and now in maps else 0
+        if maps:
+            self._show_map(maps[at] if at < len(maps) else None)
+
+    def toggle_first_look(self) -> None:
+        """Show where the network looked before it decided, or what it decided from."""
+        state = self.session.state
+        if state.attention_layers:
+            shown = state.choices.overlay is Overlay.MAP and state.choices.layer == 0
+            self._show_map(None if shown else 0)
+
+    def _show_map(self, layer: int | Second | None) -> None:
+        self.session.choose_overlay(Overlay.MAP)
+        self.session.choose_layer(layer)
+
+    def look_at(self, point_mm: Point) -> None:
+        """Bring a point (RAS+ mm) into every view; no candidate comes into focus."""
+        self.travel.move(point_mm=point_mm, centre_mm=point_mm)
 
     def toggle_isolines(self) -> None:
         """Draw maps as lines of equal value, or as colour."""

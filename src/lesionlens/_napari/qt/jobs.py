@@ -47,6 +47,7 @@ class Messenger(QObject):
     """Carries signals out of the thread; has no parent, so it outlives the window if it must."""
 
     progressed = Signal(str, float)
+    handed = Signal(object)
     finished = Signal(object, object)
 
 
@@ -81,6 +82,7 @@ class Jobs(QObject):
         task: Task,
         done: Callable[[Any], str | None],
         refused: Callable[[BaseException], None] | None = None,
+        partly: Callable[[Any], None] | None = None,
     ) -> bool:
         """Run a task.
 
@@ -95,6 +97,8 @@ class Jobs(QObject):
         refused : callable, optional
             Takes its error, a CancelledError too, on the main thread; without it, the session
             shows the error.
+        partly : callable, optional
+            Takes on the main thread what the task hands over before it ends (`hand_over`).
 
         Returns
         -------
@@ -108,6 +112,8 @@ class Jobs(QObject):
         messenger = Messenger()
         messenger.progressed.connect(self._on_progress)
         messenger.finished.connect(self._on_finished)
+        if partly is not None:
+            messenger.handed.connect(partly)
         self._messenger = messenger
         self._session.begin(words)
         self._thread = threading.Thread(
@@ -115,6 +121,12 @@ class Jobs(QObject):
         )
         self._thread.start()
         return True
+
+    def hand_over(self, value: Any) -> None:
+        """Hand a complete record to `partly` of the running task; called from its thread."""
+        messenger = self._messenger
+        if messenger is not None and not self._cancel.is_set():
+            messenger.handed.emit(value)
 
     def stop(self) -> None:
         """Ask the running task to stop; it does so between two steps."""

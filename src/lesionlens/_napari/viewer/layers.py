@@ -6,7 +6,7 @@ Layers of ours carry `metadata["lesionlens"]` with their role. What the user cha
 
 from __future__ import annotations
 
-import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,14 +25,12 @@ from lesionlens._napari.model.screen import ShownOutline, ShownScene
 from lesionlens._napari.model.windows import full_range
 from lesionlens._napari.viewer.colours import (
     ATTENTION,
-    BOX_COLOUR,
-    MAPS,
-    ORIGINAL_COLOUR,
+    EVIDENCE,
     PROBE,
     UNCERTAINTY,
+    colours_of,
     label_colours,
     map_words,
-    see_through,
 )
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
@@ -40,12 +38,10 @@ from lesionlens.base.labels import MrSequence, Region
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-OUTLINE, BOX, ORIGINAL, BRAIN = "candidates", "box", "original", "brain"
-_CONTOURS = {OUTLINE: 1, BOX: 1, ORIGINAL: 1}
-"""Width of the lines, in voxels."""
+OUTLINE, BRAIN = "candidates", "brain"
 _OPAQUE = 0.95
 _UNTURNED = (("rotate", np.eye(3)), ("shear", np.zeros(3)), ("affine", np.eye(4)))
-_ORDER = (BRAIN, UNCERTAINTY, ATTENTION, PROBE, ORIGINAL, OUTLINE, BOX)
+_ORDER = (BRAIN, UNCERTAINTY, ATTENTION, EVIDENCE, PROBE, OUTLINE)
 
 
 def put(layer: Any, **values: Any) -> None:
@@ -181,12 +177,11 @@ class Layers:
             (UNCERTAINTY, new.uncertainty, self._overlays.uncertainty, "Uncertainty"),
             (PROBE, new.probe, self._overlays.probe, "Probe"),
         )
+        lines = new.isolines and self._viewer.dims.ndisplay == 2
         for role, visible, view, name in shown:
-            self._apply_map(role, view if visible else None, name, new.opacity)
-        self._apply_attention(new)
+            self._apply_map(role, view if visible and not lines else None, name, new.opacity)
+        self._apply_attention(replace(new, attention=None) if lines else new)
         self._apply_outline(new.outline)
-        self._apply_original(new.outline)
-        self._apply_box(new.outline)
         self._see_through(new)
 
     def show_dimensions(self, scene: ShownScene) -> None:
@@ -203,9 +198,7 @@ class Layers:
         image = self._get(scene.sequence.value)
         if image is not None:
             put(image, visible=not solid)
-        self._apply_original(scene.outline)
-        self._apply_box(scene.outline)
-        self._see_through(scene)
+        self.apply(scene, scene)
 
     def _see_through(self, scene: ShownScene) -> None:
         """Let the map be seen within the candidates, which are solid in three dimensions."""
@@ -249,7 +242,8 @@ class Layers:
     def _apply_attention(self, scene: ShownScene) -> None:
         """Show the attention asked for; until a single layer is there, the one before it stays."""
         if self._overlays is None or scene.attention is None:
-            self._apply_map(ATTENTION, None, "", scene.opacity)
+            for role in (ATTENTION, EVIDENCE):
+                self._apply_map(role, None, "", scene.opacity)
             return
         view = self._overlays.attended(scene.attention, scene.layer_choice)
         if view is None and scene.layer_choice is not None:
@@ -261,7 +255,9 @@ class Layers:
         name = map_words(scene.attention, scene.layer_choice)
         if scene.only is not None:
             name += f" · candidate {scene.only}"
-        self._apply_map(ATTENTION, view and self._drawn["shown"], name, scene.opacity)
+        for role in (ATTENTION, EVIDENCE):
+            shown = self._drawn["shown"] if view is not None and view.role == role else None
+            self._apply_map(role, shown, name, scene.opacity)
 
     def _apply_map(self, role: str, view: MapView | None, name: str, opacity: float) -> None:
         layer = self._get(role)
@@ -273,15 +269,15 @@ class Layers:
             layer = self._add_map(role, view)
         elif self._drawn.get(role) is not view:
             layer.data = view.data
-            layer.contrast_limits = (0.0, view.top)
+            layer.contrast_limits = (view.low, view.top)
         self._drawn[role] = view
         put(layer, name=name, opacity=opacity, visible=True)
 
     def _add_map(self, role: str, view: MapView) -> Any:
         layer = Image(
             view.data,
-            colormap=see_through(MAPS[role]),
-            contrast_limits=(0.0, view.top),
+            colormap=colours_of(role),
+            contrast_limits=(view.low, view.top),
             blending="translucent_no_depth",
             rendering="mip",
             interpolation2d="linear",
@@ -290,8 +286,9 @@ class Layers:
         return self._add(role, layer)
 
     def _apply_outline(self, outline: ShownOutline) -> None:
+        """Show the candidates as solids in three dimensions; `CanvasLines` draws them on slices."""
         layer = self._get(OUTLINE)
-        if not outline.visible or self._overlays is None:
+        if not outline.visible or self._overlays is None or self._viewer.dims.ndisplay != 3:
             if layer is not None:
                 put(layer, visible=False)
             return
@@ -307,54 +304,9 @@ class Layers:
         name = "Candidates" if whole else f"Candidates · {outline.region.words}"
         put(layer, name=name, visible=True)
 
-    def _apply_original(self, outline: ShownOutline) -> None:
-        """Show a candidate as the network drew it, beside what the reader made of it."""
-        layer = self._get(ORIGINAL)
-        if self._overlays is None or outline.original is None or not outline.visible:
-            if layer is not None:
-                put(layer, visible=False)
-            return
-        own = self._overlays.original
-        own = self._overlays.components if own is None else own
-        key = (outline.original, id(own))
-        if layer is None or self._drawn.get(ORIGINAL) != key:
-            data = (own == outline.original).astype(np.uint8)
-            if layer is None:
-                layer = self._add_labels(ORIGINAL, data)
-                layer.colormap = label_colours({1: ORIGINAL_COLOUR})
-            else:
-                layer.data = data
-            self._drawn[ORIGINAL] = key
-        name = f"Candidate {outline.original} as the network drew it"
-        put(layer, name=name, visible=self._viewer.dims.ndisplay == 2)
-
-    def _apply_box(self, outline: ShownOutline) -> None:
-        layer = self._get(BOX)
-        boxed = outline.boxed
-        boxes = {} if self._overlays is None else self._overlays.boxes
-        if not outline.visible or self._overlays is None or boxed is None or boxed not in boxes:
-            if layer is not None:
-                put(layer, visible=False)
-            return
-        if layer is None or self._drawn.get(BOX) != (boxed, boxes[boxed]):
-            low, high = boxes[boxed]
-            data = np.zeros(self._overlays.grid.shape, np.uint8)
-            data[tuple(slice(max(a - 2, 0), b + 3) for a, b in zip(low, high, strict=True))] = 1
-            if layer is None:
-                layer = self._add_labels(BOX, data)
-                layer.colormap = label_colours({1: BOX_COLOUR})
-            else:
-                layer.data = data
-            self._drawn[BOX] = (boxed, boxes[boxed])
-        name = f"Box · candidate {boxed}"
-        put(layer, name=name, visible=self._viewer.dims.ndisplay == 2)
-
     def _add_labels(self, role: str, data: NDArray[Any]) -> Any:
         keywords = self._keywords(role) | {"blending": "translucent_no_depth"}
         layer = Labels(data, opacity=_OPAQUE, **keywords)
-        # in 3-D the whole region is wanted, and napari's word on that would pop up every time
-        warnings.filterwarnings("ignore", "Contours are not displayed during 3D", UserWarning)
-        layer.contour = _CONTOURS[role]
         layer.editable = False
         self._drawn.pop("colours", None)
         return self._add(role, layer)

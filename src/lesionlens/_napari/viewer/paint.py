@@ -66,7 +66,8 @@ def grey_image(part: Slice, window: tuple[float, float]) -> QImage:
 def colour_image(part: MapDrawing) -> QImage:
     """Return a map as see-through colour."""
     table = _table(part.role)
-    share = part.slice.data * np.float32((_LEVELS - 1) / max(part.top, 1e-9))
+    span = max(part.top - part.low, 1e-9)
+    share = (part.slice.data - np.float32(part.low)) * np.float32((_LEVELS - 1) / span)
     rgba = table[np.nan_to_num(share).clip(0, _LEVELS - 1).astype(np.uint8)]
     return _copied(rgba, rgba.shape[1] * 4, QImage.Format.Format_RGBA8888_Premultiplied)
 
@@ -102,7 +103,8 @@ def paint(
     if drawing.map is not None:
         _paint_map(painter, drawing.map, colours, to)
     for colour, lines in drawing.outlines:
-        _paint_lines(painter, lines, QPen(QColor(colour), _OUTLINE_WIDTH), to)
+        style = Qt.PenStyle.DashLine if drawing.preliminary else Qt.PenStyle.SolidLine
+        _paint_lines(painter, lines, QPen(QColor(colour), _OUTLINE_WIDTH, style), to)
     if drawing.box is not None:
         painter.setPen(QPen(QColor(BOX_COLOUR), _BOX_WIDTH))
         painter.setBrush(Qt.BrushStyle.NoBrush)

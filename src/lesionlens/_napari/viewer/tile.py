@@ -104,7 +104,9 @@ class TileView(QWidget):
             grey = self._image("grey", (image, window), lambda: grey_image(image, window))
         if drawing.map is not None and not drawing.map.lines:
             part = drawing.map
-            colours = self._image("map", (part.slice, part.top), lambda: colour_image(part))
+            colours = self._image(
+                "map", (part.slice, part.top, part.low), lambda: colour_image(part)
+            )
         paint(painter, drawing, (grey, colours), to)
         paint_words(
             painter, drawing, self._hears.corner(self.tile), self._hears.foot(self.tile), to

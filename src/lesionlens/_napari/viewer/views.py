@@ -22,6 +22,7 @@ from lesionlens._napari.model.state import State
 from lesionlens._napari.model.windows import dragged, limits_of
 from lesionlens._napari.qt.cine import Cine
 from lesionlens._napari.viewer.board_view import BoardView, Window
+from lesionlens._napari.viewer.canvas_lines import CanvasLines
 from lesionlens._napari.viewer.layers import Layers
 from lesionlens._napari.viewer.mouse import CanvasMouse
 from lesionlens._napari.viewer.single import SPACE, SingleView
@@ -62,6 +63,7 @@ class Views(QObject):
         self._acts, self._cine = acts, Cine(acts.roll, self)
         self._strip: Strip | None = None
         self.single = SingleView(viewer)
+        self.lines = CanvasLines(viewer)
         self.linked: BoardView | None = None
         self._viewer, self._layers, self._travel, self._docked = viewer, layers, travel, docked
         self._canvas: QWidget | None = None
@@ -78,6 +80,7 @@ class Views(QObject):
         self._later.timeout.connect(self.settle)
         travel.changed.connect(self._on_travel)
         viewer.dims.events.point.connect(self._on_point)
+        viewer.dims.events.order.connect(self._draw_lines)
         viewer.events.reset_view.connect(self._on_reset)
 
     # --- shown ----------------------------------------------------------------------------
@@ -113,6 +116,7 @@ class Views(QObject):
         if self.linked is not None and state.study is None:
             self._pictures = {}
             self.linked.forget()
+            self.lines.forget()
         self._swap()
         if self._is_linked:
             self._later.start()
@@ -129,12 +133,14 @@ class Views(QObject):
         applied, self._applied = self._applied, self._wanted
         self._layers.apply(applied, self._wanted)
         self._follow(self._travel.place)
+        self._draw_lines()
 
     def show_dimensions(self) -> None:
         """Show napari's canvas in three dimensions, the chosen views in two."""
         self.settle()
         self._layers.show_dimensions(self._wanted)
         self._swap()
+        self._draw_lines()
         if self._viewer.dims.ndisplay == SPACE:
             self.single.look_around()
 
@@ -169,11 +175,13 @@ class Views(QObject):
         self._later.stop()
         self._travel.changed.disconnect(self._on_travel)
         self._viewer.dims.events.point.disconnect(self._on_point)
+        self._viewer.dims.events.order.disconnect(self._draw_lines)
         self._viewer.events.reset_view.disconnect(self._on_reset)
         for layer in self._viewer.layers:
             if hasattr(layer.events, "contrast_limits"):
                 layer.events.contrast_limits.disconnect(self._repaint)
         self._mouse.release()
+        self.lines.release()
         self.single.tear_down()
         if self.linked is not None:
             self.linked.release()
@@ -273,6 +281,12 @@ class Views(QObject):
             x, y, z = (float(v) for v in dims.point[-SPACE:])
             self._travel.move(point_mm=(x, y, z))
             self._moving = False
+            self._draw_lines()
+
+    def _draw_lines(self) -> None:
+        """Draw outlines on napari's canvas, where that is seen."""
+        if not self._is_linked:
+            self.lines.show(self._board, self._travel.place)
 
     def _on_travel(self, place: Place) -> None:
         """Let napari's sliders follow: at once where its canvas is seen, else soon."""
@@ -291,6 +305,7 @@ class Views(QObject):
         self._moving = True
         dims.set_point(tuple(range(more, dims.ndim)), place.point_mm)
         self._moving = False
+        self._draw_lines()
 
     def _on_pointed(self, point_mm: Point) -> None:
         """Let napari know where the pointer is, for keys that ask there."""

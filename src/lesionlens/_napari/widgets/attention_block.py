@@ -153,7 +153,8 @@ def shown_map(screen: Screen, overlays: Overlays | None) -> tuple[str, MapView |
         return PROBE, overlays.probe
     if scene.attention is not None:
         view = overlays.attended(scene.attention, scene.layer_choice)
-        return ATTENTION, view or overlays.attention.get(scene.attention)
+        view = view or overlays.attention.get(scene.attention)
+        return (ATTENTION if view is None else view.role), view
     return UNCERTAINTY, overlays.uncertainty if scene.uncertainty else None
 
 
@@ -173,6 +174,9 @@ def _hint(screen: Screen, overlays: Overlays | None) -> str:
         and overlays.attended(layer_choice.region, layer_choice) is None
     ):
         return "Being computed; until then the map before it stays."
+    _, view = shown_map(screen, overlays)
+    if view is not None and view.said:
+        return view.said
     if layer_choice is not None and isinstance(layer_choice.layer, Second):
         return _SECONDS[layer_choice.layer]
     return _offered(screen)

@@ -100,9 +100,9 @@ class CandidateBlock(Section):
         table.clicked.connect(self._on_click)
 
     def show_screen(self, screen: Screen) -> None:
-        """Show the candidates of a screen; hides itself before the analysis."""
-        self.setVisible(screen.analysed)
-        if not screen.analysed:
+        """Show the candidates of a screen; hides itself before there are any."""
+        self.setVisible(screen.analysed or screen.preliminary)
+        if not (screen.analysed or screen.preliminary):
             return
         self._count.setText(_counted(screen))
         selection = self.table.selectionModel()

@@ -50,9 +50,9 @@ class Legend(QWidget):
         painter.fillRect(QRectF(0, 0, self.width(), _BAR), gradient)
         painter.setFont(small_font(self))
         painter.setPen(self.palette().windowText().color())
-        ticks = self._view.ticks
+        ticks, span = self._view.ticks, self._view.top - self._view.low
         for value, words in ticks:
-            self._tick(painter, value / self._view.top, words)
+            self._tick(painter, (value - self._view.low) / span, words)
         painter.end()
 
     def _tick(self, painter: QPainter, share: float, words: str) -> None:

@@ -43,6 +43,7 @@ from lesionlens._napari.qt.keyboard import Unwheeled
 from lesionlens._napari.qt.latest import Latest
 from lesionlens._napari.widgets.attention_block import AttentionBlock
 from lesionlens._napari.widgets.candidate_block import CandidateBlock
+from lesionlens._napari.widgets.considered_block import ConsideredBlock
 from lesionlens._napari.widgets.pacs_dialog import PacsDialog
 from lesionlens._napari.widgets.parts import label, row, set_role, style_sheet
 from lesionlens._napari.widgets.preparation_block import PreparationBlock
@@ -105,6 +106,7 @@ class Panel(QWidget):
         self.run = RunBlock()
         self.reading = ReadingBlock(self.actions_.reading)
         self.candidates = CandidateBlock()
+        self.considered = ConsideredBlock()
         self.attention = AttentionBlock()
         self._reviewed = label("", "dim", wrap=True)
         self._export = QPushButton("Export…")
@@ -139,7 +141,8 @@ class Panel(QWidget):
         column.setSpacing(10)
         for block in (
             self.empty, self.study, self.quality, self.assign, self.preparation, self.run,
-            self.reading, self.candidates, self.attention, self._clash, self._footer,
+            self.reading, self.candidates, self.considered, self.attention, self._clash,
+            self._footer,
         ):  # fmt: skip
             column.addWidget(block)
         column.addStretch(1)
@@ -206,6 +209,7 @@ class Panel(QWidget):
         self.candidates.marked.connect(self._mark)
         self.candidates.undone.connect(acts.undo)
         self.candidates.redone.connect(acts.redo)
+        self.considered.looked_at.connect(acts.look_at)
         self.attention.region_chosen.connect(session.choose_region)
         self.attention.layer_chooser.candidate_chosen.connect(session.choose_alone)
         self.attention.layer_chooser.layer_chosen.connect(session.choose_layer)
@@ -230,6 +234,7 @@ class Panel(QWidget):
         self._ask(state.query)
         self.run.show_screen(screen)
         self.candidates.show_screen(screen)
+        self.considered.show_screen(screen)
         self.attention.show_screen(screen, state.overlays)
         self._reviewed.setText(screen.reviewed)
         self._sign.setText(screen.sign_words)

@@ -118,12 +118,14 @@ def _about_the_whole(analysis: Analysis) -> ContainerContentItem:
         none = own.NO_CANDIDATE if not analysis.findings.candidates else own.NONE_ACCEPTED
         items.append((own.CONCLUSION, none))
     items.append((own.REVIEW, _review(analysis)))
+    signed = analysis.review.events[-1:] if analysis.review.signed else ()
     made.ContentSequence = ContentSequence(
         [
             CodeContentItem(identity.concept(name), identity.concept(value), contains)
             for name, value in items
         ]
-        + [TextContentItem(identity.concept(own.COMMENT), _notice(analysis), contains)],
+        + [TextContentItem(identity.concept(own.COMMENT), _notice(analysis), contains)]
+        + [item for event in signed for item in groups.who_said(event, own.REVIEW_SIGNED)],
         is_root=False,
     )
     return made
@@ -132,14 +134,17 @@ def _about_the_whole(analysis: Analysis) -> ContainerContentItem:
 def _review(analysis: Analysis) -> own.Code:
     done = identity.decided(analysis)
     if not done:
-        return own.REVIEW_NONE
+        return own.REVIEW_DONE if analysis.review.signed else own.REVIEW_NONE
     return own.REVIEW_DONE if done == len(analysis.findings.candidates) else own.REVIEW_BEGUN
 
 
 def _notice(analysis: Analysis) -> str:
-    said = [RESEARCH_USE_NOTICE, analysis.findings.conclusion.capitalize() + " flagged."]
+    flagged, _, more = analysis.findings.conclusion.partition("; ")
+    said = [RESEARCH_USE_NOTICE, f"{flagged.capitalize()} flagged{more and '; '}{more}."]
     done, every = identity.decided(analysis), len(analysis.findings.candidates)
-    if not done:
+    if not every and analysis.review.signed:
+        said.append(f"Signed by a reader: {analysis.review.signed}.")
+    elif not done:
         said.append("Nobody has reviewed this result.")
     else:
         said.append(f"Reviewed: {done} of {every}; sent here: {len(identity.exported(analysis))}.")

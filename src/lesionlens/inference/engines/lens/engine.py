@@ -36,6 +36,7 @@ from lesionlens.records.prediction import (
     Capability,
     ClassProbabilities,
     EngineInfo,
+    FirstLook,
     InputPerturbation,
     OperatingPoint,
     PerturbedPrediction,
@@ -136,6 +137,13 @@ class LensEngine:
     def network(self) -> LensNetwork:
         """The network itself, in evaluation mode."""
         return self._network
+
+    def first_look(
+        self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel
+    ) -> FirstLook:
+        """Predict at the spacing of perturbed inputs; see `inference.engine.SupportsFirstLook`."""
+        seen = self.predict_perturbed(prepared, [_EVERYTHING], progress=progress, cancel=cancel)
+        return FirstLook(seen, self._about.thresholds[0], Scoring(*self._about.score, self._floor))
 
     @devices.on_its_device
     def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:

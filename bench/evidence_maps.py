@@ -1,0 +1,140 @@
+"""Whether evidence by sequence names the sequence that a lesion shows in.
+
+    python bench/evidence_maps.py [WEIGHTS.safetensors] [--patients 12]
+
+Each drawn patient's tumour is painted into one sequence alone: the other three are painted from
+the same anatomy and contrasts without it. The map names the sequence with the largest mean share
+over the lesion's voxels that the network calls tumour with everything shown, or over all where it
+calls none; a lesion of which it calls less than a twentieth is counted as not seen. Also the
+cost: seconds of the maps beside those of the passes that they are made of.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.calibration.calibrate import prepared_of
+from lesionlens.explain.shapley import evidence_maps, subsets_of, voxels_on
+from lesionlens.inference.engines.lens.engine import LensEngine
+from lesionlens.records.prediction import InputPerturbation
+from lesionlens.records.study import PreparedStudy
+from lesionlens.synth.draw import DrawConfig, Drawn, Geometry, draw_geometry, paint
+from lesionlens.training.data import VALIDATION_SEED
+
+FIRST_SEED = VALIDATION_SEED + 830_000_000
+GRID = DrawConfig((92, 112, 88), (2.0, 2.0), tumour_free=0.0, cavity=0.0)
+ML = 0.008
+SEEN, LEAST_CALLED = 0.5, 0.05
+LEAST_ML = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Of one lesion: what was named, which share was called tumour, seconds."""
+
+    named: MrSequence
+    called: float
+    passes_s: float
+    maps_s: float
+
+
+def without_tumour(geometry: Geometry) -> Geometry:
+    """Return the same anatomy with healthy tissue in the tumour's place."""
+    share = geometry.membership.clone()
+    share[:, :5] = geometry.anatomy.tissue * geometry.anatomy.brain
+    share[:, 5:9] = 0
+    labels = torch.zeros_like(geometry.labels)
+    return replace(geometry, membership=share, labels=labels)
+
+
+def in_one_alone(seed: int) -> dict[MrSequence, Drawn] | None:
+    """Draw a patient whose tumour shows in one sequence alone, for each; None of a small one."""
+    geometry = draw_geometry(GRID, [seed])
+    if float(geometry.labels[0, 0].sum()) * ML < LEAST_ML:
+        return None
+    shown, free = paint(GRID, geometry, [seed]), paint(GRID, without_tumour(geometry), [seed])
+    found = {}
+    for at, sequence in enumerate(MrSequence):
+        channels, zscored = free.channels.clone(), free.zscored.clone()
+        channels[:, at], zscored[:, at] = shown.channels[:, at], shown.zscored[:, at]
+        found[sequence] = replace(shown, channels=channels, zscored=zscored)
+    return found
+
+
+def asked(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) -> Row:
+    """Ask about every subset, and share the answers out."""
+    subsets = subsets_of(tuple(MrSequence))
+    begun = time.perf_counter()
+    answers = engine.predict_perturbed(
+        study,
+        [InputPerturbation.showing(one) for one in subsets],
+        progress=no_progress,
+        cancel=NEVER,
+    )
+    passed = time.perf_counter()
+    by_subset = dict(zip(subsets, answers.probability, strict=True))
+    found = evidence_maps(tuple(MrSequence), by_subset, answers.grid)
+    done = time.perf_counter()
+    voxels = voxels_on(study.working.to_mm(np.argwhere(truth)), answers.grid)
+    called = voxels[found.probability.ravel()[voxels] >= SEEN]
+    return Row(
+        named=found.named(called if len(called) else voxels),
+        called=len(called) / len(voxels),
+        passes_s=passed - begun,
+        maps_s=done - passed,
+    )
+
+
+def main() -> None:
+    """Print one line a lesion, then one a sequence."""
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    p.add_argument("weights", type=Path, nargs="?")
+    p.add_argument("--patients", type=int, default=12, help="drawn; four lesions each")
+    p.add_argument("--first", type=int, default=0, help="how many seeds to pass over")
+    a = p.parse_args()
+    engine = LensEngine("cpu", a.weights)
+    rows: dict[MrSequence, list[Row]] = {sequence: [] for sequence in MrSequence}
+    for seed in range(FIRST_SEED + a.first, FIRST_SEED + a.first + 10 * a.patients):
+        drawn = in_one_alone(seed)
+        if drawn is None:
+            continue
+        for sequence, one in drawn.items():
+            truth = one.labels[0, 0].numpy() > 0
+            row = asked(engine, prepared_of(one, np.ones(4, dtype=bool)), truth)
+            rows[sequence].append(row)
+            say(f"{seed} {sequence.words}: {row.named.words}, {row.called:.0%} called tumour")
+        if len(rows[MrSequence.T1]) == a.patients:
+            break
+    for sequence, some in rows.items():
+        say(f"{sequence.words}: {counted(some, sequence)}")
+    every = [row for some in rows.values() for row in some]
+    cost = sum(row.maps_s for row in every) / sum(row.passes_s for row in every)
+    say(f"maps take {cost:.2%} of the time of the passes that they are made of")
+
+
+def counted(rows: list[Row], sequence: MrSequence) -> str:
+    """Say how often a sequence was named: of the lesions seen, and of all."""
+    seen = [row for row in rows if row.called >= LEAST_CALLED]
+    right = sum(row.named is sequence for row in seen)
+    every = sum(row.named is sequence for row in rows)
+    return f"{right} of {len(seen)} seen, {every} of all {len(rows)}"
+
+
+def say(words: str) -> None:
+    """Print at once."""
+    sys.stdout.write(f"{words}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

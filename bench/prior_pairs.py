@@ -1,0 +1,229 @@
+"""How true a comparison with a prior examination is, on drawn pairs of known growth.
+
+    python bench/prior_pairs.py OUT [--pairs 20] [--network 6]
+
+Each pair is one drawn brain twice: the lesions' radii scaled, other contrasts and noise, the head
+moved by up to 10 mm and 8 degrees, other slices. Known are both truths and the movement. The truth
+path takes the drawn masks through registration, matching and measures; the network path (for the
+first few pairs, as it is slow) analyses both scans. Printed: error of the alignment over the brain,
+share of lesions matched, error of the change of volume (now by before) of lesions above 1 ml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.stages import StageClock
+from lesionlens.findings.candidates import Context, Evidence, describe
+from lesionlens.findings.components import draw_components
+from lesionlens.followup.compare import compare
+from lesionlens.followup.patient import Visit
+from lesionlens.followup.prior import Prior
+from lesionlens.lens import Lens
+from lesionlens.preparation.prepare import prepare
+from lesionlens.reading.readers import open_study
+from lesionlens.records.analysis import Analysis, Volumes
+from lesionlens.records.arrays import Volume
+from lesionlens.synth import draw as drawing
+from lesionlens.synth import tumour
+from lesionlens.synth.draw import DrawConfig, draw_geometry, paint
+from lesionlens.testing.acquire import Acquisition, acquire
+from lesionlens.testing.analysis import make_analysis
+from lesionlens.testing.files import write_nifti
+from lesionlens.testing.simple import Patient
+from lesionlens.training.data import VALIDATION_SEED
+
+FIRST_SEED = VALIDATION_SEED + 840_000_000
+GRID = DrawConfig((128, 152, 120), (1.5, 1.5), tumour_free=0.0, cavity=0.0)
+SEQUENCES = (MrSequence.T1C, MrSequence.FLAIR)
+NOW = Acquisition("LPS", (1.0, 1.0, 2.0))
+THEN = Acquisition("LPS", (1.0, 1.0, 3.0))
+LARGE_ML = 1.0
+TOP = 1000.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """One examination as it was drawn, and the head's movement (RAS+ mm, own to moved)."""
+
+    patient: Patient
+    moved: NDArray[np.float64]
+
+
+def drawn(seed: int, scale: float, round_: int, moved: NDArray[np.float64]) -> Drawn:
+    """Draw one examination of a patient with lesions of scaled radius."""
+    plan = tumour.plan_lesions
+
+    def scaled(*args: object, **kwargs: object) -> tumour.LesionPlan:
+        made = plan(*args, **kwargs)  # type: ignore[arg-type]
+        return replace(made, radius=made.radius * scale)
+
+    drawing.lesions.plan_lesions = scaled  # type: ignore[assignment]
+    try:
+        geometry = draw_geometry(GRID, [seed])
+    finally:
+        drawing.lesions.plan_lesions = plan
+    made = paint(GRID, geometry, [seed], round_)
+    affine = np.diag([1.5, 1.5, 1.5, 1.0])
+    affine[:3, 3] = -0.75 * (np.asarray(GRID.shape) - 1)
+    grid = Grid(GRID.shape, moved @ affine)
+    channels = made.channels[0].numpy()
+    nested = made.labels[0].numpy()
+    labels = np.zeros(GRID.shape, np.uint8)
+    for region, value in ((Region.WT, 2), (Region.TC, 1), (Region.ET, 3)):
+        labels[nested[list(Region).index(region)] > 0] = value
+    images = {
+        s: Volume((channels[n] * TOP / np.percentile(channels[n], 99.9)).astype(np.float32), grid)
+        for n, s in enumerate(MrSequence)
+    }
+    patient = Patient(images, Volume(labels, grid), Volume(made.brain[0].numpy(), grid), seed)
+    return Drawn(patient, moved)
+
+
+def movement(seed: int) -> NDArray[np.float64]:
+    """Return a turn of up to 8 degrees about each axis and a shift of up to 10 mm."""
+    rng = np.random.default_rng(seed)
+    out = np.eye(4)
+    for axis, angle in enumerate(np.deg2rad(rng.uniform(-8, 8, 3) / np.sqrt(3))):
+        a, b = [k for k in range(3) if k != axis]
+        turn = np.eye(4)
+        turn[a, a] = turn[b, b] = np.cos(angle)
+        turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
+        out = turn @ out
+    shift = rng.normal(size=3)
+    out[:3, 3] = shift / np.linalg.norm(shift) * rng.uniform(2, 10)
+    return out
+
+
+def with_truth(one: Drawn, folder: Path, how: Acquisition) -> Analysis:
+    """Return the analysis of a perfect engine: prepared as any study, measured from the truth."""
+    write_nifti(one.patient, folder, sequences=SEQUENCES, how=how)
+    study = open_study(folder)
+    prepared = prepare(study, StageClock())
+    truth = acquire(one.patient.labels, how).data
+    regions = {r: np.isin(truth, r.labels).astype(np.float32) for r in Region}
+    marked = draw_components(regions, prepared.native)
+    context = Context(regions[Region.WT], None, has_t1c=True, identity=str(folder))
+    findings = describe(marked, Evidence([0.9] * marked.count), context)
+    volumes = Volumes(Volume(marked.labels, prepared.native), {}, {})
+    run = make_analysis(one.patient, study).run
+    return Analysis(study, prepared, None, volumes, findings, run)
+
+
+def alignment_error(found: Analysis, now: Drawn, then: Drawn) -> float:
+    """Return the largest of the brain's 95 % smallest errors of the alignment, mm."""
+    brain = now.patient.brain
+    points = brain.grid.to_mm(np.argwhere(brain.data)[::997])
+    true = then.moved @ np.linalg.inv(now.moved)
+    assert found.followup is not None
+    matrix = np.asarray(found.followup.alignment.matrix)
+    apart = [(m[:3, :3] @ points.T + m[:3, 3:]).T for m in (true, matrix)]
+    return float(np.percentile(np.linalg.norm(apart[0] - apart[1], axis=1), 95))
+
+
+def true_volumes(one: Drawn, found: Analysis) -> dict[int, float]:
+    """Return the drawn volume (ml) under each candidate, of the grid that it was drawn on."""
+    native, components = found.prepared.native, found.findings.components
+    where = np.argwhere(one.patient.labels.data > 0)
+    index = np.rint(native.to_voxel(one.patient.labels.grid.to_mm(where))).astype(int)
+    inside = np.all((index >= 0) & (index < native.shape), axis=1)
+    ids = components[tuple(index[inside].T)]
+    counts = np.bincount(ids, minlength=len(found.findings.candidates) + 1)
+    return {n: float(c) * 1.5**3 / 1000 for n, c in enumerate(counts)}
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of one path."""
+
+    errors_mm: list[float]
+    matched: int = 0
+    pairs: int = 0
+    wrong_percent: list[float] | None = None
+
+
+def count(tally: Tally, found: Analysis, now: Drawn, then: Drawn, prior: Analysis) -> None:
+    """Add one pair: every lesion is there twice, so every one should be matched with itself."""
+    assert found.followup is not None
+    tally.errors_mm.append(alignment_error(found, now, then))
+    true_now, true_then = true_volumes(now, found), true_volumes(then, prior)
+    changes = found.followup.changes
+    real = [c for c in changes if c.now is None or true_now.get(c.now.id, 0) > 0]
+    real = [c for c in real if c.before is None or true_then.get(c.before.id, 0) > 0]
+    tally.pairs += len(real)
+    tally.matched += sum(c.kind == "matched" for c in real)
+    for change in real:
+        if change.before is None or change.now is None:
+            continue
+        before, after = true_then[change.before.id], true_now[change.now.id]
+        if min(before, after) >= LARGE_ML and change.volume_percent is not None:
+            true = 100 * (after - before) / before
+            error = 100 * abs((100 + change.volume_percent) / (100 + true) - 1)
+            (tally.wrong_percent if tally.wrong_percent is not None else []).append(error)
+            say(f"    {before:.1f} ml: {true:+.1f} % drawn, {change.volume_percent:+.1f} % found")
+
+
+def pairs(number: int) -> Iterator[tuple[int, Drawn, Drawn]]:
+    """Yield pairs with lesions that grow or shrink."""
+    for seed in range(FIRST_SEED, FIRST_SEED + number):
+        scale = float(np.random.default_rng(seed).uniform(0.85, 1.2))
+        yield seed, drawn(seed, scale, 1, np.eye(4)), drawn(seed, 1.0, 0, movement(seed))
+
+
+def say(words: str) -> None:
+    """Print at once."""
+    sys.stdout.write(f"{words}\n")
+    sys.stdout.flush()
+
+
+def told(name: str, tally: Tally) -> None:
+    """Print the figures of a path."""
+    wrong = tally.wrong_percent or [float("nan")]
+    say(
+        f"{name}: alignment median {np.median(tally.errors_mm):.2f}, worst "
+        f"{max(tally.errors_mm):.2f} mm; matched {tally.matched} of {tally.pairs}; volume now by "
+        f"volume before off by median {np.median(wrong):.1f} %, worst {max(wrong):.1f} %, within "
+        f"3 %: {sum(w <= 3 for w in wrong)} of {len(wrong)} lesions"
+    )
+
+
+def main() -> None:
+    """Print one line a lesion, then one a path."""
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    p.add_argument("out", type=Path, help="folder for the drawn scans")
+    p.add_argument("--pairs", type=int, default=20)
+    p.add_argument("--network", type=int, default=6, help="pairs that the network analyses too")
+    a = p.parse_args()
+    torch.set_num_threads(1)
+    truth, network = Tally([], wrong_percent=[]), Tally([], wrong_percent=[])
+    lens = Lens("cpu") if a.network else None
+    for number, (seed, now, then) in enumerate(pairs(a.pairs)):
+        place = a.out / str(seed)
+        first = with_truth(then, place / "then", THEN)
+        second = with_truth(now, place / "now", NOW)
+        visit, before = Visit("drawn", "2026-03-01"), Visit("drawn", "2026-01-01")
+        found = compare(second, visit, Prior(before, first))
+        say(f"{seed} truth: {alignment_error(found, now, then):.2f} mm")
+        count(truth, found, now, then, first)
+        if lens is not None and number < a.network:
+            one, two = (lens(x.study).analysis for x in (first, second))
+            again = compare(two, visit, Prior(before, one))
+            say(f"{seed} network: {alignment_error(again, now, then):.2f} mm")
+            count(network, again, now, then, one)
+    told("truth", truth)
+    if network.errors_mm:
+        told("network", network)
+
+
+if __name__ == "__main__":
+    main()

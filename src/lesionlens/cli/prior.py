@@ -1,0 +1,103 @@
+"""What `analyze` does with a prior examination: find it early, compare it at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lesionlens.base.stages import StageClock
+from lesionlens.cli.console import STOP, new_table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lesionlens.base.stages import Progress
+    from lesionlens.followup.prior import Located
+    from lesionlens.lens import Lens
+    from lesionlens.preparation.prepare import PrepareOptions
+    from lesionlens.records.analysis import Analysis
+    from lesionlens.records.study import Study
+
+
+def find(prior: Path | None, study: Path | None, now: Study) -> Located | None:
+    """Find the prior examination before the long work begins; None where none was asked for.
+
+    Raises
+    ------
+    UnusableInputError
+        Only its study was named, or it cannot be used.
+    """
+    from lesionlens.base.errors import UnusableInputError
+    from lesionlens.followup.prior import find_prior
+
+    if prior is None and study is not None:
+        raise UnusableInputError(
+            found="--prior-study without --prior",
+            expected="the prior result that the study belongs to",
+            next_step="Name it with --prior RESULT_DIR, or give the study itself with --prior",
+        )
+    return None if prior is None else find_prior(prior, now, study)
+
+
+def compare(
+    analysis: Analysis,
+    found: Located | None,
+    lens: Lens,
+    options: PrepareOptions,
+    progress: Progress,
+) -> Analysis:
+    """Compare an analysis with the prior examination that was found, if one was."""
+    if found is None:
+        return analysis
+    from lesionlens.followup import compare as followup
+    from lesionlens.followup.patient import visit_of
+    from lesionlens.followup.prior import open_prior
+
+    progress("opening the prior examination", 0.0)
+    clock = StageClock(progress, STOP)
+
+    def analyse(study: Study) -> Analysis:
+        return lens(study, options, progress=progress, cancel=STOP).analysis
+
+    prior = open_prior(found, clock, options, analyse)
+    progress("comparing with the prior examination", 0.5)
+    return followup.compare(analysis, visit_of(analysis.study), prior, cancel=STOP)
+
+
+def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
+    """Return what a person reads of the comparison; empty without one."""
+    found = analysis.followup
+    if found is None:
+        return ()
+    day = found.points[-2].date or "an earlier day"
+    table = new_table(("", "where", "ml before", "ml now", "change", "product"), words=2)
+    for change in found.changes:
+        shown = change.now or change.before
+        if shown is None:
+            continue
+        matched = change.kind == "matched"
+        table.add_row(
+            str(shown.id) if change.now else "",
+            shown.place,
+            _ml(change.before.whole_ml if change.before else None),
+            _ml(change.now.whole_ml if change.now else None),
+            _percent(change.volume_percent) if matched else change.kind,
+            _percent(change.product_percent) if matched else "",
+        )
+    doubt = ". The alignment is doubtful: check it by eye" if found.alignment.doubtful else ""
+    return (f"Compared with the examination of {day}{doubt}", table)
+
+
+def _ml(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def _percent(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:+.1f} %"
+
+
+def remember(analysis: Analysis) -> None:
+    """Remember where the study lies, so that a later examination finds its images."""
+    from lesionlens.followup import places
+
+    places.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)

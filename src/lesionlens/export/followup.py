@@ -1,0 +1,238 @@
+"""What a report shows of a comparison with earlier examinations: table, sums, curves."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from lesionlens.export.words import Words
+from lesionlens.records.analysis import Analysis
+from lesionlens.records.export import Identity
+from lesionlens.records.followup import (
+    PRODUCT_LIMITS,
+    VOLUME_LIMITS,
+    Change,
+    Comparison,
+    Measured,
+    percent,
+)
+
+FILE = "followup.json"
+SCHEMA = "lesionlens/followup/1"
+WIDTH, HEIGHT = 640.0, 220.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 110.0, 12.0, 34.0
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito; every line is also numbered at its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class FollowupRow:
+    """One line of the table, in words; `changes` are of volume and of product."""
+
+    name: str
+    place: str
+    volumes: tuple[str, str]
+    products: tuple[str, str]
+    changes: tuple[str, str]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One lesion's volume over time: points of an SVG line, its colour, its name at the end."""
+
+    points: tuple[tuple[float, float], ...]
+    colour: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class FollowupSection:
+    """All that the page shows of a comparison.
+
+    `ticks` are (x, words) of the examinations, `levels` (y, words) of the volume.
+    """
+
+    aligned: str
+    doubtful: str
+    rows: tuple[FollowupRow, ...]
+    sums: tuple[FollowupRow, ...]
+    limits: str
+    curves: tuple[Curve, ...]
+    ticks: tuple[tuple[float, str], ...]
+    levels: tuple[tuple[float, str], ...]
+    line: str
+
+
+def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
+    """Return the section of an analysis; None where nothing was compared."""
+    found = analysis.followup
+    if found is None:
+        return None
+    dates = _dates(found, words, hidden=Identity.DATE in analysis.options.hidden)
+    shift = words.number(found.alignment.shift_mm, 1)
+    angle = words.number(found.alignment.angle_deg, 1)
+    curves, ticks, levels = _drawn(found, dates, words)
+    kinds = [change.kind for change in found.changes]
+    return FollowupSection(
+        aligned=words(
+            "fu_aligned",
+            date=dates[-2],
+            sequence=found.alignment.sequence,
+            shift=shift,
+            angle=angle,
+        ),
+        doubtful=words("fu_doubtful") if found.alignment.doubtful else "",
+        rows=tuple(_row(change, words) for change in found.changes),
+        sums=_sums(found, words),
+        limits=_limits(words),
+        curves=curves,
+        ticks=ticks,
+        levels=levels,
+        line=words(
+            "comparison",
+            date=dates[-2],
+            matched=kinds.count("matched"),
+            new=kinds.count("new"),
+            gone=kinds.count("gone"),
+        ),
+    )
+
+
+def _dates(found: Comparison, words: Words, *, hidden: bool) -> tuple[str, ...]:
+    return tuple(
+        words("fu_examination", n=number) if hidden or not point.date else point.date
+        for number, point in enumerate(found.points, start=1)
+    )
+
+
+def _row(change: Change, words: Words) -> FollowupRow:
+    shown = change.now or change.before
+    place = "" if shown is None else shown.place
+    named = {"new": "fu_new", "gone": "fu_gone", "matched": "fu_matched"}[change.kind]
+    number = str(shown.id) if change.now is not None and shown is not None else words("unknown")
+    changed = change.volume_percent, change.product_percent
+    plain = change.kind == "matched"
+    return FollowupRow(
+        name=number,
+        place=place,
+        volumes=(_ml(change.before, words), _ml(change.now, words)),
+        products=(_mm2(change.before, words), _mm2(change.now, words)),
+        changes=(
+            _signed(changed[0], words) if plain else words(named),
+            _signed(changed[1], words) if plain else "",
+        ),
+        note=_note(change, words),
+    )
+
+
+def _note(change: Change, words: Words) -> str:
+    if not change.beside:
+        return ""
+    key = {"new": "fu_split", "gone": "fu_merged", "matched": "fu_covers"}[change.kind]
+    return words(key, ids=", ".join(str(one) for one in change.beside))
+
+
+def _sums(found: Comparison, words: Words) -> tuple[FollowupRow, ...]:
+    """Return the targets' sums against the prior and against the smallest before."""
+    targets, sums = found.targets(), found.sums()
+    if not targets:
+        return ()
+    rows = []
+    *earlier, now = sums
+    least = tuple(min(one[at] for one in earlier) for at in (0, 1))
+    for key, (product, volume) in (("fu_sum", earlier[-1]), ("fu_least", least)):
+        rows.append(
+            FollowupRow(
+                name="",
+                place=words(key, n=len(targets)),
+                volumes=(words.volume(volume), words.volume(now[1])),
+                products=(words.number(product, 0), words.number(now[0], 0)),
+                changes=(
+                    _signed(percent(volume, now[1]), words),
+                    _signed(percent(product, now[0]), words),
+                ),
+                note="",
+            )
+        )
+    return tuple(rows[: 1 if len(earlier) == 1 else 2])
+
+
+def _limits(words: Words) -> str:
+    low, high = PRODUCT_LIMITS
+    less, more = VOLUME_LIMITS
+    return words("fu_limits", low=f"{low:.0f}", high=f"{high:.0f}", less=f"{less:.0f}",
+                 more=f"{more:.0f}")  # fmt: skip
+
+
+def _drawn(
+    found: Comparison, dates: tuple[str, ...], words: Words
+) -> tuple[tuple[Curve, ...], tuple[tuple[float, str], ...], tuple[tuple[float, str], ...]]:
+    days = found.days()
+    uids = list(
+        dict.fromkeys(one.tracking_uid for p in reversed(found.points) for one in p.lesions)
+    )
+    curves = {uid: tuple(found.curve(uid)) for uid in uids}
+    most = max((ml for curve in curves.values() for _, ml in curve), default=0.0) or 1.0
+    span = (days[-1] - days[0]) or 1.0
+
+    def at(number: int, ml: float) -> tuple[float, float]:
+        x = _LEFT + (WIDTH - _LEFT - _RIGHT) * (days[number] - days[0]) / span
+        return round(x, 1), round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * ml / most, 1)
+
+    names = {one.tracking_uid: str(one.id) for one in found.points[-1].lesions}
+    drawn = tuple(
+        Curve(
+            tuple(at(number, ml) for number, ml in curves[uid]),
+            _COLOURS[n % len(_COLOURS)],
+            names.get(uid, words("fu_gone")),
+        )
+        for n, uid in enumerate(uids)
+        if curves[uid]
+    )
+    ticks = tuple((at(number, 0.0)[0], date) for number, date in enumerate(dates))
+    levels = tuple(
+        (at(0, share * most)[1], words.volume(share * most)) for share in (0.0, 0.5, 1.0)
+    )
+    return drawn, ticks, levels
+
+
+def _ml(one: Measured | None, words: Words) -> str:
+    return "" if one is None else words.volume(one.whole_ml)
+
+
+def _mm2(one: Measured | None, words: Words) -> str:
+    return "" if one is None else words.number(one.product_mm2, 0)
+
+
+def _signed(value: float | None, words: Words) -> str:
+    """Write a change in percent with its sign."""
+    if value is None:
+        return words("unknown")
+    return (
+        f"{value:+.0f} %" if abs(value) >= 10 else f"{value:+.1f} %".replace(".", words("decimal"))
+    )
+
+
+def followup_json(found: Comparison) -> str:
+    """Return followup.json: all time points, what changed, how the prior was laid on this one."""
+    content = TypeAdapter(Comparison).dump_python(found, mode="json")
+    for change, row in zip(found.changes, content["changes"], strict=True):
+        row["kind"] = change.kind
+        row["volume_percent"], row["product_percent"] = (
+            None if value is None else round(value, 2)
+            for value in (change.volume_percent, change.product_percent)
+        )
+    sums = [{"product_mm2": round(a, 2), "volume_ml": round(b, 4)} for a, b in found.sums()]
+    targets = {"tracking_uids": found.targets(), "sums": sums}
+    return json.dumps({"schema": SCHEMA, **content, "targets": targets}, indent=2) + "\n"
+
+
+def write_followup(found: Comparison, staged: Path) -> Path:
+    """Write followup.json into a staged folder."""
+    path = staged / FILE
+    path.write_text(followup_json(found), encoding="utf-8")
+    return path

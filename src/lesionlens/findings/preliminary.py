@@ -1,0 +1,88 @@
+"""Candidates of an engine's first look, for a reader who waits for the analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+import numpy as np
+
+from lesionlens.base.labels import Region
+from lesionlens.base.stages import StageClock
+from lesionlens.explain import shapley
+from lesionlens.findings.components import (
+    CandidateCriteria,
+    Component,
+    component_voxels,
+    components_of,
+    draw_components,
+)
+from lesionlens.inference import native
+from lesionlens.inference.engine import Engine, SupportsFirstLook
+from lesionlens.records.findings import Point
+from lesionlens.records.preliminary import PreliminaryCandidate, PreliminaryFindings
+from lesionlens.records.study import PreparedStudy
+
+Listener = Callable[[PreliminaryFindings], None]
+"""Told once, from the thread that analyses; must return quickly."""
+
+
+def tell(engine: Engine, prepared: PreparedStudy, clock: StageClock, listener: Listener) -> None:
+    """Tell what the engine's first look flags; an engine without one is passed over."""
+    if isinstance(engine, SupportsFirstLook):
+        with clock.stage("first look"):
+            listener(look(engine, prepared, clock))
+
+
+def look(
+    engine: SupportsFirstLook, prepared: PreparedStudy, clock: StageClock
+) -> PreliminaryFindings:
+    """Draw and score what the engine's first look flags.
+
+    Parameters
+    ----------
+    engine : SupportsFirstLook
+        Asked once.
+    prepared : PreparedStudy
+        The study.
+    clock : StageClock
+        Passes on progress and cancellation.
+
+    Returns
+    -------
+    PreliminaryFindings
+        On the native grid; scored as the final candidates are, drawn from the coarse pass.
+    """
+    found = engine.first_look(prepared, progress=clock.progress, cancel=clock.cancel)
+    whole = native.bring(found.seen.probability[0], prepared, found.seen.grid)
+    inner = np.zeros(whole.shape, np.float32)
+    criteria = CandidateCriteria({**dict.fromkeys(Region, 1.0), Region.WT: found.threshold})
+    regions = {Region.WT: whole, Region.TC: inner, Region.ET: inner}
+    marked = draw_components(regions, prepared.native, criteria)
+    spots = component_voxels(marked, found.seen.grid)
+    scores = shapley.scores(found.seen, spots, found.scoring)[0]
+    numbers = np.zeros(marked.count + 1, np.int32)
+    parts = tuple(components_of(marked))
+    candidates: list[PreliminaryCandidate] = []
+    for index in np.argsort(-scores, kind="stable").tolist():
+        if scores[index] >= found.scoring.floor:
+            numbers[index + 1] = len(candidates) + 1
+            candidates.append(_candidate(len(candidates) + 1, float(scores[index]), parts[index]))
+    return PreliminaryFindings(tuple(candidates), numbers[marked.components], prepared.native)
+
+
+def _candidate(number: int, score: float, part: Component) -> PreliminaryCandidate:
+    edges = [(-0.5, length - 0.5) for length in part.grid.shape]
+    corners = part.grid.to_mm(np.array(list(product(*edges))))
+    return PreliminaryCandidate(
+        id=number,
+        score=score,
+        volume_ml=part.volume_ml,
+        centroid_mm=_point(part.points_mm().mean(axis=0)),
+        bounding_box_mm=(_point(corners.min(axis=0)), _point(corners.max(axis=0))),
+    )
+
+
+def _point(values: np.ndarray) -> Point:
+    x, y, z = (float(v) for v in values)
+    return x, y, z

@@ -1,0 +1,77 @@
+"""Lay a prior examination onto this one: rigid, by a sequence that both have."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.geometry import Affine
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
+from lesionlens.base.stages import NEVER, Cancel
+from lesionlens.preparation.registration import Registration, pyramid, register
+from lesionlens.preparation.resampling import resample
+from lesionlens.records.study import PreparedStudy
+
+
+def common_sequence(now: PreparedStudy, prior: PreparedStudy) -> MrSequence:
+    """Return the sequence by which two examinations are aligned: the first reference of both.
+
+    Raises
+    ------
+    UnusableInputError
+        They have none in common.
+    """
+    for sequence in REFERENCE_ORDER:
+        at = list(MrSequence).index(sequence)
+        if now.present[at] and prior.present[at]:
+            return sequence
+    raise UnusableInputError(
+        found="a prior study without a sequence of this one",
+        expected="at least one that both have",
+        next_step="Choose another prior study",
+    )
+
+
+def align(
+    now: PreparedStudy, prior: PreparedStudy, *, cancel: Cancel = NEVER
+) -> tuple[Registration, MrSequence]:
+    """Find the rigid movement from this examination to the prior one, and by which sequence.
+
+    Only brains are compared, with what lies near them: jaw and neck move, a brain does not.
+    """
+    sequence = common_sequence(now, prior)
+    fixed, moving = (_brain(one, sequence) for one in (now, prior))
+    return register(
+        pyramid(fixed, now.working), pyramid(moving, prior.working), cancel=cancel
+    ), sequence
+
+
+def _brain(prepared: PreparedStudy, sequence: MrSequence) -> NDArray[np.float32]:
+    channel = prepared.channels[list(MrSequence).index(sequence)]
+    return np.where(prepared.brain, channel, np.float32(0.0))
+
+
+def onto_this(
+    values: NDArray[np.float32], prior: Grid, now: Grid, moved: Affine, *, nearest: bool = False
+) -> NDArray[np.float32]:
+    """Bring an image of the prior examination onto a grid of this one.
+
+    Parameters
+    ----------
+    values : (I, J, K) array
+        On `prior`.
+    prior, now : Grid
+        In each examination's own RAS+ mm.
+    moved : (4, 4) float64
+        RAS+ mm of this examination to those of the prior one.
+    nearest : bool
+        Nearest neighbour, for labels; else linear.
+
+    Returns
+    -------
+    (I', J', K') float32
+        On `now`; 0 beyond the prior's field of view.
+    """
+    return resample(values, prior, now, moved=moved, nearest=nearest)

@@ -1,0 +1,63 @@
+"""Where the study of a result lies, remembered in the user's own data folder.
+
+A result holds no images. To lay them beside a later examination, its study is opened again: the
+place is kept by a hash of the files that were analysed, so that a study that was moved or changed
+is noticed when it is opened (`review.reopen.difference`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+logger = logging.getLogger(__name__)
+_MOST = 2000
+"""Places that are remembered; the oldest go."""
+
+
+def place() -> Path:
+    """Return the file of remembered places."""
+    return Path(platformdirs.user_data_dir("lesionlens")) / "studies.json"
+
+
+def key_of(inputs: Sequence[tuple[str, str]]) -> str:
+    """Return the name of a set of analysed files: (name, SHA-256) of each."""
+    listed = json.dumps(sorted(sha256 for _, sha256 in inputs))
+    return hashlib.blake2b(listed.encode(), digest_size=20).hexdigest()
+
+
+def remember(inputs: Sequence[tuple[str, str]], root: Path, study_uid: str | None) -> None:
+    """Keep where a study lies; a folder that cannot be written costs the memory, not the study."""
+    known, target = _known(), place()
+    known.pop(key_of(inputs), None)
+    known[key_of(inputs)] = [str(root.absolute()), study_uid]
+    kept = dict(list(known.items())[-_MOST:])
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_suffix(".part")
+        aside.write_text(json.dumps(kept), encoding="utf-8")
+        aside.replace(target)
+    except OSError:
+        logger.warning("the study's place could not be remembered")
+
+
+def recall(inputs: Sequence[tuple[str, str]]) -> tuple[Path, str | None] | None:
+    """Return where a result's study lay and its UID; None where that is not known, or gone."""
+    found = _known().get(key_of(inputs))
+    if not isinstance(found, list) or len(found) != 2 or not Path(str(found[0])).exists():
+        return None
+    return Path(str(found[0])), None if found[1] is None else str(found[1])
+
+
+def _known() -> dict[str, Any]:
+    try:
+        found = json.loads(place().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,54 @@
+"""What each sequence contributed to the answer at every voxel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.records.arrays import frozen
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SequenceEvidence:
+    """Voxelwise Shapley values of the sequences, in units of whole-tumour probability.
+
+    Parameters
+    ----------
+    shares : mapping of MrSequence to (I, J, K) float32
+        What each present sequence adds at each voxel, -1 to 1; negative where it speaks against.
+    base : (I, J, K) float32
+        Probability without any sequence; with all shares it sums to the first pass's probability.
+    grid : Grid
+        Of the first pass, axis-aligned RAS+; coarser than the image.
+    """
+
+    shares: Mapping[MrSequence, Floats]
+    base: Floats
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        shares = {sequence: frozen(share) for sequence, share in self.shares.items()}
+        object.__setattr__(self, "shares", shares)
+        object.__setattr__(self, "base", frozen(self.base))
+
+    @property
+    def probability(self) -> Floats:
+        """The (I, J, K) float32 sum of base and shares: the first pass's probability."""
+        total = np.sum([self.base, *self.shares.values()], axis=0, dtype=np.float64)
+        return np.asarray(total, np.float32)
+
+    def within(self, voxels: NDArray[np.intp]) -> dict[MrSequence, float]:
+        """Return the mean of each map over flat indices of voxels, such as a candidate's."""
+        return {s: float(share.ravel()[voxels].mean()) for s, share in self.shares.items()}
+
+    def named(self, voxels: NDArray[np.intp]) -> MrSequence:
+        """Return the sequence that adds most over flat indices of voxels."""
+        means = self.within(voxels)
+        return max(means, key=lambda sequence: means[sequence])

@@ -1,0 +1,235 @@
+"""One patient over time: what was measured of each candidate at each examination."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from itertools import pairwise
+from typing import Annotated, ClassVar
+
+from lesionlens.base.file_fields import STRICT, Keys
+from lesionlens.base.labels import Region, ReviewState
+from lesionlens.records.findings import Candidate, Mm, Share
+
+TARGETS = 3
+"""Lesions at most that RANO 2.0 sums the products of."""
+PRODUCT_LIMITS, VOLUME_LIMITS = (-50.0, 25.0), (-65.0, 40.0)
+"""Changes in percent from which RANO 2.0 (Wen 2023) speaks of response and of progression."""
+
+
+def percent(before: float | None, after: float | None) -> float | None:
+    """Return a change in percent; None where one is not known, or there was nothing before.
+
+    Examples
+    --------
+    >>> percent(8.0, 10.0), percent(0.0, 1.0), percent(None, 2.0)
+    (25.0, None, None)
+    """
+    if before is None or after is None or before <= 0:
+        return None
+    return 100 * (after - before) / before
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured of one candidate at one examination; ml and mm.
+
+    Parameters
+    ----------
+    tracking_uid : str
+        The same at every examination.
+    id : int
+        Its number in that result.
+    place : str
+        In words.
+    volume_ml : mapping of Region to float or None
+        ET is None without T1c.
+    longest_mm, perpendicular_mm : float or None
+        As in `Candidate`.
+    measurable : bool or None
+        By RANO.
+    state : ReviewState
+        What a reader said of it then.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+
+    tracking_uid: str
+    id: int
+    place: str
+    volume_ml: Annotated[Mapping[Region, Share | None], Keys(Region)]
+    longest_mm: Mm | None
+    perpendicular_mm: Mm | None
+    measurable: bool | None
+    state: ReviewState = ReviewState.UNREVIEWED
+
+    @classmethod
+    def of(cls, candidate: Candidate, state: ReviewState = ReviewState.UNREVIEWED) -> Measured:
+        """Take the measures of a candidate."""
+        return cls(
+            candidate.tracking_uid,
+            candidate.id,
+            candidate.location.words,
+            dict(candidate.volume_ml),
+            candidate.longest_axial_diameter_mm,
+            candidate.perpendicular_diameter_mm,
+            candidate.rano_measurable,
+            state,
+        )
+
+    @property
+    def whole_ml(self) -> float | None:
+        """Volume of the whole region."""
+        return self.volume_ml.get(Region.WT)
+
+    @property
+    def product_mm2(self) -> float | None:
+        """Product of the two diameters, mm²."""
+        if self.longest_mm is None or self.perpendicular_mm is None:
+            return None
+        return self.longest_mm * self.perpendicular_mm
+
+
+@dataclass(frozen=True, slots=True)
+class TimePoint:
+    """One examination: its day (ISO 8601, empty where unknown) and what was measured."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    date: str
+    study_uid: str | None
+    lesions: tuple[Measured, ...]
+
+    def lesion(self, tracking_uid: str) -> Measured | None:
+        """Return what was measured of a lesion; None where it was not found."""
+        return next((one for one in self.lesions if one.tracking_uid == tracking_uid), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """How the prior examination was laid onto this one.
+
+    Parameters
+    ----------
+    matrix : ((4,), (4,), (4,), (4,)) of float
+        Patient RAS+ mm of this examination to those of the prior one; rigid.
+    shift_mm, angle_deg : float
+        How far the middle of the head lay apart, and how much it was turned.
+    doubtful : bool
+        Whether it should be checked by eye.
+    sequence : str
+        Which sequence was compared.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+
+    matrix: tuple[tuple[float, float, float, float], ...]
+    shift_mm: float
+    angle_deg: float
+    doubtful: bool
+    sequence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One lesion before and now; None on one side where it is new, or gone.
+
+    `beside` are ids of lesions that it overlaps too: of the prior examination where it is there
+    now (it covers them too, or split from them), of this one where it is gone (merged into them).
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+
+    before: Measured | None
+    now: Measured | None
+    beside: tuple[int, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """The word for it: matched, new or gone."""
+        if self.before is None:
+            return "new"
+        return "gone" if self.now is None else "matched"
+
+    @property
+    def volume_percent(self) -> float | None:
+        """Change of the whole volume."""
+        if self.before is None or self.now is None:
+            return None
+        return percent(self.before.whole_ml, self.now.whole_ml)
+
+    @property
+    def product_percent(self) -> float | None:
+        """Change of the product of diameters."""
+        if self.before is None or self.now is None:
+            return None
+        return percent(self.before.product_mm2, self.now.product_mm2)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """An examination beside the prior one, and all before it.
+
+    Parameters
+    ----------
+    points : tuple of TimePoint
+        Oldest first; the last is this examination, the one before it the prior.
+    changes : tuple of Change
+        Lesions of this examination in their order, then those that are gone.
+    alignment : Alignment
+        Of the prior onto this one.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+
+    points: tuple[TimePoint, ...]
+    changes: tuple[Change, ...]
+    alignment: Alignment
+
+    def targets(self) -> tuple[str, ...]:
+        """Return the tracking UIDs of the lesions that are summed: the largest measurable ones.
+
+        By their product at the first examination at which they were measurable.
+        """
+        found: dict[str, float] = {}
+        for point in self.points:
+            for one in point.lesions:
+                counts = one.measurable and one.state is not ReviewState.REJECTED
+                if counts and one.product_mm2 is not None:
+                    found.setdefault(one.tracking_uid, one.product_mm2)
+        return tuple(sorted(found, key=lambda uid: -found[uid])[:TARGETS])
+
+    def sums(self) -> tuple[tuple[float, float], ...]:
+        """Return for each examination the targets' summed products (mm²) and volumes (ml)."""
+        targets = self.targets()
+        rows = []
+        for point in self.points:
+            there = [one for uid in targets if (one := point.lesion(uid)) is not None]
+            rows.append(
+                (
+                    sum(one.product_mm2 or 0.0 for one in there),
+                    sum(one.whole_ml or 0.0 for one in there),
+                )
+            )
+        return tuple(rows)
+
+    def curve(self, tracking_uid: str) -> Iterator[tuple[int, float]]:
+        """Yield the number of each examination at which a lesion was found, and its ml."""
+        for number, point in enumerate(self.points):
+            one = point.lesion(tracking_uid)
+            if one is not None and one.whole_ml is not None:
+                yield number, one.whole_ml
+
+    def days(self) -> tuple[float, ...]:
+        """Return when each examination was, in days since the first.
+
+        Where a day is not known, or the order is not kept, they stand one apart.
+        """
+        try:
+            found = [date.fromisoformat(point.date).toordinal() for point in self.points]
+        except ValueError:
+            found = []
+        if not found or any(b < a for a, b in pairwise(found)) or found[0] == found[-1]:
+            return tuple(float(n) for n in range(len(self.points)))
+        return tuple(float(day - found[0]) for day in found)

@@ -1,0 +1,134 @@
+"""Volumes kept on disk, real or drawn, as a source of batches."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lesionlens.training.config import DataConfig, StageConfig
+from lesionlens.training.data import Batch, Packed, collate
+from lesionlens.training.transplant import transplanted
+from lesionlens.training.variation import varied
+
+
+def keep(packed: Packed, file: Path) -> None:
+    """Write a volume so that `read` finds it."""
+    fields = {f.name: getattr(packed, f.name) for f in dataclasses.fields(packed)}
+    with file.open("wb") as stream:
+        np.savez(stream, **fields)
+
+
+def read(file: Path) -> Packed:
+    """Read a volume that was kept."""
+    with np.load(file, allow_pickle=False) as kept:
+        return Packed(**kept)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where the batches of a source begin; each depends on this alone.
+
+    So a resumed run sees what an uninterrupted one would have seen.
+
+    Parameters
+    ----------
+    seed : int
+    batches : int
+        Handed over before.
+    """
+
+    seed: int
+    batches: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Donors:
+    """Whole brains whose tumours are put into others; see `training.transplant`.
+
+    Parameters
+    ----------
+    files : sequence of Path
+    spacing_mm : float
+        Edge of their voxels.
+    share : float
+        Of the volumes that get one.
+    """
+
+    files: tuple[Path, ...]
+    spacing_mm: float
+    share: float
+
+
+class FolderSource:
+    """Prepared cases in random order, each varied as drawn ones are; a `training.data.Source`.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        Prepared cases.
+    stage, config
+        Windows; variation, and how many cases stay in memory.
+    start : Start
+        Where the batches begin.
+    vary_mm : float or None
+        Edge of the voxels of whole real brains, which are varied (`training.variation`) and cut
+        to the stage's window; None serves drawn volumes as they are.
+    donors : Donors or None
+        Put tumours of these into a share of the volumes, which must be whole.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        stage: StageConfig,
+        config: DataConfig,
+        start: Start,
+        vary_mm: float | None = None,
+        donors: Donors | None = None,
+    ) -> None:
+        self._files, self._stage, self._config = list(files), stage, config
+        self._seed, self._done = start.seed, start.batches
+        self._vary_mm, self._donors = vary_mm, donors
+        self._kept: OrderedDict[Path, Packed] = OrderedDict()
+        self.drawn, self.shown = len(self._files), 0
+
+    def batch(self, size: int) -> Batch:
+        """Hand over the next batch."""
+        rng = np.random.default_rng((self._seed, self._done))
+        chosen = [
+            self._read(self._files[int(n)]) for n in rng.integers(len(self._files), size=size)
+        ]
+        if self._donors is not None:
+            chosen = [self._with_tumour(p, self._donors, rng) for p in chosen]
+        if self._vary_mm is not None:
+            chosen = [varied(p, self._vary_mm, self._stage.window, rng) for p in chosen]
+        self._done += 1
+        self.shown += size
+        return collate(chosen, rng, self._config)
+
+    def _with_tumour(self, host: Packed, donors: Donors, rng: np.random.Generator) -> Packed:
+        if rng.random() >= donors.share:
+            return host
+        donor = self._read(donors.files[int(rng.integers(len(donors.files)))])
+        if self._vary_mm is None:  # else what comes of both is varied
+            donor = varied(donor, donors.spacing_mm, None, rng)
+        return transplanted(host, donor, donors.spacing_mm, rng)
+
+    def _read(self, file: Path) -> Packed:
+        if file in self._kept:
+            self._kept.move_to_end(file)
+            return self._kept[file]
+        packed = read(file)
+        self._kept[file] = packed
+        while len(self._kept) > max(1, self._config.pool):
+            self._kept.popitem(last=False)
+        return packed
+
+    def close(self) -> None:
+        """Give back memory."""
+        self._kept.clear()

@@ -1,0 +1,187 @@
+"""Put a patient's tumour into another brain, real or drawn.
+
+After CarveMix (Zhang et al. 2021, 2023): a few patients show each tumour in one brain alone, and a
+network learns the two together. The region that is carried over follows the outline of the lesion,
+at a distance that is rolled anew; here it is also blended, mirrored, moved, and brought to the
+brightness of its new surroundings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.network.normalise import Z_LIMIT
+from lesionlens.synth.tumour import MAX_LESIONS
+from lesionlens.training.data import Packed
+
+_MARGIN_MM = (2.0, 10.0)
+"""How far beyond the outline the surroundings come along."""
+_BLEND_MM = 3.0
+_SHIFT_MM = 12.0
+"""Standard deviation of the move from where it lay."""
+_MATCHED = 0.7
+"""Share of the difference in brightness between old and new surroundings that is taken away."""
+_LEAST_SHARE = 0.6
+"""Of the tumour that must lie in the new brain."""
+_TRIES = 6
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cutting:
+    """A tumour and its surroundings, cut from a brain.
+
+    Parameters
+    ----------
+    channels : (4, I, J, K) float32
+    code : (I, J, K) uint8
+    share : (I, J, K) float32
+        How much of each voxel is carried over, 0 to 1.
+    centre : (3,) float
+        Where its middle lay in the brain's box, 0 to 1.
+    """
+
+    channels: NDArray[np.float32]
+    code: NDArray[np.uint8]
+    share: NDArray[np.float32]
+    centre: NDArray[np.float64]
+
+
+def transplanted(
+    host: Packed, donor: Packed, spacing_mm: float, rng: np.random.Generator
+) -> Packed:
+    """Return the host with the donor's tumours, where they find room.
+
+    Parameters
+    ----------
+    host, donor : Packed
+        Whole brains; they show the same sequences, else the host is returned.
+    spacing_mm : float
+        Edge of the voxels of both.
+    rng : Generator
+        Every choice comes from it.
+
+    Returns
+    -------
+    Packed
+        z-scores of the whole new brain. The host itself where the donor has no tumour, or the
+        host no place for it.
+    """
+    if not np.array_equal(host.present, donor.present) or not (donor.code > 1).any():
+        return host
+    cutting = _cut(donor, spacing_mm, rng)
+    if rng.random() < 0.5:
+        cutting = _mirrored(cutting)
+    for _ in range(_TRIES):
+        corner = _corner(cutting, host, spacing_mm, rng)
+        new = _pasted(host, cutting, corner)
+        if new is not None:
+            return new
+    return host
+
+
+def _cut(donor: Packed, spacing_mm: float, rng: np.random.Generator) -> _Cutting:
+    margin = rng.uniform(*_MARGIN_MM) / spacing_mm
+    blend = _BLEND_MM / spacing_mm
+    pad = int(np.ceil(margin + blend))
+    inside = np.argwhere(donor.code > 1)
+    low = np.maximum(inside.min(0) - pad, 0)
+    stop = np.minimum(inside.max(0) + pad + 1, donor.code.shape)
+    i, j, k = (slice(a, b) for a, b in zip(low, stop, strict=True))
+    code = donor.code[i, j, k]
+    away = ndimage.distance_transform_edt(code < 2)
+    share = np.clip((margin + blend - away) / blend, 0, 1) * (code > 0)
+    centre = (low + stop) / 2 / np.array(donor.code.shape)
+    channels = donor.channels[:, i, j, k].astype(np.float32)
+    return _Cutting(channels, code.copy(), share.astype(np.float32), centre)
+
+
+def _mirrored(cutting: _Cutting) -> _Cutting:
+    """Left for right, as a whole."""
+    centre = cutting.centre.copy()
+    centre[0] = 1 - centre[0]
+    return _Cutting(cutting.channels[:, ::-1], cutting.code[::-1], cutting.share[::-1], centre)
+
+
+def _corner(
+    cutting: _Cutting, host: Packed, spacing_mm: float, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Where the cutting begins in the host: where it lay, moved a little."""
+    size = np.array(cutting.code.shape)
+    middle = cutting.centre * host.code.shape + rng.normal(0, _SHIFT_MM / spacing_mm, 3)
+    return np.round(middle - size / 2).astype(np.int64)
+
+
+def _overlap(corner: NDArray[np.int64], size: tuple[int, ...], room: tuple[int, ...]) -> list[Box]:
+    """Return the part of the host and that of the cutting that lie on one another."""
+    low = np.maximum(corner, 0)
+    stop = np.minimum(corner + size, room)
+    there = tuple(slice(int(a), int(max(a, b))) for a, b in zip(low, stop, strict=True))
+    here = tuple(
+        slice(s.start - int(c), s.stop - int(c)) for s, c in zip(there, corner, strict=True)
+    )
+    return [(there[0], there[1], there[2]), (here[0], here[1], here[2])]
+
+
+def _pasted(host: Packed, cutting: _Cutting, corner: NDArray[np.int64]) -> Packed | None:
+    """Lay a cutting on the host; None where too little of it falls into the brain."""
+    there, here = _overlap(corner, cutting.code.shape, host.code.shape)
+    brain = host.code[there] > 0
+    code, share = cutting.code[here], cutting.share[here] * brain
+    carried = (code > 1) & (share > 0)
+    if carried.sum() < _LEAST_SHARE * (cutting.code > 1).sum():
+        return None
+    whole = (slice(None), *there)
+    old = host.channels[whole].astype(np.float32)
+    new = cutting.channels[:, *here]
+    shift = _difference(old, new, (share > 0.5) & ~carried & (host.code[there] == 1))
+    channels = host.channels.astype(np.float32)
+    channels[whole] = old + share * (new + shift[:, None, None, None] - old)
+    codes = host.code.copy()
+    codes[there] = np.where(share > 0.5, np.maximum(code, 1), codes[there])
+    return dataclasses.replace(
+        host,
+        channels=_scored(channels, codes > 0).astype(np.float16),
+        code=codes,
+        instances=_numbered(host, codes),
+    )
+
+
+def _difference(
+    old: NDArray[np.float32], new: NDArray[np.float32], ring: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return what to add to each sequence of the cutting, (4,)."""
+    if ring.sum() < 20:
+        return np.zeros(len(old), np.float32)
+    gap = np.median(old[:, ring], 1) - np.median(new[:, ring], 1)
+    return np.asarray(_MATCHED * gap, np.float32)
+
+
+def _scored(channels: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Zero mean and unit deviation inside the brain; a sequence that is not there stays zero."""
+    inside = channels[:, brain]
+    deviation = inside.std(1).clip(1e-4)
+    mean = inside.mean(1)
+    centred = (channels - mean[:, None, None, None]) / deviation[:, None, None, None]
+    return np.asarray(centred.clip(-Z_LIMIT, Z_LIMIT) * brain, np.float32)
+
+
+def _numbered(host: Packed, code: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return new numbers of lesions; distractors that the host drew keep theirs."""
+    others = np.where((host.instances > MAX_LESIONS) & (code < 2), host.instances, 0)
+    return np.asarray(np.where(code > 1, lesions(code), others), np.uint8)
+
+
+def lesions(code: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Give the largest separate tumours numbers; voxels that touch by a corner are one."""
+    parts, count = ndimage.label(code > 1, np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+    rank = np.zeros(count + 1, np.uint8)
+    largest = np.argsort(-sizes, kind="stable")[:MAX_LESIONS]
+    rank[largest + 1] = np.arange(1, len(largest) + 1)
+    return np.asarray(rank[parts])

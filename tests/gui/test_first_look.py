@@ -1,0 +1,110 @@
+"""Preliminary candidates: there while the analysis runs, marked as such, replaced by the final."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from tests.gui.conftest import LEFT
+
+from lesionlens._napari.model.choices import Overlay
+from lesionlens._napari.model.first_look import with_first_look
+from lesionlens._napari.model.screen import resolve
+from lesionlens._napari.model.session import ReviewSession
+from lesionlens._napari.model.viewing import Layout
+from lesionlens.base.stages import check
+from lesionlens.records.preliminary import PreliminaryCandidate, PreliminaryFindings
+
+PATIENCE_MS = 120_000
+SIDE = 10.0
+
+
+@pytest.fixture
+def first(analysis):
+    """One region of a first look, a box round the left lesion."""
+    grid = analysis.prepared.native
+    at = grid.to_mm(np.moveaxis(np.indices(grid.shape), 0, -1))
+    inside = (np.abs(at - LEFT) <= SIDE).all(axis=-1)
+    low, high = (tuple(np.add(LEFT, sign * SIDE).tolist()) for sign in (-1, 1))
+    one = PreliminaryCandidate(1, 0.9, 8.0, LEFT, (low, high))
+    return PreliminaryFindings((one,), inside.astype(np.int32), grid)
+
+
+@pytest.fixture
+def looked(loaded, result, first, qtbot, monkeypatch):
+    """A panel whose analysis has told its first look and waits; and what lets it go on."""
+    go_on = threading.Event()
+
+    def lens(study, options, *, progress, cancel, first):
+        first(looks)
+        while not go_on.wait(0.02):
+            check(cancel, "network")
+        return result
+
+    looks = first
+    monkeypatch.setattr(loaded.actions_, "_lens_for", lambda _: lens)
+    assert loaded.actions_.analyse()
+    qtbot.waitUntil(lambda: loaded.session.state.preliminary is not None, timeout=PATIENCE_MS)
+    yield loaded, go_on
+    go_on.set()
+    qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=PATIENCE_MS)
+
+
+def test_preliminary_candidates_are_listed_gone_to_and_not_decided(looked, qtbot):
+    panel, go_on = looked
+    (row,) = panel.candidates.model.rows
+    assert row.place == "preliminary"
+    assert panel.candidates.isVisibleTo(panel)
+    assert "preliminary" in panel.candidates._count.text()
+    assert panel.views.lines.strokes is None  # the reader reads unaided first
+    panel.actions_.next_candidate()
+    np.testing.assert_allclose(panel._viewer.dims.point, LEFT, atol=2.1)
+    strokes = panel.views.lines.strokes
+    box = 4
+    assert 0 < len(strokes.pieces) < len(strokes.points) - 2 - box  # dashed
+    assert not panel.candidates._accept.isEnabled()
+    panel.actions_.accept()
+    assert not panel.session.state.review.events
+    panel.actions_.show_layout(Layout.FOUR)
+    view = panel.views.linked.tiles[0]
+    drawing = panel.views.linked.drawing(view.tile)
+    assert drawing.preliminary
+    assert drawing.outlines
+    assert drawing.box
+    assert "preliminary outlines" in drawing.words[0]
+    go_on.set()
+    qtbot.waitUntil(lambda: panel.session.state.analysis is not None, timeout=PATIENCE_MS)
+    assert len(panel.candidates.model.rows) == 2
+    assert panel.session.state.preliminary is None
+    assert panel.session.state.choices.candidate is None
+    assert not panel.views.linked.drawing(view.tile).preliminary
+
+
+def test_a_stopped_analysis_takes_its_first_look_away(looked, qtbot):
+    panel, _ = looked
+    panel.actions_.stop()
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
+    assert panel.session.state.preliminary is None
+    assert not panel.candidates.isVisibleTo(panel)
+
+
+def test_a_first_look_is_nothing_beside_a_result_or_without_a_run(analysis, result, first):
+    from lesionlens._napari.model.display import overlays_of
+
+    session = ReviewSession()
+    session.open(analysis.study)
+    session.preliminary_arrived(first)
+    assert session.state.preliminary is None
+    session.begin("Analysing")
+    session.preliminary_arrived(first)
+    session.choose_overlay(Overlay.CONTOUR)
+    screen = with_first_look(resolve(session.state), session.state)
+    assert screen.preliminary
+    assert screen.scene.outline.visible
+    session.ended()
+    session.analysed(result, overlays_of(result.analysis))
+    session.begin("Analysing")
+    session.preliminary_arrived(first)
+    screen = resolve(session.state)
+    assert with_first_look(screen, session.state) is screen
