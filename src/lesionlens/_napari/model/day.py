@@ -171,7 +171,12 @@ class DaySession:
 
     def ahead(self, running: bool) -> None:
         """Say whether studies are analysed ahead."""
-        self._set(ahead=running, under_way=self.state.under_way if running else None)
+        now = self.state
+        self._set(
+            ahead=running,
+            under_way=now.under_way if running else None,
+            message="" if running else now.message,
+        )
 
     # --- what runs, what failed (qt.jobs.Listener) ----------------------------------------
 

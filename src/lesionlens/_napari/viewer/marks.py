@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 _SIZE_MM = 8.0
+_STEP_MM = 100.0
+"""Of the layer's own grid: so wide that napari's sliders go by the steps of the images."""
 _COLOUR = "#FF78DC"
 
 
@@ -37,7 +39,8 @@ class Marks:
             self._layer = Points(
                 np.zeros((0, 3)),
                 name="Your marks",
-                size=_SIZE_MM,
+                scale=(_STEP_MM,) * 3,
+                size=_SIZE_MM / _STEP_MM,
                 face_color="transparent",
                 border_color=_COLOUR,
                 border_width=0.15,
@@ -47,4 +50,4 @@ class Marks:
             self._viewer.layers.append(self._layer)
             if active is not None:
                 self._viewer.layers.selection.active = active
-        self._layer.data = np.asarray(marks, float)
+        self._layer.data = np.asarray(marks, float) / _STEP_MM

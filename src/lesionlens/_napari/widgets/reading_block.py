@@ -72,7 +72,7 @@ class ReadingBlock(Section):
             item.setData(Qt.ItemDataRole.UserRole, mark)
             self._list.addItem(item)
         rows = min(max(len(marks), 1), VISIBLE_ROWS)
-        self._list.setFixedHeight(rows * (self._list.fontMetrics().height() + 6) + 6)
+        self._list.setFixedHeight(rows * (self._list.fontMetrics().height() + 8) + 8)
         self._list.setVisible(bool(marks))
         self._mark.setEnabled(not sitting.locked)
         self._back.setEnabled(any(self._reading.may_take_back(mark) for mark in marks))

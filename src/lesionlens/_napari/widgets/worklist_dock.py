@@ -7,9 +7,10 @@ from typing import Any
 
 from napari.layers import Layer
 from napari.settings import get_settings
-from qtpy.QtCore import QEvent, QModelIndex
+from qtpy.QtCore import QEvent, QModelIndex, Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
+    QDockWidget,
     QFileDialog,
     QHeaderView,
     QLineEdit,
@@ -24,9 +25,12 @@ from qtpy.QtWidgets import (
 from lesionlens._napari.controllers.actions import Actions
 from lesionlens._napari.controllers.day import Day
 from lesionlens._napari.model.day import DaySession, DayState
+from lesionlens._napari.qt.keyboard import main_window
+from lesionlens._napari.qt.waiting import when_idle
 from lesionlens._napari.qt.worklist_model import COLUMNS, WorklistModel
 from lesionlens._napari.widgets.parts import label, row, style_sheet
 
+_HEIGHT = 220
 _WIDTHS = (90, 82, 150, 110, 86, 90, 48, 48, 200)
 
 
@@ -72,6 +76,15 @@ class WorklistDock(QWidget):
         self._title = label("", "title")
         self._said = label("", "dim", wrap=True)
         self._problem = label("", "warn", wrap=True)
+        self._lay_out()
+        self.session.changed.connect(self.show_state)
+        viewer.events.theme.connect(self._show_theme)
+        self._here = True
+        when_idle(self._move_down)
+        self._show_theme()
+        self.show_state(self.session.state)
+
+    def _lay_out(self) -> None:
         column = QVBoxLayout(self)
         column.setContentsMargins(10, 8, 10, 8)
         column.addLayout(row(self._title, None, self._open))
@@ -79,11 +92,6 @@ class WorklistDock(QWidget):
         column.addWidget(self.table, 1)
         column.addWidget(self._said)
         column.addWidget(self._problem)
-        self.session.changed.connect(self.show_state)
-        viewer.events.theme.connect(self._show_theme)
-        self._here = True
-        self._show_theme()
-        self.show_state(self.session.state)
 
     def _set_up_table(self) -> None:
         table = self.table
@@ -139,6 +147,14 @@ class WorklistDock(QWidget):
     def _show_theme(self, _: Any = None) -> None:
         size = float(get_settings().appearance.font_size)
         self.setStyleSheet(style_sheet(self._viewer.theme, size))
+
+    def _move_down(self) -> None:
+        """Lie below the picture, where a row has room; the panel stays in sight at the side."""
+        window, dock = main_window(self), self.parentWidget()
+        if self._here and window is not None and isinstance(dock, QDockWidget):
+            window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, dock)
+            window.resizeDocks([dock], [_HEIGHT], Qt.Orientation.Vertical)
+            dock.show()
 
     # --- asked ----------------------------------------------------------------------------
 
