@@ -295,7 +295,19 @@ class Day:
             if process.returncode not in (0, 2):
                 self.session.ended("Analysing ahead ended early: see the warnings, start it again.")
         self.session.refresh()
+        self._read_next_again()
         self._show_new_result()
+
+    def _read_next_again(self) -> None:
+        """Read the next study anew, where its result came after it was read."""
+        if self._next is None or not self._next[1].done() or self._opening is not None:
+            return
+        name, future = self._next
+        folder = self.session.state.folder
+        if folder is None or future.cancelled() or future.exception() is not None:
+            return
+        if future.result().result is None and is_result(folder / name):
+            self._read_next()
 
     def _show_new_result(self) -> None:
         row, folder = self.session.row(self.session.state.current), self.session.state.folder

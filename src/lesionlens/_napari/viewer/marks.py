@@ -40,6 +40,7 @@ class Marks:
                 np.zeros((0, 3)),
                 name="Your marks",
                 scale=(_STEP_MM,) * 3,
+                units=("mm",) * 3,
                 size=_SIZE_MM / _STEP_MM,
                 face_color="transparent",
                 border_color=_COLOUR,

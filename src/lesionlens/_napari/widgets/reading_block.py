@@ -61,8 +61,9 @@ class ReadingBlock(Section):
         """Show the read of now."""
         sitting = self._reading.sitting
         self.setVisible(sitting is not None)
+        said = self._reading.confidence
+        self._confidence.setValue(_UNSAID if said is None else said)
         if sitting is None:
-            self._confidence.setValue(_UNSAID)
             return
         self._words.setText(phase_words(self._reading))
         marks = self._reading.marks
