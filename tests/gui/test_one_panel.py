@@ -281,3 +281,22 @@ def test_everything_that_can_be_worked_has_a_name(reviewed):
     assert np.all(
         [w.accessibleName() for w in (reviewed.candidates._undo, reviewed.candidates._reason)]
     )
+
+
+def test_a_larger_font_in_an_open_window_leaves_it_as_wide_as_it_is(reviewed, qtbot):
+    settled_in(reviewed, qtbot)
+    settings, window = get_settings().appearance, reviewed._viewer.window._qt_window
+    before = settings.font_size
+    lists = [d for d in window.findChildren(QDockWidget) if d.windowTitle() == "layer list"]
+    try:
+        window.resize(1580, 800)
+        window.show()
+        qtbot.waitUntil(lambda: window.width() == 1580 and lists[0].isVisible())
+        settings.font_size = 14
+        room = reviewed._room
+        qtbot.waitUntil(lambda: room._kept is None, timeout=10_000)
+        assert window.width() == 1580
+        assert window.centralWidget().width() >= 0.6 * window.width()
+    finally:
+        settings.font_size = before
+        window.hide()

@@ -70,6 +70,7 @@ def peak_mm(values, grid):
 @FEW
 @given(code=codes, spacing=edges, turn=angles, offset=offsets)
 def test_any_grid_gives_the_same_lesion_at_the_same_millimetres(code, spacing, turn, offset):
+    """And what was computed there comes back to the native voxels: preparing takes the time."""
     native = grid_of(code, spacing, turn, offset)
     prepared = prepare(study_of({MrSequence.T1C: native}), StageClock())
     found = peak_mm(prepared.channels[1], prepared.working)
@@ -77,13 +78,12 @@ def test_any_grid_gives_the_same_lesion_at_the_same_millimetres(code, spacing, t
     assert found[0] < 0  # the patient's left
     np.testing.assert_allclose(np.diag(prepared.working.affine)[:3], 1.0)
     assert np.count_nonzero(prepared.working.affine[:3, :3]) == 3
+    check_inverses(prepared, native)
+    check_return(prepared, native)
 
 
-@FEW
-@given(code=codes, spacing=edges, turn=angles, offset=offsets)
-def test_working_and_native_are_inverses_to_the_voxel(code, spacing, turn, offset):
-    native = grid_of(code, spacing, turn, offset)
-    prepared = prepare(study_of({MrSequence.T1C: native}), StageClock())
+def check_inverses(prepared, native):
+    """Working and native grid lead to one another to the voxel."""
     points = np.random.default_rng(0).uniform(0, 50, (20, 3))
     there = apply(prepared.to_native, points)
     np.testing.assert_allclose(native.to_mm(there), prepared.working.to_mm(points), atol=1e-6)
@@ -91,12 +91,9 @@ def test_working_and_native_are_inverses_to_the_voxel(code, spacing, turn, offse
     np.testing.assert_allclose(back, points, atol=1e-6)
 
 
-@FEW
-@given(code=codes, spacing=edges, turn=angles, offset=offsets)
-def test_a_map_returns_to_the_native_voxels_it_came_from(code, spacing, turn, offset):
-    native = grid_of(code, spacing, turn, offset)
-    prepared = prepare(study_of({MrSequence.FLAIR: native}), StageClock())
-    returned = resample(prepared.channels[3], prepared.working, native)
+def check_return(prepared, native):
+    """A map returns to the native voxels that it came from."""
+    returned = resample(prepared.channels[1], prepared.working, native)
     off = native.to_voxel(peak_mm(returned, native)) - native.to_voxel(LESION_MM)
     assert np.abs(off).max() < 0.5
     original = head_on(native)

@@ -28,6 +28,7 @@ def analyze(
     study_uid: options.StudyUid = None,
     bundle: options.Bundle = None,
     weights: options.Weights = None,
+    engine: options.EngineName = "lens",
     patience: options.Patience = 2.0,
     device: options.Device = "auto",
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
@@ -64,7 +65,7 @@ def analyze(
         from lesionlens.reading.remembered_series import remember
 
         if bundle is None or weights is not None:
-            lens = Lens(device, weights=weights, bundle=bundle)
+            lens = Lens(device, weights=weights, bundle=bundle, engine=engine)
         else:
             load = plugins.load(plugins.ENGINES, "monai-bundle")
             lens = Lens(engine=load(device, bundle=bundle, patience_s=60 * patience))

@@ -28,6 +28,7 @@ from lesionlens.cli import (
     doctor,
     evaluate,
     export,
+    export_model,
     pacs,
     reader_study,
     review,
@@ -193,6 +194,7 @@ for _name, _module, _example in (
         export.export,
         "lesionlens export out/demo sample_data/study_dicom --out out/reviewed",
     ),
+    ("export-model", export_model.export_model, "lesionlens export-model --format onnx"),
     (
         "review",
         review.review,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from lesionlens._napari.controllers.adding import Adding
+from lesionlens._napari.controllers.edit_acts import EditActs
 from lesionlens._napari.controllers.editor import OutlineEditor
 from lesionlens._napari.controllers.marking import Marking
 from lesionlens._napari.controllers.opener import Opener
@@ -22,18 +26,18 @@ from lesionlens._napari.model.state import Problem, Request
 from lesionlens._napari.preferences import Preferences, read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens._napari.qt.latest import Latest
+from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import Cancel, Progress, StageClock
 from lesionlens.preparation.prepare import prepare
-from lesionlens.records.review import WHOLE_STUDY
-from lesionlens.review import store
+from lesionlens.review import journal, store
 from lesionlens.review.reopen import is_mask, is_result, reopen_folder
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
-class Actions(Marking):
+class Actions(Marking, EditActs):
     """Every act of the reader.
 
     Parameters
@@ -57,9 +61,11 @@ class Actions(Marking):
         self.editor = OutlineEditor(viewer)
         self.opener = Opener(session, jobs, viewer)
         self.reviewing = Reviewing(session, jobs, self.editor, self.reading.whose)
+        self.adding = Adding(session, self.reviewing, self.editor)
         self.exported: Path | None = None
         self.probing = False
         self._lens: tuple[str, Any] | None = None
+        self._loading = threading.Lock()
 
     # --- work in the background -----------------------------------------------------------
 
@@ -137,10 +143,10 @@ class Actions(Marking):
             return
         result, overlays = self.reading.as_shown(result, overlays)
         analysis, said = result.analysis, self.session.state.review
-        known = {WHOLE_STUDY, *(c.tracking_uid for c in analysis.findings.candidates)}
+        known = {c.tracking_uid for c in analysis.findings.candidates}
         if analysis.review.events:
             found = analysis.review
-        elif said.events and known >= {event.tracking_uid for event in said.events}:
+        elif said.events and said.speaks_of(known).events == said.events:
             found = said  # the same candidates, found again
         else:
             found = store.recover(analysis, reader=self.reading.whose())
@@ -150,13 +156,23 @@ class Actions(Marking):
             self.session.choose_overlay(wanted)
         if found is not analysis.review and found is not said and found.events:
             self.session.ended("Your decisions of an earlier session are shown again.")
+        self.session.offer(journal.found(analysis, self.reading.whose()))
+
+    def make_ready(self) -> None:
+        """Load the network in a thread of its own, while the reader looks at the images."""
+        threading.Thread(target=self._load, name="lesionlens-network", daemon=True).start()
+
+    def _load(self) -> None:
+        with contextlib.suppress(LesionLensError):  # said when the analysis is asked for
+            self._lens_for(read_preferences().device)
 
     def _lens_for(self, device: str) -> Any:
-        if self._lens is None or self._lens[0] != device:
-            from lesionlens.lens import Lens  # noqa: PLC0415
+        with self._loading:
+            if self._lens is None or self._lens[0] != device:
+                from lesionlens.lens import Lens  # noqa: PLC0415
 
-            self._lens = (device, Lens(device))
-        return self._lens[1]
+                self._lens = (device, Lens(device))
+            return self._lens[1]
 
     def export(self, folder: Path) -> bool:
         """Write everything of the result, with the review, into a folder."""

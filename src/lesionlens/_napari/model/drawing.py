@@ -182,6 +182,7 @@ class Artist:
             return ()
         if analysis is None:
             return self._at_first(board, tile, place)
+        self._volumes.pop("preliminary", None)
         native = analysis.prepared.native
         components = self._volume("components", analysis.findings.components, native)
         labels = self._volume("labels", analysis.volumes.labels.data, native)

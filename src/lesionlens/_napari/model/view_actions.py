@@ -8,7 +8,7 @@ from lesionlens._napari.model.choices import Overlay, Second
 from lesionlens._napari.model.place import Travel
 from lesionlens._napari.model.rulers import Ruler, rulers_of
 from lesionlens._napari.model.session import ReviewSession
-from lesionlens._napari.model.viewing import Layout, Window
+from lesionlens._napari.model.viewing import Compared, Layout, Window
 from lesionlens.records.findings import Point
 
 _ROWS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
@@ -123,8 +123,12 @@ class Viewing:
         self.show_window(Window.WIDE)
 
     def hold_other(self, held: bool) -> None:
-        """Show the sequence shown before in place of this one, while held."""
+        """Show what is compared in place of this: a prior, else the sequence shown before."""
         self.session.choose_views(swapped=held)
+
+    def compare_with(self, compared: Compared | None) -> None:
+        """Let the key that shows the other sequence show these pictures instead; None ends that."""
+        self.session.choose_views(compared=compared, swapped=False)
 
     def toggle_slab(self) -> None:
         """T1c as the brightest of a thick slab, or slice by slice."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from lesionlens._napari.model.rulers import Ruler
+from lesionlens.base.labels import MrSequence
+from lesionlens.records.arrays import Volume
 
 
 class Layout(StrEnum):
@@ -34,6 +37,23 @@ class Window(StrEnum):
     WIDE = "wide"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Compared:
+    """Pictures that take the place of those shown while a key is held: of a prior study, say.
+
+    Parameters
+    ----------
+    words : str
+        What they are, such as "prior of 2024-03-01".
+    volumes : mapping of MrSequence to Volume
+        In the patient frame of the open study, on grids of their own; sequences that are missing
+        are not swapped.
+    """
+
+    words: str
+    volumes: Mapping[MrSequence, Volume]
+
+
 @dataclass(frozen=True, slots=True)
 class ViewChoices:
     """What the reader chose of the views; none of it changes what is exported.
@@ -52,6 +72,8 @@ class ViewChoices:
         Whether slices run one after the other.
     swapped : bool
         Whether the other sequence is shown in place of this one while a key is held.
+    compared : Compared or None
+        What is shown then, where it is not another sequence of this study.
     slab : bool
         Whether T1c is shown as the brightest of a thick slab.
     isolines : bool
@@ -70,6 +92,7 @@ class ViewChoices:
     windowed: int = 0
     cine: bool = False
     swapped: bool = False
+    compared: Compared | None = None
     slab: bool = False
     isolines: bool = False
     named: bool = True
