@@ -9,10 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from lesionlens._napari.controllers.adding import Adding
 from lesionlens._napari.controllers.comparing import compare_with
 from lesionlens._napari.controllers.edit_acts import EditActs
 from lesionlens._napari.controllers.editor import OutlineEditor
+from lesionlens._napari.controllers.marking import Marking
 from lesionlens._napari.controllers.opener import Opener
 from lesionlens._napari.controllers.reviewing import Reviewing
 from lesionlens._napari.loading import SAMPLES
@@ -29,13 +32,13 @@ from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import Cancel, Progress, StageClock
 from lesionlens.preparation.prepare import prepare
 from lesionlens.review import journal, store
-from lesionlens.review.reopen import is_result, reopen_folder
+from lesionlens.review.reopen import is_mask, is_result, reopen_folder
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
-class Actions(EditActs):
+class Actions(Marking, EditActs):
     """Every act of the reader.
 
     Parameters
@@ -53,13 +56,12 @@ class Actions(EditActs):
     def __init__(
         self, session: ReviewSession, jobs: Jobs, questions: Latest, viewer: ViewerModel
     ) -> None:
-        super().__init__(session)
+        super().__init__(session, viewer)
         self.jobs = jobs
         self.questions = questions
-        self.viewer = viewer
         self.editor = OutlineEditor(viewer)
         self.opener = Opener(session, jobs, viewer)
-        self.reviewing = Reviewing(session, jobs, self.editor)
+        self.reviewing = Reviewing(session, jobs, self.editor, self.reading.whose)
         self.adding = Adding(session, self.reviewing, self.editor)
         self.exported: Path | None = None
         self.probing = False
@@ -90,7 +92,8 @@ class Actions(EditActs):
         if self.jobs.running:
             self.session.say("Something still runs. Cancel it first, then drop again.")
             return False
-        if len(places) == 1 and is_result(places[0]):
+        opened = self.session.state.study is not None
+        if len(places) == 1 and (is_result(places[0]) or (opened and is_mask(places[0]))):
             return self.reopen(places[0])
         return self.open(places)
 
@@ -125,7 +128,7 @@ class Actions(EditActs):
             return None
 
         def partly(found: Any) -> None:
-            if self.session.state.study is study:
+            if self.session.state.study is study and not self.reading.closed:
                 self.session.preliminary_arrived(found)
                 if preferences.overlay is not Overlay.OFF:
                     self.session.choose_overlay(Overlay.CONTOUR)
@@ -133,7 +136,13 @@ class Actions(EditActs):
         return self.jobs.start("Analysing", task, done, partly=partly)
 
     def take(self, result: Any, overlays: Any, preferences: Preferences | None = None) -> None:
-        """Show a result; decisions that a crash interrupted are there again."""
+        """Show a result; decisions that a crash interrupted are there again.
+
+        While the reader reads unaided it is kept closed, out of the window.
+        """
+        if self.reading.keep_closed(result, overlays):
+            return
+        result, overlays = self.reading.as_shown(result, overlays)
         analysis, said = result.analysis, self.session.state.review
         known = {c.tracking_uid for c in analysis.findings.candidates}
         if analysis.review.events:
@@ -141,14 +150,14 @@ class Actions(EditActs):
         elif said.events and said.speaks_of(known).events == said.events:
             found = said  # the same candidates, found again
         else:
-            found = store.recover(analysis)
-        self.session.analysed(result, overlays, found)
+            found = store.recover(analysis, reader=self.reading.whose())
+        self.session.analysed(result, overlays, self.reading.with_unaided(found))
         wanted = (preferences or read_preferences()).overlay
         if wanted is not Overlay.OFF:
             self.session.choose_overlay(wanted)
         if found is not analysis.review and found is not said and found.events:
             self.session.ended("Your decisions of an earlier session are shown again.")
-        self.session.offer(journal.found(analysis))
+        self.session.offer(journal.found(analysis, self.reading.whose()))
 
     def make_ready(self) -> None:
         """Load the network in a thread of its own, while the reader looks at the images."""
@@ -207,7 +216,8 @@ class Actions(EditActs):
         def task(progress: Progress, cancel: Cancel) -> Any:
             from lesionlens.result import Result  # noqa: PLC0415
 
-            prepared = prepare(study, StageClock(progress, cancel), preferences.preparation)
+            options = replace(preferences.preparation, strip=False)  # no network for a review
+            prepared = prepare(study, StageClock(progress, cancel), options)
             analysis = reopen_folder(folder, study, prepared)
             return Result(analysis), overlays_of(analysis)
 
@@ -307,6 +317,7 @@ class Actions(EditActs):
         """Go to the previous candidate."""
         self._then(lambda: self.session.step(-1))
 
+    @override
     def _then(self, act: Callable[[], object]) -> bool:
         """Act once what is typed and what is being redrawn is kept."""
         self.reviewing.settle_reason()
@@ -325,8 +336,12 @@ class Actions(EditActs):
         self.reviewing.mark(ReviewState.DEFERRED)
 
     def sign(self) -> None:
-        """Sign that there is nothing further, or nothing at all where nothing is flagged."""
-        self._then(self.reviewing.sign)
+        """Sign an unaided read; else that nothing further was seen, or nothing at all."""
+        opened = self.reading.sign_unaided()
+        if opened is False:
+            self._then(self.reviewing.sign)
+        elif isinstance(opened, tuple):
+            self.take(*opened)
 
     def edit_outline(self) -> None:
         """Redraw the outline of the candidate in focus, or end that and keep what was drawn."""
