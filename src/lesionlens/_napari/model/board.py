@@ -26,6 +26,8 @@ class Tile:
     row: int = 0
     column: int = 0
     rows: int = 1
+    prior: bool = False
+    """Whether it shows what is compared, in place of this study."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +80,11 @@ def tiles_of(state: State) -> tuple[Tile, ...]:
             Tile(first, plane, row, column, rows)
             for plane, (row, column, rows) in zip(Plane, places, strict=True)
         )
+    if choices.views.layout is Layout.PRIOR:
+        compared = choices.views.compared
+        if compared is None or first not in compared.volumes:
+            return ()
+        return (Tile(first, choices.plane, prior=True), Tile(first, choices.plane, 0, 1))
     there = tuple(study.series)
     start = there.index(choices.sequence)
     wanted = choices.views.layout.sequences

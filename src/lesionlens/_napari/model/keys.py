@@ -75,6 +75,7 @@ KEYS = (
     Key("Shift-F", "four_views", "four sequences side by side, or one view"),
     Key("Shift-S", "row_of_views", "two sequences in a row, three, or one view"),
     Key("Shift-J", "three_planes", "axial, coronal and sagittal together, or one view"),
+    Key("Control-B", "prior_beside", "an earlier examination beside this one, or one view"),
     Key("Shift-O", "own_slices", "slices as they were acquired, or along the patient's axes"),
     Key("Up", "next_slice", "next slice, towards the top, front or right"),
     Key("Down", "previous_slice", "previous slice"),
