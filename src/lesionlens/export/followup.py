@@ -69,7 +69,7 @@ class FollowupSection:
 
 def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
     """Return the section of an analysis; None where nothing was compared."""
-    found = analysis.followup
+    found = analysis.compared
     if found is None:
         return None
     dates = _dates(found, words, hidden=Identity.DATE in analysis.options.hidden)

@@ -93,7 +93,7 @@ def keep(analysis: Analysis, draft: Draft) -> None:
 def found(analysis: Analysis) -> Draft | None:
     """Return the draft that was interrupted, if there is one of this study on these voxels."""
     try:
-        with np.load(_place(analysis), allow_pickle=False) as file:
+        with _place(analysis).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             held = {name: np.asarray(file[name]) for name in _KEYS}
         return _draft(held, analysis)
     except FileNotFoundError:

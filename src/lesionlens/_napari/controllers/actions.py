@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lesionlens._napari.controllers.adding import Adding
+from lesionlens._napari.controllers.comparing import compare_with
 from lesionlens._napari.controllers.edit_acts import EditActs
 from lesionlens._napari.controllers.editor import OutlineEditor
 from lesionlens._napari.controllers.opener import Opener
@@ -282,6 +283,10 @@ class Actions(EditActs):
         overlays = self.session.state.overlays
         if overlays is not None and overlays.probe is not None:
             self.session.probe(None, replace(overlays, probe=None))
+
+    def compare(self, place: Path, study: Path | None = None) -> bool:
+        """Compare the open result with an earlier one; its pictures stand beside this study's."""
+        return self._then(lambda: compare_with(self.session, self.jobs, place, study))
 
     def stop(self) -> None:
         """Ask what runs to stop."""
