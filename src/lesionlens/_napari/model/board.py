@@ -8,7 +8,7 @@ import numpy as np
 
 from lesionlens._napari.model.choices import Choices, Plane
 from lesionlens._napari.model.screen import ShownScene
-from lesionlens._napari.model.slices import Frame, Picture, plane_of_acquisition
+from lesionlens._napari.model.slices import Frame, Picture, plane_of_acquisition, plane_to_open
 from lesionlens._napari.model.state import State, shown_sequence
 from lesionlens._napari.model.viewing import Layout, ViewChoices
 from lesionlens.base.grid import Grid
@@ -132,7 +132,7 @@ def opening(study: Study, first: MrSequence | None, defaults: Choices) -> Choice
     return replace(
         defaults,
         sequence=first,
-        plane=plane_of_acquisition(grid) or defaults.plane,
+        plane=plane_to_open(grid) or defaults.plane,
         views=replace(defaults.views, layout=layout),
     )
 
