@@ -29,6 +29,7 @@ from lesionlens.cli import (
     evaluate,
     export,
     export_model,
+    monitor,
     pacs,
     reader_study,
     review,
@@ -195,6 +196,7 @@ for _name, _module, _example in (
         "lesionlens export out/demo sample_data/study_dicom --out out/reviewed",
     ),
     ("export-model", export_model.export_model, "lesionlens export-model --format onnx"),
+    ("monitor", monitor.monitor, "lesionlens monitor out --out out/monitor"),
     (
         "review",
         review.review,

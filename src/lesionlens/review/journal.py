@@ -93,7 +93,10 @@ def keep(analysis: Analysis, draft: Draft, reader: str | None = None) -> None:
 def found(analysis: Analysis, reader: str | None = None) -> Draft | None:
     """Return the draft that was interrupted, if there is one of this study on these voxels."""
     try:
-        with np.load(_place(analysis, reader), allow_pickle=False) as file:
+        with (
+            _place(analysis, reader).open("rb") as stream,
+            np.load(stream, allow_pickle=False) as file,
+        ):
             held = {name: np.asarray(file[name]) for name in _KEYS}
         return _draft(held, analysis)
     except FileNotFoundError:

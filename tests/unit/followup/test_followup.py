@@ -106,7 +106,8 @@ def test_lesions_that_split_or_merge_say_so():
     one[5:25, 3:7, 3:7] = 1
     two[5:12, 3:7, 3:7], two[14:25, 3:7, 3:7] = 1, 2
     split = match(one, grid, two, grid, np.eye(4))
-    assert len(split.pairs) == len(split.beside) == 1
+    assert split.pairs == ((1, 2),)  # the larger part
+    assert split.beside == ((1, 1),)
     merged = match(two, grid, one, grid, np.eye(4))
     assert len(merged.pairs) == len(merged.beside) == 1
     away = np.roll(one, 0) * 0

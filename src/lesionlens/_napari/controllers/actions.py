@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from lesionlens._napari.controllers.adding import Adding
+from lesionlens._napari.controllers.asking import Asking
+from lesionlens._napari.controllers.comparing import compare_with
 from lesionlens._napari.controllers.edit_acts import EditActs
 from lesionlens._napari.controllers.editor import OutlineEditor
 from lesionlens._napari.controllers.marking import Marking
 from lesionlens._napari.controllers.opener import Opener
 from lesionlens._napari.controllers.reviewing import Reviewing
 from lesionlens._napari.loading import SAMPLES
-from lesionlens._napari.model.asking import probed, seen
-from lesionlens._napari.model.choices import LayerChoice, Overlay, Plane
+from lesionlens._napari.model.choices import Overlay, Plane
 from lesionlens._napari.model.display import overlays_of
-from lesionlens._napari.model.session import QUESTION, ReviewSession
+from lesionlens._napari.model.session import ReviewSession
 from lesionlens._napari.model.state import Problem, Request
 from lesionlens._napari.preferences import Preferences, read_preferences
-from lesionlens._napari.qt.jobs import Jobs, problem_of
+from lesionlens._napari.qt.jobs import Jobs
 from lesionlens._napari.qt.latest import Latest
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
-class Actions(Marking, EditActs):
+class Actions(Marking, EditActs, Asking):
     """Every act of the reader.
 
     Parameters
@@ -56,14 +57,12 @@ class Actions(Marking, EditActs):
         self, session: ReviewSession, jobs: Jobs, questions: Latest, viewer: ViewerModel
     ) -> None:
         super().__init__(session, viewer)
-        self.jobs = jobs
-        self.questions = questions
+        self.jobs, self.questions = jobs, questions
         self.editor = OutlineEditor(viewer)
         self.opener = Opener(session, jobs, viewer)
         self.reviewing = Reviewing(session, jobs, self.editor, self.reading.whose)
         self.adding = Adding(session, self.reviewing, self.editor)
         self.exported: Path | None = None
-        self.probing = False
         self._lens: tuple[str, Any] | None = None
         self._loading = threading.Lock()
 
@@ -227,71 +226,9 @@ class Actions(Marking, EditActs):
 
         return self.jobs.start("Reopening", task, done)
 
-    def probe(self, point_mm: tuple[float, float, float], *, moving: bool = False) -> bool:
-        """Ask where the voxel at a point (RAS+ mm) attended.
-
-        A pointer that moves meets places that cannot be asked; those are passed over.
-        """
-        state, result = self.session.state, self.session.result
-        if state.analysis is None or state.overlays is None or result is None:
-            return False
-        grid, prepared = state.analysis.volumes.labels.grid, state.analysis.prepared
-        i, j, k = (round(float(v)) for v in grid.to_voxel(point_mm))
-        if not all(0 <= n < size for n, size in zip((i, j, k), grid.shape, strict=True)):
-            return False
-
-        def task(progress: Progress, cancel: Cancel) -> Any:  # noqa: ARG001
-            return probed(result, prepared, (i, j, k))
-
-        def done(answer: Any) -> None:
-            now = self.session.state.overlays
-            if self.session.result is result and now is not None:
-                self.session.probe((i, j, k), replace(now, probe=answer))
-
-        self.questions.ask((id(result), i, j, k), task, done, (lambda _: None) if moving else None)
-        return True
-
-    def layer_choice(self, layer_choice: LayerChoice) -> None:
-        """Ask for the attention of one layer or head; the map follows when it is there."""
-        state, result = self.session.state, self.session.result
-        if state.analysis is None or result is None:
-            return
-        prepared = state.analysis.prepared
-
-        def task(progress: Progress, cancel: Cancel) -> Any:  # noqa: ARG001
-            return seen(result, prepared, layer_choice)
-
-        def done(view: Any) -> None:
-            overlays = self.session.state.overlays
-            if self.session.result is result and overlays is not None:
-                self.session.layer_arrived(replace(overlays, layer_choice=(layer_choice, view)))
-
-        def refused(error: BaseException) -> None:
-            self.session.choose_layer(None)
-            self.session.refused(replace(problem_of(error), cause=QUESTION))
-
-        self.questions.ask((id(result), layer_choice), task, done, refused)
-
-    def ask_without(self) -> bool:
-        """Ask what the network says with the candidate in focus hidden."""
-        candidate, result = self.session.candidate(), self.session.result
-        if candidate is None or result is None:
-            return False
-
-        def task(progress: Progress, cancel: Cancel) -> str:
-            return str(result.what_if(candidate.id, progress=progress, cancel=cancel).words)
-
-        def done(words: str) -> None:
-            if self.session.result is result:
-                self.session.answer_without(candidate.id, words)
-
-        return self.jobs.start("Asking again without it", task, done)
-
-    def end_probe(self) -> None:
-        """Put the probe's answer away."""
-        overlays = self.session.state.overlays
-        if overlays is not None and overlays.probe is not None:
-            self.session.probe(None, replace(overlays, probe=None))
+    def compare(self, place: Path, study: Path | None = None) -> bool:
+        """Compare the open result with an earlier one; its pictures stand beside this study's."""
+        return self._then(lambda: compare_with(self.session, self.jobs, place, study))
 
     def stop(self) -> None:
         """Ask what runs to stop."""
@@ -381,18 +318,6 @@ class Actions(Marking, EditActs):
     def next_plane(self) -> None:
         """Axial, coronal, sagittal."""
         self.session.choose_plane(_after(tuple(Plane), self.session.state.choices.plane))
-
-    def probe_cursor(self, held: bool) -> None:
-        """Probe the voxel under the pointer, and those it moves to while the key is held."""
-        self.probing = held
-        if held:
-            self.probe_pointer()
-
-    def probe_pointer(self, *, moving: bool = False) -> None:
-        """Probe the voxel under the pointer now."""
-        position = tuple(float(v) for v in self.viewer.cursor.position)
-        if len(position) == 3:
-            self.probe(position, moving=moving)
 
 
 def _after(choices: tuple[Any, ...], now: Any) -> Any:

@@ -13,6 +13,7 @@ from lesionlens._napari.controllers.reviewing import Reviewing
 from lesionlens._napari.model.choices import Plane
 from lesionlens._napari.model.editing import OUTLINE
 from lesionlens._napari.model.session import ReviewSession
+from lesionlens._napari.model.state import shown_sequence
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.jobs import problem_of
 from lesionlens.base.errors import LesionLensError
@@ -55,13 +56,13 @@ class Adding:
 
     def _grow(self, point_mm: Point) -> bool:
         analysis, uid = self.session.state.analysis, new_tracking_uid()
-        reader = read_preferences().reader_name
+        reader, shown = read_preferences().reader_name, shown_sequence(self.session.state)
         if analysis is None:
             self.session.say("Analyse the study first: what is added stands beside its result.")
             return False
 
         def make(log: ReviewLog) -> None:
-            drawn = additions.grown_at(analysis, point_mm)
+            drawn = additions.grown_at(analysis, point_mm, shown)
             outline = outline_of(analysis, uid, np.zeros_like(drawn), drawn)
             log.add(outline, Drawn.SEMIAUTOMATIC, reader=reader)
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _STEP_MM = 2.0
 _SLICED = {Plane.SAGITTAL: 0, Plane.CORONAL: 1, Plane.AXIAL: 2}
 _NOWHERE = (
-    "Point at it first; or show linked views (Shift+F): Shift and the arrows move their crosshair."
+    "Point at it first; or show linked views (Shift+F): Control, Shift and the arrows move their "
+    "crosshair."
 )
 _SLICE_MM = 2.0
 """How far from the slice shown the pointer may be said to be: it was there before the last turn."""

@@ -19,6 +19,7 @@ from lesionlens._napari.model.rulers import NEAR_MM, Ruler, rulers_of
 from lesionlens._napari.model.sides import Edges
 from lesionlens._napari.model.slices import Picture, Slice, plane_of_acquisition
 from lesionlens.base.labels import MrSequence
+from lesionlens.records.arrays import Volume
 from lesionlens.records.findings import Candidate
 from lesionlens.records.preliminary import PreliminaryCandidate
 
@@ -27,7 +28,7 @@ SLAB_MM = 10.0
 """Thickness of the slab whose brightest voxels are shown."""
 MARK_MM = 3.0
 """How near to a slice a reader's mark is shown on it."""
-ORIGINAL_COLOUR = "#FFFFFF"
+ORIGINAL_COLOUR, PRIOR_COLOUR = "#FFFFFF", "#0072B2"
 T = TypeVar("T")
 
 
@@ -216,6 +217,18 @@ class Artist:
             return tuple((c, lines_around(which.data == n, which)) for n, c in colours)
 
         return self._keep(("preliminary", id(which), colours), which, made)
+
+    def marked(
+        self, board: Board, tile: Tile, place: Place, volume: Volume
+    ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
+        """Return the outlines of what was flagged at another examination."""
+        if not board.scene.outline.visible:
+            return ()
+        whole = self._volume("flagged", volume.data, volume.grid)
+        which = self._cut("flagged", whole, board, tile, place, nearest=True)
+        key = ("flagged lines", id(which))
+        lines = self._keep(key, which, lambda: lines_around(which.data > 0, which))
+        return ((PRIOR_COLOUR, lines),)
 
     def _original(
         self, board: Board, tile: Tile, place: Place

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lesionlens._napari.model.choices import Choices, LayerChoice, Overlay, Plane, Second
+from lesionlens._napari.model.considered import ShownConsidered, shown_considered
 from lesionlens._napari.model.edit_words import draft_words, outline_words, redrawn
 from lesionlens._napari.model.review_signs import STATE_COLOURS
 from lesionlens._napari.model.state import (
@@ -24,7 +25,6 @@ from lesionlens._napari.model.words import (
     Bar,
     Fact,
     bars_of,
-    considered_words,
     details,
     facts_of,
     point_at,
@@ -72,14 +72,6 @@ class ShownCandidate:
     def colour(self) -> str:
         """Of its state, as #rrggbb."""
         return STATE_COLOURS[self.state]
-
-
-@dataclass(frozen=True, slots=True)
-class ShownConsidered:
-    """One line of what scored too little to be a candidate, and where it lies (RAS+ mm)."""
-
-    words: str
-    point_mm: Point
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +226,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         threshold_source=threshold_source(point, analysis.run.engine.floor),
         threshold_floor=analysis.run.engine.floor,
         below_threshold=total - len(rows),
-        considered=_considered(analysis),
+        considered=shown_considered(analysis),
         can_mark=focus is not None,
         **_drawn(state, analysis, focus),
         reason="" if focus is None else state.reason_of(focus.tracking_uid),
@@ -261,11 +253,6 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         can_export=state.activity is None,
         scene=_scene(state, rows, focus),
     )
-
-
-def _considered(analysis: Analysis) -> tuple[ShownConsidered, ...]:
-    dismissed = analysis.findings.considered
-    return tuple(ShownConsidered(considered_words(one), one.peak_mm) for one in dismissed)
 
 
 def _drawn(state: State, analysis: Analysis, focus: Candidate | None) -> dict[str, Any]:

@@ -35,7 +35,8 @@ class Viewing:
         study = self.session.state.study
         if study is not None:
             self.session.choose_views(layout=layout)
-            hanging.remember(study, layout)
+            if layout is not Layout.PRIOR:  # which another study of the kind may not have
+                hanging.remember(study, layout)
 
     def hang(self) -> None:
         """Show the views that were chosen last for a study of this kind, if any were."""
@@ -129,6 +130,13 @@ class Viewing:
     def compare_with(self, compared: Compared | None) -> None:
         """Let the key that shows the other sequence show these pictures instead; None ends that."""
         self.session.choose_views(compared=compared, swapped=False)
+
+    def prior_beside(self) -> None:
+        """Show what is compared beside this study, or the single view again."""
+        views = self.session.state.choices.views
+        if views.compared is not None:
+            turned = Layout.SINGLE if views.layout is Layout.PRIOR else Layout.PRIOR
+            self.session.choose_views(layout=turned)
 
     def toggle_slab(self) -> None:
         """T1c as the brightest of a thick slab, or slice by slice."""

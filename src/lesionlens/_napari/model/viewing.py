@@ -22,6 +22,8 @@ class Layout(StrEnum):
     TRIPLE = "1 × 3"
     FOUR = "2 × 2"
     PLANES = "three planes"
+    PRIOR = "prior | now"
+    """One sequence of an earlier examination beside this one's."""
 
     @property
     def sequences(self) -> int:
@@ -48,10 +50,13 @@ class Compared:
     volumes : mapping of MrSequence to Volume
         In the patient frame of the open study, on grids of their own; sequences that are missing
         are not swapped.
+    components : Volume of int32 or None
+        What was flagged there, to be outlined; candidate ids, 0 elsewhere.
     """
 
     words: str
     volumes: Mapping[MrSequence, Volume]
+    components: Volume | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,13 +188,17 @@ class BoardView(QWidget):
         other = self._compared(tile)
         if other is None:
             return self._artist.draw(self._board, tile, self._travel.place)
-        drawn = other[1].draw(self._board, tile, self._travel.place)
-        return replace(drawn, words=(f"{other[0].words} · {drawn.words[0]}", *drawn.words[1:]))
+        place, flagged = self._travel.place, other[0].components
+        drawn = other[1].draw(self._board, tile, place)
+        marked = () if flagged is None else other[1].marked(self._board, tile, place, flagged)
+        words = (f"{other[0].words} · {drawn.words[0]}", *drawn.words[1:])
+        return replace(drawn, words=words, outlines=marked, map=None, box=None, rulers=())
 
     def _compared(self, tile: Tile) -> tuple[Compared, Artist, Mapping[MrSequence, Window]] | None:
         """Return what takes a tile's place while the key for that is held, where there is any."""
         views = None if self._board is None else self._board.views
-        compared = None if views is None or not views.swapped else views.compared
+        wanted = views is not None and (views.swapped or tile.prior)
+        compared = views.compared if views is not None and wanted else None
         if compared is None or tile.sequence not in compared.volumes:
             return None
         if self._other is None or self._other[0] is not compared:
@@ -216,6 +220,8 @@ class BoardView(QWidget):
         """Return who is shown and which series, unless that is hidden."""
         if self._board is None or not self._board.views.named or self._board.state.study is None:
             return ()
+        if self._compared(tile) is not None:
+            return ()  # who and when stand in what is compared
         series = self._board.state.study.series.get(tile.sequence)
         return (*self.identity, *(() if series is None else (series.description,)))
 
@@ -329,8 +335,9 @@ class BoardView(QWidget):
         """Show this view alone, or all again."""
         if self._board is None or len(self._board.tiles) < 2:
             return
-        places = [(one.sequence, one.plane) for one in self._board.tiles]
-        self._alone = places.index((tile.sequence, tile.plane)) if self._alone is None else None
+        places = [(one.sequence, one.plane, one.prior) for one in self._board.tiles]
+        here = (tile.sequence, tile.plane, tile.prior)
+        self._alone = places.index(here) if self._alone is None else None
         self._lay_out()
         self.repaint_all()
 

@@ -59,7 +59,9 @@ def grey_image(part: Slice, window: tuple[float, float]) -> QImage:
     """Return a slice as grey values; `window` is what is black and what is white."""
     low, high = window
     scaled = (part.data.astype(np.float32) - low) * np.float32(255.0 / max(high - low, 1e-9))
-    grey = np.ascontiguousarray(np.nan_to_num(scaled).clip(0.0, 255.0).astype(np.uint8))
+    if part.data.dtype.kind == "f":
+        scaled = np.nan_to_num(scaled)
+    grey = np.ascontiguousarray(scaled.clip(0.0, 255.0).astype(np.uint8))
     return _copied(grey, grey.shape[1], QImage.Format.Format_Grayscale8)
 
 

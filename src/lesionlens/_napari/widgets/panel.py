@@ -44,6 +44,7 @@ from lesionlens._napari.qt.latest import Latest
 from lesionlens._napari.widgets.attention_block import AttentionBlock
 from lesionlens._napari.widgets.candidate_block import CandidateBlock
 from lesionlens._napari.widgets.considered_block import ConsideredBlock
+from lesionlens._napari.widgets.followup_block import FollowupBlock
 from lesionlens._napari.widgets.pacs_dialog import PacsDialog
 from lesionlens._napari.widgets.parts import label, row, set_role, style_sheet
 from lesionlens._napari.widgets.preparation_block import PreparationBlock
@@ -97,7 +98,7 @@ class Panel(QWidget):
 
     def _build(self) -> None:
         self.study = StudyBlock(self._menu())
-        self.empty = empty_state([one for one in self._openers() if "Reopen" not in one[0]])
+        self.empty = empty_state([one for one in self._openers() if "result" not in one[0]])
         self.problem = ProblemBlock()
         self.assign = AssignmentEditor()
         self.quality = QualityBlock()
@@ -106,7 +107,7 @@ class Panel(QWidget):
         self.run = RunBlock()
         self.reading = ReadingBlock(self.actions_.reading)
         self.candidates = CandidateBlock()
-        self.considered = ConsideredBlock()
+        self.considered, self.followup = ConsideredBlock(), FollowupBlock()
         self.attention = AttentionBlock()
         self._reviewed = label("", "dim", wrap=True)
         self._export = QPushButton("Export…")
@@ -141,7 +142,8 @@ class Panel(QWidget):
         column.setSpacing(10)
         for block in (
             self.empty, self.study, self.quality, self.assign, self.preparation, self.run,
-            self.reading, self.candidates, self.considered, self.attention, self._clash,
+            self.reading, self.candidates, self.considered, self.followup, self.attention,
+            self._clash,
             self._footer,
         ):  # fmt: skip
             column.addWidget(block)
@@ -183,6 +185,7 @@ class Panel(QWidget):
             ("Open a NIfTI file…", lambda _=False: self.ask_file()),
             ("From the archive (PACS)…", lambda _=False: self.ask_archive()),
             ("Reopen a saved result…", lambda _=False: self.ask_result()),
+            ("Compare with an earlier result…", lambda _=False: self.ask_prior()),
             ("Reopen a segmentation (NIfTI, DICOM)…", lambda _=False: self.ask_mask()),
             ("Try the sample", lambda _=False: self.actions_.open_sample()),
         )
@@ -213,6 +216,7 @@ class Panel(QWidget):
         self.candidates.undone.connect(acts.undo)
         self.candidates.redone.connect(acts.redo)
         self.considered.looked_at.connect(acts.look_at)
+        self.followup.gone_to.connect(acts.go_to)
         self.attention.region_chosen.connect(session.choose_region)
         self.attention.layer_chooser.candidate_chosen.connect(session.choose_alone)
         self.attention.layer_chooser.layer_chosen.connect(session.choose_layer)
@@ -238,6 +242,7 @@ class Panel(QWidget):
         self.run.show_screen(screen)
         self.candidates.show_screen(screen)
         self.considered.show_screen(screen)
+        self.followup.show_analysis(state.analysis)
         self.attention.show_screen(screen, state.overlays)
         self._reviewed.setText(screen.reviewed)
         self._sign.setText(screen.sign_words)
@@ -297,6 +302,13 @@ class Panel(QWidget):
         chosen = QFileDialog.getExistingDirectory(self, "Reopen the result in this folder")
         if chosen:
             self.actions_.reopen(Path(chosen))
+
+    def ask_prior(self) -> None:
+        """Ask for an earlier result, or a folder of results, and compare with it."""
+        words = "Compare with the result, or the latest result of the patient, in this folder"
+        chosen = QFileDialog.getExistingDirectory(self, words)
+        if chosen:
+            self.actions_.compare(Path(chosen))
 
     def ask_mask(self) -> None:
         """Ask for a mask or a DICOM Segmentation of the open study and show it for review."""
