@@ -180,7 +180,7 @@ def test_a_failure_pushes_nothing_down(reviewed):
 def test_a_failure_goes_when_its_cause_goes(reviewed, qtbot, monkeypatch):
     """A review that could not be saved is said; the next one that can takes it away."""
 
-    def full(_):
+    def full(_, **more):
         raise ResourceError(found="a full disk", expected="room", next_step="Free some space")
 
     reviewed.session.go_to(1)

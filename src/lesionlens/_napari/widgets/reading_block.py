@@ -46,7 +46,7 @@ class ReadingBlock(Section):
         self._back = QPushButton("Remove ⇧Z")
         self._back.setToolTip("Take the chosen mark back, or the last one (Shift+Z)")
         self._back.clicked.connect(lambda _=False: self.taken_back.emit(self._chosen()))
-        self._sign = QPushButton()
+        self._sign = QPushButton("Nothing seen ⇧A")
         self._sign.setToolTip("Sign your own read under your name; then the analysis is shown")
         self._sign.clicked.connect(lambda _=False: self.signed.emit())
         set_role(self._sign, "primary")
