@@ -31,9 +31,11 @@ from lesionlens._napari.qt.keyboard import Keyboard, main_window
 from lesionlens._napari.qt.room import Room
 from lesionlens._napari.qt.waiting import when_idle
 from lesionlens._napari.viewer.layers import Layers
+from lesionlens._napari.viewer.marks import Marks
 from lesionlens._napari.viewer.single import plane_of
 from lesionlens._napari.viewer.views import Views
 from lesionlens._napari.widgets.panel import Panel
+from lesionlens._napari.widgets.worklist_dock import WorklistDock
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.memory import give_back
 
@@ -63,6 +65,8 @@ class LesionLens(Panel):
         self.layers = Layers(viewer)
         self.views = Views(viewer, self.layers, self.actions_, self)
         self.views.asked.connect(self.actions_.probe)
+        self.marks = Marks(viewer)
+        self.mark_asked.connect(self.views.go_to)
         self.views.added.connect(self.actions_.adding.grow)
         session.changed.connect(self._on_changed)
         viewer.layers.events.inserted.connect(self._on_inserted)
@@ -120,6 +124,8 @@ class LesionLens(Panel):
                 when_idle(give_back)
             if bare:
                 self.views.fit()
+        if new.marks != old.marks or new.study is not old.study:
+            self.marks.show(new.marks, new.study)
         self.views.show(before, screen, new)
         self._ask_for(screen.scene, new)
         self.actions_.editor.apply(old, new)
@@ -196,10 +202,12 @@ class LesionLens(Panel):
             self.views.go_to(visit.point_mm, visit.box_mm)
 
     def _on_click(self, _: Any, event: Any) -> None:
-        """Take a point where to split; with Shift ask the voxel, with Ctrl add a lesion."""
+        """Place a mark that waits, or a point where to split; Shift asks, Ctrl adds a lesion."""
         if event.button != 1 or len(event.position) != 3:
             return
         i, j, k = (float(v) for v in event.position)
+        if self.actions_.place_mark((i, j, k)):
+            return
         if "Shift" in event.modifiers:
             self.actions_.probe((i, j, k))
         elif self.session.state.editing is not None:
@@ -232,6 +240,7 @@ class LesionLens(Panel):
         if self.archive is not None:
             self.archive.release()
         self.session.changed.disconnect(self._on_changed)
+        self.actions_.reading.release()
         viewer.layers.events.inserted.disconnect(self._on_inserted)
         viewer.events.theme.disconnect(self._on_theme)
         get_settings().appearance.events.font_size.disconnect(self._on_theme)
@@ -303,6 +312,24 @@ def open_panel(viewer: napari.Viewer) -> LesionLens:
         dock.show()
         dock.raise_()
     return there
+
+
+def worklist() -> WorklistDock:
+    """Return a worklist for napari to dock, beside the panel of the window of now.
+
+    Raises
+    ------
+    ResourceError
+        There is no window to dock it in.
+    """
+    viewer = napari.current_viewer()
+    if viewer is None:
+        raise ResourceError(
+            found="no window of napari",
+            expected="one, to dock the worklist in",
+            next_step="Open napari first",
+        )
+    return WorklistDock(getattr(viewer, "__wrapped__", viewer), open_panel(viewer).actions_)
 
 
 def open_archive() -> None:

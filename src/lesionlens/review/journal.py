@@ -51,7 +51,7 @@ class Draft:
         object.__setattr__(self, "drawn", frozen(self.drawn))
 
 
-def keep(analysis: Analysis, draft: Draft) -> None:
+def keep(analysis: Analysis, draft: Draft, reader: str | None = None) -> None:
     """Write a draft in the place of the one before, in one step.
 
     Raises
@@ -59,7 +59,7 @@ def keep(analysis: Analysis, draft: Draft) -> None:
     ResourceError
         It cannot be written; the earlier one is as it was.
     """
-    place = _place(analysis)
+    place = _place(analysis, reader)
     box = bounding_box(draft.drawn > 0)
     part = np.zeros((0, 0, 0), np.uint8) if box is None else draft.drawn[box]
     corner = (0, 0, 0) if box is None else tuple(int(side.start) for side in box)
@@ -90,10 +90,13 @@ def keep(analysis: Analysis, draft: Draft) -> None:
         ) from error
 
 
-def found(analysis: Analysis) -> Draft | None:
+def found(analysis: Analysis, reader: str | None = None) -> Draft | None:
     """Return the draft that was interrupted, if there is one of this study on these voxels."""
     try:
-        with _place(analysis).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        with (
+            _place(analysis, reader).open("rb") as stream,
+            np.load(stream, allow_pickle=False) as file,
+        ):
             held = {name: np.asarray(file[name]) for name in _KEYS}
         return _draft(held, analysis)
     except FileNotFoundError:
@@ -116,13 +119,13 @@ def _draft(held: dict[str, NDArray[Any]], analysis: Analysis) -> Draft | None:
     return Draft(str(held["uid"]), drawn, bool(held["assisted"]))
 
 
-def forget(analysis: Analysis) -> None:
+def forget(analysis: Analysis, reader: str | None = None) -> None:
     """Take the draft away: it was kept, or is not wanted."""
     try:
-        _place(analysis).unlink(missing_ok=True)
+        _place(analysis, reader).unlink(missing_ok=True)
     except OSError as error:
         logger.warning("strokes that are kept cannot be taken away: %s", error.strerror)
 
 
-def _place(analysis: Analysis) -> Path:
-    return store.sessions_folder() / f"{store.session_key(analysis)}.draft.npz"
+def _place(analysis: Analysis, reader: str | None) -> Path:
+    return store.sessions_folder() / f"{store.session_key(analysis, reader)}.draft.npz"

@@ -169,7 +169,7 @@ class _Run:
 
 
 def _focus_mm(stage: StageConfig) -> float | None:
-    """Spacing of the focus pass of weights that learnt from patches; None of those that did not."""
+    """Spacing of the patch refinement of weights that learnt from patches; None of those that did not."""
     if stage.patches is None:
         return None
     return round(sum(stage.patches.spacing_mm) / 2, 2)

@@ -35,9 +35,18 @@ class Reviewing:
         Measures a changed outline anew.
     editor : OutlineEditor
         Where it is drawn.
+    whose : callable
+        Names whose decisions these are: those of each reader and session are kept for themselves.
     """
 
-    def __init__(self, session: ReviewSession, jobs: Jobs, editor: OutlineEditor) -> None:
+    def __init__(
+        self,
+        session: ReviewSession,
+        jobs: Jobs,
+        editor: OutlineEditor,
+        whose: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._whose = whose
         self.session, self.jobs, self.editor = session, jobs, editor
         self._settling = False
         editor.drew = self._keep_draft
@@ -231,17 +240,19 @@ class Reviewing:
 
     def _autosave(self) -> bool:
         analysis = self.session.state.analysis
-        return analysis is not None and self._saved(lambda: store.autosave(analysis))
+        return analysis is not None and self._saved(
+            lambda: store.autosave(analysis, reader=self._whose())
+        )
 
     def _keep_draft(self, draft: Draft) -> None:
         """Keep what is drawn, after each stroke: a crash or a kill loses none."""
         analysis = self.session.state.analysis
         if analysis is not None:
-            self._saved(lambda: journal.keep(analysis, draft))
+            self._saved(lambda: journal.keep(analysis, draft, self._whose()))
 
     def _forget_draft(self) -> None:
         if self.session.state.analysis is not None:
-            journal.forget(self.session.state.analysis)
+            journal.forget(self.session.state.analysis, self._whose())
 
     def _saved(self, write: Callable[[], object]) -> bool:
         try:

@@ -26,6 +26,8 @@ from lesionlens.records.preliminary import PreliminaryCandidate
 KEPT = 96
 SLAB_MM = 10.0
 """Thickness of the slab whose brightest voxels are shown."""
+MARK_MM = 3.0
+"""How near to a slice a reader's mark is shown on it."""
 ORIGINAL_COLOUR, PRIOR_COLOUR = "#FFFFFF", "#0072B2"
 T = TypeVar("T")
 
@@ -75,6 +77,8 @@ class Drawing:
     """Whether the outlines are of the first pass alone."""
     rulers: tuple[tuple[int, Line, str], ...] = ()
     """Which ruler, its two ends in millimetres on the screen, its length in words."""
+    marks: tuple[tuple[int, tuple[float, float]], ...] = ()
+    """Number of each of the reader's marks near this slice, and where it is on the screen."""
 
 
 class Artist:
@@ -108,6 +112,7 @@ class Artist:
             box=_box(board, tile, place),
             preliminary=board.scene.outline.preliminary,
             rulers=self._rulers(board, tile, place),
+            marks=_marks(board, tile, place),
         )
 
     def rulers(self, board: Board) -> tuple[Ruler, ...]:
@@ -309,6 +314,16 @@ def _box(board: Board, tile: Tile, place: Place) -> tuple[float, float, float, f
     if not depths.min() <= board.frame.depth(tile.plane, place.point_mm) <= depths.max():
         return None
     return box_on_screen(board.frame.on_screen(tile.plane, corners))
+
+
+def _marks(board: Board, tile: Tile, place: Place) -> tuple[tuple[int, tuple[float, float]], ...]:
+    frame, plane, found = board.frame, tile.plane, []
+    depth = float(frame.depth(plane, place.point_mm))
+    for number, at in enumerate(board.state.marks, 1):
+        if abs(float(frame.depth(plane, at)) - depth) <= MARK_MM:
+            x, y = frame.on_screen(plane, at)
+            found.append((number, (float(x), float(y))))
+    return tuple(found)
 
 
 def _words(

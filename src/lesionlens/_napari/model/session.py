@@ -26,7 +26,7 @@ from lesionlens._napari.model.state import (
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
 from lesionlens.findings.edits import applied
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.findings import Candidate
+from lesionlens.records.findings import Candidate, Point
 from lesionlens.records.preliminary import PreliminaryFindings
 from lesionlens.records.review import Review
 from lesionlens.records.study import Study
@@ -52,8 +52,7 @@ class ReviewSession(Editing):
     """
 
     def __init__(self, *, reader: str | None = None, defaults: Choices | None = None) -> None:
-        self.reader = reader
-        self.defaults = defaults or Choices()
+        self.reader, self.defaults = reader, defaults or Choices()
         self.result: Any = None
         self._log = ReviewLog()
         super().__init__(self.defaults)
@@ -65,8 +64,7 @@ class ReviewSession(Editing):
         if study is self._state.study:
             return
         first = next((s for s in REFERENCE_ORDER if s in study.series), None)
-        self.result = None
-        self._log = ReviewLog()
+        self.result, self._log = None, ReviewLog()
         self._set(
             study=study,
             analysis=None,
@@ -88,6 +86,7 @@ class ReviewSession(Editing):
             seconds=(),
             typed={},
             reopened=False,
+            marks=(),
         )
 
     def preliminary_arrived(self, found: PreliminaryFindings) -> None:
@@ -103,8 +102,7 @@ class ReviewSession(Editing):
             overlays = redrawn(overlays, analysis)
         same = analysis.study is self._state.study
         trace = result.trace
-        self.result = result
-        self._log = ReviewLog(review)
+        self.result, self._log = result, ReviewLog(review)
         kept = self._state.choices if same else self.defaults
         self._set(
             study=analysis.study,
@@ -135,8 +133,7 @@ class ReviewSession(Editing):
 
     def close(self) -> None:
         """Return to the empty state."""
-        self.result = None
-        self._log = ReviewLog()
+        self.result, self._log = None, ReviewLog()
         self._set(**{name: getattr(State(), name) for name in _FIELDS} | {"choices": self.defaults})
 
     # --- what runs, what failed -----------------------------------------------------------
@@ -271,6 +268,11 @@ class ReviewSession(Editing):
     def answer_without(self, candidate_id: int, words: str) -> None:
         """Take what the network says with a candidate hidden."""
         self._set(without=(candidate_id, words))
+
+    def show_marks(self, marks: tuple[Point, ...]) -> None:
+        """Show the places that the reader marked (RAS+ mm)."""
+        if marks != self._state.marks:
+            self._set(marks=marks)
 
     # --- review ---------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from lesionlens._napari.model.viewing import Compared
 from lesionlens.base.labels import MrSequence
 from lesionlens.reading.series_selection import ListedStudy
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.findings import Candidate
+from lesionlens.records.findings import Candidate, Point
 from lesionlens.records.preliminary import PreliminaryCandidate, PreliminaryFindings
 from lesionlens.records.review import Review
 from lesionlens.records.study import Study
@@ -167,6 +167,8 @@ class State:
     """The second opinions that can be asked for."""
     reopened: bool = False
     """Whether the result comes from files, without the engine that could be asked more."""
+    marks: tuple[Point, ...] = ()
+    """Places that the reader marked, RAS+ mm."""
     typed: Mapping[str, str] = field(default_factory=dict)
     """Reasons that were typed and not yet used, by the tracking UID they were typed for."""
 

@@ -56,6 +56,7 @@ class Room(QObject):
         least = panel.minimumWidth()
         around = panel.parentWidget()
         if isinstance(around, QDockWidget):
+            around.setMinimumWidth(0)  # Qt raised it for a larger font and does not lower it
             window.resizeDocks([around], [least], Qt.Orientation.Horizontal)
         if shown:
             self._taken = max(dock.width() for dock in shown)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QModelIndex, Qt, Signal
+from qtpy.QtCore import QEvent, QModelIndex, Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
 
 from lesionlens._napari.model.screen import Screen
 from lesionlens._napari.qt.candidate_model import COLUMNS, ID_ROLE, CandidateModel
+from lesionlens._napari.qt.waiting import when_idle
 from lesionlens._napari.widgets.edit_block import AddRow, EditTools
 from lesionlens._napari.widgets.parts import Section, flat_button, label, row, set_role
 
@@ -130,7 +131,7 @@ class CandidateBlock(Section):
             self.table.scrollTo(self.model.index(place, 0))
         selection.blockSignals(blocked)
         self.table.viewport().update()
-        self._fit_table(len(screen.candidates))
+        self._fit_table()
         self._show_threshold(screen)
         for button in (self._accept, self._reject, self._defer):
             button.setEnabled(screen.can_mark)
@@ -146,8 +147,15 @@ class CandidateBlock(Section):
         self._undo.setEnabled(screen.can_undo or screen.editing)
         self._redo.setEnabled(screen.can_redo or screen.editing)
 
-    def _fit_table(self, count: int) -> None:
+    def changeEvent(self, event: QEvent) -> None:
+        """Fit the table anew once another font has reached it."""
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
+            when_idle(self._fit_table)
+
+    def _fit_table(self) -> None:
         """Give every column and row what its words need in the font of now."""
+        count = len(self.model.rows)
         table, header = self.table, self.table.horizontalHeader()
         font = table.fontMetrics()
         for column, words in enumerate(_WIDEST):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.settings import get_settings
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
@@ -48,6 +48,7 @@ from lesionlens._napari.widgets.followup_block import FollowupBlock
 from lesionlens._napari.widgets.pacs_dialog import PacsDialog
 from lesionlens._napari.widgets.parts import label, row, set_role, style_sheet
 from lesionlens._napari.widgets.preparation_block import PreparationBlock
+from lesionlens._napari.widgets.reading_block import ReadingBlock
 from lesionlens._napari.widgets.run_block import ProblemBlock, RunBlock
 from lesionlens._napari.widgets.studies_dialog import StudiesDialog
 from lesionlens._napari.widgets.study_block import (
@@ -57,6 +58,7 @@ from lesionlens._napari.widgets.study_block import (
     empty_state,
 )
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.review.reopen import is_mask
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -76,6 +78,9 @@ class Panel(QWidget):
     session : ReviewSession
         What is shown.
     """
+
+    mark_asked = Signal(object)
+    """The views are to go to a mark: RAS+ mm."""
 
     def __init__(self, viewer: ViewerModel, session: ReviewSession) -> None:
         super().__init__()
@@ -100,6 +105,7 @@ class Panel(QWidget):
         self.preparation = PreparationBlock()
         self.preparation.show_preferences(read_preferences())
         self.run = RunBlock()
+        self.reading = ReadingBlock(self.actions_.reading)
         self.candidates = CandidateBlock()
         self.considered, self.followup = ConsideredBlock(), FollowupBlock()
         self.attention = AttentionBlock()
@@ -136,7 +142,8 @@ class Panel(QWidget):
         column.setSpacing(10)
         for block in (
             self.empty, self.study, self.quality, self.assign, self.preparation, self.run,
-            self.candidates, self.considered, self.followup, self.attention, self._clash,
+            self.reading, self.candidates, self.considered, self.followup, self.attention,
+            self._clash,
             self._footer,
         ):  # fmt: skip
             column.addWidget(block)
@@ -179,6 +186,7 @@ class Panel(QWidget):
             ("From the archive (PACS)…", lambda _=False: self.ask_archive()),
             ("Reopen a saved result…", lambda _=False: self.ask_result()),
             ("Compare with an earlier result…", lambda _=False: self.ask_prior()),
+            ("Reopen a segmentation (NIfTI, DICOM)…", lambda _=False: self.ask_mask()),
             ("Try the sample", lambda _=False: self.actions_.open_sample()),
         )
 
@@ -193,6 +201,10 @@ class Panel(QWidget):
         self.problem.dismissed.connect(session.dismiss)
         self.studies.chosen.connect(acts.opener.choose_study)
         self.studies.rejected.connect(session.dismiss)
+        self.reading.marked.connect(acts.mark_by_mouse)
+        self.reading.taken_back.connect(acts.unmark)
+        self.reading.gone_to.connect(self.mark_asked)
+        self.reading.signed.connect(acts.sign)
         self.candidates.gone_to.connect(acts.go_to)
         self.candidates.threshold_chosen.connect(session.choose_threshold)
         self.candidates.reason_changed.connect(session.type_reason)
@@ -298,6 +310,14 @@ class Panel(QWidget):
         if chosen:
             self.actions_.compare(Path(chosen))
 
+    def ask_mask(self) -> None:
+        """Ask for a mask or a DICOM Segmentation of the open study and show it for review."""
+        chosen, _ = QFileDialog.getOpenFileName(
+            self, "Review this segmentation", "", "Segmentations (*.nii *.nii.gz *.dcm);;All (*)"
+        )
+        if chosen:
+            self.actions_.reopen(Path(chosen))
+
     def ask_archive(self) -> None:
         """Show the archive's dialog; nothing is asked of an archive yet."""
         if self.archive is None:
@@ -320,7 +340,8 @@ class Panel(QWidget):
 
     def take_dropped(self, paths: Sequence[Path]) -> None:
         """Open what was dropped, on the panel or on the canvas; say why where it is no scan."""
-        self.actions_.take_in(places_of(paths) or tuple(paths))
+        one_mask = len(paths) == 1 and is_mask(paths[0])
+        self.actions_.take_in(tuple(paths) if one_mask else places_of(paths) or tuple(paths))
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Accept files and folders of this machine."""
