@@ -38,7 +38,8 @@ if engine == "lens fp32":
     from lesionlens.inference import device
     device.has_fast_bfloat16 = lambda _: False
 lens = Lens("cpu", engine=engine.split()[0], weights=weights or None)
-loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+# what is held now: a process's recorded peak begins with that of the one that started it
+loaded = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 names = {s: str(Path(case) / f"{s.value}.nii.gz") for s in MrSequence}
 study = open_study(case, named={s: n for s, n in names.items() if Path(n).is_file()})
 before, wall = time.process_time(), time.perf_counter()

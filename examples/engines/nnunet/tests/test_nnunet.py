@@ -75,7 +75,7 @@ def folder(tmp_path_factory):
         "configurations": {"3d_fullres": how},
         "experiment_planner_used": "ExperimentPlanner",
         "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {},
+        "foreground_intensity_properties_per_channel": {"0": {}, "1": {}},
     }
     about = {
         "channel_names": {"0": "T1ce", "1": "FLAIR"},
