@@ -33,7 +33,7 @@ from lesionlens.records.analysis import Analysis, Document, RunInfo, Volumes
 from lesionlens.records.arrays import Volume
 from lesionlens.records.findings import Findings
 from lesionlens.records.prediction import Capability, EngineInfo
-from lesionlens.records.review import Review, ReviewEvent
+from lesionlens.records.review import WHOLE_STUDY, Review, ReviewEvent
 from lesionlens.records.study import PreparedStudy, Study
 from lesionlens.review import report_items
 from lesionlens.review.report_items import Said
@@ -161,7 +161,7 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         ),
         findings=findings,
         run=_run(objects, study, tuple(notices)),
-        review=_review(findings, said),
+        review=_review(findings, said, objects.report),
     )
 
 
@@ -304,8 +304,8 @@ def _run(objects: Objects, study: Study, notices: tuple[str, ...]) -> RunInfo:
     )
 
 
-def _review(findings: Findings, said: Mapping[str, Said]) -> Review:
-    """Return what the report says that a reader decided."""
+def _review(findings: Findings, said: Mapping[str, Said], report: Dataset | None) -> Review:
+    """Return what the report says that a reader decided, and at last who signed the study."""
     events = []
     for candidate in findings.candidates:
         found = said.get(candidate.tracking_uid)
@@ -315,4 +315,9 @@ def _review(findings: Findings, said: Mapping[str, Said]) -> Review:
                     candidate.tracking_uid, found.state, found.reader, found.time, found.reason
                 )
             )
+    signed = None if report is None else report_items.signature_of(report)
+    if signed is not None:
+        events.append(
+            ReviewEvent(WHOLE_STUDY, signed.state, signed.reader, signed.time, signed.reason)
+        )
     return Review(tuple(events))

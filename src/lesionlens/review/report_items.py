@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydicom.dataset import Dataset
 
@@ -43,6 +43,16 @@ def said_of(report: Dataset) -> dict[str, Said]:
     return {uid: _said(items) for uid, items in found.items()}
 
 
+def signature_of(report: Dataset) -> Said | None:
+    """Return who signed the whole study, when and in which words; None where nobody did."""
+    for container in report.get("ContentSequence", []):
+        items = {_name(child): child for child in container.get("ContentSequence", [])}
+        review = items.get(codes.REVIEW.value)
+        if review is not None and _value(review) == codes.REVIEW_SIGNED.value:
+            return replace(_said(items), state=ReviewState.ACCEPTED)
+    return None
+
+
 def is_ours(report: Dataset) -> bool:
     """Whether a report is one of this program, candidates or none."""
     return any(_name(item) == codes.REVIEW.value for item in _below(report))
@@ -74,7 +84,7 @@ def _said(items: dict[str, Dataset]) -> Said:
     reader = items.get(codes.REVIEW_READER.value)
     time = items.get(codes.REVIEW_TIME.value)
     reason = items.get(codes.REVIEW_REASON.value)
-    value = str(state.ConceptCodeSequence[0].CodeValue) if state is not None else "unreviewed"
+    value = "unreviewed" if state is None else _value(state)
     return Said(
         state=ReviewState(value) if value in set(ReviewState) else ReviewState.UNREVIEWED,
         reader=None if reader is None else str(reader.PersonName),
@@ -101,6 +111,11 @@ def _below(item: Dataset) -> Iterator[Dataset]:
     for child in item.get("ContentSequence", []):
         yield child
         yield from _below(child)
+
+
+def _value(item: Dataset) -> str:
+    found = item.get("ConceptCodeSequence")
+    return str(found[0].get("CodeValue", "")) if found else ""
 
 
 def _name(item: Dataset) -> str:

@@ -19,7 +19,7 @@ from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
 from lesionlens.export.dicom.exporter import DicomExporter
 from lesionlens.findings.measure import volume_ml
 from lesionlens.records.export import ExportOptions
-from lesionlens.records.review import Review, ReviewEvent
+from lesionlens.records.review import WHOLE_STUDY, Review, ReviewEvent
 from lesionlens.records.study import StudyKind
 from lesionlens.review.from_dicom import from_dicom
 from lesionlens.review.reopen import reopen_folder
@@ -90,6 +90,31 @@ def test_what_was_sent_comes_back_voxel_for_voxel(analysed, tmp_path, how):
     for region, volume in analysis.volumes.attention.items():
         back = again.volumes.attention[region].data
         assert np.abs(back - volume.data).max() <= 1 / 512
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_the_signature_of_the_study_travels(analysed, tmp_path, found):
+    analysis = analysed()
+    if not found:
+        volumes, none = analysis.volumes, analysis.findings.components * 0
+        labels = replace(volumes.labels, data=volumes.labels.data * 0)
+        analysis = replace(
+            analysis,
+            volumes=replace(volumes, labels=labels),
+            findings=replace(analysis.findings, candidates=(), components=none),
+        )
+    states = [ReviewState.ACCEPTED] * len(analysis.findings.candidates)
+    reviewed = _reviewed(analysis, *states)
+    time, words = "2026-01-05T10:05:00Z", "nothing further seen"
+    end = ReviewEvent(WHOLE_STUDY, ReviewState.ACCEPTED, "A. Reader", time, words)
+    signed = replace(reviewed, review=Review((*reviewed.review.events, end)))
+    again = reopen_folder(_sent(signed, tmp_path), analysis.study, analysis.prepared)
+    assert again.review.events[-1] == end
+    assert again.review.signed == "nothing further seen, A. Reader"
+    report = pydicom.dcmread(tmp_path / "study" / "sr.dcm")
+    assert report.VerificationFlag == "UNVERIFIED"
+    assert "signed" in report.SeriesDescription
+    assert "Nobody" not in str(report)
 
 
 def test_it_leaves_again_as_it_came(analysed, tmp_path):

@@ -36,6 +36,7 @@ from lesionlens.export.dicom.refs import SourceFrames
 from lesionlens.export.dicom.seg import Segment
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate
+from lesionlens.records.review import ReviewEvent
 
 SIDES = {"left": own.LEFT, "right": own.RIGHT, "both sides": own.BILATERAL}
 CONTAINS = RelationshipTypeValues.CONTAINS
@@ -225,8 +226,12 @@ def _said(analysis: Analysis, candidate: Candidate) -> list[Any]:
         TextContentItem(identity.concept(own.COMMENT), words, CONTAINS),
         TextContentItem(identity.concept(score), percent, CONTAINS),
     ]
-    if event is None:
-        return made
+    return made if event is None else [*made, *said_by(event)]
+
+
+def said_by(event: ReviewEvent) -> list[Any]:
+    """Return who decided, when and why, as far as the event says."""
+    made: list[Any] = []
     if event.reader:
         name = event.reader.replace("\\", "/").replace("^", " ").replace("=", " ")[:64]
         made.append(PnameContentItem(identity.concept(own.REVIEW_READER), name, CONTAINS))
