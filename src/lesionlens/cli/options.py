@@ -152,6 +152,16 @@ Prior = Annotated[
         metavar="RESULT_DIR",
     ),
 ]
+Supersedes = Annotated[
+    Path | None,
+    typer.Option(
+        "--supersedes",
+        help="Name the newest report of ours on this study as the one that the new report comes "
+        "after: a result folder, or the study as fetched with its results. One in DIR is named "
+        "anyway.",
+        metavar="DIR",
+    ),
+]
 PriorStudy = Annotated[
     Path | None,
     typer.Option(
@@ -276,6 +286,19 @@ def wishes(
         language=language,
         hidden=hidden,
     )
+
+
+def superseded(place: Path | None, study: Study) -> tuple[Document, ...]:
+    """Return the report that the new one comes after; empty where none was named.
+
+    Raises
+    ------
+    UnusableInputError
+        There is none of this study in that place.
+    """
+    from lesionlens.reading.dicom.documents import newest_document
+
+    return () if place is None else (newest_document(place, study.uid),)
 
 
 def save(
