@@ -41,6 +41,7 @@ def analyze(
     evidence: options.Evidence = False,
     prior: options.Prior = None,
     prior_study: options.PriorStudy = None,
+    supersedes: options.Supersedes = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> Answer:
@@ -59,6 +60,7 @@ def analyze(
         named = options.named(t1, t1c, t2, flair)
         opened = options.open_named(study, named, study_uid, progress)
         earlier = comparison.find(prior, prior_study, opened)
+        documents = options.superseded(supersedes, opened)
         prepare = options.preparation(brain_extraction, bias_correction)
         progress("loading the network", 0.0)
         from lesionlens.lens import Lens
@@ -72,7 +74,8 @@ def analyze(
         result = lens(opened, prepare, progress=progress, cancel=STOP)
         analysis = comparison.compare(result.analysis, earlier, lens, prepare, progress)
         progress("writing the result", 0.0)
-        analysis = replace(analysis, options=wanted)
+        run = replace(analysis.run, documents=documents)
+        analysis = replace(analysis, options=wanted, run=run)
         folder, notes = options.save(analysis, out, layout, progress)
         comparison.remember(analysis)
         if named:

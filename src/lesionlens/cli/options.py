@@ -17,7 +17,7 @@ from lesionlens.cli.console import STOP
 if TYPE_CHECKING:
     from lesionlens.base.stages import Progress
     from lesionlens.preparation.prepare import PrepareOptions
-    from lesionlens.records.analysis import Analysis
+    from lesionlens.records.analysis import Analysis, Document
     from lesionlens.records.export import ExportOptions
     from lesionlens.records.study import Study
 
@@ -161,6 +161,16 @@ Prior = Annotated[
         metavar="RESULT_DIR",
     ),
 ]
+Supersedes = Annotated[
+    Path | None,
+    typer.Option(
+        "--supersedes",
+        help="Name the newest report of ours on this study as the one that the new report comes "
+        "after: a result folder, or the study as fetched with its results. One in DIR is named "
+        "anyway.",
+        metavar="DIR",
+    ),
+]
 PriorStudy = Annotated[
     Path | None,
     typer.Option(
@@ -285,6 +295,19 @@ def wishes(
         language=language,
         hidden=hidden,
     )
+
+
+def superseded(place: Path | None, study: Study) -> tuple[Document, ...]:
+    """Return the report that the new one comes after; empty where none was named.
+
+    Raises
+    ------
+    UnusableInputError
+        There is none of this study in that place.
+    """
+    from lesionlens.reading.dicom.documents import newest_document
+
+    return () if place is None else (newest_document(place, study.uid),)
 
 
 def save(

@@ -183,16 +183,17 @@ class Actions(Marking, EditActs, Asking):
             return False
         analysis = replace(state.analysis, review=state.review)
 
-        def task(progress: Progress, cancel: Cancel) -> Path:  # noqa: ARG001
+        def task(progress: Progress, cancel: Cancel) -> tuple[str, ...]:  # noqa: ARG001
             from lesionlens.export.exporter import save  # noqa: PLC0415
+            from lesionlens.export.run import warnings_of  # noqa: PLC0415
 
             progress("write and read back", 0.0)
-            save(analysis, folder)
-            return folder
+            known = set(warnings_of(analysis))
+            return tuple(words for words in save(analysis, folder) if words not in known)
 
-        def done(where: Path) -> str:
-            self.exported = where
-            return f"Saved in {where.name}."
+        def done(of_writing: tuple[str, ...]) -> str:
+            self.exported = folder
+            return " ".join((f"Saved in {folder.name}.", *(f"{words}." for words in of_writing)))
 
         return self.jobs.start("Exporting", task, done)
 

@@ -16,7 +16,7 @@ from pydicom.sr._concepts_dict import concepts
 
 from lesionlens.base import codes as own
 from lesionlens.base import geometry
-from lesionlens.base.errors import ExportError, ReadError
+from lesionlens.base.errors import ExportError, ReadError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Label, MrSequence, Region, ReviewState
 from lesionlens.export.dicom import even, pmap, refs, seg
@@ -25,6 +25,7 @@ from lesionlens.export.dicom.exporter import DicomExporter
 from lesionlens.export.exporter import save
 from lesionlens.findings.edits import applied
 from lesionlens.findings.measure import diameters
+from lesionlens.reading.dicom.documents import newest_document
 from lesionlens.records.export import ExportOptions, MapExtent
 from lesionlens.records.followup import Alignment, Change, Comparison, Measured, TimePoint
 from lesionlens.records.review import Outline, Review, ReviewEvent
@@ -415,12 +416,27 @@ def test_a_second_export_is_later_and_names_the_first_report(make, tmp_path):
     assert (second.SeriesDate, second.SeriesTime) > (first.SeriesDate, first.SeriesTime)
 
 
-def test_an_analysis_begun_anew_has_no_predecessor(make, tmp_path):
+def test_an_analysis_begun_anew_in_the_same_folder_names_the_report_there(make, tmp_path):
     analysis = make(dicom=True, lesions=(Lesion(),))
     save(analysis, tmp_path / "out")
+    first = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
     save(replace(analysis, run=replace(analysis.run, started="later")), tmp_path / "out")
     again = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
-    assert "PredecessorDocumentsSequence" not in again
+    (series,) = again.PredecessorDocumentsSequence[0].ReferencedSeriesSequence
+    assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == first.SOPInstanceUID
+
+
+def test_the_newest_report_of_the_study_is_superseded(make, tmp_path):
+    analysis = make(dicom=True, lesions=())
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        DicomExporter().write(analysis, tmp_path / name)
+    found = newest_document(tmp_path, analysis.study.uid)
+    newest = pydicom.dcmread(tmp_path / "second" / "dicom" / "sr.dcm")
+    assert found.sop_instance_uid == newest.SOPInstanceUID
+    for study_uid in ("1.2.3", None):
+        with pytest.raises(UnusableInputError, match="no report"):
+            newest_document(tmp_path, study_uid)
 
 
 def test_another_studys_report_is_no_predecessor(make, tmp_path):
