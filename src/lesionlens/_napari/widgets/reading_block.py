@@ -99,6 +99,7 @@ def words_of(number: int, mark: Mark, *, apart: bool) -> str:
 
     Examples
     --------
+    >>> from lesionlens.worklist.records import Phase
     >>> words_of(1, Mark("1", (-30.2, 8.0, -2.0), 70, Phase.UNAIDED), apart=True)
     '1 · L 30 · A 8 · I 2 mm · 70 % · unaided'
     """
