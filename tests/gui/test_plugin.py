@@ -23,7 +23,7 @@ from npe2 import PluginManager
 manager = PluginManager()
 manager.discover()
 manifest = manager.get_manifest("lesionlens")
-assert {w.display_name for w in manifest.contributions.widgets} == {"LesionLens", "Worklist"}
+assert [w.display_name for w in manifest.contributions.widgets] == ["LesionLens"]
 list(manager.iter_compatible_readers(["somewhere/scan.nii.gz"]))
 heavy = {"torch", "monai", "napari", "SimpleITK", "scipy", "nibabel"} & set(sys.modules)
 assert not heavy, heavy

@@ -221,3 +221,13 @@ def test_closing_the_list_puts_the_study_away(panel, listed, prefer, qtbot):
     listed.release()
     assert panel.session.state.study is None
     assert not panel.actions_.reading.waiting
+
+
+def test_the_panel_opens_the_worklist_once(panel):
+    from lesionlens._napari.dock import WORKLIST
+
+    docked = panel._viewer.window.dock_widgets
+    for _ in range(2):
+        panel.worklist_asked.emit()
+    assert [name for name in docked if name == WORKLIST] == [WORKLIST]
+    docked[WORKLIST].release()

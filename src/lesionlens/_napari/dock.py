@@ -39,6 +39,7 @@ from lesionlens._napari.widgets.worklist_dock import WorklistDock
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.memory import give_back
 
+WORKLIST = "LesionLens worklist"
 DOCK = "LesionLens (LesionLens)"
 """What napari's own menu calls the dock, so that the menu shows and hides this very one."""
 
@@ -67,6 +68,7 @@ class LesionLens(Panel):
         self.views.asked.connect(self.actions_.probe)
         self.marks = Marks(viewer)
         self.mark_asked.connect(self.views.go_to)
+        self.worklist_asked.connect(open_worklist)
         self.views.added.connect(self.actions_.adding.grow)
         session.changed.connect(self._on_changed)
         viewer.layers.events.inserted.connect(self._on_inserted)
@@ -314,22 +316,20 @@ def open_panel(viewer: napari.Viewer) -> LesionLens:
     return there
 
 
-def worklist() -> WorklistDock:
-    """Return a worklist for napari to dock, beside the panel of the window of now.
-
-    Raises
-    ------
-    ResourceError
-        There is no window to dock it in.
-    """
+def open_worklist() -> None:
+    """Show the worklist below the picture in the window of now (File → IO Utilities)."""
     viewer = napari.current_viewer()
     if viewer is None:
-        raise ResourceError(
-            found="no window of napari",
-            expected="one, to dock the worklist in",
-            next_step="Open napari first",
-        )
-    return WorklistDock(getattr(viewer, "__wrapped__", viewer), open_panel(viewer).actions_)
+        return
+    there = viewer.window.dock_widgets.get(WORKLIST)
+    if there is None:
+        own = getattr(viewer, "__wrapped__", viewer)
+        there = WorklistDock(own, open_panel(viewer).actions_)
+        viewer.window.add_dock_widget(there, name=WORKLIST, area="bottom")
+    dock = there.parentWidget()
+    if dock is not None:
+        dock.show()
+        dock.raise_()
 
 
 def open_archive() -> None:

@@ -81,6 +81,8 @@ class Panel(QWidget):
 
     mark_asked = Signal(object)
     """The views are to go to a mark: RAS+ mm."""
+    worklist_asked = Signal()
+    """The worklist is to stand beside the picture."""
 
     def __init__(self, viewer: ViewerModel, session: ReviewSession) -> None:
         super().__init__()
@@ -187,6 +189,7 @@ class Panel(QWidget):
             ("Reopen a saved result…", lambda _=False: self.ask_result()),
             ("Compare with an earlier result…", lambda _=False: self.ask_prior()),
             ("Reopen a segmentation (NIfTI, DICOM)…", lambda _=False: self.ask_mask()),
+            ("Worklist…", lambda _=False: self.worklist_asked.emit()),
             ("Try the sample", lambda _=False: self.actions_.open_sample()),
         )
 
