@@ -29,6 +29,7 @@ demo: system install
 lint: install
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/npe2 validate --imports lesionlens
 
 format: install
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +79,6 @@ class Lens:
         bundle: str | Path | None = None,
         engine: str | Engine = "lens",
     ) -> None:
-        self._engine: Engine
         if bundle is not None and weights is not None:
             raise UnusableInputError(
                 found="both a weights file and a bundle",
@@ -88,15 +86,12 @@ class Lens:
                 next_step="Leave out `weights`: a bundle brings its own",
             )
         if not isinstance(engine, str):
-            self._engine = engine
+            self._engine: Engine = engine
             return
         name = engine if bundle is None else "monai-bundle"
-        options: dict[str, Any] = {"device": device}
-        if weights is not None:
-            options["weights"] = weights
-        if bundle is not None:
-            options["bundle"] = Path(bundle)
-        self._engine = plugins.load(plugins.ENGINES, name)(**options)
+        given = {"weights": weights, "bundle": None if bundle is None else Path(bundle)}
+        options = {key: value for key, value in given.items() if value is not None}
+        self._engine = plugins.load(plugins.ENGINES, name)(device=device, **options)
 
     @property
     def engine(self) -> Engine:
@@ -135,8 +130,7 @@ class Lens:
         with ThreadPoolExecutor(1) as aside:
             hashes = aside.submit(hashes_of, study)
             prepared = prepare(study, clock, options)
-            if first is not None:
-                preliminary.tell(self._engine, prepared, clock, first)
+            preliminary.tell(self._engine, prepared, clock, first)
             with clock.stage("network"):
                 prediction = self._engine.predict(prepared, progress=progress, cancel=cancel)
             found = _Steps(self._engine, prepared, prediction, clock).run(study, hashes)

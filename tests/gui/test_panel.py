@@ -19,7 +19,7 @@ from lesionlens._napari.loading import layers_of
 from lesionlens._napari.model.choices import Overlay, Plane
 from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.keys import KEYS
-from lesionlens._napari.model.screen import STATE_COLOURS
+from lesionlens._napari.model.review_signs import STATE_COLOURS
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.viewer.colours import BOX_COLOUR, ORIGINAL_COLOUR
 from lesionlens.base.errors import UnusableInputError
@@ -255,6 +255,19 @@ def test_a_saved_result_is_shown_again_with_its_review(reviewed, analysis, qtbot
     saved = read_result(out)
     uid = analysis.findings.candidates[1].tracking_uid
     assert saved.review.state_of(uid) is ReviewState.REJECTED
+
+
+def test_what_an_export_left_out_is_said_in_the_panel(reviewed, qtbot, tmp_path: Path, monkeypatch):
+    def build(*_):
+        raise ValueError("no glyph of this name")
+
+    monkeypatch.setattr("lesionlens.export.pdf.PdfExporter.write", build)
+    assert reviewed.actions_.export(tmp_path / "out")
+    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
+    said = reviewed.session.state.message
+    assert reviewed.session.state.problem is None
+    assert "Saved in out." in said
+    assert "pdf was left out: " in said
 
 
 def test_the_demo_reopens_a_result_without_asking_the_network(

@@ -28,6 +28,7 @@ def analyze(
     study_uid: options.StudyUid = None,
     bundle: options.Bundle = None,
     weights: options.Weights = None,
+    engine: options.EngineName = "lens",
     patience: options.Patience = 2.0,
     device: options.Device = "auto",
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
@@ -40,6 +41,7 @@ def analyze(
     evidence: options.Evidence = False,
     prior: options.Prior = None,
     prior_study: options.PriorStudy = None,
+    supersedes: options.Supersedes = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> Answer:
@@ -58,20 +60,22 @@ def analyze(
         named = options.named(t1, t1c, t2, flair)
         opened = options.open_named(study, named, study_uid, progress)
         earlier = comparison.find(prior, prior_study, opened)
+        documents = options.superseded(supersedes, opened)
         prepare = options.preparation(brain_extraction, bias_correction)
         progress("loading the network", 0.0)
         from lesionlens.lens import Lens
         from lesionlens.reading.remembered_series import remember
 
         if bundle is None or weights is not None:
-            lens = Lens(device, weights=weights, bundle=bundle)
+            lens = Lens(device, weights=weights, bundle=bundle, engine=engine)
         else:
             load = plugins.load(plugins.ENGINES, "monai-bundle")
             lens = Lens(engine=load(device, bundle=bundle, patience_s=60 * patience))
         result = lens(opened, prepare, progress=progress, cancel=STOP)
         analysis = comparison.compare(result.analysis, earlier, lens, prepare, progress)
         progress("writing the result", 0.0)
-        analysis = replace(analysis, options=wanted)
+        run = replace(analysis.run, documents=documents)
+        analysis = replace(analysis, options=wanted, run=run)
         folder, notes = options.save(analysis, out, layout, progress)
         comparison.remember(analysis)
         if named:

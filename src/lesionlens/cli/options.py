@@ -17,7 +17,7 @@ from lesionlens.cli.console import STOP
 if TYPE_CHECKING:
     from lesionlens.base.stages import Progress
     from lesionlens.preparation.prepare import PrepareOptions
-    from lesionlens.records.analysis import Analysis
+    from lesionlens.records.analysis import Analysis, Document
     from lesionlens.records.export import ExportOptions
     from lesionlens.records.study import Study
 
@@ -81,6 +81,15 @@ Weights = Annotated[
         help="Weights file in place of the default ones, or synthetic: those in the package that "
         "learnt from no patient.",
         metavar="FILE|synthetic",
+    ),
+]
+EngineName = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="Which installed engine decides: lens, onnx (no torch; see export-model), or one of "
+        "another package.",
+        metavar="NAME",
     ),
 ]
 Patience = Annotated[
@@ -150,6 +159,16 @@ Prior = Annotated[
         help="Compare with an earlier examination: its result folder, a folder of results (the "
         "latest earlier one of the same patient is taken), or its study.",
         metavar="RESULT_DIR",
+    ),
+]
+Supersedes = Annotated[
+    Path | None,
+    typer.Option(
+        "--supersedes",
+        help="Name the newest report of ours on this study as the one that the new report comes "
+        "after: a result folder, or the study as fetched with its results. One in DIR is named "
+        "anyway.",
+        metavar="DIR",
     ),
 ]
 PriorStudy = Annotated[
@@ -276,6 +295,19 @@ def wishes(
         language=language,
         hidden=hidden,
     )
+
+
+def superseded(place: Path | None, study: Study) -> tuple[Document, ...]:
+    """Return the report that the new one comes after; empty where none was named.
+
+    Raises
+    ------
+    UnusableInputError
+        There is none of this study in that place.
+    """
+    from lesionlens.reading.dicom.documents import newest_document
+
+    return () if place is None else (newest_document(place, study.uid),)
 
 
 def save(

@@ -168,7 +168,7 @@ def write_result(analysis: Analysis, out: Path, aside: Path, progress: Progress)
     tuple of str
         All warnings, as `save` returns them.
     """
-    if not analysis.run.documents and _is_of_same_run(out, analysis):
+    if not analysis.run.documents:
         run = replace(analysis.run, documents=documents_of(out))
         analysis = replace(analysis, run=run)
     record = _write_all(analysis, aside, progress)
@@ -214,16 +214,6 @@ def _attempt(exporter: Exporter, analysis: Analysis, aside: Path) -> Written:
             path.rmdir() if path.is_dir() else path.unlink()
         return Written((), left_out={exporter.name: reason})
     return done if isinstance(done, Written) else Written(tuple(done))
-
-
-def _is_of_same_run(out: Path, analysis: Analysis) -> bool:
-    """Whether the result in a folder is of this very analysis, saved before."""
-    try:
-        earlier = json.loads((out / "run.json").read_text(encoding="utf-8"))
-        started = earlier["started"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return bool(started == analysis.run.started)
 
 
 def _keep_review(out: Path, aside: Path, review: Review) -> None:

@@ -160,6 +160,7 @@ class TablesExporter:
         as_json.write_text(text + "\n", encoding="utf-8")
         with as_csv.open("w", encoding="utf-8", newline="") as file:
             file.write(findings_csv(content))
-        if analysis.followup is None:
+        compared = analysis.compared
+        if compared is None:
             return as_json, as_csv
-        return as_json, as_csv, write_followup(analysis.followup, staged)
+        return as_json, as_csv, write_followup(compared, staged)

@@ -19,7 +19,7 @@ from lesionlens.records.findings import Candidate, Point
 from lesionlens.records.review import Outline
 
 
-def grown_at(analysis: Analysis, point_mm: Point) -> Labels:
+def grown_at(analysis: Analysis, point_mm: Point, shown: MrSequence | None = None) -> Labels:
     """Grow a region where a reader pointed.
 
     Parameters
@@ -28,6 +28,8 @@ def grown_at(analysis: Analysis, point_mm: Point) -> Labels:
         As it is shown; its candidates are left alone.
     point_mm : (3,)
         RAS+ mm.
+    shown : MrSequence or None
+        What the reader looked at.
 
     Returns
     -------
@@ -45,7 +47,7 @@ def grown_at(analysis: Analysis, point_mm: Point) -> Labels:
     start = np.array([side.start for side in box])
     i, j, k = (seed - start).tolist()
     found = np.zeros(working.shape, np.uint8)
-    found[box] = grown(surroundings_of(analysis, box), (i, j, k))
+    found[box] = grown(surroundings_of(analysis, box, shown), (i, j, k))
     return found
 
 
@@ -57,7 +59,7 @@ def _box_around(seed: NDArray[np.intp], grid: Grid) -> Box:
     return i, j, k
 
 
-def surroundings_of(analysis: Analysis, box: Box) -> Surroundings:
+def surroundings_of(analysis: Analysis, box: Box, shown: MrSequence | None = None) -> Surroundings:
     """Return what is known within a box of the working grid."""
     prepared, volumes = analysis.prepared, analysis.volumes
     affine = prepared.working.affine.copy()
@@ -81,6 +83,7 @@ def surroundings_of(analysis: Analysis, box: Box) -> Surroundings:
         spacing_mm=grid.spacing_mm,
         probability={region: here(volume) for region, volume in volumes.probability.items()},
         attention=None if whole is None else here(whole),
+        shown=shown,
     )
 
 

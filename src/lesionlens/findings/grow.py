@@ -1,10 +1,11 @@
 """A region grown from one voxel where a reader saw what the network did not flag.
 
 Three things are asked at each place: the network's own probability, at a lower threshold than it
-flags at; its attention; and the intensity of the sequence that stands out most. Each is taken
-relative to what it is where the reader pointed, and counts by how much it stands out there. The
-region is what is joined to that voxel from half of the mixture on; where it runs out to the bound,
-the threshold rises until it does not.
+flags at; its attention; and the intensity of the sequence that the reader looks at, or of another
+in which the place stands out where that one shows no border. Each is taken relative to what it is
+where the reader pointed, and counts by how much it stands out there. The region is what is joined
+to that voxel from half of the mixture on; where it runs out to the bound, the threshold rises
+until it does not.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class Surroundings:
         0 to 1; empty where it is not known.
     attention : (I, J, K) float32 or None
         Of the whole tumour, 0 to 1.
+    shown : MrSequence or None
+        What the reader looked at: it goes before clearer ones, if the place stands out there.
     """
 
     images: Mapping[MrSequence, Floats]
@@ -56,6 +59,7 @@ class Surroundings:
     spacing_mm: NDArray[np.float64]
     probability: Mapping[Region, Floats]
     attention: Floats | None = None
+    shown: MrSequence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,20 +109,28 @@ def grown(around: Surroundings, seed: tuple[int, int, int]) -> NDArray[np.uint8]
     far = _distance_mm(around, seed)
     ball = (far <= REACH_MM) & around.allowed
     core = (far <= _CORE_MM) & around.allowed
-    surround = ball & (far > _SURROUND_MM)
-    signals = [*_of_network(around, core, ball), *_of_images(around, core, surround)]
-    weight = sum(signal.weight for signal in signals)
-    if weight < _LEAST_WEIGHT:
+    network = _of_network(around, core, ball)
+    images = _of_images(around, core, ball & (far > _SURROUND_MM))
+    mixtures = [[*network, image] for image in images] + [network]
+    clear = [signals for signals in mixtures if sum(s.weight for s in signals) >= _LEAST_WEIGHT]
+    if not clear:
         raise _refused("nothing that stands out at this place", "a place inside of what was missed")
-    mixed = sum((s.share * np.float32(s.weight / weight) for s in signals), np.zeros_like(far))
     bound = REACH_MM - float(np.max(around.spacing_mm))
-    for threshold in _THRESHOLDS:
-        region = _joined((mixed >= threshold) & ball, core, around.spacing_mm)
-        if region.any() and not (region & (far > bound)).any():
-            return _labelled(region, around, signals)
+    for signals in clear:
+        mixed = _mixed(signals)
+        for threshold in _THRESHOLDS:
+            region = _joined((mixed >= threshold) & ball, core, around.spacing_mm)
+            if region.any() and not (region & (far > bound)).any():
+                return _labelled(region, around, signals)
     raise _refused(
         f"no border within {REACH_MM:.0f} mm of this place", "a region that ends somewhere"
     )
+
+
+def _mixed(signals: list[_Signal]) -> Floats:
+    weight = sum(signal.weight for signal in signals)
+    parts = [signal.share * np.float32(signal.weight / weight) for signal in signals]
+    return np.asarray(np.sum(parts, axis=0), np.float32)
 
 
 def _distance_mm(around: Surroundings, seed: tuple[int, int, int]) -> Floats:
@@ -148,9 +160,11 @@ def _of_network(around: Surroundings, core: Mask, ball: Mask) -> list[_Signal]:
 
 
 def _of_images(around: Surroundings, core: Mask, surround: Mask) -> list[_Signal]:
-    """Return the intensity of the sequence in which the place stands out most, if it does."""
-    best: _Signal | None = None
-    most = _LEAST_CONTRAST
+    """Return the intensity of each sequence in which the place stands out.
+
+    The one that the reader looked at comes first, then the clearest.
+    """
+    found: list[tuple[bool, float, _Signal]] = []
     if np.count_nonzero(surround) < 30:
         return []
     for sequence, image in around.images.items():
@@ -159,11 +173,11 @@ def _of_images(around: Surroundings, core: Mask, surround: Mask) -> list[_Signal
         spread = 1.4826 * float(np.median(np.abs(smooth[surround] - usual)))
         here = float(smooth[core].mean())
         contrast = abs(here - usual) / max(spread, 1e-3 * abs(usual), 1e-6)
-        if contrast > most:
-            most = contrast
+        if contrast > _LEAST_CONTRAST:
             weight = min(1.0, contrast / _SURE_CONTRAST)
-            best = _Signal(_between(smooth, usual, here), weight, sequence, here > usual)
-    return [] if best is None else [best]
+            signal = _Signal(_between(smooth, usual, here), weight, sequence, here > usual)
+            found.append((sequence is around.shown, contrast, signal))
+    return [signal for *_, signal in sorted(found, key=lambda one: one[:2], reverse=True)]
 
 
 def _between(values: Floats, usual: float, here: float) -> Floats:

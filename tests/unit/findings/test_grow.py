@@ -108,6 +108,22 @@ def test_what_has_no_border_within_reach_is_refused():
         grown(around, seed)
 
 
+def test_the_sequence_shown_goes_first_and_another_where_it_shows_no_border():
+    around, seed, truth = scene((2, 2, 2))
+    ball = around.images[MrSequence.T1C]
+    far = np.linalg.norm(np.moveaxis(np.indices(truth.shape), 0, -1) - np.array(seed), axis=-1)
+    wide = np.where(far * 2 <= 13.0, np.float32(900), ball)
+    endless = np.where(np.arange(truth.shape[0])[:, None, None] >= seed[0] - 3, 900, ball)
+
+    def of(other, shown):
+        images = {MrSequence.T1C: ball, MrSequence.FLAIR: other.astype(np.float32)}
+        here = Surroundings(images, around.allowed, around.spacing_mm, {}, None, shown)
+        return np.count_nonzero(grown(here, seed))
+
+    assert of(wide, MrSequence.FLAIR) > 2 * of(wide, MrSequence.T1C)
+    assert of(endless, MrSequence.FLAIR) == of(wide, MrSequence.T1C)
+
+
 def test_air_and_places_outside_are_refused():
     around, seed, _ = scene((2, 2, 2))
     around.allowed[seed] = False

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lesionlens._napari.model.display import Overlays, boxes_of, onto
+from lesionlens._napari.model.display import Overlays, onto
 from lesionlens.findings.edits import applied
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import frozen
@@ -26,15 +26,10 @@ def redrawn(overlays: Overlays, analysis: Analysis) -> Overlays:
     native, grid = analysis.prepared.native, overlays.grid
     components = onto(analysis.findings.components, native, grid, nearest=True)
     labels = onto(analysis.volumes.labels.data, native, grid, nearest=True)
-    own = analysis.original
     return replace(
         overlays,
         components=frozen(components.astype(np.int32)),
         labels=frozen(labels.astype(np.uint8)),
-        boxes=boxes_of(components),
-        original=None
-        if own is None
-        else frozen(onto(own.findings.components, native, grid, nearest=True)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lesionlens._napari.model.state import Request, State, shown_sequence
+from lesionlens._napari.model.state import Request, State, compared_now, shown_sequence
 from lesionlens._napari.model.words import date_words
 from lesionlens.base.labels import REFERENCE_ORDER
 from lesionlens.records.analysis import Analysis
@@ -12,7 +12,9 @@ from lesionlens.records.study import Study
 def caption(state: State) -> str:
     """Return what is shown, and how it is cut."""
     sequence, plane = shown_sequence(state), state.choices.plane
-    return plane.value if sequence is None else f"{sequence.words} · {plane.value}"
+    other = compared_now(state)
+    before = "" if other is None else f"{other.words} · "
+    return plane.value if sequence is None else f"{before}{sequence.words} · {plane.value}"
 
 
 def subtitle(study: Study, analysis: Analysis | None, request: Request | None) -> str:

@@ -13,7 +13,6 @@ from lesionlens.records.findings import (
     UNCERTAIN_PLACE,
     UNSURE,
     Candidate,
-    Considered,
     resemblance_words,
 )
 from lesionlens.records.prediction import OperatingPoint
@@ -116,20 +115,6 @@ def short_place(candidate: Candidate) -> str:
     """Say where in as few words as fit a narrow table; the full words are in the tooltip."""
     words = candidate.location.words.replace(" lobes", "").replace(" lobe", "")
     return words.replace(UNCERTAIN_PLACE, "?")
-
-
-def considered_words(one: Considered) -> str:
-    """Say what scored too little to be a candidate: score, place, volume.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from lesionlens.records.findings import Location
-    >>> nowhere, place = np.zeros((0, 3), np.int32), Location("left", "insula")
-    >>> considered_words(Considered(0.07, place, (0, 0, 0), (0, 0, 0), 0.34, nowhere))
-    '0.07 · left insula · 0.3 ml'
-    """
-    return f"{one.score:.2f} · {one.location.words} · {volume_words(one.volume_ml)}"
 
 
 def score_words(score: float | None) -> str:

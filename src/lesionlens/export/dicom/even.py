@@ -1,9 +1,9 @@
-"""Frames of one bit a pixel that fill an even number of bytes.
+"""How frames are stored so that viewers find every pixel.
 
-They follow each other without a gap, and what is odd at the end is padded by a byte (PS3.5, 8.1.1).
-The library with which OHIF reads Segmentations takes that byte for an error and asks the archive
-for single frames, which some archives do not give of such sizes. An empty frame more, which is
-valid, avoids it.
+Frames of one bit a pixel follow each other without a gap, and what is odd at the end is padded by a
+byte (PS3.5, 8.1.1). The library with which OHIF (3.13) reads Segmentations misplaces frames that
+do not begin with a byte, and takes the byte at the end for an error. So a matrix whose number of
+pixels is no multiple of 8 gets one byte a pixel, and an odd number of bytes an empty frame more.
 """
 
 from __future__ import annotations
@@ -11,15 +11,25 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from highdicom.seg import SegmentationTypeValues
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-MOST_ADDED = 16
-"""Of any size of frame one to fifteen more come out even."""
+
+def kind_of(rows: int, columns: int) -> SegmentationTypeValues:
+    """Return BINARY (a bit a pixel), or FRACTIONAL (a byte) where frames would share a byte.
+
+    Examples
+    --------
+    >>> kind_of(240, 240).value, kind_of(193, 167).value
+    ('BINARY', 'FRACTIONAL')
+    """
+    whole = rows * columns % 8 == 0
+    return SegmentationTypeValues.BINARY if whole else SegmentationTypeValues.FRACTIONAL
 
 
 def empty_frames(frames: NDArray[np.uint8]) -> NDArray[np.intp]:
-    """Return which empty frames to write too, so that the bytes of all come out even.
+    """Return which empty frame to write too, so that the bytes of all come out even.
 
     Parameters
     ----------
@@ -29,7 +39,7 @@ def empty_frames(frames: NDArray[np.uint8]) -> NDArray[np.intp]:
     Returns
     -------
     (N, 2) int
-        Frame and segment, from 0.
+        Frame and segment, from 0; none or one. None is needed of one byte a pixel.
 
     Examples
     --------
@@ -39,28 +49,12 @@ def empty_frames(frames: NDArray[np.uint8]) -> NDArray[np.intp]:
     array([[2, 0]])
     """
     held = frames.any(axis=(1, 2))
-    count, bits = int(held.sum()), frames.shape[1] * frames.shape[2]
-    wanted = next((n for n in range(MOST_ADDED) if -(-(count + n) * bits // 8) % 2 == 0), 0)
+    octets, rest = divmod(frames.shape[1] * frames.shape[2], 8)
+    odd = rest == 0 and int(held.sum()) * octets % 2
     free, used = np.argwhere(~held), np.argwhere(held)
     gaps = np.abs(free[:, None, 0] - used[None, :, 0]).min(axis=1, initial=len(frames))
-    nearest: NDArray[np.intp] = free[np.argsort(gaps, kind="stable")[:wanted]]
+    nearest: NDArray[np.intp] = free[np.argsort(gaps, kind="stable")[: int(odd)]]
     return nearest
-
-
-def notices(rows: int, columns: int) -> tuple[str, ...]:
-    """Say it where a viewer is known to draw frames of this size wrong.
-
-    Examples
-    --------
-    >>> notices(240, 240)
-    ()
-    """
-    if rows * columns % 8 == 0:
-        return ()
-    return (
-        f"OHIF (3.13) draws one-bit frames of {columns} by {rows} pixels, whose number is no "
-        "multiple of 8, at wrong places: look at the Segmentation in another viewer",
-    )
 
 
 def clear(seg: Dataset, places: list[tuple[Any, int]]) -> None:

@@ -97,7 +97,7 @@ def _time_point(analysis: Analysis) -> TimePointContext | None:
 
     Before or after which treatment it is, its type, only a person knows.
     """
-    found = analysis.followup
+    found = analysis.compared
     if found is None:
         return None
     order = len(found.points)
@@ -109,7 +109,7 @@ def _time_point(analysis: Analysis) -> TimePointContext | None:
 
 def _compared(analysis: Analysis, candidate: Candidate) -> str:
     """Say how a candidate changed since the prior examination, in words; empty where none was."""
-    found = analysis.followup
+    found = analysis.compared
     uid = candidate.tracking_uid
     if found is None:
         return ""

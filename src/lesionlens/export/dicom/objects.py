@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import Region
-from lesionlens.export.dicom import even, ko, pmap, refs, seg, sr
+from lesionlens.export.dicom import ko, pmap, refs, seg, sr
 from lesionlens.export.written import Written, reason_of
 from lesionlens.records.analysis import Analysis
 
@@ -75,8 +75,7 @@ def write_all(analysis: Analysis, folder: Path) -> Written:
 
     writer.write("sr.dcm", report, lambda path, _: sr.check_sr(path, analysis))
     writer.write("key_objects.dcm", lambda: ko.build_ko(analysis, sources), ko.check_ko)
-    notices = (*sources.notices, *even.notices(sources.rows, sources.columns) * bool(segments))
-    return Written(tuple(writer.files), notices, writer.left_out)
+    return Written(tuple(writer.files), sources.notices, writer.left_out)
 
 
 def _check_map(

@@ -1,4 +1,4 @@
-"""Segmentation (BINARY): per candidate one segment for each region that it has.
+"""Segmentation (voxels 0 or 1): per candidate one segment for each region that it has.
 
 The regions are nested, so that segments overlap: whoever takes one segment has the whole of what
 the report measured, and the labels are told apart by which segments hold a voxel.
@@ -14,7 +14,11 @@ import highdicom
 import numpy as np
 import pydicom
 from highdicom.color import CIELabColor
-from highdicom.seg import SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription
+from highdicom.seg import (
+    SegmentAlgorithmTypeValues,
+    SegmentationFractionalTypeValues,
+    SegmentDescription,
+)
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
@@ -130,7 +134,9 @@ def build_seg(
     seg = highdicom.seg.Segmentation(
         source_images=sources.images(every),
         pixel_array=frames,
-        segmentation_type=SegmentationTypeValues.BINARY,
+        segmentation_type=even.kind_of(sources.rows, sources.columns),
+        fractional_type=SegmentationFractionalTypeValues.OCCUPANCY,
+        max_fractional_value=1,
         segment_descriptions=[_described(segment, analysis) for segment in segments],
         content_label="CANDIDATES",
         content_description="Candidate regions, research use only",

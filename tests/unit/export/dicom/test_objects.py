@@ -16,7 +16,7 @@ from pydicom.sr._concepts_dict import concepts
 
 from lesionlens.base import codes as own
 from lesionlens.base import geometry
-from lesionlens.base.errors import ExportError, ReadError
+from lesionlens.base.errors import ExportError, ReadError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Label, MrSequence, Region, ReviewState
 from lesionlens.export.dicom import even, pmap, refs, seg
@@ -25,7 +25,9 @@ from lesionlens.export.dicom.exporter import DicomExporter
 from lesionlens.export.exporter import save
 from lesionlens.findings.edits import applied
 from lesionlens.findings.measure import diameters
+from lesionlens.reading.dicom.documents import newest_document
 from lesionlens.records.export import ExportOptions, MapExtent
+from lesionlens.records.followup import Alignment, Change, Comparison, Measured, TimePoint
 from lesionlens.records.review import Outline, Review, ReviewEvent
 from lesionlens.testing.simple import Lesion
 
@@ -83,21 +85,26 @@ def test_segments_lie_where_the_labels_lie(make, tmp_path, orientation):
 @pytest.mark.parametrize(
     "spacing", [(4.0, 4.0, 4.0), (3.7, 5.0, 5.0), (4.6, 3.9, 6.0), (5.0, 4.6, 5.0)]
 )
-def test_the_frames_fill_an_even_number_of_bytes(make, tmp_path, spacing):
-    """OHIF's library reads no other: it takes the byte that pads an odd number for an error."""
+def test_frames_begin_with_a_byte_and_fill_an_even_number(make, tmp_path, spacing):
+    """OHIF's library reads no other; what does not fit is written with a byte a pixel."""
     ds = _written(make(dicom=True, spacing_mm=spacing, orientation="LPS"), tmp_path)["seg"]
-    needed = -(-ds.Rows * ds.Columns * ds.NumberOfFrames // 8)
-    assert len(ds.PixelData) == needed
-    assert needed % 2 == 0
+    pixels = ds.Rows * ds.Columns
+    bits = 1 if pixels % 8 == 0 else 8
+    assert ds.BitsAllocated == bits
+    assert ds.SegmentationType == ("BINARY" if bits == 1 else "FRACTIONAL")
+    needed = pixels * ds.NumberOfFrames * bits // 8
+    assert len(ds.PixelData) == needed + needed % 2
+    assert bits == 8 or needed % 2 == 0
+    assert set(np.unique(ds.pixel_array)) == {0, 1}
 
 
 @given(rows=st.integers(2, 9), columns=st.integers(2, 9), held=st.integers(1, 20))
-def test_a_few_empty_frames_make_any_size_even(rows, columns, held):
+def test_an_empty_frame_makes_whole_bytes_even(rows, columns, held):
     frames = np.zeros((40, rows, columns, 2), np.uint8)
     frames[:held, 0, 0, 0] = 1
     added = even.empty_frames(frames)
-    assert len(added) < even.MOST_ADDED
-    assert -(-(held + len(added)) * rows * columns // 8) % 2 == 0
+    octets, rest = divmod(rows * columns, 8)
+    assert len(added) == (0 if rest else held * octets % 2)
     assert not frames[added[:, 0], :, :, added[:, 1]].any()
 
 
@@ -114,12 +121,6 @@ def test_segments_go_from_the_top_down_so_that_ohif_loses_no_slice(make, tmp_pat
         of_region = [n for n, name in enumerate(words, 1) if name == region.words]
         depths = [lowest[n] for n in of_region]
         assert depths == sorted(depths, reverse=True)
-
-
-def test_a_matrix_that_ohif_draws_wrong_is_said_so(make, tmp_path):
-    said = DicomExporter().write(make(dicom=True, spacing_mm=(4.0, 4.0, 4.0)), tmp_path).notices
-    ds = pydicom.dcmread(tmp_path / "dicom" / "seg.dcm")
-    assert any("OHIF" in text for text in said) == (ds.Rows * ds.Columns % 8 != 0)
 
 
 def test_left_stays_left(make, tmp_path):
@@ -415,12 +416,27 @@ def test_a_second_export_is_later_and_names_the_first_report(make, tmp_path):
     assert (second.SeriesDate, second.SeriesTime) > (first.SeriesDate, first.SeriesTime)
 
 
-def test_an_analysis_begun_anew_has_no_predecessor(make, tmp_path):
+def test_an_analysis_begun_anew_in_the_same_folder_names_the_report_there(make, tmp_path):
     analysis = make(dicom=True, lesions=(Lesion(),))
     save(analysis, tmp_path / "out")
+    first = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
     save(replace(analysis, run=replace(analysis.run, started="later")), tmp_path / "out")
     again = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
-    assert "PredecessorDocumentsSequence" not in again
+    (series,) = again.PredecessorDocumentsSequence[0].ReferencedSeriesSequence
+    assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == first.SOPInstanceUID
+
+
+def test_the_newest_report_of_the_study_is_superseded(make, tmp_path):
+    analysis = make(dicom=True, lesions=())
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        DicomExporter().write(analysis, tmp_path / name)
+    found = newest_document(tmp_path, analysis.study.uid)
+    newest = pydicom.dcmread(tmp_path / "second" / "dicom" / "sr.dcm")
+    assert found.sop_instance_uid == newest.SOPInstanceUID
+    for study_uid in ("1.2.3", None):
+        with pytest.raises(UnusableInputError, match="no report"):
+            newest_document(tmp_path, study_uid)
 
 
 def test_another_studys_report_is_no_predecessor(make, tmp_path):
@@ -785,3 +801,24 @@ def test_key_objects_name_the_slice_on_which_a_candidate_is_largest(make, tmp_pa
     }
     assert named <= wanted
     assert len(named) == len(analysis.findings.candidates)
+
+
+def test_a_report_says_which_examination_it_is_and_what_changed(make, tmp_path):
+    analysis = make(dicom=True)
+    first, second = (Measured.of(c) for c in analysis.findings.candidates)
+    before = replace(first, volume_ml={r: v and v / 2 for r, v in first.volume_ml.items()})
+    found = Comparison(
+        (
+            TimePoint("2026-01-05", "1.2.3", (before,)),
+            TimePoint("2026-03-05", None, (first, second)),
+        ),
+        (Change(before, first), Change(None, second)),
+        Alignment(tuple(map(tuple, np.eye(4).tolist())), 1.0, 2.0, False, "T1c"),
+    )
+    report = _written(replace(analysis, followup=found), tmp_path)["sr"]
+    items = list(report.iterall())
+    said = [str(e.value) for e in items if e.keyword == "TextValue"]
+    orders = [e for e in items if e.keyword == "CodeValue" and e.value == "126073"]
+    assert said.count("2026-03-05") == len(orders) > 0
+    assert any("since 2026-01-05: volume +100.0 %" in words for words in said)
+    assert any("not flagged on 2026-01-05" in words for words in said)
