@@ -17,7 +17,7 @@ from lesionlens.cli.console import STOP
 if TYPE_CHECKING:
     from lesionlens.base.stages import Progress
     from lesionlens.preparation.prepare import PrepareOptions
-    from lesionlens.records.analysis import Analysis
+    from lesionlens.records.analysis import Analysis, Document
     from lesionlens.records.export import ExportOptions
     from lesionlens.records.study import Study
 

@@ -16,7 +16,7 @@ from pydicom.sr._concepts_dict import concepts
 
 from lesionlens.base import codes as own
 from lesionlens.base import geometry
-from lesionlens.base.errors import ExportError, ReadError
+from lesionlens.base.errors import ExportError, ReadError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Label, MrSequence, Region, ReviewState
 from lesionlens.export.dicom import even, pmap, refs, seg
