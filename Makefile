@@ -4,15 +4,15 @@ SHELL := /bin/bash
 BIN := .venv/bin
 # tests at a time: an analysis takes about 2 GB
 JOBS ?= $(shell n=$$(nproc); echo $$(( n < 4 ? n : 4 )))
-PYTEST := OMP_NUM_THREADS=1 tools/with_display.sh $(BIN)/pytest -n $(JOBS) --dist loadfile \
-  --cov --cov-report=term:skip-covered --cov-report=xml
+PYTEST := OMP_NUM_THREADS=1 tools/with_display.sh $(BIN)/pytest -n $(JOBS) --dist loadfile
+COVERAGE := --cov --cov-report=term:skip-covered --cov-report=xml
 
 .PHONY: demo test test-all lint format types layers install system sample clean help
 
 help:
 	@echo "make demo      analyse the sample patient and show it in napari (a picture without a display)"
 	@echo "make test      lint, types, layers and the default tests, as CI does"
-	@echo "make test-all  the same with the slow tests"
+	@echo "make test-all  the same with the slow tests, and which lines they reach"
 	@echo "make sample    draw a new patient into out/sample"
 
 install: .venv/installed
@@ -29,6 +29,7 @@ demo: system install
 lint: install
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/npe2 validate --imports lesionlens
 
 format: install
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
@@ -44,7 +45,7 @@ test: system lint types layers
 	@$(PYTEST) -m "not slow"
 
 test-all: system lint types layers
-	@$(PYTEST)
+	@$(PYTEST) $(COVERAGE)
 
 sample: install
 	@$(BIN)/python -m lesionlens.testing.sample --out out/sample

@@ -36,7 +36,7 @@ from lesionlens.explain import shapley
 from lesionlens.inference import network_input as ready
 from lesionlens.inference.device import has_fast_bfloat16
 from lesionlens.inference.engines.lens.engine import LensEngine
-from lesionlens.lens import Lens, Result
+from lesionlens.lens import Lens
 from lesionlens.network import weights as weight_files
 from lesionlens.network.build import build
 from lesionlens.network.model import LensNetwork, channels_last
@@ -44,6 +44,7 @@ from lesionlens.network.normalise import with_presence
 from lesionlens.reading.readers import open_study
 from lesionlens.records.prediction import InputPerturbation
 from lesionlens.records.study import PreparedStudy
+from lesionlens.result import Result
 from lesionlens.synth.draw import Drawn, draw
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import VALIDATION_SEED, SynthSource

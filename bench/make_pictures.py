@@ -2,8 +2,9 @@
 
 tools/with_display.sh .venv/bin/python bench/make_pictures.py
 
-Writes docs/napari.png, docs/napari-coronal.png and docs/pictures/*.png: the canvas of napari beside
-the part of the panel that says what is shown, each of the latter below 150 kB.
+Writes docs/napari.png, docs/napari-*.png and docs/pictures/*.png: the whole window, or the canvas
+beside the part of the panel that says what is shown. `--docs out/pictures --width 1600
+--height 1000 --theme light` makes the same elsewhere, to be looked at.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from PIL import Image
 from qtpy.QtGui import QImage
 from qtpy.QtWidgets import QWidget
 
-from lesionlens._napari.demo import WINDOW, run_study, wait_for
+from lesionlens._napari.demo import run_study, wait_for
 from lesionlens._napari.dock import open_panel
 from lesionlens._napari.model.choices import Overlay, Plane
+from lesionlens._napari.model.viewing import Layout
 from lesionlens.base.labels import MrSequence, Region
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class Studio:
     def __init__(self, panel: LesionLens, docs: Path) -> None:
         self.panel, self.docs = panel, docs
         self.viewer = panel._viewer  # noqa: SLF001 (a tool of this repository)
+        self.size = (0, 0)
 
     def settle(self, seconds: float = 0.6) -> None:
         """Wait for all that was asked, and for the window to paint it."""
@@ -92,19 +95,40 @@ def save(picture: NDArray[np.uint8], place: Path, largest: int = LARGEST) -> Non
 
 
 def main(
-    docs: Annotated[Path, typer.Option(help="The folder of the documentation.")] = DOCS,
+    docs: Annotated[
+        Path, typer.Option(help="Where they go: the folder of the documentation.")
+    ] = DOCS,
+    width: Annotated[int, typer.Option(help="Of the window, in pixels.")] = 1280,
+    height: Annotated[int, typer.Option(help="Of the window, in pixels.")] = 800,
+    theme: Annotated[str, typer.Option(help="Of napari: dark or light.")] = "dark",
 ) -> None:
     """Make every picture of the documentation again."""
     with tempfile.TemporaryDirectory() as own:
         os.environ["XDG_DATA_HOME"] = own  # the user's own decisions are neither shown nor touched
         viewer = napari.Viewer(title="LesionLens")
-        viewer.window.resize(*WINDOW)
+        viewer.theme = theme
+        viewer.window.resize(width, height)
         panel = open_panel(viewer)
-        run_study(panel, SAMPLE)
         studio = Studio(panel, docs)
-        for take in (windows, maps, questions, views, edits):
+        studio.size = (width, height)
+        first_look(studio, panel)
+        run_study(panel, SAMPLE)
+        for take in (windows, linked, maps, questions, solid, edits):
             take(studio, panel)
         viewer.close()
+
+
+def first_look(studio: Studio, panel: LesionLens) -> None:
+    """Open and analyse; take what is shown before the analysis is done."""
+    panel.actions_.open(SAMPLE)
+    wait_for(lambda: not panel.jobs.running)
+    panel.actions_.analyse()
+    wait_for(lambda: panel.session.state.preliminary is not None or not panel.jobs.running)
+    panel.actions_.next_candidate()
+    shown = studio.viewer.screenshot(canvas_only=False, flash=False)
+    save(shown[..., :3], studio.docs / "pictures/first-look.png", largest=400_000)
+    panel.actions_.stop()
+    wait_for(lambda: not panel.jobs.running)
 
 
 def windows(studio: Studio, panel: LesionLens) -> None:
@@ -115,6 +139,30 @@ def windows(studio: Studio, panel: LesionLens) -> None:
     studio.window("napari-coronal.png")
     panel.actions_.undo()
     panel.session.choose_plane(Plane.AXIAL)
+    panel.session.choose_overlay(Overlay.MAP)
+    panel.actions_.toggle_isolines()
+    studio.window("pictures/isolines.png")
+    panel.actions_.toggle_isolines()
+
+
+def linked(studio: Studio, panel: LesionLens) -> None:
+    session, acts = panel.session, panel.actions_
+    session.choose_overlay(Overlay.CONTOUR)
+    acts.show_layout(Layout.FOUR)
+    acts.go_to(1)
+    studio.window("pictures/four-views.png")
+    session.choose_overlay(Overlay.MAP)
+    acts.show_layout(Layout.PLANES)
+    acts.go_to(1)
+    studio.window("pictures/three-planes.png")
+    session.choose_overlay(Overlay.CONTOUR)
+    acts.show_layout(Layout.ONE)
+    acts.go_to(1)
+    acts.toggle_rulers()
+    studio.window("pictures/rulers.png")
+    acts.toggle_rulers()
+    acts.show_layout(Layout.SINGLE)
+    acts.go_to(1)
 
 
 def maps(studio: Studio, panel: LesionLens) -> None:
@@ -126,9 +174,9 @@ def maps(studio: Studio, panel: LesionLens) -> None:
         session.choose_region(region)
         studio.part(f"pictures/map-{region.value}.png", block)
     session.choose_region(Region.WT)
-    session.choose_look(1, 0)
+    session.choose_layer(1, 0)
     studio.part("pictures/one-head.png", block)
-    session.choose_look(None)
+    session.choose_layer(None)
 
 
 def questions(studio: Studio, panel: LesionLens) -> None:
@@ -152,14 +200,14 @@ def questions(studio: Studio, panel: LesionLens) -> None:
     session.choose_sequence(MrSequence.T1C)
 
 
-def views(studio: Studio, panel: LesionLens) -> None:
+def solid(studio: Studio, panel: LesionLens) -> None:
     panel.session.choose_overlay(Overlay.MAP)
     studio.viewer.window.resize(1000, SIDE + 140)  # drawn without a GPU, each pixel counts
     studio.settle()
     studio.viewer.dims.ndisplay = 3
     studio.part("pictures/three-dimensions.png")
     studio.viewer.dims.ndisplay = 2
-    studio.viewer.window.resize(*WINDOW)
+    studio.viewer.window.resize(*studio.size)
 
 
 def edits(studio: Studio, panel: LesionLens) -> None:

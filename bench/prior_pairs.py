@@ -49,6 +49,7 @@ SEQUENCES = (MrSequence.T1C, MrSequence.FLAIR)
 NOW = Acquisition("LPS", (1.0, 1.0, 2.0))
 THEN = Acquisition("LPS", (1.0, 1.0, 3.0))
 LARGE_ML = 1.0
+DRAWN_ML = 1.5**3 / 1000
 TOP = 1000.0
 
 
@@ -131,15 +132,31 @@ def alignment_error(found: Analysis, now: Drawn, then: Drawn) -> float:
     return float(np.percentile(np.linalg.norm(apart[0] - apart[1], axis=1), 95))
 
 
-def true_volumes(one: Drawn, found: Analysis) -> dict[int, float]:
-    """Return the drawn volume (ml) under each candidate, of the grid that it was drawn on."""
-    native, components = found.prepared.native, found.findings.components
-    where = np.argwhere(one.patient.labels.data > 0)
-    index = np.rint(native.to_voxel(one.patient.labels.grid.to_mm(where))).astype(int)
-    inside = np.all((index >= 0) & (index < native.shape), axis=1)
-    ids = components[tuple(index[inside].T)]
-    counts = np.bincount(ids, minlength=len(found.findings.candidates) + 1)
-    return {n: float(c) * 1.5**3 / 1000 for n, c in enumerate(counts)}
+def true_volumes(one: Drawn, perfect: Analysis, found: Analysis) -> dict[int, float]:
+    """Return the drawn volume (ml) of the whole lesion that each candidate lies on most.
+
+    `perfect` knows the lesions of the truth; 0 where a candidate lies on none.
+    """
+    drawn_at = one.patient.labels.grid.to_mm(np.argwhere(one.patient.labels.data > 0))
+    lesion, candidate = (
+        _ids_at(drawn_at, a.findings.components, a.prepared.native) for a in (perfect, found)
+    )
+    volumes = {}
+    for number in range(1, len(found.findings.candidates) + 1):
+        under = np.bincount(lesion[candidate == number], minlength=2)
+        best = int(under[1:].argmax()) + 1
+        volumes[number] = float(np.count_nonzero(lesion == best)) * DRAWN_ML if under[best] else 0.0
+    return volumes
+
+
+def _ids_at(
+    points: NDArray[np.float64], components: NDArray[np.int32], grid: Grid
+) -> NDArray[np.int32]:
+    index = np.rint(grid.to_voxel(points)).astype(int)
+    inside = np.all((index >= 0) & (index < grid.shape), axis=1)
+    ids = np.zeros(len(points), np.int32)
+    ids[inside] = components[tuple(index[inside].T)]
+    return ids
 
 
 @dataclass(slots=True)
@@ -152,11 +169,19 @@ class Tally:
     wrong_percent: list[float] | None = None
 
 
-def count(tally: Tally, found: Analysis, now: Drawn, then: Drawn, prior: Analysis) -> None:
+def count(
+    tally: Tally,
+    scans: tuple[Drawn, Drawn],
+    perfect: tuple[Analysis, Analysis],
+    found: Analysis,
+    prior: Analysis,
+) -> None:
     """Add one pair: every lesion is there twice, so every one should be matched with itself."""
+    now, then = scans
     assert found.followup is not None
     tally.errors_mm.append(alignment_error(found, now, then))
-    true_now, true_then = true_volumes(now, found), true_volumes(then, prior)
+    true_now = true_volumes(now, perfect[0], found)
+    true_then = true_volumes(then, perfect[1], prior)
     changes = found.followup.changes
     real = [c for c in changes if c.now is None or true_now.get(c.now.id, 0) > 0]
     real = [c for c in real if c.before is None or true_then.get(c.before.id, 0) > 0]
@@ -214,12 +239,12 @@ def main() -> None:
         visit, before = Visit("drawn", "2026-03-01"), Visit("drawn", "2026-01-01")
         found = compare(second, visit, Prior(before, first))
         say(f"{seed} truth: {alignment_error(found, now, then):.2f} mm")
-        count(truth, found, now, then, first)
+        count(truth, (now, then), (second, first), found, first)
         if lens is not None and number < a.network:
             one, two = (lens(x.study).analysis for x in (first, second))
             again = compare(two, visit, Prior(before, one))
             say(f"{seed} network: {alignment_error(again, now, then):.2f} mm")
-            count(network, again, now, then, one)
+            count(network, (now, then), (second, first), again, one)
     told("truth", truth)
     if network.errors_mm:
         told("network", network)

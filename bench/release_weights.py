@@ -45,7 +45,7 @@ from lesionlens.calibration.held_out import SUBSETS, Fold, examine_folds
 from lesionlens.evaluation.label_conventions import convention_reader
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
-from lesionlens.network.weights import WeightsNotes
+from lesionlens.network.notes import WeightsNotes
 from lesionlens.synth.draw import DrawConfig
 from lesionlens.training.references import RealCase, find_real_cases
 from lesionlens.training.release import mean_of, release

@@ -20,7 +20,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from lesionlens.base.provenance import sha256_of
-from lesionlens.network.brain_unet import SPACING_MM, BrainUNet, scaled
+from lesionlens.network.brain import BRAIN_FORMAT, ONNX_NAME, SPACING_MM, scaled
+from lesionlens.network.brain_unet import BrainUNet
+from lesionlens.network.onnx_export import export_brain
 from lesionlens.synth.atlas import INDIVIDUALS
 from lesionlens.synth.whole_head import draw_heads
 from lesionlens.training import checkpoint
@@ -123,12 +125,14 @@ def averaged(out: Path) -> BrainUNet:
 
 
 def release(out: Path) -> None:
-    """Write the averaged weights as half precision, and their hash beside them."""
+    """Write the averaged weights as half precision, also as ONNX, and their hashes beside them."""
     tensors = {k: v.half().contiguous() for k, v in averaged(out).state_dict().items()}
     target = WEIGHTS / "brain.safetensors"
     save_file(tensors, target)
     target.chmod(0o644)
-    about = {"file": target.name, "sha256": sha256_of(target)}
+    sha256, onnx = sha256_of(target), WEIGHTS / ONNX_NAME
+    export_brain(averaged(out), onnx, {"format": BRAIN_FORMAT, "weights_sha256": sha256})
+    about = {"file": target.name, "sha256": sha256, "onnx_sha256": sha256_of(onnx)}
     (WEIGHTS / "brain.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
 
 

@@ -125,11 +125,12 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from lesionlens.network import weights
     from lesionlens.network.build import build
     from lesionlens.network.config import preset
+    from lesionlens.network.notes import WeightsNotes
 
     torch.manual_seed(3)
     network = build("tiny")
     path = tmp_path_factory.mktemp("weights") / "random.safetensors"
-    notes = weights.WeightsNotes(version="test", spacing_mm=4.0)
+    notes = WeightsNotes(version="test", spacing_mm=4.0)
     weights.save(path, preset("tiny"), network.state_dict(), notes)
     return path
 

@@ -1,4 +1,4 @@
-"""Lens: from an opened study to candidates, maps and measures; Result: what to do with them."""
+"""Lens: from an opened study to candidates, maps and measures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +17,8 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.provenance import versions
 from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, no_progress
-from lesionlens.explain import counterfactual, faithfulness, perturbations, shapley
+from lesionlens.explain import faithfulness, perturbations, shapley
 from lesionlens.explain import maps as attention_maps
-from lesionlens.explain import probe as probes
-from lesionlens.explain.counterfactual import WhatIf
 from lesionlens.explain.questions import questions_to
 from lesionlens.explain.shapley import ComponentVoxels
 from lesionlens.findings import anatomy, preliminary
@@ -29,22 +26,22 @@ from lesionlens.findings.candidates import Context, Evidence, considered, descri
 from lesionlens.findings.components import (
     CandidateCriteria,
     ComponentMask,
-    component_mask_of,
     component_voxels,
     draw_components,
     keep,
     plain_scores,
 )
 from lesionlens.inference import native
-from lesionlens.inference.engine import Engine, as_perturbable
+from lesionlens.inference.engine import Engine
 from lesionlens.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.reading.readers import hashes_of
 from lesionlens.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import AttentionMaps, MapChecks
-from lesionlens.records.findings import Candidate, Findings
-from lesionlens.records.prediction import Capability, Prediction, QuestionTime, Trace
+from lesionlens.records.findings import Findings
+from lesionlens.records.prediction import Capability, Prediction, QuestionTime
 from lesionlens.records.study import PreparedStudy, Study
+from lesionlens.result import Result
 
 Floats = NDArray[np.float32]
 
@@ -82,7 +79,6 @@ class Lens:
         bundle: str | Path | None = None,
         engine: str | Engine = "lens",
     ) -> None:
-        self._engine: Engine
         if bundle is not None and weights is not None:
             raise UnusableInputError(
                 found="both a weights file and a bundle",
@@ -90,15 +86,12 @@ class Lens:
                 next_step="Leave out `weights`: a bundle brings its own",
             )
         if not isinstance(engine, str):
-            self._engine = engine
+            self._engine: Engine = engine
             return
         name = engine if bundle is None else "monai-bundle"
-        options: dict[str, Any] = {"device": device}
-        if weights is not None:
-            options["weights"] = weights
-        if bundle is not None:
-            options["bundle"] = Path(bundle)
-        self._engine = plugins.load(plugins.ENGINES, name)(**options)
+        given = {"weights": weights, "bundle": None if bundle is None else Path(bundle)}
+        options = {key: value for key, value in given.items() if value is not None}
+        self._engine = plugins.load(plugins.ENGINES, name)(device=device, **options)
 
     @property
     def engine(self) -> Engine:
@@ -137,8 +130,7 @@ class Lens:
         with ThreadPoolExecutor(1) as aside:
             hashes = aside.submit(hashes_of, study)
             prepared = prepare(study, clock, options)
-            if first is not None:
-                preliminary.tell(self._engine, prepared, clock, first)
+            preliminary.tell(self._engine, prepared, clock, first)
             with clock.stage("network"):
                 prediction = self._engine.predict(prepared, progress=progress, cancel=cancel)
             found = _Steps(self._engine, prepared, prediction, clock).run(study, hashes)
@@ -299,107 +291,3 @@ class _Steps:
             quality=prepared.quality,
             class_probabilities=self._prediction.class_probabilities,
         )
-
-
-class Result:
-    """One analysed study.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        Everything that is exported.
-    prediction, engine : Prediction and Engine, or None
-        The engine's prediction, and itself; needed by `probe`, `layer_attention` and `what_if`
-        alone.
-    """
-
-    def __init__(
-        self,
-        analysis: Analysis,
-        prediction: Prediction | None = None,
-        engine: Engine | None = None,
-    ) -> None:
-        self._analysis, self._prediction, self._engine = analysis, prediction, engine
-
-    @property
-    def analysis(self) -> Analysis:
-        """The record that exporters read."""
-        return self._analysis
-
-    @property
-    def candidates(self) -> tuple[Candidate, ...]:
-        """Flagged regions by falling score."""
-        return self._analysis.findings.candidates
-
-    @property
-    def attention(self) -> Mapping[Region, Volume]:
-        """Attention of each region, 0 to 1 on the reference grid; keys "wt", "tc", "et" work."""
-        return self._analysis.volumes.attention
-
-    @property
-    def probability(self) -> Mapping[Region, Volume]:
-        """Probability of each region, 0 to 1 on the reference grid."""
-        return self._analysis.volumes.probability
-
-    @property
-    def labels(self) -> Volume:
-        """Labels on the reference grid: 0 background, 1 core, 2 oedema, 3 enhancing."""
-        return self._analysis.volumes.labels
-
-    @property
-    def trace(self) -> Trace | None:
-        """What the network attended to, for `explain.probe`; None of a reopened result."""
-        return self._prediction.trace if self._prediction else None
-
-    @property
-    def engine(self) -> Engine | None:
-        """The engine, for its `attribute`; None of a reopened result."""
-        return self._engine
-
-    def probe(self, voxel: tuple[int, int, int]) -> Volume:
-        """Return where a voxel of the reference grid attends; see `explain.probe.ask`."""
-        i, j, k = (int(v) for v in voxel)
-        return probes.ask(self.trace, self._analysis.prepared, (i, j, k))
-
-    def layer_attention(self, region: Region | str, layer: int, head: int | None = None) -> Volume:
-        """Return the attention of one layer or head; see `explain.probe.layer_attention`."""
-        return probes.layer_attention(
-            self.trace, self._analysis.prepared, Region(region), layer, head
-        )
-
-    def what_if(
-        self, candidate: int, *, progress: Progress = no_progress, cancel: Cancel = NEVER
-    ) -> WhatIf:
-        """Hide one candidate, by its id, and predict again; see `explain.counterfactual.ask`."""
-        prediction, engine = self._prediction, as_perturbable(self._engine)
-        seen = None if prediction is None else prediction.unperturbed
-        if prediction is None or seen is None or engine is None:
-            raise UnusableInputError(
-                found="a result that was reopened, or an engine that cannot predict again",
-                expected="a fresh result of an engine with the capability `perturb`",
-                next_step="Analyse the study again",
-            )
-        prepared = self._analysis.prepared
-        marked = component_mask_of(self._analysis.findings, prepared.native)
-        spots = component_voxels(marked, seen.grid)
-        clock = StageClock(progress, cancel)
-        return counterfactual.ask(engine, prepared, prediction, spots, candidate - 1, clock)
-
-    def save(self, out: str | Path) -> Path:
-        """Write every file of the contract into a folder: together, or not at all."""
-        from lesionlens.export.exporter import save  # noqa: PLC0415  (exporters load much)
-
-        save(self._analysis, Path(out))
-        return Path(out)
-
-    def show(self) -> Any:
-        """Open the result in the installed viewer (napari).
-
-        Raises
-        ------
-        MissingPluginError
-            No viewer is installed.
-        """
-        installed = plugins.names(plugins.VIEWERS)
-        name = "napari" if "napari" in installed or not installed else installed[0]
-        return cast("Any", plugins.load(plugins.VIEWERS, name))(self)

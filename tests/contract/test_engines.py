@@ -1,24 +1,23 @@
 """What every engine owes: one suite over all that are installed, and one from outside."""
 
 import sys
-import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from lesionlens.base import plugins
-from lesionlens.base.errors import CancelledError, LesionLensError
-from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.stages import NEVER, no_progress
-from lesionlens.inference.engine import SupportsPerturbation, Target
 from lesionlens.lens import Lens
 from lesionlens.reading.readers import open_study
-from lesionlens.records.prediction import Capability, InputPerturbation
+from lesionlens.testing import engine_contract
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 OUTSIDE = Path(__file__).parent / "outside"
 """Holds a distribution that is not ours: its metadata, entry point and one module."""
+
+
+TINY_ONNX = REPOSITORY / "tests" / "unit" / "inference" / "engines" / "onnx" / "tiny.onnx"
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +76,9 @@ def engine(request, random_weights, outside):
     made = plugins.load(plugins.ENGINES, request.param)
     if request.param == "lens":
         return made("cpu", random_weights)
+    if request.param == "onnx":
+        pytest.importorskip("onnxruntime")
+        return made("cpu", TINY_ONNX)
     if request.param == "monai-bundle":
         folder = request.getfixturevalue("small_bundle")
         return made("cpu", bundle=folder, patience_s=float("inf"))
@@ -84,93 +86,21 @@ def engine(request, random_weights, outside):
 
 
 @pytest.fixture(scope="module")
-def study(make_prepared):
-    """Not cubic, so that a swapped axis shows."""
-    full = make_prepared()
-    assert len(set(full.working.shape)) == 3
-    return full
+def trial(engine):
+    """One engine, asked once for what most checks look at."""
+    return engine_contract.Trial(engine)
 
 
-@pytest.fixture(scope="module")
-def prediction(engine, study):
-    return engine.predict(study, progress=no_progress, cancel=NEVER)
+@pytest.mark.parametrize("check", engine_contract.CHECKS, ids=engine_contract.name_of)
+def test_it_keeps_the_contract(check, trial):
+    check(trial)
 
 
-def test_it_says_who_it_is(engine):
-    info = engine.info
-    assert info.name
-    assert info.version
-    assert info.capabilities
-    assert isinstance(engine, SupportsPerturbation) == (Capability.PERTURB in info.capabilities)
-
-
-def test_it_answers_on_the_working_grid(prediction, study):
-    assert set(prediction.probability) == set(Region)
-    outer = np.ones(study.working.shape, np.float32)
-    for region in Region:
-        found = prediction.probability[region]
-        assert found.shape == study.working.shape
-        assert found.dtype == np.float32
-        assert np.isfinite(found).all()
-        assert found.min() >= 0
-        assert (found <= outer + 1e-6).all()
-        assert not found[~study.brain].any()
-        outer = found
-
-
-def test_what_it_can_do_is_there_and_what_it_cannot_is_not(engine, prediction, study):
-    can = engine.info.capabilities
-    assert (prediction.trace is not None) == (Capability.ATTEND in can)
-    if prediction.trace is not None:
-        assert (prediction.trace.probe_row is not None) == (Capability.PROBE in can)
-        for weights in prediction.trace.cross.values():
-            assert weights.shape == study.working.shape
-            assert weights.min() >= 0
-            assert weights.sum() == pytest.approx(1, abs=1e-3) or not weights.any()
-
-
-def test_the_same_study_is_answered_alike_left_as_it_was_and_progress_is_a_share(
-    engine, prediction, study
-):
-    told, before = [], study.channels.copy()
-    again = engine.predict(study, progress=lambda *said: told.append(said), cancel=NEVER)
-    for region, found in (prediction.probability or {}).items():
-        np.testing.assert_allclose(again.probability[region], found, atol=1e-6)
-    np.testing.assert_array_equal(study.channels, before)
-    assert told
-    assert all(stage and 0 <= fraction <= 1 for stage, fraction in told)
-
-
-@pytest.mark.parametrize("present", [{"flair"}, {"t1", "t1c"}])
-def test_any_subset_of_sequences_is_answered(engine, make_prepared, present):
-    found = engine.predict(make_prepared(present=present), progress=no_progress, cancel=NEVER)
+@pytest.mark.parametrize("present", engine_contract.SUBSETS, ids="+".join)
+def test_ours_answer_any_subset_of_sequences(engine, present):
+    study = engine_contract.prepared_head(present)
+    found = engine.predict(study, progress=no_progress, cancel=NEVER)
     assert found.engine.name == engine.info.name
-
-
-def test_it_stops_when_asked(engine, study):
-    stop = threading.Event()
-    stop.set()
-    with pytest.raises(CancelledError):
-        engine.predict(study, progress=no_progress, cancel=stop)
-
-
-def test_an_unknown_attribution_is_refused_in_words(engine, study):
-    with pytest.raises(LesionLensError):
-        engine.attribute(study, Target(Region.WT), "tea leaves")
-
-
-def test_variants_are_answered_on_the_glances_grid(engine, prediction, study):
-    if not isinstance(engine, SupportsPerturbation):
-        pytest.skip("this engine does not look at variants")
-    grid = engine.perturbation_grid(study)
-    assert isinstance(grid, Grid)
-    seen = engine.predict_perturbed(
-        study, [InputPerturbation((True,) * 4)] * 2, progress=no_progress, cancel=NEVER
-    )
-    assert seen.probability.shape == (2, *grid.shape)
-    np.testing.assert_allclose(
-        seen.probability[0], prediction.unperturbed.probability[0], atol=1e-5
-    )
 
 
 def test_the_whole_analysis_runs_on_it(engine, make_study):

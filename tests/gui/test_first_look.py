@@ -108,3 +108,29 @@ def test_a_first_look_is_nothing_beside_a_result_or_without_a_run(analysis, resu
     session.preliminary_arrived(first)
     screen = resolve(session.state)
     assert with_first_look(screen, session.state) is screen
+
+
+def test_words_of_progress_reach_the_bar_alone_and_few_of_a_thousand_are_told(
+    loaded, qtbot, monkeypatch
+):
+    drawn, told = [], []
+    show = loaded.candidates.show_screen
+    monkeypatch.setattr(
+        loaded.candidates, "show_screen", lambda screen: (drawn.append(screen), show(screen))
+    )
+    loaded.session.changed.connect(lambda _, new: told.append(new.activity))
+
+    def task(progress, cancel):
+        del cancel
+        for n in range(1000):
+            progress("network", n / 1000)
+        progress("measures", 1.0)
+
+    assert loaded.jobs.start("Analysing", task, lambda _: None)
+    qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=PATIENCE_MS)
+    stages = [activity.stage for activity in told if activity is not None]
+    assert stages[-1] == "measures"
+    assert len(stages) < 100
+    assert len(drawn) <= 4
+    fractions = [activity.fraction for activity in told if activity is not None]
+    assert fractions == sorted(fractions)

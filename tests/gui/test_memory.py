@@ -67,6 +67,45 @@ def test_a_few_studies_leave_nothing_behind(panel, qtbot, analysis, tmp_path):
     assert more < 25
 
 
+def analyse_one(panel, qtbot, root):
+    """Open, analyse with the shipped network, look at everything, ask, and close."""
+
+    def idle():
+        return not (panel.jobs.running or panel.questions.running)
+
+    assert panel.actions_.open(root)
+    qtbot.waitUntil(idle, timeout=PATIENCE_MS)
+    assert panel.actions_.analyse()
+    qtbot.waitUntil(idle, timeout=5 * PATIENCE_MS)
+    assert panel.session.state.analysis is not None
+    panel.actions_.next_candidate()
+    panel.session.choose_overlay(Overlay.MAP)
+    panel.actions_.four_views()
+    qtbot.wait(300)
+    assert panel.actions_.probe(LEFT)
+    qtbot.waitUntil(idle, timeout=PATIENCE_MS)
+    panel.actions_.four_views()
+    panel.actions_.accept()
+    panel.actions_.close()
+    qtbot.wait(50)
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+
+
+@pytest.mark.slow
+def test_fifty_analyses_in_one_window_grow_it_by_less_than_100_mib(
+    panel, qtbot, analysis, tmp_path, record_property
+):
+    """The first three fill caches that stay; from then on the window must not grow."""
+    me, sizes = psutil.Process(), []
+    for number in range(50):
+        root = shutil.copytree(analysis.study.root, tmp_path / f"study {number}")
+        analyse_one(panel, qtbot, root)
+        give_back()
+        sizes.append(round(me.memory_info().rss / MIB))
+        record_property("rss_mib", sizes[-1])
+    assert sizes[-1] - sizes[2] <= 100, sizes
+
+
 @pytest.mark.slow
 def test_fifty_studies_in_one_window_grow_it_by_less_than_100_mib(panel, qtbot, analysis, tmp_path):
     more, left = grown(panel, qtbot, analysis, tmp_path, 50)

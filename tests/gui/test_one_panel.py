@@ -180,7 +180,7 @@ def test_a_failure_pushes_nothing_down(reviewed):
 def test_a_failure_goes_when_its_cause_goes(reviewed, qtbot, monkeypatch):
     """A review that could not be saved is said; the next one that can takes it away."""
 
-    def full(_):
+    def full(_, **more):
         raise ResourceError(found="a full disk", expected="room", next_step="Free some space")
 
     reviewed.session.go_to(1)
@@ -281,3 +281,30 @@ def test_everything_that_can_be_worked_has_a_name(reviewed):
     assert np.all(
         [w.accessibleName() for w in (reviewed.candidates._undo, reviewed.candidates._reason)]
     )
+
+
+def test_a_larger_font_in_an_open_window_leaves_it_as_wide_as_it_is(reviewed, qtbot):
+    settled_in(reviewed, qtbot)
+    settings, window = get_settings().appearance, reviewed._viewer.window._qt_window
+    before = settings.font_size
+    lists = [d for d in window.findChildren(QDockWidget) if d.windowTitle() == "layer list"]
+    try:
+        window.resize(1900, 800)
+        window.show()
+        qtbot.waitUntil(lists[0].isVisible, timeout=10_000)
+        window.resize(1600, 800)
+        qtbot.waitUntil(lambda: window.width() == 1600, timeout=10_000)
+        assert lists[0].isVisible()  # with a larger font they want more than there is
+        settings.font_size = 14
+        room = reviewed._room
+        qtbot.waitUntil(lambda: room._kept is None, timeout=10_000)
+        assert window.width() == 1600
+        assert window.centralWidget().width() >= 0.6 * window.width()
+        table = reviewed.candidates.table
+        assert table.columnWidth(3) >= table.fontMetrics().horizontalAdvance("8888 ml")
+        assert table.rowHeight(0) >= table.fontMetrics().height()
+        settings.font_size = before
+        qtbot.waitUntil(lambda: reviewed.width() < 400, timeout=10_000)
+    finally:
+        settings.font_size = before
+        window.hide()

@@ -19,7 +19,7 @@ from lesionlens._napari.loading import layers_of
 from lesionlens._napari.model.choices import Overlay, Plane
 from lesionlens._napari.model.display import overlays_of
 from lesionlens._napari.model.keys import KEYS
-from lesionlens._napari.model.screen import STATE_COLOURS
+from lesionlens._napari.model.review_signs import STATE_COLOURS
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.viewer.colours import BOX_COLOUR, ORIGINAL_COLOUR
 from lesionlens.base.errors import UnusableInputError

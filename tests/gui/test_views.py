@@ -15,12 +15,13 @@ from qtpy.QtWidgets import QApplication
 from lesionlens._napari.loading import layers_of
 from lesionlens._napari.model import hanging
 from lesionlens._napari.model.choices import Overlay, Plane
-from lesionlens._napari.model.viewing import Layout, Window
+from lesionlens._napari.model.viewing import Compared, Layout, Window
 from lesionlens._napari.model.windows import full_range, limits_of
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import NEVER, no_progress
 from lesionlens.findings.measure import diameters
+from lesionlens.records.arrays import Volume
 
 SIDES = (("R", "L"), ("A", "P"), ("S", "I"))
 
@@ -405,3 +406,40 @@ def test_rulers_equal_the_reported_diameters_and_can_be_dragged(shown, analysis,
     np.testing.assert_allclose(moved[1][1] - longest[1][1], (25 / to.zoom, 0.0), atol=1.0)
     shown.actions_.toggle_rulers()
     assert drawn(shown, view).rulers == ()
+
+
+def prior_of(panel):
+    """Return T1c and FLAIR of a study of old: bright everywhere, on coarser voxels of their own."""
+    series = panel.session.state.study.series[MrSequence.T1C]
+    affine = series.grid.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
+    shape = tuple(-(-n // 2) for n in series.grid.shape)
+    data = np.linspace(500.0, 900.0, int(np.prod(shape)), dtype=np.float32).reshape(shape)
+    volume = Volume(data, Grid(shape, affine))
+    return Compared("prior", {MrSequence.T1C: volume, MrSequence.FLAIR: volume})
+
+
+def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown):
+    acts = shown.actions_
+    acts.compare_with(prior_of(shown))
+    acts.four_views()
+    now = {view.tile.sequence: drawn(shown, view).image.data.max() for view in tiles(shown)}
+    acts.hold_other(True)
+    held = {view.tile.sequence: drawn(shown, view) for view in tiles(shown)}
+    assert list(held) == list(now)  # no other sequence takes a place
+    for sequence, drawing in held.items():
+        swapped = sequence in (MrSequence.T1C, MrSequence.FLAIR)
+        assert drawing.words[0].startswith("prior") is swapped
+        assert (drawing.image.data.max() == now[sequence]) is not swapped
+    low, high = shown.views.linked.window(tiles(shown)[1].tile)
+    assert 450 < low < high < 950
+    acts.hold_other(False)
+    assert all(not drawn(shown, v).words[0].startswith("prior") for v in tiles(shown))
+    acts.four_views()
+    acts.hold_other(True)
+    assert shown._viewer.layers["prior"].visible
+    assert shown._viewer.canvas.overlays["lesionlens_caption"].text.startswith("prior")
+    acts.hold_other(False)
+    assert not shown._viewer.layers["prior"].visible
+    acts.compare_with(None)
+    acts.hold_other(True)
+    assert "prior" not in shown._viewer.canvas.overlays["lesionlens_caption"].text

@@ -6,6 +6,7 @@ napari imports this module when the panel is first opened, never to list plugins
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from lesionlens._napari.model.first_look import with_first_look
 from lesionlens._napari.model.keys import KEYS, Key
 from lesionlens._napari.model.screen import Screen, ShownScene, resolve
 from lesionlens._napari.model.session import ReviewSession
-from lesionlens._napari.model.state import Request, State
+from lesionlens._napari.model.state import Request, State, only_further
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.clashes import clashes, keymap_of
 from lesionlens._napari.qt.drops import Drops, canvas_of
@@ -30,12 +31,15 @@ from lesionlens._napari.qt.keyboard import Keyboard, main_window
 from lesionlens._napari.qt.room import Room
 from lesionlens._napari.qt.waiting import when_idle
 from lesionlens._napari.viewer.layers import Layers
+from lesionlens._napari.viewer.marks import Marks
 from lesionlens._napari.viewer.single import plane_of
 from lesionlens._napari.viewer.views import Views
 from lesionlens._napari.widgets.panel import Panel
+from lesionlens._napari.widgets.worklist_dock import WorklistDock
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.memory import give_back
 
+WORKLIST = "LesionLens worklist"
 DOCK = "LesionLens (LesionLens)"
 """What napari's own menu calls the dock, so that the menu shows and hides this very one."""
 
@@ -62,6 +66,10 @@ class LesionLens(Panel):
         self.layers = Layers(viewer)
         self.views = Views(viewer, self.layers, self.actions_, self)
         self.views.asked.connect(self.actions_.probe)
+        self.marks = Marks(viewer)
+        self.mark_asked.connect(self.views.go_to)
+        self.worklist_asked.connect(open_worklist)
+        self.views.added.connect(self.actions_.adding.grow)
         session.changed.connect(self._on_changed)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.events.theme.connect(self._on_theme)
@@ -98,6 +106,10 @@ class LesionLens(Panel):
             self._drawing = False
 
     def _draw(self, old: State, new: State) -> None:
+        if only_further(old, new):
+            self._screen = replace(self._screen, activity=new.activity)
+            self.run.show_screen(self._screen)
+            return
         before, screen = self._screen.scene, with_first_look(resolve(new), new)
         self._screen = screen
         if new.study is not old.study:
@@ -114,12 +126,16 @@ class LesionLens(Panel):
                 when_idle(give_back)
             if bare:
                 self.views.fit()
+        if new.marks != old.marks or new.study is not old.study:
+            self.marks.show(new.marks, new.study)
         self.views.show(before, screen, new)
         self._ask_for(screen.scene, new)
         self.actions_.editor.apply(old, new)
         self.show_screen(screen, new)
         if new.study is not old.study:
             self.actions_.hang()
+            if new.study is not None and self.window().isVisible():
+                when_idle(self.actions_.make_ready)
 
     def _ask_for(self, scene: ShownScene, state: State) -> None:
         """Ask for the single layer that is chosen and not there yet."""
@@ -168,6 +184,8 @@ class LesionLens(Panel):
             self._room.make()
 
     def _on_theme(self) -> None:
+        if self._room is not None:
+            self._room.keep()
         self.show_theme(self._viewer.theme)
         self._make_room()
 
@@ -186,10 +204,18 @@ class LesionLens(Panel):
             self.views.go_to(visit.point_mm, visit.box_mm)
 
     def _on_click(self, _: Any, event: Any) -> None:
-        """Shift and a click ask the voxel what it attended to."""
-        if event.button == 1 and "Shift" in event.modifiers and len(event.position) == 3:
-            i, j, k = (float(v) for v in event.position)
+        """Place a mark that waits, or a point where to split; Shift asks, Ctrl adds a lesion."""
+        if event.button != 1 or len(event.position) != 3:
+            return
+        i, j, k = (float(v) for v in event.position)
+        if self.actions_.place_mark((i, j, k)):
+            return
+        if "Shift" in event.modifiers:
             self.actions_.probe((i, j, k))
+        elif self.session.state.editing is not None:
+            self.actions_.adding.point((i, j, k))
+        elif "Control" in event.modifiers:
+            self.actions_.adding.grow((i, j, k))
 
     def _on_move(self, _: Any, __: Any) -> None:
         """While the probe's key is held, every voxel that the pointer comes to is asked."""
@@ -216,6 +242,7 @@ class LesionLens(Panel):
         if self.archive is not None:
             self.archive.release()
         self.session.changed.disconnect(self._on_changed)
+        self.actions_.reading.release()
         viewer.layers.events.inserted.disconnect(self._on_inserted)
         viewer.events.theme.disconnect(self._on_theme)
         get_settings().appearance.events.font_size.disconnect(self._on_theme)
@@ -287,6 +314,22 @@ def open_panel(viewer: napari.Viewer) -> LesionLens:
         dock.show()
         dock.raise_()
     return there
+
+
+def open_worklist() -> None:
+    """Show the worklist below the picture in the window of now (File → IO Utilities)."""
+    viewer = napari.current_viewer()
+    if viewer is None:
+        return
+    there = viewer.window.dock_widgets.get(WORKLIST)
+    if there is None:
+        own = getattr(viewer, "__wrapped__", viewer)
+        there = WorklistDock(own, open_panel(viewer).actions_)
+        viewer.window.add_dock_widget(there, name=WORKLIST, area="bottom")
+    dock = there.parentWidget()
+    if dock is not None:
+        dock.show()
+        dock.raise_()
 
 
 def open_archive() -> None:

@@ -34,7 +34,7 @@ def places_of(paths: Sequence[str | Path]) -> tuple[Path, ...]:
     Returns
     -------
     tuple of Path
-        Empty unless every one of them looks like a scan, by a glance.
+        Empty unless every one of them looks like a scan, by name and header.
     """
     found = tuple(Path(path) for path in paths)
     if not all(_looks_like_study(p) if p.is_dir() else _is_scan(p) for p in found):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lesionlens._napari.model.choices import Choices, Overlay
 from lesionlens.preparation import skull_stripping
 from lesionlens.preparation.prepare import PrepareOptions
+from lesionlens.worklist.site import unaided_first_required
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,9 @@ class Preferences:
         auto, own, or a program of `preparation.skull_stripping`.
     bias_correction : bool
         Whether the coils' shading is taken out first.
+    unaided_first : bool
+        Whether the reader signs an unaided read before anything of an analysis is shown: by their
+        own wish, or because the site requires it.
     """
 
     reader_name: str | None = None
@@ -42,6 +46,7 @@ class Preferences:
     wheel_zooms: bool = False
     brain_extraction: str = skull_stripping.AUTO
     bias_correction: bool = False
+    unaided_first: bool = False
 
     @property
     def preparation(self) -> PrepareOptions:
@@ -60,7 +65,7 @@ def read_preferences() -> Preferences:
     try:
         settings = get_plugin_settings("lesionlens")
     except KeyError:
-        return Preferences()
+        return Preferences(unaided_first=unaided_first_required())
     review, engine = settings.review, settings.engine
     return Preferences(
         reader_name=review.reader_name.strip() or None,
@@ -71,6 +76,7 @@ def read_preferences() -> Preferences:
         wheel_zooms=str(review.wheel) == "zoom",
         brain_extraction=str(settings.preparation.brain_extraction),
         bias_correction=bool(settings.preparation.bias_correction),
+        unaided_first=bool(review.unaided_first) or unaided_first_required(),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lesionlens.base.labels import Label, Region, ReviewState
+from lesionlens.base.labels import Label, Region, ReviewState, Source
 
 
 class Code(NamedTuple):
@@ -56,7 +56,12 @@ REVIEW = Code("review", OWN_SCHEME, "Review of the result by a person")
 REVIEW_DONE = Code("review-done", OWN_SCHEME, "Every candidate was decided on")
 REVIEW_BEGUN = Code("review-begun", OWN_SCHEME, "Some candidates were decided on")
 REVIEW_NONE = Code("review-none", OWN_SCHEME, "Nobody has reviewed this result")
-REVIEW_SIGNED = Code("review-signed", OWN_SCHEME, "A reader signed the study")
+REVIEW_SIGNED = Code("review-signed", OWN_SCHEME, "What the reader signed of the whole study")
+SOURCE = Code("source", OWN_SCHEME, "Who flagged the region")
+SOURCES = {
+    Source.NETWORK: Code("source-network", OWN_SCHEME, "The algorithm"),
+    Source.READER: Code("source-reader", OWN_SCHEME, "A reader"),
+}
 REVIEW_READER = Code("review-reader", OWN_SCHEME, "Reader who decided")
 REVIEW_TIME = Code("review-time", OWN_SCHEME, "Time of the decision, UTC")
 REVIEW_REASON = Code("review-reason", OWN_SCHEME, "Reason that the reader gave")

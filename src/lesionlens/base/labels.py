@@ -133,5 +133,22 @@ class ReviewState(StrEnum):
         return self in (ReviewState.ACCEPTED, ReviewState.REJECTED, ReviewState.EDITED)
 
 
+class Source(StrEnum):
+    """Who flagged a candidate; the value is the key in files."""
+
+    NETWORK = "network"
+    READER = "reader"
+    """Added in the review."""
+
+
+class Drawn(StrEnum):
+    """How a reader's own candidate was drawn, in the words of DICOM's Segment Algorithm Type."""
+
+    MANUAL = "manual"
+    """By hand."""
+    SEMIAUTOMATIC = "semiautomatic"
+    """By the program, from where the reader pointed."""
+
+
 RESEARCH_USE_NOTICE = "Research use only. Flags regions; does not exclude disease."
 """Stands wherever results are shown."""

@@ -7,7 +7,17 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_DECIDING = ("torch", "numpy", "scipy", "SimpleITK", "nibabel", "pydicom", "scikit-image", "monai")
+_DECIDING = (
+    "torch",
+    "numpy",
+    "scipy",
+    "SimpleITK",
+    "nibabel",
+    "pydicom",
+    "scikit-image",
+    "monai",
+    "onnxruntime",
+)
 
 
 def sha256_of(path: Path) -> str:

@@ -28,6 +28,7 @@ def analyze(
     study_uid: options.StudyUid = None,
     bundle: options.Bundle = None,
     weights: options.Weights = None,
+    engine: options.EngineName = "lens",
     patience: options.Patience = 2.0,
     device: options.Device = "auto",
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
@@ -66,7 +67,7 @@ def analyze(
         from lesionlens.reading.remembered_series import remember
 
         if bundle is None or weights is not None:
-            lens = Lens(device, weights=weights, bundle=bundle)
+            lens = Lens(device, weights=weights, bundle=bundle, engine=engine)
         else:
             load = plugins.load(plugins.ENGINES, "monai-bundle")
             lens = Lens(engine=load(device, bundle=bundle, patience_s=60 * patience))
@@ -106,7 +107,7 @@ def _table(candidates: tuple[Candidate, ...]) -> Table:
             candidate.location.words,
             _size(candidate),
             *(_number(candidate.volume_ml.get(region)) for region in (Region.WT, Region.ET)),
-            f"{candidate.score:.2f}",
+            "added" if candidate.score is None else f"{candidate.score:.2f}",
         )
     return table
 

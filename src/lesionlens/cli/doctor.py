@@ -21,6 +21,7 @@ _EXTRAS = {
     "cohort": (("distributed", "distributed"), ("pandas", "pandas")),
     "train": (("monai", "monai"), ("tensorboard", "tensorboard")),
     "pdf": (("reportlab", "reportlab"),),
+    "onnx": (("onnxruntime", "onnxruntime"), ("onnxscript", "onnxscript")),
 }
 _GROUPS = (plugins.READERS, plugins.ENGINES, plugins.EXPORTERS, plugins.VIEWERS)
 

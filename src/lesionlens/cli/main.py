@@ -28,6 +28,8 @@ from lesionlens.cli import (
     doctor,
     evaluate,
     export,
+    export_model,
+    monitor,
     pacs,
     reader_study,
     review,
@@ -193,6 +195,8 @@ for _name, _module, _example in (
         export.export,
         "lesionlens export out/demo sample_data/study_dicom --out out/reviewed",
     ),
+    ("export-model", export_model.export_model, "lesionlens export-model --format onnx"),
+    ("monitor", monitor.monitor, "lesionlens monitor out --out out/monitor"),
     (
         "review",
         review.review,

@@ -83,6 +83,15 @@ Weights = Annotated[
         metavar="FILE|synthetic",
     ),
 ]
+EngineName = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="Which installed engine decides: lens, onnx (no torch; see export-model), or one of "
+        "another package.",
+        metavar="NAME",
+    ),
+]
 Patience = Annotated[
     float,
     typer.Option(

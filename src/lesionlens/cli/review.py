@@ -66,7 +66,7 @@ def review(
             _, more = options.save(analysis, out, options.ResultLayout.OWN, progress)
             notes = tuple(dict.fromkeys((*notes, *more)))
     if out is None:
-        from lesionlens.lens import Result
+        from lesionlens.result import Result
 
         Result(analysis).show()
         return Answer((), notes)

@@ -27,9 +27,9 @@ _OWN = f"""
 lesionlens lens candidate candidates region regions key images image measurements attention
 network segmentation research use only of the or and to every is it in where each largest score
 volume state review weights sha256 sha cross query voxel core whole enhancing enhancement
-unreviewed accepted rejected deferred edited reader nobody has reviewed conclusion found that
-exclude disease contribution acquisition equipment source software library used create this
-instance visual explanation long short axis calibrated probability certainty segment lesion
+unreviewed accepted rejected deferred edited added signed reader nobody has reviewed conclusion
+found that exclude disease contribution acquisition equipment source software library used create
+this instance visual explanation long short axis calibrated probability certainty segment lesion
 {RESEARCH_USE_NOTICE}
 {" ".join(label.words for label in Label)} {" ".join(region.words for region in Region)}
 """

@@ -189,6 +189,8 @@ def candidate_hits(
     slack = float(grid.spacing_mm.max()) / 2 + 1e-3
     hits = []
     for candidate in candidates:
+        if candidate.score is None:  # what a reader added is no answer of the network
+            continue
         low, high = np.sort(np.asarray(candidate.bounding_box_mm, float), axis=0)
         inside = ((world >= low - slack) & (world <= high + slack)).all(axis=1)
         touched = set(np.unique(near[tuple(flagged[inside].T)]).tolist())

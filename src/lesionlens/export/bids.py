@@ -177,6 +177,7 @@ def _volumes(analysis: Analysis) -> Iterator[_Named]:
         "tracking_uid": {"Description": "Identifier of the candidate, as in the DICOM objects"},
         "score": {"Description": "What candidates are ordered by, 0 to 1"},
         "review_state": {"Description": "The decision of a reader"},
+        "source": {"Description": "network, or reader where a reader added it"},
     }
     yield _Named("candidates", "desc-candidates_dseg", said)
     for region in analysis.volumes.probability:
@@ -236,12 +237,12 @@ def _put_mask(analysis: Analysis, stem: Path) -> None:
 
 def _put_tables(analysis: Analysis, stem: Path) -> None:
     Path(f"{stem}_dseg.tsv").write_text(lookup.label_table(), encoding="utf-8")
-    rows = [
-        (c.id, c.location.words, c.tracking_uid, f"{c.score:.4f}", analysis.review.state_of(
-            c.tracking_uid).value)
-        for c in analysis.findings.candidates
-    ]  # fmt: skip
-    columns = ("index", "name", "tracking_uid", "score", "review_state")
+    state = analysis.review.state_of
+    rows = []
+    for c in analysis.findings.candidates:
+        score, uid = "n/a" if c.score is None else f"{c.score:.4f}", c.tracking_uid
+        rows.append((c.id, c.location.words, uid, score, state(uid).value, c.source.value))
+    columns = ("index", "name", "tracking_uid", "score", "review_state", "source")
     text = lookup.tsv(columns, rows)
     Path(f"{stem}_desc-candidates_dseg.tsv").write_text(text, encoding="utf-8")
 

@@ -69,18 +69,21 @@ class FollowupSection:
 
 def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
     """Return the section of an analysis; None where nothing was compared."""
-    found = analysis.followup
+    found = analysis.compared
     if found is None:
         return None
     dates = _dates(found, words, hidden=Identity.DATE in analysis.options.hidden)
     shift = words.number(found.alignment.shift_mm, 1)
     angle = words.number(found.alignment.angle_deg, 1)
+    prior = found.points[-2].date
+    known = prior and prior == dates[-2]
+    which = words("fu_which", date=prior) if known else dates[-2]
     curves, ticks, levels = _drawn(found, dates, words)
     kinds = [change.kind for change in found.changes]
     return FollowupSection(
         aligned=words(
             "fu_aligned",
-            date=dates[-2],
+            which=which[:1].upper() + which[1:],
             sequence=found.alignment.sequence,
             shift=shift,
             angle=angle,
@@ -94,7 +97,7 @@ def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
         levels=levels,
         line=words(
             "comparison",
-            date=dates[-2],
+            which=which,
             matched=kinds.count("matched"),
             new=kinds.count("new"),
             gone=kinds.count("gone"),
@@ -219,7 +222,8 @@ def _signed(value: float | None, words: Words) -> str:
 
 def followup_json(found: Comparison) -> str:
     """Return followup.json: all time points, what changed, how the prior was laid on this one."""
-    content = TypeAdapter(Comparison).dump_python(found, mode="json")
+    adapter = TypeAdapter(Comparison)
+    content = adapter.dump_python(adapter.validate_python(found), mode="json")  # rounds
     for change, row in zip(found.changes, content["changes"], strict=True):
         row["kind"] = change.kind
         row["volume_percent"], row["product_percent"] = (

@@ -78,6 +78,11 @@ class Page:
         return replaced(text, dict.fromkeys(names_of(self.study), "…"))
 
     @property
+    def conclusion(self) -> str:
+        """What was flagged, and what readers added."""
+        return self.words.conclusion(block.row.source for block in self.blocks)
+
+    @property
     def analysed(self) -> str:
         """When the study was analysed, empty where that is hidden."""
         if Identity.DATE in self.hidden:

@@ -55,7 +55,6 @@ def report_pdf(analysis: Analysis) -> bytes:
     from reportlab.platypus import SimpleDocTemplate  # noqa: PLC0415  (an extra)
 
     page = page_of(analysis)
-    words = page.words
     buffer = io.BytesIO()
     document = SimpleDocTemplate(
         buffer,
@@ -63,7 +62,7 @@ def report_pdf(analysis: Analysis) -> bytes:
         rightMargin=36,
         topMargin=30,
         bottomMargin=36,
-        title=f"LesionLens: {words.conclusion(len(page.blocks))}",
+        title=f"LesionLens: {page.conclusion}",
         author="LesionLens",
         subject=RESEARCH_USE_NOTICE,
         invariant=True,
@@ -229,7 +228,7 @@ def _impression(page: Page, styles: dict[str, Any]) -> list[Any]:
         KeepTogether(
             [
                 _text(escape(words("impression")), styles["head"]),
-                _text(escape(words.conclusion(len(page.blocks))), styles["name"]),
+                _text(escape(page.conclusion), styles["name"]),
                 *(_text(f"• {escape(line)}", plain) for line in page.impression),
                 _text(escape(words("convention")), styles["soft"]),
                 _text(escape(words("annex_elsewhere")), styles["soft"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import Region, Source
 from lesionlens.explain import shapley
 from lesionlens.export import pictures
 from lesionlens.export.pictures import CandidatePictures
@@ -85,6 +85,8 @@ def _block(
     trusted = sound and row.attention.peak_inside is not False
     size, measured = _size(row, 0, words), words.measured(candidate.has_enhancing)
     place, state = words.place(candidate.location), words.state(row.review.state)
+    if candidate.source is Source.READER:
+        state = f"{state}, {words('added')}"
     attention = attention_words(row.attention, shown, words, _times_even(analysis, row.id))
     volume = words.volume(row.volume_ml[Region.WT])
     return CandidateSection(

@@ -15,8 +15,9 @@ from pydantic import TypeAdapter
 from lesionlens.export.followup import write_followup
 from lesionlens.export.run import warnings_of
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.files import CandidateRow, FindingsFile, SequenceRow
+from lesionlens.records.files import CandidateRow, FindingsFile, ReviewRow, SequenceRow
 from lesionlens.records.findings import SEQUENCE_KEYS
+from lesionlens.records.review import Review
 from lesionlens.records.study import Series
 
 
@@ -35,7 +36,15 @@ def findings_file(analysis: Analysis) -> FindingsFile:
         },
         conclusion=findings.conclusion,
         warnings=warnings_of(analysis),
+        signed=_signed(analysis.review),
     )
+
+
+def _signed(review: Review) -> ReviewRow | None:
+    if review.signed is None:
+        return None
+    last = review.events[-1]
+    return ReviewRow(state=last.state, reader=last.reader, time=last.time, reason=last.reason)
 
 
 def findings_json(analysis: Analysis) -> dict[str, Any]:
@@ -151,6 +160,7 @@ class TablesExporter:
         as_json.write_text(text + "\n", encoding="utf-8")
         with as_csv.open("w", encoding="utf-8", newline="") as file:
             file.write(findings_csv(content))
-        if analysis.followup is None:
+        compared = analysis.compared
+        if compared is None:
             return as_json, as_csv
-        return as_json, as_csv, write_followup(analysis.followup, staged)
+        return as_json, as_csv, write_followup(compared, staged)

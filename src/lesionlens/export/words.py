@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import string
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import LesionClass, Region, ReviewState
+from lesionlens.base.labels import LesionClass, Region, ReviewState, Source
 from lesionlens.records.findings import UNSURE, Location
 
 LANGUAGES = ("en", "de")
@@ -98,11 +98,21 @@ class Words:
         )
         return " ".join(self("place", words=location.words, lobe=lobe, side=side).split())
 
-    def conclusion(self, count: int) -> str:
-        """Say how many candidates there are; never that there is nothing."""
+    def conclusion(self, sources: Iterable[Source]) -> str:
+        """Say how many candidates were flagged and how many added; never that there is nothing.
+
+        Examples
+        --------
+        >>> load("en").conclusion([Source.NETWORK, Source.READER])
+        '1 candidate region. Added by a reader: 1.'
+        """
+        every = list(sources)
+        added = every.count(Source.READER)
+        count = len(every) - added
+        said = self("conclusion_one") if count == 1 else self("conclusion_many", n=count)
         if count == 0:
-            return self("conclusion_none")
-        return self("conclusion_one") if count == 1 else self("conclusion_many", n=count)
+            said = self("conclusion_none")
+        return f"{said.rstrip('.')}. {self('conclusion_added', n=added)}" if added else said
 
     def unsure(self, value: float) -> str:
         """Say how sure the engine was.

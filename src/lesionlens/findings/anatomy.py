@@ -40,7 +40,12 @@ REGIONS = (
 )
 _HALF_WIDTH, _FRONT, _BACK, _TOP = 70.0, 72.0, -106.0, 79.0
 """Extents of the MNI152 brain in its own mm: |x|, y, y, z."""
-_ONE_SIDE = 0.85
+_ONE_SIDE, _MIDLINE_MM = 0.85, 3.0
+"""Of what lies off the midline, the share on one side from which the other is not named.
+
+Of 840 balls in ten heads, none was told on the other side with or without the band; of those on one
+side, 17 were told on both without it (seven in a thalamus), 2 with it.
+"""
 _BOTH, _CLEAR, _LEAST = 0.25, 0.6, 0.34
 """Share from which a second place is named, the first alone is, and below which none is sure."""
 _BRAIN_LEAST = 0.2
@@ -138,18 +143,37 @@ def locate(points_mm: Points, head: Head | None) -> Location:
     Returns
     -------
     Location
-        Both parts None without a head. Side is "left", "right" or, where less than 85 % lie on
-        one, "both sides"; the patient's, as always in RAS: left is where x falls.
+        Both parts None without a head. Side is "left", "right" or, where less than 85 % of what
+        lies off the midline is on one, "both sides"; the patient's, as always in RAS: left is
+        where x falls.
     """
     if head is None:
         return Location(None, None)
     step = max(1, len(points_mm) // _SAMPLES)
     mni = head.to_mni(np.asarray(points_mm[::step], dtype=np.float64))
-    left = float((mni[:, 0] < 0).mean())
-    side = "left" if left > 0.5 else "right"
-    if max(left, 1 - left) < _ONE_SIDE:
-        side = BOTH_SIDES
-    return Location(side, region_words(shares_of(mni)))
+    return Location(side_of(mni), region_words(shares_of(mni)))
+
+
+def side_of(mni_mm: Points) -> str:
+    """Name the side of some places: left, right or both sides.
+
+    What lies within `_MIDLINE_MM` of the mid-sagittal plane, as far as the plane that was fitted
+    may be off, speaks for neither side.
+
+    Parameters
+    ----------
+    mni_mm : (N, 3) float64
+        Approximate MNI152 mm; at least one.
+
+    Examples
+    --------
+    >>> side_of(np.array([[-9.0, 0, 0], [-5, 0, 0], [1, 0, 0]])), side_of(np.array([[1.0, 0, 0]]))
+    ('left', 'both sides')
+    """
+    left, right = (mni_mm[:, 0] < -_MIDLINE_MM).sum(), (mni_mm[:, 0] > _MIDLINE_MM).sum()
+    if left + right < len(mni_mm) / 2 or max(left, right) < _ONE_SIDE * (left + right):
+        return BOTH_SIDES
+    return "left" if left > right else "right"
 
 
 def shares_of(mni_mm: Points) -> dict[str, float]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import Drawn, Region, Source
 from lesionlens.findings import anatomy, class_probabilities, measure, pointing_game
 from lesionlens.findings.components import Component, ComponentMask, Floats, components_of
 from lesionlens.records.evidence import SequenceEvidence
@@ -33,8 +33,8 @@ class Evidence:
 
     Parameters
     ----------
-    scores : sequence of float
-        0 to 1.
+    scores : sequence of float or None
+        0 to 1; None of what a reader drew.
     relevance : sequence of mapping, or None
         Signed Shapley values that sum to the score.
     alone, left_out : sequence of mapping, or None
@@ -49,7 +49,7 @@ class Evidence:
         What each sequence adds at every voxel.
     """
 
-    scores: Sequence[float]
+    scores: Sequence[float | None]
     relevance: Sequence[Mapping[str, float | None]] | None = None
     alone: Sequence[Mapping[str, float | None]] | None = None
     left_out: Sequence[Mapping[str, float | None]] | None = None
@@ -97,7 +97,8 @@ def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Fin
     """
     parts = list(components_of(marked))
     order = sorted(
-        range(marked.count), key=lambda n: (-evidence.scores[n], -np.count_nonzero(parts[n].mask))
+        range(marked.count),
+        key=lambda n: (-(evidence.scores[n] or 0.0), -np.count_nonzero(parts[n].mask)),
     )
     fits = pointing_game.of_components(
         marked.components, marked.count, evidence.attention, marked.grid.spacing_mm
@@ -160,11 +161,11 @@ def _candidate(
     points = part.points_mm()
     low, high = measure.bounding_box_mm(part.mask, part.grid)
     sizes = _sizes(part, context.has_t1c, evidence.enhancing)
-    unsure = evidence.uncertainty
+    unsure, score = evidence.uncertainty, evidence.scores[part.index]
     return Candidate(
         id=rank,
         tracking_uid=tracking_uid(context.identity, points),
-        score=float(evidence.scores[part.index]),
+        score=None if score is None else float(score),
         centroid_mm=_point(points.mean(axis=0)),
         bounding_box_mm=(_point(low), _point(high)),
         peak_mm=_point(_peak(part, context.whole_tumour)),
@@ -195,6 +196,22 @@ def measured_again(
         score_left_out=candidate.score_left_out,
         resemblance=candidate.resemblance,
     )
+
+
+def added_candidate(
+    named: tuple[str, Drawn],
+    part: Component,
+    evidence: Evidence,
+    context: Context,
+    fit: Agreement,
+) -> Candidate:
+    """Measure a candidate that a reader brought in, `named` by its UID and how it was drawn.
+
+    It has no score, and its number is that of its component.
+    """
+    made = _candidate(part, evidence, context, part.index + 1, fit)
+    uid, drawn = named
+    return replace(made, tracking_uid=uid, source=Source.READER, drawn=drawn)
 
 
 @dataclass(frozen=True, slots=True)

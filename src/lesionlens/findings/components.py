@@ -91,12 +91,12 @@ def draw_components(
     if box is None:
         return ComponentMask(labels, components, 0, grid)
     smallest = max(1, round(rules.smallest_ml / grid.voxel_ml))
-    region = _without_specks(_filled(whole[box]), smallest)
+    region = _without_specks(filled(whole[box]), smallest)
     part = np.where(region, np.uint8(Label.OEDEMA), np.uint8(0))
     for inner, label in ((Region.TC, Label.CORE), (Region.ET, Label.ENHANCING)):
         found = region & (probability[inner][box] >= rules.thresholds[inner])
         if inner is Region.TC:
-            found = _filled(found) & region
+            found = filled(found) & region
         region = _without_specks(found, smallest)
         part[region] = label
     labels[box] = part
@@ -104,7 +104,7 @@ def draw_components(
     return ComponentMask(labels, components, count, grid)
 
 
-def _filled(mask: Mask) -> Mask:
+def filled(mask: Mask) -> Mask:
     """Add what the mask encloses in at least two of the three orthogonal planes.
 
     What lies inside a tumour belongs to it, and what lies inside a ring of core is core, though
@@ -113,7 +113,7 @@ def _filled(mask: Mask) -> Mask:
     Examples
     --------
     >>> shell = np.ones((5, 5, 5), bool); shell[1:4, 1:4, 1:4] = False
-    >>> int(_filled(shell).sum()), int(_filled(shell[:, :, 1:4]).sum())
+    >>> int(filled(shell).sum()), int(filled(shell[:, :, 1:4]).sum())
     (125, 48)
     """
     votes = np.zeros(mask.shape, np.uint8)
@@ -219,6 +219,8 @@ class Component:
 def components_of(marked: ComponentMask) -> Iterator[Component]:
     """Yield each component of a `ComponentMask`, in order."""
     for index, box in enumerate(ndimage.find_objects(marked.components)):
+        if box is None:  # a number that no voxel has
+            continue
         mask: Mask = marked.components[box] == index + 1
         affine = marked.grid.affine.copy()
         affine[:3, 3] = marked.grid.to_mm([side.start for side in box])

@@ -27,9 +27,11 @@ Listener = Callable[[PreliminaryFindings], None]
 """Told once, from the thread that analyses; must return quickly."""
 
 
-def tell(engine: Engine, prepared: PreparedStudy, clock: StageClock, listener: Listener) -> None:
-    """Tell what the engine's first look flags; an engine without one is passed over."""
-    if isinstance(engine, SupportsFirstLook):
+def tell(
+    engine: Engine, prepared: PreparedStudy, clock: StageClock, listener: Listener | None
+) -> None:
+    """Tell a listener what the engine's first look flags; an engine without one is passed over."""
+    if listener is not None and isinstance(engine, SupportsFirstLook):
         with clock.stage("first look"):
             listener(look(engine, prepared, clock))
 

@@ -45,7 +45,7 @@ def compare(now: Analysis, visit: Visit, prior: Prior, *, cancel: Cancel = NEVER
     Analysis
         `followup` holds all time points: those the prior knew, the prior, this one.
     """
-    before = applied(prior.analysis)
+    now, before = applied(now), applied(prior.analysis)
     found, sequence = align(now.prepared, before.prepared, cancel=cancel)
     matches = match(
         before.findings.components,

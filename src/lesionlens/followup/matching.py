@@ -21,6 +21,7 @@ ones move by between two examinations, and what an alignment errs by."""
 _SAMPLES = 4000
 _TOUCH = 0.05
 """Share of the smaller lesion from which another that it overlaps is worth a word."""
+_NEXT_TO_NOTHING_ML = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,53 +57,66 @@ def match(
     Returns
     -------
     Matches
-        The pairs with the largest summed overlap (share of the smaller one); lesions apart are
-        matched up to `NEAR_MM`, after all that overlap.
+        The pairs with the largest overlap in sum, ml; lesions apart are matched up to `NEAR_MM`,
+        after all that overlap.
     """
     before = dict(_lesions(prior, prior_grid))
-    after = {number: apply(moved, points) for number, points in _lesions(now, grid)}
+    after = {number: lesion.moved(moved) for number, lesion in _lesions(now, grid)}
     if not before or not after:
         return Matches((), ())
     rows, columns = sorted(before), sorted(after)
-    score = np.zeros((len(rows), len(columns)))
+    shares, shared_ml = np.zeros((2, len(rows), len(columns)))
     for i, one in enumerate(rows):
         for j, other in enumerate(columns):
-            score[i, j] = _likeness(before[one], after[other], prior_grid, grid)
+            shares[i, j], shared_ml[i, j] = _overlap(before[one], after[other])
     taken = [
         (rows[i], columns[j])
-        for i, j in zip(*linear_sum_assignment(-score), strict=True)
-        if score[i, j] > 0
+        for i, j in zip(*linear_sum_assignment(-shared_ml), strict=True)
+        if shared_ml[i, j] > 0
     ]
     beside = [
         (rows[i], columns[j])
-        for i, j in np.argwhere(score >= 1 + _TOUCH).tolist()
+        for i, j in np.argwhere(shares >= _TOUCH).tolist()
         if (rows[i], columns[j]) not in taken
     ]
     return Matches(tuple(taken), tuple(beside))
 
 
-def _lesions(components: NDArray[np.int32], grid: Grid) -> Iterator[tuple[int, Points]]:
-    """Yield each id with the (N, 3) RAS mm of its voxels, thinned evenly."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lesion:
+    """Where a lesion lies: (N, 3) of its voxels, thinned evenly to `reach_mm` each; its ml."""
+
+    points: Points
+    ml: float
+    reach_mm: float
+
+    def moved(self, how: Affine) -> _Lesion:
+        return _Lesion(apply(how, self.points), self.ml, self.reach_mm)
+
+
+def _lesions(components: NDArray[np.int32], grid: Grid) -> Iterator[tuple[int, _Lesion]]:
+    """Yield each id and lesion, in the grid's RAS mm."""
     for number, box in enumerate(ndimage.find_objects(components), start=1):
         if box is None:
             continue
         voxels = np.argwhere(components[box] == number) + [side.start for side in box]
         step = max(1, -(-len(voxels) // _SAMPLES))
-        yield number, grid.to_mm(voxels[::step].astype(np.float64))
+        reach = float(np.linalg.norm(grid.spacing_mm)) / 2 * step ** (1 / 3)
+        points = grid.to_mm(voxels[::step].astype(np.float64))
+        yield number, _Lesion(points, len(voxels) * grid.voxel_ml, reach)
 
 
-def _likeness(before: Points, after: Points, prior_grid: Grid, grid: Grid) -> float:
-    """Return 1 and the overlap, as a share of the smaller; below 1 what is apart but near; 0 else.
+def _overlap(before: _Lesion, after: _Lesion) -> tuple[float, float]:
+    """Return the overlap as a share of the smaller lesion and in ml.
 
-    Thinned voxels overlap where they are nearer than half the way between them.
+    Of lesions apart but near no share, and next to no ml: they are matched after all that overlap.
     """
-    reach = max(
-        float(np.linalg.norm(g.spacing_mm)) * max(1.0, (len(p) / _SAMPLES)) ** (1 / 3) / 2
-        for g, p in ((prior_grid, before), (grid, after))
-    )
-    small, large = (before, after) if len(before) < len(after) else (after, before)
-    away, _ = cKDTree(large).query(small, distance_upper_bound=NEAR_MM + reach)
+    reach = max(before.reach_mm, after.reach_mm)
+    small, large = (before, after) if before.ml < after.ml else (after, before)
+    away, _ = cKDTree(large.points).query(small.points, distance_upper_bound=NEAR_MM + reach)
     nearest = float(away.min())
     if nearest <= reach:
-        return 1.0 + float((away <= reach).mean())
-    return max(0.0, 1.0 - nearest / (NEAR_MM + reach)) if np.isfinite(nearest) else 0.0
+        share = float((away <= reach).mean())
+        return share, share * small.ml
+    near = max(0.0, 1.0 - nearest / (NEAR_MM + reach)) if np.isfinite(nearest) else 0.0
+    return 0.0, near * _NEXT_TO_NOTHING_ML

@@ -1,14 +1,13 @@
-"""A prepared study as tensors at one voxel size: cropped to the brain, z-scored, resampled."""
+"""A prepared study as arrays at one voxel size: cropped to the brain, z-scored, resampled."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from lesionlens.base import geometry
+from lesionlens.base.array_ops import Array, Device, device_of, floats, namespace, take, zeros
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Box
 from lesionlens.base.grid import Grid
@@ -27,35 +26,35 @@ class NetworkInput:
 
     Parameters
     ----------
-    channels : (1, 4, I, J, K) float32 Tensor
+    channels : (1, 4, I, J, K) float32 array
         z-scored in the brain, zero outside of it.
-    brain : (1, I, J, K) bool Tensor
+    brain : (1, I, J, K) bool array
     present : (4,) bool
         Which sequences there are.
     grid : Grid
-        Of the tensors.
+        Of the arrays.
     box : (3,) slices
         The part of the working grid that they show: the brain and a small margin.
     cut : Grid
         Of that part.
     """
 
-    channels: Tensor
-    brain: Tensor
+    channels: Array
+    brain: Array
     present: tuple[bool, bool, bool, bool]
     grid: Grid
     box: Box
     cut: Grid
 
-    def input_of(self, variant: InputPerturbation) -> Tensor:
+    def input_of(self, variant: InputPerturbation) -> Array:
         """Return the (1, 8, I, J, K) input that shows a variant of the study."""
         shown = [a and b for a, b in zip(self.present, variant.keep, strict=True)]
-        channels = self.channels
+        channels, xp = self.channels, namespace(self.channels)
+        device = device_of(channels)
         if variant.hidden is not None:
-            hidden = torch.from_numpy(variant.hidden).to(channels.device)
-            channels = channels.masked_fill(hidden, 0.0)
-        x = with_presence(channels, torch.tensor([shown], device=channels.device), self.brain)
-        return x.flip(2) if variant.mirrored else x
+            channels = xp.where(take(variant.hidden, device), 0.0, channels)
+        x = with_presence(channels, take(np.array([shown]), device), self.brain)
+        return xp.flip(x, (2,)) if variant.mirrored else x
 
 
 def brain_box(prepared: PreparedStudy) -> Box:
@@ -93,9 +92,7 @@ def _grid_over(cut: Grid, spacing_mm: float) -> Grid:
     return Grid(shape, affine)
 
 
-def make_network_input(
-    prepared: PreparedStudy, spacing_mm: float, device: torch.device
-) -> NetworkInput:
+def make_network_input(prepared: PreparedStudy, spacing_mm: float, device: Device) -> NetworkInput:
     """Crop to the brain, resample with anti-aliasing, z-score in the brain.
 
     Parameters
@@ -104,8 +101,8 @@ def make_network_input(
         In scanner units.
     spacing_mm : float
         Edge of the cubes that the network reads.
-    device : torch.device
-        Where the tensors lie.
+    device : torch.device or None
+        Where the arrays lie; None for numpy's.
 
     Returns
     -------
@@ -115,14 +112,13 @@ def make_network_input(
     box = brain_box(prepared)
     cut = box_grid(prepared, box)
     target = _grid_over(cut, spacing_mm)
-    inside = torch.from_numpy(prepared.brain[box].copy()).to(device)
+    inside = take(prepared.brain[box].copy(), device)
     along = separable.matrices(cut, target, antialias=True)
-    brain = separable.apply(inside.float(), along) > 0.5
-    channels = torch.zeros((1, len(prepared.present), *target.shape), device=device)
+    brain = separable.apply(floats(inside), along) > 0.5
+    channels = zeros((1, len(prepared.present), *target.shape), device)
     for index in np.flatnonzero(prepared.present):
         values = np.array(prepared.channels[index][box], dtype=np.float32)
-        volume = torch.from_numpy(values).to(device)
-        channels[0, index] = separable.apply(volume * inside, along)
+        channels[0, index] = separable.apply(take(values, device) * inside, along)
     first, second, third, fourth = (bool(there) for there in prepared.present)
     scaled = zscore(channels, brain[None])
     there = (first, second, third, fourth)

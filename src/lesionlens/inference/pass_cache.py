@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from lesionlens.base.array_ops import Array, Device, give, namespace
 from lesionlens.inference import network_input
 from lesionlens.records.prediction import InputPerturbation, PerturbedPrediction
 from lesionlens.records.study import PreparedStudy
@@ -28,11 +27,11 @@ class PassCache:
     ----------
     spacing_mm : float
         Edge of the cubes that the network reads.
-    device : torch.device
-        Where it reads them.
+    device : torch.device or None
+        Where it reads them; None for numpy arrays.
     """
 
-    def __init__(self, spacing_mm: float, device: torch.device) -> None:
+    def __init__(self, spacing_mm: float, device: Device) -> None:
         self._spacing_mm, self._device = spacing_mm, device
         self._last: tuple[PreparedStudy, network_input.NetworkInput] | None = None
         self._known: dict[Key, Floats] = {}
@@ -44,15 +43,15 @@ class PassCache:
             self._last, self._known = (prepared, study), {}
         return self._last[1]
 
-    def note(self, perturbed: InputPerturbation, whole: Tensor) -> None:
+    def note(self, perturbed: InputPerturbation, whole: Array) -> None:
         """Keep the (I, J, K) whole-tumour probability of an input that was predicted elsewhere."""
-        self._known[_key(perturbed)] = whole.cpu().numpy()
+        self._known[_key(perturbed)] = give(whole)
 
     def predict_perturbed(
         self,
         prepared: PreparedStudy,
         groups: Sequence[Sequence[InputPerturbation]],
-        take: Callable[[InputPerturbation], Tensor],
+        take: Callable[[InputPerturbation], Array],
         watch: Callable[[int], AbstractContextManager[None]],
     ) -> PerturbedPrediction:
         """Answer each group by the mean over its inputs; predict those that are not known.
@@ -75,7 +74,7 @@ class PassCache:
         with watch(len(new)):
             for key, one in new.items():
                 whole = take(one)
-                seen[key] = (whole.flip(0) if one.mirrored else whole).cpu().numpy()
+                seen[key] = give(namespace(whole).flip(whole, (0,)) if one.mirrored else whole)
                 if one.hidden is None:
                     self._known[key] = seen[key]
         votes = [np.mean([seen[_key(one)] for one in group], axis=0) for group in groups]

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
+from lesionlens.base.array_ops import Array, device_of, floats, softmax, zeros
 
 
-def layer_weights(q: Tensor, k: Tensor) -> Tensor:
+def layer_weights(q: Array, k: Array) -> Array:
     """Return one layer's attention, averaged over heads.
 
     Parameters
     ----------
-    q, k : (heads, N, d) Tensor
+    q, k : (heads, N, d) array
         Queries and keys of one study.
 
     Returns
@@ -21,19 +20,17 @@ def layer_weights(q: Tensor, k: Tensor) -> Tensor:
     (N, N) float32
         Rows add up to one.
     """
-    scores = q.float() @ k.float().transpose(-1, -2) / q.shape[-1] ** 0.5
-    weights: Tensor = scores.softmax(-1).mean(0)
-    return weights
+    return softmax(floats(q) @ floats(k).swapaxes(-1, -2) / q.shape[-1] ** 0.5).mean(0)
 
 
-def row(token: int, layers: Sequence[Tensor]) -> Tensor:
+def row(token: int, layers: Sequence[Array]) -> Array:
     """Return how much one token of the last layer draws from each token of the input.
 
     Parameters
     ----------
     token : int
         Its index.
-    layers : sequence of (N, N) Tensor
+    layers : sequence of (N, N) array
         From first to last, as `layer_weights` gives them.
 
     Returns
@@ -49,10 +46,11 @@ def row(token: int, layers: Sequence[Tensor]) -> Tensor:
 
     Examples
     --------
-    >>> row(0, [torch.tensor([[0.0, 1.0], [1.0, 0.0]])])
-    tensor([0.5000, 0.5000])
+    >>> import numpy as np
+    >>> row(0, [np.array([[0.0, 1.0], [1.0, 0.0]], np.float32)]).tolist()
+    [0.5, 0.5]
     """
-    found = torch.zeros(layers[0].shape[0], device=layers[0].device)
+    found = zeros(layers[0].shape[:1], device_of(layers[0]))
     found[token] = 1.0
     for weights in reversed(layers):
         found = 0.5 * found + 0.5 * (found @ weights)

@@ -2,24 +2,28 @@
 
 Two axis-aligned grids differ along each axis by a scale and a shift alone, so that smoothing and
 linear interpolation along an axis are one small matrix. Three products bring four sequences of a
-brain to 2 mm in a fraction of the time that general interpolation takes, on any device.
+brain to 2 mm in a fraction of the time that general interpolation takes, on any device. Volumes
+are torch's or numpy's (`base.array_ops`).
 """
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from lesionlens.base.array_ops import Array, device_of, floats, take
 from lesionlens.base.errors import GeometryError
 from lesionlens.base.grid import Grid
+
+Floats = NDArray[np.float32]
+Matrices = tuple[Floats, Floats, Floats]
+"""One (n_target, n_source) matrix for each axis."""
 
 ANTIALIAS = 0.42
 """Standard deviation of the smoothing before a coarser grid, in edges of that grid."""
 
 
-def matrices(source: Grid, target: Grid, *, antialias: bool) -> tuple[Tensor, Tensor, Tensor]:
+def matrices(source: Grid, target: Grid, *, antialias: bool) -> Matrices:
     """Return the (n_target, n_source) float32 matrix of each axis.
 
     Parameters
@@ -53,14 +57,14 @@ def matrices(source: Grid, target: Grid, *, antialias: bool) -> tuple[Tensor, Te
     return found[0], found[1], found[2]
 
 
-def _one_axis(n_in: int, n_out: int, step: float, start: float, antialias: bool) -> Tensor:
+def _one_axis(n_in: int, n_out: int, step: float, start: float, antialias: bool) -> Floats:
     place = start + step * np.arange(n_out, dtype=np.float64)
     if not antialias:
-        return torch.from_numpy(_linear(np.clip(place, 0, n_in - 1), n_in).astype(np.float32))
+        return _linear(np.clip(place, 0, n_in - 1), n_in).astype(np.float32)
     linear = _linear(place, n_in)
     if step > 1.01:
         linear = linear @ _gaussian(n_in, ANTIALIAS * step)
-    return torch.from_numpy(linear.astype(np.float32))
+    return linear.astype(np.float32)
 
 
 def _linear(place: NDArray[np.float64], n_in: int) -> NDArray[np.float64]:
@@ -75,30 +79,28 @@ def _gaussian(n: int, sigma: float) -> NDArray[np.float64]:
     return np.asarray(kernel / kernel.sum(axis=1, keepdims=True))
 
 
-def smooth(volumes: Tensor, sigma_vox: float) -> Tensor:
+def smooth(volumes: Array, sigma_vox: float) -> Array:
     """Blur (..., I, J, K) volumes by a Gaussian, in voxels; borders are weighed again."""
-    kernels = [
-        torch.from_numpy(_gaussian(n, sigma_vox).astype(np.float32)) for n in volumes.shape[-3:]
-    ]
+    kernels = [_gaussian(n, sigma_vox).astype(np.float32) for n in volumes.shape[-3:]]
     return apply(volumes, (kernels[0], kernels[1], kernels[2]))
 
 
-def add_up_to_one(maps: Tensor) -> Tensor:
+def add_up_to_one(maps: Array) -> Array:
     """Scale (R, I, J, K) maps to add up to one; an empty one stays empty."""
-    return maps / maps.sum((1, 2, 3), keepdim=True).clamp_min(1e-12)
+    return maps / maps.sum((1, 2, 3), keepdims=True).clip(1e-12)
 
 
-def apply(volumes: Tensor, along: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+def apply(volumes: Array, along: Matrices) -> Array:
     """Bring (..., I, J, K) volumes to (..., I', J', K'); float32, on the volumes' device.
 
     Examples
     --------
-    >>> halve = torch.tensor([[0.5, 0.5]])
-    >>> apply(torch.ones(2, 2, 2), (halve, halve, halve)).shape
-    torch.Size([1, 1, 1])
+    >>> halve = np.array([[0.5, 0.5]], np.float32)
+    >>> apply(np.ones((2, 2, 2), np.float32), (halve, halve, halve)).shape
+    (1, 1, 1)
     """
-    first, second, third = (matrix.to(volumes.device) for matrix in along)
-    out = volumes.float() @ third.T
+    first, second, third = (take(matrix, device_of(volumes)) for matrix in along)
+    out = floats(volumes) @ third.T
     out = second @ out
     shape = out.shape
     flat = out.reshape(*shape[:-2], shape[-2] * shape[-1])

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+from lesionlens.base.array_ops import Array, Device, device_of, floats, take, zeros
 
 Window = tuple[slice, slice, slice]
 
@@ -64,10 +64,10 @@ def _starts(first: int, stop: int, length: int, edge: int) -> list[int]:
     return sorted({min(max(int(place), 0), length - edge) for place in places})
 
 
-def place_in(window: Window, shape: tuple[int, ...], device: torch.device) -> Tensor:
+def place_in(window: Window, shape: tuple[int, ...], device: Device) -> Array:
     """Return where a window lies in a volume that reaches from -1 to 1, (1, 3, 2) float32."""
     edges = [(2 * a.start / n - 1, 2 * a.stop / n - 1) for a, n in zip(window, shape, strict=True)]
-    return torch.tensor([edges], dtype=torch.float32, device=device)
+    return take(np.asarray([edges], np.float32), device)
 
 
 class Blend:
@@ -77,38 +77,36 @@ class Blend:
     ----------
     shape : (3,) int
         The whole volume.
-    device : torch.device
-        Where the sums lie.
+    device : torch.device or None
+        Where the sums lie; None for numpy's.
     """
 
-    def __init__(self, shape: tuple[int, int, int], device: torch.device) -> None:
-        self._sum = torch.zeros(shape, device=device)
-        self._weight = torch.zeros(shape, device=device)
+    def __init__(self, shape: tuple[int, int, int], device: Device) -> None:
+        self._sum = zeros(shape, device)
+        self._weight = zeros(shape, device)
 
-    def add(self, window: Window, answer: Tensor) -> None:
+    def add(self, window: Window, answer: Array) -> None:
         """Take in one (I, J, K) answer."""
-        bump = _bump(answer.shape, answer.device)
-        self._sum[window] += answer.float() * bump
+        bump = take(_bump(answer.shape), device_of(answer))
+        self._sum[window] += floats(answer) * bump
         self._weight[window] += bump
 
-    def over(self, rest: Tensor, share: float) -> Tensor:
+    def over(self, rest: Array, share: float) -> Array:
         """Mix the windows' answers into what was known before.
 
         Parameters
         ----------
-        rest : (I, J, K) Tensor
+        rest : (I, J, K) array
             The answer where no window lay.
         share : float
             Of the windows' answer in the mix, where their summed weight is large; it fades to
             zero towards the outer border of the windows, so that no seam shows.
         """
-        mean = self._sum / self._weight.clamp_min(1e-6)
-        return rest + share * (self._weight / 0.25).clamp(max=1.0) * (mean - rest)
+        mean = self._sum / self._weight.clip(1e-6)
+        return rest + share * (self._weight / 0.25).clip(0.0, 1.0) * (mean - rest)
 
 
-def _bump(shape: torch.Size, device: torch.device) -> Tensor:
+def _bump(shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Return the product of three raised cosines, positive everywhere."""
-    first, second, third = (
-        torch.hann_window(n + 2, periodic=False, device=device)[1:-1] + 1e-3 for n in shape
-    )
-    return first[:, None, None] * second[None, :, None] * third[None, None, :]
+    first, second, third = (np.hanning(n + 2)[1:-1].astype(np.float32) + 1e-3 for n in shape)
+    return np.asarray(first[:, None, None] * second[None, :, None] * third[None, None, :])

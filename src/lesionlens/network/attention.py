@@ -59,7 +59,12 @@ def weights(q: Tensor, k: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def readable(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Attention written out, `QUERY_BLOCK` queries at a time; (..., Q, d)."""
+    """Attention written out, `QUERY_BLOCK` queries at a time; (..., Q, d).
+
+    Written into a file for another program, all at once: there a loop would be of fixed length.
+    """
+    if torch.compiler.is_compiling():
+        return weights(q, k, bias).to(v.dtype) @ v
     blocks = []
     for start in range(0, q.shape[-2], QUERY_BLOCK):
         rows = slice(start, start + QUERY_BLOCK)

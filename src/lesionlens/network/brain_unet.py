@@ -22,10 +22,6 @@ from lesionlens.base.errors import WeightsError
 from lesionlens.base.provenance import sha256_of
 from lesionlens.network.encoder import Residual
 
-SPACING_MM = 2.5
-"""Voxel edge of what it reads and answers."""
-MULTIPLE = 16
-"""The image's axes must be multiples of this."""
 WIDTHS = (24, 32, 48, 64)
 _FINE = 4
 
@@ -61,7 +57,7 @@ class BrainUNet(nn.Module):
 
     @override
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 1, I, J, K) from `scaled` to logits of the same shape."""
+        """(B, 1, I, J, K) from `network.brain.scaled` to logits of the same shape."""
         x, kept = fold(image), []
         for block in self.down:
             x = block(x)
@@ -72,20 +68,6 @@ class BrainUNet(nn.Module):
         fine = torch.cat([unfold(self.open(x)), image], 1)
         out: Tensor = self.last(functional.silu(self.fine(fine)))
         return out
-
-
-def scaled(image: Tensor) -> Tensor:
-    """Bring positive images (B, 1, I, J, K) to about 0-1, by what is bright in each."""
-    out = []
-    for one in image:
-        seen = one[one > 0]
-        if seen.numel() == 0:
-            out.append(torch.zeros_like(one))
-            continue
-        step = max(seen.numel() // 50_000, 1)
-        top = torch.quantile(seen[::step], 0.98).clamp_min(1e-6)
-        out.append((one / top).clamp(0, 1.5))
-    return torch.stack(out)
 
 
 def load_brain_unet() -> BrainUNet:

@@ -56,7 +56,7 @@ def position_code(grid: tuple[int, int, int], dim: int, place: Tensor) -> Tensor
     frequency = math.pi * 2 ** torch.linspace(-1, 3, each, device=place.device)
     codes = []
     for axis, count in enumerate(grid):
-        step = torch.linspace(0, 1, count, device=place.device)
+        step = torch.arange(count, device=place.device) / max(count - 1, 1)
         low, high = place[:, axis, :1], place[:, axis, 1:]
         angle = (low + (high - low) * step)[..., None] * frequency
         view = [len(place), 1, 1, 1, each]

@@ -1,9 +1,11 @@
-"""From sequences in scanner units to what the network reads; shared by training and inference."""
+"""From sequences in scanner units to what the network reads; shared by training and inference.
+
+Arrays are torch's or numpy's (`base.array_ops`), and so are the answers.
+"""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from lesionlens.base.array_ops import Array, device_of, floats, namespace, quantiles, zeros
 
 Z_LIMIT = 5.0
 """z-scores are cut at this magnitude."""
@@ -12,15 +14,16 @@ _SAMPLE = 20_000
 _TAIL = 0.005
 
 
-def _location_and_scale(values: Tensor) -> tuple[Tensor, Tensor]:
+def _location_and_scale(values: Array) -> tuple[Array, Array]:
     """Mean and deviation without the darkest and brightest half percent of (N,) values."""
-    sample = values[:: max(1, values.numel() // _SAMPLE)]
-    bounds = torch.quantile(sample, torch.tensor([_TAIL, 1 - _TAIL], device=values.device))
-    clipped = values.clamp(bounds[0], bounds[1])
-    return clipped.mean(), clipped.std(correction=0)
+    sample = values[:: max(1, len(values) // _SAMPLE)]
+    low, high = quantiles(sample, (_TAIL, 1 - _TAIL))
+    clipped = values.clip(low, high)
+    mean = clipped.mean()
+    return mean, ((clipped - mean) ** 2).mean() ** 0.5
 
 
-def zscore(channels: Tensor, brain: Tensor) -> Tensor:
+def zscore(channels: Array, brain: Array) -> Array:
     """Zero mean and unit deviation inside the brain, each sequence by itself.
 
     Take it over the whole brain, before a window is cut out: a window's own statistics would
@@ -28,51 +31,53 @@ def zscore(channels: Tensor, brain: Tensor) -> Tensor:
 
     Parameters
     ----------
-    channels : (B, C, I, J, K) Tensor
+    channels : (B, C, I, J, K) array
         Any units; absent sequences may hold anything finite.
-    brain : (B, I, J, K) bool Tensor
+    brain : (B, I, J, K) bool array
 
     Returns
     -------
-    (B, C, I, J, K) float32 Tensor
+    (B, C, I, J, K) float32 array
         Cut at +-`Z_LIMIT`; zero outside the brain and where a sequence is constant.
 
     Examples
     --------
-    >>> ramp = torch.arange(1001.0).view(1, 1, 1, 1, -1)
-    >>> out = zscore(ramp, torch.ones(1, 1, 1, 1001, dtype=torch.bool))
+    >>> import numpy as np
+    >>> ramp = np.arange(1001, dtype=np.float32).reshape(1, 1, 1, 1, -1)
+    >>> out = zscore(ramp, np.ones((1, 1, 1, 1001), bool))
     >>> round(float(out[0, 0, 0, 0, 500]), 3), round(float(out[0, 0, 0, 0, 1000]), 2)
     (0.0, 1.73)
     """
-    out = torch.zeros(channels.shape, dtype=torch.float32, device=channels.device)
+    out = zeros(channels.shape, device_of(channels))
     for item, inside in enumerate(brain):
         if not bool(inside.any()):
             continue
-        for sequence, volume in enumerate(channels[item].float()):
+        for sequence, volume in enumerate(floats(channels[item])):
             mean, deviation = _location_and_scale(volume[inside])
             if float(deviation) <= 1e-6 * max(1.0, abs(float(mean))):
                 continue
-            scaled = ((volume - mean) / deviation).clamp(-Z_LIMIT, Z_LIMIT)
+            scaled = ((volume - mean) / deviation).clip(-Z_LIMIT, Z_LIMIT)
             out[item, sequence] = scaled * inside
     return out
 
 
-def with_presence(channels: Tensor, present: Tensor, brain: Tensor) -> Tensor:
+def with_presence(channels: Array, present: Array, brain: Array) -> Array:
     """Four sequences and four presence channels.
 
     Parameters
     ----------
-    channels : (B, 4, I, J, K) Tensor
+    channels : (B, 4, I, J, K) array
         z-scored, in the order of `MrSequence`.
-    present : (B, 4) bool or float Tensor
+    present : (B, 4) bool or float array
         Which sequences there are.
-    brain : (B, I, J, K) bool Tensor
+    brain : (B, I, J, K) bool array
 
     Returns
     -------
-    (B, 8, I, J, K) Tensor
+    (B, 8, I, J, K) float32 array
         The sequences, zero where absent; then the brain mask where a sequence is present.
     """
-    shown = present.to(channels.dtype)[:, :, None, None, None]
-    inside = brain[:, None].to(channels.dtype)
-    return torch.cat([channels * (shown * inside), shown * inside], 1)
+    shown = floats(present)[:, :, None, None, None]
+    inside = floats(brain[:, None])
+    both = [channels * (shown * inside), shown * inside]
+    return namespace(channels).concatenate(both, 1)

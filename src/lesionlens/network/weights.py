@@ -6,10 +6,8 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,59 +18,12 @@ from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.network.build import build
 from lesionlens.network.config import NetworkConfig
 from lesionlens.network.model import LensNetwork, channels_last
+from lesionlens.network.notes import WeightsInfo, WeightsNotes, from_json
 
 DEFAULT_NAME = "default"
 SYNTHETIC_NAME = "synthetic"
 SHIPPED = (DEFAULT_NAME, SYNTHETIC_NAME)
 """The sets of weights in the package; the second has learnt from no patient."""
-
-
-@dataclass(frozen=True, slots=True)
-class WeightsNotes:
-    """What travels with weights besides the sizes of the network.
-
-    Parameters
-    ----------
-    version : str
-        Of the weights, not of the package.
-    spacing_mm : float
-        Grid of the first pass over the whole brain.
-    focus_spacing_mm : float or None
-        Grid of the patches round candidates; None where refinement does not help.
-    temperature : (3,) float
-        Logits of WT, TC, ET are divided by these before the sigmoid.
-    operating_points : tuple of dict
-        Rising in sensitivity: ``threshold``, ``sensitivity``, ``false_per_scan`` on drawn scans.
-    provenance : dict
-        Data, recipe, steps, minutes.
-    score : (3,) float
-        Intercept, slope of the mean logit, slope of the logarithm of the ml: a candidate's score
-        is the sigmoid of their sum (`inference.component_score`), fitted on drawn scans.
-    score_floor : float
-        Regions that score less are not flagged.
-    thresholds : (3,) float
-        Probability of WT, TC, ET from which a voxel is drawn. The cut with the best expected Dice
-        lies at half of the Dice that can be reached, below one half where a region is hard
-        (Lipton et al. 2014, doi 10.1007/978-3-662-44851-9_15, for F1, which is Dice).
-    """
-
-    version: str = "0"
-    spacing_mm: float = 2.0
-    focus_spacing_mm: float | None = None
-    temperature: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    operating_points: tuple[Mapping[str, float], ...] = ()
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    score: tuple[float, float, float] = (-1.5, 0.36, 0.0)
-    score_floor: float = 0.2
-    thresholds: tuple[float, float, float] = (0.5, 0.5, 0.5)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeightsInfo(WeightsNotes):
-    """Weights as loaded: their notes, the sizes of the network and the file's hash."""
-
-    sha256: str
-    config: NetworkConfig
 
 
 def _sha256(path: Path) -> str:
@@ -116,10 +67,6 @@ def save(
             next_step="Free some space and start again; what was there before is intact",
         ) from error
     return _sha256(path)
-
-
-def _tuples(table: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
 
 
 def _unreadable(path: Path, why: object) -> WeightsError:
@@ -166,8 +113,8 @@ def load(
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata() or {}
             state = {name: stream.get_tensor(name).float() for name in stream.keys()}  # noqa: SIM118
-        config = NetworkConfig(**_tuples(json.loads(metadata["network"])))
-        notes = WeightsNotes(**_tuples(json.loads(metadata["notes"])))
+        config = from_json(NetworkConfig, metadata["network"])
+        notes = from_json(WeightsNotes, metadata["notes"])
         network = build(config)
         network.load_state_dict(state)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:

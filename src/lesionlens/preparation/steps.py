@@ -13,7 +13,13 @@ from lesionlens.base.geometry import Affine
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import Cancel, StageClock, check
-from lesionlens.preparation import bias_field, cache, kept_brain, skull_stripping
+from lesionlens.preparation import (
+    bias_field,
+    brain_extraction,
+    cache,
+    kept_brain,
+    skull_stripping,
+)
 from lesionlens.preparation import brain as brains
 from lesionlens.preparation.registration import Registration, ResolutionPyramid, pyramid, register
 from lesionlens.preparation.resampling import resample
@@ -233,8 +239,6 @@ def _confirm(item: Loaded, mask: NDArray[np.bool_], notes: Notes) -> None:
     UnusableInputError
         Hardly any of it looks like brain, and it is of one even material.
     """
-    from lesionlens.preparation import brain_extraction  # noqa: PLC0415  torch: not for readers
-
     share = brain_extraction.share_of_brain(item.values, item.series.grid, mask)
     if share >= LEAST_BRAIN:
         return
@@ -299,8 +303,6 @@ def _searched(
     item = loaded[reference]
     if method != skull_stripping.OWN:
         return skull_stripping.strip(method, item.values, item.series.grid, cancel=cancel)
-    from lesionlens.preparation import brain_extraction  # noqa: PLC0415  torch; few need it
-
     grid = brain_extraction.reading_grid(item.series.grid)
     images = {
         s: resample(one.values, one.series.grid, grid, moved=one.moved) for s, one in loaded.items()

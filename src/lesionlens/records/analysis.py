@@ -115,6 +115,13 @@ class Analysis:
     options: ExportOptions = field(default_factory=ExportOptions)
     followup: Comparison | None = None
 
+    @property
+    def compared(self) -> Comparison | None:
+        """The comparison with a prior examination, by the outlines and decisions of now."""
+        if self.followup is None:
+            return None
+        return self.followup.at(self.findings.candidates, self.review)
+
     def images(self) -> Mapping[str, NDArray[np.float32]]:
         """Return each present sequence on the working grid (what pictures are drawn from)."""
         return {

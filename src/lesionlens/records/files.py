@@ -82,6 +82,8 @@ class FindingsFile(_Strict):
     sequences: dict[MrSequence, SequenceRow]
     conclusion: str
     warnings: tuple[str, ...] = ()
+    signed: ReviewRow | None = None
+    """What a reader signed of the whole study; null where nobody has."""
 
 
 class InputRow(_Strict):

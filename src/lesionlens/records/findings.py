@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.file_fields import STRICT, Decimals, Keys
-from lesionlens.base.labels import LesionClass, MrSequence, Region
+from lesionlens.base.labels import Drawn, LesionClass, MrSequence, Region, Source
 from lesionlens.records.arrays import frozen
 from lesionlens.records.study import QualityCheck
 
@@ -97,11 +97,11 @@ class Candidate:
     Parameters
     ----------
     id : int
-        From 1, by falling score.
+        From 1, by falling score; those that a reader added follow.
     tracking_uid : str
         DICOM UID, the same in JSON, SEG and SR.
-    score : float
-        0 to 1.
+    score : float or None
+        0 to 1; None of what a reader added, which the network did not flag.
     centroid_mm : (3,)
         Of the whole tumour.
     bounding_box_mm : ((3,), (3,))
@@ -121,11 +121,15 @@ class Candidate:
     resemblance : mapping of LesionClass to float or None
         Class probabilities by the engine; shares that add up to one, not the probability of a
         diagnosis.
+    source : Source
+        Who flagged it.
+    drawn : Drawn or None
+        How a reader's own was drawn; None of the network's.
     """
 
     id: int
     tracking_uid: str
-    score: Score
+    score: Score | None
     centroid_mm: Point
     bounding_box_mm: tuple[Point, Point]
     peak_mm: Point
@@ -140,6 +144,8 @@ class Candidate:
     score_alone: ScoreBySequence | None = None
     score_left_out: ScoreBySequence | None = None
     resemblance: Annotated[Mapping[LesionClass, Share], Keys(LesionClass)] | None = None
+    source: Source = Source.NETWORK
+    drawn: Drawn | None = None
 
     @property
     def has_enhancing(self) -> bool:
@@ -218,17 +224,18 @@ class Findings:
         object.__setattr__(self, "components", frozen(self.components))
 
 
-def conclusion_of(count: int) -> str:
-    """Say how many candidates there are; never that there is nothing.
+def conclusion_of(count: int, added: int = 0) -> str:
+    """Say how many candidates were flagged, and how many readers added; never that there is none.
 
     Examples
     --------
-    >>> conclusion_of(0), conclusion_of(1), conclusion_of(2)
-    ('no candidate region', '1 candidate region', '2 candidate regions')
+    >>> conclusion_of(0), conclusion_of(1), conclusion_of(2, added=1)
+    ('no candidate region', '1 candidate region', '2 candidate regions; added by a reader: 1')
     """
+    more = f"; added by a reader: {added}" if added else ""
     if count == 0:
-        return "no candidate region"
-    return f"{count} candidate region{'s' if count > 1 else ''}"
+        return f"no candidate region{more}"
+    return f"{count} candidate region{'s' if count > 1 else ''}{more}"
 
 
 def resemblance_words(shares: Mapping[LesionClass, float]) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import pairwise
 from typing import Annotated, ClassVar
@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 from lesionlens.base.file_fields import STRICT, Keys
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.records.findings import Candidate, Mm, Share
+from lesionlens.records.review import Review
 
 TARGETS = 3
 """Lesions at most that RANO 2.0 sums the products of."""
@@ -186,6 +187,19 @@ class Comparison:
     points: tuple[TimePoint, ...]
     changes: tuple[Change, ...]
     alignment: Alignment
+
+    def at(self, candidates: Iterable[Candidate], review: Review) -> Comparison:
+        """Return it with what is measured now, after a reader redrew outlines or decided."""
+        now = tuple(Measured.of(c, review.state_of(c.tracking_uid)) for c in candidates)
+        by_uid = {one.tracking_uid: one for one in now}
+        last = replace(self.points[-1], lesions=now)
+        changes = tuple(
+            c if c.now is None else replace(c, now=by_uid.get(c.now.tracking_uid, c.now))
+            for c in self.changes
+        )
+        known = {c.now.tracking_uid for c in changes if c.now is not None}
+        added = tuple(Change(None, one) for one in now if one.tracking_uid not in known)
+        return replace(self, points=(*self.points[:-1], last), changes=(*changes, *added))
 
     def targets(self) -> tuple[str, ...]:
         """Return the tracking UIDs of the lesions that are summed: the largest measurable ones.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lesionlens.base.file_fields import STRICT
-from lesionlens.base.labels import ReviewState
+from lesionlens.base.labels import Drawn, ReviewState
 from lesionlens.records.arrays import frozen
 
 WHOLE_STUDY = "study"
@@ -50,6 +50,16 @@ class Outline:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", frozen(self.labels))
+
+    @classmethod
+    def empty(cls, tracking_uid: str) -> Outline:
+        """Return the outline of a candidate whose voxels all went to another one."""
+        return cls(tracking_uid, (0, 0, 0), np.zeros((1, 1, 1), np.uint8))
+
+    @cached_property
+    def is_empty(self) -> bool:
+        """Whether nothing is left of the candidate."""
+        return not self.labels.any()
 
     @cached_property
     def sha256(self) -> str:
@@ -95,6 +105,10 @@ class ReviewEvent:
         For UNDO and REDO, `state`, `reason` and `outline` are those that hold again.
     outline : str or None
         SHA-256 of the reader's outline that holds from now on; None for the network's own.
+    added : Drawn or None
+        How the candidate was drawn, where this event brings it in; None of the network's.
+    with_previous : bool
+        Whether it is one act with the event before it: both are taken back together.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -106,6 +120,8 @@ class ReviewEvent:
     reason: str | None = None
     act: ReviewAct = ReviewAct.MARK
     outline: str | None = None
+    added: Drawn | None = None
+    with_previous: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,3 +230,25 @@ class Review:
         """Return the reader's outline of a candidate; None while the network's own holds."""
         event = self.of(tracking_uid)
         return None if event is None or event.outline is None else self.outlines[event.outline]
+
+    @property
+    def outlined(self) -> Mapping[str, Outline]:
+        """Every outline that holds, by the tracking UID of its candidate, first drawn first."""
+        last = {event.tracking_uid: event.outline for event in self.events}
+        return {uid: self.outlines[name] for uid, name in last.items() if name is not None}
+
+    @property
+    def added(self) -> Mapping[str, Drawn]:
+        """How each candidate that a reader ever brought in was drawn, by its tracking UID."""
+        return {e.tracking_uid: e.added for e in self.events if e.added is not None}
+
+    def speaks_of(self, known: Container[str]) -> Review:
+        """Return what was said of the whole study, of some candidates and of those added."""
+        ours = self.added
+        kept = [uid for uid in {e.tracking_uid for e in self.events} if uid in known or uid in ours]
+        told = {WHOLE_STUDY, *kept}
+        return Review(
+            tuple(e for e in self.events if e.tracking_uid in told),
+            {name: o for name, o in self.outlines.items() if o.tracking_uid in told},
+            self.unaided,
+        )

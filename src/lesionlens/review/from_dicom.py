@@ -22,7 +22,7 @@ from scipy import ndimage
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import Drawn, MrSequence, Region, Source
 from lesionlens.base.provenance import versions
 from lesionlens.findings import anatomy
 from lesionlens.findings.candidates import Context, Evidence, describe
@@ -31,9 +31,9 @@ from lesionlens.reading.dicom.scan import looks_like_dicom, walk
 from lesionlens.reading.readers import hashes_of
 from lesionlens.records.analysis import Analysis, Document, RunInfo, Volumes
 from lesionlens.records.arrays import Volume
-from lesionlens.records.findings import Findings
+from lesionlens.records.findings import Findings, conclusion_of
 from lesionlens.records.prediction import Capability, EngineInfo
-from lesionlens.records.review import WHOLE_STUDY, Review, ReviewEvent
+from lesionlens.records.review import Review, ReviewEvent
 from lesionlens.records.study import PreparedStudy, Study
 from lesionlens.review import report_items
 from lesionlens.review.report_items import Said
@@ -143,8 +143,11 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     said = {} if objects.report is None else report_items.said_of(objects.report)
     marked, uids = _components(chosen, grid)
     attention = {region: v for region, v in _attention(objects.maps, grid) if v is not None}
-    findings = _described(marked, uids, said, attention, prepared)
-    if not any(uid in said and said[uid].score is not None for uid in uids) and uids:
+    by_hand = {s.tracking_uid for s in chosen if s.by_hand}
+    findings = _theirs(_described(marked, uids, said, attention, prepared), said, by_hand)
+    scored = [uid for uid in uids if uid in said and said[uid].score is not None]
+    theirs = [uid for uid in uids if uid in said and said[uid].source is Source.READER]
+    if not scored and len(theirs) < len(uids):
         notices.append("The objects give no score: 1 stands for what somebody drew")
     notices.append(
         "Reopened from DICOM objects: probabilities and which sequence mattered were not sent"
@@ -221,7 +224,7 @@ def _described(
     prepared: PreparedStudy,
 ) -> Findings:
     """Measure the components; who a candidate is comes from the objects where they say it."""
-    scores = [said[uid].score if uid is not None and uid in said else None for uid in uids]
+    known = [Said() if uid is None else said.get(uid, Said()) for uid in uids]
     context = Context(
         whole_tumour=(marked.components > 0).astype(np.float32),
         head=anatomy.find_head(prepared.brain, prepared.working) if prepared.knows_brain else None,
@@ -229,9 +232,7 @@ def _described(
         identity="from DICOM",
         quality=prepared.quality,
     )
-    evidence = Evidence(
-        [1.0 if s is None else s for s in scores], attention=attention.get(Region.WT)
-    )
+    evidence = Evidence([_score(one) for one in known], attention=attention.get(Region.WT))
     found = describe(marked, evidence, context)
     named = []
     for candidate in found.candidates:
@@ -241,6 +242,28 @@ def _described(
         uid = uids[int(marked.components[first]) - 1]
         named.append(candidate if uid is None else replace(candidate, tracking_uid=uid))
     return replace(found, candidates=tuple(named))
+
+
+def _score(one: Said) -> float | None:
+    """Return the score that was sent; 1 where somebody drew it, none where a reader added it."""
+    return 1.0 if one.score is None and one.source is Source.NETWORK else one.score
+
+
+def _theirs(found: Findings, said: Mapping[str, Said], by_hand: set[str | None]) -> Findings:
+    """Say of each candidate that a reader added that it is one, and how it was drawn."""
+    candidates = tuple(
+        replace(
+            c,
+            source=Source.READER,
+            drawn=Drawn.MANUAL if c.tracking_uid in by_hand else Drawn.SEMIAUTOMATIC,
+        )
+        if c.tracking_uid in said and said[c.tracking_uid].source is Source.READER
+        else c
+        for c in found.candidates
+    )
+    readers = sum(c.source is Source.READER for c in candidates)
+    conclusion = conclusion_of(len(candidates) - readers, readers)
+    return replace(found, candidates=candidates, conclusion=conclusion)
 
 
 def _attention(
@@ -272,8 +295,10 @@ def _run(objects: Objects, study: Study, notices: tuple[str, ...]) -> RunInfo:
     """Say who made the objects, as far as they tell."""
     seg, report = objects.seg, objects.report
     ds: Any = seg if seg is not None else report
-    item = (seg.SegmentSequence if seg is not None else [Dataset()])[0]
-    about = (item.get("SegmentationAlgorithmIdentificationSequence") or [Dataset()])[0]
+    segments = seg.SegmentSequence if seg is not None else [Dataset()]
+    named = "SegmentationAlgorithmIdentificationSequence"
+    item = next((one for one in segments if named in one), segments[0])
+    about = (item.get(named) or [Dataset()])[0]
     name = item.get("SegmentAlgorithmName") or about.get("AlgorithmName") or ds.get("Manufacturer")
     digest = re.search(r"[0-9a-f]{64}", str(about.get("AlgorithmParameters", "")))
     documents: tuple[Document, ...] = ()
@@ -305,7 +330,7 @@ def _run(objects: Objects, study: Study, notices: tuple[str, ...]) -> RunInfo:
 
 
 def _review(findings: Findings, said: Mapping[str, Said], report: Dataset | None) -> Review:
-    """Return what the report says that a reader decided, and at last who signed the study."""
+    """Return what the report says that a reader decided."""
     events = []
     for candidate in findings.candidates:
         found = said.get(candidate.tracking_uid)
@@ -315,9 +340,5 @@ def _review(findings: Findings, said: Mapping[str, Said], report: Dataset | None
                     candidate.tracking_uid, found.state, found.reader, found.time, found.reason
                 )
             )
-    signed = None if report is None else report_items.signature_of(report)
-    if signed is not None:
-        events.append(
-            ReviewEvent(WHOLE_STUDY, signed.state, signed.reader, signed.time, signed.reason)
-        )
-    return Review(tuple(events))
+    signed = None if report is None else report_items.signed_of(report)
+    return Review((*events, *(() if signed is None else (signed,))))

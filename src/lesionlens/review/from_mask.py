@@ -25,7 +25,6 @@ from lesionlens.findings import anatomy
 from lesionlens.findings.candidates import Context, Evidence, describe
 from lesionlens.findings.components import ComponentMask
 from lesionlens.preparation.resampling import resample
-from lesionlens.reading.nifti.folder import is_nifti
 from lesionlens.reading.nifti.header import read_header
 from lesionlens.reading.nifti.reader import read_voxels
 from lesionlens.reading.readers import hashes_of
@@ -51,11 +50,6 @@ class Meaning(StrEnum):
     WHOLE = "one number: lesions as a whole"
     PARTS = "1 core, 2 oedema, 3 (or 4) enhancing"
     LESIONS = "each number a lesion"
-
-
-def is_mask_file(place: Path) -> bool:
-    """Whether a path is a NIfTI file; what it holds is looked at when it is read."""
-    return is_nifti(place)
 
 
 def meaning_of(numbers: frozenset[int]) -> Meaning:

@@ -6,16 +6,24 @@ record shows every change of mind, and a log read back from a file can still be 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from uuid import uuid4
 
-from lesionlens.base.labels import ReviewState
+from lesionlens.base.labels import Drawn, ReviewState
 from lesionlens.records.review import Outline, Review, ReviewAct, ReviewEvent
 
 
 def now() -> str:
     """Return the time as ISO 8601, UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def new_tracking_uid() -> str:
+    """Return a UID for a candidate that a reader brings in: "2.25." and a UUID (PS3.5 B.2)."""
+    return f"2.25.{uuid4().int}"
 
 
 class ReviewLog:
@@ -40,6 +48,7 @@ class ReviewLog:
         self._outlines = dict((review or Review()).outlines)
         self._unaided = (review or Review()).unaided
         self._done, self._undone = _replayed(self._events)
+        self._together: int | None = None
 
     @property
     def review(self) -> Review:
@@ -74,14 +83,54 @@ class ReviewLog:
             self._outlines[holds.sha256] = holds
         digest = None if holds is None else holds.sha256
         event = ReviewEvent(tracking_uid, ReviewState(state), reader, now(), reason, outline=digest)
+        self._take(event)
+
+    def add(
+        self,
+        outline: Outline,
+        drawn: Drawn,
+        *,
+        reader: str | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Record a candidate that a reader brings in, accepted by that; its UID is the outline's.
+
+        Undo takes it out again.
+        """
+        self._outlines[outline.sha256] = outline
+        event = ReviewEvent(
+            outline.tracking_uid,
+            ReviewState.ACCEPTED,
+            reader,
+            now(),
+            reason,
+            outline=outline.sha256,
+            added=drawn,
+        )
+        self._take(event)
+
+    @contextmanager
+    def one_act(self) -> Iterator[None]:
+        """Make what is said within one act, which is taken back and repeated as a whole."""
+        self._together = len(self._events)
+        try:
+            yield
+        finally:
+            self._together = None
+
+    def _take(self, event: ReviewEvent) -> None:
+        later = self._together is not None and len(self._events) > self._together
+        event = replace(event, with_previous=later)
         self._events.append(event)
         self._done.append(event)
         self._undone.clear()
 
     def undo(self) -> None:
         """Take the last act back; does nothing where there is none."""
-        if not self._done:
-            return
+        while self._done and self._undo_one().with_previous:
+            pass
+
+    def _undo_one(self) -> ReviewEvent:
         taken = self._done.pop()
         self._undone.append(taken)
         before = _before(self._done, taken)
@@ -96,14 +145,16 @@ class ReviewLog:
             before.outline if before else None,
         )
         self._events.append(event)
+        return taken
 
     def redo(self) -> None:
         """Repeat the act taken back last; does nothing where there is none."""
-        if not self._undone:
-            return
-        again = self._undone.pop()
-        self._done.append(again)
-        self._events.append(replace(again, time=now(), act=ReviewAct.REDO))
+        first = True
+        while self._undone and (first or self._undone[-1].with_previous):
+            first = False
+            again = self._undone.pop()
+            self._done.append(again)
+            self._events.append(replace(again, time=now(), act=ReviewAct.REDO))
 
 
 def _before(done: list[ReviewEvent], event: ReviewEvent) -> ReviewEvent | None:

@@ -25,6 +25,9 @@ from lesionlens.base.labels import MrSequence, Region
 from lesionlens.findings.edits import applied
 from lesionlens.preparation.resampling import resample
 from lesionlens.reading.dicom.documents import documents_of
+from lesionlens.reading.dicom.scan import sop_class
+from lesionlens.reading.nifti.folder import is_nifti
+from lesionlens.reading.sequences import is_label_name
 from lesionlens.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import AttentionMaps
@@ -82,6 +85,18 @@ class SavedResult:
 def is_result(folder: Path) -> bool:
     """Whether a folder looks like a saved result; reads no file."""
     return (folder / "findings.json").is_file() and (folder / "run.json").is_file()
+
+
+def is_mask(place: Path) -> bool:
+    """Whether a path looks like a mask or a DICOM Segmentation, by its name or header.
+
+    A NIfTI file is taken for one where its name says so ("seg", "mask", "label"…).
+    """
+    if is_nifti(place):
+        return is_label_name(place.name)
+    from lesionlens.review.from_dicom import SEGMENTATIONS  # noqa: PLC0415  (slow: pydicom)
+
+    return place.is_file() and sop_class(place) in SEGMENTATIONS
 
 
 def read_result(folder: Path) -> SavedResult:
@@ -198,9 +213,9 @@ def reopen_folder(folder: Path, study: Study, prepared: PreparedStudy) -> Analys
     """
     if is_result(folder):
         return reopen(read_result(folder), study, prepared)
-    from lesionlens.review.from_mask import from_mask, is_mask_file  # noqa: PLC0415
+    if is_nifti(folder):
+        from lesionlens.review.from_mask import from_mask  # noqa: PLC0415  (rarely needed)
 
-    if is_mask_file(folder):
         return from_mask(folder, study, prepared)
     from lesionlens.review.from_dicom import from_dicom  # noqa: PLC0415  (rarely needed)
 

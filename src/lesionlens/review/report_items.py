@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
 from lesionlens.base import codes
-from lesionlens.base.labels import ReviewState
+from lesionlens.base.labels import ReviewState, Source
+from lesionlens.records.review import WHOLE_STUDY, ReviewEvent
 
 MEASUREMENT_GROUP, TRACKING_UID = "125007", "112040"
 SCORES = (codes.PROBABILITY.value, codes.CERTAINTY.value)
@@ -24,6 +25,7 @@ class Said:
     time: str = ""
     reason: str | None = None
     score: float | None = None
+    source: Source = Source.NETWORK
 
     @property
     def decided(self) -> bool:
@@ -43,13 +45,19 @@ def said_of(report: Dataset) -> dict[str, Said]:
     return {uid: _said(items) for uid, items in found.items()}
 
 
-def signature_of(report: Dataset) -> Said | None:
-    """Return who signed the whole study, when and in which words; None where nobody did."""
-    for container in report.get("ContentSequence", []):
-        items = {_name(child): child for child in container.get("ContentSequence", [])}
-        review = items.get(codes.REVIEW.value)
-        if review is not None and _value(review) == codes.REVIEW_SIGNED.value:
-            return replace(_said(items), state=ReviewState.ACCEPTED)
+def signed_of(report: Dataset) -> ReviewEvent | None:
+    """Return what a reader signed of the whole study; None where nobody did."""
+    for item in report.get("ContentSequence", []):
+        children = {_name(child): child for child in item.get("ContentSequence", [])}
+        if codes.REVIEW_SIGNED.value in children:
+            who, when = (children.get(c.value) for c in (codes.REVIEW_READER, codes.REVIEW_TIME))
+            return ReviewEvent(
+                WHOLE_STUDY,
+                ReviewState.ACCEPTED,
+                None if who is None else str(who.PersonName),
+                "" if when is None else iso(str(when.DateTime)),
+                str(children[codes.REVIEW_SIGNED.value].TextValue),
+            )
     return None
 
 
@@ -84,12 +92,15 @@ def _said(items: dict[str, Dataset]) -> Said:
     reader = items.get(codes.REVIEW_READER.value)
     time = items.get(codes.REVIEW_TIME.value)
     reason = items.get(codes.REVIEW_REASON.value)
-    value = "unreviewed" if state is None else _value(state)
+    source = items.get(codes.SOURCE.value)
+    theirs = "" if source is None else str(source.ConceptCodeSequence[0].CodeValue)
+    value = str(state.ConceptCodeSequence[0].CodeValue) if state is not None else "unreviewed"
     return Said(
         state=ReviewState(value) if value in set(ReviewState) else ReviewState.UNREVIEWED,
         reader=None if reader is None else str(reader.PersonName),
         time="" if time is None else iso(str(time.DateTime)),
         reason=None if reason is None else str(reason.TextValue),
+        source=Source.READER if theirs == codes.SOURCES[Source.READER].value else Source.NETWORK,
         score=next((s for s in map(_score, (items.get(c) for c in SCORES)) if s is not None), None),
     )
 
@@ -111,11 +122,6 @@ def _below(item: Dataset) -> Iterator[Dataset]:
     for child in item.get("ContentSequence", []):
         yield child
         yield from _below(child)
-
-
-def _value(item: Dataset) -> str:
-    found = item.get("ConceptCodeSequence")
-    return str(found[0].get("CodeValue", "")) if found else ""
 
 
 def _name(item: Dataset) -> str:

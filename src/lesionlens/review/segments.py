@@ -78,6 +78,8 @@ class ReadSegment:
         Its voxels on the study's grid.
     resampled : bool
         Whether it lay on other voxels.
+    by_hand : bool
+        Whether no algorithm drew it.
     """
 
     label: str
@@ -87,6 +89,7 @@ class ReadSegment:
     tracking_uid: str | None
     mask: NDArray[np.bool_]
     resampled: bool
+    by_hand: bool = False
 
 
 def read_segments(ds: Dataset, grid: Grid) -> list[ReadSegment]:
@@ -190,6 +193,7 @@ def _segment(item: Dataset, frames: list[Frame], grid: Grid) -> ReadSegment:
         tracking_uid=uid,
         mask=mask,
         resampled=not fits,
+        by_hand=str(item.get("SegmentAlgorithmType", "")) == "MANUAL",
     )
 
 

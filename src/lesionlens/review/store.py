@@ -27,7 +27,7 @@ from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.grid import Grid
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.files import OutlineRow, ReviewFile, SpokenOf
-from lesionlens.records.review import WHOLE_STUDY, Outline, Review
+from lesionlens.records.review import Outline, Review
 
 logger = logging.getLogger(__name__)
 
@@ -136,10 +136,7 @@ def recover(analysis: Analysis, folder: Path | None = None, *, reader: str | Non
         return Review()
     if place is not own and {e.reader for e in found.events} != {reader}:
         return Review()
-    known = {WHOLE_STUDY, *(c.tracking_uid for c in analysis.findings.candidates)}
-    events = tuple(e for e in found.events if e.tracking_uid in known)
-    outlines = {n: o for n, o in found.outlines.items() if o.tracking_uid in known}
-    return Review(events, outlines, found.unaided)
+    return found.speaks_of({c.tracking_uid for c in analysis.findings.candidates})
 
 
 def _write(place: Path, analysis: Analysis, edits: Path) -> Path:

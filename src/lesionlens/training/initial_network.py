@@ -10,23 +10,24 @@ from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.config import NetworkConfig, preset
 from lesionlens.network.model import LensNetwork
+from lesionlens.network.notes import WeightsNotes
 from lesionlens.training.config import TrainConfig
 
 
-def initial_network(config: TrainConfig) -> tuple[LensNetwork, weights.WeightsNotes]:
+def initial_network(config: TrainConfig) -> tuple[LensNetwork, WeightsNotes]:
     """Make the recipe's network; it begins with the weights that the recipe names, if any.
 
     Their temperatures, cuts and score stay, so that new weights can be used at once; the rates of
     false candidates, which were measured with those, do not.
     """
     if config.init is None:
-        return build(_with_t1(preset(name_of(config)), config)), weights.WeightsNotes()
+        return build(_with_t1(preset(name_of(config)), config)), WeightsNotes()
     start, info = weights.load(Path(config.init))
     sizes = info.config if config.network is None else _like(info.config, config)
     network = build(_with_t1(sizes, config))
     network.load_state_dict(start.state_dict(), strict=sizes.lesions == info.config.lesions)
-    kept = {f.name: getattr(info, f.name) for f in dataclasses.fields(weights.WeightsNotes)}
-    notes = weights.WeightsNotes(**kept | {"version": "0", "operating_points": ()})
+    kept = {f.name: getattr(info, f.name) for f in dataclasses.fields(WeightsNotes)}
+    notes = WeightsNotes(**kept | {"version": "0", "operating_points": ()})
     return network, notes
 
 

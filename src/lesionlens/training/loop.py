@@ -22,6 +22,7 @@ from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.model import LensNetwork, channels_last
 from lesionlens.network.normalise import with_presence
+from lesionlens.network.notes import WeightsNotes
 from lesionlens.training import checkpoint as checkpoints
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import (
@@ -102,7 +103,7 @@ class _Run:
     network: LensNetwork
     optimiser: Optimiser
     cases: Cases | None = None
-    notes: weights.WeightsNotes = field(default_factory=weights.WeightsNotes)
+    notes: WeightsNotes = field(default_factory=WeightsNotes)
     """Of the weights that it began with."""
     step: int = 0
     spent_s: float = 0.0
@@ -168,7 +169,7 @@ class _Run:
 
 
 def _focus_mm(stage: StageConfig) -> float | None:
-    """Spacing of the focus pass of weights that learnt from patches; None of those that did not."""
+    """Spacing of patch refinement for weights that learnt from patches; None of the others."""
     if stage.patches is None:
         return None
     return round(sum(stage.patches.spacing_mm) / 2, 2)

@@ -42,7 +42,7 @@ class Sitting:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.key, self.unaided_first = key, unaided_first
-        self._book, self._clock = book, clock
+        self.book, self._clock = book, clock
         self._acts = list(book.read(key).acts)
         self._last = clock()
         self._left = False
@@ -165,7 +165,7 @@ class Sitting:
         at = self._clock()
         seconds = 0.0 if kind is ActKind.BEGIN else max(at - self._last, 0.0)
         act = Act(kind, self.phase, now(), seconds, **said)  # type: ignore[arg-type]
-        self._book.add(self.key, act)
+        self.book.add(self.key, act)
         self._acts.append(act)
         self._last = at
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from lesionlens.base.errors import CancelledError
 from lesionlens.cli.bench import SAMPLE, circumstances
+from lesionlens.network.notes import WeightsNotes
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "bench"))
 import baselines
@@ -130,7 +131,7 @@ def test_monai_reads_the_same_brain(make_prepared, monkeypatch):
 
 def _small(name="default", device="cpu"):
     network = baselines.channels_last(baselines.build("tiny")).eval()
-    return network, baselines.weights.WeightsNotes(spacing_mm=8.0)
+    return network, WeightsNotes(spacing_mm=8.0)
 
 
 def test_the_table_sets_monai_against_ours():

@@ -10,6 +10,7 @@ from lesionlens.calibration.calibrate import CalibrationEffort, CalibrationScan,
 from lesionlens.calibration.scoring import Found
 from lesionlens.evaluation.metrics import reliability
 from lesionlens.network import weights
+from lesionlens.network.notes import WeightsNotes
 from lesionlens.synth.draw import DrawConfig
 
 COARSE = DrawConfig(shape=(44, 54, 44), spacing_mm=(4.0, 4.0))
@@ -80,7 +81,7 @@ def test_a_fit_says_what_it_was_made_on(looked_at, tmp_path):
 @pytest.mark.slow
 def test_the_shipped_engine_is_calibrated(tmp_path):
     network, info = weights.load_shipped()
-    notes = weights.WeightsNotes(spacing_mm=4.0)
+    notes = WeightsNotes(spacing_mm=4.0)
     path = tmp_path / "w.safetensors"
     weights.save(path, info.config, network.state_dict(), notes)
     job = CalibrationScan(path, COARSE)

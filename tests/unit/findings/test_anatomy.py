@@ -111,3 +111,13 @@ def test_a_thalamic_mass_is_no_parietal_lobe_and_an_insular_one_is_insular():
 def test_two_places_are_named_where_a_mass_spans_two():
     words = anatomy.region_words(anatomy.shares_of(ball((-40, -17, 40), 14)))
     assert set(words.split(" and ")) == {"frontal lobe", "parietal lobe"}
+
+
+def test_a_thalamic_mass_keeps_its_side_though_the_midline_is_a_little_off():
+    """A plane that is 3 mm off made "both sides" of a mass that lies on one."""
+    mass = ball((-11.0, -18, 8), 10)
+    for off in (-3.0, 0.0, 3.0):
+        assert anatomy.side_of(mass + np.array([off, 0, 0])) == "left"
+        assert anatomy.side_of((mass + np.array([off, 0, 0])) * (-1, 1, 1)) == "right"
+    assert anatomy.side_of(ball((0.0, -18, 8), 10)) == BOTH_SIDES
+    assert anatomy.side_of(ball((-4.0, -18, 8), 14)) == BOTH_SIDES

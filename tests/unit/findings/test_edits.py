@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import Label, Region, ReviewState
+from lesionlens.base.labels import Drawn, Label, Region, ReviewState, Source
 from lesionlens.findings.edits import applied, outline_of, unedited
 from lesionlens.preparation.resampling import resample
-from lesionlens.review.log import ReviewLog
+from lesionlens.records.review import Outline
+from lesionlens.review.log import ReviewLog, new_tracking_uid
 from lesionlens.testing.acquire import Acquisition
 from lesionlens.testing.analysis import make_analysis, write_study
 from lesionlens.testing.simple import Lesion, make_patient
@@ -150,3 +151,81 @@ def test_a_later_decision_keeps_the_outline(analysis):
     log.undo()
     log.undo()
     assert log.review.outline_of(candidate.tracking_uid) is None
+
+
+def drawn_ball(analysis, centre_mm, radius_mm=9.0):
+    """Return labels on the working grid: a ball of enhancing tumour."""
+    grid = analysis.prepared.working
+    at = grid.to_mm(np.moveaxis(np.indices(grid.shape), 0, -1)) - np.asarray(centre_mm)
+    return np.where((at**2).sum(-1) <= radius_mm**2, np.uint8(Label.ENHANCING), np.uint8(0))
+
+
+def added(analysis, centre_mm, drawn=Drawn.SEMIAUTOMATIC):
+    ball = drawn_ball(analysis, centre_mm)
+    outline = outline_of(analysis, new_tracking_uid(), np.zeros_like(ball), ball)
+    log = ReviewLog(analysis.review)
+    log.add(outline, drawn, reader="A", reason="missed")
+    return applied(replace(analysis, review=log.review)), log
+
+
+def test_what_a_reader_adds_is_measured_listed_last_and_taken_back(analysis):
+    centre = (-30.0, -40.0, 10.0)
+    again, log = added(analysis, centre)
+    *before, new = again.findings.candidates
+    assert tuple(before) == analysis.findings.candidates
+    assert (new.id, new.source, new.drawn, new.score) == (
+        len(before) + 1,
+        Source.READER,
+        Drawn.SEMIAUTOMATIC,
+        None,
+    )
+    assert np.linalg.norm(np.subtract(new.centroid_mm, centre)) < 4.0
+    assert new.location.side == "left"
+    voxels = again.findings.components == new.id
+    assert new.volume_ml[Region.ET] == pytest.approx(
+        np.count_nonzero(voxels) * again.volumes.labels.grid.voxel_ml
+    )
+    assert (again.volumes.labels.data[voxels] == Label.ENHANCING).all()
+    assert again.findings.conclusion == "2 candidate regions; added by a reader: 1"
+    log.undo()
+    back = applied(replace(again, review=log.review))
+    assert back.findings is analysis.findings
+    log.redo()
+    forth = applied(replace(back, review=log.review))
+    assert forth.findings.candidates[-1].tracking_uid == new.tracking_uid
+
+
+def test_two_candidates_that_are_merged_are_one_and_come_apart_again(analysis):
+    first, second = analysis.findings.candidates
+    labels, components = analysis.volumes.labels.data, analysis.findings.components
+    log = ReviewLog()
+    with log.one_act():
+        both = Outline(first.tracking_uid, (0, 0, 0), labels)
+        log.mark(first.tracking_uid, ReviewState.EDITED, outline=both)
+        gone = Outline.empty(second.tracking_uid)
+        log.mark(second.tracking_uid, ReviewState.EDITED, outline=gone)
+    one = applied(replace(analysis, review=log.review))
+    (left,) = one.findings.candidates
+    assert left.id == first.id
+    np.testing.assert_array_equal(one.findings.components == first.id, components > 0)
+    np.testing.assert_array_equal(one.volumes.labels.data, labels)
+    log.undo()
+    assert applied(replace(one, review=log.review)).findings is analysis.findings
+    log.redo()
+    assert len(applied(replace(one, review=log.review)).findings.candidates) == 1
+
+
+def test_a_candidate_is_added_where_the_network_flagged_nothing(analysis):
+    nothing = replace(
+        analysis,
+        findings=replace(
+            analysis.findings,
+            candidates=(),
+            components=np.zeros_like(analysis.findings.components),
+            conclusion="no candidate region",
+        ),
+    )
+    again, _ = added(nothing, FIRST, Drawn.MANUAL)
+    (only,) = again.findings.candidates
+    assert (only.id, only.drawn) == (1, Drawn.MANUAL)
+    assert again.findings.conclusion == "no candidate region; added by a reader: 1"

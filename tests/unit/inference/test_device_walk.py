@@ -17,6 +17,7 @@ from lesionlens.inference.engines.lens import patch_refinement
 from lesionlens.inference.engines.lens.engine import LensEngine
 from lesionlens.network import weights
 from lesionlens.network.build import build, preset
+from lesionlens.network.notes import WeightsNotes
 from lesionlens.records.prediction import InputPerturbation
 from lesionlens.synth import draw as synth
 
@@ -54,7 +55,7 @@ def refining_weights(tmp_path_factory):
     """Weights of the smallest network before any training, which also look closer."""
     torch.manual_seed(3)
     path = tmp_path_factory.mktemp("weights") / "refining.safetensors"
-    notes = weights.WeightsNotes(version="test", spacing_mm=5.0, focus_spacing_mm=4.0)
+    notes = WeightsNotes(version="test", spacing_mm=5.0, focus_spacing_mm=4.0)
     weights.save(path, preset("tiny"), build("tiny").state_dict(), notes)
     return path
 

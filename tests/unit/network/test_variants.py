@@ -12,7 +12,7 @@ from lesionlens.network.build import build
 from lesionlens.network.config import preset
 from lesionlens.network.encoder import STRIDE
 from lesionlens.network.normalise import with_presence
-from lesionlens.network.weights import WeightsNotes
+from lesionlens.network.notes import WeightsNotes
 
 VARIANTS = ("cnn-only", "transformer-only")
 ATTENTION = (SelfAttention, GridCrossAttention, AttentionGate, torch.nn.MultiheadAttention)

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.network import weights
 from lesionlens.network.build import build
-from lesionlens.network.weights import WeightsNotes
+from lesionlens.network.notes import WeightsNotes
 
 
 @pytest.fixture
@@ -113,8 +113,6 @@ def test_weights_are_chosen_by_name_or_by_file(tmp_path, monkeypatch):
     assert weights.load_chosen(None)[1].sha256 == weights.load_shipped()[1].sha256
     monkeypatch.chdir(tmp_path)
     network = build("tiny")
-    digest = weights.save(
-        Path("synthetic"), network.config, network.state_dict(), weights.WeightsNotes()
-    )
+    digest = weights.save(Path("synthetic"), network.config, network.state_dict(), WeightsNotes())
     assert weights.load_chosen("./synthetic")[1].sha256 == digest
     assert weights.load_chosen("synthetic")[1].sha256 != digest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import shutil
@@ -10,6 +11,7 @@ import ssl
 import subprocess
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -31,6 +33,15 @@ from lesionlens.testing.simple import make_patient
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 USER, PASSWORD = "reader", "a pass phrase"
 STUDY = NOBODY.uid("study")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def sockets_end_here() -> Iterator[None]:
+    """Let the sockets that pynetdicom drops unclosed go in the module that left them behind."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def free_port() -> int:

@@ -1,5 +1,7 @@
 """The cache saves time and never changes a result; it lies in the user's own folder."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,8 @@ from lesionlens.preparation import cache, steps
 from lesionlens.preparation.prepare import PrepareOptions, prepare
 from lesionlens.reading.readers import open_study
 from lesionlens.testing.acquire import Acquisition
+
+COARSE = PrepareOptions(edge_mm=4.0)
 
 
 @pytest.fixture(autouse=True)
@@ -24,14 +28,14 @@ def study(make_study):
 
 
 def test_a_second_preparation_searches_nothing_and_is_equal(study, monkeypatch, own_folder):
-    first = prepare(study, StageClock())
+    first = prepare(study, StageClock(), COARSE)
     assert list(own_folder.glob("*.npz"))
 
     def never(*_, **__):
         raise AssertionError
 
     monkeypatch.setattr(steps, "register", never)
-    second = prepare(study, StageClock())
+    second = prepare(study, StageClock(), COARSE)
     np.testing.assert_array_equal(first.channels, second.channels)
     assert first.steps == second.steps
 
@@ -48,10 +52,10 @@ def test_other_voxels_are_another_key(study):
 
 
 def test_a_damaged_entry_is_made_anew(study, own_folder):
-    first = prepare(study, StageClock())
+    first = prepare(study, StageClock(), COARSE)
     for path in own_folder.glob("*.npz"):
         path.write_bytes(b"not a zip")
-    anew = prepare(study, StageClock())
+    anew = prepare(study, StageClock(), COARSE)
     np.testing.assert_array_equal(anew.channels, first.channels)
     assert anew.steps == first.steps
 
@@ -59,11 +63,11 @@ def test_a_damaged_entry_is_made_anew(study, own_folder):
 def test_a_cache_that_cannot_be_written_is_no_failure(study, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setattr(cache, "folder", lambda: tmp_path / "file" / "below")
-    prepare(study, StageClock())
+    prepare(study, StageClock(), COARSE)
 
 
 def test_it_can_be_left_out(study, own_folder):
-    prepare(study, StageClock(), PrepareOptions(cache=False))
+    prepare(study, StageClock(), replace(COARSE, cache=False))
     assert not own_folder.exists()
 
 

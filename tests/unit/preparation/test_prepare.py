@@ -20,6 +20,8 @@ from lesionlens.testing.acquire import Acquisition
 from lesionlens.testing.simple import make_patient
 
 T1, T1C, T2, FLAIR = MrSequence
+COARSE = PrepareOptions(edge_mm=4.0)
+"""The grid that the heads are drawn on, where the question is none of the grid."""
 
 
 def study_of(values, grid=None, sequence=T1C):
@@ -41,20 +43,24 @@ def bare():
     return make_patient(spacing_mm=4.0).sequences[T1C].data
 
 
-def test_registered_stripped_input_is_left_alone(make_study):
-    study = open_study(make_study())
-    prepared = prepare(study, StageClock())
+def test_registered_stripped_input_is_left_alone_and_stages_are_timed(make_study):
+    told = []
+    clock = StageClock(progress=lambda stage, fraction: told.append((stage, fraction)))
+    prepared = prepare(open_study(make_study()), clock)
     assert not any(step.done for step in prepared.steps)
     assert prepared.present.all()
     assert prepared.reference is T1C
     np.testing.assert_allclose(np.diag(prepared.working.affine), 1.0)
     assert 1000 < prepared.brain.sum() / 1000 < 2000
+    names = [time.name for time in clock.times]
+    assert names == ["load", "register", "find the brain", "resample", "check quality"]
+    assert {stage for stage, _ in told} == set(names)
+    assert all(0 <= fraction <= 1 for _, fraction in told)
 
 
 def test_voxels_that_coincide_are_copied_not_interpolated(make_study):
-    options = PrepareOptions(edge_mm=4.0)
     study = open_study(make_study(orientation="LPS"))
-    prepared = prepare(study, StageClock(), options)
+    prepared = prepare(study, StageClock(), COARSE)
     original = set(np.unique(study.series[T1C].load()).tolist())
     assert set(np.unique(prepared.channels[1]).tolist()) <= original | {0.0}
 
@@ -64,7 +70,7 @@ def test_voxels_that_coincide_are_copied_not_interpolated(make_study):
     [((T1, T1C), T1C), ((T1, T2, FLAIR), FLAIR), ((T1, T2), T2), ((T1,), T1)],
 )
 def test_absent_t1c_makes_flair_the_reference_and_so_on(make_study, there, reference):
-    prepared = prepare(open_study(make_study(sequences=there)), StageClock())
+    prepared = prepare(open_study(make_study(sequences=there)), StageClock(), COARSE)
     assert prepared.reference is reference
     for index, sequence in enumerate(MrSequence):
         assert prepared.present[index] == (sequence in there)
@@ -72,7 +78,7 @@ def test_absent_t1c_makes_flair_the_reference_and_so_on(make_study, there, refer
 
 
 def test_an_absent_t1c_is_told_with_its_cost(make_study):
-    prepared = prepare(open_study(make_study(sequences={"flair"})), StageClock())
+    prepared = prepare(open_study(make_study(sequences={"flair"})), StageClock(), COARSE)
     missing = next(q for q in prepared.quality if q.check == "missing")
     assert not missing.passed
     assert ".49" in missing.message
@@ -123,8 +129,6 @@ def test_one_grid_is_no_proof_that_the_patient_lay_still(make_study):
 
 
 def test_a_head_that_lay_still_on_one_grid_is_not_interpolated(make_study):
-    from lesionlens.testing.simple import make_patient
-
     head = make_patient(spacing_mm=2.0, skull=True)
     study = open_study(make_study(patient=head, sequences={"t1c", "flair"}))
     prepared = prepare(study, StageClock(), PrepareOptions(edge_mm=2.0, strip=False, sides=False))
@@ -137,8 +141,6 @@ def test_a_head_that_lay_still_on_one_grid_is_not_interpolated(make_study):
 
 @pytest.mark.slow
 def test_a_head_with_skull_is_stripped_and_the_mask_is_the_brain(make_study):
-    from lesionlens.testing.simple import make_patient
-
     head = make_patient(spacing_mm=2.0, skull=True)
     prepared = prepare(open_study(make_study(patient=head)), StageClock())
     grid, working = head.brain.grid, prepared.working
@@ -150,16 +152,6 @@ def test_a_head_with_skull_is_stripped_and_the_mask_is_the_brain(make_study):
     assert dice > 0.9  # an ellipsoid, not a brain; real brains under a drawn skull: test_head_real
 
 
-def test_stages_are_timed_and_progress_is_told(make_study):
-    told = []
-    clock = StageClock(progress=lambda stage, fraction: told.append((stage, fraction)))
-    prepare(open_study(make_study()), clock)
-    names = [time.name for time in clock.times]
-    assert names == ["load", "register", "find the brain", "resample", "check quality"]
-    assert {stage for stage, _ in told} == set(names)
-    assert all(0 <= fraction <= 1 for _, fraction in told)
-
-
 @pytest.mark.parametrize("when", ["load", "find the brain", "resample"])
 def test_a_request_to_stop_is_heard_in_every_stage(make_study, when):
     stop = threading.Event()
@@ -169,7 +161,7 @@ def test_a_request_to_stop_is_heard_in_every_stage(make_study, when):
             stop.set()
 
     with pytest.raises(CancelledError):
-        prepare(open_study(make_study()), StageClock(progress, stop))
+        prepare(open_study(make_study()), StageClock(progress, stop), COARSE)
 
 
 def spoiled(values, kind):
@@ -205,13 +197,13 @@ def spoiled(values, kind):
 )
 def test_what_is_no_head_is_refused_by_name(ball, kind, words):
     with pytest.raises((ReadError, UnusableInputError), match=words) as caught:
-        prepare(study_of(spoiled(ball, kind)), StageClock())
+        prepare(study_of(spoiled(ball, kind)), StageClock(), COARSE)
     assert "x.nii.gz" in caught.value.found
 
 
 def test_nan_outside_the_head_counts_as_background_with_a_notice(bare):
     values = np.where(bare == 0, np.nan, bare).astype(np.float32)
-    prepared = prepare(study_of(values), StageClock())
+    prepared = prepare(study_of(values), StageClock(), COARSE)
     assert any("NaN" in notice for notice in prepared.notices)
     assert np.isfinite(prepared.channels).all()
 
@@ -219,7 +211,7 @@ def test_nan_outside_the_head_counts_as_background_with_a_notice(bare):
 def test_single_wild_voxels_are_capped_with_a_notice(bare):
     values = bare.copy()
     values[20, 20, 20] = 1e30
-    prepared = prepare(study_of(values), StageClock())
+    prepared = prepare(study_of(values), StageClock(), COARSE)
     assert prepared.channels.max() < 1e5
     assert any("capped" in notice for notice in prepared.notices)
 
@@ -255,5 +247,5 @@ def test_no_sequence_has_no_reference():
 def test_steps_can_be_left_out(make_study):
     how = {"t1c": Acquisition("LPS"), "t2": Acquisition("LPS", (4, 4, 8))}
     study = open_study(make_study(sequences={"t1c", "t2"}, how=how))
-    prepared = prepare(study, StageClock(), replace(PrepareOptions(), register=False, strip=False))
+    prepared = prepare(study, StageClock(), replace(COARSE, register=False, strip=False))
     assert not any(step.done for step in prepared.steps)

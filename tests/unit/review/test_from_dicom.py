@@ -15,13 +15,15 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from lesionlens.base.errors import ReadError
-from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
+from lesionlens.base.labels import Drawn, Label, MrSequence, Region, ReviewState, Source
 from lesionlens.export.dicom.exporter import DicomExporter
+from lesionlens.findings.edits import applied
 from lesionlens.findings.measure import volume_ml
 from lesionlens.records.export import ExportOptions
-from lesionlens.records.review import WHOLE_STUDY, Review, ReviewEvent
+from lesionlens.records.review import WHOLE_STUDY, Outline, Review, ReviewEvent
 from lesionlens.records.study import StudyKind
 from lesionlens.review.from_dicom import from_dicom
+from lesionlens.review.log import ReviewLog
 from lesionlens.review.reopen import reopen_folder
 from lesionlens.testing.acquire import Acquisition
 from lesionlens.testing.analysis import make_analysis, write_study
@@ -92,29 +94,32 @@ def test_what_was_sent_comes_back_voxel_for_voxel(analysed, tmp_path, how):
         assert np.abs(back - volume.data).max() <= 1 / 512
 
 
-@pytest.mark.parametrize("found", [True, False])
-def test_the_signature_of_the_study_travels(analysed, tmp_path, found):
+@pytest.mark.parametrize("drawn", Drawn)
+def test_what_a_reader_added_and_signed_comes_back_from_the_archive(analysed, tmp_path, drawn):
+    """By hand no algorithm may be named, though the network is still known by its own segments."""
     analysis = analysed()
-    if not found:
-        volumes, none = analysis.volumes, analysis.findings.components * 0
-        labels = replace(volumes.labels, data=volumes.labels.data * 0)
-        analysis = replace(
-            analysis,
-            volumes=replace(volumes, labels=labels),
-            findings=replace(analysis.findings, candidates=(), components=none),
-        )
-    states = [ReviewState.ACCEPTED] * len(analysis.findings.candidates)
-    reviewed = _reviewed(analysis, *states)
-    time, words = "2026-01-05T10:05:00Z", "nothing further seen"
-    end = ReviewEvent(WHOLE_STUDY, ReviewState.ACCEPTED, "A. Reader", time, words)
-    signed = replace(reviewed, review=Review((*reviewed.review.events, end)))
-    again = reopen_folder(_sent(signed, tmp_path), analysis.study, analysis.prepared)
-    assert again.review.events[-1] == end
-    assert again.review.signed == "nothing further seen, A. Reader"
-    report = pydicom.dcmread(tmp_path / "study" / "sr.dcm")
-    assert report.VerificationFlag == "UNVERIFIED"
-    assert "signed" in report.SeriesDescription
-    assert "Nobody" not in str(report)
+    log = ReviewLog()
+    for candidate in analysis.findings.candidates:
+        log.mark(candidate.tracking_uid, ReviewState.ACCEPTED, reader="A. Reader")
+    mine = Outline("2.25.77", (3, 4, 5), np.full((2, 3, 2), Label.ENHANCING, np.uint8))
+    log.add(mine, drawn, reader="A. Reader", reason="missed")
+    log.mark(WHOLE_STUDY, ReviewState.ACCEPTED, reader="A. Reader", reason="nothing further seen")
+    analysis = applied(replace(analysis, review=log.review))
+    again = reopen_folder(_sent(analysis, tmp_path), analysis.study, analysis.prepared)
+    np.testing.assert_array_equal(again.volumes.labels.data, analysis.volumes.labels.data)
+    (back,) = (c for c in again.findings.candidates if c.tracking_uid == "2.25.77")
+    assert (back.source, back.drawn, back.score) == (Source.READER, drawn, None)
+    where = np.argwhere(again.findings.components == back.id)
+    np.testing.assert_array_equal(where.min(axis=0), (3, 4, 5))
+    assert len(where) == 12
+    assert again.review.of("2.25.77").reason == "missed"
+    assert again.review.signed == analysis.review.signed == "nothing further seen, A. Reader"
+    assert again.findings.conclusion == "2 candidate regions; added by a reader: 1"
+    segments = pydicom.dcmread(tmp_path / "study/seg.dcm").SegmentSequence
+    kinds = {(str(s.TrackingUID), str(s.SegmentAlgorithmType)) for s in segments}
+    assert ("2.25.77", drawn.value.upper()) in kinds
+    assert sum(kind == "AUTOMATIC" for _, kind in kinds) == 2
+    assert again.run.engine.name == analysis.run.engine.name
 
 
 def test_it_leaves_again_as_it_came(analysed, tmp_path):

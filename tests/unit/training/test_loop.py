@@ -10,6 +10,7 @@ from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.config import preset
+from lesionlens.network.notes import WeightsNotes
 from lesionlens.training import checkpoint, loop
 from lesionlens.training.config import parse_config
 from lesionlens.training.data import SynthSource
@@ -62,7 +63,7 @@ def test_patches_train_and_set_the_focus(tmp_path):
 
 def test_weights_without_lesion_queries_may_be_gone_on_from(tmp_path):
     old = dataclasses.replace(preset("tiny"), lesions=0)
-    notes = weights.WeightsNotes(spacing_mm=2.0)
+    notes = WeightsNotes(spacing_mm=2.0)
     weights.save(tmp_path / "old.safetensors", old, build(old).state_dict(), notes)
     recipe = dataclasses.replace(RECIPE, init=str(tmp_path / "old.safetensors"))
     train(recipe, tmp_path / "run", minutes=0)

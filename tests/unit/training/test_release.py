@@ -9,7 +9,7 @@ import torch
 from lesionlens.base.errors import WeightsError
 from lesionlens.network import weights
 from lesionlens.network.build import build
-from lesionlens.network.weights import WeightsNotes
+from lesionlens.network.notes import WeightsNotes
 from lesionlens.training.release import mean_of, release
 
 

@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
+from lesionlens._napari.controllers.adding import Adding
+from lesionlens._napari.controllers.asking import Asking
+from lesionlens._napari.controllers.comparing import compare_with
+from lesionlens._napari.controllers.edit_acts import EditActs
 from lesionlens._napari.controllers.editor import OutlineEditor
+from lesionlens._napari.controllers.marking import Marking
 from lesionlens._napari.controllers.opener import Opener
 from lesionlens._napari.controllers.reviewing import Reviewing
 from lesionlens._napari.loading import SAMPLES
-from lesionlens._napari.model.asking import probed, seen
-from lesionlens._napari.model.choices import LayerChoice, Overlay, Plane
+from lesionlens._napari.model.choices import Overlay, Plane
 from lesionlens._napari.model.display import overlays_of
-from lesionlens._napari.model.session import QUESTION, ReviewSession
+from lesionlens._napari.model.session import ReviewSession
 from lesionlens._napari.model.state import Problem, Request
-from lesionlens._napari.model.view_actions import Viewing
 from lesionlens._napari.preferences import Preferences, read_preferences
-from lesionlens._napari.qt.jobs import Jobs, problem_of
+from lesionlens._napari.qt.jobs import Jobs
 from lesionlens._napari.qt.latest import Latest
+from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import Cancel, Progress, StageClock
 from lesionlens.preparation.prepare import prepare
-from lesionlens.records.review import WHOLE_STUDY
-from lesionlens.review import store
-from lesionlens.review.reopen import is_result, reopen_folder
+from lesionlens.review import journal, store
+from lesionlens.review.reopen import is_mask, is_result, reopen_folder
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
-class Actions(Viewing):
+class Actions(Marking, EditActs, Asking):
     """Every act of the reader.
 
     Parameters
@@ -49,16 +56,15 @@ class Actions(Viewing):
     def __init__(
         self, session: ReviewSession, jobs: Jobs, questions: Latest, viewer: ViewerModel
     ) -> None:
-        super().__init__(session)
-        self.jobs = jobs
-        self.questions = questions
-        self.viewer = viewer
+        super().__init__(session, viewer)
+        self.jobs, self.questions = jobs, questions
         self.editor = OutlineEditor(viewer)
         self.opener = Opener(session, jobs, viewer)
-        self.reviewing = Reviewing(session, jobs, self.editor)
+        self.reviewing = Reviewing(session, jobs, self.editor, self.reading.whose)
+        self.adding = Adding(session, self.reviewing, self.editor)
         self.exported: Path | None = None
-        self.probing = False
         self._lens: tuple[str, Any] | None = None
+        self._loading = threading.Lock()
 
     # --- work in the background -----------------------------------------------------------
 
@@ -84,7 +90,8 @@ class Actions(Viewing):
         if self.jobs.running:
             self.session.say("Something still runs. Cancel it first, then drop again.")
             return False
-        if len(places) == 1 and is_result(places[0]):
+        opened = self.session.state.study is not None
+        if len(places) == 1 and (is_result(places[0]) or (opened and is_mask(places[0]))):
             return self.reopen(places[0])
         return self.open(places)
 
@@ -119,7 +126,7 @@ class Actions(Viewing):
             return None
 
         def partly(found: Any) -> None:
-            if self.session.state.study is study:
+            if self.session.state.study is study and not self.reading.closed:
                 self.session.preliminary_arrived(found)
                 if preferences.overlay is not Overlay.OFF:
                     self.session.choose_overlay(Overlay.CONTOUR)
@@ -127,28 +134,44 @@ class Actions(Viewing):
         return self.jobs.start("Analysing", task, done, partly=partly)
 
     def take(self, result: Any, overlays: Any, preferences: Preferences | None = None) -> None:
-        """Show a result; decisions that a crash interrupted are there again."""
+        """Show a result; decisions that a crash interrupted are there again.
+
+        While the reader reads unaided it is kept closed, out of the window.
+        """
+        if self.reading.keep_closed(result, overlays):
+            return
+        result, overlays = self.reading.as_shown(result, overlays)
         analysis, said = result.analysis, self.session.state.review
-        known = {WHOLE_STUDY, *(c.tracking_uid for c in analysis.findings.candidates)}
+        known = {c.tracking_uid for c in analysis.findings.candidates}
         if analysis.review.events:
             found = analysis.review
-        elif said.events and known >= {event.tracking_uid for event in said.events}:
+        elif said.events and said.speaks_of(known).events == said.events:
             found = said  # the same candidates, found again
         else:
-            found = store.recover(analysis)
-        self.session.analysed(result, overlays, found)
+            found = store.recover(analysis, reader=self.reading.whose())
+        self.session.analysed(result, overlays, self.reading.with_unaided(found))
         wanted = (preferences or read_preferences()).overlay
         if wanted is not Overlay.OFF:
             self.session.choose_overlay(wanted)
         if found is not analysis.review and found is not said and found.events:
             self.session.ended("Your decisions of an earlier session are shown again.")
+        self.session.offer(journal.found(analysis, self.reading.whose()))
+
+    def make_ready(self) -> None:
+        """Load the network in a thread of its own, while the reader looks at the images."""
+        threading.Thread(target=self._load, name="lesionlens-network", daemon=True).start()
+
+    def _load(self) -> None:
+        with contextlib.suppress(LesionLensError):  # said when the analysis is asked for
+            self._lens_for(read_preferences().device)
 
     def _lens_for(self, device: str) -> Any:
-        if self._lens is None or self._lens[0] != device:
-            from lesionlens.lens import Lens  # noqa: PLC0415
+        with self._loading:
+            if self._lens is None or self._lens[0] != device:
+                from lesionlens.lens import Lens  # noqa: PLC0415
 
-            self._lens = (device, Lens(device))
-        return self._lens[1]
+                self._lens = (device, Lens(device))
+            return self._lens[1]
 
     def export(self, folder: Path) -> bool:
         """Write everything of the result, with the review, into a folder."""
@@ -190,9 +213,10 @@ class Actions(Viewing):
         preferences = read_preferences()
 
         def task(progress: Progress, cancel: Cancel) -> Any:
-            from lesionlens.lens import Result  # noqa: PLC0415
+            from lesionlens.result import Result  # noqa: PLC0415
 
-            prepared = prepare(study, StageClock(progress, cancel), preferences.preparation)
+            options = replace(preferences.preparation, strip=False)  # no network for a review
+            prepared = prepare(study, StageClock(progress, cancel), options)
             analysis = reopen_folder(folder, study, prepared)
             return Result(analysis), overlays_of(analysis)
 
@@ -203,71 +227,9 @@ class Actions(Viewing):
 
         return self.jobs.start("Reopening", task, done)
 
-    def probe(self, point_mm: tuple[float, float, float], *, moving: bool = False) -> bool:
-        """Ask where the voxel at a point (RAS+ mm) attended.
-
-        A pointer that moves meets places that cannot be asked; those are passed over.
-        """
-        state, result = self.session.state, self.session.result
-        if state.analysis is None or state.overlays is None or result is None:
-            return False
-        grid, prepared = state.analysis.volumes.labels.grid, state.analysis.prepared
-        i, j, k = (round(float(v)) for v in grid.to_voxel(point_mm))
-        if not all(0 <= n < size for n, size in zip((i, j, k), grid.shape, strict=True)):
-            return False
-
-        def task(progress: Progress, cancel: Cancel) -> Any:  # noqa: ARG001
-            return probed(result, prepared, (i, j, k))
-
-        def done(answer: Any) -> None:
-            now = self.session.state.overlays
-            if self.session.result is result and now is not None:
-                self.session.probe((i, j, k), replace(now, probe=answer))
-
-        self.questions.ask((id(result), i, j, k), task, done, (lambda _: None) if moving else None)
-        return True
-
-    def layer_choice(self, layer_choice: LayerChoice) -> None:
-        """Ask for the attention of one layer or head; the map follows when it is there."""
-        state, result = self.session.state, self.session.result
-        if state.analysis is None or result is None:
-            return
-        prepared = state.analysis.prepared
-
-        def task(progress: Progress, cancel: Cancel) -> Any:  # noqa: ARG001
-            return seen(result, prepared, layer_choice)
-
-        def done(view: Any) -> None:
-            overlays = self.session.state.overlays
-            if self.session.result is result and overlays is not None:
-                self.session.layer_arrived(replace(overlays, layer_choice=(layer_choice, view)))
-
-        def refused(error: BaseException) -> None:
-            self.session.choose_layer(None)
-            self.session.refused(replace(problem_of(error), cause=QUESTION))
-
-        self.questions.ask((id(result), layer_choice), task, done, refused)
-
-    def ask_without(self) -> bool:
-        """Ask what the network says with the candidate in focus hidden."""
-        candidate, result = self.session.candidate(), self.session.result
-        if candidate is None or result is None:
-            return False
-
-        def task(progress: Progress, cancel: Cancel) -> str:
-            return str(result.what_if(candidate.id, progress=progress, cancel=cancel).words)
-
-        def done(words: str) -> None:
-            if self.session.result is result:
-                self.session.answer_without(candidate.id, words)
-
-        return self.jobs.start("Asking again without it", task, done)
-
-    def end_probe(self) -> None:
-        """Put the probe's answer away."""
-        overlays = self.session.state.overlays
-        if overlays is not None and overlays.probe is not None:
-            self.session.probe(None, replace(overlays, probe=None))
+    def compare(self, place: Path, study: Path | None = None) -> bool:
+        """Compare the open result with an earlier one; its pictures stand beside this study's."""
+        return self._then(lambda: compare_with(self.session, self.jobs, place, study))
 
     def stop(self) -> None:
         """Ask what runs to stop."""
@@ -288,6 +250,7 @@ class Actions(Viewing):
         """Go to the previous candidate."""
         self._then(lambda: self.session.step(-1))
 
+    @override
     def _then(self, act: Callable[[], object]) -> bool:
         """Act once what is typed and what is being redrawn is kept."""
         self.reviewing.settle_reason()
@@ -306,8 +269,12 @@ class Actions(Viewing):
         self.reviewing.mark(ReviewState.DEFERRED)
 
     def sign(self) -> None:
-        """Sign that there is nothing further, or nothing at all where nothing is flagged."""
-        self._then(self.reviewing.sign)
+        """Sign an unaided read; else that nothing further was seen, or nothing at all."""
+        opened = self.reading.sign_unaided()
+        if opened is False:
+            self._then(self.reviewing.sign)
+        elif isinstance(opened, tuple):
+            self.take(*opened)
 
     def edit_outline(self) -> None:
         """Redraw the outline of the candidate in focus, or end that and keep what was drawn."""
@@ -352,18 +319,6 @@ class Actions(Viewing):
     def next_plane(self) -> None:
         """Axial, coronal, sagittal."""
         self.session.choose_plane(_after(tuple(Plane), self.session.state.choices.plane))
-
-    def probe_cursor(self, held: bool) -> None:
-        """Probe the voxel under the pointer, and those it moves to while the key is held."""
-        self.probing = held
-        if held:
-            self.probe_pointer()
-
-    def probe_pointer(self, *, moving: bool = False) -> None:
-        """Probe the voxel under the pointer now."""
-        position = tuple(float(v) for v in self.viewer.cursor.position)
-        if len(position) == 3:
-            self.probe(position, moving=moving)
 
 
 def _after(choices: tuple[Any, ...], now: Any) -> Any:

@@ -7,16 +7,18 @@ from dataclasses import replace
 from typing import Any
 
 from lesionlens._napari.controllers.editor import OutlineEditor
+from lesionlens._napari.model.editing import OUTLINE
 from lesionlens._napari.model.redraw import redraws, reviewed
-from lesionlens._napari.model.session import OUTLINE, SAVING, ReviewSession
+from lesionlens._napari.model.session import SAVING, ReviewSession
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens.base.errors import CancelledError, LesionLensError
-from lesionlens.base.labels import ReviewState
+from lesionlens.base.labels import Drawn, ReviewState
 from lesionlens.base.stages import Cancel, Progress, check
 from lesionlens.findings.edits import outline_of
 from lesionlens.records.review import WHOLE_STUDY
-from lesionlens.review import store
+from lesionlens.review import journal, store
+from lesionlens.review.journal import Draft
 from lesionlens.review.log import ReviewLog
 
 _KEEPING, _TURNING = "Keeping the outline", "Measuring anew"
@@ -33,11 +35,21 @@ class Reviewing:
         Measures a changed outline anew.
     editor : OutlineEditor
         Where it is drawn.
+    whose : callable
+        Names whose decisions these are: those of each reader and session are kept for themselves.
     """
 
-    def __init__(self, session: ReviewSession, jobs: Jobs, editor: OutlineEditor) -> None:
+    def __init__(
+        self,
+        session: ReviewSession,
+        jobs: Jobs,
+        editor: OutlineEditor,
+        whose: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._whose = whose
         self.session, self.jobs, self.editor = session, jobs, editor
         self._settling = False
+        editor.drew = self._keep_draft
 
     def mark(self, state: ReviewState) -> None:
         """Record a decision on the candidate in focus, with the reason typed for it."""
@@ -84,12 +96,17 @@ class Reviewing:
         """Redraw the outline of the candidate in focus, or end that and keep what was drawn."""
         if self.session.state.editing is not None:
             self.after_edit(lambda: True)
-        elif not self._settling:
+        elif self._settling:
+            return
+        elif self.session.state.draft is not None:
+            self.session.resume()
+        else:
             self.session.begin_edit()
 
     def discard_edit(self) -> None:
-        """Leave the outline as it was before."""
+        """Leave the outline as it was before; strokes that were interrupted are dropped."""
         if not self._settling:
+            self._forget_draft()
             self.session.end_edit()
 
     def after_edit(self, act: Callable[[], bool]) -> bool:
@@ -100,31 +117,62 @@ class Reviewing:
         if self.session.state.editing is None:
             return act()
         if sides is None or not (sides[0] != sides[1]).any():
+            self._forget_draft()
             self.session.end_edit()
             return act()
         return self._keep(sides, act)
 
     def _keep(self, sides: Any, act: Callable[[], bool]) -> bool:
-        state, candidate, log = self.session.state, self.session.edited(), self.session.log()
-        analysis = state.analysis
-        if candidate is None or analysis is None:
+        candidate, analysis = self.session.edited(), self.session.state.analysis
+        uid, assisted = self.session.state.edited_uid, self.editor.assisted
+        if analysis is None:
             return False
-        reason = self.session.reason_for(candidate, ReviewState.EDITED)
         reader = read_preferences().reader_name
+        reason = None
+        if candidate is not None:
+            reason = self.session.reason_for(candidate, ReviewState.EDITED)
+
+        def make(log: ReviewLog) -> None:
+            if candidate is None:
+                drawn = Drawn.SEMIAUTOMATIC if assisted else Drawn.MANUAL
+                log.add(outline_of(analysis, uid, *sides), drawn, reader=reader)
+            else:
+                outline = outline_of(analysis, candidate, *sides)
+                log.mark(uid, ReviewState.EDITED, reader=reader, reason=reason, outline=outline)
+
+        def then() -> bool:
+            if candidate is None:
+                self.go_to_uid(uid)
+            return act()
+
+        return self.change(_KEEPING, make, then)
+
+    def change(
+        self, words: str, make: Callable[[ReviewLog], None], then: Callable[[], object]
+    ) -> bool:
+        """Change outlines in a thread: `make` writes into a copy of the log; `then` follows."""
+        state, log = self.session.state, self.session.log()
+        analysis = state.analysis
+        if analysis is None:
+            return False
 
         def task(progress: Progress, cancel: Cancel) -> Any:
             progress("bring it onto the scan", 0.1)
-            outline = outline_of(analysis, candidate, *sides)
+            make(log)
             check(cancel, "keeping the outline")
             progress("measure", 0.4)
-            drawn = ReviewState.EDITED
-            uid = candidate.tracking_uid
-            log.mark(uid, drawn, reader=reader, reason=reason, outline=outline)
             found = reviewed(analysis, state.overlays, log.review)
             check(cancel, "keeping the outline")
             return found
 
-        return self._settle(_KEEPING, log, task, act)
+        return self._settle(words, log, task, then)
+
+    def go_to_uid(self, tracking_uid: str) -> None:
+        """Go to a candidate by its UID."""
+        analysis = self.session.state.analysis
+        for candidate in () if analysis is None else analysis.findings.candidates:
+            if candidate.tracking_uid == tracking_uid:
+                self.session.go_to(candidate.id)
 
     def undo(self) -> None:
         """Take the last decision back; while an outline is redrawn, the last stroke."""
@@ -164,8 +212,10 @@ class Reviewing:
 
         def done(found: Any) -> None:
             self._hold(False)
+            drew = self.session.state.editing is not None
             self.session.settle(log, *found)
-            self._autosave()
+            if self._autosave() and drew:
+                self._forget_draft()
             then()
 
         def refused(error: BaseException) -> None:
@@ -183,13 +233,32 @@ class Reviewing:
         self._settling = held
         self.editor.lock(held)
 
-    def _autosave(self) -> None:
-        state = self.session.state
-        if state.analysis is None:
-            return
+    @property
+    def busy(self) -> bool:
+        """Whether outlines are being changed in a thread."""
+        return self._settling
+
+    def _autosave(self) -> bool:
+        analysis = self.session.state.analysis
+        return analysis is not None and self._saved(
+            lambda: store.autosave(analysis, reader=self._whose())
+        )
+
+    def _keep_draft(self, draft: Draft) -> None:
+        """Keep what is drawn, after each stroke: a crash or a kill loses none."""
+        analysis = self.session.state.analysis
+        if analysis is not None:
+            self._saved(lambda: journal.keep(analysis, draft, self._whose()))
+
+    def _forget_draft(self) -> None:
+        if self.session.state.analysis is not None:
+            journal.forget(self.session.state.analysis, self._whose())
+
+    def _saved(self, write: Callable[[], object]) -> bool:
         try:
-            store.autosave(state.analysis)
+            write()
         except LesionLensError as refusal:
             self.session.refused(replace(problem_of(refusal), cause=SAVING))
-        else:
-            self.session.cured(SAVING)
+            return False
+        self.session.cured(SAVING)
+        return True

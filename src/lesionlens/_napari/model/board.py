@@ -8,7 +8,7 @@ import numpy as np
 
 from lesionlens._napari.model.choices import Choices, Plane
 from lesionlens._napari.model.screen import ShownScene
-from lesionlens._napari.model.slices import Frame, Picture, plane_of_acquisition
+from lesionlens._napari.model.slices import Frame, Picture, plane_of_acquisition, plane_to_open
 from lesionlens._napari.model.state import State, shown_sequence
 from lesionlens._napari.model.viewing import Layout, ViewChoices
 from lesionlens.base.grid import Grid
@@ -26,6 +26,8 @@ class Tile:
     row: int = 0
     column: int = 0
     rows: int = 1
+    prior: bool = False
+    """Whether it shows what is compared, in place of this study."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +80,11 @@ def tiles_of(state: State) -> tuple[Tile, ...]:
             Tile(first, plane, row, column, rows)
             for plane, (row, column, rows) in zip(Plane, places, strict=True)
         )
+    if choices.views.layout is Layout.PRIOR:
+        compared = choices.views.compared
+        if compared is None or first not in compared.volumes:
+            return ()
+        return (Tile(first, choices.plane, prior=True), Tile(first, choices.plane, 0, 1))
     there = tuple(study.series)
     start = there.index(choices.sequence)
     wanted = choices.views.layout.sequences
@@ -125,7 +132,7 @@ def opening(study: Study, first: MrSequence | None, defaults: Choices) -> Choice
     return replace(
         defaults,
         sequence=first,
-        plane=plane_of_acquisition(grid) or defaults.plane,
+        plane=plane_to_open(grid) or defaults.plane,
         views=replace(defaults.views, layout=layout),
     )
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from lesionlens._napari.model.choices import LayerChoice
 from lesionlens._napari.model.slices import TILT_ALLOWED, Picture, tilt
@@ -72,8 +71,6 @@ class Overlays:
         Candidate id of each voxel, 0 elsewhere.
     labels : (I, J, K) uint8
         Tumour part of each voxel.
-    boxes : mapping of int to ((3,), (3,))
-        Bounding box of each candidate in working indices, first and last voxel.
     brain : (I, J, K) bool
         For the view in three dimensions.
     moved : frozenset of MrSequence
@@ -86,22 +83,18 @@ class Overlays:
         Where the probed voxel attended.
     layer_choice : (LayerChoice, MapView) or None
         The attention of the single layer or head asked for last.
-    original : (I, J, K) int32 or None
-        `components` as the network has them, where a reader redrew some.
     """
 
     grid: Grid
     images: Mapping[MrSequence, NDArray[np.float32]]
     components: NDArray[np.int32]
     labels: NDArray[np.uint8]
-    boxes: Mapping[int, tuple[tuple[int, int, int], tuple[int, int, int]]]
     brain: NDArray[np.bool_]
     moved: frozenset[MrSequence]
     attention: Mapping[Region, MapView]
     uncertainty: MapView | None = None
     probe: MapView | None = None
     layer_choice: tuple[LayerChoice, MapView] | None = None
-    original: NDArray[np.int32] | None = None
 
     def attended(self, region: Region, layer_choice: LayerChoice | None) -> MapView | None:
         """Return a region's attention, or that of a single layer once it is there."""
@@ -148,7 +141,6 @@ def overlays_of(analysis: Analysis) -> Overlays:
         },
         components=frozen(components),
         labels=frozen(nearest(volumes.labels.data).astype(np.uint8)),
-        boxes=boxes_of(components),
         brain=prepared.brain,
         moved=frozenset(
             step.sequence
@@ -222,18 +214,6 @@ _DOUBT = ((0.0, "decided"), (0.5, "0.5"), (1.0, "undecided"))
 def _linear(volume: Volume, grid: Grid) -> NDArray[np.float32]:
     data = onto(volume.data.astype(np.float32), volume.grid, grid)
     return frozen(data.astype(np.float32))
-
-
-def boxes_of(
-    components: NDArray[np.int32],
-) -> dict[int, tuple[tuple[int, int, int], tuple[int, int, int]]]:
-    """Return the first and last voxel, along each axis, of each candidate by its id."""
-    boxes = {}
-    for index, place in enumerate(ndimage.find_objects(components), start=1):
-        if place is not None:
-            i, j, k = place
-            boxes[index] = ((i.start, j.start, k.start), (i.stop - 1, j.stop - 1, k.stop - 1))
-    return boxes
 
 
 def onto(data: NDArray[Any], source: Grid, target: Grid, *, nearest: bool = False) -> NDArray[Any]:

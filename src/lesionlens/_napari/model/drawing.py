@@ -19,13 +19,16 @@ from lesionlens._napari.model.rulers import NEAR_MM, Ruler, rulers_of
 from lesionlens._napari.model.sides import Edges
 from lesionlens._napari.model.slices import Picture, Slice, plane_of_acquisition
 from lesionlens.base.labels import MrSequence
+from lesionlens.records.arrays import Volume
 from lesionlens.records.findings import Candidate
 from lesionlens.records.preliminary import PreliminaryCandidate
 
 KEPT = 96
 SLAB_MM = 10.0
 """Thickness of the slab whose brightest voxels are shown."""
-ORIGINAL_COLOUR = "#FFFFFF"
+MARK_MM = 3.0
+"""How near to a slice a reader's mark is shown on it."""
+ORIGINAL_COLOUR, PRIOR_COLOUR = "#FFFFFF", "#0072B2"
 T = TypeVar("T")
 
 
@@ -74,6 +77,8 @@ class Drawing:
     """Whether the outlines are of the first pass alone."""
     rulers: tuple[tuple[int, Line, str], ...] = ()
     """Which ruler, its two ends in millimetres on the screen, its length in words."""
+    marks: tuple[tuple[int, tuple[float, float]], ...] = ()
+    """Number of each of the reader's marks near this slice, and where it is on the screen."""
 
 
 class Artist:
@@ -107,6 +112,7 @@ class Artist:
             box=_box(board, tile, place),
             preliminary=board.scene.outline.preliminary,
             rulers=self._rulers(board, tile, place),
+            marks=_marks(board, tile, place),
         )
 
     def rulers(self, board: Board) -> tuple[Ruler, ...]:
@@ -177,6 +183,7 @@ class Artist:
             return ()
         if analysis is None:
             return self._at_first(board, tile, place)
+        self._volumes.pop("preliminary", None)
         native = analysis.prepared.native
         components = self._volume("components", analysis.findings.components, native)
         labels = self._volume("labels", analysis.volumes.labels.data, native)
@@ -210,6 +217,18 @@ class Artist:
             return tuple((c, lines_around(which.data == n, which)) for n, c in colours)
 
         return self._keep(("preliminary", id(which), colours), which, made)
+
+    def marked(
+        self, board: Board, tile: Tile, place: Place, volume: Volume
+    ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
+        """Return the outlines of what was flagged at another examination."""
+        if not board.scene.outline.visible:
+            return ()
+        whole = self._volume("flagged", volume.data, volume.grid)
+        which = self._cut("flagged", whole, board, tile, place, nearest=True)
+        key = ("flagged lines", id(which))
+        lines = self._keep(key, which, lambda: lines_around(which.data > 0, which))
+        return ((PRIOR_COLOUR, lines),)
 
     def _original(
         self, board: Board, tile: Tile, place: Place
@@ -295,6 +314,16 @@ def _box(board: Board, tile: Tile, place: Place) -> tuple[float, float, float, f
     if not depths.min() <= board.frame.depth(tile.plane, place.point_mm) <= depths.max():
         return None
     return box_on_screen(board.frame.on_screen(tile.plane, corners))
+
+
+def _marks(board: Board, tile: Tile, place: Place) -> tuple[tuple[int, tuple[float, float]], ...]:
+    frame, plane, found = board.frame, tile.plane, []
+    depth = float(frame.depth(plane, place.point_mm))
+    for number, at in enumerate(board.state.marks, 1):
+        if abs(float(frame.depth(plane, at)) - depth) <= MARK_MM:
+            x, y = frame.on_screen(plane, at)
+            found.append((number, (float(x), float(y))))
+    return tuple(found)
 
 
 def _words(

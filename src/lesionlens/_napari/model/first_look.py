@@ -5,13 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lesionlens._napari.model.choices import Overlay
-from lesionlens._napari.model.screen import (
-    STATE_COLOURS,
-    Screen,
-    ShownCandidate,
-    ShownOutline,
-    Visit,
-)
+from lesionlens._napari.model.review_signs import STATE_COLOURS
+from lesionlens._napari.model.screen import Screen, ShownCandidate, ShownOutline, Visit
 from lesionlens._napari.model.state import State, listed_at_first
 from lesionlens._napari.model.words import score_words, volume_words
 from lesionlens.base.labels import Region, ReviewState
@@ -47,7 +42,7 @@ def with_first_look(screen: Screen, state: State) -> Screen:
     return replace(
         screen,
         preliminary=True,
-        conclusion=f"{many}: the analysis goes on and may change this",
+        conclusion=f"{many} · still analysing",
         candidates=tuple(_row(c, focus=c is focus) for c in rows),
         overlay=choices.overlay,
         scene=replace(screen.scene, outline=outline, visit=visit),

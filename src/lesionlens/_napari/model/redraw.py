@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lesionlens._napari.model.display import Overlays, boxes_of, onto
+from lesionlens._napari.model.display import Overlays, onto
 from lesionlens.findings.edits import applied
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import frozen
@@ -26,15 +26,10 @@ def redrawn(overlays: Overlays, analysis: Analysis) -> Overlays:
     native, grid = analysis.prepared.native, overlays.grid
     components = onto(analysis.findings.components, native, grid, nearest=True)
     labels = onto(analysis.volumes.labels.data, native, grid, nearest=True)
-    own = analysis.original
     return replace(
         overlays,
         components=frozen(components.astype(np.int32)),
         labels=frozen(labels.astype(np.uint8)),
-        boxes=boxes_of(components),
-        original=None
-        if own is None
-        else frozen(onto(own.findings.components, native, grid, nearest=True)),
     )
 
 
@@ -60,10 +55,9 @@ def reviewed(
 
 def redraws(analysis: Analysis, review: Review) -> bool:
     """Whether other outlines hold in a review than in the one that is shown."""
-    return in_force(analysis, review) != in_force(analysis, analysis.review)
+    return in_force(review) != in_force(analysis.review)
 
 
-def in_force(analysis: Analysis, review: Review) -> dict[str, str]:
-    """Return the SHA-256 of each redrawn outline that holds in a review, by tracking UID."""
-    outlines = (review.outline_of(c.tracking_uid) for c in analysis.findings.candidates)
-    return {o.tracking_uid: o.sha256 for o in outlines if o is not None}
+def in_force(review: Review) -> dict[str, str]:
+    """Return the SHA-256 of each outline of a reader that holds in a review, by tracking UID."""
+    return {uid: outline.sha256 for uid, outline in review.outlined.items()}

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lesionlens._napari.model.choices import Choices, LayerChoice, Overlay, Plane, Second
-from lesionlens._napari.model.state import Activity, Problem, Request, State, listed, shown_sequence
+from lesionlens._napari.model.considered import ShownConsidered, shown_considered
+from lesionlens._napari.model.edit_words import draft_words, outline_words, redrawn
+from lesionlens._napari.model.review_signs import STATE_COLOURS
+from lesionlens._napari.model.state import (
+    Activity,
+    Problem,
+    State,
+    compared_now,
+    listed,
+    shown_sequence,
+)
+from lesionlens._napari.model.titles import caption, subtitle
+from lesionlens._napari.model.tools import Tools
 from lesionlens._napari.model.verdict import verdict, withheld
+from lesionlens._napari.model.viewing import Compared
 from lesionlens._napari.model.words import (
     Bar,
     Fact,
     bars_of,
-    considered_words,
-    date_words,
     details,
     facts_of,
     point_at,
@@ -21,35 +32,17 @@ from lesionlens._napari.model.words import (
     score_words,
     short_place,
     size_cell,
-    size_words,
     threshold_costs,
     threshold_source,
     threshold_words,
     volume_words,
 )
-from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
+from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.explain.shapley import deciding_words
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate, Point
 from lesionlens.records.prediction import Capability
 from lesionlens.records.study import Study
-
-STATE_COLOURS = {
-    ReviewState.UNREVIEWED: "#E69F00",
-    ReviewState.ACCEPTED: "#009E73",
-    ReviewState.REJECTED: "#8C8C8C",
-    ReviewState.DEFERRED: "#56B4E9",
-    ReviewState.EDITED: "#CC79A7",
-}
-"""Okabe and Ito; never the only sign of a state (see STATE_SIGNS)."""
-
-STATE_SIGNS = {
-    ReviewState.UNREVIEWED: "○",
-    ReviewState.ACCEPTED: "✓",
-    ReviewState.REJECTED: "✕",
-    ReviewState.DEFERRED: "…",
-    ReviewState.EDITED: "✎",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +72,6 @@ class ShownCandidate:
     def colour(self) -> str:
         """Of its state, as #rrggbb."""
         return STATE_COLOURS[self.state]
-
-
-@dataclass(frozen=True, slots=True)
-class ShownConsidered:
-    """One line of what scored too little to be a candidate, and where it lies (RAS+ mm)."""
-
-    words: str
-    point_mm: Point
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +109,8 @@ class ShownScene:
     uncertainty: bool = False
     probe: bool = False
     opacity: float = 0.6
+    compared: Compared | None = None
+    """What stands in the place of the sequence now."""
     isolines: bool = False
     """Whether maps are drawn as lines, which are no layers."""
     plane: Plane = Plane.AXIAL
@@ -158,6 +145,9 @@ class Screen:
     considered: tuple[ShownConsidered, ...] = ()
     can_mark: bool = False
     editing: bool = False
+    tools: Tools = field(default_factory=Tools)
+    draft_words: str = ""
+    """What was drawn in an earlier session and never kept; empty where nothing was."""
     outline_words: str = ""
     reason: str = ""
     can_undo: bool = False
@@ -199,8 +189,8 @@ def resolve(state: State) -> Screen:
     study, analysis, choices = state.study, state.analysis, state.choices
     common: dict[str, Any] = {
         "title": study.name,
-        "subtitle": _subtitle(study, analysis, state.request),
-        "caption": _caption(state),
+        "subtitle": subtitle(study, analysis, state.request),
+        "caption": caption(state),
         "sequences": _sequences(study, choices.sequence),
         "notices": study.notices,
         "can_analyse": bool(study.series) and state.activity is None,
@@ -212,9 +202,8 @@ def resolve(state: State) -> Screen:
         "threshold": choices.threshold,
     }
     if analysis is None:
-        return Screen(
-            scene=ShownScene(sequence=shown_sequence(state), plane=choices.plane), **common
-        )
+        scene = ShownScene(shown_sequence(state), compared=compared_now(state), plane=choices.plane)
+        return Screen(scene=scene, **common)
     return _analysed(state, analysis, common)
 
 
@@ -237,13 +226,9 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         threshold_source=threshold_source(point, analysis.run.engine.floor),
         threshold_floor=analysis.run.engine.floor,
         below_threshold=total - len(rows),
-        considered=tuple(
-            ShownConsidered(considered_words(one), one.peak_mm)
-            for one in analysis.findings.considered
-        ),
+        considered=shown_considered(analysis),
         can_mark=focus is not None,
-        editing=state.editing is not None,
-        outline_words=_outline_words(state, analysis, focus),
+        **_drawn(state, analysis, focus),
         reason="" if focus is None else state.reason_of(focus.tracking_uid),
         can_undo=state.can_undo,
         can_redo=state.can_redo,
@@ -268,6 +253,16 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         can_export=state.activity is None,
         scene=_scene(state, rows, focus),
     )
+
+
+def _drawn(state: State, analysis: Analysis, focus: Candidate | None) -> dict[str, Any]:
+    """Say what is drawn, and with what."""
+    return {
+        "editing": state.editing is not None,
+        "tools": state.tools,
+        "draft_words": draft_words(state, analysis),
+        "outline_words": outline_words(state, analysis, focus),
+    }
 
 
 def _about(state: State, focus: Candidate | None, capabilities: set[str]) -> dict[str, Any]:
@@ -302,7 +297,9 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
                 if c.id != state.editing
             ),
             boxed=None if focus is None or state.editing is not None else focus.id,
-            original=focus.id if focus is not None and _redrawn(state, focus) else state.editing,
+            original=focus.id
+            if focus is not None and redrawn(state, focus)
+            else state.editing or None,
         ),
         attention=choices.region
         if on and free and choices.overlay is Overlay.MAP and not withheld(state)
@@ -312,6 +309,7 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
         uncertainty=on and free and choices.uncertainty,
         probe=asked and state.editing is None,
         opacity=choices.opacity,
+        compared=compared_now(state),
         isolines=choices.views.isolines,
         plane=choices.plane,
         visit=None
@@ -326,42 +324,6 @@ def _layer_choice(choices: Choices, candidate: Candidate | None) -> LayerChoice 
     rolls = choices.layer is Second.ROLLOUT and candidate is not None
     at_mm = candidate.peak_mm if rolls and candidate is not None else None
     return LayerChoice(choices.region, choices.layer, choices.head, at_mm)
-
-
-def _redrawn(state: State, candidate: Candidate) -> bool:
-    return state.review.outline_of(candidate.tracking_uid) is not None
-
-
-def _outline_words(state: State, analysis: Analysis, focus: Candidate | None) -> str:
-    if state.editing is not None:
-        return (
-            "Paint, fill or erase with napari's tools: 1 core, 2 oedema, 3 enhancing. "
-            "White: as the network drew it."
-        )
-    if focus is None or analysis.original is None or not _redrawn(state, focus):
-        return ""
-    own = analysis.original.findings.candidates[focus.id - 1]
-    volume = volume_words(own.volume_ml.get(Region.WT))
-    size = f"{size_words(own)} of the {own.measured}"
-    return f"Outline redrawn. The network drew {volume}, {size} (white)."
-
-
-def _caption(state: State) -> str:
-    sequence, plane = shown_sequence(state), state.choices.plane
-    return plane.value if sequence is None else f"{sequence.words} · {plane.value}"
-
-
-def _subtitle(study: Study, analysis: Analysis | None, request: Request | None) -> str:
-    count = len(study.series)
-    words = f"{count} sequence{'' if count == 1 else 's'}"
-    if request is not None and request.date:
-        words = f"{date_words(request.date)} · {words}"
-    reference = (
-        analysis.prepared.reference
-        if analysis is not None
-        else next((s for s in REFERENCE_ORDER if s in study.series), None)
-    )
-    return words if reference is None else f"{words} · reference {reference.words}"
 
 
 def _sequences(study: Study, shown: MrSequence | None) -> tuple[ShownSequence, ...]:

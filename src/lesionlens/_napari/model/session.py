@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from psygnal import Signal
-
 from lesionlens._napari.model.board import opening
 from lesionlens._napari.model.choices import Choices, Overlay, Plane, Second
+from lesionlens._napari.model.editing import ENDED, Editing
 from lesionlens._napari.model.redraw import redrawn, reviewed
 from lesionlens._napari.model.state import (
     Activity,
@@ -20,7 +19,6 @@ from lesionlens._napari.model.state import (
     Query,
     Request,
     State,
-    listed,
     listed_ids,
     seconds_of,
     without_first_look,
@@ -28,7 +26,7 @@ from lesionlens._napari.model.state import (
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
 from lesionlens.findings.edits import applied
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.findings import Candidate
+from lesionlens.records.findings import Candidate, Point
 from lesionlens.records.preliminary import PreliminaryFindings
 from lesionlens.records.review import Review
 from lesionlens.records.study import Study
@@ -38,11 +36,11 @@ if TYPE_CHECKING:
     from lesionlens._napari.model.display import Overlays
 
 
-OUTLINE, QUESTION, SAVING = "outline", "question", "saving"
+QUESTION, SAVING = "question", "saving"
 """Causes of failures that go when it works again."""
 
 
-class ReviewSession:
+class ReviewSession(Editing):
     """The state of one window and every act on it; an act that does nothing emits nothing.
 
     Parameters
@@ -53,32 +51,11 @@ class ReviewSession:
         What is chosen when a study opens (from the preferences).
     """
 
-    changed = Signal(State, State)
-    """Old state, new state."""
-
     def __init__(self, *, reader: str | None = None, defaults: Choices | None = None) -> None:
-        self.reader = reader
-        self.defaults = defaults or Choices()
+        self.reader, self.defaults = reader, defaults or Choices()
         self.result: Any = None
         self._log = ReviewLog()
-        self._state = State(choices=self.defaults)
-
-    @property
-    def state(self) -> State:
-        """The state now."""
-        return self._state
-
-    def _set(self, **changes: Any) -> None:
-        old = self._state
-        if all(getattr(old, name) is value for name, value in changes.items()):
-            return
-        self._state = replace(old, **changes)
-        self.changed.emit(old, self._state)
-
-    def _choose(self, **changes: Any) -> None:
-        choices = replace(self._state.choices, **changes)
-        if choices != self._state.choices:
-            self._set(choices=choices)
+        super().__init__(self.defaults)
 
     # --- study and analysis ---------------------------------------------------------------
 
@@ -87,8 +64,7 @@ class ReviewSession:
         if study is self._state.study:
             return
         first = next((s for s in REFERENCE_ORDER if s in study.series), None)
-        self.result = None
-        self._log = ReviewLog()
+        self.result, self._log = None, ReviewLog()
         self._set(
             study=study,
             analysis=None,
@@ -104,11 +80,13 @@ class ReviewSession:
             can_redo=False,
             probed=None,
             without=None,
-            editing=None,
+            probability=None,
+            **ENDED,
             attention_layers=(),
             seconds=(),
             typed={},
             reopened=False,
+            marks=(),
         )
 
     def preliminary_arrived(self, found: PreliminaryFindings) -> None:
@@ -124,8 +102,7 @@ class ReviewSession:
             overlays = redrawn(overlays, analysis)
         same = analysis.study is self._state.study
         trace = result.trace
-        self.result = result
-        self._log = ReviewLog(review)
+        self.result, self._log = result, ReviewLog(review)
         kept = self._state.choices if same else self.defaults
         self._set(
             study=analysis.study,
@@ -147,7 +124,8 @@ class ReviewSession:
             can_redo=self._log.can_redo,
             probed=None,
             without=None,
-            editing=None,
+            probability=None,
+            **ENDED,
             attention_layers=() if trace is None else trace.attention_layers,
             seconds=seconds_of(result),
             reopened=result.engine is None,
@@ -155,8 +133,7 @@ class ReviewSession:
 
     def close(self) -> None:
         """Return to the empty state."""
-        self.result = None
-        self._log = ReviewLog()
+        self.result, self._log = None, ReviewLog()
         self._set(**{name: getattr(State(), name) for name in _FIELDS} | {"choices": self.defaults})
 
     # --- what runs, what failed -----------------------------------------------------------
@@ -180,10 +157,6 @@ class ReviewSession:
         """Say that nothing runs any more."""
         self._set(activity=None, message=message, **without_first_look(self._state))
 
-    def say(self, message: str) -> None:
-        """Say something beside what runs."""
-        self._set(message=message)
-
     def failed(self, problem: Problem) -> None:
         """Say why something did not work; study, analysis and review stay."""
         self._set(activity=None, problem=problem, **without_first_look(self._state))
@@ -191,11 +164,6 @@ class ReviewSession:
     def refused(self, problem: Problem) -> None:
         """Say why something did not work beside what runs; it goes on."""
         self._set(problem=problem)
-
-    def cured(self, cause: str) -> None:
-        """Take a failure off the screen whose cause has gone."""
-        if self._state.problem is not None and self._state.problem.cause == cause:
-            self._set(problem=None)
 
     def ask(self, query: Query, problem: Problem | None = None) -> None:
         """Say what the reader must decide before a study can be opened; what is open stays."""
@@ -206,16 +174,6 @@ class ReviewSession:
         self._set(problem=None, query=None)
 
     # --- choices --------------------------------------------------------------------------
-
-    def listed(self) -> tuple[Candidate, ...]:
-        """Return the candidates at or above the threshold."""
-        analysis, threshold = self._state.analysis, self._state.choices.threshold
-        return () if analysis is None else listed(analysis, threshold)
-
-    def candidate(self) -> Candidate | None:
-        """Return the candidate in focus."""
-        wanted = self._state.choices.candidate
-        return next((c for c in self.listed() if c.id == wanted), None)
 
     def go_to(self, candidate_id: int) -> None:
         """Bring a candidate into focus; its contour appears unless the overlay was switched off."""
@@ -311,6 +269,11 @@ class ReviewSession:
         """Take what the network says with a candidate hidden."""
         self._set(without=(candidate_id, words))
 
+    def show_marks(self, marks: tuple[Point, ...]) -> None:
+        """Show the places that the reader marked (RAS+ mm)."""
+        if marks != self._state.marks:
+            self._set(marks=marks)
+
     # --- review ---------------------------------------------------------------------------
 
     def type_reason(self, reason: str) -> None:
@@ -339,24 +302,6 @@ class ReviewSession:
             self._reviewed()
         return candidate
 
-    def begin_edit(self) -> None:
-        """Begin to redraw the outline of the candidate in focus."""
-        candidate = self.candidate()
-        if candidate is not None and self._state.overlays is not None:
-            self._set(editing=candidate.id, choices=replace(self._state.choices, hidden=False))
-
-    def edited(self) -> Candidate | None:
-        """Return the candidate whose outline is being redrawn."""
-        analysis, number = self._state.analysis, self._state.editing
-        if analysis is None or number is None:
-            return None
-        return next((c for c in analysis.findings.candidates if c.id == number), None)
-
-    def end_edit(self) -> None:
-        """Leave the outline as it was."""
-        self._set(editing=None)
-        self.cured(OUTLINE)
-
     def log(self) -> ReviewLog:
         """Return a copy of the log: what is said in it holds once it is settled."""
         return ReviewLog(self._log.review)
@@ -364,12 +309,13 @@ class ReviewSession:
     def settle(self, log: ReviewLog, analysis: Analysis, overlays: Overlays | None) -> None:
         """Take a log, with the analysis and overlays that `redraw.reviewed` made of it."""
         self._log = log
+        ended = {} if self._state.editing is None else ENDED
         self._set(
             typed=self._untold(log.review),
             review=log.review,
             analysis=analysis,
             overlays=overlays,
-            editing=None,
+            **ended,
             can_undo=log.can_undo,
             can_redo=log.can_redo,
         )

@@ -29,6 +29,8 @@ _AXES = {Plane.AXIAL: (2, 0, 1), Plane.CORONAL: (1, 0, 2), Plane.SAGITTAL: (0, 1
 """Axes of a frame: through the plane, against the screen's x, against its y."""
 _EVEN = 1.5
 """Voxel edges within this ratio have no plane of acquisition of their own."""
+_SLAB = 0.6
+"""A side of the field of view that is shorter than this share of the next is the thin one."""
 _SAMPLES = 320
 
 
@@ -274,6 +276,27 @@ def plane_of_acquisition(grid: Grid) -> Plane | None:
         return None
     longest = int(edges.argmax())
     return next(plane for plane, (through, _, _) in _AXES.items() if through == longest)
+
+
+def plane_to_open(grid: Grid) -> Plane | None:
+    """Return the plane in which a volume fills the screen best; None where all do alike.
+
+    That of acquisition; of a slab of even voxels, the one across its thin side.
+
+    Examples
+    --------
+    >>> plane_to_open(Grid((30, 256, 256), np.eye(4))), plane_to_open(Grid((9, 9, 9), np.eye(4)))
+    (<Plane.SAGITTAL: 'sagittal'>, None)
+    """
+    acquired = plane_of_acquisition(grid)
+    if acquired is not None:
+        return acquired
+    picture = Picture.of(np.broadcast_to(np.uint8(0), grid.shape), grid)
+    sides = picture.grid.spacing_mm * np.asarray(picture.grid.shape)
+    thin, next_thin = np.sort(sides)[:2]
+    if thin > _SLAB * next_thin:
+        return None
+    return next(plane for plane, (through, _, _) in _AXES.items() if sides[through] == thin)
 
 
 def tilt(affine: Affine, shape: tuple[int, ...]) -> float:

@@ -7,15 +7,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lesionlens._napari.model.choices import Choices, Second
 from lesionlens._napari.model.display import Overlays
+from lesionlens._napari.model.tools import Tools
+from lesionlens._napari.model.viewing import Compared
 from lesionlens.base.labels import MrSequence
 from lesionlens.reading.series_selection import ListedStudy
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.findings import Candidate
+from lesionlens.records.findings import Candidate, Point
 from lesionlens.records.preliminary import PreliminaryCandidate, PreliminaryFindings
 from lesionlens.records.review import Review
 from lesionlens.records.study import Study
+from lesionlens.review.journal import Draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +114,12 @@ class Problem:
 
 
 def listed(analysis: Analysis, threshold: float) -> tuple[Candidate, ...]:
-    """Return the candidates that score at least this, to whole percents as they are shown."""
-    return tuple(c for c in analysis.findings.candidates if c.score >= threshold - 0.005)
+    """Return the candidates that score at least this, to whole percents as they are shown.
+
+    What a reader added has no score and is always listed.
+    """
+    least = threshold - 0.005
+    return tuple(c for c in analysis.findings.candidates if c.score is None or c.score >= least)
 
 
 def listed_at_first(
@@ -142,12 +152,23 @@ class State:
     without: tuple[int, str] | None = None
     editing: int | None = None
     """Id of the candidate whose outline is being redrawn."""
+    edited_uid: str = ""
+    """Tracking UID of what is being drawn, known or new (`tools.NEW`)."""
+    tools: Tools = field(default_factory=Tools)
+    draft: Draft | None = None
+    """Strokes that were interrupted."""
+    resumed: bool = False
+    """Whether what is drawn goes on from them."""
+    probability: NDArray[np.float32] | None = None
+    """Of the whole tumour on the working grid, once a range of it was asked for."""
     attention_layers: tuple[tuple[str, int], ...] = ()
     """Name and number of heads of each layer that can be shown, coarse to fine."""
     seconds: tuple[Second, ...] = ()
     """The second opinions that can be asked for."""
     reopened: bool = False
     """Whether the result comes from files, without the engine that could be asked more."""
+    marks: tuple[Point, ...] = ()
+    """Places that the reader marked, RAS+ mm."""
     typed: Mapping[str, str] = field(default_factory=dict)
     """Reasons that were typed and not yet used, by the tracking UID they were typed for."""
 
@@ -172,12 +193,28 @@ def without_first_look(state: State) -> dict[str, Any]:
     return {"preliminary": None, "choices": replace(state.choices, candidate=None)}
 
 
+def only_further(old: State, new: State) -> bool:
+    """Whether two states differ in how far what runs is, and in nothing else."""
+    if old.activity is None or new.activity is None:
+        return False
+    names = (name for name in State.__dataclass_fields__ if name != "activity")
+    return all(getattr(old, name) is getattr(new, name) for name in names)
+
+
 def shown_sequence(state: State) -> MrSequence | None:
     """Return the sequence that is seen: the other one while the key for that is held."""
     study, choices = state.study, state.choices
-    if study is None or choices.sequence is None or not choices.views.swapped:
+    swapped = choices.views.swapped and choices.views.compared is None
+    if study is None or choices.sequence is None or not swapped:
         return choices.sequence
     return other_sequence(study, choices)
+
+
+def compared_now(state: State) -> Compared | None:
+    """Return what stands in the place of the sequence shown while the key for that is held."""
+    views, sequence = state.choices.views, state.choices.sequence
+    found = views.compared if views.swapped else None
+    return found if found is not None and sequence in found.volumes else None
 
 
 def other_sequence(study: Study, choices: Choices) -> MrSequence | None:

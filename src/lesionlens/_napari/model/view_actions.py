@@ -8,7 +8,7 @@ from lesionlens._napari.model.choices import Overlay, Second
 from lesionlens._napari.model.place import Travel
 from lesionlens._napari.model.rulers import Ruler, rulers_of
 from lesionlens._napari.model.session import ReviewSession
-from lesionlens._napari.model.viewing import Layout, Window
+from lesionlens._napari.model.viewing import Compared, Layout, Window
 from lesionlens.records.findings import Point
 
 _ROWS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
@@ -35,7 +35,8 @@ class Viewing:
         study = self.session.state.study
         if study is not None:
             self.session.choose_views(layout=layout)
-            hanging.remember(study, layout)
+            if layout is not Layout.PRIOR:  # which another study of the kind may not have
+                hanging.remember(study, layout)
 
     def hang(self) -> None:
         """Show the views that were chosen last for a study of this kind, if any were."""
@@ -123,8 +124,19 @@ class Viewing:
         self.show_window(Window.WIDE)
 
     def hold_other(self, held: bool) -> None:
-        """Show the sequence shown before in place of this one, while held."""
+        """Show what is compared in place of this: a prior, else the sequence shown before."""
         self.session.choose_views(swapped=held)
+
+    def compare_with(self, compared: Compared | None) -> None:
+        """Let the key that shows the other sequence show these pictures instead; None ends that."""
+        self.session.choose_views(compared=compared, swapped=False)
+
+    def prior_beside(self) -> None:
+        """Show what is compared beside this study, or the single view again."""
+        views = self.session.state.choices.views
+        if views.compared is not None:
+            turned = Layout.SINGLE if views.layout is Layout.PRIOR else Layout.PRIOR
+            self.session.choose_views(layout=turned)
 
     def toggle_slab(self) -> None:
         """T1c as the brightest of a thick slab, or slice by slice."""

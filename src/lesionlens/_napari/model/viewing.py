@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from lesionlens._napari.model.rulers import Ruler
+from lesionlens.base.labels import MrSequence
+from lesionlens.records.arrays import Volume
 
 
 class Layout(StrEnum):
@@ -19,6 +22,8 @@ class Layout(StrEnum):
     TRIPLE = "1 × 3"
     FOUR = "2 × 2"
     PLANES = "three planes"
+    PRIOR = "prior | now"
+    """One sequence of an earlier examination beside this one's."""
 
     @property
     def sequences(self) -> int:
@@ -32,6 +37,26 @@ class Window(StrEnum):
     AUTO = "auto"
     BRAIN = "brain"
     WIDE = "wide"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Compared:
+    """Pictures that take the place of those shown while a key is held: of a prior study, say.
+
+    Parameters
+    ----------
+    words : str
+        What they are, such as "prior of 2024-03-01".
+    volumes : mapping of MrSequence to Volume
+        In the patient frame of the open study, on grids of their own; sequences that are missing
+        are not swapped.
+    components : Volume of int32 or None
+        What was flagged there, to be outlined; candidate ids, 0 elsewhere.
+    """
+
+    words: str
+    volumes: Mapping[MrSequence, Volume]
+    components: Volume | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +77,8 @@ class ViewChoices:
         Whether slices run one after the other.
     swapped : bool
         Whether the other sequence is shown in place of this one while a key is held.
+    compared : Compared or None
+        What is shown then, where it is not another sequence of this study.
     slab : bool
         Whether T1c is shown as the brightest of a thick slab.
     isolines : bool
@@ -70,6 +97,7 @@ class ViewChoices:
     windowed: int = 0
     cine: bool = False
     swapped: bool = False
+    compared: Compared | None = None
     slab: bool = False
     isolines: bool = False
     named: bool = True

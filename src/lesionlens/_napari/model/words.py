@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lesionlens.base.labels import Label, LesionClass, MrSequence, Region
+from lesionlens.base.labels import Label, LesionClass, MrSequence, Region, Source
 from lesionlens.explain.shapley import deciding_words
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import (
@@ -13,7 +13,6 @@ from lesionlens.records.findings import (
     UNCERTAIN_PLACE,
     UNSURE,
     Candidate,
-    Considered,
     resemblance_words,
 )
 from lesionlens.records.prediction import OperatingPoint
@@ -65,6 +64,8 @@ def details(candidate: Candidate) -> str:
         parts.append(f"{region.words}: {volume_words(volume) if volume is not None else '–'}")
     if candidate.rano_measurable is not None:
         parts.append("measurable (RANO)" if candidate.rano_measurable else "not measurable (RANO)")
+    if candidate.source is Source.READER:
+        parts.append("added by a reader")
     return "\n".join(parts)
 
 
@@ -116,28 +117,16 @@ def short_place(candidate: Candidate) -> str:
     return words.replace(UNCERTAIN_PLACE, "?")
 
 
-def considered_words(one: Considered) -> str:
-    """Say what scored too little to be a candidate: score, place, volume.
+def score_words(score: float | None) -> str:
+    """Say a score; never a certainty that no network has, nor one of what a reader added.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from lesionlens.records.findings import Location
-    >>> nowhere, place = np.zeros((0, 3), np.int32), Location("left", "insula")
-    >>> considered_words(Considered(0.07, place, (0, 0, 0), (0, 0, 0), 0.34, nowhere))
-    '0.07 · left insula · 0.3 ml'
+    >>> score_words(0.974), score_words(0.998), score_words(0.004), score_words(None)
+    ('0.97', '>0.99', '<0.01', 'added')
     """
-    return f"{one.score:.2f} · {one.location.words} · {volume_words(one.volume_ml)}"
-
-
-def score_words(score: float) -> str:
-    """Say a score; never a certainty that no network has.
-
-    Examples
-    --------
-    >>> score_words(0.974), score_words(0.998), score_words(0.004)
-    ('0.97', '>0.99', '<0.01')
-    """
+    if score is None:
+        return "added"
     if score > 0.99:
         return ">0.99"
     return f"{score:.2f}" if score >= 0.01 else "<0.01"

@@ -7,7 +7,8 @@ from typing import Any
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
 from qtpy.QtGui import QColor
 
-from lesionlens._napari.model.screen import STATE_SIGNS, ShownCandidate
+from lesionlens._napari.model.review_signs import STATE_SIGNS
+from lesionlens._napari.model.screen import ShownCandidate
 
 COLUMNS = ("", "Place", "Ø mm, of", "Whole", "Score", "")
 HEADINGS = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -21,6 +22,8 @@ from lesionlens.base.stages import Cancel, Progress
 
 logger = logging.getLogger(__name__)
 
+_TELL_S = 0.15
+"""Seconds between two words on how far a stage is."""
 Task = Callable[[Progress, Cancel], Any]
 
 
@@ -170,9 +173,15 @@ class Jobs(QObject):
 
 def work(task: Task, messenger: Messenger, cancel: threading.Event) -> None:
     """Run a task and send its value, or its error, to the main thread."""
+    said, when = "", 0.0
 
     def progress(stage: str, fraction: float) -> None:
-        messenger.progressed.emit(stage, fraction)
+        """Pass on what can be seen: a network tells of a thousand layers, and each word costs."""
+        nonlocal said, when
+        now = time.monotonic()
+        if stage != said or now - when >= _TELL_S:
+            said, when = stage, now
+            messenger.progressed.emit(stage, fraction)
 
     value: Any = None
     error: BaseException | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
 from lesionlens._napari.qt.keyboard import main_window
@@ -12,6 +12,8 @@ CANVAS_SHARE = 0.6
 """Of the window's width that the picture keeps."""
 _SPARE = 120
 """Pixels beside that before they come back: they may want more than they had."""
+_SETTLED_MS = 250
+"""After which a new font has reached every dock."""
 _ASIDE = ("layer controls", "layer list")
 
 
@@ -34,6 +36,11 @@ class Room(QObject):
         self._aside: tuple[str, ...] = ()
         self._taken = 0
         self._overruled = False
+        self._kept: int | None = None
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.setInterval(_SETTLED_MS)
+        self._later.timeout.connect(self._narrow)
         window.installEventFilter(self)
 
     def make(self) -> None:
@@ -49,16 +56,36 @@ class Room(QObject):
         least = panel.minimumWidth()
         around = panel.parentWidget()
         if isinstance(around, QDockWidget):
+            around.setMinimumWidth(0)  # Qt raised it for a larger font and does not lower it
             window.resizeDocks([around], [least], Qt.Orientation.Horizontal)
         if shown:
             self._taken = max(dock.width() for dock in shown)
-        wanted, free = CANVAS_SHARE * window.width(), window.width() - least - self._taken
+        width = window.width() if self._kept is None else min(self._kept, window.width())
+        wanted, free = CANVAS_SHARE * width, width - least - self._taken
         if shown and min(free, window.centralWidget().width()) < wanted:
             self._aside = tuple(dock.windowTitle() for dock in shown)
             for dock in shown:
                 dock.hide()
         elif self._aside and free >= wanted + _SPARE:
             self._show_again(window)
+
+    def keep(self) -> None:
+        """Keep the window as wide as it is now, though what stands in it will need more."""
+        window = main_window(self.parent())
+        if window is not None and self._kept is None:
+            self._kept = window.width()
+        self._later.start()
+
+    def _narrow(self) -> None:
+        """Take back what a larger font made the window grow by, once docks stepped aside."""
+        self.make()
+        width, self._kept = self._kept, None
+        window = main_window(self.parent())
+        if window is None or width is None or window.isMaximized() or window.isFullScreen():
+            return
+        if window.width() > width:
+            window.layout().activate()
+            window.resize(width, window.height())
 
     def release(self) -> None:
         """Give napari its docks back."""

@@ -10,9 +10,11 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QGridLayout, QWidget
 
 from lesionlens._napari.model.board import Board, Tile, stepped
+from lesionlens._napari.model.display import contrast_limits
 from lesionlens._napari.model.drawing import Artist, Drawing
 from lesionlens._napari.model.place import Place, Travel
 from lesionlens._napari.model.slices import Picture
+from lesionlens._napari.model.viewing import Compared
 from lesionlens._napari.viewer.tile import TileView
 from lesionlens.base.labels import MrSequence
 from lesionlens.records.findings import Point
@@ -39,6 +41,8 @@ class BoardView(QWidget):
 
     asked = Signal(object)
     """A voxel is to be probed: RAS+ mm."""
+    added = Signal(object)
+    """A lesion is to be added: RAS+ mm."""
     pointed = Signal(object)
     """The pointer is over a point: RAS+ mm."""
     window_dragged = Signal(object, float, float)
@@ -58,6 +62,7 @@ class BoardView(QWidget):
         self._board: Board | None = None
         self._alone: int | None = None
         self._artist = Artist({})
+        self._other: tuple[Compared, Artist, Mapping[MrSequence, Window]] | None = None
         self._fitted = True
         self._pressing = False
         self._turns = 0.0
@@ -86,13 +91,13 @@ class BoardView(QWidget):
 
     def take(self, pictures: Mapping[MrSequence, Picture]) -> None:
         """Draw from these voxels from now on."""
-        self._artist = Artist(pictures)
+        self._artist, self._other = Artist(pictures), None
         self.repaint_all()
 
     def forget(self) -> None:
         """Let go of a study that was closed."""
         self._board = self._held = self._foot = None
-        self._artist = Artist({})
+        self._artist, self._other = Artist({}), None
         self.repaint_all()
 
     def repaint_all(self) -> None:
@@ -180,11 +185,32 @@ class BoardView(QWidget):
         """Return what a tile shows."""
         if self._board is None:
             return None
-        return self._artist.draw(self._board, tile, self._travel.place)
+        other = self._compared(tile)
+        if other is None:
+            return self._artist.draw(self._board, tile, self._travel.place)
+        place, flagged = self._travel.place, other[0].components
+        drawn = other[1].draw(self._board, tile, place)
+        marked = () if flagged is None else other[1].marked(self._board, tile, place, flagged)
+        words = (f"{other[0].words} · {drawn.words[0]}", *drawn.words[1:])
+        return replace(drawn, words=words, outlines=marked, map=None, box=None, rulers=())
+
+    def _compared(self, tile: Tile) -> tuple[Compared, Artist, Mapping[MrSequence, Window]] | None:
+        """Return what takes a tile's place while the key for that is held, where there is any."""
+        views = None if self._board is None else self._board.views
+        wanted = views is not None and (views.swapped or tile.prior)
+        compared = views.compared if views is not None and wanted else None
+        if compared is None or tile.sequence not in compared.volumes:
+            return None
+        if self._other is None or self._other[0] is not compared:
+            pictures = {s: Picture.of(v.data, v.grid) for s, v in compared.volumes.items()}
+            limits = {s: contrast_limits(v.data) for s, v in compared.volumes.items()}
+            self._other = (compared, Artist(pictures), limits)
+        return self._other
 
     def window(self, tile: Tile) -> Window:
         """Return which values are black and white."""
-        return self._window_of(tile.sequence)
+        other = self._compared(tile)
+        return self._window_of(tile.sequence) if other is None else other[2][tile.sequence]
 
     def zoom(self) -> float:
         """Return pixels a millimetre."""
@@ -194,6 +220,8 @@ class BoardView(QWidget):
         """Return who is shown and which series, unless that is hidden."""
         if self._board is None or not self._board.views.named or self._board.state.study is None:
             return ()
+        if self._compared(tile) is not None:
+            return ()  # who and when stand in what is compared
         series = self._board.state.study.series.get(tile.sequence)
         return (*self.identity, *(() if series is None else (series.description,)))
 
@@ -212,6 +240,13 @@ class BoardView(QWidget):
         self._travel.move(point_mm=point)
         if ask:
             self.asked.emit(point)
+
+    def added_at(self, tile: Tile, at: tuple[float, float]) -> None:
+        """Put the crosshair there and add the lesion at it."""
+        point = self._patient(tile, at)
+        if point is not None:
+            self._travel.move(point_mm=point)
+            self.added.emit(point)
 
     def _drag_ruler(self, tile: Tile, at: tuple[float, float], point: Point) -> bool:
         """Move the end of a ruler that is held, or take hold of one that is near."""
@@ -300,8 +335,9 @@ class BoardView(QWidget):
         """Show this view alone, or all again."""
         if self._board is None or len(self._board.tiles) < 2:
             return
-        places = [(one.sequence, one.plane) for one in self._board.tiles]
-        self._alone = places.index((tile.sequence, tile.plane)) if self._alone is None else None
+        places = [(one.sequence, one.plane, one.prior) for one in self._board.tiles]
+        here = (tile.sequence, tile.plane, tile.prior)
+        self._alone = places.index(here) if self._alone is None else None
         self._lay_out()
         self.repaint_all()
 

@@ -17,11 +17,13 @@ from lesionlens._napari.loading import KEY
 from lesionlens._napari.model.display import (
     MapView,
     Overlays,
+    axis_aligned,
     contrast_limits,
     geometry_keywords,
     image_keywords,
 )
 from lesionlens._napari.model.screen import ShownOutline, ShownScene
+from lesionlens._napari.model.viewing import Compared
 from lesionlens._napari.model.windows import full_range
 from lesionlens._napari.viewer.colours import (
     ATTENTION,
@@ -38,7 +40,7 @@ from lesionlens.base.labels import MrSequence, Region
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-OUTLINE, BRAIN = "candidates", "brain"
+OUTLINE, BRAIN, COMPARED = "candidates", "brain", "compared"
 _OPAQUE = 0.95
 _UNTURNED = (("rotate", np.eye(3)), ("shear", np.zeros(3)), ("affine", np.eye(4)))
 _ORDER = (BRAIN, UNCERTAINTY, ATTENTION, EVIDENCE, PROBE, OUTLINE)
@@ -171,6 +173,8 @@ class Layers:
         """Change what differs between two scenes."""
         if new.sequence is not None and old.sequence is not new.sequence:
             self._show_sequence(new.sequence)
+        if new.compared is not old.compared:
+            self._show_compared(new.compared, new.sequence)
         if self._overlays is None:
             return
         shown = (
@@ -238,6 +242,34 @@ class Layers:
         wanted = self._get(sequence.value)
         if wanted is not None:
             self._viewer.layers.selection.active = wanted
+
+    def _show_compared(self, compared: Compared | None, sequence: MrSequence | None) -> None:
+        """Let a picture of another study stand over the sequence shown, or take it away."""
+        layer, below = self._get(COMPARED), self.picture(sequence)
+        if compared is None or sequence is None or below is None:
+            if layer is not None:
+                put(layer, visible=False)
+            return
+        if layer is not None and self._drawn.get(COMPARED) == (compared, sequence):
+            put(layer, visible=True)
+            return
+        if layer is not None:
+            self._viewer.layers.remove(layer)
+        volume = axis_aligned(compared.volumes[sequence])
+        keywords = image_keywords(volume.data, volume.grid) | {"blending": "opaque"}
+        study = below.metadata[KEY].get("study")
+        metadata = {KEY: {"study": study, "role": COMPARED}}
+        layer = Image(volume.data, name=compared.words, metadata=metadata, **keywords)
+        active = self._viewer.layers.selection.active
+        places = [self._viewer.layers.index(one) for one in self._pictures()]
+        self._viewer.layers.insert(max(places) + 1, layer)
+        self._made[COMPARED] = layer
+        self._drawn[COMPARED] = (compared, sequence)
+        self._viewer.layers.selection.active = active
+
+    def _pictures(self) -> list[Any]:
+        found = (self._get(sequence.value) for sequence in MrSequence)
+        return [layer for layer in found if layer is not None]
 
     def _apply_attention(self, scene: ShownScene) -> None:
         """Show the attention asked for; until a single layer is there, the one before it stays."""

@@ -18,7 +18,8 @@ from lesionlens._napari.viewer.colours import BOX_COLOUR, map_colours
 
 LETTER, WORDS, CROSS = QColor(255, 217, 89), QColor(217, 222, 230), QColor(0, 200, 220, 170)
 RULER = QColor(140, 255, 170)
-_HANDLE = 4.0
+MARK = QColor(255, 120, 220)
+_HANDLE, _RING = 4.0, 9.0
 _OUTLINE_WIDTH, _BOX_WIDTH, _ISO_WIDTH = 1.6, 1.0, 1.2
 _GAP, _MARGIN = 12.0, 8.0
 _BARS_MM = (100.0, 50.0, 20.0, 10.0, 5.0, 2.0, 1.0)
@@ -58,7 +59,9 @@ def grey_image(part: Slice, window: tuple[float, float]) -> QImage:
     """Return a slice as grey values; `window` is what is black and what is white."""
     low, high = window
     scaled = (part.data.astype(np.float32) - low) * np.float32(255.0 / max(high - low, 1e-9))
-    grey = np.ascontiguousarray(np.nan_to_num(scaled).clip(0.0, 255.0).astype(np.uint8))
+    if part.data.dtype.kind == "f":
+        scaled = np.nan_to_num(scaled)
+    grey = np.ascontiguousarray(scaled.clip(0.0, 255.0).astype(np.uint8))
     return _copied(grey, grey.shape[1], QImage.Format.Format_Grayscale8)
 
 
@@ -109,8 +112,18 @@ def paint(
         painter.setBrush(Qt.BrushStyle.NoBrush)
         painter.drawRect(to.rect(*drawing.box))
     _paint_crosshair(painter, to.point(*drawing.crosshair), to)
+    for number, (x, y) in drawing.marks:
+        _paint_mark(painter, to.point(x, y), str(number))
     for _, ends, words in drawing.rulers:
         _paint_ruler(painter, to.point(*ends[0]), to.point(*ends[1]), words)
+
+
+def _paint_mark(painter: QPainter, at: QPointF, words: str) -> None:
+    """Paint a reader's mark: a ring that leaves the place itself free, and its number."""
+    painter.setPen(QPen(MARK, 1.6))
+    painter.setBrush(Qt.BrushStyle.NoBrush)
+    painter.drawEllipse(at, _RING, _RING)
+    _text(painter, QPointF(at.x() + _RING + 2, at.y() - _RING), words, MARK)
 
 
 def _paint_ruler(painter: QPainter, start: QPointF, end: QPointF, words: str) -> None:

@@ -17,6 +17,7 @@ _LAYOUTS = (
     (Layout.TRIPLE, "1 × 3", "Three sequences in a row (Shift+S)"),
     (Layout.FOUR, "2 × 2", "Four sequences side by side (Shift+F)"),
     (Layout.PLANES, "3 planes", "Axial, coronal and sagittal together (Shift+J)"),
+    (Layout.PRIOR, "prior", "An earlier examination beside this one (Ctrl+B)"),
 )
 _WINDOWS = (
     (Window.AUTO, "auto", "Brightness as at first (8)"),
@@ -96,6 +97,7 @@ class Strip(QWidget):
         for layout, button in self.layouts.items():
             button.setChecked(layout is views.layout)
             button.setEnabled(layout.sequences <= max(there, 1))
+            button.setVisible(layout is not Layout.PRIOR or views.compared is not None)
         for window, button in self.windows.items():
             button.setChecked(window is views.window)
         held = {

@@ -60,6 +60,9 @@ class Hears(Protocol):
     def turned(self, tile: Tile, steps: float, at: tuple[float, float], *, control: bool) -> None:
         """Take a turn of the wheel."""
 
+    def added_at(self, tile: Tile, at: tuple[float, float]) -> None:
+        """Add the lesion at a point."""
+
     def doubled(self, tile: Tile) -> None:
         """Show this view alone, or all again."""
 
@@ -133,9 +136,14 @@ class TileView(QWidget):
         return None if drawing is None else self.projection(drawing).at(position)
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        """Left: crosshair, with Shift the probe. Right: brightness. Middle, or Alt: move."""
-        self._at = event.position()
+        """Left: crosshair; Shift: probe; Ctrl: a lesion. Right: brightness. Middle, Alt: move."""
         self.setFocus(Qt.FocusReason.MouseFocusReason)
+        where = self._where(event.position())
+        held = event.modifiers() & Qt.KeyboardModifier.ControlModifier
+        if held and event.button() == Qt.MouseButton.LeftButton and where is not None:
+            self._hears.added_at(self.tile, where)
+            return
+        self._at = event.position()
         self._cross(event)
 
     def _cross(self, event: QMouseEvent) -> None:

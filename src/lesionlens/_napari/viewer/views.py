@@ -56,6 +56,8 @@ class Views(QObject):
 
     asked = Signal(object)
     """A voxel is to be probed: RAS+ mm."""
+    added = Signal(object)
+    """A lesion is to be added: RAS+ mm."""
 
     def __init__(self, viewer: ViewerModel, layers: Layers, acts: Viewing, docked: QWidget) -> None:
         super().__init__(docked)
@@ -225,6 +227,7 @@ class Views(QObject):
         view = BoardView(self._travel, self._window_of, home)
         view.wheel_zooms, view.identity = self._mouse.wheel_zooms, self._identity
         view.asked.connect(self.asked)
+        view.added.connect(self.added)
         view.pointed.connect(self._on_pointed)
         view.window_dragged.connect(self._drag)
         view.ruler_dragged.connect(self._acts.drag_rulers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QModelIndex, Qt, Signal
+from qtpy.QtCore import QEvent, QModelIndex, Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -10,12 +10,13 @@ from qtpy.QtWidgets import (
     QPushButton,
     QSlider,
     QTableView,
-    QToolButton,
 )
 
 from lesionlens._napari.model.screen import Screen
 from lesionlens._napari.qt.candidate_model import COLUMNS, ID_ROLE, CandidateModel
-from lesionlens._napari.widgets.parts import Section, label, row, set_role
+from lesionlens._napari.qt.waiting import when_idle
+from lesionlens._napari.widgets.edit_block import AddRow, EditTools
+from lesionlens._napari.widgets.parts import Section, flat_button, label, row, set_role
 
 REASONS = ("", "vessel", "postoperative change", "artefact", "white-matter lesion", "not certain")
 VISIBLE_ROWS = 5
@@ -33,9 +34,10 @@ class CandidateBlock(Section):
     reason_settled = Signal()
     undone = Signal()
     redone = Signal()
+    merged = Signal(int)
 
     def __init__(self) -> None:
-        self._undo, self._redo = _flat("↶", "Undo (U)"), _flat("↷", "Redo (Shift+U)")
+        self._undo, self._redo = flat_button("↶", "Undo (U)"), flat_button("↷", "Redo (Shift+U)")
         self._count = label("", "dim")
         super().__init__("CANDIDATES")
         self.model = CandidateModel(self)
@@ -51,10 +53,16 @@ class CandidateBlock(Section):
         self._reject = self._button("Reject R", "reject")
         self._defer = self._button("Defer D", "defer")
         self._edit = self._button("Edit ⇧E", "edit_outline")
-        self._edit.setToolTip("Redraw the outline with napari's brush, fill and eraser (Shift+E)")
-        self._discard = _flat("discard", "Leave the outline as it was")
+        self._edit.setToolTip(
+            "Redraw the outline with napari's brush, fill and eraser, and tools (Shift+E)"
+        )
+        self._discard = flat_button("discard", "Leave the outline as it was")
         self._discard.clicked.connect(lambda _=False: self.marked.emit("discard_edit"))
         self._outline = label("", "dim", wrap=True)
+        self.tools, self.adding = EditTools(), AddRow()
+        for part in (self.tools, self.adding):
+            part.acted.connect(self.marked)
+        self.adding.merged.connect(self.merged)
         self._reason = QComboBox()
         self._reason.setEditable(True)
         self._reason.addItems(REASONS)
@@ -65,12 +73,17 @@ class CandidateBlock(Section):
         self._reason.activated.connect(lambda _: self.reason_settled.emit())
         self._undo.clicked.connect(lambda _=False: self.undone.emit())
         self._redo.clicked.connect(lambda _=False: self.redone.emit())
+        self._lay_out()
+
+    def _lay_out(self) -> None:
         self.body.addWidget(self._count)
         self.body.addWidget(self.table)
         self.body.addLayout(row(label("threshold", "dim"), self._slider, self._floor))
         self.body.addWidget(self._costs)
         self.body.addLayout(row(self._accept, self._reject, self._defer, self._edit, spacing=4))
+        self.body.addWidget(self.adding)
         self.body.addLayout(row(self._outline, self._discard))
+        self.body.addWidget(self.tools)
         self.body.addLayout(row(self._reason, self._undo, self._redo))
 
     def _button(self, words: str, act: str) -> QPushButton:
@@ -118,12 +131,14 @@ class CandidateBlock(Section):
             self.table.scrollTo(self.model.index(place, 0))
         selection.blockSignals(blocked)
         self.table.viewport().update()
-        self._fit_table(len(screen.candidates))
+        self._fit_table()
         self._show_threshold(screen)
         for button in (self._accept, self._reject, self._defer):
             button.setEnabled(screen.can_mark)
         self._show_reason(screen)
-        self._edit.setEnabled(screen.can_mark)
+        self._edit.setEnabled(screen.can_mark or screen.editing)
+        self.tools.show_screen(screen)
+        self.adding.show_screen(screen)
         self._edit.setText("Done ⇧E" if screen.editing else "Edit ⇧E")
         set_role(self._edit, "primary" if screen.editing else "")
         self._outline.setText(screen.outline_words)
@@ -132,8 +147,15 @@ class CandidateBlock(Section):
         self._undo.setEnabled(screen.can_undo or screen.editing)
         self._redo.setEnabled(screen.can_redo or screen.editing)
 
-    def _fit_table(self, count: int) -> None:
+    def changeEvent(self, event: QEvent) -> None:
+        """Fit the table anew once another font has reached it."""
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
+            when_idle(self._fit_table)
+
+    def _fit_table(self) -> None:
         """Give every column and row what its words need in the font of now."""
+        count = len(self.model.rows)
         table, header = self.table, self.table.horizontalHeader()
         font = table.fontMetrics()
         for column, words in enumerate(_WIDEST):
@@ -172,15 +194,6 @@ class CandidateBlock(Section):
             blocked = self._reason.blockSignals(True)
             self._reason.setCurrentText(screen.reason)
             self._reason.blockSignals(blocked)
-
-
-def _flat(text: str, tooltip: str) -> QToolButton:
-    button = QToolButton()
-    button.setText(text)
-    button.setToolTip(tooltip)
-    button.setAccessibleName(tooltip)
-    button.setProperty("role", "flat")
-    return button
 
 
 def _counted(screen: Screen) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QToolButton
 
-from lesionlens._napari.model.screen import Screen, ShownConsidered
-from lesionlens._napari.widgets.parts import Section, label, row
+from lesionlens._napari.model.screen import Screen
+from lesionlens._napari.widgets.parts import Section, label
+from lesionlens._napari.widgets.pick_rows import PickRows
 
 MOST = 12
 """Lines at most; the rest scored still less."""
@@ -22,31 +20,17 @@ class ConsideredBlock(Section):
 
     def __init__(self) -> None:
         super().__init__("ALSO CONSIDERED")
-        self._shown: tuple[ShownConsidered, ...] = ()
-        self.lines: list[QToolButton] = []
+        self.lines = PickRows()
+        self.lines.picked.connect(self.looked_at)
         self.body.addWidget(
             label("Drawn by the network, but scored too little to be flagged.", "dim", wrap=True)
         )
+        self.body.addWidget(self.lines)
         self.heading.setChecked(False)
 
     def show_screen(self, screen: Screen) -> None:
         """Show what was considered and dismissed; hides itself where nothing was."""
         self.setVisible(bool(screen.considered))
-        if screen.considered == self._shown:
-            return
-        self._shown = screen.considered
-        for line in self.lines:
-            self.body.removeWidget(line)
-            line.deleteLater()
-        self.lines = []
-        for one in screen.considered[:MOST]:
-            line = QToolButton()
-            line.setText(one.words)
-            line.setProperty("role", "flat")
-            line.setToolTip("Show this place")
-            line.clicked.connect(partial(self._emit, one))
-            self.lines.append(line)
-            self.body.addLayout(row(line, None))
-
-    def _emit(self, one: ShownConsidered, _: bool = False) -> None:
-        self.looked_at.emit(one.point_mm)
+        self.lines.show_lines(
+            [(one.point_mm, one.score, one.words) for one in screen.considered[:MOST]]
+        )

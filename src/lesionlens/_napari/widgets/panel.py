@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.settings import get_settings
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
@@ -44,9 +44,11 @@ from lesionlens._napari.qt.latest import Latest
 from lesionlens._napari.widgets.attention_block import AttentionBlock
 from lesionlens._napari.widgets.candidate_block import CandidateBlock
 from lesionlens._napari.widgets.considered_block import ConsideredBlock
+from lesionlens._napari.widgets.followup_block import FollowupBlock
 from lesionlens._napari.widgets.pacs_dialog import PacsDialog
 from lesionlens._napari.widgets.parts import label, row, set_role, style_sheet
 from lesionlens._napari.widgets.preparation_block import PreparationBlock
+from lesionlens._napari.widgets.reading_block import ReadingBlock
 from lesionlens._napari.widgets.run_block import ProblemBlock, RunBlock
 from lesionlens._napari.widgets.studies_dialog import StudiesDialog
 from lesionlens._napari.widgets.study_block import (
@@ -56,6 +58,7 @@ from lesionlens._napari.widgets.study_block import (
     empty_state,
 )
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.review.reopen import is_mask
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -76,6 +79,11 @@ class Panel(QWidget):
         What is shown.
     """
 
+    mark_asked = Signal(object)
+    """The views are to go to a mark: RAS+ mm."""
+    worklist_asked = Signal()
+    """The worklist is to stand beside the picture."""
+
     def __init__(self, viewer: ViewerModel, session: ReviewSession) -> None:
         super().__init__()
         self.setObjectName("lesionlens")
@@ -92,15 +100,16 @@ class Panel(QWidget):
 
     def _build(self) -> None:
         self.study = StudyBlock(self._menu())
-        self.empty = empty_state([one for one in self._openers() if "Reopen" not in one[0]])
+        self.empty = empty_state([one for one in self._openers() if "result" not in one[0]])
         self.problem = ProblemBlock()
         self.assign = AssignmentEditor()
         self.quality = QualityBlock()
         self.preparation = PreparationBlock()
         self.preparation.show_preferences(read_preferences())
         self.run = RunBlock()
+        self.reading = ReadingBlock(self.actions_.reading)
         self.candidates = CandidateBlock()
-        self.considered = ConsideredBlock()
+        self.considered, self.followup = ConsideredBlock(), FollowupBlock()
         self.attention = AttentionBlock()
         self._reviewed = label("", "dim", wrap=True)
         self._export = QPushButton("Export…")
@@ -135,7 +144,9 @@ class Panel(QWidget):
         column.setSpacing(10)
         for block in (
             self.empty, self.study, self.quality, self.assign, self.preparation, self.run,
-            self.candidates, self.considered, self.attention, self._clash, self._footer,
+            self.reading, self.candidates, self.considered, self.followup, self.attention,
+            self._clash,
+            self._footer,
         ):  # fmt: skip
             column.addWidget(block)
         column.addStretch(1)
@@ -176,6 +187,9 @@ class Panel(QWidget):
             ("Open a NIfTI file…", lambda _=False: self.ask_file()),
             ("From the archive (PACS)…", lambda _=False: self.ask_archive()),
             ("Reopen a saved result…", lambda _=False: self.ask_result()),
+            ("Compare with an earlier result…", lambda _=False: self.ask_prior()),
+            ("Reopen a segmentation (NIfTI, DICOM)…", lambda _=False: self.ask_mask()),
+            ("Worklist…", lambda _=False: self.worklist_asked.emit()),
             ("Try the sample", lambda _=False: self.actions_.open_sample()),
         )
 
@@ -190,14 +204,22 @@ class Panel(QWidget):
         self.problem.dismissed.connect(session.dismiss)
         self.studies.chosen.connect(acts.opener.choose_study)
         self.studies.rejected.connect(session.dismiss)
+        self.reading.marked.connect(acts.mark_by_mouse)
+        self.reading.taken_back.connect(acts.unmark)
+        self.reading.gone_to.connect(self.mark_asked)
+        self.reading.signed.connect(acts.sign)
         self.candidates.gone_to.connect(acts.go_to)
         self.candidates.threshold_chosen.connect(session.choose_threshold)
         self.candidates.reason_changed.connect(session.type_reason)
         self.candidates.reason_settled.connect(acts.reviewing.settle_reason)
         self.candidates.marked.connect(self._mark)
+        self.candidates.merged.connect(acts.adding.merge)
+        self.candidates.tools.limit_chosen.connect(session.choose_limit)
+        self.candidates.tools.range_chosen.connect(session.choose_range)
         self.candidates.undone.connect(acts.undo)
         self.candidates.redone.connect(acts.redo)
         self.considered.looked_at.connect(acts.look_at)
+        self.followup.gone_to.connect(acts.go_to)
         self.attention.region_chosen.connect(session.choose_region)
         self.attention.layer_chooser.candidate_chosen.connect(session.choose_alone)
         self.attention.layer_chooser.layer_chosen.connect(session.choose_layer)
@@ -223,6 +245,7 @@ class Panel(QWidget):
         self.run.show_screen(screen)
         self.candidates.show_screen(screen)
         self.considered.show_screen(screen)
+        self.followup.show_analysis(state.analysis)
         self.attention.show_screen(screen, state.overlays)
         self._reviewed.setText(screen.reviewed)
         self._sign.setText(screen.sign_words)
@@ -283,6 +306,21 @@ class Panel(QWidget):
         if chosen:
             self.actions_.reopen(Path(chosen))
 
+    def ask_prior(self) -> None:
+        """Ask for an earlier result, or a folder of results, and compare with it."""
+        words = "Compare with the result, or the latest result of the patient, in this folder"
+        chosen = QFileDialog.getExistingDirectory(self, words)
+        if chosen:
+            self.actions_.compare(Path(chosen))
+
+    def ask_mask(self) -> None:
+        """Ask for a mask or a DICOM Segmentation of the open study and show it for review."""
+        chosen, _ = QFileDialog.getOpenFileName(
+            self, "Review this segmentation", "", "Segmentations (*.nii *.nii.gz *.dcm);;All (*)"
+        )
+        if chosen:
+            self.actions_.reopen(Path(chosen))
+
     def ask_archive(self) -> None:
         """Show the archive's dialog; nothing is asked of an archive yet."""
         if self.archive is None:
@@ -305,7 +343,8 @@ class Panel(QWidget):
 
     def take_dropped(self, paths: Sequence[Path]) -> None:
         """Open what was dropped, on the panel or on the canvas; say why where it is no scan."""
-        self.actions_.take_in(places_of(paths) or tuple(paths))
+        one_mask = len(paths) == 1 and is_mask(paths[0])
+        self.actions_.take_in(tuple(paths) if one_mask else places_of(paths) or tuple(paths))
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Accept files and folders of this machine."""

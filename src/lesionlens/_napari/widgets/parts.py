@@ -129,6 +129,16 @@ def row(*items: QWidget | None, spacing: int = 6) -> QHBoxLayout:
     return layout
 
 
+def flat_button(text: str, tooltip: str) -> QToolButton:
+    """Make a button without a frame; its tooltip is its accessible name too."""
+    button = QToolButton()
+    button.setText(text)
+    button.setToolTip(tooltip)
+    button.setAccessibleName(tooltip)
+    button.setProperty("role", "flat")
+    return button
+
+
 class ElidedLabel(QLabel):
     """One line of plain text that ends in … where there is no room; the whole is its tooltip."""
 

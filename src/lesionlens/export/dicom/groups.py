@@ -28,7 +28,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from lesionlens.base import codes as own
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import Drawn, Region, Source
 from lesionlens.export.dicom import identity
 from lesionlens.export.dicom.axis import axis_of, coordinates, measured_region
 from lesionlens.export.dicom.ko import best_frame
@@ -84,10 +84,10 @@ def _group(analysis: Analysis, sources: SourceFrames, part: Segment, seg: Datase
         ),
         finding_category=identity.concept(own.ABNORMAL_STRUCTURE),
         finding_type=identity.concept(own.REGION_TYPES[part.region]),
-        algorithm_id=_algorithm(analysis),
+        algorithm_id=_algorithm(analysis, candidate),
         finding_sites=[_site(candidate)],
         measurements=_measures(candidate, part.region),
-        qualitative_evaluations=[_state(analysis, candidate)],
+        qualitative_evaluations=_evaluations(analysis, candidate),
         time_point_context=_time_point(analysis),
     )
 
@@ -97,7 +97,7 @@ def _time_point(analysis: Analysis) -> TimePointContext | None:
 
     Before or after which treatment it is, its type, only a person knows.
     """
-    found = analysis.followup
+    found = analysis.compared
     if found is None:
         return None
     order = len(found.points)
@@ -109,7 +109,7 @@ def _time_point(analysis: Analysis) -> TimePointContext | None:
 
 def _compared(analysis: Analysis, candidate: Candidate) -> str:
     """Say how a candidate changed since the prior examination, in words; empty where none was."""
-    found = analysis.followup
+    found = analysis.compared
     uid = candidate.tracking_uid
     if found is None:
         return ""
@@ -176,10 +176,10 @@ def _without_outline(analysis: Analysis, sources: SourceFrames, candidate: Candi
         ),
         finding_category=identity.concept(own.ABNORMAL_STRUCTURE),
         finding_type=identity.concept(own.LESION_OF_BRAIN),
-        algorithm_id=_algorithm(analysis),
+        algorithm_id=_algorithm(analysis, candidate),
         finding_sites=[_site(candidate)],
         measurements=_measures(candidate, Region.WT),
-        qualitative_evaluations=[_state(analysis, candidate)],
+        qualitative_evaluations=_evaluations(analysis, candidate),
         time_point_context=_time_point(analysis),
         source_images=[
             SourceImageForMeasurementGroup(dataset.SOPClassUID, dataset.SOPInstanceUID, numbers)
@@ -187,7 +187,10 @@ def _without_outline(analysis: Analysis, sources: SourceFrames, candidate: Candi
     )
 
 
-def _algorithm(analysis: Analysis) -> AlgorithmIdentification:
+def _algorithm(analysis: Analysis, candidate: Candidate) -> AlgorithmIdentification | None:
+    """Name the engine that drew a candidate; a reader's own drawing has none."""
+    if candidate.drawn is Drawn.MANUAL:
+        return None
     engine = analysis.run.engine
     digest = engine.weights_sha256
     return AlgorithmIdentification(
@@ -207,30 +210,38 @@ def _site(candidate: Candidate) -> FindingSite:
     )
 
 
-def _state(analysis: Analysis, candidate: Candidate) -> QualitativeEvaluation:
+def _evaluations(analysis: Analysis, candidate: Candidate) -> list[QualitativeEvaluation]:
+    """Return the state of the review, and who flagged what the engine did not."""
     state = analysis.review.state_of(candidate.tracking_uid)
-    return QualitativeEvaluation(
-        identity.concept(own.REVIEW_STATE), identity.concept(own.REVIEW_STATES[state])
-    )
+    said = [(own.REVIEW_STATE, own.REVIEW_STATES[state])]
+    if candidate.source is not Source.NETWORK:
+        said.append((own.SOURCE, own.SOURCES[candidate.source]))
+    return [QualitativeEvaluation(identity.concept(n), identity.concept(v)) for n, v in said]
 
 
 def _said(analysis: Analysis, candidate: Candidate) -> list[Any]:
     """Return place and state in words, the score, and who decided when and why."""
+    made: list[Any]
     event = analysis.review.of(candidate.tracking_uid)
     state = analysis.review.state_of(candidate.tracking_uid)
     score = own.PROBABILITY if analysis.run.engine.calibrated else own.CERTAINTY
-    percent = f"{100 * candidate.score:.4g} %"
-    words = f"{candidate.location.words}; score {percent}; {state.value}"
-    words += f"{_compared(analysis, candidate)}; research use only"
-    made: list[Any] = [
-        TextContentItem(identity.concept(own.COMMENT), words, CONTAINS),
-        TextContentItem(identity.concept(score), percent, CONTAINS),
-    ]
-    return made if event is None else [*made, *said_by(event)]
+    compared = f"{_compared(analysis, candidate)}; research use only"
+    place = candidate.location.words
+    if candidate.score is None:
+        words = f"{place}; added by a reader; {state.value}{compared}"
+        made = [TextContentItem(identity.concept(own.COMMENT), words, CONTAINS)]
+    else:
+        percent = f"{100 * candidate.score:.4g} %"
+        words = f"{place}; score {percent}; {state.value}{compared}"
+        made = [
+            TextContentItem(identity.concept(own.COMMENT), words, CONTAINS),
+            TextContentItem(identity.concept(score), percent, CONTAINS),
+        ]
+    return made if event is None else made + who_said(event, own.REVIEW_REASON)
 
 
-def said_by(event: ReviewEvent) -> list[Any]:
-    """Return who decided, when and why, as far as the event says."""
+def who_said(event: ReviewEvent, reason: own.Code) -> list[Any]:
+    """Return who said something, when, and the reader's words under the name `reason`."""
     made: list[Any] = []
     if event.reader:
         name = event.reader.replace("\\", "/").replace("^", " ").replace("=", " ")[:64]
@@ -239,7 +250,7 @@ def said_by(event: ReviewEvent) -> list[Any]:
     if moment:
         made.append(DateTimeContentItem(identity.concept(own.REVIEW_TIME), moment, CONTAINS))
     if event.reason:
-        made.append(TextContentItem(identity.concept(own.REVIEW_REASON), event.reason, CONTAINS))
+        made.append(TextContentItem(identity.concept(reason), event.reason, CONTAINS))
     return made
 
 

@@ -87,10 +87,8 @@ def decided(analysis: Analysis) -> int:
 def review_words(analysis: Analysis) -> str:
     """Say in a few words how far the review is."""
     done, every = decided(analysis), len(analysis.findings.candidates)
-    if analysis.review.signed is not None:
-        return "signed"
     if not every:
-        return "no candidate"
+        return "no candidate, signed" if analysis.review.signed else "no candidate"
     return f"{done} of {every} reviewed" if done else "not reviewed"
 
 

@@ -24,7 +24,7 @@ from pydicom.dataset import Dataset
 
 from lesionlens.base.codes import ABNORMAL_STRUCTURE, BRAIN, REGION_TYPES
 from lesionlens.base.errors import ExportError
-from lesionlens.base.labels import Region, ReviewState
+from lesionlens.base.labels import Drawn, Region, ReviewState, Source
 from lesionlens.export.dicom import even, identity
 from lesionlens.export.dicom.geometry import plane_positions
 from lesionlens.export.dicom.refs import SourceFrames
@@ -82,21 +82,31 @@ def frames_of(
     return frames
 
 
+def algorithm_type(analysis: Analysis, candidate: Candidate) -> SegmentAlgorithmTypeValues:
+    """Say how a candidate was drawn (PS3.3 C.8.20.4, Segment Algorithm Type).
+
+    AUTOMATIC as the network drew it, SEMIAUTOMATIC where a reader changed that or the program grew
+    it from where a reader pointed, MANUAL where a reader drew it.
+    """
+    uid, review = candidate.tracking_uid, analysis.review
+    if candidate.source is Source.READER:
+        return SegmentAlgorithmTypeValues((candidate.drawn or Drawn.MANUAL).value.upper())
+    if review.state_of(uid) is ReviewState.EDITED or review.outline_of(uid) is not None:
+        return SegmentAlgorithmTypeValues.SEMIAUTOMATIC
+    return SegmentAlgorithmTypeValues.AUTOMATIC
+
+
 def _described(segment: Segment, analysis: Analysis) -> SegmentDescription:
-    uid, review = segment.candidate.tracking_uid, analysis.review
-    edited = review.state_of(uid) is ReviewState.EDITED or review.outline_of(uid) is not None
-    colour = segment.region.colour
-    kind = (
-        SegmentAlgorithmTypeValues.SEMIAUTOMATIC if edited else SegmentAlgorithmTypeValues.AUTOMATIC
-    )
+    kind, colour = algorithm_type(analysis, segment.candidate), segment.region.colour
+    by_hand = kind is SegmentAlgorithmTypeValues.MANUAL  # no algorithm may be named then
     return SegmentDescription(
         segment_number=segment.number,
         segment_label=f"{segment.candidate.id} {segment.region.words}",
         segmented_property_category=identity.concept(ABNORMAL_STRUCTURE),
         segmented_property_type=identity.concept(REGION_TYPES[segment.region]),
         algorithm_type=kind,
-        algorithm_identification=identity.algorithm(analysis),
-        tracking_uid=uid,
+        algorithm_identification=None if by_hand else identity.algorithm(analysis),
+        tracking_uid=segment.candidate.tracking_uid,
         tracking_id=identity.tracking_id(segment.candidate),
         anatomic_regions=[identity.concept(BRAIN)],
         display_color=CIELabColor.from_rgb(*(int(colour[i : i + 2], 16) for i in (1, 3, 5))),

@@ -35,7 +35,6 @@ from lesionlens.export.dicom import groups, identity
 from lesionlens.export.dicom.refs import SourceFrames
 from lesionlens.export.dicom.seg import Segment
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.review import WHOLE_STUDY
 
 TRACKING_UID = "112040"
 """DICOM's code of the name under which a group gives its tracking UID."""
@@ -119,46 +118,36 @@ def _about_the_whole(analysis: Analysis) -> ContainerContentItem:
         none = own.NO_CANDIDATE if not analysis.findings.candidates else own.NONE_ACCEPTED
         items.append((own.CONCLUSION, none))
     items.append((own.REVIEW, _review(analysis)))
+    signed = analysis.review.events[-1:] if analysis.review.signed else ()
     made.ContentSequence = ContentSequence(
         [
             CodeContentItem(identity.concept(name), identity.concept(value), contains)
             for name, value in items
         ]
         + [TextContentItem(identity.concept(own.COMMENT), _notice(analysis), contains)]
-        + _signature(analysis),
+        + [item for event in signed for item in groups.who_said(event, own.REVIEW_SIGNED)],
         is_root=False,
     )
     return made
 
 
-def _signature(analysis: Analysis) -> list[Any]:
-    """Return who signed the study, when and in which words; nothing while it is not signed.
-
-    The report stays unverified in DICOM's sense: who signs here reads for research.
-    """
-    event = analysis.review.of(WHOLE_STUDY)
-    return [] if event is None or analysis.review.signed is None else groups.said_by(event)
-
-
 def _review(analysis: Analysis) -> own.Code:
-    if analysis.review.signed is not None:
-        return own.REVIEW_SIGNED
     done = identity.decided(analysis)
     if not done:
-        return own.REVIEW_NONE
+        return own.REVIEW_DONE if analysis.review.signed else own.REVIEW_NONE
     return own.REVIEW_DONE if done == len(analysis.findings.candidates) else own.REVIEW_BEGUN
 
 
 def _notice(analysis: Analysis) -> str:
-    said = [RESEARCH_USE_NOTICE, analysis.findings.conclusion.capitalize() + " flagged."]
+    flagged, _, more = analysis.findings.conclusion.partition("; ")
+    said = [RESEARCH_USE_NOTICE, f"{flagged.capitalize()} flagged{more and '; '}{more}."]
     done, every = identity.decided(analysis), len(analysis.findings.candidates)
-    signed = _signature(analysis)
-    if not done and not signed:
+    if not every and analysis.review.signed:
+        said.append(f"Signed by a reader: {analysis.review.signed}.")
+    elif not done:
         said.append("Nobody has reviewed this result.")
     else:
         said.append(f"Reviewed: {done} of {every}; sent here: {len(identity.exported(analysis))}.")
-    if signed:
-        said.append("A reader signed the study.")
     return " ".join(said)
 
 

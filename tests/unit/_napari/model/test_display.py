@@ -17,9 +17,6 @@ def test_every_label_shown_lies_at_its_millimetres(analysis):
     overlays = display.overlays_of(analysis)
     place = np.argwhere(overlays.components == 1).mean(axis=0)
     np.testing.assert_allclose(overlays.grid.to_mm(place), LEFT, atol=3.0)
-    low, high = overlays.boxes[1]
-    inside = overlays.components[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))]
-    assert np.count_nonzero(inside == 1) == np.count_nonzero(overlays.components == 1)
 
 
 def test_a_region_outline_lies_within_the_whole(analysis):

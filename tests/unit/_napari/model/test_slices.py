@@ -10,7 +10,7 @@ import pytest
 from lesionlens._napari.model.choices import Plane
 from lesionlens._napari.model.contours import lines_around, smooth
 from lesionlens._napari.model.sides import letters_of
-from lesionlens._napari.model.slices import Frame, Picture, plane_of_acquisition
+from lesionlens._napari.model.slices import Frame, Picture, plane_of_acquisition, plane_to_open
 from lesionlens.base.grid import Grid
 
 SIDES = {"R": (1, 0, 0), "L": (-1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "S": (0, 0, 1),
@@ -186,3 +186,16 @@ def test_cutting_corners_keeps_a_line_closed():
 def test_letters_of_an_oblique_direction_say_both_sides():
     assert letters_of((0.8, 0.6, 0.0)) == "RA"
     assert letters_of((0.95, 0.3, 0.0)) == "R"
+
+
+@pytest.mark.parametrize(
+    ("axis", "plane"), [(0, Plane.SAGITTAL), (1, Plane.CORONAL), (2, Plane.AXIAL)]
+)
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_a_slab_of_even_voxels_opens_across_its_thin_side(axis, plane, order):
+    """However its file is stored; a whole head opens as the reader likes it."""
+    affine = np.eye(4)
+    affine[:3, :3] = np.eye(3)[:, order] * (1.0, -1.1, 1.2)
+    sizes = [40 if of == axis else 200 for of in order]
+    assert plane_to_open(Grid(tuple(sizes), affine)) is plane
+    assert plane_to_open(Grid((160, 200, 200), affine)) is None

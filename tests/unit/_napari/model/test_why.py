@@ -91,7 +91,7 @@ def test_the_first_look_says_where_it_went(session, asked):
 
 def test_what_was_dismissed_is_listed_and_not_counted(session):
     screen = resolve(session.state)
-    assert [one.words for one in screen.considered] == ["0.07 · left insula · 0.4 ml"]
+    assert [(c.score, c.words) for c in screen.considered] == [("0.07", "left insula, 0.4 ml")]
     assert len(screen.candidates) == 2
     assert screen.conclusion == "2 candidate regions"
     acts = Viewing(session)

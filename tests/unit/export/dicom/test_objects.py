@@ -27,6 +27,7 @@ from lesionlens.findings.edits import applied
 from lesionlens.findings.measure import diameters
 from lesionlens.reading.dicom.documents import newest_document
 from lesionlens.records.export import ExportOptions, MapExtent
+from lesionlens.records.followup import Alignment, Change, Comparison, Measured, TimePoint
 from lesionlens.records.review import Outline, Review, ReviewEvent
 from lesionlens.testing.simple import Lesion
 
@@ -800,3 +801,24 @@ def test_key_objects_name_the_slice_on_which_a_candidate_is_largest(make, tmp_pa
     }
     assert named <= wanted
     assert len(named) == len(analysis.findings.candidates)
+
+
+def test_a_report_says_which_examination_it_is_and_what_changed(make, tmp_path):
+    analysis = make(dicom=True)
+    first, second = (Measured.of(c) for c in analysis.findings.candidates)
+    before = replace(first, volume_ml={r: v and v / 2 for r, v in first.volume_ml.items()})
+    found = Comparison(
+        (
+            TimePoint("2026-01-05", "1.2.3", (before,)),
+            TimePoint("2026-03-05", None, (first, second)),
+        ),
+        (Change(before, first), Change(None, second)),
+        Alignment(tuple(map(tuple, np.eye(4).tolist())), 1.0, 2.0, False, "T1c"),
+    )
+    report = _written(replace(analysis, followup=found), tmp_path)["sr"]
+    items = list(report.iterall())
+    said = [str(e.value) for e in items if e.keyword == "TextValue"]
+    orders = [e for e in items if e.keyword == "CodeValue" and e.value == "126073"]
+    assert said.count("2026-03-05") == len(orders) > 0
+    assert any("since 2026-01-05: volume +100.0 %" in words for words in said)
+    assert any("not flagged on 2026-01-05" in words for words in said)

@@ -238,4 +238,6 @@ def of_layer(name: str, layers: Sequence[Layer], drawn: Tensor) -> Tensor:
         )
     rows = layer.draw(add_up_to_one(functional.adaptive_avg_pool3d(drawn[None], layer.grid)[0]))
     size = [int(n) for n in drawn.shape[1:]]
-    return add_up_to_one(functional.interpolate(rows[None], size=size, mode="trilinear")[0])
+    spread = functional.interpolate(rows[None], size=size, mode="trilinear")[0]
+    shares: Tensor = add_up_to_one(spread)
+    return shares

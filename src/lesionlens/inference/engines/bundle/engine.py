@@ -286,7 +286,7 @@ class BundleEngine:
         asked = self._look(look or InputPerturbation(), study)
         order = [list(MrSequence).index(sequence) for sequence in self._bundle.sequences]
         shown = torch.tensor(asked.keep, device=study.channels.device)
-        x = (study.channels * shown[:, None, None, None])[:, order]
+        x: Tensor = (study.channels * shown[:, None, None, None])[:, order]
         if asked.hidden is not None:
             x = x.masked_fill(torch.from_numpy(asked.hidden).to(x.device), 0.0)
         return x.flip(2) if asked.mirrored else x

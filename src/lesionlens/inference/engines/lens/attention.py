@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
+from lesionlens.base.array_ops import Array, floats, give, halves
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.inference import rollout, separable
@@ -32,7 +32,7 @@ class AttentionRollout:
 
     def __init__(
         self,
-        layers: list[Tensor],
+        layers: list[Array],
         tokens: tuple[int, int, int],
         coarse: Grid,
         prepared: PreparedStudy,
@@ -45,9 +45,9 @@ class AttentionRollout:
         place = np.rint(self._grid.to_voxel(self._working.to_mm(voxel))).astype(int)
         at = np.clip(place, 0, np.array(self._grid.shape) - 1)
         token = int(np.ravel_multi_index(tuple(at), self._grid.shape))
-        weights = rollout.row(token, self._layers).view(1, *self._grid.shape)
+        weights = rollout.row(token, self._layers).reshape(1, *self._grid.shape)
         along = separable.matrices(self._grid, self._working, antialias=False)
-        spread = separable.apply(weights, along)[0].cpu().numpy() * self._brain
+        spread = give(separable.apply(weights, along)[0]) * self._brain
         return np.asarray(spread / max(float(spread.max()), 1e-12), dtype=np.float32)
 
 
@@ -56,7 +56,7 @@ class CrossAttentionMaps:
 
     Parameters
     ----------
-    weights : tuple of (1, heads, Q, I, J, K) Tensor
+    weights : tuple of (1, heads, Q, I, J, K) array
         Weights at a quarter, a half and the whole of the resolution, on padded grids.
     padded : (3,) int
         Shape of the finest of them.
@@ -70,12 +70,12 @@ class CrossAttentionMaps:
 
     def __init__(
         self,
-        weights: tuple[Tensor, ...],
+        weights: tuple[Array, ...],
         padded: tuple[int, int, int],
         coarse: Grid,
         prepared: PreparedStudy,
     ) -> None:
-        self._weights = [one[0, :, : len(Region)].half() for one in weights]
+        self._weights = [halves(one[0, :, : len(Region)]) for one in weights]
         self._padded, self._coarse = padded, coarse
         self._working, self._brain = prepared.working, prepared.brain
 
@@ -96,11 +96,12 @@ class CrossAttentionMaps:
         head : int or None
             None averages the heads.
         """
-        weights = self._weights[layer][:, list(Region).index(region)].float()
+        weights = self._weights[layer][:, list(Region).index(region)]
+        weights = floats(weights)
         chosen = weights.mean(0) if head is None else weights[head]
         scale = _SCALES[layer]
         shape = (self._padded[0] // scale, self._padded[1] // scale, self._padded[2] // scale)
         grid = coarser(self._coarse, scale, shape)
         along = separable.matrices(grid, self._working, antialias=False)
-        spread = separable.apply(chosen, along).cpu().numpy() * self._brain
+        spread = give(separable.apply(chosen, along)) * self._brain
         return np.asarray(spread / max(float(spread.sum(dtype=np.float64)), 1e-12), np.float32)

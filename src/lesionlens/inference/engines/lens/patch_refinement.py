@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
 from scipy import ndimage
-from torch import Tensor
 
+from lesionlens.base.array_ops import Array, device_of, give, namespace, sigmoid, take, zeros
 from lesionlens.base.grid import Grid
 from lesionlens.inference import separable, windows
 from lesionlens.inference.network_input import NetworkInput
@@ -32,7 +31,7 @@ _FADE_VOX = 1.0
 class Pass(Protocol):
     """Runs the network on one window."""
 
-    def __call__(self, window: windows.Window, place: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, window: windows.Window, place: Array) -> tuple[Array, Array]:
         """Return the enhancing tumour's logits and its query's attention, both (i, j, k)."""
 
 
@@ -42,25 +41,25 @@ class WindowPlan:
 
     Parameters
     ----------
-    near : (I, J, K) float32 Tensor
+    near : (I, J, K) float32 array
         1 within 6 mm of what the first pass suspects, on its grid.
-    there : (3,) Tensor
+    there : (3,) arrays
         Matrices from that grid to the finer one; see `separable`.
     places : sequence of Window
         On the finer grid.
     """
 
-    near: Tensor
-    there: tuple[Tensor, Tensor, Tensor]
+    near: Array
+    there: separable.Matrices
     places: Sequence[windows.Window]
 
 
-def plan(whole: Tensor, grid: Grid, fine: Grid) -> WindowPlan:
+def plan(whole: Array, grid: Grid, fine: Grid) -> WindowPlan:
     """Lay windows over everything that may be tumour.
 
     Parameters
     ----------
-    whole : (I, J, K) Tensor
+    whole : (I, J, K) array
         The first pass's logits of the whole tumour, on `grid`.
     grid, fine : Grid
         Of the first pass and of the refinement; axis-aligned, over the same brain.
@@ -71,23 +70,23 @@ def plan(whole: Tensor, grid: Grid, fine: Grid) -> WindowPlan:
         Without a place where nothing is suspected.
     """
     there = separable.matrices(grid, fine, antialias=False)
-    suspected = (torch.sigmoid(whole) >= _FROM).cpu().numpy()
+    suspected = give(sigmoid(whole)) >= _FROM
     if not suspected.any():
-        return WindowPlan(torch.zeros_like(whole), there, ())
+        return WindowPlan(zeros(whole.shape, device_of(whole)), there, ())
     away = ndimage.distance_transform_edt(~suspected, sampling=grid.spacing_mm)
-    near = torch.from_numpy((away <= _MARGIN_MM).astype(np.float32)).to(whole.device)
-    wanted = separable.apply(near, there).cpu().numpy() > 0.5
+    near = take((away <= _MARGIN_MM).astype(np.float32), device_of(whole))
+    wanted = give(separable.apply(near, there)) > 0.5
     return WindowPlan(near, there, tuple(windows.over(wanted, (_WINDOW_VOX,) * 3)))
 
 
-def refine(chosen: WindowPlan, known: Tensor, study: NetworkInput, run: Pass) -> Tensor:
+def refine(chosen: WindowPlan, known: Array, study: NetworkInput, run: Pass) -> Array:
     """Refine every window of a plan.
 
     Parameters
     ----------
     chosen : WindowPlan
         Of the same study.
-    known : (I, J, K) Tensor
+    known : (I, J, K) array
         The first pass's logits of the enhancing tumour.
     study : NetworkInput
         At the finer voxel size.
@@ -96,16 +95,17 @@ def refine(chosen: WindowPlan, known: Tensor, study: NetworkInput, run: Pass) ->
 
     Returns
     -------
-    (2, i, j, k) Tensor
+    (2, i, j, k) array
         On the finer grid: what is to be added to the logits, and the query's attention, each
         window weighed by how much of the region it holds.
     """
-    device, shape = known.device, study.grid.shape
-    blend, attended = windows.Blend(shape, device), torch.zeros(shape, device=device)
+    device, shape = device_of(known), study.grid.shape
+    blend, attended = windows.Blend(shape, device), zeros(shape, device)
     for window in chosen.places:
         logits, attention = run(window, windows.place_in(window, shape, device))
         blend.add(window, logits)
-        attended[window] += attention * torch.sigmoid(logits).sum()
+        attended[window] += attention * sigmoid(logits).sum()
     faded = separable.smooth(chosen.near, _FADE_VOX)
-    before, soft = separable.apply(torch.stack([known, faded]), chosen.there)
-    return torch.stack([(blend.over(before, SHARE) - before) * soft, attended])
+    stack = namespace(known).stack
+    before, soft = separable.apply(stack([known, faded]), chosen.there)
+    return stack([(blend.over(before, SHARE) - before) * soft, attended])

@@ -17,6 +17,7 @@ from lesionlens.inference.interruptible import interruptible
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.config import preset
+from lesionlens.network.notes import WeightsNotes
 from lesionlens.records.prediction import Capability, InputPerturbation
 
 
@@ -131,7 +132,7 @@ def test_no_look_is_taken_twice(random_weights, make_prepared, monkeypatch):
 
 def test_weights_say_where_to_cut(tmp_path, make_prepared):
     path = tmp_path / "cut.safetensors"
-    notes = weights.WeightsNotes(spacing_mm=8.0, thresholds=(0.5, 0.4, 0.3))
+    notes = WeightsNotes(spacing_mm=8.0, thresholds=(0.5, 0.4, 0.3))
     weights.save(path, preset("tiny"), build("tiny").state_dict(), notes)
     found = LensEngine("cpu", path).predict(make_prepared(), progress=no_progress, cancel=NEVER)
     assert found.thresholds == {Region.WT: 0.5, Region.TC: 0.4, Region.ET: 0.3}
@@ -141,7 +142,7 @@ def test_what_the_network_holds_back_costs_no_look(tmp_path, make_prepared, monk
     sizes = replace(preset("tiny"), t1_in_reserve=True)
     path = tmp_path / "reserve.safetensors"
     torch.manual_seed(3)
-    notes = weights.WeightsNotes(version="test", spacing_mm=4.0)
+    notes = WeightsNotes(version="test", spacing_mm=4.0)
     weights.save(path, sizes, build(sizes).state_dict(), notes)
     engine, study = LensEngine("cpu", path), make_prepared()
     taken = glances(engine, monkeypatch)
@@ -255,7 +256,7 @@ def test_a_study_without_a_brain_is_refused(make_prepared):
 
 def predicted(tmp_path, study, state, focus_spacing_mm):
     path = tmp_path / "weights.safetensors"
-    notes = weights.WeightsNotes(spacing_mm=6.0, focus_spacing_mm=focus_spacing_mm)
+    notes = WeightsNotes(spacing_mm=6.0, focus_spacing_mm=focus_spacing_mm)
     weights.save(path, preset("tiny"), state, notes)
     return LensEngine("cpu", path).predict(study, progress=no_progress, cancel=NEVER)
 
@@ -333,7 +334,7 @@ def test_a_second_opinion_by_gradients_lies_in_the_brain(engine, study):
 def test_weights_without_attention_show_none(make_prepared, tmp_path):
     network = build("cnn-only")
     path = tmp_path / "w.safetensors"
-    notes = weights.WeightsNotes(spacing_mm=8.0)
+    notes = WeightsNotes(spacing_mm=8.0)
     weights.save(path, network.config, network.state_dict(), notes)
     engine = LensEngine("cpu", path)
     prediction = engine.predict(make_prepared(), progress=no_progress, cancel=NEVER)

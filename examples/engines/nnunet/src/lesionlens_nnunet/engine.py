@@ -1,0 +1,205 @@
+"""Any trained nnU-Net v2 folder as an engine; nnunetv2 is imported when one is made."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.errors import UnusableInputError, WeightsError
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.stages import Cancel, Progress, check
+from lesionlens.inference import device as devices
+from lesionlens.inference.engine import Target
+from lesionlens.inference.interruptible import interruptible
+from lesionlens.records.prediction import Capability, EngineInfo, Prediction
+from lesionlens.records.study import PreparedStudy
+
+Floats = NDArray[np.float32]
+STAGE = "nnU-Net's windows"
+CHECKPOINT = "checkpoint_final.pth"
+_CHANNELS: Mapping[str, MrSequence] = {
+    **dict.fromkeys(("t1", "t1w", "t1n"), MrSequence.T1),
+    **dict.fromkeys(("t1c", "t1ce", "t1gd", "t1post"), MrSequence.T1C),
+    **dict.fromkeys(("t2", "t2w"), MrSequence.T2),
+    **dict.fromkeys(("flair", "t2f", "t2flair"), MrSequence.FLAIR),
+}
+_REGIONS: Mapping[str, Region] = {
+    **dict.fromkeys(("wholetumor", "wholetumour", "wt"), Region.WT),
+    **dict.fromkeys(("tumorcore", "tumourcore", "tc"), Region.TC),
+    **dict.fromkeys(("enhancingtumor", "enhancingtumour", "et"), Region.ET),
+}
+_PARTS: Mapping[str, tuple[Region, ...]] = {
+    **dict.fromkeys(("edema", "oedema", "ed", "peritumoraledema"), (Region.WT,)),
+    **dict.fromkeys(
+        ("necrosis", "ncr", "netc", "nonenhancing", "nonenhancingtumor"), (Region.WT, Region.TC)
+    ),
+    **dict.fromkeys(
+        ("enhancing", "enhancingtumor", "enhancingtumour", "et"),
+        (Region.WT, Region.TC, Region.ET),
+    ),
+}
+
+
+class NnUNetEngine:
+    """Runs a trained nnU-Net v2 folder on a prepared study.
+
+    Parameters
+    ----------
+    device : str
+        As `lesionlens.inference.device.choose` reads it.
+    weights : str or Path
+        Folder with `dataset.json`, `plans.json` and `fold_*`.
+
+    Raises
+    ------
+    WeightsError
+        It is no such folder.
+    UnusableInputError
+        Its channels or labels cannot be told.
+    """
+
+    def __init__(self, device: str = "auto", weights: str | Path | None = None) -> None:
+        folder = Path(weights or "")
+        folds = sorted(folder.glob(f"fold_*/{CHECKPOINT}")) if weights else []
+        if not folds or not (folder / "dataset.json").is_file():
+            raise WeightsError(
+                found=f"{folder.name!r}, no trained folder of nnU-Net",
+                expected=f"a folder with dataset.json, plans.json and fold_*/{CHECKPOINT}",
+                next_step="Name the folder that nnUNetv2_train wrote as the weights",
+            )
+        about = json.loads((folder / "dataset.json").read_text("utf-8"))
+        self._sequences = _sequences(about["channel_names"])
+        self._regions = _regions(about["labels"])
+        self._device = devices.choose(device)
+        self._predictor = _predictor(self._device, folder, [p.parent.name for p in folds])
+        digest = hashlib.sha256()
+        for path in folds:
+            digest.update(path.read_bytes())
+        self.info = EngineInfo(
+            name="nnunet",
+            version=version("nnunetv2"),
+            weights_sha256=digest.hexdigest(),
+            capabilities=frozenset({Capability.SEGMENT}),
+            device=devices.describe(self._device),
+        )
+
+    def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
+        """Answer on the working grid; see `lesionlens.inference.engine.Engine.predict`."""
+        check(cancel, STAGE)
+        there = dict(zip(MrSequence, prepared.present.tolist(), strict=True))
+        missing = [s.words for s in self._sequences if not there[s]]
+        if missing:
+            raise UnusableInputError(
+                found=f"a study without {', '.join(missing)}",
+                expected=f"all that this network reads: "
+                f"{', '.join(s.words for s in self._sequences)}",
+                next_step="Add the sequence, or use the engine lens, which reads any subset",
+            )
+        order = [list(MrSequence).index(s) for s in self._sequences]
+        image = _as_itk(prepared.channels[order] * prepared.brain)
+        spacing = [float(edge) for edge in prepared.working.spacing_mm[::-1]]
+        with interruptible(self._predictor.network, STAGE, progress, cancel), _quiet():
+            _, shares = self._predictor.predict_single_npy_array(
+                image, {"spacing": spacing}, None, None, True
+            )
+        return Prediction(self._nested(_from_itk(shares), prepared), self.info)
+
+    def _nested(self, shares: Floats, prepared: PreparedStudy) -> dict[Region, Floats]:
+        """Add up the shares that make each region; each at most that of the region round it."""
+        outer = prepared.brain.astype(np.float32)
+        found: dict[Region, Floats] = {}
+        for region in Region:
+            of_it = shares[self._regions[region]].sum(axis=0, dtype=np.float32)
+            outer = np.minimum(outer, of_it.clip(0, 1))
+            found[region] = outer
+        return found
+
+    def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> NoReturn:
+        """Refuse: it has no method of attribution."""
+        del prepared, target
+        raise UnusableInputError(
+            found=f"the attribution method {method!r}",
+            expected="none: this engine explains nothing",
+            next_step="Use the engine lens for attention",
+        )
+
+
+def _predictor(device: Any, folder: Path, folds: Sequence[str]) -> Any:
+    with _quiet():
+        from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+        made = nnUNetPredictor(
+            use_mirroring=False,
+            perform_everything_on_device=device.type != "cpu",
+            device=device,
+            allow_tqdm=False,
+        )
+        numbers = [f if f == "all" else int(f) for f in (n.removeprefix("fold_") for n in folds)]
+        made.initialize_from_trained_model_folder(str(folder), tuple(numbers), CHECKPOINT)
+    made.network.eval()
+    return made
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Keep what it prints from the output of a command."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
+def _sequences(names: Mapping[str, str]) -> list[MrSequence]:
+    ordered = [names[key] for key in sorted(names, key=int)]
+    unknown = [name for name in ordered if _plain(name) not in _CHANNELS]
+    if unknown:
+        raise UnusableInputError(
+            found=f"channels named {', '.join(unknown)}",
+            expected="T1, T1c, T2 or FLAIR",
+            next_step="Name the channels so in dataset.json",
+        )
+    return [_CHANNELS[_plain(name)] for name in ordered]
+
+
+def _regions(labels: Mapping[str, int | Sequence[int]]) -> dict[Region, list[int]]:
+    """Return which channels of the answer make each region."""
+    named = [name for name in labels if _plain(name) not in ("background", "ignore")]
+    found: dict[Region, list[int]] = {region: [] for region in Region}
+    by_region = any(isinstance(labels[name], list | tuple) for name in named)
+    for place, name in enumerate(named):
+        if by_region:
+            parts = (_REGIONS[_plain(name)],) if _plain(name) in _REGIONS else ()
+        else:
+            parts = _PARTS.get(_plain(name), ())
+            place = int(labels[name])  # type: ignore[arg-type]  # noqa: PLW2901
+        for region in parts:
+            found[region].append(place)
+    if not all(found.values()):
+        raise UnusableInputError(
+            found=f"labels named {', '.join(named)}",
+            expected="whole tumour, tumour core and enhancing tumour, or their parts",
+            next_step="Name the labels so in dataset.json",
+        )
+    return found
+
+
+def _as_itk(channels: Floats) -> Floats:
+    """Lay (C, I, J, K) RAS+ out as ITK reads an image stored in LPS: (C, K, J, I)."""
+    flipped = channels[:, ::-1, ::-1]
+    return np.ascontiguousarray(flipped.transpose(0, 3, 2, 1), dtype=np.float32)
+
+
+def _from_itk(shares: NDArray[Any]) -> Floats:
+    """Undo `_as_itk`."""
+    return np.ascontiguousarray(shares.transpose(0, 3, 2, 1)[:, ::-1, ::-1], dtype=np.float32)

@@ -1,0 +1,82 @@
+"""Compare the open result with an earlier examination: found, laid onto it, shown beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lesionlens._napari.model.session import ReviewSession
+from lesionlens._napari.model.viewing import Compared, Layout
+from lesionlens._napari.preferences import read_preferences
+from lesionlens._napari.qt.jobs import Jobs
+from lesionlens.base.geometry import Affine
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.stages import Cancel, Progress, StageClock
+from lesionlens.followup.compare import compare
+from lesionlens.followup.patient import visit_of
+from lesionlens.followup.prior import Prior, find_prior, open_prior
+from lesionlens.records.analysis import Analysis
+from lesionlens.records.arrays import Volume
+from lesionlens.review.log import ReviewLog
+
+
+def compare_with(session: ReviewSession, jobs: Jobs, place: Path, study: Path | None) -> bool:
+    """Compare what is open with a prior result (or a folder of them), in the background.
+
+    Parameters
+    ----------
+    session : ReviewSession
+        With an analysed study; its decisions go on.
+    jobs : Jobs
+        Runs it.
+    place : Path
+        A result folder, or a folder of results.
+    study : Path or None
+        The result's study, where it no longer lies where it was analysed.
+    """
+    analysis = session.state.analysis
+    if analysis is None:
+        return False
+    options = read_preferences().preparation
+
+    def task(progress: Progress, cancel: Cancel) -> tuple[Analysis, Compared]:
+        progress("looking for the earlier examination", 0.0)
+        found = find_prior(place, analysis.study, study)
+        prior = open_prior(found, StageClock(progress, cancel), options)
+        progress("laying it onto this one", 0.0)
+        after = compare(analysis, visit_of(analysis.study), prior, cancel=cancel)
+        return after, pictures_of(prior, after)
+
+    def done(value: tuple[Analysis, Compared]) -> str | None:
+        after, pictures = value
+        if session.state.analysis is not analysis:
+            return "The comparison was dropped: the result has changed meanwhile. Compare again."
+        session.settle(ReviewLog(after.review), after, session.state.overlays)
+        session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
+        return None
+
+    return jobs.start("Comparing", task, done)
+
+
+def pictures_of(prior: Prior, after: Analysis) -> Compared:
+    """Return the prior's pictures and outlines where they lie in this examination's frame."""
+    found: Any = after.followup
+    back = np.linalg.inv(np.asarray(found.alignment.matrix))
+    prepared = prior.analysis.prepared
+    there = [n for n, is_there in enumerate(prepared.present) if is_there]
+    return Compared(
+        f"prior of {prior.visit.date}" if prior.visit.date else "prior",
+        {
+            list(MrSequence)[n]: Volume(prepared.channels[n], _moved(prepared.working, back))
+            for n in there
+        },
+        Volume(prior.analysis.findings.components, _moved(prepared.native, back)),
+    )
+
+
+def _moved(grid: Grid, back: Affine) -> Grid:
+    return replace(grid, affine=np.asarray(back @ grid.affine))

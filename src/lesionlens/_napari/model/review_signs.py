@@ -1,0 +1,22 @@
+"""How the state of a review is shown: a colour and a sign, never the colour alone."""
+
+from __future__ import annotations
+
+from lesionlens.base.labels import ReviewState
+
+STATE_COLOURS = {
+    ReviewState.UNREVIEWED: "#E69F00",
+    ReviewState.ACCEPTED: "#009E73",
+    ReviewState.REJECTED: "#8C8C8C",
+    ReviewState.DEFERRED: "#56B4E9",
+    ReviewState.EDITED: "#CC79A7",
+}
+"""Okabe and Ito; never the only sign of a state (see STATE_SIGNS)."""
+
+STATE_SIGNS = {
+    ReviewState.UNREVIEWED: "○",
+    ReviewState.ACCEPTED: "✓",
+    ReviewState.REJECTED: "✕",
+    ReviewState.DEFERRED: "…",
+    ReviewState.EDITED: "✎",
+}

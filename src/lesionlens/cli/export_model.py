@@ -1,0 +1,59 @@
+"""`lesionlens export-model`: the network as one file for another runtime."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lesionlens.cli import options
+from lesionlens.cli.console import Answer, plain
+
+
+class ModelFormat(StrEnum):
+    """Of the file."""
+
+    ONNX = "onnx"
+
+
+class Storage(StrEnum):
+    """The members of `network.onnx_export.Precision`, loaded when used."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+def export_model(
+    form: Annotated[ModelFormat, typer.Option("--format", help="Of the file.")] = ModelFormat.ONNX,
+    weights: options.Weights = None,
+    precision: Annotated[
+        Storage, typer.Option("--precision", help="How weights are stored; computing is float32.")
+    ] = Storage.FP16,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="File to write; else where `analyze --engine onnx` looks for it.",
+            metavar="FILE",
+        ),
+    ] = None,
+    debug: options.Debug = False,
+) -> Answer:
+    """Write the network as an ONNX file, which `analyze --engine onnx` runs without torch."""
+    del debug, form
+    from lesionlens.network.onnx_export import Precision, export_lens
+    from lesionlens.network.weights import SHIPPED, load_chosen
+
+    options.check_file(out)
+    network, about = load_chosen(weights)
+    if out is None:
+        from lesionlens.inference.engines.onnx.engine import exported_path
+
+        out = exported_path(weights if weights in SHIPPED else "default")
+        out.parent.mkdir(parents=True, exist_ok=True)
+    export_lens(network, about, out, Precision(precision.value))
+    size = out.stat().st_size / 1e6
+    return Answer((f"Wrote {plain(str(out))}: weights {about.version}, {size:.1f} MB",))

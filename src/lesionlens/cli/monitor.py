@@ -1,0 +1,46 @@
+"""`lesionlens monitor`: what readers made of many results, week by week."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lesionlens.cli import options
+from lesionlens.cli.console import Answer, plain
+
+
+def monitor(
+    results: Annotated[
+        Path, typer.Argument(help="Folder with results at any depth.", metavar="RESULTS")
+    ],
+    out: options.Out,
+    baseline_weeks: Annotated[
+        int, typer.Option("--baseline-weeks", help="First weeks that later ones are compared with.")
+    ] = 4,
+    least_acceptance: Annotated[
+        float, typer.Option("--least-acceptance", help="Stop rule: share of judged candidates.")
+    ] = 0.5,
+    most_candidates: Annotated[
+        float, typer.Option("--most-candidates", help="Stop rule: candidates a study in a week.")
+    ] = 3.0,
+    debug: options.Debug = False,
+) -> Answer:
+    """Count candidates and verdicts by week and reader, compare scores with verdicts, warn.
+
+    Reads findings.json, run.json and review.json of every result; writes a page, a table and
+    Prometheus' text. Exit status 0 also where a stop rule is broken: the answer says so.
+    """
+    del debug
+    from lesionlens.monitoring.stop_rules import Bounds
+    from lesionlens.monitoring.watch import PAGE, watch, write
+
+    bounds = Bounds(least_acceptance=least_acceptance, most_candidates=most_candidates)
+    watched = watch(results, bounds, baseline_weeks)
+    write(watched, out)
+    judged = sum(group.verdicts for group in watched.weeks)
+    parts = [f"{len(watched.studies)} studies, {judged} verdicts in {len(watched.weeks)} weeks"]
+    parts += [f"STOP AND LOOK  {plain(one)}" for one in watched.stops]
+    parts.append(f"Page: {plain(str(out / PAGE))}")
+    return Answer(tuple(parts), watched.notices)

@@ -1,0 +1,227 @@
+"""A region grown from one voxel where a reader saw what the network did not flag.
+
+Three things are asked at each place: the network's own probability, at a lower threshold than it
+flags at; its attention; and the intensity of the sequence that the reader looks at, or of another
+in which the place stands out where that one shows no border. Each is taken relative to what it is
+where the reader pointed, and counts by how much it stands out there. The region is what is joined
+to that voxel from half of the mixture on; where it runs out to the bound, the threshold rises
+until it does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import Label, MrSequence, Region
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+REACH_MM = 30.0
+"""No part of a grown region is further from the voxel that was pointed at."""
+_CORE_MM, _SURROUND_MM, _SMOOTH_MM, _NECK_MM = 2.0, 12.0, 0.8, 1.2
+_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+_LEAST_PROBABILITY, _SURE_PROBABILITY, _LEAST_PART = 0.02, 0.2, 0.1
+_LEAST_CONTRAST, _SURE_CONTRAST = 1.5, 4.0
+_ATTENTION_SHARE, _SURE_ATTENTION = 0.5, 0.25
+_LEAST_WEIGHT = 0.3
+_FACES = ndimage.generate_binary_structure(3, 1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surroundings:
+    """What is known around a voxel, all on one grid.
+
+    Parameters
+    ----------
+    images : mapping of MrSequence to (I, J, K) float32
+        Any units.
+    allowed : (I, J, K) bool
+        Where something may be drawn: tissue that is no other candidate's.
+    spacing_mm : (3,) float64
+        Voxel edges.
+    probability : mapping of Region to (I, J, K) float32
+        0 to 1; empty where it is not known.
+    attention : (I, J, K) float32 or None
+        Of the whole tumour, 0 to 1.
+    shown : MrSequence or None
+        What the reader looked at: it goes before clearer ones, if the place stands out there.
+    """
+
+    images: Mapping[MrSequence, Floats]
+    allowed: Mask
+    spacing_mm: NDArray[np.float64]
+    probability: Mapping[Region, Floats]
+    attention: Floats | None = None
+    shown: MrSequence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Signal:
+    """One thing that stands out: 0 as around, 1 as where the reader pointed; and how much."""
+
+    share: Floats
+    weight: float
+    sequence: MrSequence | None = None
+    brighter: bool = False
+
+
+def grown(around: Surroundings, seed: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Grow a region from a voxel.
+
+    Parameters
+    ----------
+    around : Surroundings
+        At least `REACH_MM` in all directions, as far as there is a scan.
+    seed : (3,) int
+        The voxel.
+
+    Returns
+    -------
+    (I, J, K) uint8
+        `base.labels.Label`; the regions within follow the network where it says something of them,
+        and what stands out bright on T1c is enhancing.
+
+    Raises
+    ------
+    UnusableInputError
+        The voxel lies in air or in another candidate, nothing stands out there, or what does has no
+        border within reach.
+
+    Notes
+    -----
+    Half of the way from the surroundings to the voxel is where a border seen with a blur lies
+    (full width at half maximum).
+    """
+    if not all(0 <= n < size for n, size in zip(seed, around.allowed.shape, strict=True)):
+        raise _refused("a place outside the scan", "a place in the head")
+    if not around.allowed[seed]:
+        raise _refused(
+            "a place outside the head, or in a candidate that is there already",
+            "a place in tissue that no candidate holds",
+        )
+    far = _distance_mm(around, seed)
+    ball = (far <= REACH_MM) & around.allowed
+    core = (far <= _CORE_MM) & around.allowed
+    network = _of_network(around, core, ball)
+    images = _of_images(around, core, ball & (far > _SURROUND_MM))
+    mixtures = [[*network, image] for image in images] + [network]
+    clear = [signals for signals in mixtures if sum(s.weight for s in signals) >= _LEAST_WEIGHT]
+    if not clear:
+        raise _refused("nothing that stands out at this place", "a place inside of what was missed")
+    bound = REACH_MM - float(np.max(around.spacing_mm))
+    for signals in clear:
+        mixed = _mixed(signals)
+        for threshold in _THRESHOLDS:
+            region = _joined((mixed >= threshold) & ball, core, around.spacing_mm)
+            if region.any() and not (region & (far > bound)).any():
+                return _labelled(region, around, signals)
+    raise _refused(
+        f"no border within {REACH_MM:.0f} mm of this place", "a region that ends somewhere"
+    )
+
+
+def _mixed(signals: list[_Signal]) -> Floats:
+    weight = sum(signal.weight for signal in signals)
+    parts = [signal.share * np.float32(signal.weight / weight) for signal in signals]
+    return np.asarray(np.sum(parts, axis=0), np.float32)
+
+
+def _distance_mm(around: Surroundings, seed: tuple[int, int, int]) -> Floats:
+    steps = [
+        ((np.arange(size) - at) * edge) ** 2
+        for size, at, edge in zip(around.allowed.shape, seed, around.spacing_mm, strict=True)
+    ]
+    far = np.sqrt(steps[0][:, None, None] + steps[1][:, None] + steps[2])
+    return np.asarray(far, np.float32)
+
+
+def _of_network(around: Surroundings, core: Mask, ball: Mask) -> list[_Signal]:
+    """Return what the network made of the place, where it made anything of it."""
+    found = []
+    whole = around.probability.get(Region.WT)
+    if whole is not None:
+        high = float(whole[core].max())
+        if high >= _LEAST_PROBABILITY:
+            share = np.minimum(whole / np.float32(high), np.float32(1))
+            found.append(_Signal(share, min(1.0, high / _SURE_PROBABILITY)))
+    if around.attention is not None:
+        high, usual = float(around.attention[core].max()), float(np.median(around.attention[ball]))
+        if high - usual >= _LEAST_PROBABILITY:
+            weight = _ATTENTION_SHARE * min(1.0, (high - usual) / _SURE_ATTENTION)
+            found.append(_Signal(_between(around.attention, usual, high), weight))
+    return found
+
+
+def _of_images(around: Surroundings, core: Mask, surround: Mask) -> list[_Signal]:
+    """Return the intensity of each sequence in which the place stands out.
+
+    The one that the reader looked at comes first, then the clearest.
+    """
+    found: list[tuple[bool, float, _Signal]] = []
+    if np.count_nonzero(surround) < 30:
+        return []
+    for sequence, image in around.images.items():
+        smooth = ndimage.gaussian_filter(image, _SMOOTH_MM / np.asarray(around.spacing_mm))
+        usual = float(np.median(smooth[surround]))
+        spread = 1.4826 * float(np.median(np.abs(smooth[surround] - usual)))
+        here = float(smooth[core].mean())
+        contrast = abs(here - usual) / max(spread, 1e-3 * abs(usual), 1e-6)
+        if contrast > _LEAST_CONTRAST:
+            weight = min(1.0, contrast / _SURE_CONTRAST)
+            signal = _Signal(_between(smooth, usual, here), weight, sequence, here > usual)
+            found.append((sequence is around.shown, contrast, signal))
+    return [signal for *_, signal in sorted(found, key=lambda one: one[:2], reverse=True)]
+
+
+def _between(values: Floats, usual: float, here: float) -> Floats:
+    share = (values - np.float32(usual)) / np.float32(here - usual)
+    return np.asarray(np.clip(share, 0.0, 1.0), np.float32)
+
+
+def _joined(mask: Mask, core: Mask, spacing_mm: NDArray[np.float64]) -> Mask:
+    """Return what is joined to the core, by more than a thin neck; a thin lesion stays whole."""
+    joined, half = _part_at(mask, core), float(np.min(spacing_mm)) / 2
+    inner = ndimage.distance_transform_edt(joined, sampling=spacing_mm) > _NECK_MM
+    if (inner & core).any():
+        inner = _part_at(inner, core)
+        joined &= ndimage.distance_transform_edt(~inner, sampling=spacing_mm) <= _NECK_MM + half
+    return np.asarray(ndimage.binary_fill_holes(joined))
+
+
+def _part_at(mask: Mask, core: Mask) -> Mask:
+    parts, _ = ndimage.label(mask, structure=_FACES)
+    here = np.bincount(parts[core & mask])
+    if here.size < 2:
+        return np.zeros_like(mask)
+    here[0] = 0
+    return np.asarray(parts == int(here.argmax()))
+
+
+def _labelled(region: Mask, around: Surroundings, signals: list[_Signal]) -> NDArray[np.uint8]:
+    """Tell the parts of a region apart."""
+    region = region & around.allowed
+    labels = np.where(region, np.uint8(Label.OEDEMA), np.uint8(0))
+    enhances = any(s.sequence is MrSequence.T1C and s.brighter for s in signals)
+    for inner, label in ((Region.TC, Label.CORE), (Region.ET, Label.ENHANCING)):
+        values = around.probability.get(inner)
+        high = 0.0 if values is None else float(values[region].max(initial=0.0))
+        if values is not None and high >= _LEAST_PART:
+            labels[region & (values >= high / 2)] = label
+        elif inner is Region.ET and enhances:
+            labels[region] = label
+    return labels
+
+
+def _refused(found: str, expected: str) -> UnusableInputError:
+    return UnusableInputError(
+        found=found,
+        expected=expected,
+        next_step="Point at its middle, or draw it with one stroke (Shift+L)",
+    )

@@ -1,0 +1,181 @@
+"""Read what many results and their reviews say; no image is opened, no name of a patient read."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import ReviewState
+
+SEEN_TRUE = frozenset({ReviewState.ACCEPTED, ReviewState.EDITED})
+VERDICTS = frozenset({*SEEN_TRUE, ReviewState.REJECTED})
+
+
+@dataclass(frozen=True, slots=True)
+class MonitoredCandidate:
+    """One candidate and what each reader said of it last.
+
+    Parameters
+    ----------
+    tracking_uid : str
+        The same in every reader's copy of a result.
+    score : float
+        0 to 1.
+    volume_ml : float or None
+        Whole tumour.
+    uncertainty : float or None
+        0 to 1.
+    verdicts : mapping of str to ReviewState
+        By reader; "" where the reader gave no name.
+    added : bool
+        Whether a reader brought it in.
+    """
+
+    tracking_uid: str
+    score: float
+    volume_ml: float | None
+    uncertainty: float | None
+    verdicts: Mapping[str, ReviewState]
+    added: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MonitoredStudy:
+    """One result folder.
+
+    Parameters
+    ----------
+    name : str
+        Of the folder.
+    day : date
+        When it was analysed.
+    engine : str
+        Name, version and first digits of the weights' SHA-256.
+    candidates : tuple of MonitoredCandidate
+        The network's, and those that readers added.
+    failed_checks : tuple of str
+        Of the input's quality.
+    brain_ml, registration : float or None
+        From the preparation: volume of the brain; least pronounced registration.
+    seconds : float
+        Of the analysis.
+    """
+
+    name: str
+    day: date
+    engine: str
+    candidates: tuple[MonitoredCandidate, ...]
+    failed_checks: tuple[str, ...] = ()
+    brain_ml: float | None = None
+    registration: float | None = None
+    seconds: float = 0.0
+
+    @property
+    def flagged(self) -> tuple[MonitoredCandidate, ...]:
+        """The network's candidates."""
+        return tuple(one for one in self.candidates if not one.added)
+
+    @property
+    def week(self) -> str:
+        """ISO week, such as 2026-W07."""
+        year, week, _ = self.day.isocalendar()
+        return f"{year}-W{week:02d}"
+
+
+def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
+    """Read every result below a folder.
+
+    Returns
+    -------
+    list of MonitoredStudy
+        By day.
+    list of str
+        Notices: which folders could not be read, and why.
+
+    Raises
+    ------
+    UnusableInputError
+        There is no result.
+    """
+    found, notices = [], []
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        if "findings.json" not in files or "run.json" not in files:
+            continue
+        try:
+            found.append(_study(Path(place)))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            notices.append(f"{Path(place).name} was left out: {type(error).__name__}: {error}")
+    if not found:
+        raise UnusableInputError(
+            found=f"no result in {folder.name!r}",
+            expected="folders that `lesionlens analyze` or `batch` wrote",
+            next_step="Name the folder that holds them",
+        )
+    return sorted(found, key=lambda one: (one.day, one.name)), notices
+
+
+def _json(path: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return read
+
+
+def _study(place: Path) -> MonitoredStudy:
+    findings, run = _json(place / "findings.json"), _json(place / "run.json")
+    review = _json(place / "review.json") if (place / "review.json").is_file() else {}
+    verdicts, added = _verdicts(review.get("events", []))
+    flagged = [_candidate(one, verdicts) for one in findings["candidates"]]
+    known = {one.tracking_uid for one in flagged}
+    brought = [
+        MonitoredCandidate(uid, 0.0, None, None, verdicts[uid], added=True)
+        for uid in sorted(added - known)
+    ]
+    steps = run.get("preparation", [])
+    registered = [s["figure"] for s in steps if s["step"] == "register" and s.get("figure")]
+    brain = next((s.get("figure") for s in steps if s["step"] == "find the brain"), None)
+    return MonitoredStudy(
+        name=place.name,
+        day=datetime.fromisoformat(run["started"]).date(),
+        engine=f"{run['engine']} {run['engine_version']} {str(run['weights_sha256'])[:12]}",
+        candidates=(*flagged, *brought),
+        failed_checks=tuple(q["check"] for q in findings["quality"] if not q["passed"]),
+        brain_ml=brain,
+        registration=min(registered, default=None),
+        seconds=float(run["seconds"]),
+    )
+
+
+def _candidate(
+    row: Mapping[str, Any], verdicts: Mapping[str, Mapping[str, ReviewState]]
+) -> MonitoredCandidate:
+    said = dict(verdicts.get(row["tracking_uid"], {}))
+    own = row.get("review") or {}
+    if not said and ReviewState(own.get("state", "unreviewed")) in VERDICTS:
+        said = {own.get("reader") or "": ReviewState(own["state"])}
+    return MonitoredCandidate(
+        tracking_uid=row["tracking_uid"],
+        score=float(row["score"]),
+        volume_ml=row["volume_ml"].get("wt"),
+        uncertainty=row.get("uncertainty"),
+        verdicts=said,
+    )
+
+
+def _verdicts(
+    events: list[dict[str, Any]],
+) -> tuple[dict[str, dict[str, ReviewState]], set[str]]:
+    """Fold the events: what each reader said last of each candidate; which were added."""
+    said: dict[str, dict[str, ReviewState]] = {}
+    added = set()
+    for event in events:
+        uid, state = event["tracking_uid"], ReviewState(event["state"])
+        said.setdefault(uid, {})[event.get("reader") or ""] = state
+        if event.get("added"):
+            added.add(uid)
+    return said, added

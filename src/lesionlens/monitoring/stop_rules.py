@@ -1,0 +1,66 @@
+"""When to stop and look: bounds that a site states beforehand, each with its reason in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lesionlens.monitoring.figures import Calibration, Drift, Group
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a site takes as tolerable.
+
+    Parameters
+    ----------
+    least_acceptance : float
+        Share of judged candidates that are accepted or edited.
+    most_candidates : float
+        A study, in the mean of a week.
+    most_calibration_error : float
+        Mean gap between scores and accepted shares.
+    most_drift : float
+        Population stability index; above 0.25 is called a large shift.
+    """
+
+    least_acceptance: float = 0.5
+    most_candidates: float = 3.0
+    most_calibration_error: float = 0.2
+    most_drift: float = 0.25
+
+
+_FEW = 10
+"""Studies or verdicts below which no rule speaks."""
+
+
+def broken(
+    weeks: Sequence[Group], calibration: Calibration, drifts: Sequence[Drift], bounds: Bounds
+) -> tuple[str, ...]:
+    """Return which rules are broken, in words; the latest week is looked at."""
+    said = []
+    if weeks:
+        last = weeks[-1]
+        _, high = last.acceptance.interval
+        if last.verdicts >= _FEW and high < bounds.least_acceptance:
+            said.append(
+                f"{last.name}: {last.acceptance.part} of {last.acceptance.of} candidates were "
+                f"accepted or edited; surely fewer than {bounds.least_acceptance:.0%}"
+            )
+        mean = last.candidates / max(last.studies, 1)
+        if last.studies >= _FEW and mean > bounds.most_candidates:
+            said.append(
+                f"{last.name}: {mean:.1f} candidates a study, more than {bounds.most_candidates:g}"
+            )
+    error = calibration.error
+    if error is not None and calibration.judged >= _FEW and error > bounds.most_calibration_error:
+        said.append(f"Scores differ from verdicts by {error:.2f} in the mean")
+    said += [
+        f"{one.name} has shifted: stability index {one.stability:.2f}, p {one.p:.2g}"
+        for one in drifts
+        if one.stability is not None
+        and one.p is not None
+        and one.stability > bounds.most_drift
+        and one.p < 0.01
+    ]
+    return tuple(said)

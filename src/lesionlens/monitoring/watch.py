@@ -1,0 +1,65 @@
+"""Put together what is watched, and write it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from lesionlens.base.staging import check_target
+from lesionlens.monitoring import figures, page, stop_rules
+from lesionlens.monitoring.gather import gather
+from lesionlens.monitoring.stop_rules import Bounds
+
+PAGE, TABLE, PROMETHEUS = "monitor.html", "monitor.csv", "monitor.prom"
+
+
+def watch(folder: Path, bounds: Bounds, baseline_weeks: int = 4) -> page.Watched:
+    """Read the results below a folder and compare.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds result folders at any depth.
+    bounds : Bounds
+        Of the stop rules.
+    baseline_weeks : int
+        The first weeks, against which all later ones are compared.
+
+    Raises
+    ------
+    UnusableInputError
+        There is no result.
+    """
+    studies, notices = gather(folder)
+    end = studies[0].day + timedelta(weeks=baseline_weeks)
+    first = [study for study in studies if study.day < end]
+    later = [study for study in studies if study.day >= end]
+    weeks, calibration = figures.by_week(studies), figures.calibration(studies)
+    drifts = figures.drift(first, later)
+    return page.Watched(
+        studies=tuple(studies),
+        weeks=weeks,
+        readers=figures.by_reader(studies),
+        agreement=figures.agreement(studies),
+        calibration=calibration,
+        drifts=drifts,
+        baseline=f"the first {baseline_weeks} weeks ({len(first)} studies)",
+        stops=stop_rules.broken(weeks, calibration, drifts, bounds),
+        notices=tuple(notices),
+    )
+
+
+def write(watched: page.Watched, out: Path) -> tuple[Path, ...]:
+    """Write page, table and Prometheus' text into a folder; each replaces its former self whole."""
+    check_target(out)
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, text in (
+        (PAGE, page.html(watched)),
+        (TABLE, page.table(watched)),
+        (PROMETHEUS, page.prometheus(watched)),
+    ):
+        aside = out / f"{name}.part"
+        aside.write_text(text, "utf-8")
+        written.append(aside.replace(out / name))
+    return tuple(written)

@@ -1,0 +1,74 @@
+"""What travels with weights, in every format they are written in; needs no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from lesionlens.network.config import NetworkConfig
+
+_T = TypeVar("_T")
+ONNX_FORMAT = "lesionlens-onnx-1"
+"""Names what a file in the ONNX format holds: inputs, outputs, notes."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsNotes:
+    """What travels with weights besides the sizes of the network.
+
+    Parameters
+    ----------
+    version : str
+        Of the weights, not of the package.
+    spacing_mm : float
+        Grid of the first pass over the whole brain.
+    focus_spacing_mm : float or None
+        Grid of the patches round candidates; None where refinement does not help.
+    temperature : (3,) float
+        Logits of WT, TC, ET are divided by these before the sigmoid.
+    operating_points : tuple of dict
+        Rising in sensitivity: ``threshold``, ``sensitivity``, ``false_per_scan`` on drawn scans.
+    provenance : dict
+        Data, recipe, steps, minutes.
+    score : (3,) float
+        Intercept, slope of the mean logit, slope of the logarithm of the ml: a candidate's score
+        is the sigmoid of their sum (`inference.component_score`), fitted on drawn scans.
+    score_floor : float
+        Regions that score less are not flagged.
+    thresholds : (3,) float
+        Probability of WT, TC, ET from which a voxel is drawn. The cut with the best expected Dice
+        lies at half of the Dice that can be reached, below one half where a region is hard
+        (Lipton et al. 2014, doi 10.1007/978-3-662-44851-9_15, for F1, which is Dice).
+    """
+
+    version: str = "0"
+    spacing_mm: float = 2.0
+    focus_spacing_mm: float | None = None
+    temperature: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    operating_points: tuple[Mapping[str, float], ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    score: tuple[float, float, float] = (-1.5, 0.36, 0.0)
+    score_floor: float = 0.2
+    thresholds: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsInfo(WeightsNotes):
+    """Weights as loaded: their notes, the sizes of the network and the file's hash."""
+
+    sha256: str
+    config: NetworkConfig
+
+
+def from_json(kind: Callable[..., _T], text: str) -> _T:
+    """Read a record of tuples and numbers that was written as JSON.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is another record's, or no JSON.
+    """
+    table = json.loads(text)
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})

@@ -1,0 +1,223 @@
+"""Write networks as ONNX files by torch's own exporter, with weights and notes inside.
+
+Opset 18, attention written out (the readable form): what every runtime of these years can run.
+Needs the extra `onnx`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import warnings
+from collections.abc import Mapping
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from lesionlens.base.errors import MissingPluginError, ResourceError
+from lesionlens.network.attention import Form
+from lesionlens.network.brain import MULTIPLE
+from lesionlens.network.brain_unet import BrainUNet
+from lesionlens.network.encoder import STRIDE
+from lesionlens.network.model import LensNetwork, LensOutput
+from lesionlens.network.notes import ONNX_FORMAT, WeightsInfo, WeightsNotes
+
+OPSET = 18
+_LARGEST_VOX = 512
+_SMALL = 64
+"""Tensors with fewer numbers stay float32: nothing is gained with them."""
+
+
+class Precision(StrEnum):
+    """How weights are stored; all are computed with as float32."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+class _Lens(nn.Module):
+    """The Lens network with named, flat answers."""
+
+    def __init__(self, network: LensNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    @override
+    def forward(self, x: Tensor, place: Tensor) -> tuple[Tensor, ...]:
+        """Return the tensors that `names` names."""
+        return tuple(_named(self.network(x, place=place, trace=True)).values())
+
+
+def _named(out: LensOutput) -> dict[str, Tensor]:
+    named = {"logits": out.logits, "attention": out.attention}
+    if out.trace is not None:
+        for scale, one in zip(("quarter", "half", "full"), out.trace.cross_attention, strict=False):
+            named[f"attention_{scale}"] = one
+        if out.trace.self_attention:
+            named["q"] = torch.stack([layer.q[0] for layer in out.trace.self_attention])
+            named["k"] = torch.stack([layer.k[0] for layer in out.trace.self_attention])
+    if out.lesions is not None:
+        named["classes"] = out.lesions.class_shares()
+    return named
+
+
+def export_lens(
+    network: LensNetwork, about: WeightsInfo, path: Path, precision: Precision = Precision.FP32
+) -> None:
+    """Write the Lens network.
+
+    Inputs: `x` (1, 8, I, J, K) float32 from `normalise.with_presence`, I, J, K multiples of 8 and
+    at least 16; `place` (1, 3, 2) float32 as for `LensNetwork.forward`. Outputs, float32: `logits`
+    and `attention` (1, 3, I, J, K); `attention_quarter`, `_half`, `_full` (1, heads, 3, ...);
+    `q`, `k` (layers, heads, N, d) of self-attention; `classes` (1, 3, I/2, J/2, K/2).
+
+    Parameters
+    ----------
+    network : LensNetwork
+        On the CPU, in evaluation mode; its layout and form of attention are changed.
+    about : WeightsInfo
+        Goes into the file's metadata.
+    path : Path
+        Replaced only by a complete file.
+    precision : Precision
+        How weights are stored.
+
+    Raises
+    ------
+    MissingPluginError
+        The extra `onnx` is not installed.
+    ResourceError
+        The file cannot be written.
+    """
+    network.set_attention(Form.READABLE)
+    x = torch.zeros(1, network.config.inputs, 5 * STRIDE, 3 * STRIDE, 4 * STRIDE)
+    place = torch.tensor([[[-1.0, 1.0]] * 3])
+    with torch.inference_mode():
+        names = list(_named(network(x, place=place, trace=True)))
+    notes = {f.name: getattr(about, f.name) for f in dataclasses.fields(WeightsNotes)}
+    metadata = {
+        "format": ONNX_FORMAT,
+        "network": json.dumps(dataclasses.asdict(about.config)),
+        "notes": json.dumps(notes),
+        "weights_sha256": about.sha256,
+        "precision": precision.value,
+    }
+    _write(_exported(_Lens(network), {"x": x, "place": place}, names, STRIDE), path, metadata,
+           precision)  # fmt: skip
+
+
+def export_brain(network: BrainUNet, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the network of brain extraction: `image` (1, 1, I, J, K), multiples of 16, to `logit`.
+
+    Its shipped weights are float16, so that is how they are stored.
+    """
+    image = torch.zeros(1, 1, 5 * MULTIPLE, 3 * MULTIPLE, 4 * MULTIPLE)
+    made = _exported(network, {"image": image}, ["logit"], MULTIPLE)
+    _write(made, path, metadata, Precision.FP16)
+
+
+def _exported(
+    network: nn.Module, inputs: Mapping[str, Tensor], outputs: list[str], multiple: int
+) -> Any:
+    """Return the ONNX model; the first input's volume may have any size that is a multiple."""
+    if find_spec("onnxscript") is None or find_spec("onnx") is None:
+        raise MissingPluginError(
+            found="no onnx and onnxscript, which networks are written as ONNX with",
+            expected="both",
+            next_step='Install them: pip install "lesionlens[onnx]"',
+        )
+    free = {
+        2 + axis: multiple * torch.export.Dim(name, min=2, max=_LARGEST_VOX // multiple)
+        for axis, name in enumerate("ijk")
+    }
+    first = next(iter(inputs))
+    shapes = {name: free if name == first else None for name in inputs}
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the exporter's own parts, to one another
+            program = torch.onnx.export(
+                network.to(memory_format=torch.contiguous_format).eval(),  # type: ignore[call-overload]
+                tuple(inputs.values()),
+                dynamo=True,
+                opset_version=OPSET,
+                dynamic_shapes=shapes,
+                input_names=list(inputs),
+                output_names=outputs,
+                verbose=False,
+            )
+    finally:
+        logger.setLevel(before)
+    if program is None:
+        raise RuntimeError("torch wrote no ONNX program")
+    return program.model_proto
+
+
+def _write(model: Any, path: Path, metadata: Mapping[str, str], precision: Precision) -> None:
+    import onnx  # noqa: PLC0415  an extra
+
+    if precision is not Precision.FP32:
+        _shrink(model, precision)
+    for node in model.graph.node:
+        node.ClearField("metadata_props")  # where in the source each node came from
+        node.ClearField("doc_string")
+    for key, value in metadata.items():
+        model.metadata_props.add(key=key, value=value)
+    onnx.checker.check_model(model)
+    aside = path.with_name(path.name + ".part")
+    try:
+        aside.write_bytes(model.SerializeToString())
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise ResourceError(
+            found=f"a network that could not be written ({error})",
+            expected=f"room for {path.name}",
+            next_step="Free some space and start again; what was there before is intact",
+        ) from error
+
+
+def _shrink(model: Any, precision: Precision) -> None:
+    """Store large weights in fewer bits, each with a node before its use that widens it."""
+    from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
+
+    graph, widened = model.graph, []
+    for tensor in list(graph.initializer):
+        values = numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < _SMALL:
+            continue
+        name, small = tensor.name, f"{tensor.name}.{precision}"
+        if precision is Precision.FP16:
+            stored = [numpy_helper.from_array(values.astype(np.float16), small)]
+            node = helper.make_node("Cast", [small], [name], to=TensorProto.FLOAT)
+        elif values.ndim < 2:
+            continue
+        else:
+            axis = 0 if values.ndim > 2 else values.ndim - 1  # a kernel's, a matrix's outputs
+            others = tuple(a for a in range(values.ndim) if a != axis)
+            scale = np.maximum(np.abs(values).max(others), 1e-12).astype(np.float32) / 127
+            shape = [-1 if a == axis else 1 for a in range(values.ndim)]
+            quantised = np.rint(values / scale.reshape(shape)).astype(np.int8)
+            stored = [
+                numpy_helper.from_array(quantised, small),
+                numpy_helper.from_array(scale, f"{small}.scale"),
+            ]
+            node = helper.make_node(
+                "DequantizeLinear", [small, f"{small}.scale"], [name], axis=axis
+            )
+        graph.initializer.remove(tensor)
+        graph.initializer.extend(stored)
+        widened.append(node)
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*widened, *nodes])

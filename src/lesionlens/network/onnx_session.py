@@ -1,0 +1,195 @@
+"""A network in an ONNX file, run by onnxruntime; needs no torch."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.errors import (
+    MissingPluginError,
+    ResourceError,
+    UnusableInputError,
+    WeightsError,
+    is_lack_of_memory,
+)
+from lesionlens.base.stages import NEVER, Cancel, check
+
+_ASKED_EVERY_S = 0.05
+
+
+def runtime() -> ModuleType:
+    """Import onnxruntime.
+
+    Raises
+    ------
+    MissingPluginError
+        It is not installed.
+    """
+    try:
+        import onnxruntime  # noqa: PLC0415  an extra
+    except ImportError as error:
+        raise MissingPluginError(
+            found="no onnxruntime, which runs networks in the ONNX format",
+            expected="it",
+            next_step='Install it: pip install "lesionlens[onnx]"',
+        ) from error
+    module: ModuleType = onnxruntime
+    return module
+
+
+def _providers(wish: str, there: Sequence[str]) -> list[Any]:
+    """Turn a user's words into execution providers; what is not there is refused."""
+    words = wish.strip().lower()
+    match = re.fullmatch(r"cuda(?::(\d{1,3}))?", words)
+    if words == "auto":
+        match = re.fullmatch(r"cuda()?", "cuda") if "CUDAExecutionProvider" in there else None
+    elif words != "cpu" and match is None:
+        raise UnusableInputError(
+            found=f"the device {wish!r}",
+            expected="auto, cpu, cuda or cuda:N for the engine onnx",
+            next_step="Use --device auto to take what is there",
+            in_window="Choose auto in Preferences → LesionLens",
+        )
+    if match is None:
+        return ["CPUExecutionProvider"]
+    if "CUDAExecutionProvider" not in there:
+        raise ResourceError(
+            found="an onnxruntime without CUDA",
+            expected=f"the device {words}",
+            next_step="Install onnxruntime-gpu, or use --device cpu",
+            in_window="Install onnxruntime-gpu, or choose cpu in Preferences → LesionLens",
+        )
+    return [("CUDAExecutionProvider", {"device_id": int(match[1] or 0)}), "CPUExecutionProvider"]
+
+
+class OnnxSession:
+    """One network, ready to run.
+
+    Parameters
+    ----------
+    path : Path
+        An ONNX file with its weights inside.
+    device : str
+        "auto", "cpu", "cuda" or "cuda:N".
+
+    Raises
+    ------
+    WeightsError
+        The file is missing or no ONNX.
+    MissingPluginError, ResourceError, UnusableInputError
+        onnxruntime is not installed; the device is not there; its name means nothing.
+    """
+
+    def __init__(self, path: Path, device: str = "cpu") -> None:
+        ort = runtime()
+        if not path.is_file():
+            raise WeightsError(
+                found=f"no file {path.name}",
+                expected="a network in the ONNX format",
+                next_step="Write one with: lesionlens export-model --format onnx; "
+                "or name yours with --weights",
+                in_window="Export the network first, as the page on ONNX says",
+            )
+        chosen = _providers(device, ort.get_available_providers())
+        settings = ort.SessionOptions()
+        settings.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
+        # threads that wait for one another sleep: awake they take the cores from whatever else runs
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        settings.log_severity_level = 4
+        self._ort = ort
+        try:
+            self._session = ort.InferenceSession(str(path), settings, providers=chosen)
+        except Exception as error:  # onnxruntime's errors share no class of their own
+            if type(error).__module__.split(".")[0] != "onnxruntime":
+                raise
+            raise WeightsError(
+                found=f"{path.name}, which onnxruntime cannot use ({str(error)[:200]})",
+                expected="a network in the ONNX format",
+                next_step="Write it again with: lesionlens export-model --format onnx",
+                in_window="Export the network again, as the page on ONNX says",
+            ) from error
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What was written into the file."""
+        found: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
+        return found
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what it can answer."""
+        return tuple(one.name for one in self._session.get_outputs())
+
+    @property
+    def device_words(self) -> str:
+        """What it runs on."""
+        first = self._session.get_providers()[0].removesuffix("ExecutionProvider").lower()
+        return f"{first} (onnxruntime {self._ort.__version__})"
+
+    def run(
+        self,
+        inputs: Mapping[str, NDArray[np.float32]],
+        outputs: Sequence[str],
+        *,
+        cancel: Cancel = NEVER,
+        stage: str = "the network",
+    ) -> list[NDArray[np.float32]]:
+        """Run once, only as far as these outputs need.
+
+        Raises
+        ------
+        CancelledError
+            The user asked to stop; the pass ends within one layer.
+        ResourceError
+            Memory does not suffice.
+        """
+        check(cancel, stage)
+        how = self._ort.RunOptions()
+        how.only_execute_path_to_fetches = True
+        try:
+            with _stopped_by(cancel, how):
+                found: list[NDArray[np.float32]] = self._session.run(
+                    list(outputs), dict(inputs), how
+                )
+        except Exception as error:
+            check(cancel, stage)
+            if not is_lack_of_memory(error):
+                raise
+            raise ResourceError(
+                found=f"too little memory during {stage}",
+                expected="about 2 GB of free memory",
+                next_step="Close other programs and start again",
+            ) from error
+        return found
+
+
+@contextmanager
+def _stopped_by(cancel: Cancel, how: Any) -> Iterator[None]:
+    """End a run when the user asks; onnxruntime looks at `terminate` before every layer."""
+    if cancel is NEVER:
+        yield
+        return
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_ASKED_EVERY_S):
+            if cancel.is_set():
+                how.terminate = True
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()

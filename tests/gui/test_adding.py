@@ -1,0 +1,209 @@
+"""What was missed is added in one click or stroke; tools stay in tissue; strokes outlive a kill."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QPoint, Qt
+from tests.gui.conftest import RIGHT, FakeResult
+
+from lesionlens._napari.model.display import overlays_of
+from lesionlens._napari.model.tools import Limit
+from lesionlens._napari.model.viewing import Layout
+from lesionlens.base.labels import Drawn, ReviewState, Source
+from lesionlens.export.exporter import save
+from lesionlens.records.arrays import Volume
+from lesionlens.review import journal
+from lesionlens.review.reopen import read_result, reopen
+
+PATIENCE_MS = 120_000
+
+
+@pytest.fixture
+def missed(loaded, analysis):
+    """The panel with an analysis that found the left lesion and missed the right one."""
+    left, right = analysis.findings.candidates
+    gone = analysis.findings.components == right.id
+
+    def without(volume):
+        return Volume(np.where(gone, 0, volume.data).astype(volume.data.dtype), volume.grid)
+
+    volumes = analysis.volumes
+    found = replace(
+        analysis,
+        volumes=replace(
+            volumes,
+            labels=without(volumes.labels),
+            probability={r: without(v) for r, v in volumes.probability.items()},
+        ),
+        findings=replace(
+            analysis.findings,
+            candidates=(left,),
+            components=np.where(gone, 0, analysis.findings.components).astype(np.int32),
+            conclusion="1 candidate region",
+        ),
+    )
+    loaded.actions_.take(FakeResult(found), overlays_of(found))
+    loaded.session.go_to(left.id)
+    return loaded
+
+
+def settled(panel, qtbot):
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
+    assert panel.session.state.problem is None, panel.session.state.problem
+
+
+def edit_layer(panel):
+    (layer,) = (x for x in panel._viewer.layers if x.metadata["lesionlens"].get("role") == "edit")
+    return layer
+
+
+def rows(panel):
+    return panel.session.state.analysis.findings.candidates
+
+
+def test_a_missed_lesion_is_added_by_a_click_or_a_key_and_leaves_with_the_rest(
+    missed, analysis, qtbot, tmp_path
+):
+    truth = analysis.findings.components == 2
+    missed.actions_.show_layout(Layout.PAIR)
+    linked = missed.views.linked
+    missed.actions_.travel.move(point_mm=RIGHT, centre_mm=RIGHT)
+    view = linked.tiles[0]
+    middle = QPoint(view.width() // 2, view.height() // 2)
+    qtbot.mouseClick(view, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ControlModifier, middle)
+    settled(missed, qtbot)
+    new = rows(missed)[-1]
+    assert (new.source, new.drawn, new.score) == (Source.READER, Drawn.SEMIAUTOMATIC, None)
+    grown = missed.session.state.analysis.findings.components == new.id
+    assert np.count_nonzero(grown & truth) > 0.5 * np.count_nonzero(truth)
+    assert missed.session.state.choices.candidate == new.id
+    assert missed.candidates.model.rows[-1].score == "added"
+    missed.actions_.undo()
+    settled(missed, qtbot)
+    assert len(rows(missed)) == 1
+    missed.actions_.crosshair_left()
+    assert missed.actions_.travel.place.point_mm != RIGHT
+    missed.actions_.add_lesion()
+    settled(missed, qtbot)
+    assert rows(missed)[-1].location.side == "right"
+    shown = missed.session.state.analysis
+    save(replace(shown, review=missed.session.state.review), tmp_path / "out")
+    again = reopen(read_result(tmp_path / "out"), shown.study, shown.prepared)
+    np.testing.assert_array_equal(again.findings.components, shown.findings.components)
+    np.testing.assert_array_equal(again.volumes.labels.data, shown.volumes.labels.data)
+    assert again.findings.candidates[-1].source is Source.READER
+    assert "added by a reader" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_lesion_drawn_in_one_stroke_stays_in_tissue_and_in_its_range(missed, qtbot):
+    missed.actions_.draw_lesion()
+    layer = edit_layer(missed)
+    assert layer.mode == "paint"
+    assert layer._type_string == "labels"
+    missed.actions_.brush_ball()
+    assert layer.n_edit_dimensions == 3
+    allowed = missed.actions_.editor.allowed
+    outside = np.argwhere(~allowed)[0]
+    layer.brush_size = 9
+    for place in (outside, np.rint(layer.world_to_data(RIGHT)).astype(int)):
+        layer.paint(tuple(place), 3)
+    layer.fill(tuple(outside), 2)
+    drawn = np.asarray(layer.data)
+    assert not drawn[~allowed].any()
+    count = np.count_nonzero(drawn == 3)
+    assert count > 100
+    missed.actions_.undo()
+    missed.actions_.undo()
+    missed.session.choose_limit(Limit.INTENSITY)
+    image = missed.session.state.overlays.images[missed.session.state.tools.sequence]
+    bright = float(np.percentile(image, 99))
+    missed.session.choose_range(bright, 1e5)
+    layer.paint(tuple(np.rint(layer.world_to_data(RIGHT)).astype(int)), 3)
+    drawn = np.asarray(layer.data)
+    assert 0 < np.count_nonzero(drawn) < count
+    assert image[drawn > 0].min() >= bright
+    missed.actions_.edit_outline()
+    settled(missed, qtbot)
+    assert rows(missed)[-1].drawn is Drawn.SEMIAUTOMATIC  # the range helped
+    assert missed.session.state.review.state_of(rows(missed)[-1].tracking_uid) is (
+        ReviewState.ACCEPTED
+    )
+
+
+def test_tools_change_the_outline_as_strokes_and_it_is_split_and_merged(missed, qtbot):
+    acts = missed.actions_
+    acts.edit_outline()
+    layer = edit_layer(missed)
+    before = np.asarray(layer.data).copy()
+    inside = np.argwhere(before > 0)
+    middle = tuple(inside[len(inside) // 2])
+    layer.brush_size = 1
+    layer.paint(middle, 0)
+    acts.fill_holes()
+    assert np.asarray(layer.data)[middle] > 0
+    acts.undo()
+    assert np.asarray(layer.data)[middle] == 0
+    acts.redo()
+    layer.data_setitem(tuple(np.array([[2], [2], [2]])), 3)
+    acts.remove_islands()
+    assert np.asarray(layer.data)[2, 2, 2] == 0
+    slices = np.flatnonzero((np.asarray(layer.data) > 0).any(axis=(0, 1)))
+    hole = np.nonzero(np.asarray(layer.data)[:, :, slices[2]])
+    layer.data_setitem((*hole, np.full(len(hole[0]), slices[2])), 0)
+    acts.interpolate()
+    assert np.asarray(layer.data)[:, :, slices[2]].any()
+    acts.smooth()
+    assert missed.session.state.problem is None
+
+
+def test_a_candidate_is_split_where_two_clicks_say_merged_and_taken_back(missed, qtbot):
+    acts, overlays = missed.actions_, missed.session.state.overlays
+    acts.edit_outline()
+    inside = np.argwhere(overlays.components == 1)
+    ends = inside[inside[:, 0].argmin()], inside[inside[:, 0].argmax()]
+    acts.split()
+    assert edit_layer(missed).mode == "pan_zoom"
+    for end in ends:
+        acts.adding.point(tuple(overlays.grid.to_mm(end)))
+    settled(missed, qtbot)
+    first, second = rows(missed)
+    assert second.source is Source.READER
+    assert missed.session.state.editing is None
+    acts.go_to(first.id)
+    acts.merge()
+    settled(missed, qtbot)
+    assert len(rows(missed)) == 1
+    acts.undo()
+    settled(missed, qtbot)
+    assert [c.id for c in rows(missed)] == [first.id, second.id]
+    acts.undo()
+    settled(missed, qtbot)
+    assert [c.source for c in rows(missed)] == [Source.NETWORK]
+
+
+def test_strokes_before_done_are_there_after_a_kill_and_ask_to_go_on(missed, qtbot):
+    acts, session = missed.actions_, missed.session
+    acts.edit_outline()
+    layer = edit_layer(missed)
+    layer.brush_size = 5
+    place = tuple(np.rint(layer.world_to_data(RIGHT)).astype(int))
+    with layer.block_history():  # as a drag of the mouse
+        layer.paint(place, 3)
+    drawn = np.asarray(layer.data).copy()
+    analysis, overlays = session.state.analysis, session.state.overlays
+    kept = journal.found(analysis)
+    np.testing.assert_array_equal(kept.drawn, drawn)
+    session.end_edit()  # what a kill leaves: the file, and nothing said
+    acts.take(FakeResult(analysis), overlays)
+    assert "interrupted" in missed.candidates.adding._draft.text()
+    acts.draw_lesion()
+    assert session.state.editing is None  # first say what becomes of it
+    acts.edit_outline()
+    np.testing.assert_array_equal(edit_layer(missed).data, drawn)
+    acts.edit_outline()
+    settled(missed, qtbot)
+    assert rows(missed)[0].volume_ml != analysis.findings.candidates[0].volume_ml
+    assert journal.found(analysis) is None

@@ -1,0 +1,233 @@
+"""A morning's reading: the list, unaided first, study after study, and what a crash leaves."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from lesionlens._napari.model.display import overlays_of
+from lesionlens._napari.preferences import Preferences
+from lesionlens.base.labels import MrSequence, ReviewState
+from lesionlens.base.provenance import sha256_of
+from lesionlens.export.nifti import NiftiExporter
+from lesionlens.export.run import write_run
+from lesionlens.export.tables import TablesExporter
+from lesionlens.review.store import ReviewExporter
+from lesionlens.testing.analysis import make_analysis, write_study
+from lesionlens.worklist.book import open_book
+from lesionlens.worklist.records import Arm, Phase, ReadKey, StudyEntry, StudyState
+
+LEFT = (-28.0, 8.0, 26.0)
+
+
+@pytest.fixture
+def prefer(monkeypatch, tmp_path):
+    """`prefer(unaided_first=True)` sets preferences of a named reader."""
+
+    def set_(**said):
+        wanted = Preferences(reader_name="A. Reader", **said)
+        for module in ("actions", "reading", "reviewing", "day"):
+            monkeypatch.setattr(
+                f"lesionlens._napari.controllers.{module}.read_preferences", lambda: wanted
+            )
+
+    monkeypatch.setattr(
+        "lesionlens._napari.controllers.reading.own_folder", lambda: tmp_path / "own"
+    )
+    set_()
+    return set_
+
+
+@pytest.fixture(scope="module")
+def one(head, tmp_path_factory):
+    """The head in one sequence, so that nothing has to be registered, and its result."""
+    folder = tmp_path_factory.mktemp("day")
+    made = make_analysis(head, write_study(head, folder / "head", sequences=(MrSequence.T1C,)))
+    inputs = tuple((f.name, sha256_of(f.path)) for s in made.study.series.values() for f in s.files)
+    made = replace(made, run=replace(made.run, inputs=inputs))
+    (folder / "result").mkdir()
+    for exporter in (TablesExporter(), NiftiExporter(), ReviewExporter()):
+        exporter.write(made, folder / "result")
+    write_run(made, folder / "result")
+    return folder
+
+
+@pytest.fixture
+def listed(panel, one, tmp_path, prefer):
+    """A worklist of three studies, the first two analysed, docked beside the panel."""
+    from lesionlens._napari.widgets.worklist_dock import WorklistDock
+
+    folder, place = tmp_path / "list", one / "head"
+    book = open_book(folder)
+    book.add_studies(
+        StudyEntry(name, str(place), f"P{name}", "2026-01-05", ("t1c",), candidates=2, highest=0.97)
+        for name in "ab"
+    )
+    book.add_studies([StudyEntry("c", str(place), sequences=("t1c",))])
+    book.close()
+    for name in "ab":
+        (folder / name).symlink_to(one / "result")
+    dock = WorklistDock(panel._viewer, panel.actions_)
+    panel._viewer.window.add_dock_widget(dock, name="Worklist")
+    dock.list_folder = folder
+    yield dock
+    dock.release()
+
+
+def wait(qtbot, panel):
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=60_000)
+
+
+def read(dock, name, reader="A. Reader", **more):
+    return dock.session.book.read(ReadKey(name, reader, **more))
+
+
+def test_two_hundred_studies_open_in_a_second(panel, tmp_path, prefer, qtbot):
+    from lesionlens._napari.widgets.worklist_dock import WorklistDock
+
+    book = open_book(tmp_path / "list")
+    book.add_studies(
+        StudyEntry(f"s{n:03d}", "/x", f"P{n}", "2026-01-05", ("t1c", "flair"), "", n % 4, 0.9)
+        for n in range(200)
+    )
+    book.close()
+    dock = WorklistDock(panel._viewer, panel.actions_)
+    panel._viewer.window.add_dock_widget(dock, name="Worklist")
+    begun = time.process_time()
+    assert dock.day.open(tmp_path / "list")
+    dock.table.repaint()
+    assert time.process_time() - begun < 1.0
+    assert dock.model.rowCount() == 200
+    dock.filter.setText("s19 -s199")
+    assert dock.model.rowCount() == 9
+    dock.release()
+
+
+def test_a_study_opens_with_its_result_and_keys_go_on(panel, listed, qtbot):
+    day, acts = listed.day, panel.actions_
+    assert day.open(listed.list_folder)
+    acts.next_study()
+    wait(qtbot, panel)
+    state = panel.session.state
+    assert listed.session.state.current == ("a", 0)
+    assert len(state.analysis.findings.candidates) == 2
+    acts.next_candidate()
+    acts.accept()
+    acts.next_study()
+    wait(qtbot, panel)
+    assert listed.session.state.current == ("b", 0)
+    (verdict,) = read(listed, "a").verdicts
+    assert verdict.state is ReviewState.ACCEPTED
+    acts.previous_study()
+    wait(qtbot, panel)
+    assert panel.session.state.review.state_of(verdict.tracking_uid) is ReviewState.ACCEPTED
+    listed.session.refresh(always=True)
+    assert listed.session.row(("a", 0)).state is StudyState.IN_REVIEW
+    acts.next_study()
+    acts.next_study()  # while the one before it still opens
+    qtbot.waitUntil(lambda: listed.session.state.current == ("c", 0), timeout=60_000)
+    wait(qtbot, panel)
+    assert panel.session.state.analysis is None
+    acts.next_study()
+    wait(qtbot, panel)
+    assert "last study" in panel.session.state.message
+
+
+def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(
+    panel, loaded, result, prefer, qtbot
+):
+    prefer(unaided_first=True)
+    acts, session = panel.actions_, panel.session
+    study = session.state.study
+    session.close()
+    session.open(study)
+    acts.take(result, overlays_of(result.analysis))
+    assert acts.reading.waiting
+    assert session.state.analysis is None
+    assert session.state.overlays is None
+    assert session.listed() == ()
+    names = {layer.name.lower() for layer in panel._viewer.layers}
+    assert not names & {"candidates", "attention", "uncertainty"}
+    assert not panel.candidates.isVisibleTo(panel)
+    acts.toggle_overlay()
+    acts.next_candidate()
+    assert session.state.analysis is None
+    panel._viewer.cursor.position = LEFT
+    acts.mark_here()
+    assert [layer.name for layer in panel._viewer.layers][-1] == "Your marks"
+    acts.unmark()
+    assert "Your marks" not in [layer.name for layer in panel._viewer.layers]
+    panel.reading._confidence.setValue(80)
+    panel._viewer.cursor.position = LEFT
+    acts.mark_here()
+    assert panel.reading._sign.text() == "Sign 1 mark ⇧A"
+    acts.sign()
+    assert session.state.analysis is not None
+    (unaided,) = session.state.review.unaided
+    assert unaided.words == "1 marked"
+    assert unaided.reader == "A. Reader"
+    assert unaided.marks[0].at_mm == LEFT
+    assert unaided.marks[0].confidence == 80
+    acts.next_candidate()
+    acts.reject()
+    own = acts.reading.sitting.read
+    assert [mark.phase for mark in own.marks] == [Phase.UNAIDED]
+    assert [verdict.state for verdict in own.verdicts] == [ReviewState.REJECTED]
+    acts.unmark()
+    assert len(acts.reading.marks) == 1  # what was signed stays
+
+
+def test_an_arm_shows_no_more_than_it_says(panel, listed, prefer, qtbot):
+    folder = listed.list_folder
+    (folder / "protocol.toml").write_text(
+        'title = "drawn"\nseed = 3\nreaders = ["A. Reader"]\ncases = ["a", "b"]\nwashout_days = 0\n'
+    )
+    assert listed.day.open(folder)
+    rows = listed.model.rows
+    assert {row.entry.candidates for row in rows} == {None}
+    seen = set()
+    for wanted in rows:
+        if wanted.arm in seen:
+            continue
+        seen.add(wanted.arm)
+        listed.day.open_row(wanted)
+        wait(qtbot, panel)
+        state = panel.session.state
+        if wanted.arm is Arm.UNAIDED:
+            assert state.analysis is None
+            panel.actions_.sign()
+            assert panel.session.state.analysis is None
+            key = {"session": wanted.session, "arm": wanted.arm}
+            assert read(listed, wanted.entry.name, **key).complete
+        else:
+            maps = wanted.arm is Arm.MAPS
+            assert state.review.events == ()  # nothing of another session
+            assert bool(state.overlays.attention) is maps
+            assert bool(state.analysis.volumes.attention) is maps
+            assert (state.analysis.findings.candidates[0].sequence_relevance is not None) is maps
+            panel.actions_.next_candidate()
+            panel.actions_.accept()
+    assert seen == set(Arm)
+
+
+def test_closing_the_list_puts_the_study_away(panel, listed, prefer, qtbot):
+    prefer(unaided_first=True)
+    assert listed.day.open(listed.list_folder)
+    panel.actions_.next_study()
+    wait(qtbot, panel)
+    assert panel.actions_.reading.waiting
+    listed.release()
+    assert panel.session.state.study is None
+    assert not panel.actions_.reading.waiting
+
+
+def test_the_panel_opens_the_worklist_once(panel):
+    from lesionlens._napari.dock import WORKLIST
+
+    docked = panel._viewer.window.dock_widgets
+    for _ in range(2):
+        panel.worklist_asked.emit()
+    assert [name for name in docked if name == WORKLIST] == [WORKLIST]
+    docked[WORKLIST].release()

@@ -1,0 +1,201 @@
+"""A patient over time: aligned, matched, named alike, measured; on drawn heads of known growth."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Region, ReviewState
+from lesionlens.base.stages import StageClock
+from lesionlens.export.exporter import save
+from lesionlens.export.page import page_of
+from lesionlens.export.report import report_html
+from lesionlens.followup import places
+from lesionlens.followup.compare import compare
+from lesionlens.followup.matching import match
+from lesionlens.followup.patient import Visit, check_same_patient, visit_of, visit_of_result
+from lesionlens.followup.prior import Prior, find_prior, latest_before, open_prior
+from lesionlens.reading.readers import open_study
+from lesionlens.records.export import ExportOptions, Identity
+from lesionlens.records.followup import percent
+from lesionlens.review.log import ReviewLog
+from lesionlens.review.reopen import read_result
+from lesionlens.testing.analysis import make_analysis, write_study
+from lesionlens.testing.simple import Lesion, make_patient
+
+LEFT, RIGHT, ELSEWHERE = (-28.0, 8.0, 26.0), (34.0, -40.0, 30.0), (30.0, 20.0, 30.0)
+TURN = np.deg2rad(6)
+
+
+def moved_head() -> np.ndarray:
+    """A turn of 6 degrees about the vertical axis, and a shift of 7 mm."""
+    out = np.eye(4)
+    out[:2, :2] = [[np.cos(TURN), -np.sin(TURN)], [np.sin(TURN), np.cos(TURN)]]
+    out[:3, 3] = (4.0, -3.0, 5.0)
+    return out
+
+
+def analysis_of(folder: Path, lesions, moved=None):
+    head = make_patient(5, spacing_mm=3.0, lesions=lesions)
+    made = make_analysis(head, write_study(head, folder))
+    if moved is None:
+        return made
+    prepared = made.prepared
+    working, native = (Grid(g.shape, moved @ g.affine) for g in (prepared.working, prepared.native))
+    return replace(made, prepared=replace(prepared, working=working, native=native))
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("then") / "head"
+    return analysis_of(folder, (Lesion(LEFT, 15.0), Lesion(RIGHT, 9.0)))
+
+
+@pytest.fixture(scope="module")
+def now(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("now") / "head"
+    return analysis_of(folder, (Lesion(LEFT, 18.0), Lesion(ELSEWHERE, 9.0)), moved_head())
+
+
+@pytest.fixture(scope="module")
+def compared(before, now):
+    log = ReviewLog()
+    log.mark(now.findings.candidates[0].tracking_uid, ReviewState.ACCEPTED, reader="A")
+    then = Visit("x", "2026-01-05", "1.2.3")
+    return compare(replace(now, review=log.review), Visit("x", "2026-03-05"), Prior(then, before))
+
+
+def test_the_prior_is_laid_onto_this_examination(compared, now):
+    points = now.prepared.working.to_mm(np.argwhere(now.prepared.brain)[::50])
+    true = np.linalg.inv(moved_head())
+    apart = [(m[:3, :3] @ points.T + m[:3, 3:]).T
+             for m in (true, np.asarray(compared.followup.alignment.matrix))]  # fmt: skip
+    assert np.linalg.norm(apart[0] - apart[1], axis=1).max() < 1.0
+    assert compared.followup.alignment.angle_deg == pytest.approx(6, abs=0.5)
+    assert not compared.followup.alignment.doubtful
+
+
+def test_a_lesion_keeps_its_name_and_its_growth_is_measured(compared, before):
+    kinds = [change.kind for change in compared.followup.changes]
+    assert sorted(kinds) == ["gone", "matched", "new"]
+    grown = next(c for c in compared.followup.changes if c.kind == "matched")
+    old = before.findings.candidates[grown.before.id - 1]
+    new = compared.findings.candidates[grown.now.id - 1]
+    assert new.tracking_uid == old.tracking_uid == grown.now.tracking_uid
+    true = 100 * (new.volume_ml[Region.WT] / old.volume_ml[Region.WT] - 1)
+    assert grown.volume_percent == pytest.approx(true)
+    assert 60 < grown.volume_percent < 85  # a radius of 18 instead of 15 mm: +73 %
+    gone = next(c for c in compared.followup.changes if c.kind == "gone")
+    assert gone.volume_percent is None
+
+
+def test_what_a_reader_said_goes_on_under_the_new_name(compared):
+    uid = next(c.now.tracking_uid for c in compared.followup.changes if c.now and c.now.id == 1)
+    assert compared.review.state_of(uid) is ReviewState.ACCEPTED
+
+
+def test_lesions_that_split_or_merge_say_so():
+    grid = Grid((30, 10, 10), np.eye(4))
+    one, two = np.zeros((2, *grid.shape), np.int32)
+    one[5:25, 3:7, 3:7] = 1
+    two[5:12, 3:7, 3:7], two[14:25, 3:7, 3:7] = 1, 2
+    split = match(one, grid, two, grid, np.eye(4))
+    assert split.pairs == ((1, 2),)  # the larger part
+    assert split.beside == ((1, 1),)
+    merged = match(two, grid, one, grid, np.eye(4))
+    assert len(merged.pairs) == len(merged.beside) == 1
+    away = np.roll(one, 0) * 0
+    away[0, 0, 0] = 1
+    far = Grid(grid.shape, np.diag([1.0, 1.0, 1.0, 1.0]) + np.eye(4, k=3) * 40)
+    assert match(one, grid, away, far, np.eye(4)).pairs == ()
+
+
+def test_the_comparison_is_written_and_read_back(compared, tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "place", lambda: tmp_path / "studies.json")
+    out = tmp_path / "result"
+    save(compared, out)
+    read = read_result(out).followup
+    assert read.alignment.matrix == compared.followup.alignment.matrix
+    assert [p.date for p in read.points] == [p.date for p in compared.followup.points]
+    for one, other in zip(read.changes, compared.followup.changes, strict=True):
+        assert (one.kind, one.beside) == (other.kind, other.beside)
+        assert one.volume_percent == pytest.approx(other.volume_percent, abs=0.01)
+    content = json.loads((out / "followup.json").read_text())
+    assert {row["kind"] for row in content["changes"]} == {"gone", "matched", "new"}
+    page = (out / "report.html").read_text()
+    assert "Comparison with earlier examinations" in page
+    assert "2026-01-05" in page
+    assert "<polyline" in page
+    assert "the category is the reader" in page
+    again = compare(compared, Visit("x", "2026-05-05"), Prior(Visit("x", "2026-03-05"), compared))
+    assert [p.date for p in again.followup.points] == ["2026-01-05", "2026-03-05", "2026-05-05"]
+    assert again.followup.days() == (0, 59, 120)
+    assert all(abs(c.volume_percent) < 1e-6 for c in again.followup.changes)
+    assert len(page_of(again).followup.sums) == 2
+
+
+def test_days_are_hidden_where_that_is_asked_for(compared):
+    hidden = replace(compared, options=ExportOptions(hidden=frozenset({Identity.DATE})))
+    assert "2026-01-05" not in report_html(hidden)
+
+
+def test_the_study_of_a_prior_result_is_found_where_it_was(before, now, tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "place", lambda: tmp_path / "studies.json")
+    monkeypatch.setattr("lesionlens.review.reopen.difference", lambda *_: None)
+    out = tmp_path / "results" / "then"
+    save(before, out)
+    with pytest.raises(UnusableInputError, match="prior-study"):
+        find_prior(out, now.study)
+    places.remember(before.run.inputs, before.study.root, None)
+    found = find_prior(out, now.study)
+    assert found.study.root == before.study.root
+    monkeypatch.setattr("lesionlens.followup.prior.prepare", lambda *_: before.prepared)
+    prior = open_prior(found, StageClock())
+    uids = [c.tracking_uid for c in prior.analysis.findings.candidates]
+    assert uids == [c.tracking_uid for c in before.findings.candidates]
+    with pytest.raises(UnusableInputError, match="whose it is"):
+        find_prior(out.parent, now.study)
+
+
+def test_the_latest_earlier_result_of_the_patient_is_taken(tmp_path):
+    for name, patient, day in (("a", "P1", "20250101"), ("b", "P1", "20250601"),
+                               ("c", "P2", "20250701"), ("d", "P1", "20260101")):  # fmt: skip
+        folder = tmp_path / name
+        (folder / "dicom").mkdir(parents=True)
+        for file in ("findings.json", "run.json"):
+            (folder / file).write_text("{}")
+        header = Dataset()
+        header.PatientID, header.StudyDate, header.StudyInstanceUID = patient, day, f"1.2.{day}"
+        header.SOPClassUID, header.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.88.34", "1.2.3"
+        header.file_meta = FileMetaDataset()
+        header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        header.save_as(folder / "dicom" / "sr.dcm", enforce_file_format=True)
+    here = Visit("P1", "2025-12-01", "1.2.9")
+    assert latest_before(tmp_path, here).name == "b"
+    assert visit_of_result(tmp_path / "c") == Visit("P2", "2025-07-01", "1.2.20250701")
+    with pytest.raises(UnusableInputError, match="no earlier result"):
+        latest_before(tmp_path, Visit("P3", "2025-12-01"))
+
+
+def test_another_patient_or_a_later_day_is_refused():
+    one = Visit("P1", "2025-12-01")
+    check_same_patient(one, Visit("P1", "2025-11-01"))
+    check_same_patient(one, Visit("", ""))
+    with pytest.raises(UnusableInputError, match="another patient"):
+        check_same_patient(one, Visit("P2", "2025-11-01"))
+    with pytest.raises(UnusableInputError, match="after this one"):
+        check_same_patient(one, Visit("P1", "2026-01-01"))
+
+
+def test_patient_and_day_come_from_bids_names(tmp_path):
+    head = make_patient(5, spacing_mm=8.0, lesions=())
+    write_study(head, tmp_path / "sub-07_ses-20250301")
+    study = open_study(tmp_path / "sub-07_ses-20250301")
+    assert visit_of(study) == Visit("sub-07", "2025-03-01")
+    assert percent(None, 1.0) is None

@@ -1,0 +1,116 @@
+"""What is counted over many results, from files as `analyze` and the review write them."""
+
+import json
+from datetime import date, timedelta
+
+import numpy as np
+import pytest
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.monitoring import figures, page
+from lesionlens.monitoring.gather import gather
+from lesionlens.monitoring.stop_rules import Bounds
+from lesionlens.monitoring.watch import watch, write
+
+START = date(2026, 1, 5)
+BOUNDS = Bounds()
+
+
+def result(folder, number, verdicts, *, day=START, score=0.9, brain=1300.0, added=()):
+    """Write one result: a verdict by reader for each candidate; None for none."""
+    place = folder / f"study{number}"
+    place.mkdir(parents=True)
+    rows, events = [], []
+    for n, said in enumerate(verdicts):
+        uid = f"2.25.{number}.{n}"
+        rows.append(
+            {"tracking_uid": uid, "score": score, "volume_ml": {"wt": 5.0 + n}, "uncertainty": 0.1,
+             "review": {"state": "unreviewed", "reader": None}}
+        )  # fmt: skip
+        events += [
+            {"tracking_uid": uid, "state": state, "reader": reader, "time": "t", "added": None}
+            for reader, state in said
+        ]
+    events += [
+        {"tracking_uid": f"2.25.{number}.9", "state": "accepted", "reader": r, "added": "brush"}
+        for r in added
+    ]
+    findings = {"candidates": rows, "quality": [{"check": "noise", "passed": number % 2 == 0}]}
+    run = {
+        "started": f"{day.isoformat()}T10:00:00+00:00", "engine": "lens", "engine_version": "1",
+        "weights_sha256": "ab" * 32, "seconds": 9.0,
+        "preparation": [{"step": "find the brain", "figure": brain}],
+    }  # fmt: skip
+    for name, content in (("findings", findings), ("run", run), ("review", {"events": events})):
+        (place / f"{name}.json").write_text(json.dumps(content))
+
+
+def test_verdicts_are_counted_by_week_and_reader(tmp_path):
+    result(tmp_path, 1, [[("A", "accepted")], [("A", "rejected"), ("A", "accepted")]])
+    result(tmp_path, 2, [[("A", "edited"), ("B", "rejected")]], added=["B"])
+    result(tmp_path, 3, [[]], day=START + timedelta(days=8))
+    watched = watch(tmp_path, BOUNDS)
+    first, second = watched.weeks
+    assert (first.name, first.studies, first.candidates) == ("2026-W02", 2, 3)
+    assert (first.accepted, first.edited, first.rejected, first.added) == (2, 1, 1, 1)
+    assert (second.studies, second.verdicts, second.acceptance.share) == (1, 0, None)
+    a, b = watched.readers
+    assert (a.name, a.accepted, a.edited, a.rejected, a.added) == ("A", 2, 1, 0, 0)
+    assert (b.name, b.rejected, b.added) == ("B", 1, 1)
+    low, high = a.acceptance.interval
+    assert 0.4 < low < high == 1.0
+
+
+def test_readers_of_one_case_are_compared(tmp_path):
+    says = ["accepted", "rejected", "accepted", "edited"]
+    for n, state in enumerate(says):
+        result(tmp_path / "a", n, [[("A", state)]])
+        result(tmp_path / "b", n, [[("B", state if n < 3 else "rejected")]])
+    ((one, other, count, found),) = watch(tmp_path, BOUNDS).agreement
+    assert (one, other, count) == ("A", "B", 4)
+    assert found == pytest.approx(0.5)
+    assert figures.kappa([(True, True)] * 5) is None
+
+
+def test_scores_that_verdicts_contradict_break_a_rule(tmp_path):
+    for n in range(12):
+        result(tmp_path, n, [[("A", "rejected")]], score=0.9)
+    watched = watch(tmp_path, BOUNDS)
+    assert watched.calibration.error == pytest.approx(0.9)
+    assert any("0 of 12" in words for words in watched.stops)
+    assert any("differ from verdicts by 0.90" in words for words in watched.stops)
+
+
+def test_a_shift_is_told_and_no_shift_is_not(tmp_path):
+    rng = np.random.default_rng(0)
+    for n in range(60):
+        late = START + timedelta(weeks=6 * (n >= 30))
+        size = rng.normal(1300 if n < 30 else 1500, 40)
+        result(tmp_path, n, [[]], day=late, brain=size, score=float(rng.uniform()))
+    watched = watch(tmp_path, BOUNDS)
+    assert [words for words in watched.stops if "brain volume" in words]
+    assert not [words for words in watched.stops if words.startswith("score")]
+    few = figures.drift(watched.studies[:5], watched.studies[5:])
+    assert few[0].stability is None
+
+
+def test_everything_is_written_and_nothing_is_run_as_code(tmp_path):
+    result(tmp_path / "in", 1, [[('<script>"x', "accepted"), ("=1+1", "rejected")]])
+    (tmp_path / "in" / "broken").mkdir()
+    for name in ("findings", "run"):
+        (tmp_path / "in" / "broken" / f"{name}.json").write_text("{")
+    watched = watch(tmp_path / "in", BOUNDS)
+    names = [path.name for path in write(watched, tmp_path / "out")]
+    assert names == ["monitor.html", "monitor.csv", "monitor.prom"]
+    shown = (tmp_path / "out" / "monitor.html").read_text("utf-8")
+    assert "<script>" not in shown
+    assert "http" not in shown.replace("arXiv", "")
+    assert page.LIMITS.split(":")[0] in shown
+    assert "broken was left out" in shown
+    assert "'=1+1" in (tmp_path / "out" / "monitor.csv").read_text("utf-8")
+    assert 'reader="<script>\\"x"' in (tmp_path / "out" / "monitor.prom").read_text("utf-8")
+
+
+def test_a_folder_without_results_is_refused(tmp_path):
+    with pytest.raises(UnusableInputError, match="no result"):
+        gather(tmp_path)
