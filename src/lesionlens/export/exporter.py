@@ -168,9 +168,8 @@ def write_result(analysis: Analysis, out: Path, aside: Path, progress: Progress)
     tuple of str
         All warnings, as `save` returns them.
     """
-    if not analysis.run.documents:
-        run = replace(analysis.run, documents=documents_of(out))
-        analysis = replace(analysis, run=run)
+    documents = tuple(dict.fromkeys((*analysis.run.documents, *documents_of(out))))
+    analysis = replace(analysis, run=replace(analysis.run, documents=documents))
     record = _write_all(analysis, aside, progress)
     write_original(analysis, aside)
     _keep_review(out, aside, analysis.review)
