@@ -64,7 +64,7 @@ def newest_document(place: Path, study_uid: str | None) -> Document:
         raise UnusableInputError(
             found=f"no report of LesionLens on this study in {place.name}",
             expected="a result folder of this study, or its DICOM objects",
-            next_step="Name another folder, or leave out --supersedes",
+            next_step="Name another folder, or none",
         )
     return max(found, key=lambda row: row[:2])[2]
 
