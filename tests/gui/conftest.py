@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -39,8 +40,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=why))
 
 
+@pytest.fixture(scope="session")
+def modules_at_rest() -> None:
+    """Load what a window needs and keep it from the collector, which napari asks at every layer.
+
+    Half of the time of these tests went into looking through modules that stay anyway.
+    """
+    import napari.viewer  # noqa: F401
+
+    import lesionlens._napari.dock  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def panel(
+    modules_at_rest: None,
     make_napari_viewer: Callable[..., Any],
     plugin_settings: None,
     npe2pm: Any,
