@@ -12,10 +12,10 @@ pytest.importorskip("pynetdicom")
 pytest.importorskip("dicomweb_client")
 
 from lesionlens._napari.model import archive as model
-from lesionlens._napari.model.archive import Server
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.stages import check
 from lesionlens.pacs.peer import FoundStudy
+from lesionlens.pacs.server import Server
 
 ADDRESS = "https://pacs.example/dicom-web"
 STUDIES = (

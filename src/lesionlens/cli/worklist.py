@@ -56,10 +56,11 @@ def scan(
     noticed; never a name. Studies of an archive are fetched when their turn comes.
     """
     del debug
+    from lesionlens.pacs.server import Server
     from lesionlens.worklist.ahead import ARCHIVE
     from lesionlens.worklist.book import open_book
     from lesionlens.worklist.looking import look_at_all
-    from lesionlens.worklist.sources import Archive, studies_at, studies_of
+    from lesionlens.worklist.sources import studies_at, studies_of
 
     with progress_bar() as progress:
         progress("looking for studies", 0.0)
@@ -70,7 +71,7 @@ def scan(
             access = Access(user=user, ca=ca, certificate=cert, title=aet)
             query = StudyQuery(patient_id=patient, study_date=date)
             found = studies_of(source, access, query, cancel=STOP)
-            archive = Archive.of(source, access)
+            archive = Server.of(source, access)
         else:
             found = studies_at(Path(source), folder)
         book = open_book(folder)

@@ -14,10 +14,11 @@ from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
 from lesionlens.cohort.studies import StudyJob, fingerprint
 from lesionlens.cohort.work import Choice, Outcome, Status, analyse, engine_of, load_lens
 from lesionlens.cohort.worklist import Worklist, open_worklist
+from lesionlens.pacs.server import Server
 from lesionlens.worklist.book import Book
 from lesionlens.worklist.looking import look_at, with_result
 from lesionlens.worklist.records import StudyEntry
-from lesionlens.worklist.sources import Archive, fetched
+from lesionlens.worklist.sources import fetched
 
 CURSOR, UNDER_WAY, ARCHIVE = "cursor", "under way", "archive"
 """Notes of a book: the study that is read, what is analysed now, where studies are fetched from."""
@@ -115,7 +116,7 @@ def _at_hand(book: Book, entry: StudyEntry, cancel: Cancel) -> StudyEntry:
     """Fetch a study that is in the archive alone, and look at one that nobody looked at."""
     archive = book.note(ARCHIVE)
     if not entry.place and archive is not None:
-        entry = fetched(entry, Archive(**archive), book.folder, cancel=cancel)
+        entry = fetched(entry, Server(**archive), book.folder, cancel=cancel)
         book.update(entry)
     if entry.place and not (entry.sequences or entry.warnings):
         entry = look_at(entry)

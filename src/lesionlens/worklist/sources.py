@@ -6,15 +6,15 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.stages import NEVER, Cancel
 from lesionlens.cohort.studies import find_jobs
 from lesionlens.pacs.connect import connect
-from lesionlens.pacs.peer import Access, FoundStudy, Retrieval, StudyQuery
+from lesionlens.pacs.peer import Access, FoundStudy, StudyQuery
+from lesionlens.pacs.server import Server
 from lesionlens.reading import bids
 from lesionlens.worklist.records import StudyEntry
 
@@ -22,55 +22,6 @@ COLUMNS = ("study", "name", "patient", "date")
 """Of a CSV table; `study` is needed, a path, absolute or from the table's own folder."""
 _NAME = re.compile(r"[^\w.-]+")
 _RESULTS_OF_OURS = frozenset({"report.html", "findings.json"})
-
-
-@dataclass(frozen=True, slots=True)
-class Archive:
-    """How the studies of a list that are still in an archive are fetched; holds no secret.
-
-    Parameters
-    ----------
-    address : str
-        See `pacs.connect.connect`.
-    user, ca, certificate, title, port, by
-        See `pacs.peer.Access`; empty text for none.
-    """
-
-    address: str
-    user: str = ""
-    ca: str = ""
-    certificate: str = ""
-    title: str = "LESIONLENS"
-    port: int = 11112
-    by: str = Retrieval.AUTO.value
-
-    @classmethod
-    def of(cls, address: str, access: Access) -> Archive:
-        """Return it as what a book can note."""
-        return cls(
-            address,
-            access.user or "",
-            str(access.ca or ""),
-            str(access.certificate or ""),
-            access.title,
-            access.port,
-            access.by.value,
-        )
-
-    def access(self) -> Access:
-        """Return it as what the archives' layer takes."""
-        return Access(
-            user=self.user or None,
-            ca=Path(self.ca) if self.ca else None,
-            certificate=Path(self.certificate) if self.certificate else None,
-            title=self.title,
-            port=self.port,
-            by=Retrieval(self.by),
-        )
-
-    def note(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        return asdict(self)
 
 
 def studies_at(place: Path, folder: Path) -> tuple[StudyEntry, ...]:
@@ -183,7 +134,7 @@ def _archived(study: FoundStudy) -> StudyEntry:
     return StudyEntry(study.study_uid, "", study.patient_id, date, study_uid=study.study_uid)
 
 
-def fetched(entry: StudyEntry, archive: Archive, folder: Path, *, cancel: Cancel) -> StudyEntry:
+def fetched(entry: StudyEntry, archive: Server, folder: Path, *, cancel: Cancel) -> StudyEntry:
     """Fetch a study whole into `studies/UID` below the list; return it with its place."""
     target = folder / "studies" / entry.study_uid
     if not target.is_dir():

@@ -13,13 +13,14 @@ from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.cli import worklist as commands
 from lesionlens.cohort.work import Choice, Outcome, Status
 from lesionlens.pacs.peer import Access, FoundStudy, StudyQuery
+from lesionlens.pacs.server import Server
 from lesionlens.testing.headers import NOBODY
 from lesionlens.worklist import ahead, site, sources
 from lesionlens.worklist.ahead import ARCHIVE, CURSOR, UNDER_WAY, run_ahead
 from lesionlens.worklist.book import open_book
 from lesionlens.worklist.looking import look_at_all
 from lesionlens.worklist.records import StudyEntry
-from lesionlens.worklist.sources import Archive, studies_at, studies_of
+from lesionlens.worklist.sources import studies_at, studies_of
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_studies_of_an_archive_are_fetched_when_their_turn_comes(tmp_path, monke
     assert "Doe" not in repr(entries)
     book = open_book(tmp_path / "list")
     book.add_studies(entries)
-    book.take_note(ARCHIVE, Archive.of("https://a/dicom-web", Access()).note())
+    book.take_note(ARCHIVE, Server.of("https://a/dicom-web", Access()).note())
     monkeypatch.setattr(ahead, "load_lens", lambda choice: None)
     monkeypatch.setattr(ahead, "engine_of", lambda lens, choice: "x")
     monkeypatch.setattr(

@@ -10,7 +10,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,15 +24,12 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.pacs.connect import connect
 from lesionlens.pacs.peer import (
     LIMIT,
-    OWN_PORT,
-    OWN_TITLE,
-    Access,
     FoundStudy,
-    Retrieval,
     StudyQuery,
     check_uid,
     name_pattern,
 )
+from lesionlens.pacs.server import Server
 
 if TYPE_CHECKING:
     from lesionlens.base.stages import Cancel, Progress
@@ -51,44 +48,6 @@ _FIELDS = {
     "--by move": "C-MOVE under “Fetch by”",
     "`lesionlens pacs find`": "the list",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """How to reach an archive; holds no secret.
-
-    Parameters
-    ----------
-    address : str
-        See `pacs.connect.connect`.
-    user, ca, certificate, title, port, by
-        See `pacs.peer.Access`; empty text for none.
-    """
-
-    address: str = ""
-    user: str = ""
-    ca: str = ""
-    certificate: str = ""
-    title: str = OWN_TITLE
-    port: int = OWN_PORT
-    by: str = Retrieval.AUTO.value
-
-    def access(self) -> Access:
-        """Return it as what the archives' layer takes.
-
-        Raises
-        ------
-        UnusableInputError
-            A title, port or file that cannot be.
-        """
-        return Access(
-            user=self.user or None,
-            ca=Path(self.ca) if self.ca else None,
-            certificate=Path(self.certificate) if self.certificate else None,
-            title=self.title,
-            port=self.port,
-            by=Retrieval(self.by),
-        )
 
 
 def servers_file() -> Path:
@@ -113,7 +72,7 @@ def keep_server(server: Server) -> None:
     others = [one for one in kept_servers() if one.address != server.address]
     try:
         servers_file().parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps([asdict(one) for one in (server, *others)][:MOST_SERVERS], indent=1)
+        text = json.dumps([one.note() for one in (server, *others)][:MOST_SERVERS], indent=1)
         servers_file().write_text(text, encoding="utf-8")
     except OSError as error:
         logger.warning("the archive is not remembered: %s", error.strerror)

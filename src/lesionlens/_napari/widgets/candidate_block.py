@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from qtpy.QtCore import QEvent, QModelIndex, Qt, Signal
 from qtpy.QtWidgets import (
-    QAbstractItemView,
     QComboBox,
     QHeaderView,
     QPushButton,
@@ -16,7 +15,7 @@ from lesionlens._napari.model.screen import Screen
 from lesionlens._napari.qt.candidate_model import COLUMNS, ID_ROLE, CandidateModel
 from lesionlens._napari.qt.waiting import when_idle
 from lesionlens._napari.widgets.edit_block import AddRow, EditTools
-from lesionlens._napari.widgets.parts import Section, flat_button, label, row, set_role
+from lesionlens._napari.widgets.parts import Section, flat_button, label, row, set_role, show_rows
 
 REASONS = ("", "vessel", "postoperative change", "artefact", "white-matter lesion", "not certain")
 VISIBLE_ROWS = 5
@@ -93,18 +92,9 @@ class CandidateBlock(Section):
 
     def _set_up_table(self) -> None:
         table = self.table
-        table.setModel(self.model)
-        table.setShowGrid(False)
-        table.setWordWrap(False)
-        table.setTabKeyNavigation(False)
-        table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        show_rows(table, self.model, "Candidates")
         table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        table.setAccessibleName("Candidates")
-        table.verticalHeader().hide()
         header = table.horizontalHeader()
-        header.setHighlightSections(False)
         header.setMinimumSectionSize(22)
         for column in range(len(_WIDEST)):
             kind = QHeaderView.ResizeMode

@@ -37,6 +37,7 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.stages import Cancel, Progress
 from lesionlens.pacs import credentials
 from lesionlens.pacs.peer import FoundStudy, check_address
+from lesionlens.pacs.server import Server
 
 
 class PacsDialog(QDialog):
@@ -233,7 +234,7 @@ class PacsDialog(QDialog):
         answer = QMessageBox.question(self, "Send a result", words)
         return bool(answer == QMessageBox.StandardButton.Yes)
 
-    def _server(self) -> archive.Server | None:
+    def _server(self) -> Server | None:
         """Return the server, its password put into the keyring; None, and why, where that fails."""
         server, password = self.server.server(), self.server.password.text()
         if self.jobs.running or not server.address:

@@ -16,9 +16,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lesionlens._napari.model.archive import Server
 from lesionlens._napari.widgets.parts import label
 from lesionlens.pacs.peer import Retrieval
+from lesionlens.pacs.server import Server
 
 _WAYS = (
     (Retrieval.AUTO, "C-GET, else C-MOVE"),

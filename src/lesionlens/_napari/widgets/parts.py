@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qtpy.QtCore import QRectF, QSize, Qt, Signal
+from qtpy.QtCore import QAbstractItemModel, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPaintEvent
 from qtpy.QtWidgets import (
+    QAbstractItemView,
     QButtonGroup,
     QFrame,
     QHBoxLayout,
     QLabel,
     QSizePolicy,
+    QTableView,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -313,3 +315,17 @@ class Bars(QWidget):
             length = max(abs(bar.value) / span * width, 1.0)
             painter.drawRoundedRect(QRectF(before, top + line / 2 - 3.5, length, 7), 2, 2)
         painter.end()
+
+
+def show_rows(table: QTableView, model: QAbstractItemModel, name: str) -> None:
+    """Show a model as whole rows, one chosen at a time, none of them edited."""
+    table.setModel(model)
+    table.setAccessibleName(name)
+    table.setShowGrid(False)
+    table.setWordWrap(False)
+    table.setTabKeyNavigation(False)
+    table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+    table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+    table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+    table.verticalHeader().hide()
+    table.horizontalHeader().setHighlightSections(False)

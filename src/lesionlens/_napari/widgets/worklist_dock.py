@@ -9,7 +9,6 @@ from napari.layers import Layer
 from napari.settings import get_settings
 from qtpy.QtCore import QEvent, QModelIndex, Qt
 from qtpy.QtWidgets import (
-    QAbstractItemView,
     QDockWidget,
     QFileDialog,
     QHeaderView,
@@ -28,7 +27,7 @@ from lesionlens._napari.model.day import DaySession, DayState
 from lesionlens._napari.qt.keyboard import main_window
 from lesionlens._napari.qt.waiting import when_idle
 from lesionlens._napari.qt.worklist_model import COLUMNS, WorklistModel
-from lesionlens._napari.widgets.parts import label, row, style_sheet
+from lesionlens._napari.widgets.parts import label, row, show_rows, style_sheet
 
 _HEIGHT = 220
 _WIDTHS = (90, 82, 150, 110, 86, 90, 48, 48, 200)
@@ -95,18 +94,9 @@ class WorklistDock(QWidget):
 
     def _set_up_table(self) -> None:
         table = self.table
-        table.setModel(self.model)
-        table.setShowGrid(False)
-        table.setWordWrap(False)
-        table.setTabKeyNavigation(False)
-        table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        table.setAccessibleName("Studies of the worklist")
-        table.verticalHeader().hide()
+        show_rows(table, self.model, "Studies of the worklist")
         table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 10)
         header = table.horizontalHeader()
-        header.setHighlightSections(False)
         for number, width in enumerate(_WIDTHS):
             header.resizeSection(number, width)
         header.setSectionResizeMode(len(COLUMNS) - 1, QHeaderView.ResizeMode.Stretch)
