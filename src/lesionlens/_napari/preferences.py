@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from lesionlens._napari.model.choices import Choices, Overlay
+from lesionlens._napari.model.choices.choices import Choices, Overlay
 from lesionlens.preparation import skull_stripping
 from lesionlens.preparation.prepare import PrepareOptions
 from lesionlens.worklist.site import unaided_first_required

@@ -20,12 +20,12 @@ from napari.utils.colormaps.standardize_color import transform_color
 from numpy.typing import NDArray
 from vispy.scene.visuals import Line as LineVisual
 
-from lesionlens._napari.model.board import Board, Tile
-from lesionlens._napari.model.choices import Plane
-from lesionlens._napari.model.contours import Line, rectangle
-from lesionlens._napari.model.drawing import Artist, Drawing
-from lesionlens._napari.model.place import Place
-from lesionlens._napari.model.slices import Frame
+from lesionlens._napari.model.geometry.contours import Line, rectangle
+from lesionlens._napari.model.geometry.planes import Plane
+from lesionlens._napari.model.geometry.slices import Frame
+from lesionlens._napari.model.geometry.viewpoint import Place
+from lesionlens._napari.model.screen.board import Board, Tile
+from lesionlens._napari.model.screen.drawing import Artist, Drawing
 from lesionlens._napari.viewer.colours import BOX_COLOUR, map_colours
 
 if TYPE_CHECKING:
