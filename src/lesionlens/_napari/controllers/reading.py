@@ -31,21 +31,14 @@ from lesionlens.worklist.sitting import Sitting
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Whose read of what begins when a study is opened.
-
-    Parameters
-    ----------
-    book : Book
-        Keeps its acts.
-    key : ReadKey
-        Study, reader, session and arm.
-    unaided_first : bool
-        Whether it begins unaided.
-    """
+    """Whose read of what begins when a study is opened."""
 
     book: Book
+    """Keeps its acts."""
     key: ReadKey
+    """Study, reader, session and arm."""
     unaided_first: bool
+    """Whether it begins unaided."""
 
 
 def own_folder() -> Path:

@@ -42,21 +42,14 @@ _PLANES = (Plane.SAGITTAL, Plane.CORONAL, Plane.AXIAL)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Strokes:
-    """Lines as they lie in the canvas.
-
-    Parameters
-    ----------
-    points : (N, 2) float32
-        Millimetres along the horizontal and the vertical axis that napari shows.
-    colours : (N, 4) float32
-        0 to 1.
-    pieces : (M, 2) uint32
-        Which points are joined.
-    """
+    """Lines as they lie in the canvas."""
 
     points: NDArray[np.float32]
+    """(N, 2) float32: millimetres along the horizontal and the vertical axis that napari shows."""
     colours: NDArray[np.float32]
+    """(N, 4) float32: 0 to 1."""
     pieces: NDArray[np.uint32]
+    """(M, 2) uint32: which points are joined."""
 
 
 class LinesOverlay(SceneOverlay):

@@ -11,24 +11,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key.
-
-    Parameters
-    ----------
-    key : str
-        As napari writes it, such as "Shift-N".
-    act : str
-        Name of the method of `Actions` that it calls.
-    words : str
-        What it does, for the help.
-    hold : bool
-        Whether letting go ends it (the method is called with True, then with False).
-    """
+    """One key."""
 
     key: str
+    """As napari writes it, such as "Shift-N"."""
     act: str
+    """Name of the method of `Actions` that it calls."""
     words: str
+    """What it does, for the help."""
     hold: bool = False
+    """Whether letting go ends it (the method is called with True, then with False)."""
 
     @property
     def shown(self) -> str:

@@ -60,58 +60,38 @@ class Overlay(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What the reader chose to see.
-
-    Parameters
-    ----------
-    candidate : int or None
-        Id of the candidate in focus.
-    sequence : MrSequence or None
-        The image shown.
-    region : Region
-        Whose contour and attention are shown.
-    layer : int, Second or None
-        Of the attention, or a second opinion; None for all layers and heads combined.
-    head : int or None
-        Of the layer; None for their mean.
-    alone : bool
-        Whether the map leaves out what was attended to in other candidates than the one in focus.
-    overlay : Overlay
-        Off when a study opens: the reader reads unaided first.
-    asked : bool
-        Whether the reader has switched the overlay, so that focus does not do it for them.
-    opacity : float
-        Of the maps, 0 to 1.
-    threshold : float
-        Candidates that score less are not listed.
-    uncertainty : bool
-        Whether the uncertainty map is shown.
-    unreliable : bool
-        Whether maps that failed their checks are shown all the same.
-    hidden : bool
-        Whether all overlays are held hidden.
-    visits : int
-        Counts how often a candidate was gone to; the view moves when it grows.
-    views : ViewChoices
-        Which views stand together, and how they are drawn.
-    before : MrSequence or None
-        Which sequence was shown before this one, to compare with.
-    """
+    """What the reader chose to see."""
 
     candidate: int | None = None
+    """Id of the candidate in focus."""
     sequence: MrSequence | None = None
+    """The image shown."""
     region: Region = Region.WT
+    """Whose contour and attention are shown."""
     layer: int | Second | None = None
+    """Of the attention, or a second opinion; None for all layers and heads combined."""
     head: int | None = None
+    """Of the layer; None for their mean."""
     alone: bool = False
+    """Whether the map leaves out what was attended to in other candidates than the one in focus."""
     overlay: Overlay = Overlay.OFF
+    """Off when a study opens: the reader reads unaided first."""
     asked: bool = False
+    """Whether the reader has switched the overlay, so that focus does not do it for them."""
     opacity: float = 0.6
+    """Of the maps, 0 to 1."""
     threshold: float = 0.0
+    """Candidates that score less are not listed."""
     uncertainty: bool = False
+    """Whether the uncertainty map is shown."""
     unreliable: bool = False
+    """Whether maps that failed their checks are shown all the same."""
     hidden: bool = False
+    """Whether all overlays are held hidden."""
     plane: Plane = Plane.AXIAL
     visits: int = 0
+    """Counts how often a candidate was gone to; the view moves when it grows."""
     views: ViewChoices = field(default_factory=ViewChoices)
+    """Which views stand together, and how they are drawn."""
     before: MrSequence | None = None
+    """Which sequence was shown before this one, to compare with."""

@@ -26,28 +26,20 @@ class Limit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What the reader chose of them.
-
-    Parameters
-    ----------
-    ball : bool
-        Whether the brush is a ball; else a disc on the slice.
-    limit : Limit
-        Where it paints.
-    low, high : float
-        The range.
-    sequence : MrSequence or None
-        Whose intensities they are.
-    points : tuple of (3,)
-        Where to split, RAS+ mm, as far as they were pointed at; None while nothing is split.
-    """
+    """What the reader chose of them."""
 
     ball: bool = False
+    """Whether the brush is a ball; else a disc on the slice."""
     limit: Limit = Limit.ANYWHERE
+    """Where it paints."""
     low: float = 0.0
     high: float = 1.0
+    """The range."""
     sequence: MrSequence | None = None
+    """Whose intensities they are."""
     points: tuple[tuple[float, float, float], ...] | None = None
+    """Tuple of (3,). Where to split, RAS+ mm, as far as they were pointed at; None while nothing is
+    split."""
 
 
 def usual_range(values: NDArray[np.float32], mine: NDArray[np.bool_]) -> tuple[float, float]:

@@ -41,65 +41,43 @@ class Window(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Compared:
-    """Pictures that take the place of those shown while a key is held: of a prior study, say.
-
-    Parameters
-    ----------
-    words : str
-        What they are, such as "prior of 2024-03-01".
-    volumes : mapping of MrSequence to Volume
-        In the patient frame of the open study, on grids of their own; sequences that are missing
-        are not swapped.
-    components : Volume of int32 or None
-        What was flagged there, to be outlined; candidate ids, 0 elsewhere.
-    """
+    """Pictures that take the place of those shown while a key is held: of a prior study, say."""
 
     words: str
+    """What they are, such as "prior of 2024-03-01"."""
     volumes: Mapping[MrSequence, Volume]
+    """In the patient frame of the open study, on grids of their own; sequences that are missing are
+    not swapped."""
     components: Volume | None = None
+    """Volume of int32 or None. What was flagged there, to be outlined; candidate ids, 0 elsewhere.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class ViewChoices:
-    """What the reader chose of the views; none of it changes what is exported.
-
-    Parameters
-    ----------
-    layout : Layout
-        Which views are shown together.
-    acquired : bool
-        Whether the planes follow the slices of the sequence shown; else the patient's own axes.
-    window : Window
-        Preset of brightness; a drag by hand goes on from there.
-    windowed : int
-        Counts how often a preset was asked for; it is applied when this grows.
-    cine : bool
-        Whether slices run one after the other.
-    swapped : bool
-        Whether the other sequence is shown in place of this one while a key is held.
-    compared : Compared or None
-        What is shown then, where it is not another sequence of this study.
-    slab : bool
-        Whether T1c is shown as the brightest of a thick slab.
-    isolines : bool
-        Whether maps are drawn as lines of equal value, so that the texture stays readable.
-    named : bool
-        Whether patient, date and series stand on the views.
-    rulers : bool
-        Whether the two diameters of the candidate in focus are drawn.
-    dragged : (int, tuple of Ruler) or None
-        The candidate whose rulers the reader moved, and where they are now; never exported.
-    """
+    """What the reader chose of the views; none of it changes what is exported."""
 
     layout: Layout = Layout.SINGLE
+    """Which views are shown together."""
     acquired: bool = True
+    """Whether the planes follow the slices of the sequence shown; else the patient's own axes."""
     window: Window = Window.AUTO
+    """Preset of brightness; a drag by hand goes on from there."""
     windowed: int = 0
+    """Counts how often a preset was asked for; it is applied when this grows."""
     cine: bool = False
+    """Whether slices run one after the other."""
     swapped: bool = False
+    """Whether the other sequence is shown in place of this one while a key is held."""
     compared: Compared | None = None
+    """What is shown then, where it is not another sequence of this study."""
     slab: bool = False
+    """Whether T1c is shown as the brightest of a thick slab."""
     isolines: bool = False
+    """Whether maps are drawn as lines of equal value, so that the texture stays readable."""
     named: bool = True
+    """Whether patient, date and series stand on the views."""
     rulers: bool = False
+    """Whether the two diameters of the candidate in focus are drawn."""
     dragged: tuple[int, tuple[Ruler, ...]] | None = None
+    """The candidate whose rulers the reader moved, and where they are now; never exported."""

@@ -17,19 +17,13 @@ NEAR_MM = 2.5
 
 @dataclass(frozen=True, slots=True)
 class Ruler:
-    """A line between two points of the patient (RAS+ mm).
-
-    Parameters
-    ----------
-    start, end : (3,)
-        Its ends.
-    moved : bool
-        Whether the reader dragged an end, so that it is no longer the report's.
-    """
+    """A line between two points of the patient (RAS+ mm)."""
 
     start: Point
     end: Point
+    """(3,): its ends."""
     moved: bool = False
+    """Whether the reader dragged an end, so that it is no longer the report's."""
 
     @property
     def length_mm(self) -> float:

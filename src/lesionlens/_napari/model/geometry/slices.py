@@ -92,50 +92,33 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slice:
-    """One plane through a volume as it is drawn.
-
-    Parameters
-    ----------
-    data : (rows, columns) array
-        Rows go down the screen, columns to the right.
-    corner : (2,) float
-        Outer corner at the top left, in millimetres on the screen.
-    size : (2,) float
-        Width and height in millimetres.
-    number, count : int
-        Which slice of how many, from 1; 0 outside the volume.
-    step_mm : float
-        From one slice to the next.
-    interpolated : bool
-        Whether the values were computed between voxels.
-    """
+    """One plane through a volume as it is drawn."""
 
     data: NDArray[Any]
+    """(rows, columns) array: rows go down the screen, columns to the right."""
     corner: tuple[float, float]
+    """(2,) float: outer corner at the top left, in millimetres on the screen."""
     size: tuple[float, float]
+    """(2,) float: width and height in millimetres."""
     number: int
     count: int
+    """Which slice of how many, from 1; 0 outside the volume."""
     step_mm: float
+    """From one slice to the next."""
     interpolated: bool
+    """Whether the values were computed between voxels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """A volume whose axes grow to the patient's right, front and top as well as can be.
-
-    Parameters
-    ----------
-    data : (I, J, K) array
-        Any dtype; a view of what is loaded, never a copy.
-    grid : Grid
-        Where it lies.
-    source : array
-        The array that it was made from.
-    """
+    """A volume whose axes grow to the patient's right, front and top as well as can be."""
 
     data: NDArray[Any]
+    """(I, J, K) array: any dtype; a view of what is loaded, never a copy."""
     grid: Grid
+    """Where it lies."""
     source: NDArray[Any]
+    """Array. The array that it was made from."""
 
     @classmethod
     def of(cls, data: NDArray[Any], grid: Grid) -> Picture:

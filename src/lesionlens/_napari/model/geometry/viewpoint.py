@@ -14,21 +14,14 @@ MOST, LEAST = 80.0, 0.2
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What the views have in common.
-
-    Parameters
-    ----------
-    point_mm : (3,)
-        Under the crosshair, RAS+; every view shows the slice through it.
-    centre_mm : (3,)
-        In the middle of every view, RAS+.
-    zoom : float
-        Pixels a millimetre.
-    """
+    """What the views have in common."""
 
     point_mm: Point = (0.0, 0.0, 0.0)
+    """(3,): under the crosshair, RAS+; every view shows the slice through it."""
     centre_mm: Point = (0.0, 0.0, 0.0)
+    """(3,): in the middle of every view, RAS+."""
     zoom: float = 1.0
+    """Pixels a millimetre."""
 
 
 class Travel:

@@ -31,73 +31,48 @@ EVEN_SHARE = "times an even share of the evidence over the brain, by gradients"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapView:
-    """A map as it is drawn.
-
-    Parameters
-    ----------
-    data : (I, J, K) float32
-        On the working grid.
-    top : float
-        Value at full colour; 0 is transparent.
-    low : float
-        Value at the other full colour, of a map with a sign; else 0.
-    role : str
-        Which colours it is drawn in.
-    said : str
-        What was measured of this very map, in words.
-    ticks : tuple of (value, words)
-        For the legend.
-    meaning : str
-        What the numbers are, in words.
-    """
+    """A map as it is drawn."""
 
     data: NDArray[np.float32]
+    """(I, J, K) float32: on the working grid."""
     top: float
+    """Value at full colour; 0 is transparent."""
     ticks: tuple[tuple[float, str], ...]
+    """Tuple of (value, words). For the legend."""
     meaning: str
+    """What the numbers are, in words."""
     low: float = 0.0
+    """Value at the other full colour, of a map with a sign; else 0."""
     role: str = "attention"
+    """Which colours it is drawn in."""
     said: str = ""
+    """What was measured of this very map, in words."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Overlays:
-    """What can lie over the image, on the working grid (axis-aligned RAS+, mm).
-
-    Parameters
-    ----------
-    grid : Grid
-        The working grid.
-    images : mapping of MrSequence to (I, J, K) float32
-        The sequences together on it.
-    components : (I, J, K) int32
-        Candidate id of each voxel, 0 elsewhere.
-    labels : (I, J, K) uint8
-        Tumour part of each voxel.
-    brain : (I, J, K) bool
-        For the view in three dimensions.
-    moved : frozenset of MrSequence
-        Which were moved onto the reference, so that their own files lie elsewhere.
-    attention : mapping of Region to MapView
-        Empty where the engine gives none.
-    uncertainty : MapView or None
-        0 to 1.
-    probe : MapView or None
-        Where the probed voxel attended.
-    layer_choice : (LayerChoice, MapView) or None
-        The attention of the single layer or head asked for last.
-    """
+    """What can lie over the image, on the working grid (axis-aligned RAS+, mm)."""
 
     grid: Grid
+    """The working grid."""
     images: Mapping[MrSequence, NDArray[np.float32]]
+    """Mapping of MrSequence to (I, J, K) float32. The sequences together on it."""
     components: NDArray[np.int32]
+    """(I, J, K) int32: candidate id of each voxel, 0 elsewhere."""
     labels: NDArray[np.uint8]
+    """(I, J, K) uint8: tumour part of each voxel."""
     brain: NDArray[np.bool_]
+    """(I, J, K) bool: for the view in three dimensions."""
     moved: frozenset[MrSequence]
+    """Which were moved onto the reference, so that their own files lie elsewhere."""
     attention: Mapping[Region, MapView]
+    """Empty where the engine gives none."""
     uncertainty: MapView | None = None
+    """0 to 1."""
     probe: MapView | None = None
+    """Where the probed voxel attended."""
     layer_choice: tuple[LayerChoice, MapView] | None = None
+    """The attention of the single layer or head asked for last."""
 
     def attended(self, region: Region, layer_choice: LayerChoice | None) -> MapView | None:
         """Return a region's attention, or that of a single layer once it is there."""

@@ -38,24 +38,16 @@ class Tile:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Board:
-    """The views that stand together, and what all of them show.
-
-    Parameters
-    ----------
-    tiles : tuple of Tile
-        Empty where napari's own canvas is shown.
-    frame : Frame
-        Which axes the planes follow.
-    scene : ShownScene
-        Outline, box and map, as in the single view.
-    state : State
-        Where the voxels come from.
-    """
+    """The views that stand together, and what all of them show."""
 
     tiles: tuple[Tile, ...]
+    """Empty where napari's own canvas is shown."""
     frame: Frame
+    """Which axes the planes follow."""
     scene: ShownScene
+    """Outline, box and map, as in the single view."""
     state: State
+    """Where the voxels come from."""
 
     @property
     def views(self) -> ViewChoices:

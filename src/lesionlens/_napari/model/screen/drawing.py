@@ -47,32 +47,22 @@ class MapDrawing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drawing:
-    """One view.
-
-    Parameters
-    ----------
-    image : Slice or None
-        None where the sequence is not there.
-    outlines : tuple of (colour, lines)
-        In millimetres on the screen.
-    box : (left, top, width, height) or None
-        Of the candidate in focus, where it meets this slice.
-    crosshair, centre : (2,)
-        Under the crosshair, and in the middle of the view; millimetres on the screen.
-    edges : Edges
-        The patient's sides.
-    words : tuple of str
-        Sequence and plane; which slice, and whether it was computed between voxels.
-    """
+    """One view."""
 
     image: Slice | None
+    """None where the sequence is not there."""
     crosshair: tuple[float, float]
     centre: tuple[float, float]
+    """(2,): under the crosshair, and in the middle of the view; millimetres on the screen."""
     edges: Edges
+    """The patient's sides."""
     words: tuple[str, ...]
+    """Sequence and plane; which slice, and whether it was computed between voxels."""
     map: MapDrawing | None = None
     outlines: tuple[tuple[str, tuple[Line, ...]], ...] = ()
+    """Tuple of (colour, lines). In millimetres on the screen."""
     box: tuple[float, float, float, float] | None = None
+    """(left, top, width, height) or None: of the candidate in focus, where it meets this slice."""
     preliminary: bool = False
     """Whether the outlines are of the first pass alone."""
     rulers: tuple[tuple[int, Line, str], ...] = ()

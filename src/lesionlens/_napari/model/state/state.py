@@ -26,24 +26,16 @@ from lesionlens.review.journal import Draft
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be opened.
-
-    Parameters
-    ----------
-    places : tuple of Path
-        Files and folders that are together one study.
-    named : mapping of MrSequence to Path or str
-        Which series the reader calls what; empty leaves it to what is recognised.
-    study_uid : str or None
-        Which study, where there are several (`ListedStudy.uid`).
-    date : str
-        When that was, YYYYMMDD; empty where it is not known, or there is one study alone.
-    """
+    """What is to be opened."""
 
     places: tuple[Path, ...]
+    """Files and folders that are together one study."""
     named: Mapping[MrSequence, Path | str] = field(default_factory=dict)
+    """Which series the reader calls what; empty leaves it to what is recognised."""
     study_uid: str | None = None
+    """Which study, where there are several (`ListedStudy.uid`)."""
     date: str = ""
+    """When that was, YYYYMMDD; empty where it is not known, or there is one study alone."""
 
     @classmethod
     def of(cls, places: Path | Sequence[Path]) -> Request:
@@ -53,21 +45,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
-    """What the reader must say before a request can be opened.
-
-    Parameters
-    ----------
-    request : Request
-        What waits for the answer.
-    studies : tuple of ListedStudy
-        One of these is to be chosen; empty where that is clear.
-    study : Study or None
-        No sequence of it was recognised: which series is which?
-    """
+    """What the reader must say before a request can be opened."""
 
     request: Request
+    """What waits for the answer."""
     studies: tuple[ListedStudy, ...] = ()
+    """One of these is to be chosen; empty where that is clear."""
     study: Study | None = None
+    """No sequence of it was recognised: which series is which?"""
 
 
 _STAGE_SHARE = 0.2
