@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QApplication
 from tests.gui.conftest import MANIFEST
 
 from lesionlens._napari.loading import KEY
-from lesionlens._napari.model.display import axis_aligned, contrast_limits
+from lesionlens._napari.model.overlays.maps import axis_aligned, contrast_limits
 from lesionlens._napari.preferences import FOLDERS, use_for_folders
 from lesionlens.base.labels import MrSequence
 from lesionlens.export.exporter import save

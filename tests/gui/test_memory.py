@@ -14,8 +14,8 @@ from qtpy.QtWidgets import QApplication
 from tests.gui.conftest import LEFT, FakeResult
 
 from lesionlens._napari.loading import own_type
-from lesionlens._napari.model.choices import Overlay
-from lesionlens._napari.model.display import overlays_of
+from lesionlens._napari.model.choices.choices import Overlay
+from lesionlens._napari.model.overlays.maps import overlays_of
 from lesionlens.base.memory import give_back
 
 PATIENCE_MS = 120_000

@@ -17,13 +17,13 @@ from qtpy.QtCore import QEvent
 
 from lesionlens._napari.controllers.identity import identity_of
 from lesionlens._napari.loading import KEY
-from lesionlens._napari.model.choices import Overlay
-from lesionlens._napari.model.display import overlays_of
-from lesionlens._napari.model.first_look import with_first_look
-from lesionlens._napari.model.keys import KEYS, Key
-from lesionlens._napari.model.screen import Screen, ShownScene, resolve
-from lesionlens._napari.model.session import ReviewSession
-from lesionlens._napari.model.state import Request, State, only_further
+from lesionlens._napari.model.acts.keys import KEYS, Key
+from lesionlens._napari.model.acts.session import ReviewSession
+from lesionlens._napari.model.choices.choices import Overlay
+from lesionlens._napari.model.overlays.maps import overlays_of
+from lesionlens._napari.model.screen.first_look import with_first_look
+from lesionlens._napari.model.screen.screen import Screen, ShownScene, resolve
+from lesionlens._napari.model.state.state import Request, State, only_further
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.clashes import clashes, keymap_of
 from lesionlens._napari.qt.drops import Drops, canvas_of

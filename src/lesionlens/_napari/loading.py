@@ -99,7 +99,7 @@ def layers_of(study: Study, progress: Progress, cancel: Cancel) -> list[LayerDat
 
 
 def _layer(study: Study, sequence: MrSequence, series: Series, *, top: bool) -> LayerData:
-    from lesionlens._napari.model.display import (  # noqa: PLC0415
+    from lesionlens._napari.model.overlays.maps import (  # noqa: PLC0415
         as_acquired,
         axis_aligned,
         image_keywords,

@@ -20,10 +20,11 @@ from lesionlens._napari.controllers.marking import Marking
 from lesionlens._napari.controllers.opener import Opener
 from lesionlens._napari.controllers.reviewing import Reviewing
 from lesionlens._napari.loading import SAMPLES
-from lesionlens._napari.model.choices import Overlay, Plane
-from lesionlens._napari.model.display import overlays_of
-from lesionlens._napari.model.session import ReviewSession
-from lesionlens._napari.model.state import Problem, Request
+from lesionlens._napari.model.acts.session import ReviewSession
+from lesionlens._napari.model.choices.choices import Overlay
+from lesionlens._napari.model.geometry.planes import Plane
+from lesionlens._napari.model.overlays.maps import overlays_of
+from lesionlens._napari.model.state.state import Problem, Request
 from lesionlens._napari.preferences import Preferences, read_preferences
 from lesionlens._napari.qt.jobs import Jobs
 from lesionlens._napari.qt.latest import Latest

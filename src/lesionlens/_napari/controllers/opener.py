@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lesionlens._napari.model.session import ReviewSession
-from lesionlens._napari.model.state import Problem, Query, Request
+from lesionlens._napari.model.acts.session import ReviewSession
+from lesionlens._napari.model.state.state import Problem, Query, Request
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens.base.errors import CancelledError
 from lesionlens.base.labels import MrSequence
