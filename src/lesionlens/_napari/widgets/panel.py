@@ -58,6 +58,7 @@ from lesionlens._napari.widgets.study_block import (
     empty_state,
 )
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.records.study import Study
 from lesionlens.review.reopen import is_mask
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class Panel(QWidget):
         self.actions_ = Actions(session, self.jobs, self.questions, viewer)
         self.archive: PacsDialog | None = None
         self.studies = StudiesDialog(self)
+        self._shown: Study | None = None
         self._build()
         self._connect()
         self.show_theme(viewer.theme)
@@ -151,7 +153,7 @@ class Panel(QWidget):
             column.addWidget(block)
         column.addStretch(1)
         column.addWidget(label(RESEARCH_USE_NOTICE, "notice", wrap=True))
-        scroll = QScrollArea()
+        scroll = self._scroll = QScrollArea()
         scroll.setWidget(inner)
         scroll.setWidgetResizable(True)
         scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
@@ -206,6 +208,7 @@ class Panel(QWidget):
         self.studies.rejected.connect(session.dismiss)
         self.reading.marked.connect(acts.mark_by_mouse)
         self.reading.taken_back.connect(acts.unmark)
+        self.reading.added.connect(acts.mark_to_candidate)
         self.reading.gone_to.connect(self.mark_asked)
         self.reading.signed.connect(acts.sign)
         self.candidates.gone_to.connect(acts.go_to)
@@ -235,6 +238,9 @@ class Panel(QWidget):
     def show_screen(self, screen: Screen, state: State) -> None:
         """Show a screen."""
         opened = state.study is not None
+        if state.study is not self._shown:
+            self._shown = state.study
+            self._scroll.verticalScrollBar().setValue(0)
         self.empty.setVisible(not opened and screen.activity is None)
         self.study.setVisible(opened)
         self.study.show_screen(screen, state.study)
