@@ -61,9 +61,13 @@ def test_devices_are_described(monkeypatch):
     assert device.describe(torch.device("xpu", 1)) == "Arc (xpu:1)"
 
 
-def test_bfloat16_is_left_where_it_is_not_known_to_be_there():
+def test_bfloat16_is_left_where_it_is_not_known_to_be_there(monkeypatch):
     with device.autocast(torch.device("mps"), wanted=True):
         assert not torch.is_autocast_enabled("mps")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+    with device.autocast(torch.device("cpu"), wanted=True):
+        assert not torch.is_autocast_enabled("cpu")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
     with device.autocast(torch.device("cpu"), wanted=True):
         assert torch.get_autocast_dtype("cpu") == torch.bfloat16
         assert torch.is_autocast_enabled("cpu")
