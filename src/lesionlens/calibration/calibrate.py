@@ -64,62 +64,40 @@ _TUMOUR_FREE = 0.3
 
 @dataclass(frozen=True, slots=True)
 class CalibrationScan:
-    """Whose probabilities are fitted, on what.
-
-    Parameters
-    ----------
-    weights : Path
-        For temperatures, with temperatures of one; for scores, with the fitted ones.
-    draw : DrawConfig
-        Its spacing is the working grid.
-    device : str
-        As `inference.device.choose` reads it.
-    """
+    """Whose probabilities are fitted, on what."""
 
     weights: Path
+    """For temperatures, with temperatures of one; for scores, with the fitted ones."""
     draw: DrawConfig
+    """Its spacing is the working grid."""
     device: str = "cpu"
+    """As `inference.device.choose` reads it."""
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationEffort:
-    """How much is examined.
-
-    Parameters
-    ----------
-    patients : int
-        Drawn patients.
-    workers : int
-        Processes of one thread each; 1 stays in this one.
-    minutes : float
-        No further patient after this long.
-    """
+    """How much is examined."""
 
     patients: int
+    """Drawn patients."""
     workers: int = 1
+    """Processes of one thread each; 1 stays in this one."""
     minutes: float = float("inf")
+    """No further patient after this long."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """What one patient showed.
-
-    Parameters
-    ----------
-    patient : int
-        From 0; the seed is `FIRST_SEED` further.
-    lesions : int
-        True ones.
-    found : tuple of Found
-        The candidates, before any is left out for its score.
-    voxels : Bins
-        Whole-tumour probability in the brain against the truth.
-    """
+    """What one patient showed."""
 
     patient: int
+    """From 0; the seed is `FIRST_SEED` further."""
     lesions: int
+    """True ones."""
     found: tuple[Found, ...]
+    """The candidates, before any is left out for its score."""
     voxels: Bins
+    """Whole-tumour probability in the brain against the truth."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,48 +31,32 @@ _LEAST = 5
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One candidate on a drawn patient.
-
-    Parameters
-    ----------
-    logit : float
-        Mean logit of its surest voxels in the first pass.
-    log_ml : float
-        Logarithm of its volume in ml.
-    right : bool
-        Enough of it is tumour.
-    patient : int
-        Whose it is.
-    lesions : frozenset of int
-        The true lesions that it touches.
-    """
+    """One candidate on a drawn patient."""
 
     logit: float
+    """Mean logit of its surest voxels in the first pass."""
     log_ml: float
+    """Logarithm of its volume in ml."""
     right: bool
+    """Enough of it is tumour."""
     patient: int
+    """Whose it is."""
     lesions: frozenset[int]
+    """The true lesions that it touches."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """How a fit on half of the patients does on the other half, both ways round.
-
-    Parameters
-    ----------
-    score : pair of (3,) float
-        Fitted on either half of the patients.
-    error, brier : float
-        Expected calibration error and Brier score of the candidates, each judged by the fit that
-        has not seen its patient.
-    bins : tuple of dict
-        Reliability by score: ``from``, ``to``, ``count``, ``said``, ``true``.
-    """
+    """How a fit on half of the patients does on the other half, both ways round."""
 
     score: tuple[Floats, Floats]
+    """Pair of (3,) float. Fitted on either half of the patients."""
     error: float
     brier: float
+    """Expected calibration error and Brier score of the candidates, each judged by the fit that has
+    not seen its patient."""
     bins: tuple[Mapping[str, float], ...]
+    """Tuple of dict. Reliability by score: ``from``, ``to``, ``count``, ``said``, ``true``."""
 
 
 def _features(found: Sequence[Found]) -> Floats:

@@ -29,32 +29,22 @@ _MIRRORED = InputPerturbation(mirrored=True, alone=True)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PerturbedScores:
-    """The engine's scores for perturbed inputs.
-
-    Parameters
-    ----------
-    scores : (N,) float64
-        Of each component, with all sequences.
-    relevance : list of dict, or None
-        Of each component: signed Shapley values that sum to its score. None where there is no
-        component, or no time.
-    alone, left_out : list of dict, or None
-        Of each component: its score with each sequence alone, and with all but that one.
-    uncertainty : (I, J, K) float32 or None
-        0 to 1, on `grid`; None where there was no time.
-    grid : Grid
-        Of the perturbed predictions.
-    by_voxel : SequenceEvidence or None
-        What each sequence adds at every voxel; None where `relevance` is.
-    """
+    """The engine's scores for perturbed inputs."""
 
     scores: NDArray[np.float64]
+    """(N,) float64: of each component, with all sequences."""
     relevance: list[dict[str, float | None]] | None
+    """Of each component: signed Shapley values that sum to its score. None where there is no
+    component, or no time."""
     alone: list[dict[str, float | None]] | None
     left_out: list[dict[str, float | None]] | None
+    """Of each component: its score with each sequence alone, and with all but that one."""
     uncertainty: NDArray[np.float32] | None
+    """(I, J, K) float32 or None: 0 to 1, on `grid`; None where there was no time."""
     grid: Grid
+    """Of the perturbed predictions."""
     by_voxel: SequenceEvidence | None
+    """What each sequence adds at every voxel; None where `relevance` is."""
 
 
 def present_in(prepared: PreparedStudy) -> tuple[MrSequence, ...]:

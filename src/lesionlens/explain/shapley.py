@@ -128,18 +128,12 @@ def voxels_on(points_mm: NDArray[np.float64], grid: Grid) -> NDArray[np.intp]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ComponentVoxels:
-    """The voxels of a component on the grid of a first pass.
-
-    Parameters
-    ----------
-    voxels : (n,) int
-        Flat indices on that grid, from `voxels_on`.
-    volume_ml : float
-        Of the component.
-    """
+    """The voxels of a component on the grid of a first pass."""
 
     voxels: NDArray[np.intp]
+    """(n,) int: flat indices on that grid, from `voxels_on`."""
     volume_ml: float
+    """Of the component."""
 
 
 def scores(

@@ -103,6 +103,14 @@ class SupportsFirstLook(Protocol):
         """Run a coarse pass over the whole brain; `predict` need not run that again."""
 
 
+@runtime_checkable
+class SupportsForgetting(Protocol):
+    """The part of an engine that keeps something of the last study between questions."""
+
+    def forget(self) -> None:
+        """Let go all that is kept of a study."""
+
+
 def as_perturbable(engine: object) -> SupportsPerturbation | None:
     """Return the engine where it predicts perturbed inputs, else None."""
     return engine if isinstance(engine, SupportsPerturbation) else None

@@ -31,21 +31,14 @@ _KEYS = frozenset({"uid", "corner", "drawn", "shape", "affine", "assisted"})
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """An outline that is being redrawn.
-
-    Parameters
-    ----------
-    tracking_uid : str
-        Of the candidate; one that no candidate has where it is new.
-    drawn : (I, J, K) uint8
-        Its labels on the working grid.
-    assisted : bool
-        Whether the program drew some of it.
-    """
+    """An outline that is being redrawn."""
 
     tracking_uid: str
+    """Of the candidate; one that no candidate has where it is new."""
     drawn: NDArray[np.uint8]
+    """(I, J, K) uint8: its labels on the working grid."""
     assisted: bool = False
+    """Whether the program drew some of it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "drawn", frozen(self.drawn))

@@ -7,8 +7,8 @@ from typing import Any
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
 from qtpy.QtGui import QColor
 
-from lesionlens._napari.model.review_signs import STATE_SIGNS
-from lesionlens._napari.model.screen import ShownCandidate
+from lesionlens._napari.model.screen.screen import ShownCandidate
+from lesionlens._napari.model.wording.review_signs import STATE_SIGNS
 
 COLUMNS = ("", "Place", "Ø mm, of", "Whole", "Score", "")
 HEADINGS = (

@@ -27,10 +27,10 @@ from qtpy.QtWidgets import (
 
 from lesionlens._napari.controllers.actions import Actions
 from lesionlens._napari.loading import places_of
-from lesionlens._napari.model.keys import KEYS
-from lesionlens._napari.model.screen import Screen
-from lesionlens._napari.model.session import ReviewSession
-from lesionlens._napari.model.state import Query, State
+from lesionlens._napari.model.acts.keys import KEYS
+from lesionlens._napari.model.acts.session import ReviewSession
+from lesionlens._napari.model.screen.screen import Screen
+from lesionlens._napari.model.state.state import Query, State
 from lesionlens._napari.preferences import (
     keep_preparation,
     read_preferences,

@@ -101,6 +101,10 @@ class LensMethod(ABC):
     def _fresh_memory(self, device: Device) -> PassCache:
         return PassCache(_SCALE * self._about.spacing_mm, device)
 
+    def forget(self) -> None:
+        """Let go the last study; see `inference.engine.SupportsForgetting`."""
+        self._memory = self._fresh_memory(self._device)
+
     @property
     @abstractmethod
     def _device(self) -> Device:
