@@ -33,6 +33,7 @@ from lesionlens.cli import (
     pacs,
     reader_study,
     review,
+    serve,
     train,
     worklist,
 )
@@ -202,6 +203,7 @@ for _name, _module, _example in (
         review.review,
         "lesionlens review sample_data/truth/segmentation.nii.gz sample_data/study --out out/mask",
     ),
+    ("serve", serve.serve, "lesionlens serve --port 8000"),
     ("train", train.train, "lesionlens train configs/default.toml --out runs/mine --minutes 5"),
 ):
     app.command(_name, help=_flowing(_module.__doc__), epilog=f"Example: {_example}")(

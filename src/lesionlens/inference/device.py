@@ -92,9 +92,10 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 def autocast(device: torch.device, wanted: bool) -> AbstractContextManager[object]:
     """Return the context in which a network computes in bfloat16.
 
-    Nothing changes where that is not wanted, and on an accelerator that lacks it.
+    Nothing changes where that is not wanted, nor on a device that would have to emulate it: on a
+    CPU with AVX2 alone a step of training in bfloat16 takes several times as long.
     """
-    if not wanted or device.type not in ("cpu", *_BFLOAT16_KINDS):
+    if not wanted or not has_fast_bfloat16(device):
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
 

@@ -111,6 +111,14 @@ def unknown_method(method: str, expected: str, next_step: str) -> UnusableInputE
     )
 
 
+@runtime_checkable
+class SupportsForgetting(Protocol):
+    """The part of an engine that keeps something of the last study between questions."""
+
+    def forget(self) -> None:
+        """Let go all that is kept of a study."""
+
+
 def as_perturbable(engine: object) -> SupportsPerturbation | None:
     """Return the engine where it predicts perturbed inputs, else None."""
     return engine if isinstance(engine, SupportsPerturbation) else None

@@ -171,7 +171,7 @@ class BundleEngine:
         """
         whole, study = seen.shares[self._whole], seen.study
         if not self._fast:
-            self._memory.note(self._look(InputPerturbation(), study), whole)
+            self._memory.note(self._look(InputPerturbation(), study), whole[None])
         elif pass_s <= limit.seconds_left:
             started = time.perf_counter()
             with limit:
@@ -225,7 +225,7 @@ class BundleEngine:
         groups = [[self._look(variant, study)] for variant in variants]
 
         def take(one: InputPerturbation) -> Tensor:
-            return self._shares(self._input(study, one), fast=self._fast)[self._whole]
+            return self._shares(self._input(study, one), fast=self._fast)[self._whole][None]
 
         def watch(count: int) -> AbstractContextManager[None]:
             passes = count * self._windows(study.grid)

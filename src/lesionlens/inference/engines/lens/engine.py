@@ -108,8 +108,7 @@ class LensEngine(LensMethod):
     @override
     def _pass(self, x: Tensor, *, place: Tensor | None = None, trace: bool = False) -> LensOutput:
         x = x.to(memory_format=torch.channels_last_3d)
-        fast = devices.has_fast_bfloat16(self._device)
-        with torch.inference_mode(), devices.autocast(self._device, fast):
+        with torch.inference_mode(), devices.autocast(self._device, wanted=True):
             out: LensOutput = self._network(x, place=place, trace=trace)
         return out
 
