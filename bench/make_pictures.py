@@ -24,8 +24,9 @@ from qtpy.QtWidgets import QWidget
 
 from lesionlens._napari.demo import run_study, wait_for
 from lesionlens._napari.dock import open_panel
-from lesionlens._napari.model.choices import Overlay, Plane
-from lesionlens._napari.model.viewing import Layout
+from lesionlens._napari.model.choices.choices import Overlay
+from lesionlens._napari.model.choices.views import Layout
+from lesionlens._napari.model.geometry.planes import Plane
 from lesionlens.base.labels import MrSequence, Region
 
 if TYPE_CHECKING:

@@ -33,6 +33,7 @@ from lesionlens.findings.components import (
 )
 from lesionlens.inference import native
 from lesionlens.inference.engine import Engine
+from lesionlens.inference.engines.remote.address import ServerAddress
 from lesionlens.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.reading.readers import hashes_of
 from lesionlens.records.analysis import Analysis, RunInfo, Volumes
@@ -59,7 +60,11 @@ class Lens:
     bundle : str or Path, optional
         A MONAI bundle's folder: its network decides instead of ours.
     engine : str or Engine
-        Name of an installed engine (entry-point group `lesionlens.engines`), or one of your own.
+        Name of an installed engine (entry-point group `lesionlens.engines`), or one of your own;
+        with a server the name of one of its models, "lens" for its first.
+    server : str or ServerAddress, optional
+        Where `lesionlens serve` runs: its network decides instead of one here, and only the
+        brain's voxels travel there. Device, weights and bundle are then the server's.
 
     Raises
     ------
@@ -69,6 +74,8 @@ class Lens:
         The device is not there.
     MissingPluginError
         No such engine is installed.
+    ServerError
+        The server does not answer, or refuses.
     """
 
     def __init__(
@@ -78,7 +85,14 @@ class Lens:
         weights: str | Path | None = None,
         bundle: str | Path | None = None,
         engine: str | Engine = "lens",
+        server: str | ServerAddress | None = None,
     ) -> None:
+        if server is not None and (weights is not None or bundle is not None):
+            raise UnusableInputError(
+                found="weights or a bundle beside a server",
+                expected="the server alone: which network it runs is chosen there",
+                next_step="Leave them out; one of its models is chosen by `engine`",
+            )
         if bundle is not None and weights is not None:
             raise UnusableInputError(
                 found="both a weights file and a bundle",
@@ -87,6 +101,11 @@ class Lens:
             )
         if not isinstance(engine, str):
             self._engine: Engine = engine
+            return
+        if server is not None:
+            model = None if engine == "lens" else engine
+            connect = plugins.load(plugins.ENGINES, "remote")
+            self._engine = connect(device=device, server=server, model=model)
             return
         name = engine if bundle is None else "monai-bundle"
         given = {"weights": weights, "bundle": None if bundle is None else Path(bundle)}

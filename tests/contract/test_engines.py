@@ -74,6 +74,18 @@ ENGINES = (*plugins.names(plugins.ENGINES), "bright-flair")
 @pytest.fixture(scope="module", params=ENGINES)
 def engine(request, random_weights, outside):
     made = plugins.load(plugins.ENGINES, request.param)
+    if request.param == "remote":
+        pytest.importorskip("fastapi")
+        from tests.serving_here import serving
+
+        served = plugins.load(plugins.ENGINES, "lens")("cpu", random_weights)
+        with serving({"lens": served}) as server:
+            yield made(server=server.url)
+        return
+    yield _made(request, made, random_weights)
+
+
+def _made(request, made, random_weights):
     if request.param == "lens":
         return made("cpu", random_weights)
     if request.param == "onnx":

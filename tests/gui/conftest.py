@@ -70,7 +70,9 @@ def panel(
 
     monkeypatch.setattr("lesionlens.review.store.sessions_folder", lambda: tmp_path / "reviews")
     monkeypatch.setattr("lesionlens.reading.remembered_series.folder", lambda: tmp_path / "kept")
-    monkeypatch.setattr("lesionlens._napari.model.hanging.place", lambda: tmp_path / "views.json")
+    monkeypatch.setattr(
+        "lesionlens._napari.model.acts.hanging.place", lambda: tmp_path / "views.json"
+    )
     npe2pm.register(PluginManifest.from_file(MANIFEST))
 
     viewer = make_napari_viewer(strict_qt="raise")
@@ -96,7 +98,7 @@ def loaded(panel: Any, analysis: Analysis) -> Any:
 @pytest.fixture
 def reviewed(loaded: Any, result: FakeResult) -> Any:
     """The panel after the analysis."""
-    from lesionlens._napari.model.display import overlays_of
+    from lesionlens._napari.model.overlays.maps import overlays_of
 
     loaded.actions_.take(result, overlays_of(result.analysis))
     return loaded

@@ -9,9 +9,9 @@ import pytest
 from qtpy.QtCore import QPoint, Qt
 from tests.gui.conftest import RIGHT, FakeResult
 
-from lesionlens._napari.model.display import overlays_of
-from lesionlens._napari.model.tools import Limit
-from lesionlens._napari.model.viewing import Layout
+from lesionlens._napari.model.choices.tools import Limit
+from lesionlens._napari.model.choices.views import Layout
+from lesionlens._napari.model.overlays.maps import overlays_of
 from lesionlens.base.labels import Drawn, ReviewState, Source
 from lesionlens.export.exporter import save
 from lesionlens.records.arrays import Volume

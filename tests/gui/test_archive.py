@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("pynetdicom")
 pytest.importorskip("dicomweb_client")
 
-from lesionlens._napari.model import archive as model
+from lesionlens._napari.model.studies import archive as model
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.stages import check
 from lesionlens.pacs.peer import FoundStudy

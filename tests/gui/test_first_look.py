@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from tests.gui.conftest import LEFT
 
-from lesionlens._napari.model.choices import Overlay
-from lesionlens._napari.model.first_look import with_first_look
-from lesionlens._napari.model.screen import resolve
-from lesionlens._napari.model.session import ReviewSession
-from lesionlens._napari.model.viewing import Layout
+from lesionlens._napari.model.acts.session import ReviewSession
+from lesionlens._napari.model.choices.choices import Overlay
+from lesionlens._napari.model.choices.views import Layout
+from lesionlens._napari.model.screen.first_look import with_first_look
+from lesionlens._napari.model.screen.screen import resolve
 from lesionlens.base.stages import check
 from lesionlens.records.preliminary import PreliminaryCandidate, PreliminaryFindings
 
@@ -90,7 +90,7 @@ def test_a_stopped_analysis_takes_its_first_look_away(looked, qtbot):
 
 
 def test_a_first_look_is_nothing_beside_a_result_or_without_a_run(analysis, result, first):
-    from lesionlens._napari.model.display import overlays_of
+    from lesionlens._napari.model.overlays.maps import overlays_of
 
     session = ReviewSession()
     session.open(analysis.study)

@@ -9,10 +9,10 @@ import pytest
 from qtpy.QtCore import Qt
 from tests.gui.conftest import LEFT, FakeResult
 
-from lesionlens._napari.model.choices import Overlay
-from lesionlens._napari.model.display import overlays_of
-from lesionlens._napari.model.screen import resolve
-from lesionlens._napari.model.words import facts_of
+from lesionlens._napari.model.choices.choices import Overlay
+from lesionlens._napari.model.overlays.maps import overlays_of
+from lesionlens._napari.model.screen.screen import resolve
+from lesionlens._napari.model.wording.candidates import facts_of
 from lesionlens.base.labels import LesionClass, Region, ReviewState
 from lesionlens.export.report import report_html
 from lesionlens.records.attention import MapChecks

@@ -14,8 +14,9 @@ from tests.gui.conftest import LEFT
 from tests.gui.test_drop import drop
 
 from lesionlens._napari import dock
-from lesionlens._napari.model.choices import Overlay, Plane
-from lesionlens._napari.model.state import Problem
+from lesionlens._napari.model.choices.choices import Overlay
+from lesionlens._napari.model.geometry.planes import Plane
+from lesionlens._napari.model.state.state import Problem
 from lesionlens._napari.qt.clashes import clashes
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.labels import ReviewState

@@ -16,10 +16,11 @@ from tests.gui.conftest import LEFT, MANIFEST, RIGHT
 
 from lesionlens._napari.demo import run_study
 from lesionlens._napari.loading import layers_of
-from lesionlens._napari.model.choices import Overlay, Plane
-from lesionlens._napari.model.display import overlays_of
-from lesionlens._napari.model.keys import KEYS
-from lesionlens._napari.model.review_signs import STATE_COLOURS
+from lesionlens._napari.model.acts.keys import KEYS
+from lesionlens._napari.model.choices.choices import Overlay
+from lesionlens._napari.model.geometry.planes import Plane
+from lesionlens._napari.model.overlays.maps import overlays_of
+from lesionlens._napari.model.wording.review_signs import STATE_COLOURS
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.viewer.colours import BOX_COLOUR, ORIGINAL_COLOUR
 from lesionlens.base.errors import UnusableInputError
@@ -619,7 +620,7 @@ def test_a_layer_that_fails_is_reported_once_and_the_whole_map_is_back(
         asked.append(layer_choice)
         raise UnusableInputError(found="no layer", expected="one", next_step="Choose another")
 
-    monkeypatch.setattr("lesionlens._napari.model.asking.layer_attention_raw", refuse)
+    monkeypatch.setattr("lesionlens._napari.model.overlays.on_demand.layer_attention_raw", refuse)
     reviewed.session.choose_overlay(Overlay.MAP)
     reviewed.session.choose_layer(0)
     qtbot.waitUntil(lambda: reviewed.session.state.problem is not None, timeout=20000)

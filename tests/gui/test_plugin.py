@@ -14,7 +14,7 @@ from npe2 import PluginManifest
 from tests.gui.conftest import MANIFEST
 
 from lesionlens._napari import loading, reader, sample, writer
-from lesionlens._napari.model.keys import KEYS
+from lesionlens._napari.model.acts.keys import KEYS
 from lesionlens.base.errors import UnusableInputError
 
 LISTING = """

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lesionlens._napari.controllers.comparing import pictures_of
-from lesionlens._napari.model.board import tiles_of
-from lesionlens._napari.model.viewing import Layout
+from lesionlens._napari.model.choices.views import Layout
+from lesionlens._napari.model.screen.board import tiles_of
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.followup.compare import compare
 from lesionlens.followup.patient import Visit

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from lesionlens._napari.model.display import overlays_of
+from lesionlens._napari.model.overlays.maps import overlays_of
 from lesionlens._napari.preferences import Preferences
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.provenance import sha256_of

@@ -15,7 +15,7 @@ from napari.settings import get_settings
 from qtpy.QtWidgets import QApplication
 
 from lesionlens._napari.loading import layers_of
-from lesionlens._napari.model.choices import Plane
+from lesionlens._napari.model.geometry.planes import Plane
 from lesionlens.base.stages import NEVER, no_progress
 
 SIDES = (("R", "L"), ("A", "P"), ("S", "I"))

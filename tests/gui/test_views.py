@@ -13,10 +13,11 @@ from qtpy.QtGui import QMouseEvent, QWheelEvent
 from qtpy.QtWidgets import QApplication
 
 from lesionlens._napari.loading import layers_of
-from lesionlens._napari.model import hanging
-from lesionlens._napari.model.choices import Overlay, Plane
-from lesionlens._napari.model.viewing import Compared, Layout, Window
-from lesionlens._napari.model.windows import full_range, limits_of
+from lesionlens._napari.model.acts import hanging
+from lesionlens._napari.model.choices.choices import Overlay
+from lesionlens._napari.model.choices.views import Compared, Layout, Window
+from lesionlens._napari.model.geometry.planes import Plane
+from lesionlens._napari.model.overlays.window_level import full_range, limits_of
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import NEVER, no_progress

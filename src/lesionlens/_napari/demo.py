@@ -15,7 +15,7 @@ import typer
 from qtpy.QtWidgets import QApplication
 
 from lesionlens._napari.dock import open_panel
-from lesionlens._napari.model.choices import Overlay
+from lesionlens._napari.model.choices.choices import Overlay
 from lesionlens.base.errors import LesionLensError, ResourceError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from lesionlens._napari.model.choices import Choices, Overlay
+from lesionlens._napari.model.choices.choices import Choices, Overlay
 from lesionlens.preparation import skull_stripping
 from lesionlens.preparation.prepare import PrepareOptions
 from lesionlens.worklist.site import unaided_first_required
@@ -13,40 +13,27 @@ from lesionlens.worklist.site import unaided_first_required
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """What the user set under Preferences → LesionLens.
-
-    Parameters
-    ----------
-    reader_name : str or None
-        Written into every decision.
-    overlay : Overlay
-        Shown as soon as an analysis is there; off keeps the unaided read.
-    opacity : float
-        Of maps, 0 to 1.
-    device : str
-        auto, cpu, cuda, cuda:N, xpu or mps.
-    open_panel : bool
-        Whether the panel opens with a study.
-    wheel_zooms : bool
-        Whether the wheel zooms and Ctrl with it scrolls slices; else the other way round.
-    brain_extraction : str
-        auto, own, or a program of `preparation.skull_stripping`.
-    bias_correction : bool
-        Whether the coils' shading is taken out first.
-    unaided_first : bool
-        Whether the reader signs an unaided read before anything of an analysis is shown: by their
-        own wish, or because the site requires it.
-    """
+    """What the user set under Preferences → LesionLens."""
 
     reader_name: str | None = None
+    """Written into every decision."""
     overlay: Overlay = Overlay.OFF
+    """Shown as soon as an analysis is there; off keeps the unaided read."""
     opacity: float = 0.6
+    """Of maps, 0 to 1."""
     device: str = "auto"
+    """auto, cpu, cuda, cuda:N, xpu or mps."""
     open_panel: bool = True
+    """Whether the panel opens with a study."""
     wheel_zooms: bool = False
+    """Whether the wheel zooms and Ctrl with it scrolls slices; else the other way round."""
     brain_extraction: str = skull_stripping.AUTO
+    """auto, own, or a program of `preparation.skull_stripping`."""
     bias_correction: bool = False
+    """Whether the coils' shading is taken out first."""
     unaided_first: bool = False
+    """Whether the reader signs an unaided read before anything of an analysis is shown: by their
+    own wish, or because the site requires it."""
 
     @property
     def preparation(self) -> PrepareOptions:

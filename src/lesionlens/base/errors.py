@@ -80,6 +80,10 @@ class MissingPluginError(LesionLensError):
     """A reader, engine, exporter or viewer that is not installed."""
 
 
+class ServerError(LesionLensError):
+    """A server that cannot be reached, refuses, or speaks another version (exit status 1)."""
+
+
 class ExportError(LesionLensError):
     """What was written differs, read back, from what was meant (exit status 1)."""
 

@@ -13,21 +13,14 @@ from lesionlens.base.geometry import Affine, Shape3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
-    """Where voxels lie.
-
-    Parameters
-    ----------
-    shape : (3,) int
-        Voxels along i, j, k.
-    affine : (4, 4) float64
-        Voxel index, integers at voxel centres, to patient RAS+ mm.
-    frame_uid : str or None
-        DICOM Frame of Reference UID, where the source names one.
-    """
+    """Where voxels lie."""
 
     shape: Shape3
+    """(3,) int: voxels along i, j, k."""
     affine: Affine
+    """(4, 4) float64: voxel index, integers at voxel centres, to patient RAS+ mm."""
     frame_uid: str | None = None
+    """DICOM Frame of Reference UID, where the source names one."""
 
     def __post_init__(self) -> None:
         affine = geometry.check_affine(self.affine, where="a grid").copy()

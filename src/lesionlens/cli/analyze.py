@@ -6,15 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lesionlens.base import plugins
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.cli import options
 from lesionlens.cli import prior as comparison
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
+from lesionlens.cli.network import ChosenNetwork, server_address
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from lesionlens.lens import Lens
+    from lesionlens.records.analysis import Analysis
     from lesionlens.records.findings import Candidate, Findings
 
 
@@ -31,6 +33,11 @@ def analyze(
     engine: options.EngineName = "lens",
     patience: options.Patience = 2.0,
     device: options.Device = "auto",
+    server: options.Server = None,
+    api_key_file: options.ApiKeyFile = None,
+    server_ca: options.ServerCa = None,
+    plain_http: options.PlainHttp = False,
+    fall_back: options.FallBack = False,
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
     layout: options.Layouts = options.ResultLayout.OWN,
@@ -55,6 +62,8 @@ def analyze(
     options.check_layout(out, layout)
     options.check_outside(study, out)
     wanted = options.wishes(language, hide, surfaces, maps, evidence=evidence)
+    address = server_address(server, api_key_file, server_ca, plain_http)
+    network = ChosenNetwork(device, weights, bundle, engine, patience, address, fall_back)
     with progress_bar() as progress:
         progress("opening the study", 0.0)
         named = options.named(t1, t1c, t2, flair)
@@ -63,20 +72,18 @@ def analyze(
         documents = options.superseded(supersedes, opened)
         prepare = options.preparation(brain_extraction, bias_correction)
         progress("loading the network", 0.0)
-        from lesionlens.lens import Lens
         from lesionlens.reading.remembered_series import remember
 
-        if bundle is None or weights is not None:
-            lens = Lens(device, weights=weights, bundle=bundle, engine=engine)
-        else:
-            load = plugins.load(plugins.ENGINES, "monai-bundle")
-            lens = Lens(engine=load(device, bundle=bundle, patience_s=60 * patience))
-        result = lens(opened, prepare, progress=progress, cancel=STOP)
-        analysis = comparison.compare(result.analysis, earlier, lens, prepare, progress)
+        def work(lens: Lens) -> Analysis:
+            result = lens(opened, prepare, progress=progress, cancel=STOP)
+            return comparison.compare(result.analysis, earlier, lens, prepare, progress)
+
+        analysis, told = network.run(work)
         progress("writing the result", 0.0)
         run = replace(analysis.run, documents=documents)
         analysis = replace(analysis, options=wanted, run=run)
         folder, notes = options.save(analysis, out, layout, progress)
+        notes += told
         comparison.remember(analysis)
         if named:
             remember(opened)

@@ -19,21 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a command says when it is done.
-
-    Parameters
-    ----------
-    output : tuple of str or rich renderable
-        For stdout, in this order; a str is printed as it is.
-    notes : tuple of str
-        For stderr: what the user must know.
-    status : int
-        Exit status.
-    """
+    """What a command says when it is done."""
 
     output: tuple[RenderableType, ...] = ()
+    """Tuple of str or rich renderable. For stdout, in this order; a str is printed as it is."""
     notes: tuple[str, ...] = ()
+    """For stderr: what the user must know."""
     status: int = 0
+    """Exit status."""
 
 
 class Stop:

@@ -35,6 +35,7 @@ from lesionlens.cli import (
     pacs,
     reader_study,
     review,
+    serve,
     suggest,
     train,
     weights,
@@ -216,6 +217,7 @@ for _name, _module, _example in (
         review.review,
         "lesionlens review sample_data/truth/segmentation.nii.gz sample_data/study --out out/mask",
     ),
+    ("serve", serve.serve, "lesionlens serve --port 8000"),
     ("suggest", suggest.suggest, "lesionlens suggest out/batch --studies sample_data"),
     ("train", train.train, "lesionlens train configs/default.toml --out runs/mine --minutes 5"),
 ):

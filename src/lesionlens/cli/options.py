@@ -105,6 +105,37 @@ Patience = Annotated[
 Device = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda, cuda:N, xpu or mps.", metavar="DEVICE")
 ]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        help="Let the network of `lesionlens serve` decide; --engine then names one of its "
+        "models. Only the brain's voxels travel.",
+        metavar="URL",
+    ),
+]
+ApiKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--api-key-file",
+        help="File with the server's key; else LESIONLENS_API_KEY, if set.",
+        metavar="FILE",
+    ),
+]
+ServerCa = Annotated[
+    Path | None,
+    typer.Option(
+        "--server-ca", help="Certificates to trust instead of the usual, PEM.", metavar="FILE"
+    ),
+]
+PlainHttp = Annotated[
+    bool,
+    typer.Option("--plain-http", help="Let scans travel unencrypted to a server (http)."),
+]
+FallBack = Annotated[
+    bool,
+    typer.Option("--fall-back", help="Analyse here where the server does not answer."),
+]
 BrainExtraction = Annotated[
     Stripping,
     typer.Option(

@@ -32,40 +32,26 @@ _DIED = "its worker died, most likely for lack of memory; give fewer --workers"
 
 @dataclass(frozen=True, slots=True)
 class Crew:
-    """Who works.
-
-    Parameters
-    ----------
-    workers : int
-        Processes of a local cluster; 1 works in this process.
-    scheduler : str or None
-        Address of a dask scheduler whose workers see the same folders.
-    """
+    """Who works."""
 
     workers: int = 1
+    """Processes of a local cluster; 1 works in this process."""
     scheduler: str | None = None
+    """Address of a dask scheduler whose workers see the same folders."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """What is worked on.
-
-    Parameters
-    ----------
-    studies : Path
-        One sub-folder a study.
-    out : Path
-        Gets one result folder a study and `worklist.sqlite`.
-    resume : bool
-        Leave studies alone that are complete and unchanged.
-    dataset : Path or None
-        BIDS derivatives that the results become a part of; `out` lies in it.
-    """
+    """What is worked on."""
 
     studies: Path
+    """One sub-folder a study."""
     out: Path
+    """Gets one result folder a study and `worklist.sqlite`."""
     resume: bool = False
+    """Leave studies alone that are complete and unchanged."""
     dataset: Path | None = None
+    """BIDS derivatives that the results become a part of; `out` lies in it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,22 +14,15 @@ from lesionlens.reading.sequences import is_label_name
 
 @dataclass(frozen=True, slots=True)
 class StudyJob:
-    """One study to analyse.
-
-    Parameters
-    ----------
-    name : str
-        Of its folder, and of its result's.
-    study, out : Path
-        Where it lies, and where the result goes.
-    dataset : Path or None
-        The BIDS derivatives that the result is a part of.
-    """
+    """One study to analyse."""
 
     name: str
+    """Of its folder, and of its result's."""
     study: Path
     out: Path
+    """Where it lies, and where the result goes."""
     dataset: Path | None = None
+    """The BIDS derivatives that the result is a part of."""
 
 
 def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:

@@ -52,36 +52,24 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one study.
-
-    Parameters
-    ----------
-    name : str
-        Of the study.
-    status : Status
-        Stopped: the user asked for it; nothing was written.
-    exit_status : int
-        That `lesionlens analyze` would have ended with.
-    message : str
-        The conclusion, or why there is none.
-    seconds : float
-        Wall time.
-    candidates : int
-        Flagged regions.
-    engine : str
-        Name, version and SHA-256 of the weights.
-    peak_memory_mib : float
-        Of the process, when the study ended.
-    """
+    """What became of one study."""
 
     name: str
+    """Of the study."""
     status: Status
+    """Stopped: the user asked for it; nothing was written."""
     exit_status: int
+    """That `lesionlens analyze` would have ended with."""
     message: str
+    """The conclusion, or why there is none."""
     seconds: float = 0.0
+    """Wall time."""
     candidates: int = 0
+    """Flagged regions."""
     engine: str = ""
+    """Name, version and SHA-256 of the weights."""
     peak_memory_mib: float = 0.0
+    """Of the process, when the study ended."""
 
 
 @lru_cache(maxsize=1)

@@ -29,21 +29,15 @@ _NEVER_EMPTY = frozenset({"LUTExplanation", "SegmentLabel", "TextValue"})
 
 @dataclass(frozen=True, slots=True)
 class Cleaner:
-    """Cleans data sets of any patients, all in the same way.
-
-    Parameters
-    ----------
-    options : Options
-        What is kept beside the profile.
-    pseudonyms : Pseudonyms
-        New UIDs, patients and days.
-    telling : frozenset of str
-        Words, in lower case, that tell whose it is (`telling_words`); no text that holds one stays.
-    """
+    """Cleans data sets of any patients, all in the same way."""
 
     options: Options
+    """What is kept beside the profile."""
     pseudonyms: Pseudonyms
+    """New UIDs, patients and days."""
     telling: frozenset[str] = frozenset()
+    """Words, in lower case, that tell whose it is (`telling_words`); no text that holds one stays.
+    """
 
     def clean(self, dataset: Dataset) -> None:
         """Clean a whole data set in place, and say in it what was done.

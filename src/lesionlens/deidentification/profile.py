@@ -32,25 +32,17 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of PS3.15 Annex E that a user chooses; the others are described in the docs.
-
-    Parameters
-    ----------
-    full_dates : bool
-        Keep dates as they are, rather than moved by the same number of days for a patient.
-    keep_uids : bool
-        Keep UIDs as they are.
-    device, characteristics : bool
-        Keep what names the scanner; sex, age, size and weight of the patient.
-    burned_in : bool
-        Take objects along whose pixels may hold text.
-    """
+    """The options of PS3.15 Annex E that a user chooses; the others are described in the docs."""
 
     full_dates: bool = False
+    """Keep dates as they are, rather than moved by the same number of days for a patient."""
     keep_uids: bool = False
+    """Keep UIDs as they are."""
     device: bool = True
     characteristics: bool = True
+    """Keep what names the scanner; sex, age, size and weight of the patient."""
     burned_in: bool = False
+    """Take objects along whose pixels may hold text."""
 
     @property
     def methods(self) -> tuple[tuple[str, str], ...]:

@@ -53,15 +53,10 @@ def key_at(path: Path) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Pseudonyms:
-    """New UIDs, patients and days, each by a keyed digest (HMAC, RFC 2104) of the original.
-
-    Parameters
-    ----------
-    key : bytes
-        Whoever has it can repeat the replacement, and nobody else.
-    """
+    """New UIDs, patients and days, each by a keyed digest (HMAC, RFC 2104) of the original."""
 
     key: bytes = field(repr=False)
+    """Whoever has it can repeat the replacement, and nobody else."""
     _known: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
 
     def uid(self, original: str) -> str:

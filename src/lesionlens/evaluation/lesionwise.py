@@ -29,21 +29,15 @@ _DILATION = ndimage.generate_binary_structure(3, 2)
 
 @dataclass(frozen=True, slots=True)
 class LesionWise:
-    """Scores of one region of one case.
-
-    Parameters
-    ----------
-    dice, hd95_mm : float
-        Means over lesions and false parts; 1 and 0 where there is neither.
-    found, missed, false : int
-        Lesions and predicted parts.
-    """
+    """Scores of one region of one case."""
 
     dice: float
     hd95_mm: float
+    """Means over lesions and false parts; 1 and 0 where there is neither."""
     found: int
     missed: int
     false: int
+    """Lesions and predicted parts."""
 
     @property
     def f1(self) -> float | None:

@@ -28,36 +28,25 @@ _SKULL_SHARE = 0.7
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One candidate against the truth.
-
-    Parameters
-    ----------
-    score : float
-        0 to 1.
-    lesions : tuple of int
-        Numbers of the true lesions that it hits.
-    false_positive : bool
-        It lies within `HIT_MM` of no lesion of any size.
-    """
+    """One candidate against the truth."""
 
     score: float
+    """0 to 1."""
     lesions: tuple[int, ...]
+    """Numbers of the true lesions that it hits."""
     false_positive: bool
+    """It lies within `HIT_MM` of no lesion of any size."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bins:
-    """Counts of a reliability diagram; those of two cases add up.
-
-    Parameters
-    ----------
-    count, confidence, positive : (BINS,) float64
-        Cases in the bin, the sum of the predicted probabilities, and how many of them were true.
-    """
+    """Counts of a reliability diagram; those of two cases add up."""
 
     count: NDArray[np.float64] = field(default_factory=lambda: np.zeros(BINS))
     confidence: NDArray[np.float64] = field(default_factory=lambda: np.zeros(BINS))
     positive: NDArray[np.float64] = field(default_factory=lambda: np.zeros(BINS))
+    """(BINS,) float64: cases in the bin, the sum of the predicted probabilities, and how many of
+    them were true."""
 
     def __add__(self, other: Bins) -> Bins:
         return Bins(

@@ -18,36 +18,24 @@ LEVEL = 0.95
 
 @dataclass(slots=True)
 class CaseScore:
-    """Everything measured on one case.
-
-    Parameters
-    ----------
-    case : str
-        Its name.
-    healthy : bool
-        Its truth is empty, or it has none: nothing there is to be found.
-    convention : str or None
-        Of the labels of its truth.
-    metrics : dict of str to float or None
-        By name; one that does not apply is None or not there.
-    hits : list of Hit
-        One a candidate.
-    bins : Bins
-        Of the whole tumour's probability in the head.
-    problems : list of str
-        What a reader of the table must know.
-    failed : bool
-        There is no usable result; it counts as Dice 0 and sensitivity 0.
-    """
+    """Everything measured on one case."""
 
     case: str
+    """Its name."""
     healthy: bool
+    """Its truth is empty, or it has none: nothing there is to be found."""
     convention: str | None = None
+    """Of the labels of its truth."""
     metrics: dict[str, float | None] = field(default_factory=dict)
+    """By name; one that does not apply is None or not there."""
     hits: list[Hit] = field(default_factory=list)
+    """One a candidate."""
     bins: Bins = field(default_factory=Bins)
+    """Of the whole tumour's probability in the head."""
     problems: list[str] = field(default_factory=list)
+    """What a reader of the table must know."""
     failed: bool = False
+    """There is no usable result; it counts as Dice 0 and sensitivity 0."""
 
     @property
     def regions(self) -> tuple[str, ...]:

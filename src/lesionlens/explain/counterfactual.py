@@ -22,25 +22,17 @@ _MARGIN_MM = 3.0
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """The scores with one region hidden.
-
-    Parameters
-    ----------
-    before, after : tuple of float
-        Scores of all candidates, in their order, as they are and with the region hidden.
-    base : float
-        What the region scores without any sequence: a score hidden that low owes nothing to it.
-    hidden : int
-        Index of the region that was hidden.
-    words : str
-        What this means, for a reader.
-    """
+    """The scores with one region hidden."""
 
     before: tuple[float, ...]
     after: tuple[float, ...]
+    """Scores of all candidates, in their order, as they are and with the region hidden."""
     hidden: int
+    """Index of the region that was hidden."""
     words: str
+    """What this means, for a reader."""
     base: float
+    """What the region scores without any sequence: a score hidden that low owes nothing to it."""
 
 
 def ask(

@@ -20,7 +20,7 @@ from lesionlens.explain.questions import Questions
 from lesionlens.explain.shapley import ComponentVoxels
 from lesionlens.inference.uncertainty import undecided
 from lesionlens.records.evidence import SequenceEvidence
-from lesionlens.records.prediction import InputPerturbation, PerturbedPrediction, Prediction
+from lesionlens.records.prediction import InputPerturbation, Prediction
 from lesionlens.records.study import PreparedStudy
 
 UNCERTAINTY, RELEVANCE = "the uncertainty", "which sequence mattered"
@@ -29,32 +29,22 @@ _MIRRORED = InputPerturbation(mirrored=True, alone=True)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PerturbedScores:
-    """The engine's scores for perturbed inputs.
-
-    Parameters
-    ----------
-    scores : (N,) float64
-        Of each component, with all sequences.
-    relevance : list of dict, or None
-        Of each component: signed Shapley values that sum to its score. None where there is no
-        component, or no time.
-    alone, left_out : list of dict, or None
-        Of each component: its score with each sequence alone, and with all but that one.
-    uncertainty : (I, J, K) float32 or None
-        0 to 1, on `grid`; None where there was no time.
-    grid : Grid
-        Of the perturbed predictions.
-    by_voxel : SequenceEvidence or None
-        What each sequence adds at every voxel; None where `relevance` is.
-    """
+    """The engine's scores for perturbed inputs."""
 
     scores: NDArray[np.float64]
+    """(N,) float64: of each component, with all sequences."""
     relevance: list[dict[str, float | None]] | None
+    """Of each component: signed Shapley values that sum to its score. None where there is no
+    component, or no time."""
     alone: list[dict[str, float | None]] | None
     left_out: list[dict[str, float | None]] | None
+    """Of each component: its score with each sequence alone, and with all but that one."""
     uncertainty: NDArray[np.float32] | None
+    """(I, J, K) float32 or None: 0 to 1, on `grid`; None where there was no time."""
     grid: Grid
+    """Of the perturbed predictions."""
     by_voxel: SequenceEvidence | None
+    """What each sequence adds at every voxel; None where `relevance` is."""
 
 
 def present_in(prepared: PreparedStudy) -> tuple[MrSequence, ...]:
@@ -95,21 +85,20 @@ def ask(
     everything = frozenset(present)
     single_out = [s for s in shapley.subsets_of(present) if len(s) == len(present) - 1 and s]
     said = questions.ask(UNCERTAINTY, [_MIRRORED, *map(InputPerturbation.showing, single_out)])
-    by_subset = {everything: seen.probability[0]}
+    by_subset = {everything: seen.one(0)}
     uncertainty = None
     if said is not None:
-        by_subset.update(zip(single_out, said.probability[1:], strict=True))
+        by_subset |= {subset: said.one(n) for n, subset in enumerate(single_out, 1)}
         uncertainty = undecided(np.stack([*seen.probability[:1], *said.probability]))
     rest = [s for s in shapley.subsets_of(present) if s not in by_subset] if spots else []
     more = questions.ask(RELEVANCE, [*map(InputPerturbation.showing, rest)]) if rest else None
     if more is not None:
-        by_subset.update(zip(rest, more.probability, strict=True))
+        by_subset |= {subset: more.one(n) for n, subset in enumerate(rest)}
     table = {
-        subset: shapley.scores(
-            PerturbedPrediction(answer[None], seen.grid), spots, prediction.scoring
-        )[0]
+        subset: shapley.scores(answer, spots, prediction.scoring)[0]
         for subset, answer in by_subset.items()
     }
+    whole = {subset: answer.probability[0] for subset, answer in by_subset.items()}
     complete = more is not None
     alone = {s: frozenset({s}) for s in present}
     left_out = {s: everything - {s} for s in present}
@@ -120,5 +109,5 @@ def ask(
         left_out=shapley.picked(table, left_out) if complete else None,
         uncertainty=uncertainty,
         grid=seen.grid,
-        by_voxel=shapley.evidence_maps(present, by_subset, seen.grid) if complete else None,
+        by_voxel=shapley.evidence_maps(present, whole, seen.grid) if complete else None,
     )

@@ -14,22 +14,15 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Places:
-    """Places that attention may go to, (I, J, K) bool on the working grid; none overlap.
-
-    Parameters
-    ----------
-    brain, candidates : mask
-        Where attention is counted, and what was flagged.
-    opposite : mask
-        What lies opposite the candidates in the other half of the brain.
-    dismissed : mask
-        What scored too little to be flagged; empty where nothing did.
-    """
+    """Places that attention may go to, (I, J, K) bool on the working grid; none overlap."""
 
     brain: Mask
     candidates: Mask
+    """Where attention is counted, and what was flagged."""
     opposite: Mask
+    """What lies opposite the candidates in the other half of the brain."""
     dismissed: Mask
+    """What scored too little to be flagged; empty where nothing did."""
 
 
 @dataclass(frozen=True, slots=True)

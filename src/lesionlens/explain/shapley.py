@@ -128,18 +128,12 @@ def voxels_on(points_mm: NDArray[np.float64], grid: Grid) -> NDArray[np.intp]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ComponentVoxels:
-    """The voxels of a component on the grid of a first pass.
-
-    Parameters
-    ----------
-    voxels : (n,) int
-        Flat indices on that grid, from `voxels_on`.
-    volume_ml : float
-        Of the component.
-    """
+    """The voxels of a component on the grid of a first pass."""
 
     voxels: NDArray[np.intp]
+    """(n,) int: flat indices on that grid, from `voxels_on`."""
     volume_ml: float
+    """Of the component."""
 
 
 def scores(
@@ -153,9 +147,15 @@ def scores(
         0 to 1.
     """
     flat = passes.probability.reshape(len(passes.probability), -1)
+    core = None if passes.core is None else passes.core.reshape(len(flat), -1)
     if not components:
         return np.zeros((len(flat), 0))
-    found = [component_score(flat[:, c.voxels], c.volume_ml, scoring) for c in components]
+    found = [
+        component_score(
+            flat[:, c.voxels], c.volume_ml, scoring, None if core is None else core[:, c.voxels]
+        )
+        for c in components
+    ]
     return np.stack(found, axis=1)
 
 

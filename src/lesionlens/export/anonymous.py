@@ -29,18 +29,12 @@ _TEXT = frozenset({".csv", ".html", ".json", ".tsv", ".txt"})
 
 @dataclass(frozen=True, slots=True)
 class Anonymous:
-    """An analysis without names, and what cleans the files that are written of it.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        Of the same voxels, findings and decisions.
-    cleaner : Cleaner
-        For DICOM objects.
-    """
+    """An analysis without names, and what cleans the files that are written of it."""
 
     analysis: Analysis
+    """Of the same voxels, findings and decisions."""
     cleaner: Cleaner
+    """For DICOM objects."""
 
     def finish(self, folder: Path) -> None:
         """Clean the DICOM objects of a staged result and map the UIDs in its text."""

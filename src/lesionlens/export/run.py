@@ -26,21 +26,14 @@ def warnings_of(analysis: Analysis) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class ExportRecord:
-    """What came of writing a result.
-
-    Parameters
-    ----------
-    stages : tuple of StageTime
-        The exporters', which follow the analysis's.
-    left_out : mapping of str to str
-        Exporters and files that could not be written, and why.
-    notices : tuple of str
-        What a reader must know of what was written.
-    """
+    """What came of writing a result."""
 
     stages: tuple[StageTime, ...] = ()
+    """The exporters', which follow the analysis's."""
     left_out: Mapping[str, str] = field(default_factory=dict)
+    """Exporters and files that could not be written, and why."""
     notices: tuple[str, ...] = ()
+    """What a reader must know of what was written."""
 
 
 def run_file(analysis: Analysis, record: ExportRecord = ExportRecord()) -> RunFile:

@@ -19,21 +19,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What an exporter wrote, where there is more to say than the names of files.
-
-    Parameters
-    ----------
-    files : tuple of Path
-        In the staged folder.
-    notices : tuple of str
-        What a reader must know of them.
-    left_out : mapping of str to str
-        Files that could not be written, by their name below the result folder, and why.
-    """
+    """What an exporter wrote, where there is more to say than the names of files."""
 
     files: tuple[Path, ...]
+    """In the staged folder."""
     notices: tuple[str, ...] = ()
+    """What a reader must know of them."""
     left_out: Mapping[str, str] = field(default_factory=dict)
+    """Files that could not be written, by their name below the result folder, and why."""
 
 
 def reason_of(error: Exception) -> str:

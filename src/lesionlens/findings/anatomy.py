@@ -55,19 +55,13 @@ _SAMPLES = 4000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Head:
-    """Where a brain lies: patient RAS mm to approximate MNI mm.
-
-    Parameters
-    ----------
-    midline : (3,) float64
-        a, b, c of the mid-sagittal plane x = a + b y + c z, RAS mm.
-    offset, scale : (3,) float64
-        MNI = (p - offset) * scale, with x taken from the mid-sagittal plane.
-    """
+    """Where a brain lies: patient RAS mm to approximate MNI mm."""
 
     midline: Points
+    """(3,) float64: a, b, c of the mid-sagittal plane x = a + b y + c z, RAS mm."""
     offset: Points
     scale: Points
+    """(3,) float64: MNI = (p - offset) * scale, with x taken from the mid-sagittal plane."""
 
     def to_mni(self, points_mm: Points) -> Points:
         """Map (..., 3) RAS mm to approximate MNI mm."""

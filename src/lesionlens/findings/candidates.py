@@ -29,62 +29,42 @@ NO_T1C = "Without T1c the enhancing part is unknown: its volume and the RANO rul
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """What is known of each component of a `ComponentMask`, in its order; None where unknown.
-
-    Parameters
-    ----------
-    scores : sequence of float or None
-        0 to 1; None of what a reader drew.
-    relevance : sequence of mapping, or None
-        Signed Shapley values that sum to the score.
-    alone, left_out : sequence of mapping, or None
-        Scores with each sequence alone, and with all but it.
-    uncertainty : (I, J, K) float32 or None
-        On the native grid.
-    attention : (I, J, K) float32 or None
-        The whole tumour's map on the native grid.
-    enhancing : (I, J, K) float32 or None
-        Probability on the native grid: enhancement that is undecided cannot be measured.
-    by_voxel : SequenceEvidence or None
-        What each sequence adds at every voxel.
-    """
+    """What is known of each component of a `ComponentMask`, in its order; None where unknown."""
 
     scores: Sequence[float | None]
+    """0 to 1; None of what a reader drew."""
     relevance: Sequence[Mapping[str, float | None]] | None = None
+    """Signed Shapley values that sum to the score."""
     alone: Sequence[Mapping[str, float | None]] | None = None
     left_out: Sequence[Mapping[str, float | None]] | None = None
+    """Scores with each sequence alone, and with all but it."""
     uncertainty: Floats | None = None
+    """(I, J, K) float32 or None: on the native grid."""
     attention: Floats | None = None
+    """(I, J, K) float32 or None: the whole tumour's map on the native grid."""
     enhancing: Floats | None = None
+    """(I, J, K) float32 or None: probability on the native grid: enhancement that is undecided
+    cannot be measured."""
     by_voxel: SequenceEvidence | None = None
+    """What each sequence adds at every voxel."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Context:
-    """What candidates are described by besides their voxels.
-
-    Parameters
-    ----------
-    whole_tumour : (I, J, K) float32
-        Probability on the native grid.
-    head : anatomy.Head or None
-        Where the brain lies.
-    has_t1c : bool
-        Whether enhancement can be judged.
-    identity : str
-        Names study and engine; the same identity and voxels give the same tracking UID.
-    quality : tuple of QualityCheck
-        Passed on to the reader.
-    class_probabilities : ClassProbabilities or None
-        Of each place, from an engine that has them.
-    """
+    """What candidates are described by besides their voxels."""
 
     whole_tumour: Floats
+    """(I, J, K) float32: probability on the native grid."""
     head: anatomy.Head | None
+    """Where the brain lies."""
     has_t1c: bool
+    """Whether enhancement can be judged."""
     identity: str
+    """Names study and engine; the same identity and voxels give the same tracking UID."""
     quality: tuple[QualityCheck, ...] = ()
+    """Passed on to the reader."""
     class_probabilities: ClassProbabilities | None = None
+    """Of each place, from an engine that has them."""
 
 
 def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Findings:

@@ -24,44 +24,29 @@ _TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 @dataclass(frozen=True, slots=True)
 class CandidateCriteria:
-    """What makes a candidate.
-
-    Parameters
-    ----------
-    thresholds : mapping of Region to float
-        Probability from which a voxel belongs to the region.
-    merge_mm : float
-        Parts whose gap closes when each grows by this much are one lesion, as BraTS 2023 counts
-        them.
-    smallest_ml : float
-        Connected parts below this are dropped, in each region.
-    """
+    """What makes a candidate."""
 
     thresholds: Mapping[Region, float] = field(default_factory=lambda: DEFAULT_THRESHOLDS)
+    """Probability from which a voxel belongs to the region."""
     merge_mm: float = 3.0
+    """Parts whose gap closes when each grows by this much are one lesion, as BraTS 2023 counts
+    them."""
     smallest_ml: float = 0.1
+    """Connected parts below this are dropped, in each region."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ComponentMask:
-    """Voxels of the candidates, before they are measured.
-
-    Parameters
-    ----------
-    labels : (I, J, K) uint8
-        `base.labels.Label`; non-zero exactly where `components` is.
-    components : (I, J, K) int32
-        1 to `count`, 0 elsewhere.
-    count : int
-        Number of components.
-    grid : Grid
-        Native.
-    """
+    """Voxels of the candidates, before they are measured."""
 
     labels: NDArray[np.uint8]
+    """(I, J, K) uint8: `base.labels.Label`; non-zero exactly where `components` is."""
     components: NDArray[np.int32]
+    """(I, J, K) int32: 1 to `count`, 0 elsewhere."""
     count: int
+    """Number of components."""
     grid: Grid
+    """Native."""
 
 
 def draw_components(
@@ -180,27 +165,18 @@ def keep(marked: ComponentMask, wanted: Sequence[bool]) -> ComponentMask:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Component:
-    """One component, cut out of the native grid.
-
-    Parameters
-    ----------
-    index : int
-        From 0, in the order of its `ComponentMask`.
-    box : (3,) slices
-        Where it lies on the native grid.
-    mask : (I, J, K) bool
-        Its voxels within the box.
-    labels : (I, J, K) uint8
-        Its labels within the box, 0 elsewhere.
-    grid : Grid
-        Of the box.
-    """
+    """One component, cut out of the native grid."""
 
     index: int
+    """From 0, in the order of its `ComponentMask`."""
     box: Box
+    """(3,) slices: where it lies on the native grid."""
     mask: Mask
+    """(I, J, K) bool: its voxels within the box."""
     labels: NDArray[np.uint8]
+    """(I, J, K) uint8: its labels within the box, 0 elsewhere."""
     grid: Grid
+    """Of the box."""
 
     @property
     def volume_ml(self) -> float:

@@ -36,30 +36,20 @@ _FACES = ndimage.generate_binary_structure(3, 1)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Surroundings:
-    """What is known around a voxel, all on one grid.
-
-    Parameters
-    ----------
-    images : mapping of MrSequence to (I, J, K) float32
-        Any units.
-    allowed : (I, J, K) bool
-        Where something may be drawn: tissue that is no other candidate's.
-    spacing_mm : (3,) float64
-        Voxel edges.
-    probability : mapping of Region to (I, J, K) float32
-        0 to 1; empty where it is not known.
-    attention : (I, J, K) float32 or None
-        Of the whole tumour, 0 to 1.
-    shown : MrSequence or None
-        What the reader looked at: it goes before clearer ones, if the place stands out there.
-    """
+    """What is known around a voxel, all on one grid."""
 
     images: Mapping[MrSequence, Floats]
+    """Mapping of MrSequence to (I, J, K) float32. Any units."""
     allowed: Mask
+    """(I, J, K) bool: where something may be drawn: tissue that is no other candidate's."""
     spacing_mm: NDArray[np.float64]
+    """(3,) float64: voxel edges."""
     probability: Mapping[Region, Floats]
+    """Mapping of Region to (I, J, K) float32. 0 to 1; empty where it is not known."""
     attention: Floats | None = None
+    """(I, J, K) float32 or None: of the whole tumour, 0 to 1."""
     shown: MrSequence | None = None
+    """What the reader looked at: it goes before clearer ones, if the place stands out there."""
 
 
 @dataclass(frozen=True, slots=True)

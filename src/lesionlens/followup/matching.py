@@ -26,18 +26,13 @@ _NEXT_TO_NOTHING_ML = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """Which candidate is which, by their ids.
-
-    Parameters
-    ----------
-    pairs : tuple of (prior, now)
-        Each id at most once on each side.
-    beside : tuple of (prior, now)
-        Pairs that overlap too, though one of them was matched with another: split or merged.
-    """
+    """Which candidate is which, by their ids."""
 
     pairs: tuple[tuple[int, int], ...]
+    """Tuple of (prior, now). Each id at most once on each side."""
     beside: tuple[tuple[int, int], ...]
+    """Tuple of (prior, now). Pairs that overlap too, though one of them was matched with another:
+    split or merged."""
 
 
 def match(

@@ -19,21 +19,14 @@ _TAGS = ("PatientID", "IssuerOfPatientID", "StudyDate", "AcquisitionDate", "Stud
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """Patient and day of an examination; empty where the files do not say.
-
-    Parameters
-    ----------
-    patient : str
-        Patient ID with its issuer, or the subject of a BIDS name.
-    date : str
-        ISO 8601 day, or the session of a BIDS name.
-    study_uid : str or None
-        Study Instance UID.
-    """
+    """Patient and day of an examination; empty where the files do not say."""
 
     patient: str = ""
+    """Patient ID with its issuer, or the subject of a BIDS name."""
     date: str = ""
+    """ISO 8601 day, or the session of a BIDS name."""
     study_uid: str | None = None
+    """Study Instance UID."""
 
 
 def visit_of(study: Study) -> Visit:

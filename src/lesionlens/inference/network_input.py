@@ -22,29 +22,20 @@ _MARGIN_VOX = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NetworkInput:
-    """What a network reads.
-
-    Parameters
-    ----------
-    channels : (1, 4, I, J, K) float32 array
-        z-scored in the brain, zero outside of it.
-    brain : (1, I, J, K) bool array
-    present : (4,) bool
-        Which sequences there are.
-    grid : Grid
-        Of the arrays.
-    box : (3,) slices
-        The part of the working grid that they show: the brain and a small margin.
-    cut : Grid
-        Of that part.
-    """
+    """What a network reads."""
 
     channels: Array
+    """(1, 4, I, J, K) float32 array: z-scored in the brain, zero outside of it."""
     brain: Array
+    """(1, I, J, K) bool array."""
     present: tuple[bool, bool, bool, bool]
+    """(4,) bool: which sequences there are."""
     grid: Grid
+    """Of the arrays."""
     box: Box
+    """(3,) slices: the part of the working grid that they show: the brain and a small margin."""
     cut: Grid
+    """Of that part."""
 
     def input_of(self, variant: InputPerturbation) -> Array:
         """Return the (1, 8, I, J, K) input that shows a variant of the study."""

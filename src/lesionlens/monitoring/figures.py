@@ -181,25 +181,17 @@ def calibration(studies: Sequence[MonitoredStudy]) -> Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """How a figure of the later studies differs from the first ones.
-
-    Parameters
-    ----------
-    name : str
-        What is compared.
-    before, after : int
-        Values on either side.
-    stability : float or None
-        Population stability index over the deciles of before; None of too few values.
-    p : float or None
-        Of the Kolmogorov-Smirnov test.
-    """
+    """How a figure of the later studies differs from the first ones."""
 
     name: str
+    """What is compared."""
     before: int
     after: int
+    """Values on either side."""
     stability: float | None
+    """Population stability index over the deciles of before; None of too few values."""
     p: float | None
+    """Of the Kolmogorov-Smirnov test."""
 
 
 def drift(first: Sequence[MonitoredStudy], later: Sequence[MonitoredStudy]) -> tuple[Drift, ...]:

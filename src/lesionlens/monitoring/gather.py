@@ -19,62 +19,41 @@ VERDICTS = frozenset({*SEEN_TRUE, ReviewState.REJECTED})
 
 @dataclass(frozen=True, slots=True)
 class MonitoredCandidate:
-    """One candidate and what each reader said of it last.
-
-    Parameters
-    ----------
-    tracking_uid : str
-        The same in every reader's copy of a result.
-    score : float
-        0 to 1.
-    volume_ml : float or None
-        Whole tumour.
-    uncertainty : float or None
-        0 to 1.
-    verdicts : mapping of str to ReviewState
-        By reader; "" where the reader gave no name.
-    added : bool
-        Whether a reader brought it in.
-    """
+    """One candidate and what each reader said of it last."""
 
     tracking_uid: str
+    """The same in every reader's copy of a result."""
     score: float
+    """0 to 1."""
     volume_ml: float | None
+    """Whole tumour."""
     uncertainty: float | None
+    """0 to 1."""
     verdicts: Mapping[str, ReviewState]
+    """By reader; "" where the reader gave no name."""
     added: bool = False
+    """Whether a reader brought it in."""
 
 
 @dataclass(frozen=True, slots=True)
 class MonitoredStudy:
-    """One result folder.
-
-    Parameters
-    ----------
-    name : str
-        Of the folder.
-    day : date
-        When it was analysed.
-    engine : str
-        Name, version and first digits of the weights' SHA-256.
-    candidates : tuple of MonitoredCandidate
-        The network's, and those that readers added.
-    failed_checks : tuple of str
-        Of the input's quality.
-    brain_ml, registration : float or None
-        From the preparation: volume of the brain; least pronounced registration.
-    seconds : float
-        Of the analysis.
-    """
+    """One result folder."""
 
     name: str
+    """Of the folder."""
     day: date
+    """When it was analysed."""
     engine: str
+    """Name, version and first digits of the weights' SHA-256."""
     candidates: tuple[MonitoredCandidate, ...]
+    """The network's, and those that readers added."""
     failed_checks: tuple[str, ...] = ()
+    """Of the input's quality."""
     brain_ml: float | None = None
     registration: float | None = None
+    """From the preparation: volume of the brain; least pronounced registration."""
     seconds: float = 0.0
+    """Of the analysis."""
 
     @property
     def flagged(self) -> tuple[MonitoredCandidate, ...]:

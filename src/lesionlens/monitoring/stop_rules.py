@@ -10,24 +10,16 @@ from lesionlens.monitoring.figures import Calibration, Drift, Group
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a site takes as tolerable.
-
-    Parameters
-    ----------
-    least_acceptance : float
-        Share of judged candidates that are accepted or edited.
-    most_candidates : float
-        A study, in the mean of a week.
-    most_calibration_error : float
-        Mean gap between scores and accepted shares.
-    most_drift : float
-        Population stability index; above 0.25 is called a large shift.
-    """
+    """What a site takes as tolerable."""
 
     least_acceptance: float = 0.5
+    """Share of judged candidates that are accepted or edited."""
     most_candidates: float = 3.0
+    """A study, in the mean of a week."""
     most_calibration_error: float = 0.2
+    """Mean gap between scores and accepted shares."""
     most_drift: float = 0.25
+    """Population stability index; above 0.25 is called a large shift."""
 
 
 _FEW = 10

@@ -11,43 +11,31 @@ from lesionlens.base.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkConfig:
-    """Sizes of one network.
-
-    Parameters
-    ----------
-    channels : (4,) int
-        Features at 1/1, 1/2, 1/4 and 1/8 of the grid.
-    blocks : (3,) int
-        Residual blocks of the encoder at 1/2, 1/4 and 1/8.
-    layers, heads, ratio : int
-        Self-attention over the tokens at 1/8.
-    query_dim : int
-        Channels of a query.
-    query_heads : (3,) int
-        Heads of its cross-attention at 1/4, 1/2 and 1/1.
-    regions, lesions : int
-        Region queries and lesion queries; 0 lesion queries leaves that branch out.
-    inputs : int
-        Sequences and presence channels.
-    t1_in_reserve : bool
-        Read T1 only where T1c or FLAIR is missing: drawn T1 differs most from real T1, and the
-        weights are measurably better without it.
-    design : str
-        "hybrid", or for comparison "cnn-only" and "transformer-only", as `network.variants` has it.
-    """
+    """Sizes of one network."""
 
     channels: tuple[int, int, int, int]
+    """(4,) int: features at 1/1, 1/2, 1/4 and 1/8 of the grid."""
     blocks: tuple[int, int, int] = (1, 2, 1)
+    """(3,) int: residual blocks of the encoder at 1/2, 1/4 and 1/8."""
     layers: int = 4
     heads: int = 4
     ratio: int = 2
+    """Self-attention over the tokens at 1/8."""
     query_dim: int = 64
+    """Channels of a query."""
     query_heads: tuple[int, int, int] = (2, 2, 1)
+    """(3,) int: heads of its cross-attention at 1/4, 1/2 and 1/1."""
     regions: int = 3
     lesions: int = 0
+    """Region queries and lesion queries; 0 lesion queries leaves that branch out."""
     inputs: int = 8
+    """Sequences and presence channels."""
     t1_in_reserve: bool = False
+    """Read T1 only where T1c or FLAIR is missing: drawn T1 differs most from real T1, and the
+    weights are measurably better without it."""
     design: str = "hybrid"
+    """"hybrid", or for comparison "cnn-only" and "transformer-only", as `network.variants` has it.
+    """
 
 
 PRESETS: Mapping[str, NetworkConfig] = MappingProxyType({

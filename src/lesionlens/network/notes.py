@@ -16,42 +16,32 @@ ONNX_FORMAT = "lesionlens-onnx-1"
 
 @dataclass(frozen=True, slots=True)
 class WeightsNotes:
-    """What travels with weights besides the sizes of the network.
-
-    Parameters
-    ----------
-    version : str
-        Of the weights, not of the package.
-    spacing_mm : float
-        Grid of the first pass over the whole brain.
-    focus_spacing_mm : float or None
-        Grid of the patches round candidates; None where refinement does not help.
-    temperature : (3,) float
-        Logits of WT, TC, ET are divided by these before the sigmoid.
-    operating_points : tuple of dict
-        Rising in sensitivity: ``threshold``, ``sensitivity``, ``false_per_scan`` on drawn scans.
-    provenance : dict
-        Data, recipe, steps, minutes.
-    score : (3,) float
-        Intercept, slope of the mean logit, slope of the logarithm of the ml: a candidate's score
-        is the sigmoid of their sum (`inference.component_score`), fitted on drawn scans.
-    score_floor : float
-        Regions that score less are not flagged.
-    thresholds : (3,) float
-        Probability of WT, TC, ET from which a voxel is drawn. The cut with the best expected Dice
-        lies at half of the Dice that can be reached, below one half where a region is hard
-        (Lipton et al. 2014, doi 10.1007/978-3-662-44851-9_15, for F1, which is Dice).
-    """
+    """What travels with weights besides the sizes of the network."""
 
     version: str = "0"
+    """Of the weights, not of the package."""
     spacing_mm: float = 2.0
+    """Grid of the first pass over the whole brain."""
     focus_spacing_mm: float | None = None
+    """Grid of the patches round candidates; None where refinement does not help."""
     temperature: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """(3,) float: logits of WT, TC, ET are divided by these before the sigmoid."""
     operating_points: tuple[Mapping[str, float], ...] = ()
+    """Tuple of dict. Rising in sensitivity: ``threshold``, ``sensitivity``, ``false_per_scan`` on
+    drawn scans."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    score: tuple[float, float, float] = (-1.5, 0.36, 0.0)
+    """Dict. Data, recipe, steps, minutes."""
+    score: tuple[float, ...] = (-1.5, 0.36, 0.0)
+    """(3,) or (4,) float: intercept, slopes of the mean logit, of the logarithm of the ml and of
+    the mean core logit: a candidate's score is the sigmoid of their sum
+    (`inference.component_score`), fitted on scans of known truth. Three numbers leave the core
+    out."""
     score_floor: float = 0.2
+    """Regions that score less are not flagged."""
     thresholds: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    """(3,) float: probability of WT, TC, ET from which a voxel is drawn. The cut with the best
+    expected Dice lies at half of the Dice that can be reached, below one half where a region is
+    hard (Lipton et al. 2014, doi 10.1007/978-3-662-44851-9_15, for F1, which is Dice)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

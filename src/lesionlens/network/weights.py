@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lesionlens.base.errors import ResourceError, WeightsError
+from lesionlens.base.errors import WeightsError
+from lesionlens.base.whole_file import unwritten, whole_file
 from lesionlens.network.build import build
 from lesionlens.network.config import NetworkConfig
 from lesionlens.network.model import LensNetwork, channels_last
@@ -55,18 +56,12 @@ def save(
         "notes": json.dumps(dataclasses.asdict(notes)),
     }
     tensors = {name: value.detach().cpu().contiguous().to(dtype) for name, value in state.items()}
-    aside = path.with_name(path.name + ".part")
     try:
-        save_file(tensors, aside, metadata)
-        aside.chmod(0o644)
-        aside.replace(path)
+        with whole_file(path) as aside:
+            save_file(tensors, aside, metadata)
+            aside.chmod(0o644)
     except (OSError, SafetensorError) as error:
-        aside.unlink(missing_ok=True)
-        raise ResourceError(
-            found=f"weights that could not be written ({error})",
-            expected=f"room for {path.name}",
-            next_step="Free some space and start again; what was there before is intact",
-        ) from error
+        raise unwritten("weights", path, error) from error
     return _sha256(path)
 
 

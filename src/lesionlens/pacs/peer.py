@@ -39,30 +39,20 @@ class Retrieval(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How to come in; no secret is kept here.
-
-    Parameters
-    ----------
-    user : str or None
-        For DICOMweb; the password comes from the environment or the keyring.
-    ca : Path or None
-        PEM file of the certificates to trust instead of the usual ones.
-    certificate : Path or None
-        PEM file with a certificate and key of our own, where the archive asks for one.
-    title : str
-        Our AE title (DIMSE), 1 to 16 characters.
-    port : int
-        Where we listen while a study comes by C-MOVE.
-    by : Retrieval
-        How a study is fetched (DIMSE).
-    """
+    """How to come in; no secret is kept here."""
 
     user: str | None = None
+    """For DICOMweb; the password comes from the environment or the keyring."""
     ca: Path | None = None
+    """PEM file of the certificates to trust instead of the usual ones."""
     certificate: Path | None = None
+    """PEM file with a certificate and key of our own, where the archive asks for one."""
     title: str = OWN_TITLE
+    """Our AE title (DIMSE), 1 to 16 characters."""
     port: int = OWN_PORT
+    """Where we listen while a study comes by C-MOVE."""
     by: Retrieval = Retrieval.AUTO
+    """How a study is fetched (DIMSE)."""
 
     def __post_init__(self) -> None:
         """Refuse what no archive could use."""

@@ -11,23 +11,17 @@ from lesionlens.pacs.peer import OWN_PORT, OWN_TITLE, Access, Retrieval
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """How to reach an archive; holds no secret.
-
-    Parameters
-    ----------
-    address : str
-        See `pacs.connect.connect`.
-    user, ca, certificate, title, port, by
-        See `pacs.peer.Access`; empty text for none.
-    """
+    """How to reach an archive; holds no secret."""
 
     address: str = ""
+    """See `pacs.connect.connect`."""
     user: str = ""
     ca: str = ""
     certificate: str = ""
     title: str = OWN_TITLE
     port: int = OWN_PORT
     by: str = Retrieval.AUTO.value
+    """See `pacs.peer.Access`; empty text for none."""
 
     @classmethod
     def of(cls, address: str, access: Access) -> Server:

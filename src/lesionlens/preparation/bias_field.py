@@ -25,24 +25,16 @@ _FEWEST_VOX = 500
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BiasField:
-    """The shading of one sequence.
-
-    Parameters
-    ----------
-    log : (I, J, K) float32
-        Natural logarithm of the field on `grid`, 0 on average in the brain.
-    grid : Grid
-        Coarse cubes over the working grid.
-    strength : float
-        95th over 5th percentile of the field within the brain; 1 is no shading.
-    variation : (float, float)
-        Standard deviation over mean in the brain, before and after.
-    """
+    """The shading of one sequence."""
 
     log: NDArray[np.float32]
+    """(I, J, K) float32: natural logarithm of the field on `grid`, 0 on average in the brain."""
     grid: Grid
+    """Coarse cubes over the working grid."""
     strength: float
+    """95th over 5th percentile of the field within the brain; 1 is no shading."""
     variation: tuple[float, float]
+    """Standard deviation over mean in the brain, before and after."""
 
     @property
     def words(self) -> str:

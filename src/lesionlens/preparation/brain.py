@@ -23,24 +23,16 @@ UNEVEN = 0.12
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BrainMask:
-    """A brain mask and how far to trust it.
-
-    Parameters
-    ----------
-    mask : (I, J, K) bool
-        Brain; empty where none is seen.
-    grid : Grid
-        Where it lies.
-    method : str
-        In words.
-    doubtful : str or None
-        Why a reader should look, or None.
-    """
+    """A brain mask and how far to trust it."""
 
     mask: NDArray[np.bool_]
+    """(I, J, K) bool: brain; empty where none is seen."""
     grid: Grid
+    """Where it lies."""
     method: str
+    """In words."""
     doubtful: str | None = None
+    """Why a reader should look, or None."""
 
     @property
     def volume_ml(self) -> float:

@@ -33,25 +33,17 @@ Measured: 0.24 to 0.43 between sequences of one patient, 0.17 and 0.18 between t
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Registration:
-    """Where a sequence lies in the reference's frame.
-
-    Parameters
-    ----------
-    moved : (4, 4) float64
-        Reference RAS+ mm to the sequence's own RAS+ mm; rigid.
-    shift_mm, angle_deg : float
-        How far the middle of the head moved, and the rotation.
-    information : float
-        Mutual information (nats) of the aligned images.
-    pronounced : float
-        How much better that is than 10 mm beside: 1 - I(beside) / I(aligned); near 0 is doubtful.
-    """
+    """Where a sequence lies in the reference's frame."""
 
     moved: Affine
+    """(4, 4) float64: reference RAS+ mm to the sequence's own RAS+ mm; rigid."""
     shift_mm: float
     angle_deg: float
+    """How far the middle of the head moved, and the rotation."""
     information: float
+    """Mutual information (nats) of the aligned images."""
     pronounced: float
+    """How much better that is than 10 mm beside: 1 - I(beside) / I(aligned); near 0 is doubtful."""
 
     @property
     def doubtful(self) -> bool:
@@ -135,19 +127,13 @@ def _level(values: NDArray[np.float32], grid: Grid) -> Level:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ResolutionPyramid:
-    """One image at two resolutions, ready for ITK; made once, used for every partner.
-
-    Parameters
-    ----------
-    coarse, fine : Level
-        On RAS+ cubes of 4 and 2 mm.
-    centre_mm : (3,) float64
-        Middle of what is bright.
-    """
+    """One image at two resolutions, ready for ITK; made once, used for every partner."""
 
     coarse: Level
     fine: Level
+    """On RAS+ cubes of 4 and 2 mm."""
     centre_mm: NDArray[np.float64]
+    """(3,) float64: middle of what is bright."""
 
 
 def pyramid(values: NDArray[np.float32], grid: Grid) -> ResolutionPyramid:

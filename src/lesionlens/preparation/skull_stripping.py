@@ -29,21 +29,14 @@ AUTO, OWN = "auto", "own"
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """How one program is called.
-
-    Parameters
-    ----------
-    executable : str
-        Found on PATH.
-    arguments : callable
-        Image and wanted mask to the arguments.
-    mask_name : str
-        Name of the mask file that it writes for `brain.nii.gz`.
-    """
+    """How one program is called."""
 
     executable: str
+    """Found on PATH."""
     arguments: Callable[[Path, Path], list[str]]
+    """Image and wanted mask to the arguments."""
     mask_name: str = "brain_mask.nii.gz"
+    """Name of the mask file that it writes for `brain.nii.gz`."""
 
 
 PROGRAMS: Mapping[str, Program] = {

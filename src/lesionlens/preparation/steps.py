@@ -37,40 +37,28 @@ more than they are worth."""
 
 @dataclass(frozen=True, slots=True)
 class PrepareOptions:
-    """How to prepare; each step can be left out.
-
-    Parameters
-    ----------
-    edge_mm : float
-        Edge of the working grid's cubes.
-    register : bool
-        Co-register the sequences, but for those that were brought together before.
-    strip : bool
-        Find the brain where the skull is still there, with a network. Otherwise the brain that was
-        found in these voxels before is taken, or the whole head counts: for a review of what is
-        there already.
-    stripper : str
-        "own", a program that the user has (a name in `strippers.PROGRAMS`), or "auto": the own
-        method, and an installed program where its mask is doubtful.
-    bias : bool
-        Take the coils' shading out of each sequence (N4). Off: our network was trained to read
-        through it, and it costs more time than the rest of the preparation.
-    sides : bool
-        Look whether one sequence is mirrored against the others.
-    threads : int
-        Files read at a time.
-    cache : bool
-        Use and keep movements and brain masks in the user's cache folder.
-    """
+    """How to prepare; each step can be left out."""
 
     edge_mm: float = 1.0
+    """Edge of the working grid's cubes."""
     register: bool = True
+    """Co-register the sequences, but for those that were brought together before."""
     strip: bool = True
+    """Find the brain where the skull is still there, with a network. Otherwise the brain that was
+    found in these voxels before is taken, or the whole head counts: for a review of what is there
+    already."""
     stripper: str = skull_stripping.AUTO
+    """"own", a program that the user has (a name in `strippers.PROGRAMS`), or "auto": the own
+    method, and an installed program where its mask is doubtful."""
     bias: bool = False
+    """Take the coils' shading out of each sequence (N4). Off: our network was trained to read
+    through it, and it costs more time than the rest of the preparation."""
     sides: bool = True
+    """Look whether one sequence is mirrored against the others."""
     threads: int = 2
+    """Files read at a time."""
     cache: bool = True
+    """Use and keep movements and brain masks in the user's cache folder."""
 
 
 @dataclass(slots=True)

@@ -23,23 +23,16 @@ from lesionlens.records.study import Study
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """What the user gave beside the path.
-
-    Parameters
-    ----------
-    study_uid : str or None
-        Which study, where the folder holds several: a Study Instance UID, or the name that the
-        refusal listed.
-    progress, cancel
-        As everywhere; asked between files.
-    among : tuple of Path
-        The files and folders below the path that are meant; empty for all.
-    """
+    """What the user gave beside the path."""
 
     study_uid: str | None = None
+    """Which study, where the folder holds several: a Study Instance UID, or the name that the
+    refusal listed."""
     progress: Progress = no_progress
     cancel: Cancel = NEVER
+    """As everywhere; asked between files."""
     among: tuple[Path, ...] = ()
+    """The files and folders below the path that are meant; empty for all."""
 
     def files(self, root: Path, walk: Callable[[Path], Iterator[Path]]) -> list[Path]:
         """Return the files that are meant, each once, folders by `walk`."""

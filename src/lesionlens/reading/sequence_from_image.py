@@ -61,22 +61,15 @@ CONFIDENCE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class TissueContrast:
-    """What separates the four sequences, all against white matter's brightness.
-
-    Parameters
-    ----------
-    grey : float
-        Median of grey matter.
-    fluid : (float, float)
-        15th and 85th percentile where the ventricles should lie; the narrow ones of the young
-        fill little of that place.
-    bright : (float, float)
-        98th and 99.8th percentile of the brain without its rim.
-    """
+    """What separates the four sequences, all against white matter's brightness."""
 
     grey: float
+    """Median of grey matter."""
     fluid: tuple[float, float]
+    """15th and 85th percentile where the ventricles should lie; the narrow ones of the young fill
+    little of that place."""
     bright: tuple[float, float]
+    """98th and 99.8th percentile of the brain without its rim."""
 
     @property
     def features(self) -> NDArray[np.float64]:

@@ -66,29 +66,20 @@ def choose(
 
 @dataclass(frozen=True, slots=True)
 class ListedStudy:
-    """One of several studies in a folder, for a user who is to choose.
-
-    Parameters
-    ----------
-    uid : str
-        What `open_study(study_uid=…)` takes: a Study Instance UID; for NIfTI the name of the
-        folder or BIDS session.
-    kind : StudyKind
-        NIfTI or DICOM.
-    date : str
-        YYYYMMDD as the scanner wrote it; empty where unknown.
-    description : str
-        StudyDescription, as found (hostile text: escape it); empty where there is none.
-    series, images : int
-        Series (NIfTI: files), and image planes among them (NIfTI: files).
-    """
+    """One of several studies in a folder, for a user who is to choose."""
 
     uid: str
+    """What `open_study(study_uid=…)` takes: a Study Instance UID; for NIfTI the name of the folder
+    or BIDS session."""
     kind: StudyKind
+    """NIfTI or DICOM."""
     date: str
+    """YYYYMMDD as the scanner wrote it; empty where unknown."""
     description: str
+    """StudyDescription, as found (hostile text: escape it); empty where there is none."""
     series: int
     images: int
+    """Series (NIfTI: files), and image planes among them (NIfTI: files)."""
 
 
 class SeveralStudiesError(UnusableInputError):

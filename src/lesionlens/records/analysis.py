@@ -23,25 +23,18 @@ from lesionlens.records.study import PreparedStudy, Study
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Volumes:
-    """Results on the native grid of the reference sequence.
-
-    Parameters
-    ----------
-    labels : Volume of uint8
-        0 background, 1 core, 2 oedema, 3 enhancing; non-zero exactly where a candidate is.
-    probability, attention : mapping of Region to Volume of float32
-        0 to 1; empty where the engine gives none.
-    uncertainty : Volume of float32 or None
-        0 to 1.
-    evidence : SequenceEvidence or None
-        What each sequence adds at every voxel, on the grid of the first pass.
-    """
+    """Results on the native grid of the reference sequence."""
 
     labels: Volume
+    """Volume of uint8. 0 background, 1 core, 2 oedema, 3 enhancing; non-zero exactly where a
+    candidate is."""
     probability: Mapping[Region, Volume]
     attention: Mapping[Region, Volume]
+    """Mapping of Region to Volume of float32. 0 to 1; empty where the engine gives none."""
     uncertainty: Volume | None = None
+    """Volume of float32 or None. 0 to 1."""
     evidence: SequenceEvidence | None = None
+    """What each sequence adds at every voxel, on the grid of the first pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,36 +49,24 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """How it was made.
-
-    Parameters
-    ----------
-    engine : EngineInfo
-        Name, version, weights.
-    device : str
-        Such as "cpu (2 threads)" or the GPU's name.
-    stages : tuple of StageTime
-        Seconds and peak memory.
-    versions : mapping of str to str
-        Of this package and of what decides results.
-    inputs : tuple of (name, SHA-256)
-        The files read, by path below the study.
-    started : str
-        ISO 8601, UTC.
-    notices : tuple of str
-        All warnings of the run.
-    documents : tuple of Document
-        Reports that were written of it before.
-    """
+    """How it was made."""
 
     engine: EngineInfo
+    """Name, version, weights."""
     device: str
+    """Such as "cpu (2 threads)" or the GPU's name."""
     stages: tuple[StageTime, ...]
+    """Seconds and peak memory."""
     versions: Mapping[str, str]
+    """Of this package and of what decides results."""
     inputs: tuple[tuple[str, str], ...]
+    """Tuple of (name, SHA-256). The files read, by path below the study."""
     started: str
+    """ISO 8601, UTC."""
     notices: tuple[str, ...] = ()
+    """All warnings of the run."""
     documents: tuple[Document, ...] = ()
+    """Reports that were written of it before."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,18 +22,12 @@ def frozen(array: NDArray[Any]) -> NDArray[Any]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Volume:
-    """One array on one grid.
-
-    Parameters
-    ----------
-    data : (I, J, K) array
-        Voxels; kept as a read-only view.
-    grid : Grid
-        Where they lie.
-    """
+    """One array on one grid."""
 
     data: NDArray[Any]
+    """(I, J, K) array: voxels; kept as a read-only view."""
     grid: Grid
+    """Where they lie."""
 
     def __post_init__(self) -> None:
         if self.data.shape != self.grid.shape:

@@ -13,63 +13,45 @@ from lesionlens.base.labels import Region
 
 @dataclass(frozen=True, slots=True)
 class MapChecks:
-    """What one map's checks came to; None where a check could not be made.
-
-    Parameters
-    ----------
-    peak_inside : bool or None
-        Whether the strongest attention lies in a flagged part of its region.
-    mass_inside, volume_share : float or None
-        Share of the attention, and of the brain, that lies there.
-    deletion, deletion_random, deletion_centre : float or None
-        Share of the candidates' probability that is left, on average, when the most attended voxels
-        are hidden; and when as many are hidden at random or about the brain's centre. Low is good
-        for the first.
-    insertion, insertion_random : float or None
-        Share of the probability that is there when only the most attended voxels are shown; and
-        when as many are shown at random. High is good for the first.
-    reliable : bool or None
-        Whether all checks that were made were passed.
-    words : str
-        The verdict for a reader, with its reason.
-    """
+    """What one map's checks came to; None where a check could not be made."""
 
     peak_inside: bool | None
+    """Whether the strongest attention lies in a flagged part of its region."""
     mass_inside: float | None
     volume_share: float | None
+    """Share of the attention, and of the brain, that lies there."""
     deletion: float | None = None
     deletion_random: float | None = None
     deletion_centre: float | None = None
+    """Share of the candidates' probability that is left, on average, when the most attended voxels
+    are hidden; and when as many are hidden at random or about the brain's centre. Low is good for
+    the first."""
     insertion: float | None = None
     insertion_random: float | None = None
+    """Share of the probability that is there when only the most attended voxels are shown; and when
+    as many are shown at random. High is good for the first."""
     reliable: bool | None = None
+    """Whether all checks that were made were passed."""
     words: str = ""
+    """The verdict for a reader, with its reason."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AttentionMaps:
-    """Maps on the working grid, normalised in one documented way (see `explain.maps`).
-
-    Parameters
-    ----------
-    maps : mapping of Region to (I, J, K) float32
-        0 to 1 on the working grid.
-    raw_range : mapping of Region to (least, full scale)
-        Before normalisation, in multiples of attending everywhere alike: the least value, and the
-        one drawn as 1, so that two studies can be compared.
-    method : str
-        In words.
-    layers : tuple of str
-        Which layers went in.
-    checks : mapping of Region to MapChecks
-        What was checked of each map; empty where nothing was.
-    """
+    """Maps on the working grid, normalised in one documented way (see `explain.maps`)."""
 
     maps: Mapping[Region, NDArray[np.float32]]
+    """Mapping of Region to (I, J, K) float32. 0 to 1 on the working grid."""
     raw_range: Mapping[Region, tuple[float, float]]
+    """Mapping of Region to (least, full scale). Before normalisation, in multiples of attending
+    everywhere alike: the least value, and the one drawn as 1, so that two studies can be compared.
+    """
     method: str
+    """In words."""
     layers: tuple[str, ...]
+    """Which layers went in."""
     checks: Mapping[Region, MapChecks] = field(default_factory=dict)
+    """What was checked of each map; empty where nothing was."""
 
     def scale_of(self, region: Region) -> float:
         """Return what a map's 1 stands for, in multiples of even attention; 0 where unknown."""

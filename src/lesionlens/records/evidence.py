@@ -17,21 +17,16 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SequenceEvidence:
-    """Voxelwise Shapley values of the sequences, in units of whole-tumour probability.
-
-    Parameters
-    ----------
-    shares : mapping of MrSequence to (I, J, K) float32
-        What each present sequence adds at each voxel, -1 to 1; negative where it speaks against.
-    base : (I, J, K) float32
-        Probability without any sequence; with all shares it sums to the first pass's probability.
-    grid : Grid
-        Of the first pass, axis-aligned RAS+; coarser than the image.
-    """
+    """Voxelwise Shapley values of the sequences, in units of whole-tumour probability."""
 
     shares: Mapping[MrSequence, Floats]
+    """Mapping of MrSequence to (I, J, K) float32. What each present sequence adds at each voxel, -1
+    to 1; negative where it speaks against."""
     base: Floats
+    """(I, J, K) float32: probability without any sequence; with all shares it sums to the first
+    pass's probability."""
     grid: Grid
+    """Of the first pass, axis-aligned RAS+; coarser than the image."""
 
     def __post_init__(self) -> None:
         shares = {sequence: frozen(share) for sequence, share in self.shares.items()}

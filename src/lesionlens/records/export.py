@@ -28,27 +28,17 @@ class Identity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """Choices that exporters read from `Analysis.options`.
-
-    Parameters
-    ----------
-    surfaces : bool
-        Write the candidates' surfaces too, for 3-D viewers and printers.
-    maps : MapExtent
-        Of attention maps in DICOM.
-    rest : bool
-        Send of a reviewed result also what was not accepted.
-    evidence : bool
-        Write what each sequence adds at every voxel too, and what was considered and dismissed.
-    language : str
-        Of the report: a key of `export.words.LANGUAGES`.
-    hidden : frozenset of Identity
-        What the report leaves out of its heading and provenance.
-    """
+    """Choices that exporters read from `Analysis.options`."""
 
     surfaces: bool = False
+    """Write the candidates' surfaces too, for 3-D viewers and printers."""
     maps: MapExtent = MapExtent.CUT
+    """Of attention maps in DICOM."""
     rest: bool = False
+    """Send of a reviewed result also what was not accepted."""
     evidence: bool = False
+    """Write what each sequence adds at every voxel too, and what was considered and dismissed."""
     language: str = "en"
+    """Of the report: a key of `export.words.LANGUAGES`."""
     hidden: frozenset[Identity] = frozenset()
+    """What the report leaves out of its heading and provenance."""

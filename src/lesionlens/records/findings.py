@@ -93,59 +93,45 @@ class Candidate:
 
     The one declaration of its fields: findings.json, findings.csv, the published schema and a
     result that is opened again follow from the names and types here (`records.files`).
-
-    Parameters
-    ----------
-    id : int
-        From 1, by falling score; those that a reader added follow.
-    tracking_uid : str
-        DICOM UID, the same in JSON, SEG and SR.
-    score : float or None
-        0 to 1; None of what a reader added, which the network did not flag.
-    centroid_mm : (3,)
-        Of the whole tumour.
-    bounding_box_mm : ((3,), (3,))
-        Lower and upper corner, by the voxels' outer edges.
-    peak_mm : (3,)
-        Voxel centre of the highest whole-tumour probability.
-    volume_ml : mapping of Region to float or None
-        ET is None where T1c is missing.
-    longest_axial_diameter_mm, perpendicular_diameter_mm : float or None
-        Of the enhancing part, else of the whole tumour, on RAS axial planes at 1 mm.
-    rano_measurable : bool or None
-        Enhancing, both diameters at least 10 mm, on two slices or more; None without T1c.
-    sequence_relevance : mapping of str to float or None
-        Keys t1c, flair, t2, t1, none: signed Shapley values that sum to the score.
-    score_alone, score_left_out : mapping of str to float or None
-        Keys t1c, flair, t2, t1: the score with that sequence alone, and with all but it.
-    resemblance : mapping of LesionClass to float or None
-        Class probabilities by the engine; shares that add up to one, not the probability of a
-        diagnosis.
-    source : Source
-        Who flagged it.
-    drawn : Drawn or None
-        How a reader's own was drawn; None of the network's.
     """
 
     id: int
+    """From 1, by falling score; those that a reader added follow."""
     tracking_uid: str
+    """DICOM UID, the same in JSON, SEG and SR."""
     score: Score | None
+    """Float or None. 0 to 1; None of what a reader added, which the network did not flag."""
     centroid_mm: Point
+    """(3,): of the whole tumour."""
     bounding_box_mm: tuple[Point, Point]
+    """((3,), (3,)): lower and upper corner, by the voxels' outer edges."""
     peak_mm: Point
+    """(3,): voxel centre of the highest whole-tumour probability."""
     volume_ml: Annotated[Mapping[Region, Share | None], Keys(Region)]
+    """Mapping of Region to float or None. ET is None where T1c is missing."""
     longest_axial_diameter_mm: Mm | None
     perpendicular_diameter_mm: Mm | None
+    """Float or None. Of the enhancing part, else of the whole tumour, on RAS axial planes at 1 mm.
+    """
     rano_measurable: bool | None
+    """Enhancing, both diameters at least 10 mm, on two slices or more; None without T1c."""
     location: Location
     uncertainty: Share | None
     attention: Agreement
     sequence_relevance: Annotated[Mapping[str, Score | None], Keys((*SEQUENCE_KEYS, "none"))] | None
+    """Mapping of str to float or None. Keys t1c, flair, t2, t1, none: signed Shapley values that
+    sum to the score."""
     score_alone: ScoreBySequence | None = None
     score_left_out: ScoreBySequence | None = None
+    """Mapping of str to float or None. Keys t1c, flair, t2, t1: the score with that sequence alone,
+    and with all but it."""
     resemblance: Annotated[Mapping[LesionClass, Share], Keys(LesionClass)] | None = None
+    """Mapping of LesionClass to float or None. Class probabilities by the engine; shares that add
+    up to one, not the probability of a diagnosis."""
     source: Source = Source.NETWORK
+    """Who flagged it."""
     drawn: Drawn | None = None
+    """How a reader's own was drawn; None of the network's."""
 
     @property
     def has_enhancing(self) -> bool:
@@ -166,28 +152,19 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Considered:
-    """A region that was drawn and scored too little to be flagged; shown when asked, not counted.
-
-    Parameters
-    ----------
-    score : float
-        0 to 1, below the engine's floor.
-    location : Location
-        In words.
-    centroid_mm, peak_mm : (3,)
-        Patient RAS+: its middle, and its highest whole-tumour probability.
-    volume_ml : float
-        Of what was drawn.
-    voxels : (N, 3) int32
-        Indices on the native grid.
-    """
+    """A region that was drawn and scored too little to be flagged: shown when asked for."""
 
     score: float
+    """0 to 1, below the engine's floor."""
     location: Location
+    """In words."""
     centroid_mm: Point
     peak_mm: Point
+    """(3,): patient RAS+: its middle, and its highest whole-tumour probability."""
     volume_ml: float
+    """Of what was drawn."""
     voxels: NDArray[np.int32]
+    """(N, 3) int32: indices on the native grid."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "voxels", frozen(self.voxels))
@@ -195,30 +172,20 @@ class Considered:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Findings:
-    """All candidates of one study.
-
-    Parameters
-    ----------
-    candidates : tuple of Candidate
-        By falling score.
-    components : (I, J, K) int32
-        Candidate id of each voxel on the native grid, 0 elsewhere.
-    quality : tuple of QualityCheck
-        Checks of the input.
-    conclusion : str
-        "2 candidate regions" or "no candidate region".
-    notices : tuple of str
-        Why a field is None, and other warnings.
-    considered : tuple of Considered
-        What was drawn and scored too little, by falling score; of a fresh result alone.
-    """
+    """All candidates of one study."""
 
     candidates: tuple[Candidate, ...]
+    """By falling score."""
     components: NDArray[np.int32]
+    """(I, J, K) int32: candidate id of each voxel on the native grid, 0 elsewhere."""
     quality: tuple[QualityCheck, ...]
+    """Checks of the input."""
     conclusion: str
+    """"2 candidate regions" or "no candidate region"."""
     notices: tuple[str, ...] = ()
+    """Why a field is None, and other warnings."""
     considered: tuple[Considered, ...] = ()
+    """What was drawn and scored too little, by falling score; of a fresh result alone."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "components", frozen(self.components))

@@ -34,36 +34,25 @@ def percent(before: float | None, after: float | None) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was measured of one candidate at one examination; ml and mm.
-
-    Parameters
-    ----------
-    tracking_uid : str
-        The same at every examination.
-    id : int
-        Its number in that result.
-    place : str
-        In words.
-    volume_ml : mapping of Region to float or None
-        ET is None without T1c.
-    longest_mm, perpendicular_mm : float or None
-        As in `Candidate`.
-    measurable : bool or None
-        By RANO.
-    state : ReviewState
-        What a reader said of it then.
-    """
+    """What was measured of one candidate at one examination; ml and mm."""
 
     __pydantic_config__: ClassVar = STRICT
 
     tracking_uid: str
+    """The same at every examination."""
     id: int
+    """Its number in that result."""
     place: str
+    """In words."""
     volume_ml: Annotated[Mapping[Region, Share | None], Keys(Region)]
+    """Mapping of Region to float or None. ET is None without T1c."""
     longest_mm: Mm | None
     perpendicular_mm: Mm | None
+    """Float or None. As in `Candidate`."""
     measurable: bool | None
+    """By RANO."""
     state: ReviewState = ReviewState.UNREVIEWED
+    """What a reader said of it then."""
 
     @classmethod
     def of(cls, candidate: Candidate, state: ReviewState = ReviewState.UNREVIEWED) -> Measured:
@@ -109,27 +98,20 @@ class TimePoint:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """How the prior examination was laid onto this one.
-
-    Parameters
-    ----------
-    matrix : ((4,), (4,), (4,), (4,)) of float
-        Patient RAS+ mm of this examination to those of the prior one; rigid.
-    shift_mm, angle_deg : float
-        How far the middle of the head lay apart, and how much it was turned.
-    doubtful : bool
-        Whether it should be checked by eye.
-    sequence : str
-        Which sequence was compared.
-    """
+    """How the prior examination was laid onto this one."""
 
     __pydantic_config__: ClassVar = STRICT
 
     matrix: tuple[tuple[float, float, float, float], ...]
+    """((4,), (4,), (4,), (4,)) of float: patient RAS+ mm of this examination to those of the prior
+    one; rigid."""
     shift_mm: float
     angle_deg: float
+    """How far the middle of the head lay apart, and how much it was turned."""
     doubtful: bool
+    """Whether it should be checked by eye."""
     sequence: str
+    """Which sequence was compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,23 +152,16 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """An examination beside the prior one, and all before it.
-
-    Parameters
-    ----------
-    points : tuple of TimePoint
-        Oldest first; the last is this examination, the one before it the prior.
-    changes : tuple of Change
-        Lesions of this examination in their order, then those that are gone.
-    alignment : Alignment
-        Of the prior onto this one.
-    """
+    """An examination beside the prior one, and all before it."""
 
     __pydantic_config__: ClassVar = STRICT
 
     points: tuple[TimePoint, ...]
+    """Oldest first; the last is this examination, the one before it the prior."""
     changes: tuple[Change, ...]
+    """Lesions of this examination in their order, then those that are gone."""
     alignment: Alignment
+    """Of the prior onto this one."""
 
     def at(self, candidates: Iterable[Candidate], review: Review) -> Comparison:
         """Return it with what is measured now, after a reader redrew outlines or decided."""

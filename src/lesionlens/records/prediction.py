@@ -53,60 +53,46 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trace:
-    """What the network attended to, in numpy; enough to draw maps and answer probes.
-
-    Parameters
-    ----------
-    cross : mapping of Region to (I, J, K) float32
-        Cross-attention weights of the region's query over voxels of the working grid, averaged
-        over heads, non-negative; the raw weights' sum over the brain is 1.
-    method : str
-        In words, for the report and the Parametric Map's label.
-    layers : tuple of str
-        Which layers went in.
-    probe_row : callable or None
-        Working index (3,) to (I, J, K) float32 on the working grid, where that voxel's token
-        attends (self-attention rollout), maximum 1.
-    attention_layers : tuple of (name, heads)
-        Layers of cross-attention that `layer_attention` can show, coarse to fine.
-    layer_attention : callable or None
-        (region, layer, head or None for their mean) to (I, J, K) float32 on the working grid,
-        weights that add up to one over the brain.
-    """
+    """What the network attended to, in numpy; enough to draw maps and answer probes."""
 
     cross: Mapping[Region, NDArray[np.float32]]
+    """Mapping of Region to (I, J, K) float32. Cross-attention weights of the region's query over
+    voxels of the working grid, averaged over heads, non-negative; the raw weights' sum over the
+    brain is 1."""
     method: str
+    """In words, for the report and the Parametric Map's label."""
     layers: tuple[str, ...]
+    """Which layers went in."""
     probe_row: Callable[[tuple[int, int, int]], NDArray[np.float32]] | None = field(
         default=None, repr=False
     )
+    """Working index (3,) to (I, J, K) float32 on the working grid, where that voxel's token attends
+    (self-attention rollout), maximum 1."""
     attention_layers: tuple[tuple[str, int], ...] = ()
+    """Tuple of (name, heads). Layers of cross-attention that `layer_attention` can show, coarse to
+    fine."""
     layer_attention: Callable[[Region, int, int | None], NDArray[np.float32]] | None = field(
         default=None, repr=False
     )
+    """(region, layer, head or None for their mean) to (I, J, K) float32 on the working grid,
+    weights that add up to one over the brain."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InputPerturbation:
-    """The same study, changed, to learn what the engine predicts then.
-
-    Parameters
-    ----------
-    keep : (4,) tuple of bool
-        Sequences shown, in the order of MrSequence; an absent one stays absent.
-    mirrored : bool
-        Mirrored left to right; the prediction is mirrored back.
-    hidden : (I, J, K) bool or None
-        Voxels of the first pass's grid whose contrast is replaced by the brain's mean.
-    alone : bool
-        Answered by the one pass whose attention is shown, where an engine otherwise averages an
-        ensemble of several.
-    """
+    """The same study, changed, to learn what the engine predicts then."""
 
     keep: tuple[bool, bool, bool, bool] = (True, True, True, True)
+    """(4,) tuple of bool: sequences shown, in the order of MrSequence; an absent one stays absent.
+    """
     mirrored: bool = False
+    """Mirrored left to right; the prediction is mirrored back."""
     hidden: NDArray[np.bool_] | None = None
+    """(I, J, K) bool or None: voxels of the first pass's grid whose contrast is replaced by the
+    brain's mean."""
     alone: bool = False
+    """Answered by the one pass whose attention is shown, where an engine otherwise averages an
+    ensemble of several."""
 
     @classmethod
     def showing(cls, sequences: Collection[MrSequence]) -> InputPerturbation:
@@ -123,88 +109,68 @@ class InputPerturbation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PerturbedPrediction:
-    """The engine's first pass over the whole brain, on one or several perturbed inputs.
-
-    Parameters
-    ----------
-    probability : (V, I, J, K) float32
-        Calibrated whole-tumour probability for each input.
-    grid : Grid
-        Where its voxels lie; axis-aligned RAS+.
-    """
+    """The engine's first pass over the whole brain, on one or several perturbed inputs."""
 
     probability: NDArray[np.float32]
+    """(V, I, J, K) float32: calibrated whole-tumour probability for each input."""
     grid: Grid
+    """Where its voxels lie; axis-aligned RAS+."""
+    core: NDArray[np.float32] | None = None
+    """(V, I, J, K) float32: calibrated probability of the tumour core; None from an engine whose
+    scores do not read it."""
+
+    def one(self, index: int) -> PerturbedPrediction:
+        """Return the answer to one of the inputs, V = 1."""
+        part = slice(index, index + 1)
+        core = None if self.core is None else self.core[part]
+        return PerturbedPrediction(self.probability[part], self.grid, core)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassProbabilities:
-    """Class probabilities of each place, from an engine that separates lesion classes.
-
-    Parameters
-    ----------
-    share : (3, I, J, K) float32
-        0 to 1, in the order of `LesionClass`.
-    grid : Grid
-        Where its voxels lie; axis-aligned RAS+.
-    """
+    """Class probabilities of each place, from an engine that separates lesion classes."""
 
     share: NDArray[np.float32]
+    """(3, I, J, K) float32: 0 to 1, in the order of `LesionClass`."""
     grid: Grid
+    """Where its voxels lie; axis-aligned RAS+."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """How an engine's candidates are scored: a logistic model, fitted on scans of known truth.
-
-    Parameters
-    ----------
-    intercept, logit, log_ml : float
-        Score = sigmoid(intercept + logit * mean logit + log_ml * ln(volume in ml)), where the mean
-        is over the component's surest voxels in the first pass.
-    floor : float
-        Regions that score less are not flagged.
-    """
+    """How an engine's candidates are scored: a logistic model, fitted on scans of known truth."""
 
     intercept: float = 0.0
     logit: float = 1.0
     log_ml: float = 0.0
+    core: float = 0.0
+    """Score = sigmoid(intercept + logit * mean logit + log_ml * ln(volume in ml) + core * mean core
+    logit), where each mean is over the component's surest voxels in the first pass: of the whole
+    tumour, and of its core."""
     floor: float = 0.0
+    """Regions that score less are not flagged."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FirstLook:
-    """What an engine says of a study at a first, coarse look.
-
-    Parameters
-    ----------
-    seen : PerturbedPrediction
-        The answer to the study as it is, V = 1.
-    threshold : float
-        Probability from which a voxel is drawn.
-    scoring : Scoring
-        How components are scored.
-    """
+    """What an engine says of a study at a first, coarse look."""
 
     seen: PerturbedPrediction
+    """The answer to the study as it is, V = 1."""
     threshold: float
+    """Probability from which a voxel is drawn."""
     scoring: Scoring
+    """How components are scored."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuestionTime:
-    """How long an engine may be asked about a study after it was analysed.
-
-    Parameters
-    ----------
-    seconds : float
-        In all; `math.inf` for no limit.
-    seconds_per_pass : float
-        What one perturbed input takes, as measured on this study.
-    """
+    """How long an engine may be asked about a study after it was analysed."""
 
     seconds: float = math.inf
+    """In all; `math.inf` for no limit."""
     seconds_per_pass: float = 0.0
+    """What one perturbed input takes, as measured on this study."""
 
     @staticmethod
     def left_out(what: Sequence[str]) -> str:
@@ -220,40 +186,27 @@ DEFAULT_THRESHOLDS: Mapping[Region, float] = dict.fromkeys(Region, 0.5)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """An engine's answer on the working grid.
-
-    Parameters
-    ----------
-    probability : mapping of Region to (I, J, K) float32
-        Of each region, 0 to 1, nested: ET within TC within WT.
-    engine : EngineInfo
-        Who decided.
-    uncertainty : (I, J, K) float32 or None
-        0 to 1.
-    trace : Trace or None
-        For attention maps and the probe.
-    notices : tuple of str
-        What a reader must know.
-    unperturbed : PerturbedPrediction or None
-        The answer to the study as it is, from which scores are taken; with it the answers to
-        perturbed inputs are compared.
-    scoring : Scoring
-        How components are scored from the first pass.
-    thresholds : mapping of Region to float
-        Probability from which a voxel is drawn as part of the region.
-    class_probabilities : ClassProbabilities or None
-        Class probabilities of each place; None from an engine without them.
-    question_time : QuestionTime
-        How long the engine may be asked again.
-    """
+    """An engine's answer on the working grid."""
 
     probability: Mapping[Region, NDArray[np.float32]]
+    """Mapping of Region to (I, J, K) float32. Of each region, 0 to 1, nested: ET within TC within
+    WT."""
     engine: EngineInfo
+    """Who decided."""
     uncertainty: NDArray[np.float32] | None = None
+    """(I, J, K) float32 or None: 0 to 1."""
     trace: Trace | None = None
+    """For attention maps and the probe."""
     notices: tuple[str, ...] = ()
+    """What a reader must know."""
     unperturbed: PerturbedPrediction | None = None
+    """The answer to the study as it is, from which scores are taken; with it the answers to
+    perturbed inputs are compared."""
     thresholds: Mapping[Region, float] = field(default_factory=lambda: DEFAULT_THRESHOLDS)
+    """Probability from which a voxel is drawn as part of the region."""
     scoring: Scoring = Scoring()
+    """How components are scored from the first pass."""
     class_probabilities: ClassProbabilities | None = None
+    """Class probabilities of each place; None from an engine without them."""
     question_time: QuestionTime = QuestionTime()
+    """How long the engine may be asked again."""

@@ -31,22 +31,15 @@ class ReviewAct(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """A candidate's outline as a reader drew it; equal where it is the same one, voxel for voxel.
-
-    Parameters
-    ----------
-    tracking_uid : str
-        Of the candidate.
-    corner : (3,) int
-        Native index of the first voxel of `labels`.
-    labels : (I, J, K) uint8
-        `base.labels.Label` of each voxel of a box of the native grid; 0 where it is not the
-        candidate's.
-    """
+    """A candidate's outline as a reader drew it; equal where every voxel is."""
 
     tracking_uid: str
+    """Of the candidate."""
     corner: tuple[int, int, int]
+    """(3,) int: native index of the first voxel of `labels`."""
     labels: NDArray[np.uint8]
+    """(I, J, K) uint8: `base.labels.Label` of each voxel of a box of the native grid; 0 where it is
+    not the candidate's."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", frozen(self.labels))
@@ -87,90 +80,61 @@ class Outline:
 
 @dataclass(frozen=True, slots=True)
 class ReviewEvent:
-    """One act of a reader on one candidate.
-
-    Parameters
-    ----------
-    tracking_uid : str
-        Of the candidate.
-    state : ReviewState
-        The state it has from now on.
-    reader : str or None
-        Who, as set in the preferences.
-    time : str
-        ISO 8601, UTC.
-    reason : str or None
-        In the reader's words.
-    act : ReviewAct
-        For UNDO and REDO, `state`, `reason` and `outline` are those that hold again.
-    outline : str or None
-        SHA-256 of the reader's outline that holds from now on; None for the network's own.
-    added : Drawn or None
-        How the candidate was drawn, where this event brings it in; None of the network's.
-    with_previous : bool
-        Whether it is one act with the event before it: both are taken back together.
-    """
+    """One act of a reader on one candidate."""
 
     __pydantic_config__: ClassVar = STRICT
 
     tracking_uid: str
+    """Of the candidate."""
     state: ReviewState
+    """The state it has from now on."""
     reader: str | None
+    """Who, as set in the preferences."""
     time: str
+    """ISO 8601, UTC."""
     reason: str | None = None
+    """In the reader's words."""
     act: ReviewAct = ReviewAct.MARK
+    """For UNDO and REDO, `state`, `reason` and `outline` are those that hold again."""
     outline: str | None = None
+    """SHA-256 of the reader's outline that holds from now on; None for the network's own."""
     added: Drawn | None = None
+    """How the candidate was drawn, where this event brings it in; None of the network's."""
     with_previous: bool = False
+    """Whether it is one act with the event before it: both are taken back together."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnaidedMark:
-    """A place that a reader marked before the analysis was shown.
-
-    Parameters
-    ----------
-    uid : str
-        Identifier.
-    at_mm : (3,)
-        Patient RAS+.
-    confidence : int or None
-        0 to 100, as the reader gave it.
-    """
+    """A place that a reader marked before the analysis was shown."""
 
     __pydantic_config__: ClassVar = STRICT
 
     uid: str
+    """Identifier."""
     at_mm: tuple[float, float, float]
+    """(3,): patient RAS+."""
     confidence: int | None = None
+    """0 to 100, as the reader gave it."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnaidedRead:
-    """What a reader signed before the analysis was shown.
-
-    Parameters
-    ----------
-    reader : str or None
-        Who, as set in the preferences.
-    begun, time : str
-        When the study was opened and when it was signed; ISO 8601, UTC.
-    seconds : float
-        That the study was before the reader until then.
-    words : str
-        What was signed.
-    marks : tuple of UnaidedMark
-        Empty where nothing was seen.
-    """
+    """What a reader signed before the analysis was shown."""
 
     __pydantic_config__: ClassVar = STRICT
 
     reader: str | None
+    """Who, as set in the preferences."""
     begun: str
     time: str
+    """When the study was opened and when it was signed; ISO 8601, UTC."""
     seconds: float
+    """That the study was before the reader until then."""
     words: str
+    """What was signed."""
     marks: tuple[UnaidedMark, ...] = ()
+    """Empty where nothing was seen."""
 
 
 @dataclass(frozen=True, slots=True)

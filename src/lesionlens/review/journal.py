@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.geometry import bounding_box
+from lesionlens.base.whole_file import whole_file
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import frozen
 from lesionlens.review import store
@@ -31,21 +31,14 @@ _KEYS = frozenset({"uid", "corner", "drawn", "shape", "affine", "assisted"})
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """An outline that is being redrawn.
-
-    Parameters
-    ----------
-    tracking_uid : str
-        Of the candidate; one that no candidate has where it is new.
-    drawn : (I, J, K) uint8
-        Its labels on the working grid.
-    assisted : bool
-        Whether the program drew some of it.
-    """
+    """An outline that is being redrawn."""
 
     tracking_uid: str
+    """Of the candidate; one that no candidate has where it is new."""
     drawn: NDArray[np.uint8]
+    """(I, J, K) uint8: its labels on the working grid."""
     assisted: bool = False
+    """Whether the program drew some of it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "drawn", frozen(self.drawn))
@@ -73,16 +66,10 @@ def keep(analysis: Analysis, draft: Draft, reader: str | None = None) -> None:
         affine=analysis.prepared.working.affine,
         assisted=np.array(draft.assisted),
     )
-    aside = place.with_name(f".{place.name}.new")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
-            file.write(held.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(place)
+        with whole_file(place) as aside:
+            aside.write_bytes(held.getbuffer())
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise ResourceError(
             found=f"that strokes cannot be saved ({error.strerror or error})",
             expected="room and permission in your own data folder",

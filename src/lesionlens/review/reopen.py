@@ -53,33 +53,22 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SavedResult:
-    """What a result folder holds, without the study's images.
-
-    Parameters
-    ----------
-    findings : Findings
-        Candidates as the network found them, and the voxels of each.
-    volumes : Volumes
-        On the native grid of `reference`.
-    review : Review
-        All decisions of readers up to now.
-    run : RunInfo
-        How it was made, and of which files.
-    reference : MrSequence
-        Whose grid the volumes are on.
-    attention : AttentionMethod or None
-        How the attention maps were made, and what was checked of them.
-    followup : Comparison or None
-        What was compared with earlier examinations.
-    """
+    """What a result folder holds, without the study's images."""
 
     findings: Findings
+    """Candidates as the network found them, and the voxels of each."""
     volumes: Volumes
+    """On the native grid of `reference`."""
     review: Review
+    """All decisions of readers up to now."""
     run: RunInfo
+    """How it was made, and of which files."""
     reference: MrSequence
+    """Whose grid the volumes are on."""
     attention: AttentionMethod | None
+    """How the attention maps were made, and what was checked of them."""
     followup: Comparison | None = None
+    """What was compared with earlier examinations."""
 
 
 def is_result(folder: Path) -> bool:

@@ -62,34 +62,23 @@ _BY_WORDS = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadSegment:
-    """One segment.
-
-    Parameters
-    ----------
-    label : str
-        Its name.
-    part : Part
-        What of a lesion it is.
-    lesion, organ : bool
-        Whether its codes or name say that it is a lesion, or anatomy.
-    tracking_uid : str or None
-        Whose part it is.
-    mask : (I, J, K) bool
-        Its voxels on the study's grid.
-    resampled : bool
-        Whether it lay on other voxels.
-    by_hand : bool
-        Whether no algorithm drew it.
-    """
+    """One segment."""
 
     label: str
+    """Its name."""
     part: Part
+    """What of a lesion it is."""
     lesion: bool
     organ: bool
+    """Whether its codes or name say that it is a lesion, or anatomy."""
     tracking_uid: str | None
+    """Whose part it is."""
     mask: NDArray[np.bool_]
+    """(I, J, K) bool: its voxels on the study's grid."""
     resampled: bool
+    """Whether it lay on other voxels."""
     by_hand: bool = False
+    """Whether no algorithm drew it."""
 
 
 def read_segments(ds: Dataset, grid: Grid) -> list[ReadSegment]:

@@ -22,31 +22,21 @@ SEQUENCES = 4
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """How strongly images are degraded.
-
-    Parameters
-    ----------
-    bias : float
-        Peak log-amplitude of the coil's field; surface coils reach .45.
-    thick : float
-        Share of images in thick slices.
-    protocol : float
-        Share of volumes of which all sequences are in thick slices of one direction, as 2-D
-        protocols have them; half of these keep a thin T1c.
-    spoiled : float
-        Share of volumes in which one sequence is very blurred or cut off at one side.
-    shift_mm : float
-        Largest misregistration between sequences.
-    noise : float
-        Largest noise, share of the 98th percentile.
-    """
+    """How strongly images are degraded."""
 
     bias: float = 0.45
+    """Peak log-amplitude of the coil's field; surface coils reach .45."""
     thick: float = 0.5
+    """Share of images in thick slices."""
     protocol: float = 0.25
+    """Share of volumes of which all sequences are in thick slices of one direction, as 2-D
+    protocols have them; half of these keep a thin T1c."""
     spoiled: float = 0.10
+    """Share of volumes in which one sequence is very blurred or cut off at one side."""
     shift_mm: float = 1.2
+    """Largest misregistration between sequences."""
     noise: float = 0.07
+    """Largest noise, share of the 98th percentile."""
 
 
 def shade(streams: RandomStreams, frame: DrawnFrame, image: Tensor, strength: float) -> Tensor:

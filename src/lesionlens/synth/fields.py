@@ -63,18 +63,12 @@ class RandomStreams:
 
 @dataclass(frozen=True, slots=True)
 class DrawnFrame:
-    """The voxel grids of a batch: one shape, a spacing for each volume.
-
-    Parameters
-    ----------
-    shape : (3,) int
-        Voxels along I, J, K.
-    spacing : (B,) Tensor
-        Voxel edge of each volume, mm.
-    """
+    """The voxel grids of a batch: one shape, a spacing for each volume."""
 
     shape: tuple[int, int, int]
+    """(3,) int: voxels along I, J, K."""
     spacing: Tensor
+    """(B,) Tensor: voxel edge of each volume, mm."""
 
     def axes_mm(self) -> list[Tensor]:
         """Voxel centres about the middle of the volume, mm; three tensors (B, N)."""

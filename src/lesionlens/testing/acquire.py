@@ -21,24 +21,17 @@ AXIAL, SAGITTAL, CORONAL = "LPS", "PIR", "LIP"
 
 @dataclass(frozen=True, slots=True)
 class Acquisition:
-    """How one sequence is imaged.
-
-    Parameters
-    ----------
-    orientation : str
-        Direction of growth of the axes i, j, k, such as RAS, LPS (axial DICOM) or PIR (sagittal).
-    spacing_mm : (3,) float or None
-        Voxel edges along i, j, k; the last is the slice thickness. None keeps the head's own.
-    tilt_deg : float
-        Turn about the left-right axis, then half as much about the vertical one.
-    matrix_step : int
-        Air is added until the counts along i and j are multiples of it, as scanners have them.
-    """
+    """How one sequence is imaged."""
 
     orientation: str = "RAS"
+    """Direction of growth of the axes i, j, k, such as RAS, LPS (axial DICOM) or PIR (sagittal)."""
     spacing_mm: Vec3 | None = None
+    """(3,) float or None: voxel edges along i, j, k; the last is the slice thickness. None keeps
+    the head's own."""
     tilt_deg: float = 0.0
+    """Turn about the left-right axis, then half as much about the vertical one."""
     matrix_step: int = 1
+    """Air is added until the counts along i and j are multiples of it, as scanners have them."""
 
     def __post_init__(self) -> None:
         axes = {frozenset("LR"), frozenset("AP"), frozenset("SI")}

@@ -68,24 +68,16 @@ def prepared_head(
 
 @dataclass
 class Trial:
-    """One engine on trial, with what it answered first.
-
-    Parameters
-    ----------
-    engine : Engine
-        Ready to predict, on the device it is tried on.
-    patience_s : float
-        How soon it must stop once it was asked to.
-    growth_mib : float
-        By how much the process may grow from the second to the fourth study.
-    study : PreparedStudy
-        What it predicts.
-    """
+    """One engine on trial, with what it answered first."""
 
     engine: Engine
+    """Ready to predict, on the device it is tried on."""
     patience_s: float = 10.0
+    """How soon it must stop once it was asked to."""
     growth_mib: float = 64.0
+    """By how much the process may grow from the second to the fourth study."""
     study: PreparedStudy = field(default_factory=prepared_head)
+    """What it predicts."""
 
     def predict(self, study: PreparedStudy | None = None, **how: Any) -> Prediction:
         """Ask the engine."""

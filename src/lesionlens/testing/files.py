@@ -22,21 +22,14 @@ How = Acquisition | Mapping[MrSequence, Acquisition]
 
 @dataclass(frozen=True, slots=True)
 class DicomLayout:
-    """How a study's files lie.
-
-    Parameters
-    ----------
-    flat : bool
-        All series mixed in one folder, named by SOP Instance UID; else one folder a series.
-    suffix : str
-        File extension such as ".dcm", or none, as many scanners do.
-    shuffled : bool
-        File names and Instance Numbers do not follow the slices' positions.
-    """
+    """How a study's files lie."""
 
     flat: bool = False
+    """All series mixed in one folder, named by SOP Instance UID; else one folder a series."""
     suffix: str = ""
+    """File extension such as ".dcm", or none, as many scanners do."""
     shuffled: bool = False
+    """File names and Instance Numbers do not follow the slices' positions."""
 
 
 def write_nifti(

@@ -35,40 +35,27 @@ _LESION_ROWS = {Label.CORE: 6, Label.OEDEMA: 7, Label.ENHANCING: 8}
 
 @dataclass(frozen=True, slots=True)
 class Lesion:
-    """A ball-like lesion: core within an enhancing ring within oedema.
-
-    Parameters
-    ----------
-    centre_mm : (3,) float
-        Patient RAS+ mm: a negative first coordinate is the patient's left.
-    radius_mm : float
-        Of the whole lesion; the ring ends at 0.65 of it, the core at 0.4.
-    """
+    """A ball-like lesion: core within an enhancing ring within oedema."""
 
     centre_mm: Vec3 = (-28.0, 8.0, 26.0)
+    """(3,) float: patient RAS+ mm: a negative first coordinate is the patient's left."""
     radius_mm: float = 18.0
+    """Of the whole lesion; the ring ends at 0.65 of it, the core at 0.4."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patient:
-    """A synthetic head whose truth is known.
-
-    Parameters
-    ----------
-    sequences : mapping of MrSequence to Volume of float32
-        All four, scanner units, on one RAS+ grid; air is near 0.
-    labels : Volume of uint8
-        Truth: 0 background, 1 core, 2 oedema, 3 enhancing.
-    brain : Volume of bool
-        Brain with ventricles and lesion, without skull.
-    seed : int
-        From which it was drawn.
-    """
+    """A synthetic head whose truth is known."""
 
     sequences: Mapping[MrSequence, Volume]
+    """Mapping of MrSequence to Volume of float32. All four, scanner units, on one RAS+ grid; air is
+    near 0."""
     labels: Volume
+    """Volume of uint8. Truth: 0 background, 1 core, 2 oedema, 3 enhancing."""
     brain: Volume
+    """Volume of bool. Brain with ventricles and lesion, without skull."""
     seed: int
+    """From which it was drawn."""
 
 
 def make_patient(

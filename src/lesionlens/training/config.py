@@ -18,146 +18,100 @@ from lesionlens.synth.draw import DrawConfig
 
 @dataclass(frozen=True, slots=True)
 class PatchConfig:
-    """Patches at finer voxels among the whole brains of a stage, as patch refinement reads them.
-
-    Parameters
-    ----------
-    share : float
-        Of the batches.
-    shape, spacing_mm, window
-        As in `StageConfig`.
-    """
+    """Patches at finer voxels among the whole brains of a stage, as patch refinement reads them."""
 
     share: float
+    """Of the batches."""
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float]
     window: tuple[int, int, int]
+    """As in `StageConfig`."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageConfig:
-    """One stage: a grid, a batch and a stretch of steps.
-
-    Parameters
-    ----------
-    steps : int
-        Optimiser steps of this stage.
-    shape, spacing_mm
-        Grid of the drawn volumes, before they are cut to the brain.
-    batch : int
-        Volumes a step.
-    rate : (2,) float
-        Share of `OptimiserConfig.rate` at the start and at the end; linear in between.
-    window : (3,) int or None
-        Cut windows of this size, most of them at a tumour, instead of whole brains.
-    patches : PatchConfig or None
-        Mix patches in. Recipes of earlier versions call the table `closer`.
-    """
+    """One stage: a grid, a batch and a stretch of steps."""
 
     steps: int
+    """Optimiser steps of this stage."""
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float]
+    """Grid of the drawn volumes, before they are cut to the brain."""
     batch: int = 2
+    """Volumes a step."""
     rate: tuple[float, float] = (1.0, 1.0)
+    """(2,) float: share of `OptimiserConfig.rate` at the start and at the end; linear in between.
+    """
     window: tuple[int, int, int] | None = None
+    """(3,) int or None: cut windows of this size, most of them at a tumour, instead of whole
+    brains."""
     patches: PatchConfig | None = None
+    """Mix patches in. Recipes of earlier versions call the table `closer`."""
 
 
 @dataclass(frozen=True, slots=True)
 class OptimiserConfig:
-    """Muon on matrices, AdamW on the rest, both at one rate.
-
-    Parameters
-    ----------
-    rate, weight_decay, clip : float
-        Learning rate, decoupled decay, largest gradient norm.
-    warmup : int
-        Steps until the rate is reached.
-    average : float
-        Decay of the moving average of the weights that is saved for use.
-    matrix : bool
-        Orthogonalise the update of matrices and kernels (Muon); else AdamW everywhere.
-    """
+    """Muon on matrices, AdamW on the rest, both at one rate."""
 
     rate: float = 2e-3
     weight_decay: float = 0.01
     clip: float = 3.0
+    """Learning rate, decoupled decay, largest gradient norm."""
     warmup: int = 40
+    """Steps until the rate is reached."""
     average: float = 0.998
+    """Decay of the moving average of the weights that is saved for use."""
     matrix: bool = True
+    """Orthogonalise the update of matrices and kernels (Muon); else AdamW everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class LossConfig:
-    """Weights of the parts of the loss.
-
-    Parameters
-    ----------
-    regions : (3,) float
-        WT, TC, ET.
-    scales : (3,) float
-        Mask logits at 1/1, 1/2, 1/4.
-    overlap, voxel : float
-        Soft Dice and cross-entropy.
-    each_lesion : float
-        The same once more in a box round each lesion, all lesions alike: finds more of the small
-        ones, and draws faint ones too large.
-    attention, exists : float
-        Attention mass inside the region; presence of the region.
-    lesions : float
-        Set prediction of the lesion queries.
-    """
+    """Weights of the parts of the loss."""
 
     regions: tuple[float, float, float] = (1.0, 1.0, 1.2)
+    """(3,) float: WT, TC, ET."""
     scales: tuple[float, float, float] = (1.0, 0.4, 0.2)
+    """(3,) float: mask logits at 1/1, 1/2, 1/4."""
     overlap: float = 1.0
     voxel: float = 3.0
+    """Soft Dice and cross-entropy."""
     each_lesion: float = 0.0
+    """The same once more in a box round each lesion, all lesions alike: finds more of the small
+    ones, and draws faint ones too large."""
     attention: float = 0.03
     exists: float = 0.1
+    """Attention mass inside the region; presence of the region."""
     lesions: float = 0.1
+    """Set prediction of the lesion queries."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataConfig:
-    """How drawn volumes become batches.
-
-    Parameters
-    ----------
-    workers : int
-        Generator processes; 0 draws in the training process and is exactly repeatable.
-    pool : int
-        Volumes kept for another look.
-    paintings : int
-        Contrasts painted on one geometry.
-    complete : float
-        Share of volumes with all four sequences.
-    single : (4,) float
-        Shares with T1, T1c, T2 or FLAIR alone; what is left gets a random subset.
-    without_t1 : float
-        Share of the complete ones that hide T1 all the same.
-    held_out : float
-        With real cases: share of the patients that only judge; 0 learns from all of them, for
-        weights whose quality other runs of the same recipe have shown.
-    drawn_share : float
-        With real cases: share of the batches that are drawn.
-    drawn_kept : int
-        With real cases: brains drawn for them, once for each grid, and kept.
-    transplanted : float
-        With real cases: share of the whole brains, real or drawn, into which a tumour of a patient
-        who is learnt from is put (`training.transplant`).
-    """
+    """How drawn volumes become batches."""
 
     workers: int = 1
+    """Generator processes; 0 draws in the training process and is exactly repeatable."""
     pool: int = 160
+    """Volumes kept for another look."""
     paintings: int = 2
+    """Contrasts painted on one geometry."""
     complete: float = 0.5
+    """Share of volumes with all four sequences."""
     single: tuple[float, float, float, float] = (0.05, 0.08, 0.05, 0.08)
+    """(4,) float: shares with T1, T1c, T2 or FLAIR alone; what is left gets a random subset."""
     without_t1: float = 0.0
+    """Share of the complete ones that hide T1 all the same."""
     held_out: float = 0.2
+    """With real cases: share of the patients that only judge; 0 learns from all of them, for
+    weights whose quality other runs of the same recipe have shown."""
     drawn_share: float = 0.0
+    """With real cases: share of the batches that are drawn."""
     drawn_kept: int = 100
+    """With real cases: brains drawn for them, once for each grid, and kept."""
     transplanted: float = 0.0
+    """With real cases: share of the whole brains, real or drawn, into which a tumour of a patient
+    who is learnt from is put (`training.transplant`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,19 +23,13 @@ _PATIENCE = timedelta(hours=2)
 
 @dataclass(frozen=True, slots=True)
 class ProcessGroup:
-    """Who this process is among those that train one network.
-
-    Parameters
-    ----------
-    device : torch.device
-        Where it computes.
-    rank, size : int
-        Its number, from 0, and how many there are.
-    """
+    """Who this process is among those that train one network."""
 
     device: torch.device
+    """Where it computes."""
     rank: int = 0
     size: int = 1
+    """Its number, from 0, and how many there are."""
 
     @property
     def leads(self) -> bool:

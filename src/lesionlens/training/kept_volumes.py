@@ -34,34 +34,23 @@ class Start:
     """Where the batches of a source begin; each depends on this alone.
 
     So a resumed run sees what an uninterrupted one would have seen.
-
-    Parameters
-    ----------
-    seed : int
-    batches : int
-        Handed over before.
     """
 
     seed: int
     batches: int = 0
+    """Handed over before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Donors:
-    """Whole brains whose tumours are put into others; see `training.transplant`.
-
-    Parameters
-    ----------
-    files : sequence of Path
-    spacing_mm : float
-        Edge of their voxels.
-    share : float
-        Of the volumes that get one.
-    """
+    """Whole brains whose tumours are put into others; see `training.transplant`."""
 
     files: tuple[Path, ...]
+    """Sequence of Path."""
     spacing_mm: float
+    """Edge of their voxels."""
     share: float
+    """Of the volumes that get one."""
 
 
 class FolderSource:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lesionlens.inference.device import has_fast_bfloat16
 from lesionlens.training.config import OptimiserConfig
 
 _NEWTON = (3.4445, -4.7750, 2.0315)
@@ -30,7 +31,9 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     a, b, c = _NEWTON
     flipped = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if flipped else matrix
-    x = (x / (x.norm() + 1e-7)).bfloat16()
+    x = x / (x.norm() + 1e-7)
+    if has_fast_bfloat16(x.device):
+        x = x.bfloat16()
     for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x

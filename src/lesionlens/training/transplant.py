@@ -34,22 +34,16 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True, slots=True)
 class _Cutting:
-    """A tumour and its surroundings, cut from a brain.
-
-    Parameters
-    ----------
-    channels : (4, I, J, K) float32
-    code : (I, J, K) uint8
-    share : (I, J, K) float32
-        How much of each voxel is carried over, 0 to 1.
-    centre : (3,) float
-        Where its middle lay in the brain's box, 0 to 1.
-    """
+    """A tumour and its surroundings, cut from a brain."""
 
     channels: NDArray[np.float32]
+    """(4, I, J, K) float32."""
     code: NDArray[np.uint8]
+    """(I, J, K) uint8."""
     share: NDArray[np.float32]
+    """(I, J, K) float32: how much of each voxel is carried over, 0 to 1."""
     centre: NDArray[np.float64]
+    """(3,) float: where its middle lay in the brain's box, 0 to 1."""
 
 
 def transplanted(

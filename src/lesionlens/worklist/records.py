@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from lesionlens.base.labels import ReviewState
 from lesionlens.records.findings import Point
+from lesionlens.records.review import UnaidedMark
 
 
 class StudyState(StrEnum):
@@ -51,122 +52,80 @@ class ActKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReadKey:
-    """Whose read of which study: readers and sessions of a reader study are kept apart.
-
-    Parameters
-    ----------
-    study : str
-        Its name in the worklist.
-    reader : str
-        As set in the preferences; empty where nobody is named.
-    session : int
-        Of a reader study, from 1; 0 outside one.
-    arm : Arm
-        What is shown; outside a reader study everything.
-    """
+    """Whose read of which study: readers and sessions of a reader study are kept apart."""
 
     study: str
+    """Its name in the worklist."""
     reader: str
+    """As set in the preferences; empty where nobody is named."""
     session: int = 0
+    """Of a reader study, from 1; 0 outside one."""
     arm: Arm = Arm.MAPS
+    """What is shown; outside a reader study everything."""
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """One act of a reader.
-
-    Parameters
-    ----------
-    kind : ActKind
-        What was done.
-    phase : Phase
-        Before or after the analysis was shown.
-    time : str
-        ISO 8601, UTC.
-    seconds : float
-        Since the act before it in this sitting, by a clock that is never set; 0 for BEGIN.
-    target : str
-        Of a mark or its taking back: the mark's identifier. Of a verdict: the candidate's
-        tracking UID.
-    at_mm : (3,) or None
-        Where, patient RAS+: of a mark, and of the candidate that a verdict is on.
-    state : ReviewState or None
-        Of a verdict.
-    confidence : int or None
-        0 to 100, as the reader gave it.
-    words : str
-        Of a signature or a verdict: what was signed, or why.
-    """
+    """One act of a reader."""
 
     kind: ActKind
+    """What was done."""
     phase: Phase
+    """Before or after the analysis was shown."""
     time: str
+    """ISO 8601, UTC."""
     seconds: float = 0.0
+    """Since the act before it in this sitting, by a clock that is never set; 0 for BEGIN."""
     target: str = ""
+    """Of a mark or its taking back: the mark's identifier. Of a verdict: the candidate's tracking
+    UID."""
     at_mm: Point | None = None
+    """(3,) or None: where, patient RAS+: of a mark, and of the candidate that a verdict is on."""
     state: ReviewState | None = None
+    """Of a verdict."""
     confidence: int | None = None
+    """0 to 100, as the reader gave it."""
     words: str = ""
+    """Of a signature or a verdict: what was signed, or why."""
 
 
 @dataclass(frozen=True, slots=True)
 class StudyEntry:
-    """One study of a worklist.
-
-    Parameters
-    ----------
-    name : str
-        Of the study, and of the folder of its result below the list's.
-    place : str
-        Folder or file; empty while it is in the archive alone.
-    patient : str
-        Identifier; never a name.
-    date : str
-        YYYY-MM-DD, empty where nothing says it.
-    sequences : tuple of str
-        Present ones; empty before the study was looked at.
-    study_uid : str
-        Where a folder holds several, or the study is in an archive.
-    candidates : int or None
-        Flagged regions; None before the analysis.
-    highest : float or None
-        Score of the first of them.
-    warnings : tuple of str
-        Of reading, checks and analysis.
-    """
+    """One study of a worklist."""
 
     name: str
+    """Of the study, and of the folder of its result below the list's."""
     place: str
+    """Folder or file; empty while it is in the archive alone."""
     patient: str = ""
+    """Identifier; never a name."""
     date: str = ""
+    """YYYY-MM-DD, empty where nothing says it."""
     sequences: tuple[str, ...] = ()
+    """Present ones; empty before the study was looked at."""
     study_uid: str = ""
+    """Where a folder holds several, or the study is in an archive."""
     candidates: int | None = None
+    """Flagged regions; None before the analysis."""
     highest: float | None = None
+    """Score of the first of them."""
     warnings: tuple[str, ...] = ()
+    """Of reading, checks and analysis."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorklistRow:
-    """A study as one reader sees it in the list.
-
-    Parameters
-    ----------
-    entry : StudyEntry
-        What is known of it; candidates and score are None while they are closed to the reader.
-    state : StudyState
-        How far this reader is.
-    others : tuple of (reader, StudyState)
-        How far the others are, by name.
-    session, arm : int and Arm
-        Of a reader study, else 0 and everything.
-    """
+    """A study as one reader sees it in the list."""
 
     entry: StudyEntry
+    """What is known of it; candidates and score are None while they are closed to the reader."""
     state: StudyState
+    """How far this reader is."""
     others: tuple[tuple[str, StudyState], ...] = ()
+    """Tuple of (reader, StudyState). How far the others are, by name."""
     session: int = 0
     arm: Arm = Arm.MAPS
+    """Int and Arm. Of a reader study, else 0 and everything."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -175,25 +134,10 @@ class WorklistRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """A place that a reader marked.
+class Mark(UnaidedMark):
+    """A place that a reader marked, before or after the analysis was shown."""
 
-    Parameters
-    ----------
-    uid : str
-        Identifier.
-    at_mm : (3,)
-        Patient RAS+.
-    confidence : int or None
-        0 to 100.
-    phase : Phase
-        When it was set.
-    """
-
-    uid: str
-    at_mm: Point
-    confidence: int | None
-    phase: Phase
+    phase: Phase = Phase.UNAIDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,29 +153,20 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One reader's read of one study, as their acts left it.
-
-    Parameters
-    ----------
-    key : ReadKey
-        Whose, and of which study.
-    marks : tuple of Mark
-        Those that were not taken back, oldest first; each says in which phase it was set.
-    verdicts : tuple of Verdict
-        The last on each candidate.
-    unaided, signed : str or None
-        What was signed before the analysis was shown, and at the end.
-    unaided_seconds, aided_seconds : float
-        Time that the study was before the reader.
-    """
+    """One reader's read of one study, as their acts left it."""
 
     key: ReadKey
+    """Whose, and of which study."""
     marks: tuple[Mark, ...] = ()
+    """Those that were not taken back, oldest first; each says in which phase it was set."""
     verdicts: tuple[Verdict, ...] = ()
+    """The last on each candidate."""
     unaided: str | None = None
     signed: str | None = None
+    """What was signed before the analysis was shown, and at the end."""
     unaided_seconds: float = 0.0
     aided_seconds: float = 0.0
+    """Time that the study was before the reader."""
     begun: str = ""
     acts: tuple[Act, ...] = field(default=(), repr=False)
 

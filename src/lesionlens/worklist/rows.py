@@ -131,25 +131,17 @@ def _text(row: WorklistRow) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Two readers on one study.
-
-    Parameters
-    ----------
-    study : str
-        Its name.
-    first, second : Read
-        The reads.
-    agreed : int
-        Candidates of which both say the same, and marks of both at one place.
-    differing : tuple of str
-        Where they do not, in words.
-    """
+    """Two readers on one study."""
 
     study: str
+    """Its name."""
     first: Read
     second: Read
+    """The reads."""
     agreed: int
+    """Candidates of which both say the same, and marks of both at one place."""
     differing: tuple[str, ...]
+    """Where they do not, in words."""
 
 
 def compare(first: Read, second: Read) -> Compared:

@@ -5,6 +5,7 @@ import torch
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.inference import device
+from lesionlens.training.optimiser import orthogonalise
 
 
 @pytest.fixture
@@ -61,16 +62,19 @@ def test_devices_are_described(monkeypatch):
     assert device.describe(torch.device("xpu", 1)) == "Arc (xpu:1)"
 
 
-def test_bfloat16_is_left_where_it_is_not_known_to_be_there(monkeypatch):
+@pytest.mark.parametrize(
+    ("found", "fast"), [({"avx2": True}, False), ({"avx512_bf16": True}, True), ({}, False)]
+)
+def test_bfloat16_is_left_where_it_would_be_emulated(monkeypatch, found, fast):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
     with device.autocast(torch.device("mps"), wanted=True):
         assert not torch.is_autocast_enabled("mps")
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
     with device.autocast(torch.device("cpu"), wanted=True):
-        assert not torch.is_autocast_enabled("cpu")
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
-    with device.autocast(torch.device("cpu"), wanted=True):
-        assert torch.get_autocast_dtype("cpu") == torch.bfloat16
-        assert torch.is_autocast_enabled("cpu")
+        assert torch.is_autocast_enabled("cpu") == fast
+    matrix = torch.randn(24, 40, generator=torch.Generator().manual_seed(1))
+    singular = torch.linalg.svdvals(orthogonalise(matrix))
+    assert singular.min() > 0.6
+    assert singular.max() < 1.3
 
 
 def test_an_operation_that_a_device_lacks_is_done_on_the_cpu_and_that_is_said():

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from lesionlens._napari.controllers.editor import OutlineEditor
 from lesionlens._napari.controllers.reviewing import Reviewing
-from lesionlens._napari.model.choices import Plane
-from lesionlens._napari.model.editing import OUTLINE
-from lesionlens._napari.model.session import ReviewSession
-from lesionlens._napari.model.state import shown_sequence
+from lesionlens._napari.model.acts.editing import OUTLINE
+from lesionlens._napari.model.acts.session import ReviewSession
+from lesionlens._napari.model.geometry.planes import Plane
+from lesionlens._napari.model.state.state import shown_sequence
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.jobs import problem_of
 from lesionlens.base.errors import LesionLensError

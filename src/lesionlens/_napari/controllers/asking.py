@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from lesionlens._napari.model.asking import probed, seen
-from lesionlens._napari.model.choices import LayerChoice
-from lesionlens._napari.model.session import QUESTION
-from lesionlens._napari.model.view_actions import Viewing
+from lesionlens._napari.model.acts.session import QUESTION
+from lesionlens._napari.model.acts.views import Viewing
+from lesionlens._napari.model.choices.choices import LayerChoice
+from lesionlens._napari.model.overlays.on_demand import probed, seen
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens._napari.qt.latest import Latest
 from lesionlens.base.stages import Cancel, Progress

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lesionlens._napari.model.session import ReviewSession
-from lesionlens._napari.model.viewing import Compared, Layout
+from lesionlens._napari.model.acts.session import ReviewSession
+from lesionlens._napari.model.choices.views import Compared, Layout
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.jobs import Jobs
 from lesionlens.base.geometry import Affine

@@ -15,8 +15,8 @@ from qtpy.QtCore import QObject, QTimer
 
 from lesionlens._napari.controllers.actions import Actions
 from lesionlens._napari.controllers.reading import Turn
-from lesionlens._napari.model.day import DaySession
-from lesionlens._napari.model.state import Request
+from lesionlens._napari.model.state.state import Request
+from lesionlens._napari.model.studies.worklist import WorklistSession
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens.base.errors import CancelledError, LesionLensError, UnusableInputError
@@ -69,7 +69,7 @@ def read_entry(
 def _reopened(
     study: Study, result: Path, options: PrepareOptions, progress: Progress, cancel: Cancel
 ) -> tuple[Any, Any]:
-    from lesionlens._napari.model.display import overlays_of  # noqa: PLC0415
+    from lesionlens._napari.model.overlays.maps import overlays_of  # noqa: PLC0415
     from lesionlens.result import Result  # noqa: PLC0415
 
     prepared = prepare(study, StageClock(progress, cancel), replace(options, strip=False))
@@ -82,7 +82,7 @@ class Day:
 
     Parameters
     ----------
-    session : DaySession
+    session : WorklistSession
         The list.
     actions : Actions
         Of the window's panel.
@@ -94,7 +94,7 @@ class Day:
 
     def __init__(
         self,
-        session: DaySession,
+        session: WorklistSession,
         actions: Actions,
         show: Callable[[Any], object],
         parent: QObject,

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lesionlens._napari.controllers.adding import Adding
-from lesionlens._napari.model.board import frame_of
-from lesionlens._napari.model.choices import Plane
-from lesionlens._napari.model.tools import Limit
-from lesionlens._napari.model.view_actions import Viewing
-from lesionlens._napari.model.viewing import Layout
+from lesionlens._napari.model.acts.views import Viewing
+from lesionlens._napari.model.choices.tools import Limit
+from lesionlens._napari.model.choices.views import Layout
+from lesionlens._napari.model.geometry.planes import Plane
+from lesionlens._napari.model.screen.board import frame_of
 from lesionlens.records.findings import Point
 
 if TYPE_CHECKING:

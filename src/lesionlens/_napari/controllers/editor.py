@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens._napari.loading import KEY
-from lesionlens._napari.model.display import Overlays, geometry_keywords
-from lesionlens._napari.model.state import State
-from lesionlens._napari.model.tools import NEW, Limit, Tools
+from lesionlens._napari.model.choices.tools import NEW, Limit, Tools
+from lesionlens._napari.model.overlays.maps import Overlays, geometry_keywords
+from lesionlens._napari.model.state.state import State
 from lesionlens._napari.viewer.colours import label_colours
 from lesionlens._napari.viewer.outline_layer import OutlineLayer
 from lesionlens.base.labels import Label, Region

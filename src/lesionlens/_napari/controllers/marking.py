@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from lesionlens._napari.controllers.reading import Reading
-from lesionlens._napari.model.session import ReviewSession
-from lesionlens._napari.model.view_actions import Viewing
-from lesionlens._napari.model.viewing import Layout
+from lesionlens._napari.model.acts.session import ReviewSession
+from lesionlens._napari.model.acts.views import Viewing
+from lesionlens._napari.model.choices.views import Layout
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -16,9 +16,9 @@ from typing import Any
 import platformdirs
 from psygnal import Signal
 
-from lesionlens._napari.model.arms import shown_in
-from lesionlens._napari.model.session import SAVING, ReviewSession
-from lesionlens._napari.model.state import Problem, State
+from lesionlens._napari.model.acts.session import SAVING, ReviewSession
+from lesionlens._napari.model.overlays.reader_study import shown_in
+from lesionlens._napari.model.state.state import Problem, State
 from lesionlens._napari.preferences import read_preferences
 from lesionlens.base.errors import LesionLensError
 from lesionlens.records.findings import Point
@@ -31,21 +31,14 @@ from lesionlens.worklist.sitting import Sitting
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Whose read of what begins when a study is opened.
-
-    Parameters
-    ----------
-    book : Book
-        Keeps its acts.
-    key : ReadKey
-        Study, reader, session and arm.
-    unaided_first : bool
-        Whether it begins unaided.
-    """
+    """Whose read of what begins when a study is opened."""
 
     book: Book
+    """Keeps its acts."""
     key: ReadKey
+    """Study, reader, session and arm."""
     unaided_first: bool
+    """Whether it begins unaided."""
 
 
 def own_folder() -> Path:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from lesionlens._napari.controllers.editor import OutlineEditor
-from lesionlens._napari.model.editing import OUTLINE
-from lesionlens._napari.model.redraw import redraws, reviewed
-from lesionlens._napari.model.session import SAVING, ReviewSession
+from lesionlens._napari.model.acts.editing import OUTLINE
+from lesionlens._napari.model.acts.session import SAVING, ReviewSession
+from lesionlens._napari.model.overlays.redraw import redraws, reviewed
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens.base.errors import CancelledError, LesionLensError

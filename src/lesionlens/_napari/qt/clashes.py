@@ -7,7 +7,7 @@ from typing import Any
 from napari.layers import Image, Labels
 from napari.viewer import Viewer
 
-from lesionlens._napari.model.keys import KEYS
+from lesionlens._napari.model.acts.keys import KEYS
 
 
 def keymap_of(kind: type) -> dict[Any, Any]:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from qtpy.QtCore import QObject, Signal
 
-from lesionlens._napari.model.state import Problem
+from lesionlens._napari.model.state.state import Problem
 from lesionlens.base.errors import CancelledError, LesionLensError, ResourceError
 from lesionlens.base.stages import Cancel, Progress
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from qtpy.QtCore import QObject
 
-from lesionlens._napari.model.session import QUESTION, ReviewSession
+from lesionlens._napari.model.acts.session import QUESTION, ReviewSession
 from lesionlens._napari.qt.jobs import Messenger, Task, problem_of, work
 
 

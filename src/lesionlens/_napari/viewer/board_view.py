@@ -9,12 +9,12 @@ import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QGridLayout, QWidget
 
-from lesionlens._napari.model.board import Board, Tile, stepped
-from lesionlens._napari.model.display import contrast_limits
-from lesionlens._napari.model.drawing import Artist, Drawing
-from lesionlens._napari.model.place import Place, Travel
-from lesionlens._napari.model.slices import Picture
-from lesionlens._napari.model.viewing import Compared
+from lesionlens._napari.model.choices.views import Compared
+from lesionlens._napari.model.geometry.slices import Picture
+from lesionlens._napari.model.geometry.viewpoint import Place, Travel
+from lesionlens._napari.model.overlays.maps import contrast_limits
+from lesionlens._napari.model.screen.board import Board, Tile, stepped
+from lesionlens._napari.model.screen.drawing import Artist, Drawing
 from lesionlens._napari.viewer.tile import TileView
 from lesionlens.base.labels import MrSequence
 from lesionlens.records.findings import Point

@@ -20,12 +20,12 @@ from napari.utils.colormaps.standardize_color import transform_color
 from numpy.typing import NDArray
 from vispy.scene.visuals import Line as LineVisual
 
-from lesionlens._napari.model.board import Board, Tile
-from lesionlens._napari.model.choices import Plane
-from lesionlens._napari.model.contours import Line, rectangle
-from lesionlens._napari.model.drawing import Artist, Drawing
-from lesionlens._napari.model.place import Place
-from lesionlens._napari.model.slices import Frame
+from lesionlens._napari.model.geometry.contours import Line, rectangle
+from lesionlens._napari.model.geometry.planes import Plane
+from lesionlens._napari.model.geometry.slices import Frame
+from lesionlens._napari.model.geometry.viewpoint import Place
+from lesionlens._napari.model.screen.board import Board, Tile
+from lesionlens._napari.model.screen.drawing import Artist, Drawing
 from lesionlens._napari.viewer.colours import BOX_COLOUR, map_colours
 
 if TYPE_CHECKING:
@@ -42,21 +42,14 @@ _PLANES = (Plane.SAGITTAL, Plane.CORONAL, Plane.AXIAL)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Strokes:
-    """Lines as they lie in the canvas.
-
-    Parameters
-    ----------
-    points : (N, 2) float32
-        Millimetres along the horizontal and the vertical axis that napari shows.
-    colours : (N, 4) float32
-        0 to 1.
-    pieces : (M, 2) uint32
-        Which points are joined.
-    """
+    """Lines as they lie in the canvas."""
 
     points: NDArray[np.float32]
+    """(N, 2) float32: millimetres along the horizontal and the vertical axis that napari shows."""
     colours: NDArray[np.float32]
+    """(N, 4) float32: 0 to 1."""
     pieces: NDArray[np.uint32]
+    """(M, 2) uint32: which points are joined."""
 
 
 class LinesOverlay(SceneOverlay):

@@ -8,7 +8,7 @@ import numpy as np
 from napari.utils.colormaps import Colormap, DirectLabelColormap, ensure_colormap
 from numpy.typing import NDArray
 
-from lesionlens._napari.model.choices import LayerChoice, Second
+from lesionlens._napari.model.choices.choices import LayerChoice, Second
 from lesionlens.base.labels import Region
 
 ATTENTION, UNCERTAINTY, PROBE, EVIDENCE = "attention", "uncertainty", "probe", "evidence"

@@ -14,7 +14,8 @@ from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
 from lesionlens._napari.loading import KEY
-from lesionlens._napari.model.display import (
+from lesionlens._napari.model.choices.views import Compared
+from lesionlens._napari.model.overlays.maps import (
     MapView,
     Overlays,
     axis_aligned,
@@ -22,9 +23,8 @@ from lesionlens._napari.model.display import (
     geometry_keywords,
     image_keywords,
 )
-from lesionlens._napari.model.screen import ShownOutline, ShownScene
-from lesionlens._napari.model.viewing import Compared
-from lesionlens._napari.model.windows import full_range
+from lesionlens._napari.model.overlays.window_level import full_range
+from lesionlens._napari.model.screen.screen import ShownOutline, ShownScene
 from lesionlens._napari.viewer.colours import (
     ATTENTION,
     EVIDENCE,

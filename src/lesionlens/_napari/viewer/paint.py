@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetricsF, QImage, QPainter, QPen, QPolygonF
 
-from lesionlens._napari.model.contours import Line
-from lesionlens._napari.model.drawing import Drawing, MapDrawing
-from lesionlens._napari.model.slices import Slice
+from lesionlens._napari.model.geometry.contours import Line
+from lesionlens._napari.model.geometry.slices import Slice
+from lesionlens._napari.model.screen.drawing import Drawing, MapDrawing
 from lesionlens._napari.viewer.colours import BOX_COLOUR, map_colours
 
 LETTER, WORDS, CROSS = QColor(255, 217, 89), QColor(217, 222, 230), QColor(0, 200, 220, 170)

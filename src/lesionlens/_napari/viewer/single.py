@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.components.overlays import TextOverlay
 
-from lesionlens._napari.model.choices import Plane
-from lesionlens._napari.model.sides import Edges, edges_of
+from lesionlens._napari.model.geometry.planes import Edges, Plane, edges_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -5,10 +5,10 @@ from __future__ import annotations
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QToolButton, QWidget
 
-from lesionlens._napari.model.keys import KEYS
-from lesionlens._napari.model.state import State
-from lesionlens._napari.model.view_actions import Viewing
-from lesionlens._napari.model.viewing import Layout, Window
+from lesionlens._napari.model.acts.keys import KEYS
+from lesionlens._napari.model.acts.views import Viewing
+from lesionlens._napari.model.choices.views import Layout, Window
+from lesionlens._napari.model.state.state import State
 
 _LAYOUTS = (
     (Layout.SINGLE, "1", "One view, napari's own"),

@@ -9,8 +9,8 @@ from qtpy.QtCore import QEvent, QPointF, QSize, Qt
 from qtpy.QtGui import QImage, QMouseEvent, QPainter, QPaintEvent, QResizeEvent, QWheelEvent
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
-from lesionlens._napari.model.board import Tile
-from lesionlens._napari.model.drawing import Drawing
+from lesionlens._napari.model.screen.board import Tile
+from lesionlens._napari.model.screen.drawing import Drawing
 from lesionlens._napari.viewer.paint import (
     Projection,
     colour_image,
@@ -20,7 +20,7 @@ from lesionlens._napari.viewer.paint import (
 )
 
 if TYPE_CHECKING:
-    from lesionlens._napari.model.slices import Slice
+    from lesionlens._napari.model.geometry.slices import Slice
 
 NOTCH = 120
 """What Qt reports for one step of a wheel."""

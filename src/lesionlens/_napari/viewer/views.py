@@ -14,12 +14,12 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QMainWindow, QVBoxLayout, QWidget
 
-from lesionlens._napari.model.board import Board, board_of, stepped
-from lesionlens._napari.model.place import Place
-from lesionlens._napari.model.screen import Screen, ShownScene
-from lesionlens._napari.model.slices import Picture
-from lesionlens._napari.model.state import State
-from lesionlens._napari.model.windows import dragged, limits_of
+from lesionlens._napari.model.geometry.slices import Picture
+from lesionlens._napari.model.geometry.viewpoint import Place
+from lesionlens._napari.model.overlays.window_level import dragged, limits_of
+from lesionlens._napari.model.screen.board import Board, board_of, stepped
+from lesionlens._napari.model.screen.screen import Screen, ShownScene
+from lesionlens._napari.model.state.state import State
 from lesionlens._napari.qt.cine import Cine
 from lesionlens._napari.viewer.board_view import BoardView, Window
 from lesionlens._napari.viewer.canvas_lines import CanvasLines
@@ -33,7 +33,7 @@ from lesionlens.records.findings import Point
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from lesionlens._napari.model.view_actions import Viewing
+    from lesionlens._napari.model.acts.views import Viewing
 
 _IDLE_MS = 150
 """How long linked views must stand still before napari's hidden canvas is brought up to date."""
@@ -158,6 +158,12 @@ class Views(QObject):
         self.single.fit()
         if self.linked is not None and self._is_linked:
             self.linked.fit()
+
+    def paint_now(self) -> None:
+        """Paint what is shown before anything else is done."""
+        shown = self.linked if self._is_linked else self._canvas
+        if shown is not None:
+            shown.repaint()
 
     def identify(self, words: tuple[str, ...]) -> None:
         """Say who is shown, at the top right of linked views."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QSlider, QToolButton, QVBoxLayout
 
-from lesionlens._napari.model.choices import Overlay, Second
-from lesionlens._napari.model.display import MapView, Overlays
-from lesionlens._napari.model.screen import Screen
+from lesionlens._napari.model.choices.choices import Overlay, Second
+from lesionlens._napari.model.overlays.maps import MapView, Overlays
+from lesionlens._napari.model.screen.screen import Screen
 from lesionlens._napari.viewer.colours import ATTENTION, PROBE, UNCERTAINTY, map_colours
 from lesionlens._napari.widgets.layer_chooser import LayerChooser
 from lesionlens._napari.widgets.legend import Legend

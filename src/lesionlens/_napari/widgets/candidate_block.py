@@ -11,7 +11,7 @@ from qtpy.QtWidgets import (
     QTableView,
 )
 
-from lesionlens._napari.model.screen import Screen
+from lesionlens._napari.model.screen.screen import Screen
 from lesionlens._napari.qt.candidate_model import COLUMNS, ID_ROLE, CandidateModel
 from lesionlens._napari.qt.waiting import when_idle
 from lesionlens._napari.widgets.edit_block import AddRow, EditTools

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtCore import Signal
 
-from lesionlens._napari.model.screen import Screen
+from lesionlens._napari.model.screen.screen import Screen
 from lesionlens._napari.widgets.parts import Section, label
 from lesionlens._napari.widgets.pick_rows import PickRows
 

@@ -14,9 +14,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lesionlens._napari.model.keys import KEYS
-from lesionlens._napari.model.screen import Screen
-from lesionlens._napari.model.tools import Limit
+from lesionlens._napari.model.acts.keys import KEYS
+from lesionlens._napari.model.choices.tools import Limit
+from lesionlens._napari.model.screen.screen import Screen
 from lesionlens._napari.widgets.parts import flat_button, label, row
 
 _TOOLS = (

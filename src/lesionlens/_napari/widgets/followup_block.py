@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtCore import Signal
 
-from lesionlens._napari.model.followup_lines import lines_of, sums_of, title_of
+from lesionlens._napari.model.wording.followup import lines_of, sums_of, title_of
 from lesionlens._napari.widgets.parts import Section, label
 from lesionlens._napari.widgets.pick_rows import PickRows
 from lesionlens.records.analysis import Analysis

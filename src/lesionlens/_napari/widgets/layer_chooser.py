@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QWidget
 
-from lesionlens._napari.model.choices import Second
-from lesionlens._napari.model.screen import Screen
+from lesionlens._napari.model.choices.choices import Second
+from lesionlens._napari.model.screen.screen import Screen
 from lesionlens._napari.widgets.parts import row
 
 

@@ -8,7 +8,7 @@ from qtpy.QtCore import QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QFontMetrics, QLinearGradient, QPainter, QPaintEvent
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
-from lesionlens._napari.model.display import MapView
+from lesionlens._napari.model.overlays.maps import MapView
 from lesionlens._napari.widgets.parts import small_font
 
 _BAR = 7

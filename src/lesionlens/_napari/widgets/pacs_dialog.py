@@ -28,7 +28,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lesionlens._napari.model import archive
+from lesionlens._napari.model.studies import archive
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens._napari.widgets.pacs_form import SearchForm, ServerForm
 from lesionlens._napari.widgets.parts import ElidedLabel, label, row

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lesionlens._napari.model.words import Bar, Fact
+from lesionlens._napari.model.wording.candidates import Bar, Fact
 
 STYLE = """
 QWidget#lesionlens QLabel {{ background: transparent; }}

@@ -15,8 +15,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lesionlens._napari.model.screen import Screen
-from lesionlens._napari.model.state import Problem
+from lesionlens._napari.model.screen.screen import Screen
+from lesionlens._napari.model.state.state import Problem
 from lesionlens._napari.widgets.parts import ElidedLabel, label, row, set_role
 
 

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lesionlens._napari.model.words import date_words
+from lesionlens._napari.model.wording.candidates import date_words
 from lesionlens._napari.widgets.parts import label
 from lesionlens.reading.series_selection import ListedStudy
 

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lesionlens._napari.model.screen import Screen
+from lesionlens._napari.model.screen.screen import Screen
 from lesionlens._napari.widgets.parts import ElidedLabel, Section, Segments, label
 from lesionlens.base.labels import MrSequence
 from lesionlens.reading.remembered_series import address_of

@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 
 from lesionlens._napari.controllers.actions import Actions
 from lesionlens._napari.controllers.day import Day
-from lesionlens._napari.model.day import DaySession, DayState
+from lesionlens._napari.model.studies.worklist import WorklistSession, WorklistState
 from lesionlens._napari.qt.keyboard import main_window
 from lesionlens._napari.qt.waiting import when_idle
 from lesionlens._napari.qt.worklist_model import COLUMNS, WorklistModel
@@ -48,7 +48,7 @@ class WorklistDock(QWidget):
         super().__init__()
         self.setObjectName("lesionlens")
         self._viewer = viewer
-        self.session = DaySession()
+        self.session = WorklistSession()
         self.day = Day(self.session, actions, self._add, self)
         self.model = WorklistModel(self)
         self.table = QTableView()
@@ -114,7 +114,7 @@ class WorklistDock(QWidget):
 
     # --- shown ----------------------------------------------------------------------------
 
-    def show_state(self, state: DayState) -> None:
+    def show_state(self, state: WorklistState) -> None:
         """Show a state of the list."""
         self.model.show(state.rows, state.current)
         opened = state.folder is not None

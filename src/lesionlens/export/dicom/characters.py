@@ -16,16 +16,11 @@ _TEXT = {0x09, 0x0A, 0x0C, 0x0D, 0x5C}
 
 @dataclass(frozen=True, slots=True)
 class Characters:
-    """How the text of a header is decoded.
-
-    Parameters
-    ----------
-    encodings : tuple of str
-        Python's names; empty where the header declares none that is known: then text that is
-        valid UTF-8 is taken as that, and any other as Latin-1.
-    """
+    """How the text of a header is decoded."""
 
     encodings: tuple[str, ...]
+    """Python's names; empty where the header declares none that is known: then text that is valid
+    UTF-8 is taken as that, and any other as Latin-1."""
 
     @classmethod
     def of(cls, header: Dataset) -> Characters:

@@ -31,24 +31,17 @@ _GEOMETRY_TAGS = tuple(Tag(keyword) for keyword in GEOMETRY)
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """How one frame (rows, columns) is cut out of a volume (I, J, K).
-
-    Parameters
-    ----------
-    fixed, index : int
-        The voxel axis across the frame, and where on it the frame lies.
-    row_axis, column_axis : int
-        The voxel axes that the row index and the column index run along.
-    row_back, column_back : bool
-        Whether they run from high to low voxel indices.
-    """
+    """How one frame (rows, columns) is cut out of a volume (I, J, K)."""
 
     fixed: int
     index: int
+    """The voxel axis across the frame, and where on it the frame lies."""
     row_axis: int
     column_axis: int
+    """The voxel axes that the row index and the column index run along."""
     row_back: bool
     column_back: bool
+    """Whether they run from high to low voxel indices."""
 
     def cut(self, volume: NDArray[Any]) -> NDArray[Any]:
         """Return the frame of a volume as (rows, columns), a view."""
@@ -60,34 +53,23 @@ class Placement:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SourceFrames:
-    """The reference series as highdicom wants it.
-
-    Parameters
-    ----------
-    datasets : tuple of Dataset
-        Headers without pixels: one a frame, or the one multi-frame instance.
-    numbers : tuple of int or None
-        Frame numbers (from 1) within the multi-frame instance.
-    planes : (F, 3, 3) float64
-        Of each frame: the map of (column, row, 1) to LPS+ mm.
-    places : tuple of Placement
-        Of each frame on the native grid.
-    rows, columns : int
-        Pixels of a frame.
-    grid : Grid
-        The native grid.
-    notices : tuple of str
-        What of their headers cannot be repeated in our objects.
-    """
+    """The reference series as highdicom wants it."""
 
     datasets: tuple[Dataset, ...]
+    """Headers without pixels: one a frame, or the one multi-frame instance."""
     numbers: tuple[int, ...] | None
+    """Frame numbers (from 1) within the multi-frame instance."""
     planes: NDArray[np.float64]
+    """(F, 3, 3) float64: of each frame: the map of (column, row, 1) to LPS+ mm."""
     places: tuple[Placement, ...]
+    """Of each frame on the native grid."""
     rows: int
     columns: int
+    """Pixels of a frame."""
     grid: Grid
+    """The native grid."""
     notices: tuple[str, ...] = ()
+    """What of their headers cannot be repeated in our objects."""
 
     @property
     def positions(self) -> NDArray[np.float64]:

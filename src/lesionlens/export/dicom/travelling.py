@@ -73,18 +73,12 @@ _CODE_VALUES = ("CodeValue", "LongCodeValue", "URNCodeValue")
 
 @dataclass(frozen=True, slots=True)
 class Travelling:
-    """What of a header goes into our objects.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Valid attributes of `TRAVELS`, as Unicode.
-    notices : tuple of str
-        Which were corrected and which left out, in words; without their values.
-    """
+    """What of a header goes into our objects."""
 
     dataset: Dataset
+    """Valid attributes of `TRAVELS`, as Unicode."""
     notices: tuple[str, ...]
+    """Which were corrected and which left out, in words; without their values."""
 
 
 def travelling(header: Dataset) -> Travelling:

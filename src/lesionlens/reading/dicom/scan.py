@@ -58,24 +58,16 @@ _WANTED = frozenset(int(Tag(tag)) for tag in _TAGS)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DicomSlice:
-    """One plane: a classic image, or one frame of a multi-frame one.
-
-    Parameters
-    ----------
-    path : Path
-        Its file.
-    header : pydicom Dataset
-        Without pixels; only the tags that decide.
-    frame : int or None
-        Index from 0 in a multi-frame file.
-    groups : tuple of Dataset
-        The frame's functional groups, then the shared ones.
-    """
+    """One plane: a classic image, or one frame of a multi-frame one."""
 
     path: Path
+    """Its file."""
     header: Any
+    """Pydicom Dataset. Without pixels; only the tags that decide."""
     frame: int | None = None
+    """Index from 0 in a multi-frame file."""
     groups: tuple[Any, ...] = ()
+    """Tuple of Dataset. The frame's functional groups, then the shared ones."""
 
     def get(self, keyword: str) -> Any:
         """Return an attribute from the frame's functional groups, else from the header."""
@@ -136,27 +128,18 @@ def _parts(value: Any) -> Iterable[Any]:
 
 @dataclass(slots=True)
 class Scan:
-    """What a folder holds.
-
-    Parameters
-    ----------
-    slices : list of Slice
-        Of MR images that can be placed; each SOP instance once.
-    other : Counter
-        How many DICOM files of each other kind, by what they are.
-    problems : list of (series description, what is wrong)
-        Of MR images that cannot be used.
-    files : int
-        DICOM files met.
-    repeated : int
-        Files that hold an instance met before.
-    """
+    """What a folder holds."""
 
     slices: list[DicomSlice] = field(default_factory=list)
+    """List of Slice. Of MR images that can be placed; each SOP instance once."""
     other: Counter[str] = field(default_factory=Counter)
+    """How many DICOM files of each other kind, by what they are."""
     problems: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """List of (series description, what is wrong). Of MR images that cannot be used."""
     files: int = 0
+    """DICOM files met."""
     repeated: int = 0
+    """Files that hold an instance met before."""
     dicomdir: bool = False
     nifti: int = 0
 

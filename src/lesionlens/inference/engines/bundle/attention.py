@@ -33,25 +33,18 @@ Triple = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """Attention of one block, heads averaged or one of them.
-
-    Parameters
-    ----------
-    name : str
-        Of the block, among the network's modules.
-    weights : (W, n, n) Tensor
-        Of n tokens in each of W windows, rows add up to one; one window where attention is global.
-    grid : (3,) int
-        Tokens along I, J, K.
-    window, shift : (3,) int
-        Tokens of a window, and how far windows are rolled before they are cut.
-    """
+    """Attention of one block, heads averaged or one of them."""
 
     name: str
+    """Of the block, among the network's modules."""
     weights: Tensor
+    """(W, n, n) Tensor: of n tokens in each of W windows, rows add up to one; one window where
+    attention is global."""
     grid: Triple
+    """(3,) int: tokens along I, J, K."""
     window: Triple
     shift: Triple = (0, 0, 0)
+    """(3,) int: tokens of a window, and how far windows are rolled before they are cut."""
 
     def draw(self, rows: Tensor) -> Tensor:
         """Return what tokens draw from: (R, I, J, K) shares to the same of one layer before."""

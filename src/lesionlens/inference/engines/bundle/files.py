@@ -39,37 +39,25 @@ _REGIONS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
-    """What is used of a bundle.
-
-    Parameters
-    ----------
-    name, version : str
-        From its metadata.
-    network : nn.Module
-        With weights, in evaluation mode, on the CPU.
-    sequences : tuple of MrSequence
-        One an input channel.
-    regions : tuple of Region or None
-        One an output channel; None for one that is not used.
-    window : (3,) int
-        Voxels that are seen at a time.
-    spacing_mm : float
-        Edge of the cubes it was trained on.
-    sha256 : str
-        Of the weights file.
-    fixed : bool
-        Whether the network reads windows of that size alone (position codes of a transformer).
-    """
+    """What is used of a bundle."""
 
     name: str
     version: str
+    """From its metadata."""
     network: nn.Module
+    """With weights, in evaluation mode, on the CPU."""
     sequences: tuple[MrSequence, ...]
+    """One an input channel."""
     regions: tuple[Region | None, ...]
+    """One an output channel; None for one that is not used."""
     window: tuple[int, int, int]
+    """(3,) int: voxels that are seen at a time."""
     spacing_mm: float
+    """Edge of the cubes it was trained on."""
     sha256: str
+    """Of the weights file."""
     fixed: bool = False
+    """Whether the network reads windows of that size alone (position codes of a transformer)."""
 
 
 def read(folder: Path) -> Bundle:

@@ -44,21 +44,14 @@ def padded(x: Tensor, size: Sequence[int]) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A network whose attention is read.
-
-    Parameters
-    ----------
-    network : nn.Module
-        With blocks that `bundle_attention` reads.
-    run : callable
-        The same network, (1, C, i, j, k) to logits.
-    window : (3,) int
-        Voxels that the network sees at a time.
-    """
+    """A network whose attention is read."""
 
     network: nn.Module
+    """With blocks that `bundle_attention` reads."""
     run: Run
+    """Callable. The same network, (1, C, i, j, k) to logits."""
     window: tuple[int, int, int]
+    """(3,) int: voxels that the network sees at a time."""
 
     def layers(self, part: Tensor, head: int | None = None) -> list[bundle_attention.Layer]:
         """Run one (1, C, i, j, k) part of the input, a window at the most; see `reading`."""

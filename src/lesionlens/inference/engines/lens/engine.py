@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -10,18 +10,16 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.base.stages import Cancel, Progress
 from lesionlens.inference import device as devices
 from lesionlens.inference import gradcam, network_input, separable
-from lesionlens.inference.engine import Target
+from lesionlens.inference.engine import Target, unknown_method
 from lesionlens.inference.engines.lens.method import EVERYTHING, LensMethod, whole
 from lesionlens.inference.interruptible import interruptible
 from lesionlens.network import weights as weight_files
 from lesionlens.network.model import LensNetwork, LensOutput
 from lesionlens.records.arrays import Volume
-from lesionlens.records.prediction import InputPerturbation, PerturbedPrediction, Prediction
 from lesionlens.records.study import PreparedStudy
 
 
@@ -76,24 +74,8 @@ class LensEngine(LensMethod):
         """The network itself, in evaluation mode."""
         return self._network
 
-    @override
-    @devices.on_its_device
-    def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
-        """Answer on the working grid; see `inference.engine.Engine.predict`."""
-        return super().predict(prepared, progress=progress, cancel=cancel)
-
-    @override
-    @devices.on_its_device
-    def predict_perturbed(
-        self,
-        prepared: PreparedStudy,
-        variants: Sequence[InputPerturbation],
-        *,
-        progress: Progress,
-        cancel: Cancel,
-    ) -> PerturbedPrediction:
-        """Run one fast pass on each input; see `inference.engine.SupportsPerturbation`."""
-        return super().predict_perturbed(prepared, variants, progress=progress, cancel=cancel)
+    predict = devices.on_its_device(LensMethod.predict)
+    predict_perturbed = devices.on_its_device(LensMethod.predict_perturbed)
 
     @devices.on_its_device
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
@@ -103,10 +85,10 @@ class LensEngine(LensMethod):
         draw the region. Weights that add up to one over the brain.
         """
         if method != "grad-cam":
-            raise UnusableInputError(
-                found=f"the attribution method {method!r}",
-                expected="grad-cam; attention is in every result",
-                next_step="Ask for grad-cam, or use the attention maps of the result",
+            raise unknown_method(
+                method,
+                "grad-cam; attention is in every result",
+                "Ask for grad-cam, or use the attention maps of the result",
             )
         study = network_input.make_network_input(prepared, self._about.spacing_mm, self._device)
         x = study.input_of(EVERYTHING).to(memory_format=torch.channels_last_3d)
@@ -126,8 +108,7 @@ class LensEngine(LensMethod):
     @override
     def _pass(self, x: Tensor, *, place: Tensor | None = None, trace: bool = False) -> LensOutput:
         x = x.to(memory_format=torch.channels_last_3d)
-        fast = devices.has_fast_bfloat16(self._device)
-        with torch.inference_mode(), devices.autocast(self._device, fast):
+        with torch.inference_mode(), devices.autocast(self._device, wanted=True):
             out: LensOutput = self._network(x, place=place, trace=trace)
         return out
 

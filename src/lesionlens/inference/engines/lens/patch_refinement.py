@@ -37,21 +37,14 @@ class Pass(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WindowPlan:
-    """Which windows to refine.
-
-    Parameters
-    ----------
-    near : (I, J, K) float32 array
-        1 within 6 mm of what the first pass suspects, on its grid.
-    there : (3,) arrays
-        Matrices from that grid to the finer one; see `separable`.
-    places : sequence of Window
-        On the finer grid.
-    """
+    """Which windows to refine."""
 
     near: Array
+    """(I, J, K) float32 array: 1 within 6 mm of what the first pass suspects, on its grid."""
     there: separable.Matrices
+    """(3,) arrays: matrices from that grid to the finer one; see `separable`."""
     places: Sequence[windows.Window]
+    """Sequence of Window. On the finer grid."""
 
 
 def plan(whole: Array, grid: Grid, fine: Grid) -> WindowPlan:

@@ -1,0 +1,63 @@
+"""The planes of a view, and which side of the patient lies at each edge: from its directions."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+_TOWARDS, _AWAY = "RAS", "LPI"
+_ALSO = 0.4
+"""A second letter is said where its share is at least this of the first (about 22°)."""
+
+
+class Plane(StrEnum):
+    """Which plane is shown; napari's axes are R, A, S."""
+
+    AXIAL = "axial"
+    CORONAL = "coronal"
+    SAGITTAL = "sagittal"
+
+
+class Edges(NamedTuple):
+    """The letters at the four edges of a view; empty where none is known."""
+
+    left: str = ""
+    right: str = ""
+    top: str = ""
+    bottom: str = ""
+
+
+def letters_of(direction: ArrayLike) -> str:
+    """Return the patient's side that a direction (RAS+) points to.
+
+    Examples
+    --------
+    >>> letters_of((-1.0, 0.1, 0.0)), letters_of((0.0, 0.8, 0.6)), letters_of((0.0, 0.0, 0.0))
+    ('L', 'AS', '')
+    """
+    shares = np.asarray(direction, dtype=np.float64)
+    largest = float(np.abs(shares).max(initial=0.0))
+    if largest <= 0:
+        return ""
+    order = [axis for axis in np.argsort(-np.abs(shares)) if abs(shares[axis]) >= _ALSO * largest]
+    return "".join(_TOWARDS[axis] if shares[axis] > 0 else _AWAY[axis] for axis in order)
+
+
+def edges_of(rightwards: ArrayLike, downwards: ArrayLike) -> Edges:
+    """Return the letters of a view from where its right and its lower edge lie in the patient.
+
+    Parameters
+    ----------
+    rightwards, downwards : (3,)
+        Directions in the patient (RAS+) of a step to the right and of a step down on the screen.
+
+    Examples
+    --------
+    >>> edges_of((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0))
+    Edges(left='R', right='L', top='A', bottom='P')
+    """
+    right, down = np.asarray(rightwards, np.float64), np.asarray(downwards, np.float64)
+    return Edges(letters_of(-right), letters_of(right), letters_of(-down), letters_of(down))

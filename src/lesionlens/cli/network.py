@@ -1,0 +1,94 @@
+"""Which network decides, here or on a server, as a command's options say it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from lesionlens.base import plugins
+from lesionlens.base.errors import ServerError, UnusableInputError
+
+if TYPE_CHECKING:
+    from lesionlens.inference.engines.remote.address import ServerAddress
+    from lesionlens.lens import Lens
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenNetwork:
+    """What the user said of the network.
+
+    Parameters
+    ----------
+    device, weights, bundle, engine
+        As `Lens` takes them.
+    patience : float
+        Minutes that may go into asking a bundle.
+    server : ServerAddress or None
+        Where the network is, if not here.
+    fall_back : bool
+        Whether it is this machine's turn where the server does not answer.
+    """
+
+    device: str
+    weights: str | None
+    bundle: Path | None
+    engine: str
+    patience: float
+    server: ServerAddress | None = None
+    fall_back: bool = False
+
+    def run(self, work: Callable[[Lens], T]) -> tuple[T, tuple[str, ...]]:
+        """Let it do some work; return what that gives, and notes for the user.
+
+        Raises
+        ------
+        ServerError
+            The server does not answer, and nothing was said of falling back.
+        """
+        from lesionlens.lens import Lens
+
+        if self.server is None:
+            return work(self._here()), ()
+        if self.weights is not None or self.bundle is not None or self.device != "auto":
+            raise UnusableInputError(
+                found="--weights, --bundle or --device beside --server",
+                expected="the server alone: which network and device it uses is chosen there",
+                next_step="Leave them out; --engine NAME chooses one of the server's models",
+            )
+        try:
+            return work(Lens(server=self.server, engine=self.engine)), ()
+        except ServerError as error:
+            if not self.fall_back:
+                raise
+            note = f"Analysed on this machine, as --fall-back says: found {error.found}"
+            return work(Lens()), (note,)
+
+    def _here(self) -> Lens:
+        from lesionlens.lens import Lens
+
+        if self.bundle is None or self.weights is not None:
+            return Lens(self.device, weights=self.weights, bundle=self.bundle, engine=self.engine)
+        load = plugins.load(plugins.ENGINES, "monai-bundle")
+        return Lens(engine=load(self.device, bundle=self.bundle, patience_s=60 * self.patience))
+
+
+def server_address(
+    url: str | None, api_key_file: Path | None, ca: Path | None, plain_http: bool
+) -> ServerAddress | None:
+    """Return where a server is, as options say it; None where none was named.
+
+    Raises
+    ------
+    UnusableInputError
+        The address or the file of the key cannot be used, or scans would travel unencrypted.
+    """
+    if url is None:
+        return None
+    from lesionlens.inference.engines.remote.address import ServerAddress, read_key
+
+    key = None if api_key_file is None else read_key(api_key_file)
+    return ServerAddress(url, key, ca, plain_http)

@@ -1,0 +1,134 @@
+"""`lesionlens serve`: this machine's network, and its GPU, for other machines."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lesionlens.base import plugins
+from lesionlens.base.errors import MissingPluginError, UnusableInputError
+from lesionlens.cli import options
+from lesionlens.cli.console import STOP, Answer, plain, progress_bar
+
+if TYPE_CHECKING:
+    from lesionlens.inference.engine import Engine
+
+Bundles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--bundle",
+        help="MONAI bundle to serve instead of our network; may be given several times.",
+        metavar="DIR",
+    ),
+]
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen at; 127.0.0.1 is this machine alone.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", help="Port to listen at; 0 for any that is free.", min=0)
+    ] = 8000,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--api-key-file",
+            help="Text file of the keys that open, one a line; wanted where others come in.",
+            metavar="FILE",
+        ),
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option("--certificate", help="For https, PEM.", metavar="FILE")
+    ] = None,
+    certificate_key: Annotated[
+        Path | None, typer.Option("--certificate-key", help="Its key, PEM.", metavar="FILE")
+    ] = None,
+    plain_http: Annotated[
+        bool,
+        typer.Option("--plain-http", help="Let other machines in without encryption."),
+    ] = False,
+    device: options.Device = "auto",
+    weights: options.Weights = None,
+    bundle: Bundles = None,
+    engine: options.EngineName = "lens",
+    memory: Annotated[
+        float,
+        typer.Option("--memory", help="GB for the studies of all clients together.", min=0.1),
+    ] = 8.0,
+    heartbeat: Annotated[
+        float,
+        typer.Option(
+            "--heartbeat",
+            help="Seconds after which a client that is silent is forgotten, and its study.",
+            min=1.0,
+        ),
+    ] = 30.0,
+    debug: options.Debug = False,
+) -> Answer:
+    """Lend this machine's network and GPU to LesionLens on other machines.
+
+    Studies are held in memory and forgotten with their session; nothing is written. Stop it with
+    Ctrl-C.
+    """
+    del debug
+    STOP.gently()
+    _check_installed()
+    from lesionlens.inference.engines.remote.address import read_keys
+    from lesionlens.serving.app import Admission, make_app
+    from lesionlens.serving.listen import Listening, listen
+    from lesionlens.serving.sessions import Limits, Sessions
+
+    keys = () if api_key_file is None else read_keys(api_key_file)
+    where = Listening(host, port, certificate, certificate_key, plain_http)
+    where.check(keys)
+    with progress_bar() as progress:
+        progress("loading the network", 0.0)
+        models = _models(device, weights, bundle, engine)
+    limits = Limits(memory_bytes=int(memory * 2**30), heartbeat_s=heartbeat)
+    app = make_app(Sessions(models, limits), Admission(keys, where.hosts))
+
+    def tell(address: str) -> None:
+        devices = {model.info.device for model in models.values()}
+        say(f"Serving {', '.join(models)} ({', '.join(devices)}) at {address}")
+
+    listen(app, where, tell, STOP)
+    return Answer((), ("the server has stopped; what it held is gone",))
+
+
+def say(line: str) -> None:
+    """Tell who started the server something while it runs."""
+    sys.stderr.write(f"{plain(line)}\n")
+    sys.stderr.flush()
+
+
+def _models(
+    device: str, weights: str | None, bundles: list[Path] | None, engine: str
+) -> dict[str, Engine]:
+    """Load what is served, by the names under which clients choose."""
+    if not bundles:
+        given: dict[str, Any] = {} if weights is None else {"weights": weights}
+        return {engine: plugins.load(plugins.ENGINES, engine)(device=device, **given)}
+    if weights is not None:
+        raise UnusableInputError(
+            found="both a weights file and a bundle",
+            expected="one of them",
+            next_step="Leave out --weights: a bundle brings its own",
+        )
+    make = plugins.load(plugins.ENGINES, "monai-bundle")
+    return {folder.resolve().name: make(device, bundle=folder) for folder in bundles}
+
+
+def _check_installed() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
+    if missing:
+        raise MissingPluginError(
+            found=f"no {' and no '.join(missing)}, which the server is made with",
+            expected="both",
+            next_step="Install them: pip install 'lesionlens[serve]'",
+        )

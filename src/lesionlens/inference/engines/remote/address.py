@@ -1,0 +1,112 @@
+"""Where a server is, and how we show that we may use it."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from lesionlens.base.errors import UnusableInputError
+
+KEY_VARIABLE = "LESIONLENS_API_KEY"
+PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """A server of `lesionlens serve`, and how to reach it.
+
+    Parameters
+    ----------
+    url : str
+        Such as https://gpu.hospital.example:8000.
+    api_key : str or None
+        What the server asks for; None for the one in LESIONLENS_API_KEY, if any.
+    ca : Path or None
+        Certificates to trust instead of the usual, PEM.
+    plain_http : bool
+        Whether http without encryption is allowed to another machine.
+    patience_s : float
+        How long a line that is cut, or a server that is full, is waited for.
+    """
+
+    url: str
+    api_key: str | None = field(default=None, repr=False)
+    ca: Path | None = None
+    plain_http: bool = False
+    patience_s: float = PATIENCE_S
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+            raise UnusableInputError(
+                found=f"{self.url!r} as a server's address",
+                expected="https://HOST:PORT, or http://127.0.0.1:PORT on this machine",
+                next_step="Write the address that `lesionlens serve` names when it starts",
+                in_window="Write the address as whoever runs the server gave it",
+            )
+        if parts.scheme == "http" and not (self.plain_http or is_loopback(parts.hostname)):
+            raise UnusableInputError(
+                found=f"http to {parts.hostname}: scans would travel unencrypted",
+                expected="https, or http to this machine alone",
+                next_step="Use https; or allow it with --plain-http on a network that is yours",
+                in_window="Use the server's https address",
+            )
+        object.__setattr__(self, "url", self.url.rstrip("/"))
+        if self.api_key is None:
+            object.__setattr__(self, "api_key", os.environ.get(KEY_VARIABLE) or None)
+
+    @property
+    def name(self) -> str:
+        """Host and port, for a reader."""
+        return urlsplit(self.url).netloc
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine.
+
+    Examples
+    --------
+    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("example.org")
+    (True, True, False)
+    """
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def read_key(file: Path) -> str:
+    """Return the first key of a file; blank lines and lines that begin with # are skipped.
+
+    Raises
+    ------
+    UnusableInputError
+        There is none.
+    """
+    return read_keys(file)[0]
+
+
+def read_keys(file: Path) -> tuple[str, ...]:
+    """Return the keys of a file, one a line.
+
+    Raises
+    ------
+    UnusableInputError
+        It cannot be read, holds none, or one that is too short to keep anybody out.
+    """
+    try:
+        lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError):
+        lines = []
+    keys = tuple(line for line in lines if line and not line.startswith("#"))
+    if not keys or any(len(key) < 16 or not key.isascii() or " " in key for key in keys):
+        raise UnusableInputError(
+            found=f"no usable key in {file.name!r}",
+            expected="a text file with one key a line, each of at least 16 letters and digits",
+            next_step="Make one with: python -c 'import secrets; print(secrets.token_urlsafe())'",
+            in_window="Ask whoever runs the server for the key",
+        )
+    return keys

@@ -1,0 +1,143 @@
+"""Arrays and a JSON header as bytes that travel: compressed without loss, never pickled.
+
+A message is a safetensors file: its metadata hold the header, each tensor one compressed array.
+What is zero outside the brain travels as the voxels of the brain alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from lesionlens.base.errors import ServerError
+
+Array = NDArray[Any]
+Mask = NDArray[np.bool_]
+LIMIT_BYTES = 2**33
+"""No message unpacks to more."""
+_KEY = "lesionlens"
+_LEVEL = 1
+_TYPES = ("float16", "float32", "float64", "uint8", "bool")
+
+
+def pack(
+    header: Mapping[str, Any], arrays: Mapping[str, Array] | None = None, inside: Mask | None = None
+) -> bytes:
+    """Return a message.
+
+    Parameters
+    ----------
+    header : mapping
+        What JSON can say.
+    arrays : mapping of str to array
+        Any shape; float16, float32, float64, uint8 or bool.
+    inside : (I, J, K) bool or None
+        The brain, which the receiver knows too; (…, I, J, K) arrays that are zero elsewhere travel
+        as its voxels.
+    """
+    notes: dict[str, Any] = {}
+    packed: dict[str, Array] = {}
+    for name, array in (arrays or {}).items():
+        within = inside is not None and _only(array, inside)
+        notes[name] = {"shape": array.shape, "dtype": array.dtype.name, "inside": within}
+        values = array[..., inside] if within else array
+        packed[name] = np.frombuffer(zlib.compress(_planes(values), _LEVEL), np.uint8)
+    about = json.dumps({"header": header, "arrays": notes})
+    return bytes(save(packed, {_KEY: about}))
+
+
+def unpack(
+    message: bytes, inside: Mask | None = None, limit_bytes: int = LIMIT_BYTES
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return the header and the arrays of a message.
+
+    Raises
+    ------
+    ServerError
+        It is no message, is damaged, or would unpack to more than `limit_bytes`.
+    """
+    try:
+        packed = load(message)
+        about = json.loads(_metadata(message)[_KEY])
+        header, notes = dict(about["header"]), dict(about["arrays"])
+        sizes = [math.prod(_shape(note)) * _dtype(note).itemsize for note in notes.values()]
+        if sum(sizes) > limit_bytes:
+            raise _damaged("more than may be unpacked at once")
+        arrays = {
+            name: _array(packed[name].tobytes(), note, inside) for name, note in notes.items()
+        }
+    except (SafetensorError, KeyError, TypeError, ValueError, zlib.error) as error:
+        raise _damaged(f"a damaged message ({type(error).__name__})") from error
+    return header, arrays
+
+
+def _metadata(message: bytes) -> dict[str, str]:
+    size = int.from_bytes(message[:8], "little")
+    return dict(json.loads(message[8 : 8 + size])["__metadata__"])
+
+
+def _only(array: Array, inside: Mask) -> bool:
+    fits = array.ndim >= 3 and array.shape[-3:] == inside.shape
+    return fits and not array[..., ~inside].any()
+
+
+def _planes(values: Array) -> bytes:
+    """Return the first bytes of all values, then the second …: so zlib finds what repeats."""
+    if values.dtype.kind == "b":
+        return np.packbits(values).tobytes()
+    flat = np.ascontiguousarray(values).reshape(-1)
+    return flat.view(np.uint8).reshape(-1, flat.itemsize).T.tobytes()
+
+
+def _array(stream: bytes, note: Mapping[str, Any], inside: Mask | None) -> Array:
+    shape, dtype = _shape(note), _dtype(note)
+    if not note["inside"]:
+        return _values(stream, dtype, shape)
+    if inside is None or shape[-3:] != inside.shape:
+        raise _damaged("voxels of a brain of another shape")
+    whole = np.zeros(shape, dtype)
+    lead = shape[:-3]
+    whole[..., inside] = _values(stream, dtype, (*lead, int(np.count_nonzero(inside))))
+    return whole
+
+
+def _shape(note: Mapping[str, Any]) -> tuple[int, ...]:
+    shape = tuple(int(n) for n in note["shape"])
+    if any(n < 0 for n in shape):
+        raise _damaged("an array of an impossible shape")
+    return shape
+
+
+def _dtype(note: Mapping[str, Any]) -> np.dtype[Any]:
+    if note["dtype"] not in _TYPES:
+        raise _damaged("an array of an unknown type")
+    return np.dtype(str(note["dtype"]))
+
+
+def _values(stream: bytes, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    count = math.prod(shape)
+    expected = -(-count // 8) if dtype.kind == "b" else count * dtype.itemsize
+    raw = zlib.decompressobj().decompress(stream, expected + 1)
+    if len(raw) != expected:
+        raise _damaged("another number of values than a shape says")
+    octets = np.frombuffer(raw, np.uint8)
+    if dtype.kind == "b":
+        return np.unpackbits(octets, count=count).astype(bool).reshape(shape)
+    values = np.ascontiguousarray(octets.reshape(dtype.itemsize, -1).T)
+    return values.view(dtype).reshape(shape)
+
+
+def _damaged(what: str) -> ServerError:
+    return ServerError(
+        found=what,
+        expected="a message as LesionLens packs it",
+        next_step="Try again; if it stays, compare the versions on both sides",
+    )

@@ -1,0 +1,164 @@
+"""Listen on a port, with TLS where another machine can reach it, until asked to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+from typing_extensions import override
+
+from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.stages import Cancel
+from lesionlens.inference.engines.remote.address import is_loopback
+
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
+_STOP_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a server listens.
+
+    Parameters
+    ----------
+    host : str
+        An address of this machine; 127.0.0.1 is reached from nowhere else.
+    port : int
+        0 for any that is free.
+    certificate, key : Path or None
+        PEM, for https.
+    plain_http : bool
+        Whether other machines may come without encryption.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    certificate: Path | None = None
+    key: Path | None = None
+    plain_http: bool = False
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The names by which it may be called; empty for any."""
+        return LOOPBACK_NAMES if is_loopback(self.host) else ()
+
+    def check(self, keys: tuple[str, ...]) -> None:
+        """Refuse to let other machines in without a key, or unencrypted unless allowed.
+
+        Raises
+        ------
+        UnusableInputError
+            So it is.
+        """
+        if (self.certificate is None) != (self.key is None):
+            raise UnusableInputError(
+                found="a certificate without its key, or a key alone",
+                expected="both, as PEM files",
+                next_step="Name them with --certificate FILE --certificate-key FILE",
+            )
+        if is_loopback(self.host):
+            return
+        if not keys:
+            raise UnusableInputError(
+                found=f"{self.host}, where other machines come in, and no key",
+                expected="a key for whoever may ask",
+                next_step="Name a file with --api-key-file FILE",
+            )
+        if self.certificate is None and not self.plain_http:
+            raise UnusableInputError(
+                found=f"{self.host}, where other machines come in, and no certificate",
+                expected="https, so that scans and keys travel encrypted",
+                next_step="Name --certificate and --certificate-key; or allow it with --plain-http "
+                "on a network that is yours or behind a proxy that encrypts",
+            )
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the program, which asks it to stop."""
+
+    @override
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(app: FastAPI, where: Listening, tell: Callable[[str], None], cancel: Cancel) -> None:
+    """Serve until asked to stop.
+
+    Parameters
+    ----------
+    app : FastAPI
+        What is served.
+    where : Listening
+        Checked before.
+    tell : callable
+        Told the address as soon as it is open.
+    cancel : Cancel
+        Asked whether to stop.
+
+    Raises
+    ------
+    ResourceError
+        The port is taken or not ours to take.
+    UnusableInputError
+        The certificate cannot be used.
+    """
+    door = _bind(where)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=3,
+        timeout_keep_alive=75,
+        ssl_certfile=None if where.certificate is None else str(where.certificate),
+        ssl_keyfile=None if where.key is None else str(where.key),
+        ssl_keyfile_password="" if where.key is not None else None,
+    )
+    try:
+        config.load()
+    except (ssl.SSLError, OSError) as error:
+        raise UnusableInputError(
+            found=f"a certificate that cannot be used ({type(error).__name__})",
+            expected="PEM files of a certificate and its key, unlocked",
+            next_step="Check --certificate and --certificate-key",
+        ) from error
+    scheme = "http" if where.certificate is None else "https"
+    host = f"[{where.host}]" if ":" in where.host else where.host
+    tell(f"{scheme}://{host}:{door.getsockname()[1]}")
+    asyncio.run(_serve(_Server(config), door, cancel))
+
+
+async def _serve(server: _Server, door: socket.socket, cancel: Cancel) -> None:
+    async def watch() -> None:
+        while not cancel.is_set():
+            await asyncio.sleep(_STOP_S)
+        server.should_exit = True
+
+    watcher = asyncio.create_task(watch())
+    await server.serve(sockets=[door])
+    watcher.cancel()
+
+
+def _bind(where: Listening) -> socket.socket:
+    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
+    door = socket.socket(family, socket.SOCK_STREAM)
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        door.bind((where.host, where.port))
+        door.listen(128)  # who comes from now on is answered as soon as all is ready
+    except OSError as error:
+        door.close()
+        raise ResourceError(
+            found=f"that port {where.port} of {where.host} cannot be opened ({error.strerror})",
+            expected="an address of this machine and a port that is free",
+            next_step="Choose another with --port, or --port 0 for any",
+        ) from error
+    return door

@@ -1,0 +1,162 @@
+"""Turns at the one device: each session has a queue, and the queues are served in rotation."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+from lesionlens.base.errors import (
+    CancelledError,
+    LesionLensError,
+    ResourceError,
+    ServerError,
+    is_lack_of_memory,
+)
+from lesionlens.base.stages import check
+
+WAITING = "waiting for a turn"
+
+
+@dataclass(eq=False)
+class Job:
+    """One question and, in the end, its answer; a mutable record that its turn fills.
+
+    Parameters
+    ----------
+    work : callable
+        Called with the job when its turn has come; returns the answer.
+    """
+
+    work: Callable[[Job], bytes]
+    cancel: threading.Event = field(default_factory=threading.Event)
+    stage: str = WAITING
+    fraction: float = 0.0
+    answer: bytes | None = None
+    error: LesionLensError | None = None
+    seen: int = 0
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    @property
+    def done(self) -> bool:
+        """Whether there is an answer, or an error in its place."""
+        return self.answer is not None or self.error is not None
+
+    def tell(self, stage: str, fraction: float) -> None:
+        """Note how far it is; wakes who waits for news."""
+        with self.changed:
+            self.stage, self.fraction = stage, min(max(float(fraction), 0.0), 1.0)
+            self._news()
+
+    def finish(self, answer: bytes | None, error: LesionLensError | None) -> None:
+        """Note the outcome."""
+        with self.changed:
+            self.answer, self.error = answer, error
+            self._news()
+
+    def _news(self) -> None:
+        self.seen += 1
+        self.changed.notify_all()
+
+    def wait(self, seen: int, seconds: float) -> None:
+        """Return when there is news beyond what was seen, or time is up."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.done or self.seen > seen, seconds)
+
+
+class Turns:
+    """One worker; sessions that wait take turns, one job each, whoever sent how many."""
+
+    def __init__(self) -> None:
+        self._queues: OrderedDict[Hashable, deque[Job]] = OrderedDict()
+        self._news = threading.Condition()
+        self._ended = False
+        self._thread = threading.Thread(target=self._serve, name="turns", daemon=True)
+        self._thread.start()
+
+    def add(self, who: Hashable, job: Job) -> None:
+        """Queue a job of a session."""
+        with self._news:
+            self._queues.setdefault(who, deque()).append(job)
+            self._tell_places()
+            self._news.notify()
+
+    def drop(self, job: Job) -> None:
+        """Cancel a job: one that waits is never begun, one that runs ends soon."""
+        job.cancel.set()
+        with self._news:
+            for who, queue in [*self._queues.items()]:
+                if job in queue:
+                    queue.remove(job)
+                    job.finish(None, CancelledError())
+                if not queue:
+                    del self._queues[who]
+            self._tell_places()
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for their turn."""
+        with self._news:
+            return sum(len(queue) for queue in self._queues.values())
+
+    def end(self) -> None:
+        """Cancel everything; the worker ends."""
+        with self._news:
+            self._ended = True
+            jobs = [job for queue in self._queues.values() for job in queue]
+            self._news.notify()
+        for job in jobs:
+            self.drop(job)
+
+    def _next(self) -> Job | None:
+        with self._news:
+            self._news.wait_for(lambda: self._ended or bool(self._queues))
+            if self._ended:
+                return None
+            who, queue = next(iter(self._queues.items()))
+            job = queue.popleft()
+            self._queues.move_to_end(who)
+            if not queue:
+                del self._queues[who]
+            self._tell_places()
+            return job
+
+    def _tell_places(self) -> None:
+        for place, queue in enumerate(self._queues.values(), 1):
+            for later, job in enumerate(queue):
+                before = place + later * len(self._queues)
+                job.tell(f"{WAITING}: {before} before this", 0.0)
+
+    def _serve(self) -> None:
+        while True:
+            job = self._next()
+            if job is None:
+                return
+            run(job)
+            del job  # and with it the study, while nothing is to be done
+
+
+def run(job: Job) -> None:
+    """Do a job's work here and now; whatever goes wrong becomes its error."""
+    try:
+        check(job.cancel, WAITING)
+        job.finish(job.work(job), None)
+    except LesionLensError as error:
+        job.finish(None, error)
+    except Exception as error:  # noqa: BLE001  the worker serves others after this
+        job.finish(None, _as_ours(error))
+
+
+def _as_ours(error: Exception) -> LesionLensError:
+    if is_lack_of_memory(error):
+        return ResourceError(
+            found="too little memory on the server",
+            expected="a few GB that are free there",
+            next_step="Try again later, or analyse on this machine",
+        )
+    return ServerError(
+        found=f"a defect on the server ({type(error).__name__})",
+        expected="an answer",
+        next_step="Tell whoever runs the server; its log says more",
+    )

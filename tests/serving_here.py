@@ -1,0 +1,128 @@
+"""A server on a real socket of this machine, for tests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Region
+from lesionlens.base.stages import check
+from lesionlens.records.prediction import (
+    Capability,
+    EngineInfo,
+    PerturbedPrediction,
+    Prediction,
+    Trace,
+)
+from lesionlens.serving.app import Admission, make_app
+from lesionlens.serving.listen import Listening, listen
+from lesionlens.serving.sessions import Limits, Sessions
+
+
+class Server:
+    """One that runs in threads of this process."""
+
+    def __init__(
+        self, models: Mapping[str, Any], limits: Limits, keys: tuple[str, ...], where: Listening
+    ) -> None:
+        self.sessions = Sessions(models, limits)
+        self._stop, self._open = threading.Event(), threading.Event()
+        app = make_app(self.sessions, Admission(keys, where.hosts))
+
+        def tell(address: str) -> None:
+            self.url = address
+            self._open.set()
+
+        self._thread = threading.Thread(target=listen, args=(app, where, tell, self._stop))
+        self._thread.start()
+        assert self._open.wait(20)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+
+@contextmanager
+def serving(
+    models: Mapping[str, Any],
+    limits: Limits | None = None,
+    keys: tuple[str, ...] = (),
+    where: Listening | None = None,
+) -> Iterator[Server]:
+    """Serve models at a free port while the block runs."""
+    server = Server(models, limits or Limits(), keys, where or Listening(port=0))
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+class QuickEngine:
+    """Answers at once, by the brightness of FLAIR; can do everything an engine can."""
+
+    def __init__(self, hold: threading.Event | None = None) -> None:
+        self.hold = hold
+        self.forgot = 0
+        self.order: list[int] = []
+
+    @property
+    def info(self) -> EngineInfo:
+        return EngineInfo("quick", "1", "ab" * 32, frozenset(Capability), "cpu")
+
+    def forget(self) -> None:
+        self.forgot += 1
+
+    def _share(self, prepared: Any) -> Any:
+        flair = prepared.channels[3] * prepared.brain
+        return (flair / max(float(flair.max()), 1.0)).astype(np.float32)
+
+    def predict(self, prepared: Any, *, progress: Any, cancel: Any) -> Prediction:
+        progress("looking", 0.0)
+        self.order.append(int(prepared.channels.sum(dtype=np.float64)))
+        while self.hold is not None and not self.hold.wait(0.01):
+            check(cancel, "looking")
+        check(cancel, "looking")
+        share = self._share(prepared)
+        progress("looking", 1.0)
+        weights = {r: share / max(float(share.sum(dtype=np.float64)), 1e-12) for r in Region}
+        trace = Trace(
+            weights,
+            "brightness",
+            ("one",),
+            lambda voxel: (share * (1 + voxel[0])).astype(np.float32),
+            (("one", 2),),
+            lambda region, layer, head: (share * (head or 0)).astype(np.float32),
+        )
+        return Prediction(
+            probability=dict.fromkeys(Region, share),
+            engine=self.info,
+            trace=trace,
+            unperturbed=PerturbedPrediction(share[None], prepared.working),
+        )
+
+    def perturbation_grid(self, prepared: Any) -> Grid:
+        return prepared.working
+
+    def predict_perturbed(
+        self, prepared: Any, variants: Any, *, progress: Any, cancel: Any
+    ) -> PerturbedPrediction:
+        check(cancel, "looking again")
+        progress("looking again", 1.0)
+        share = self._share(prepared)
+        seen = [
+            share * one.keep[3] * (1 if one.hidden is None else ~one.hidden) for one in variants
+        ]
+        return PerturbedPrediction(np.stack(seen).astype(np.float32), prepared.working)
+
+    def attribute(self, prepared: Any, target: Any, method: str) -> Any:
+        from lesionlens.base.errors import UnusableInputError
+
+        raise UnusableInputError(
+            found=f"the attribution method {method!r}", expected="none", next_step="Ask another"
+        )
