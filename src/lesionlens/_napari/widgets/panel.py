@@ -58,6 +58,8 @@ from lesionlens._napari.widgets.study_block import (
     empty_state,
 )
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.monitoring.standing import standing
+from lesionlens.records.study import Study
 from lesionlens.review.reopen import is_mask
 
 if TYPE_CHECKING:
@@ -120,6 +122,9 @@ class Panel(QWidget):
         keys.clicked.connect(lambda _=False: self.show_keys())
         self._clash = label("", "warn", wrap=True)
         self._clash.hide()
+        self._stops = label("", "warn", wrap=True)
+        self._warned_with: Study | None = None
+        self.show_stops()
         self._footer = QWidget()
         self._sign = QPushButton()
         self._sign.setToolTip(
@@ -143,6 +148,7 @@ class Panel(QWidget):
         column.setContentsMargins(12, 10, 12, 10)
         column.setSpacing(10)
         for block in (
+            self._stops,
             self.empty, self.study, self.quality, self.assign, self.preparation, self.run,
             self.reading, self.candidates, self.considered, self.followup, self.attention,
             self._clash,
@@ -235,6 +241,9 @@ class Panel(QWidget):
     def show_screen(self, screen: Screen, state: State) -> None:
         """Show a screen."""
         opened = state.study is not None
+        if state.study is not self._warned_with:
+            self.show_stops()
+            self._warned_with = state.study
         self.empty.setVisible(not opened and screen.activity is None)
         self.study.setVisible(opened)
         self.study.show_screen(screen, state.study)
@@ -266,6 +275,13 @@ class Panel(QWidget):
         size = float(get_settings().appearance.font_size)
         self.setStyleSheet(style_sheet(theme, size))
         self.setMinimumWidth(round(WIDTH * (1 + 0.55 * max(size / PLAIN_PT - 1, 0.0))))
+
+    def show_stops(self) -> None:
+        """Warn of stop rules that `lesionlens monitor` found broken when it looked last."""
+        found = standing()
+        self._stops.setText(found.words if found else "")
+        self._stops.setToolTip(found.page if found else "")
+        self._stops.setVisible(bool(self._stops.text()))
 
     def show_clashes(self, words: Sequence[str]) -> None:
         """Say which keys are somebody else's too."""
