@@ -157,6 +157,20 @@ def test_every_kind_of_study_opens_by_a_drop(panel, window, qtbot, make_study, n
         check_layers(panel._viewer, names)
 
 
+def test_the_first_picture_is_there_before_the_others(panel, qtbot, make_study, monkeypatch):
+    seen = []
+    paint = panel.actions_.opener.arrived
+    assert paint == panel.views.paint_now
+    names = lambda: [layer.name for layer in panel._viewer.layers]  # noqa: E731
+    monkeypatch.setattr(panel.actions_.opener, "arrived", lambda: (seen.append(names()), paint()))
+    drop(panel, make_study())
+    settled(panel, qtbot)
+    assert seen == [["T1c"]]
+    assert names()[-1] == "T1c"
+    assert panel._viewer.layers.selection.active.name == "T1c"
+    check_layers(panel._viewer, ALL)
+
+
 def test_the_welcome_page_takes_a_drop_as_well(panel, window, qtbot, make_study, no_question):
     drop(window()._welcome_widget, make_study())
     settled(panel, qtbot)

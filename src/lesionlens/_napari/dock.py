@@ -37,8 +37,9 @@ from lesionlens._napari.viewer.views import Views
 from lesionlens._napari.widgets.panel import Panel
 from lesionlens._napari.widgets.worklist_dock import WorklistDock
 from lesionlens.base.errors import ResourceError, UnusableInputError
-from lesionlens.base.memory import give_back
+from lesionlens.base.memory import rest
 
+_SOON_MS = 500
 WORKLIST = "LesionLens worklist"
 DOCK = "LesionLens (LesionLens)"
 """What napari's own menu calls the dock, so that the menu shows and hides this very one."""
@@ -70,6 +71,7 @@ class LesionLens(Panel):
         self.mark_asked.connect(self.views.go_to)
         self.worklist_asked.connect(open_worklist)
         self.views.added.connect(self.actions_.adding.grow)
+        self.actions_.opener.arrived = self.views.paint_now
         session.changed.connect(self._on_changed)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.events.theme.connect(self._on_theme)
@@ -123,9 +125,11 @@ class LesionLens(Panel):
             self.layers.take(new.overlays, new.study)
             when_idle(self._make_room)
             if old.overlays is None or new.overlays is None:
-                when_idle(give_back)
+                when_idle(rest)
             if bare:
                 self.views.fit()
+        elif new.study is not old.study is not None:
+            when_idle(rest, _SOON_MS)
         if new.marks != old.marks or new.study is not old.study:
             self.marks.show(new.marks, new.study)
         self.views.show(before, screen, new)
@@ -134,8 +138,12 @@ class LesionLens(Panel):
         self.show_screen(screen, new)
         if new.study is not old.study:
             self.actions_.hang()
-            if new.study is not None and self.window().isVisible():
-                when_idle(self.actions_.make_ready)
+            self._make_ready()
+
+    def _make_ready(self) -> None:
+        """Load the network soon, where a reader may ask for it."""
+        if self.window().isVisible():
+            when_idle(self.actions_.make_ready, _SOON_MS)
 
     def _ask_for(self, scene: ShownScene, state: State) -> None:
         """Ask for the single layer that is chosen and not there yet."""
@@ -177,6 +185,7 @@ class LesionLens(Panel):
         self.show_clashes(clashes(self._viewer))
         self._room = Room(window, self)
         self._make_room()
+        self._make_ready()
 
     def _make_room(self) -> None:
         """Leave the picture its share of the window."""

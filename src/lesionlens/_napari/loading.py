@@ -22,6 +22,7 @@ KEY = "lesionlens"
 SAMPLES = Path(__file__).resolve().parents[1] / "sample_data"
 
 NAMES_LOOKED_AT = 200
+READ_AT_ONCE = 2
 _NIFTI = (".nii", ".nii.gz")
 _NOT_SCANS = (".txt", ".json", ".csv", ".png", ".jpg", ".tif", ".tiff", ".py", ".zarr", ".html")
 
@@ -84,18 +85,30 @@ def read_study(
 
 
 def layers_of(study: Study, progress: Progress, cancel: Cancel) -> list[LayerData]:
-    """Load every sequence of a study as layer data."""
+    """Load every sequence of a study as layer data; the one that is read first comes last."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
     from lesionlens.base.labels import REFERENCE_ORDER  # noqa: PLC0415
     from lesionlens.base.stages import check  # noqa: PLC0415
 
-    wanted = [s for s in reversed(REFERENCE_ORDER) if s in study.series]
-    layers = []
-    for number, sequence in enumerate(wanted):
+    wanted = [s for s in REFERENCE_ORDER if s in study.series]
+
+    def read(sequence: MrSequence) -> LayerData:
         check(cancel, "reading the images")
-        progress(f"read {sequence.words}", number / len(wanted))
-        layers.append(_layer(study, sequence, study.series[sequence], top=sequence is wanted[-1]))
+        return _layer(study, sequence, study.series[sequence], top=sequence is wanted[0])
+
+    layers = []
+    with ThreadPoolExecutor(READ_AT_ONCE) as pool:  # unpacking lets other threads run
+        coming = [pool.submit(read, sequence) for sequence in wanted]
+        try:
+            for number, (sequence, one) in enumerate(zip(wanted, coming, strict=True)):
+                progress(f"read {sequence.words}", number / len(wanted))
+                layers.append(one.result())
+        finally:
+            for one in coming:
+                one.cancel()
     progress("read", 1.0)
-    return layers
+    return layers[::-1]
 
 
 def _layer(study: Study, sequence: MrSequence, series: Series, *, top: bool) -> LayerData:

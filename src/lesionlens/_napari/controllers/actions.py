@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -159,12 +160,16 @@ class Actions(Marking, EditActs, Asking):
         self.session.offer(journal.found(analysis, self.reading.whose()))
 
     def make_ready(self) -> None:
-        """Load the network in a thread of its own, while the reader looks at the images."""
+        """Load the network in a thread of its own, before the reader asks for it."""
         threading.Thread(target=self._load, name="lesionlens-network", daemon=True).start()
 
     def _load(self) -> None:
+        from pint import Quantity  # noqa: PLC0415
+
+        Quantity("1 mm")  # the first one reads all units there are: a second, for a scale bar
         with contextlib.suppress(LesionLensError):  # said when the analysis is asked for
             self._lens_for(read_preferences().device)
+            gc.freeze()  # until the next `rest`
 
     def _lens_for(self, device: str) -> Any:
         with self._loading:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,8 @@ class Opener:
 
     def __init__(self, session: ReviewSession, jobs: Jobs, viewer: ViewerModel) -> None:
         self.session, self.jobs, self.viewer = session, jobs, viewer
+        self.arrived: Callable[[], object] = lambda: None
+        """Called when the first picture is there, before the others take their time."""
 
     def open(self, request: Request) -> bool:
         """Open a request; False where something else runs."""
@@ -55,8 +57,13 @@ class Opener:
             study = found[0][1]["metadata"]["lesionlens"]["study"] if found else None
             if study is not None:
                 self.session.open(study, request)
-            for data in found:
-                self.viewer.layers.append(Layer.create(*data))
+            layers = self.viewer.layers
+            for number, data in enumerate(reversed(found)):  # the one that is read first, first
+                layers.insert(len(layers) - number, Layer.create(*data))
+                if number == 0:
+                    self.arrived()
+            if found:
+                layers.selection.active = layers[-1]
 
         return self.jobs.start("Opening", task, done, lambda error: self.refused(request, error))
 

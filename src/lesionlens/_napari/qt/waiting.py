@@ -48,7 +48,7 @@ def painted(work: Callable[[], T]) -> T:
     return answer["value"]  # type: ignore[no-any-return]
 
 
-def when_idle(act: Callable[[], object]) -> None:
+def when_idle(act: Callable[[], object], after_ms: int = 0) -> None:
     """Call something once the window has nothing else to do; never without a window."""
     if QApplication.instance() is not None:
-        QTimer.singleShot(0, act)
+        QTimer.singleShot(after_ms, act)

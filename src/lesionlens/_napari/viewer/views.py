@@ -159,6 +159,12 @@ class Views(QObject):
         if self.linked is not None and self._is_linked:
             self.linked.fit()
 
+    def paint_now(self) -> None:
+        """Paint what is shown before anything else is done."""
+        shown = self.linked if self._is_linked else self._canvas
+        if shown is not None:
+            shown.repaint()
+
     def identify(self, words: tuple[str, ...]) -> None:
         """Say who is shown, at the top right of linked views."""
         self._identity = words

@@ -288,38 +288,34 @@ class Panel(QWidget):
 
     def ask_folder(self) -> None:
         """Ask for a folder and open it."""
-        chosen = QFileDialog.getExistingDirectory(self, "Open a folder of NIfTI or DICOM files")
-        if chosen:
-            self.actions_.open(Path(chosen))
+        self._ask_path(self.actions_.open, "Open a folder of NIfTI or DICOM files")
 
     def ask_file(self) -> None:
         """Ask for a NIfTI file and open it."""
-        chosen, _ = QFileDialog.getOpenFileName(
-            self, "Open a NIfTI file", "", "NIfTI (*.nii *.nii.gz)"
-        )
-        if chosen:
-            self.actions_.open(Path(chosen))
+        self._ask_path(self.actions_.open, "Open a NIfTI file", "NIfTI (*.nii *.nii.gz)")
 
     def ask_result(self) -> None:
         """Ask for a result folder of the open study and show it again."""
-        chosen = QFileDialog.getExistingDirectory(self, "Reopen the result in this folder")
-        if chosen:
-            self.actions_.reopen(Path(chosen))
+        self._ask_path(self.actions_.reopen, "Reopen the result in this folder")
 
     def ask_prior(self) -> None:
         """Ask for an earlier result, or a folder of results, and compare with it."""
         words = "Compare with the result, or the latest result of the patient, in this folder"
-        chosen = QFileDialog.getExistingDirectory(self, words)
-        if chosen:
-            self.actions_.compare(Path(chosen))
+        self._ask_path(self.actions_.compare, words)
 
     def ask_mask(self) -> None:
         """Ask for a mask or a DICOM Segmentation of the open study and show it for review."""
-        chosen, _ = QFileDialog.getOpenFileName(
-            self, "Review this segmentation", "", "Segmentations (*.nii *.nii.gz *.dcm);;All (*)"
-        )
+        kinds = "Segmentations (*.nii *.nii.gz *.dcm);;All (*)"
+        self._ask_path(self.actions_.reopen, "Review this segmentation", kinds)
+
+    def _ask_path(self, then: Callable[[Path], object], words: str, kinds: str = "") -> None:
+        """Ask for a file of these kinds, or for a folder where none are named."""
+        if kinds:
+            chosen, _ = QFileDialog.getOpenFileName(self, words, "", kinds)
+        else:
+            chosen = QFileDialog.getExistingDirectory(self, words)
         if chosen:
-            self.actions_.reopen(Path(chosen))
+            then(Path(chosen))
 
     def ask_archive(self) -> None:
         """Show the archive's dialog; nothing is asked of an archive yet."""
@@ -330,9 +326,7 @@ class Panel(QWidget):
 
     def ask_export(self) -> None:
         """Ask for a folder and export into it."""
-        chosen = QFileDialog.getExistingDirectory(self, "Export into this folder")
-        if chosen:
-            self.actions_.export(Path(chosen))
+        self._ask_path(self.actions_.export, "Export into this folder")
 
     def _prepare_so(self, brain_extraction: str, bias_correction: bool) -> None:
         keep_preparation(brain_extraction, bias_correction)

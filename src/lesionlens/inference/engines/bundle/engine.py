@@ -21,7 +21,7 @@ from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import Cancel, Progress, TimeLimit, check, no_progress
 from lesionlens.inference import device as devices
 from lesionlens.inference import gradcam, network_input
-from lesionlens.inference.engine import Target
+from lesionlens.inference.engine import Target, unknown_method
 from lesionlens.inference.engines.bundle import attention as bundle_attention
 from lesionlens.inference.engines.bundle import files
 from lesionlens.inference.engines.bundle import maps as bundle_maps
@@ -175,7 +175,7 @@ class BundleEngine:
         """
         whole, study = seen.shares[self._whole], seen.study
         if not self._fast:
-            self._memory.note(self._look(InputPerturbation(), study), whole)
+            self._memory.note(self._look(InputPerturbation(), study), whole[None])
         elif pass_s <= limit.seconds_left:
             started = time.perf_counter()
             with limit:
@@ -223,7 +223,7 @@ class BundleEngine:
         groups = [[self._look(variant, study)] for variant in variants]
 
         def take(one: InputPerturbation) -> Tensor:
-            return self._shares(self._input(study, one), fast=self._fast)[self._whole]
+            return self._shares(self._input(study, one), fast=self._fast)[self._whole][None]
 
         def watch(count: int) -> AbstractContextManager[None]:
             passes = count * self._windows(study.grid)
@@ -246,10 +246,8 @@ class BundleEngine:
         """
         known = [GRAD_CAM, OCCLUSION, *([ATTENTION] if self._attends else [])]
         if method not in known:
-            raise UnusableInputError(
-                found=f"the attribution method {method!r}",
-                expected=" or ".join(known),
-                next_step="Choose one of these for this bundle's network",
+            raise unknown_method(
+                method, " or ".join(known), "Choose one of these for this bundle's network"
             )
         if target.region not in self._channels():
             raise UnusableInputError(
