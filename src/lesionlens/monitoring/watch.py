@@ -56,7 +56,7 @@ def write(watched: page.Watched, out: Path) -> tuple[Path, ...]:
     written = []
     for name, text in (
         (PAGE, page.html(watched)),
-        (TABLE, page.table(watched)),
+        (TABLE, page.csv_table(watched)),
         (PROMETHEUS, page.prometheus(watched)),
     ):
         aside = out / f"{name}.part"

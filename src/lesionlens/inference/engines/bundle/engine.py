@@ -26,7 +26,7 @@ from lesionlens.inference.engines.bundle import attention as bundle_attention
 from lesionlens.inference.engines.bundle import files
 from lesionlens.inference.engines.bundle import maps as bundle_maps
 from lesionlens.inference.engines.bundle.maps import Reader
-from lesionlens.inference.engines.bundle.questions import Asked, window_about
+from lesionlens.inference.engines.bundle.questions import Asked, window_about_peak
 from lesionlens.inference.interruptible import interruptible
 from lesionlens.inference.kept_memory import kept_memory
 from lesionlens.inference.pass_cache import PassCache
@@ -111,6 +111,10 @@ class BundleEngine:
         self._fast = devices.has_fast_bfloat16(device)
         self._memory = PassCache(self._bundle.spacing_mm, device)
         self._last: _Seen | None = None
+
+    def forget(self) -> None:
+        """Let go the last study; see `inference.engine.SupportsForgetting`."""
+        self._move(self._device)
 
     @property
     def _device(self) -> torch.device:
@@ -198,14 +202,8 @@ class BundleEngine:
             (seen.study.grid, seen.prepared),
             bundle_maps.onto_working,
         )
-        return Trace(
-            cross,
-            METHODS[method],
-            (layer,),
-            asked.probe,
-            asked.attention_layers,
-            asked.layer_attention,
-        )
+        how, layers = METHODS[method], asked.attention_layers
+        return Trace(cross, how, (layer,), asked.probe, layers, asked.layer_attention)
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`: the bundle's own."""
@@ -357,10 +355,7 @@ class BundleEngine:
         """Ask at 2 mm or coarser, or in one window where the network reads no other size."""
         study = seen.study
         if self._bundle.fixed:
-            whole = seen.shares[self._whole]
-            first, second, third = np.unravel_index(int(whole.argmax()), tuple(whole.shape))
-            peak = int(first), int(second), int(third)
-            place = window_about(peak, self._bundle.window, tuple(whole.shape))
+            place = window_about_peak(seen.shares[self._whole], self._bundle.window)
         else:
             edge_mm = max(_CAM_MM, self._bundle.spacing_mm)
             study = network_input.make_network_input(seen.prepared, edge_mm, self._device)

@@ -31,8 +31,8 @@ class LensEngine(LensMethod):
     device : str
         As `inference.device.choose` reads it.
     weights : str, Path or None
-        A weights file, or "synthetic" for the shipped ones that learnt from no patient; None for
-        the default ones.
+        A weights file; "default" or "synthetic" for those of the package; a version that was
+        accepted on this machine, such as "v1"; None for the one in use.
 
     Raises
     ------
