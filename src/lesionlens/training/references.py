@@ -33,25 +33,17 @@ Truth = tuple[NDArray[np.uint8], Grid]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RealCase:
-    """One examination to learn from.
-
-    Parameters
-    ----------
-    name, patient : str
-        As in `evaluation.cases.Case`.
-    key : str
-        Changes when its files do.
-    study : callable
-        Opens it; voxels wait for `Series.load`.
-    truth : callable
-        Reads its labels (the contract's) and their grid.
-    """
+    """One examination to learn from."""
 
     name: str
     patient: str
+    """As in `evaluation.cases.Case`."""
     key: str
+    """Changes when its files do."""
     study: Callable[[], Study]
+    """Opens it; voxels wait for `Series.load`."""
     truth: Callable[[], Truth]
+    """Reads its labels (the contract's) and their grid."""
 
 
 def find_real_cases(
