@@ -78,8 +78,8 @@ Weights = Annotated[
     str | None,
     typer.Option(
         "--weights",
-        help="Weights file in place of the default ones, or synthetic: those in the package that "
-        "learnt from no patient.",
+        help="Weights file in place of those in use; or default or synthetic, those in the "
+        "package, of which the latter learnt from no patient; or an accepted version such as v1.",
         metavar="FILE|synthetic",
     ),
 ]
@@ -391,3 +391,21 @@ def check_outside(study: Path, out: Path) -> None:
             expected="a folder outside it: a study is never written to",
             next_step="Choose another folder with --out",
         )
+
+
+def person(name: str) -> str:
+    """Return a name without surplus spaces; nobody decides or signs without one.
+
+    Raises
+    ------
+    UnusableInputError
+        It is empty.
+    """
+    known = " ".join(name.split())
+    if not known:
+        raise UnusableInputError(
+            found="an empty name",
+            expected="the name of the person who decides",
+            next_step='Give it, such as "A. Reader"',
+        )
+    return known

@@ -25,26 +25,21 @@ RANO_SMALLEST_ML = np.pi / 6 * (RANO_MINIMUM_MM / 10) ** 3
 """A ball of that diameter, 0.52 ml."""
 _DOUBTFUL = 0.5
 _PLANE_MM = 1.0
+_PARTS = 3
+"""Of a voxel's edge: on so fine a grid a point lies near every voxel's centre, however oblique."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diameters:
-    """The longest diameter on one axial plane and the longest one at right angles to it.
-
-    Parameters
-    ----------
-    longest_mm, perpendicular_mm : float
-        Lengths.
-    ends_mm : ((3,), (3,)) of float
-        Where the longest diameter begins and ends, patient RAS+ mm.
-    across_mm : ((3,), (3,)) of float
-        Where the perpendicular one does.
-    """
+    """The longest diameter on one axial plane and the longest one at right angles to it."""
 
     longest_mm: float
     perpendicular_mm: float
+    """Lengths."""
     ends_mm: tuple[Point, Point]
+    """((3,), (3,)) of float: where the longest diameter begins and ends, patient RAS+ mm."""
     across_mm: tuple[Point, Point]
+    """((3,), (3,)) of float: where the perpendicular one does."""
 
 
 def volume_ml(mask: Mask, grid: Grid) -> float:
@@ -60,6 +55,8 @@ def volume_ml(mask: Mask, grid: Grid) -> float:
 
 def diameters(mask: Mask, grid: Grid) -> Diameters | None:
     """Return the longest axial diameter and the perpendicular one, as RANO takes them.
+
+    What is too small to be seen on planes of 1 mm is measured on finer ones.
 
     Parameters
     ----------
@@ -81,9 +78,20 @@ def diameters(mask: Mask, grid: Grid) -> Diameters | None:
     that plane; holes are filled, so that a rim is measured across. A line may leave a concave
     outline between its ends, where RANO leaves that to the reader's judgement.
     """
+    found = _longest(mask, grid, _PLANE_MM)
+    if found is None and mask.any():
+        parts, _ = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+        largest: Mask = parts == np.bincount(parts[parts > 0]).argmax()
+        found = _longest(largest, grid, float(grid.spacing_mm.min()) / _PARTS)
+    return found
+
+
+def _longest(mask: Mask, grid: Grid, edge_mm: float) -> Diameters | None:
+    """Return the longest diameter on axial planes of this edge; None where they show nothing."""
     best: Diameters | None = None
-    for plane, origin_mm in _axial_planes(mask, grid):
-        for outline, corner_mm in _outlines(plane, longer_than=best.longest_mm if best else 0.0):
+    for plane, origin_mm in _axial_planes(mask, grid, edge_mm):
+        longest_mm = best.longest_mm if best else 0.0
+        for outline, corner_mm in _outlines(plane, edge_mm, longer_than=longest_mm):
             found = _across(outline, origin_mm + corner_mm)
             if best is None or found.longest_mm > best.longest_mm:
                 best = found
@@ -141,8 +149,8 @@ def is_rano_measurable(
     return False
 
 
-def _axial_planes(mask: Mask, grid: Grid) -> Iterator[tuple[Mask, Points]]:
-    """Yield the region on RAS axial planes at 1 mm, each with an empty border, and its origin."""
+def _axial_planes(mask: Mask, grid: Grid, edge_mm: float) -> Iterator[tuple[Mask, Points]]:
+    """Yield the region on RAS axial planes, each with an empty border, and its origin."""
     box = geometry.bounding_box(mask)
     if box is None:
         return
@@ -150,7 +158,7 @@ def _axial_planes(mask: Mask, grid: Grid) -> Iterator[tuple[Mask, Points]]:
     start = np.array([side.start - 1 for side in box])
     affine = grid.affine.copy()
     affine[:3, 3] = grid.to_mm(start)
-    target, shape = geometry.ras_grid(affine, part.shape, _PLANE_MM)
+    target, shape = geometry.ras_grid(affine, part.shape, edge_mm)
     if shape == part.shape and np.allclose(target, affine, atol=1e-6):
         cube = part
     else:
@@ -171,19 +179,21 @@ def _axial_planes(mask: Mask, grid: Grid) -> Iterator[tuple[Mask, Points]]:
             yield np.pad(cube[:, :, k], 1), geometry.apply(target, (-1, -1, k))
 
 
-def _outlines(plane: Mask, *, longer_than: float) -> Iterator[tuple[Points, Points]]:
+def _outlines(
+    plane: Mask, edge_mm: float, *, longer_than: float
+) -> Iterator[tuple[Points, Points]]:
     """Yield the (N, 2) outline, mm, of each connected part that could beat `longer_than`.
 
     With it the place of its own origin on the plane, (3,) mm.
     """
     parts, _ = ndimage.label(ndimage.binary_fill_holes(plane), structure=np.ones((3, 3)))
     for index, box in enumerate(ndimage.find_objects(parts), start=1):
-        diagonal = np.hypot(*(side.stop - side.start for side in box)) * _PLANE_MM
+        diagonal = np.hypot(*(side.stop - side.start for side in box)) * edge_mm
         if diagonal <= longer_than:
             continue
         padded = np.pad((parts[box] == index).astype(np.float64), 1)
-        corner = np.array([box[0].start - 1, box[1].start - 1, 0]) * _PLANE_MM
-        yield max(find_contours(padded, 0.5), key=len) * _PLANE_MM, corner
+        corner = np.array([box[0].start - 1, box[1].start - 1, 0]) * edge_mm
+        yield max(find_contours(padded, 0.5), key=len) * edge_mm, corner
 
 
 def _across(outline: Points, origin_mm: Points) -> Diameters:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from pydantic import ValidationError
 
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.grid import Grid
+from lesionlens.base.whole_file import whole_file
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.files import OutlineRow, ReviewFile, SpokenOf
 from lesionlens.records.review import Outline, Review
@@ -142,18 +142,12 @@ def recover(analysis: Analysis, folder: Path | None = None, *, reader: str | Non
 def _write(place: Path, analysis: Analysis, edits: Path) -> Path:
     """Write the outlines, then the log that names them, each in one step."""
     text = review_file(analysis).model_dump_json(by_alias=True, indent=1) + "\n"
-    aside = place.with_name(f".{place.name}.new")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
         for outline in analysis.review.outlines.values():
             _write_outline(edits, outline, analysis.volumes.labels.grid)
-        with aside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(place)
+        with whole_file(place) as aside:
+            aside.write_text(text, encoding="utf-8")
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise ResourceError(
             found=f"that the review cannot be saved ({error.strerror or error})",
             expected=f"room and permission to write {place.name}",
@@ -171,13 +165,8 @@ def _write_outline(folder: Path, outline: Outline, native: Grid) -> None:
     affine[:3, 3] = native.to_mm(outline.corner)
     image = nib.Nifti1Image(np.asarray(outline.labels), affine)
     image.header.set_xyzt_units("mm")
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = place.with_name(f".{outline.sha256}.new.nii.gz")
-    try:
+    with whole_file(place) as aside:
         nib.save(image, aside)
-        aside.replace(place)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _read(place: Path, edits: Path) -> Review:

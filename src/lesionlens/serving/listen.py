@@ -24,25 +24,17 @@ _STOP_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where a server listens.
-
-    Parameters
-    ----------
-    host : str
-        An address of this machine; 127.0.0.1 is reached from nowhere else.
-    port : int
-        0 for any that is free.
-    certificate, key : Path or None
-        PEM, for https.
-    plain_http : bool
-        Whether other machines may come without encryption.
-    """
+    """Where a server listens."""
 
     host: str = "127.0.0.1"
+    """An address of this machine; 127.0.0.1 is reached from nowhere else."""
     port: int = 8000
+    """0 for any that is free."""
     certificate: Path | None = None
     key: Path | None = None
+    """PEM, for https."""
     plain_http: bool = False
+    """Whether other machines may come without encryption."""
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -13,8 +13,16 @@ from numpy.typing import NDArray
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region, ReviewState
-from lesionlens.evaluation.cases import Case, ImageFile, find_cases, patient_of, read_volume
+from lesionlens.evaluation.cases import (
+    Case,
+    ImageFile,
+    find_cases,
+    patient_of,
+    patients_table,
+    read_volume,
+)
 from lesionlens.evaluation.label_conventions import regions_of, translate
+from lesionlens.followup.patient import visit_of_result
 from lesionlens.reading.readers import open_study
 from lesionlens.records.review import WHOLE_STUDY
 from lesionlens.records.study import Series, SourceFile, Study, StudyKind
@@ -25,25 +33,17 @@ Truth = tuple[NDArray[np.uint8], Grid]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RealCase:
-    """One examination to learn from.
-
-    Parameters
-    ----------
-    name, patient : str
-        As in `evaluation.cases.Case`.
-    key : str
-        Changes when its files do.
-    study : callable
-        Opens it; voxels wait for `Series.load`.
-    truth : callable
-        Reads its labels (the contract's) and their grid.
-    """
+    """One examination to learn from."""
 
     name: str
     patient: str
+    """As in `evaluation.cases.Case`."""
     key: str
+    """Changes when its files do."""
     study: Callable[[], Study]
+    """Opens it; voxels wait for `Series.load`."""
     truth: Callable[[], Truth]
+    """Reads its labels (the contract's) and their grid."""
 
 
 def find_real_cases(
@@ -75,7 +75,8 @@ def find_real_cases(
         )
     results = [p for p in sorted(root.iterdir()) if p.is_dir() and is_result(p)]
     if results:
-        return tuple(_reviewed(folder, studies) for folder in results)
+        said = patients_table(root)
+        return tuple(reviewed_case(f, studies, said.get(f.name)) for f in results)
     return tuple(_of_case(case, convention(case)) for case in find_cases(root))
 
 
@@ -125,20 +126,37 @@ def _series(sequence: MrSequence, image: ImageFile) -> Series:
     )
 
 
-def _reviewed(folder: Path, studies: Path | None) -> RealCase:
+def reviewed_case(folder: Path, studies: Path | None, patient: str | None = None) -> RealCase:
+    """Return a reviewed result as a case; what it holds is read again whenever it is asked for.
+
+    Parameters
+    ----------
+    folder : Path
+        The result.
+    studies : Path or None
+        The folder of studies that it was made of, under the same name.
+    patient : str or None
+        Who; None reads it from the DICOM objects, else from the name.
+
+    Raises
+    ------
+    ConfigError
+        No folder of studies was named.
+    UnusableInputError
+        A candidate was not judged, or there is no such study.
+    """
     if studies is None:
         raise ConfigError(
             found=f"results, such as {folder.name!r}, which hold no images",
             expected="the folder of the studies that they were made of",
             next_step="Name it with --studies",
         )
-    saved = read_result(folder)
-    labels = _judged(saved, folder.name)
+    _judged(read_result(folder), folder.name)  # refuses now what would fail later
     place = studies / folder.name
 
     def study() -> Study:
-        opened = open_study(place)
-        other = difference(saved, opened)
+        opened = open_study(place, recall=True)
+        other = difference(read_result(folder), opened)
         if other is not None:
             raise UnusableInputError(
                 found=f"that the study {folder.name!r} is not the one reviewed: {other}",
@@ -155,7 +173,8 @@ def _reviewed(folder: Path, studies: Path | None) -> RealCase:
         )
     files = [folder / name for name in ("segmentation.nii.gz", "candidates.nii.gz", "review.json")]
     key = _key([file for file in files if file.is_file()], "reviewed")
-    return RealCase(folder.name, patient_of(folder.name), key, study, lambda: labels)
+    who = patient or visit_of_result(folder).patient or patient_of(folder.name)
+    return RealCase(folder.name, who, key, study, lambda: _judged(read_result(folder), folder.name))
 
 
 def _judged(saved: SavedResult, name: str) -> Truth:

@@ -77,6 +77,24 @@ def test_nothing_marked_has_no_diameter():
     assert measure.diameters(np.zeros(SHAPE, bool), grid_of()) is None
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    edges=st.tuples(*[st.floats(0.3, 6.0)] * 3),
+    turn=st.floats(0.0, 1.5),
+    places=st.sets(st.tuples(*[st.integers(0, 5)] * 3), min_size=1, max_size=4),
+)
+def test_whatever_is_marked_has_diameters(edges, turn, places):
+    """A voxel of .6 mm may lie between planes of 1 mm."""
+    mask = np.zeros((6, 6, 6), bool)
+    mask[tuple(np.array(sorted(places)).T)] = True
+    affine = np.diag([*edges, 1.0])
+    level = np.array([[1, 0, 0], [0, np.cos(turn), -np.sin(turn)], [0, np.sin(turn), np.cos(turn)]])
+    affine[:3, :3] = level @ affine[:3, :3]
+    found = measure.diameters(mask, Grid(mask.shape, affine))
+    assert 0 < found.perpendicular_mm <= found.longest_mm + 1e-9
+    assert found.longest_mm < 2 * np.linalg.norm(6 * np.array(edges))
+
+
 def signed_permutations():
     turns = st.permutations(range(3))
     return st.tuples(turns, st.tuples(*[st.booleans()] * 3))

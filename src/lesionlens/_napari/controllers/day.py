@@ -26,7 +26,7 @@ from lesionlens.records.review import Review
 from lesionlens.records.study import Study
 from lesionlens.review.reopen import is_result, reopen_folder
 from lesionlens.worklist.book import open_book
-from lesionlens.worklist.looking import look_at_all
+from lesionlens.worklist.describing import describe_all
 from lesionlens.worklist.records import StudyEntry, WorklistRow
 from lesionlens.worklist.sources import studies_at
 
@@ -108,7 +108,7 @@ class Day:
         self._process: subprocess.Popen[bytes] | None = None
         self._poll = QTimer(parent)
         self._poll.setInterval(_POLL_MS)
-        self._poll.timeout.connect(self._look)
+        self._poll.timeout.connect(self._poll_book)
         actions.worklist = self
 
     def release(self) -> None:
@@ -147,7 +147,7 @@ class Day:
             book = open_book(folder)
             try:
                 new = book.add_studies(studies_at(source, folder))
-                look_at_all(book, progress=progress, cancel=cancel)
+                describe_all(book, progress=progress, cancel=cancel)
             finally:
                 book.close()
             return new
@@ -286,7 +286,7 @@ class Day:
             process.wait(0)
         self.session.ahead(False)
 
-    def _look(self) -> None:
+    def _poll_book(self) -> None:
         """Take what was done ahead; a result of the study that is open is shown at once."""
         process = self._process
         if process is not None and process.poll() is not None:

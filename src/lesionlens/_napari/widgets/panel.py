@@ -58,6 +58,7 @@ from lesionlens._napari.widgets.study_block import (
     empty_state,
 )
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.monitoring.standing import standing
 from lesionlens.records.study import Study
 from lesionlens.review.reopen import is_mask
 
@@ -122,6 +123,8 @@ class Panel(QWidget):
         keys.clicked.connect(lambda _=False: self.show_keys())
         self._clash = label("", "warn", wrap=True)
         self._clash.hide()
+        self._stops = label("", "warn", wrap=True)
+        self.show_stops()
         self._footer = QWidget()
         self._sign = QPushButton()
         self._sign.setToolTip(
@@ -145,6 +148,7 @@ class Panel(QWidget):
         column.setContentsMargins(12, 10, 12, 10)
         column.setSpacing(10)
         for block in (
+            self._stops,
             self.empty, self.study, self.quality, self.assign, self.preparation, self.run,
             self.reading, self.candidates, self.considered, self.followup, self.attention,
             self._clash,
@@ -240,6 +244,7 @@ class Panel(QWidget):
         opened = state.study is not None
         if state.study is not self._shown:
             self._shown = state.study
+            self.show_stops()
             self._scroll.verticalScrollBar().setValue(0)
         self.empty.setVisible(not opened and screen.activity is None)
         self.study.setVisible(opened)
@@ -273,6 +278,13 @@ class Panel(QWidget):
         self.setStyleSheet(style_sheet(theme, size))
         self.setMinimumWidth(round(WIDTH * (1 + 0.55 * max(size / PLAIN_PT - 1, 0.0))))
 
+    def show_stops(self) -> None:
+        """Warn of stop rules that `lesionlens monitor` found broken when it looked last."""
+        found = standing()
+        self._stops.setText(found.words if found else "")
+        self._stops.setToolTip(found.page if found else "")
+        self._stops.setVisible(bool(self._stops.text()))
+
     def show_clashes(self, words: Sequence[str]) -> None:
         """Say which keys are somebody else's too."""
         self._clash.setText("\n".join(words))
@@ -294,38 +306,34 @@ class Panel(QWidget):
 
     def ask_folder(self) -> None:
         """Ask for a folder and open it."""
-        chosen = QFileDialog.getExistingDirectory(self, "Open a folder of NIfTI or DICOM files")
-        if chosen:
-            self.actions_.open(Path(chosen))
+        self._ask_path(self.actions_.open, "Open a folder of NIfTI or DICOM files")
 
     def ask_file(self) -> None:
         """Ask for a NIfTI file and open it."""
-        chosen, _ = QFileDialog.getOpenFileName(
-            self, "Open a NIfTI file", "", "NIfTI (*.nii *.nii.gz)"
-        )
-        if chosen:
-            self.actions_.open(Path(chosen))
+        self._ask_path(self.actions_.open, "Open a NIfTI file", "NIfTI (*.nii *.nii.gz)")
 
     def ask_result(self) -> None:
         """Ask for a result folder of the open study and show it again."""
-        chosen = QFileDialog.getExistingDirectory(self, "Reopen the result in this folder")
-        if chosen:
-            self.actions_.reopen(Path(chosen))
+        self._ask_path(self.actions_.reopen, "Reopen the result in this folder")
 
     def ask_prior(self) -> None:
         """Ask for an earlier result, or a folder of results, and compare with it."""
         words = "Compare with the result, or the latest result of the patient, in this folder"
-        chosen = QFileDialog.getExistingDirectory(self, words)
-        if chosen:
-            self.actions_.compare(Path(chosen))
+        self._ask_path(self.actions_.compare, words)
 
     def ask_mask(self) -> None:
         """Ask for a mask or a DICOM Segmentation of the open study and show it for review."""
-        chosen, _ = QFileDialog.getOpenFileName(
-            self, "Review this segmentation", "", "Segmentations (*.nii *.nii.gz *.dcm);;All (*)"
-        )
+        kinds = "Segmentations (*.nii *.nii.gz *.dcm);;All (*)"
+        self._ask_path(self.actions_.reopen, "Review this segmentation", kinds)
+
+    def _ask_path(self, then: Callable[[Path], object], words: str, kinds: str = "") -> None:
+        """Ask for a file of these kinds, or for a folder where none are named."""
+        if kinds:
+            chosen, _ = QFileDialog.getOpenFileName(self, words, "", kinds)
+        else:
+            chosen = QFileDialog.getExistingDirectory(self, words)
         if chosen:
-            self.actions_.reopen(Path(chosen))
+            then(Path(chosen))
 
     def ask_archive(self) -> None:
         """Show the archive's dialog; nothing is asked of an archive yet."""
@@ -336,9 +344,7 @@ class Panel(QWidget):
 
     def ask_export(self) -> None:
         """Ask for a folder and export into it."""
-        chosen = QFileDialog.getExistingDirectory(self, "Export into this folder")
-        if chosen:
-            self.actions_.export(Path(chosen))
+        self._ask_path(self.actions_.export, "Export into this folder")
 
     def _prepare_so(self, brain_extraction: str, bias_correction: bool) -> None:
         keep_preparation(brain_extraction, bias_correction)

@@ -22,7 +22,7 @@ from lesionlens.records.arrays import Volume, frozen
 from lesionlens.records.findings import Point
 from lesionlens.records.study import StepName
 
-_LOOK = "times attention spread evenly over the brain"
+_EVENLY = "times attention spread evenly over the brain"
 UNCERTAIN = (
     "How near to undecided the network is when the study is mirrored and single sequences are left "
     "out: 1 - |2 × mean probability - 1|; 0 is decided, 1 is half yes and half no."
@@ -155,7 +155,7 @@ def _attention(analysis: Analysis) -> dict[Region, MapView]:
     return views
 
 
-def multiples(raw: NDArray[np.float32], meaning: str = _LOOK) -> MapView:
+def multiples(raw: NDArray[np.float32], meaning: str = _EVENLY) -> MapView:
     """Return a map of multiples of even attention, by logarithm: one colour means one thing.
 
     1× is transparent and 100× and more have the full colour, in every study, region, layer and
@@ -180,7 +180,7 @@ def _uncertainty(analysis: Analysis) -> MapView | None:
     return MapView(data, 1.0, _DOUBT, UNCERTAIN)
 
 
-def look_view(raw: NDArray[np.float32], meaning: str = _LOOK) -> MapView:
+def attention_view(raw: NDArray[np.float32], meaning: str = _EVENLY) -> MapView:
     """Return the attention of a single layer or head, in multiples of even attention, as drawn."""
     return multiples(raw, meaning)
 

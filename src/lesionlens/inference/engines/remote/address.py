@@ -16,27 +16,18 @@ PATIENCE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """A server of `lesionlens serve`, and how to reach it.
-
-    Parameters
-    ----------
-    url : str
-        Such as https://gpu.hospital.example:8000.
-    api_key : str or None
-        What the server asks for; None for the one in LESIONLENS_API_KEY, if any.
-    ca : Path or None
-        Certificates to trust instead of the usual, PEM.
-    plain_http : bool
-        Whether http without encryption is allowed to another machine.
-    patience_s : float
-        How long a line that is cut, or a server that is full, is waited for.
-    """
+    """A server of `lesionlens serve`, and how to reach it."""
 
     url: str
+    """Such as https://gpu.hospital.example:8000."""
     api_key: str | None = field(default=None, repr=False)
+    """What the server asks for; None for the one in LESIONLENS_API_KEY, if any."""
     ca: Path | None = None
+    """Certificates to trust instead of the usual, PEM."""
     plain_http: bool = False
+    """Whether http without encryption is allowed to another machine."""
     patience_s: float = PATIENCE_S
+    """How long a line that is cut, or a server that is full, is waited for."""
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)

@@ -73,8 +73,8 @@ def test_probe_layer_and_head_are_asked_of_the_server(remote, study):
 
 
 def test_a_what_if_travels_with_what_is_hidden(remote, study):
-    hidden = np.zeros(study.working.shape, bool)
-    hidden[10:20] = True
+    hidden = np.zeros(QuickEngine().perturbation_grid(study).shape, bool)
+    hidden[3:7] = True
     asked = [InputPerturbation(hidden=hidden), InputPerturbation.showing(())]
     how = {"progress": no_progress, "cancel": NEVER}
     here = QuickEngine().predict_perturbed(study, asked, **how)
