@@ -79,8 +79,11 @@ class Adding:
         there = overlays.candidate_at(point_mm)
         if there == 0:
             return self.grow(point_mm)
-        self.reviewing.after_edit(lambda: self.session.go_to(there))
-        self.session.say(f"Your mark lies in candidate {there}: it is in focus now.")
+        return self.reviewing.after_edit(lambda: self._go_to_marked(there))
+
+    def _go_to_marked(self, candidate_id: int) -> bool:
+        self.session.go_to(candidate_id)
+        self.session.say(f"Your mark lies in candidate {candidate_id}: it is in focus now.")
         return True
 
     def draw(self) -> None:
