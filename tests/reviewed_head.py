@@ -47,6 +47,31 @@ def analysis(head: Patient, tmp_path_factory: pytest.TempPathFactory) -> Analysi
     )
 
 
+def without_right(analysis: Analysis) -> Analysis:
+    """Return the analysis as of a network that missed the lesion on the right."""
+    left, right = analysis.findings.candidates
+    gone = analysis.findings.components == right.id
+
+    def without(volume: Volume) -> Volume:
+        return Volume(np.where(gone, 0, volume.data).astype(volume.data.dtype), volume.grid)
+
+    volumes = analysis.volumes
+    return replace(
+        analysis,
+        volumes=replace(
+            volumes,
+            labels=without(volumes.labels),
+            probability={r: without(v) for r, v in volumes.probability.items()},
+        ),
+        findings=replace(
+            analysis.findings,
+            candidates=(left,),
+            components=np.where(gone, 0, analysis.findings.components).astype(np.int32),
+            conclusion="1 candidate region",
+        ),
+    )
+
+
 @dataclass
 class FakeResult:
     """What Lens returns, as far as the window needs it."""

@@ -15,8 +15,8 @@ from fastapi import FastAPI
 from typing_extensions import override
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.hosts import is_loopback
 from lesionlens.base.stages import Cancel
-from lesionlens.inference.engines.remote.address import is_loopback
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
 _STOP_S = 0.2

@@ -96,6 +96,7 @@ class Panel(QWidget):
         self.actions_ = Actions(session, self.jobs, self.questions, viewer)
         self.archive: PacsDialog | None = None
         self.studies = StudiesDialog(self)
+        self._shown: Study | None = None
         self._build()
         self._connect()
         self.show_theme(viewer.theme)
@@ -123,7 +124,6 @@ class Panel(QWidget):
         self._clash = label("", "warn", wrap=True)
         self._clash.hide()
         self._stops = label("", "warn", wrap=True)
-        self._warned_with: Study | None = None
         self.show_stops()
         self._footer = QWidget()
         self._sign = QPushButton()
@@ -157,7 +157,7 @@ class Panel(QWidget):
             column.addWidget(block)
         column.addStretch(1)
         column.addWidget(label(RESEARCH_USE_NOTICE, "notice", wrap=True))
-        scroll = QScrollArea()
+        scroll = self._scroll = QScrollArea()
         scroll.setWidget(inner)
         scroll.setWidgetResizable(True)
         scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
@@ -212,6 +212,7 @@ class Panel(QWidget):
         self.studies.rejected.connect(session.dismiss)
         self.reading.marked.connect(acts.mark_by_mouse)
         self.reading.taken_back.connect(acts.unmark)
+        self.reading.added.connect(acts.mark_to_candidate)
         self.reading.gone_to.connect(self.mark_asked)
         self.reading.signed.connect(acts.sign)
         self.candidates.gone_to.connect(acts.go_to)
@@ -241,9 +242,10 @@ class Panel(QWidget):
     def show_screen(self, screen: Screen, state: State) -> None:
         """Show a screen."""
         opened = state.study is not None
-        if state.study is not self._warned_with:
+        if state.study is not self._shown:
+            self._shown = state.study
             self.show_stops()
-            self._warned_with = state.study
+            self._scroll.verticalScrollBar().setValue(0)
         self.empty.setVisible(not opened and screen.activity is None)
         self.study.setVisible(opened)
         self.study.show_screen(screen, state.study)

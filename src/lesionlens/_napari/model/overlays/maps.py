@@ -19,6 +19,7 @@ from lesionlens.explain.maps import FAINT
 from lesionlens.preparation.resampling import resample
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import Volume, frozen
+from lesionlens.records.findings import Point
 from lesionlens.records.study import StepName
 
 _EVENLY = "times attention spread evenly over the brain"
@@ -90,6 +91,14 @@ class Overlays:
             return view
         others = (self.components > 0) & (self.components != candidate)
         return replace(view, data=np.where(others, np.float32(0.0), view.data))
+
+    def candidate_at(self, at_mm: Point) -> int:
+        """Return the id of the candidate at a place (RAS+ mm), 0 where there is none."""
+        voxel = np.rint(self.grid.to_voxel(at_mm)).astype(int)
+        if np.any(voxel < 0) or np.any(voxel >= self.grid.shape):
+            return 0
+        i, j, k = voxel.tolist()
+        return int(self.components[i, j, k])
 
     def outline(self, region: Region) -> NDArray[np.int32]:
         """Return the candidate id of each voxel of a region, 0 elsewhere."""

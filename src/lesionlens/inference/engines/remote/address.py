@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.hosts import is_loopback
 
 KEY_VARIABLE = "LESIONLENS_API_KEY"
 PATIENCE_S = 60.0
@@ -53,20 +53,6 @@ class ServerAddress:
     def name(self) -> str:
         """Host and port, for a reader."""
         return urlsplit(self.url).netloc
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine.
-
-    Examples
-    --------
-    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("example.org")
-    (True, True, False)
-    """
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def read_key(file: Path) -> str:
