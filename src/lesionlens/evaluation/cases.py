@@ -50,27 +50,18 @@ class ImageFile:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One examination.
-
-    Parameters
-    ----------
-    name : str
-        Unique in its collection.
-    patient : str
-        Who; examinations of one patient never part between training and validation.
-    images : mapping of MrSequence to ImageFile
-        At least one, unless only a truth is there.
-    truth : Path or None
-        Reference segmentation.
-    convention : str or None
-        Of its labels, where the collection states it.
-    """
+    """One examination."""
 
     name: str
+    """Unique in its collection."""
     patient: str
+    """Who; examinations of one patient never part between training and validation."""
     images: Mapping[MrSequence, ImageFile]
+    """At least one, unless only a truth is there."""
     truth: Path | None
+    """Reference segmentation."""
     convention: str | None = None
+    """Of its labels, where the collection states it."""
 
     @property
     def reference(self) -> MrSequence | None:

@@ -10,6 +10,8 @@ import numpy as np
 from lesionlens.evaluation.summary import Interval, interval
 
 Figures = Mapping[str, float | None]
+LEAST_CASES = 5
+"""Fewer cases say nothing surely, whatever their bootstrap interval: it cannot be wide enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +42,14 @@ class PairedFigure:
         return self.after - self.before
 
     def surely(self, better: int) -> int:
-        """Return 1 where the whole interval says better, -1 worse, 0 neither.
+        """Return 1 where the whole interval says better, -1 worse, 0 neither, or too few cases.
 
         Parameters
         ----------
         better : int
             1 where more is better, -1 where less is.
         """
-        if self.interval is None:
+        if self.interval is None or self.cases < LEAST_CASES:
             return 0
         low, high = sorted(better * end for end in self.interval)
         return 1 if low > 0 else -1 if high < 0 else 0
@@ -60,7 +62,7 @@ def paired(
 
     Examples
     --------
-    >>> (found,) = paired([{"wt": 0.5}, {"wt": 0.7}], [{"wt": 0.6}, {"wt": 0.8}], ["wt", "hd95"])
+    >>> (found,) = paired([{"wt": 0.5}] * 5, [{"wt": 0.6}] * 5, ["wt", "hd95"])
     >>> round(found.difference, 6), found.surely(1), found.surely(-1)
     (0.1, 1, -1)
     """

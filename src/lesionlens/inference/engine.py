@@ -83,7 +83,7 @@ class SupportsPerturbation(Protocol):
     def predict_perturbed(
         self,
         prepared: PreparedStudy,
-        variants: Sequence[InputPerturbation],
+        perturbations: Sequence[InputPerturbation],
         *,
         progress: Progress,
         cancel: Cancel,

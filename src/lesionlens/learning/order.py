@@ -112,7 +112,7 @@ def expected_loss(
     expected = float(probability.sum(dtype=np.float64)) * voxel_ml
     flagged = np.count_nonzero(drawn) * voxel_ml
     both = float(probability[drawn].sum(dtype=np.float64)) * voxel_ml
-    return 1.0 - (2.0 * both + 1.0) / (expected + flagged + 1.0)
+    return float(1.0 - (2.0 * both + 1.0) / (expected + flagged + 1.0))
 
 
 def order(unread: Sequence[Card], read: Sequence[Card]) -> tuple[Suggestion, ...]:

@@ -29,6 +29,7 @@ class Watched:
     studies: tuple[MonitoredStudy, ...]
     weeks: tuple[Group, ...]
     readers: tuple[Group, ...]
+    engines: tuple[Group, ...]
     agreement: tuple[tuple[str, str, int, float | None], ...]
     calibration: Calibration
     drifts: tuple[Drift, ...]
@@ -72,7 +73,6 @@ def _diagram(calibration: Calibration) -> str:
 def html(watched: Watched) -> str:
     """Return one page that opens offline."""
     stops = warned("Stop and look", watched.stops, "No stop rule is broken.")
-    engines = sorted({study.engine for study in watched.studies})
     pairs = [
         (a or "no name", b or "no name", str(n), number(k)) for a, b, n, k in watched.agreement
     ]
@@ -83,11 +83,11 @@ def html(watched: Watched) -> str:
     gap = watched.calibration
     parts = [
         f"<h1>Candidates and verdicts</h1><p>{len(watched.studies)} studies, "
-        f"{watched.studies[0].day.isoformat()} to {watched.studies[-1].day.isoformat()}; "
-        f"{escape('; '.join(engines))}</p>",
+        f"{watched.studies[0].day.isoformat()} to {watched.studies[-1].day.isoformat()}</p>",
         stops,
         "<h2>By week</h2>" + table(("week", *_GROUP[1:]), map(_cells, watched.weeks)),
         "<h2>By reader</h2>" + table(("reader", *_GROUP[1:]), map(_cells, watched.readers)),
+        "<h2>By weights</h2>" + table(("engine", *_GROUP[1:]), map(_cells, watched.engines)),
         "<h2>Agreement of readers</h2>"
         + (table(("reader", "reader", "both judged", "Cohen's kappa"), pairs) or ""),
         f"<h2>Scores and verdicts</h2><p>{gap.judged} candidates; mean gap {number(gap.error)}</p>"
@@ -125,7 +125,11 @@ def prometheus(watched: Watched) -> str:
         "# TYPE lesionlens_stop_rules_broken gauge",
         f"lesionlens_stop_rules_broken {len(watched.stops)}",
     ]
-    for label, groups in (("week", watched.weeks), ("reader", watched.readers)):
+    for label, groups in (
+        ("week", watched.weeks),
+        ("reader", watched.readers),
+        ("engine", watched.engines),
+    ):
         for name in ("candidates", "accepted", "edited", "rejected", "added"):
             lines.append(f"# TYPE lesionlens_{label}_{name} gauge")
             lines += [

@@ -40,6 +40,7 @@ def watch(folder: Path, bounds: Bounds, baseline_weeks: int = 4) -> page.Watched
         studies=tuple(studies),
         weeks=weeks,
         readers=figures.by_reader(studies),
+        engines=figures.by_engine(studies),
         agreement=figures.agreement(studies),
         calibration=calibration,
         drifts=drifts,

@@ -77,7 +77,7 @@ class RealCases:
     recipe : TrainConfig
         Its seed decides the split.
     progress, cancel
-        Told of, and asked before, each case that is prepared.
+        Called before each case that is prepared.
 
     Raises
     ------

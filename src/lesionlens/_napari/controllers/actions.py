@@ -35,6 +35,7 @@ from lesionlens.base.stages import Cancel, Progress, StageClock
 from lesionlens.preparation.prepare import prepare
 from lesionlens.review import journal, store
 from lesionlens.review.reopen import is_mask, is_result, reopen_folder
+from lesionlens.worklist.records import Mark
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -244,7 +245,10 @@ class Actions(Marking, EditActs, Asking):
 
     def compare(self, place: Path, study: Path | None = None) -> bool:
         """Compare the open result with an earlier one; its pictures stand beside this study's."""
-        return self._then(lambda: compare_with(self.session, self.jobs, place, study))
+        return self._then(lambda: self._compare(place, study))
+
+    def _compare(self, place: Path, study: Path | None) -> bool:
+        return compare_with(self.session, self.jobs, place, study, self.reading.held)
 
     def stop(self) -> None:
         """Ask what runs to stop."""
@@ -290,6 +294,20 @@ class Actions(Marking, EditActs, Asking):
             self._then(self.reviewing.sign)
         elif isinstance(opened, tuple):
             self.take(*opened)
+
+    def mark_to_candidate(self, uid: str = "") -> None:
+        """Make a mark a candidate: the one named, else the last that lies in none yet."""
+        marks = self.reading.marks
+        if not marks:
+            self.session.say("There is no mark of yours. Ctrl and a click add a lesion.")
+            return
+        named = next((mark for mark in marks if mark.uid == uid), None)
+        self.adding.from_mark((named or self._unlisted(marks)).at_mm)
+
+    def _unlisted(self, marks: Sequence[Mark]) -> Mark:
+        overlays = self.session.state.overlays
+        free = [m for m in marks if overlays is not None and overlays.candidate_at(m.at_mm) == 0]
+        return (free or marks)[-1]
 
     def edit_outline(self) -> None:
         """Redraw the outline of the candidate in focus, or end that and keep what was drawn."""

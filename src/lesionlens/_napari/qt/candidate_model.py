@@ -67,7 +67,7 @@ class CandidateModel(RowsModel[ShownCandidate]):
             return None
         row = self._rows[index.row()]
         answers = {
-            int(Qt.ItemDataRole.DisplayRole): _text(row)[index.column()],
+            int(Qt.ItemDataRole.DisplayRole): cells_of(row)[index.column()],
             int(Qt.ItemDataRole.TextAlignmentRole): _ALIGN[index.column()],
             int(Qt.ItemDataRole.ToolTipRole): row.details,
             int(Qt.ItemDataRole.AccessibleTextRole): _spoken(row),
@@ -79,7 +79,8 @@ class CandidateModel(RowsModel[ShownCandidate]):
         return answers.get(int(role))
 
 
-def _text(row: ShownCandidate) -> tuple[str, ...]:
+def cells_of(row: ShownCandidate) -> tuple[str, ...]:
+    """Return the words of each column."""
     return (str(row.id), row.place, row.size, row.volume, row.score, STATE_SIGNS[row.state])
 
 

@@ -60,6 +60,8 @@ from lesionlens._napari.widgets.study_block import (
 )
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.monitoring.standing import standing
+from lesionlens.records.study import Study
 from lesionlens.review.reopen import is_mask
 
 if TYPE_CHECKING:
@@ -96,6 +98,7 @@ class Panel(QWidget):
         self.actions_ = Actions(session, self.jobs, self.questions, viewer)
         self.archive: PacsDialog | None = None
         self.studies = StudiesDialog(self)
+        self._shown: Study | None = None
         self._build()
         self._connect()
         self.show_theme(viewer.theme)
@@ -122,6 +125,8 @@ class Panel(QWidget):
         keys.clicked.connect(lambda _=False: self.show_keys())
         self._clash = label("", "warn", wrap=True)
         self._clash.hide()
+        self._stops = label("", "warn", wrap=True)
+        self.show_stops()
         self._footer = QWidget()
         self._sign = QPushButton()
         self._sign.setToolTip(
@@ -145,6 +150,7 @@ class Panel(QWidget):
         column.setContentsMargins(12, 10, 12, 10)
         column.setSpacing(10)
         for block in (
+            self._stops,
             self.empty, self.study, self.quality, self.assign, self.preparation, self.run,
             self.reading, self.candidates, self.considered, self.followup, self.attention,
             self._clash,
@@ -153,7 +159,7 @@ class Panel(QWidget):
             column.addWidget(block)
         column.addStretch(1)
         column.addWidget(label(RESEARCH_USE_NOTICE, "notice", wrap=True))
-        scroll = QScrollArea()
+        scroll = self._scroll = QScrollArea()
         scroll.setWidget(inner)
         scroll.setWidgetResizable(True)
         scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
@@ -210,6 +216,7 @@ class Panel(QWidget):
         self.studies.rejected.connect(session.dismiss)
         self.reading.marked.connect(acts.mark_by_mouse)
         self.reading.taken_back.connect(acts.unmark)
+        self.reading.added.connect(acts.mark_to_candidate)
         self.reading.gone_to.connect(self.mark_asked)
         self.reading.signed.connect(acts.sign)
         self.candidates.gone_to.connect(acts.go_to)
@@ -239,6 +246,10 @@ class Panel(QWidget):
     def show_screen(self, screen: Screen, state: State) -> None:
         """Show a screen."""
         opened = state.study is not None
+        if state.study is not self._shown:
+            self._shown = state.study
+            self.show_stops()
+            self._scroll.verticalScrollBar().setValue(0)
         self.empty.setVisible(not opened and screen.activity is None)
         self.study.setVisible(opened)
         self.study.show_screen(screen, state.study)
@@ -270,6 +281,13 @@ class Panel(QWidget):
         size = float(get_settings().appearance.font_size)
         self.setStyleSheet(style_sheet(theme, size))
         self.setMinimumWidth(round(WIDTH * (1 + 0.55 * max(size / PLAIN_PT - 1, 0.0))))
+
+    def show_stops(self) -> None:
+        """Warn of stop rules that `lesionlens monitor` found broken when it looked last."""
+        found = standing()
+        self._stops.setText(found.words if found else "")
+        self._stops.setToolTip(found.page if found else "")
+        self._stops.setVisible(bool(self._stops.text()))
 
     def show_clashes(self, words: Sequence[str]) -> None:
         """Say which keys are somebody else's too."""

@@ -175,7 +175,7 @@ class BundleEngine:
         """
         whole, study = seen.shares[self._whole], seen.study
         if not self._fast:
-            self._memory.note(self._look(InputPerturbation(), study), whole[None])
+            self._memory.note(self._as_shown(InputPerturbation(), study), whole[None])
         elif pass_s <= limit.seconds_left:
             started = time.perf_counter()
             with limit:
@@ -213,14 +213,14 @@ class BundleEngine:
     def predict_perturbed(
         self,
         prepared: PreparedStudy,
-        variants: Sequence[InputPerturbation],
+        perturbations: Sequence[InputPerturbation],
         *,
         progress: Progress,
         cancel: Cancel,
     ) -> PerturbedPrediction:
-        """Run the network on each variant; see `inference.engine.SupportsPerturbation`."""
+        """Run the network on each perturbation; see `inference.engine.SupportsPerturbation`."""
         study = self._memory.of(prepared)
-        groups = [[self._look(variant, study)] for variant in variants]
+        groups = [[self._as_shown(perturbation, study)] for perturbation in perturbations]
 
         def take(one: InputPerturbation) -> Tensor:
             return self._shares(self._input(study, one), fast=self._fast)[self._whole][None]
@@ -267,19 +267,19 @@ class BundleEngine:
             next_step="Allow more with BundleEngine(..., patience_s=...), or use a faster device",
         )
 
-    def _look(
-        self, variant: InputPerturbation, study: network_input.NetworkInput
+    def _as_shown(
+        self, perturbation: InputPerturbation, study: network_input.NetworkInput
     ) -> InputPerturbation:
         """Return the input that answers a perturbed one, by what the network reads of it."""
-        shown = zip(MrSequence, variant.keep, study.present, strict=True)
+        shown = zip(MrSequence, perturbation.keep, study.present, strict=True)
         read = {s for s, keep, there in shown if keep and there} & {*self._bundle.sequences}
-        return replace(variant, keep=InputPerturbation.showing(read).keep)
+        return replace(perturbation, keep=InputPerturbation.showing(read).keep)
 
     def _input(
-        self, study: network_input.NetworkInput, look: InputPerturbation | None = None
+        self, study: network_input.NetworkInput, perturbation: InputPerturbation | None = None
     ) -> Tensor:
-        """Return the (1, C, I, J, K) input that shows a variant of the study."""
-        asked = self._look(look or InputPerturbation(), study)
+        """Return the (1, C, I, J, K) input that shows a perturbation of the study."""
+        asked = self._as_shown(perturbation or InputPerturbation(), study)
         order = [list(MrSequence).index(sequence) for sequence in self._bundle.sequences]
         shown = torch.tensor(asked.keep, device=study.channels.device)
         x: Tensor = (study.channels * shown[:, None, None, None])[:, order]

@@ -229,14 +229,14 @@ class LensMethod(ABC):
     def predict_perturbed(
         self,
         prepared: PreparedStudy,
-        variants: Sequence[InputPerturbation],
+        perturbations: Sequence[InputPerturbation],
         *,
         progress: Progress,
         cancel: Cancel,
     ) -> PerturbedPrediction:
         """Run one fast pass on each input; see `inference.engine.SupportsPerturbation`."""
         study = self._memory.of(prepared)
-        groups = [self._ensemble(variant, study.present) for variant in variants]
+        groups = [self._ensemble(perturbation, study.present) for perturbation in perturbations]
 
         def answer(one: InputPerturbation) -> Array:
             return sigmoid(self._calibrated(self._pass(study.input_of(one)).logits)[0, :2])
@@ -247,13 +247,13 @@ class LensMethod(ABC):
         return self._memory.predict_perturbed(prepared, groups, answer, watch)
 
     def _ensemble(
-        self, variant: InputPerturbation, present: Sequence[bool]
+        self, perturbation: InputPerturbation, present: Sequence[bool]
     ) -> list[InputPerturbation]:
         """Return the inputs that are averaged for one, by what the network reads of them."""
-        shown = _shown([a and b for a, b in zip(variant.keep, present, strict=True)])
-        members = (shown,) if variant.alone else ensemble.of_whole_tumour(shown)
+        shown = _shown([a and b for a, b in zip(perturbation.keep, present, strict=True)])
+        members = (shown,) if perturbation.alone else ensemble.of_whole_tumour(shown)
         return [
-            replace(variant, keep=InputPerturbation.showing(self._read(one)).keep)
+            replace(perturbation, keep=InputPerturbation.showing(self._read(one)).keep)
             for one in members
         ]
 

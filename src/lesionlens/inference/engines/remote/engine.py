@@ -230,13 +230,13 @@ class RemotePerturbable(RemoteEngine):
     def predict_perturbed(
         self,
         prepared: PreparedStudy,
-        variants: Sequence[InputPerturbation],
+        perturbations: Sequence[InputPerturbation],
         *,
         progress: Progress,
         cancel: Cancel,
     ) -> PerturbedPrediction:
         """Run a pass on each input; see `inference.engine.SupportsPerturbation`."""
-        about, hidden = messages.variants_out(variants)
+        about, hidden = messages.variants_out(perturbations)
         question = _Question("perturbed", about, hidden)
         return messages.perturbed_in(*self._ask(prepared, question, progress, cancel))
 

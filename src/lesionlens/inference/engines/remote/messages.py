@@ -44,18 +44,12 @@ _INFO, _SCORING, _TIME = TypeAdapter(EngineInfo), TypeAdapter(Scoring), TypeAdap
 
 @dataclass(frozen=True, slots=True)
 class TravellingStudy:
-    """A study taken apart: parts that are named by their content, and what makes one of them.
-
-    Parameters
-    ----------
-    manifest : dict
-        Grid, which sequences, and the digests of the parts.
-    parts : dict of str to bytes
-        SHA-256 to message: the brain, and each present sequence within it.
-    """
+    """A study taken apart: parts that are named by their content, and what makes one of them."""
 
     manifest: Header
+    """Dict. Grid, which sequences, and the digests of the parts."""
     parts: Parts
+    """Dict of str to bytes. SHA-256 to message: the brain, and each present sequence within it."""
 
     @property
     def name(self) -> str:
