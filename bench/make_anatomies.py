@@ -11,7 +11,10 @@ turns each head so that its midsagittal plane is x = 0, and puts zero into the b
 from __future__ import annotations
 
 import argparse
+import lzma
+import struct
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import nibabel as nib
@@ -24,6 +27,29 @@ TARGET = Path(__file__).parents[1] / "src/lesionlens/synth/anatomies.npz"
 CLOSING_MM = 6.0
 """Sulci up to twice as wide lie within the brain's outline."""
 LEFT, RIGHT = (2, 3, 7, 8, 10, 11, 12, 17), (41, 42, 46, 47, 49, 50, 51, 53)
+
+
+class ByteCompressor(zipfile.LZMACompressor):
+    """LZMA for single bytes that repeat over long runs: a tenth smaller than zipfile's settings."""
+
+    def _init(self) -> bytes:
+        lc, dictionary = 4, 1 << 23
+        settings = {"id": lzma.FILTER_LZMA1, "preset": 6, "lc": lc, "pb": 0, "nice_len": 273}
+        settings["dict_size"] = dictionary
+        self._comp = lzma.LZMACompressor(lzma.FORMAT_RAW, filters=[settings])
+        return struct.pack("<BBHBI", 9, 4, 5, lc, dictionary)
+
+
+def write(heads: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> None:
+    """Write the file from names, classes and affines."""
+    zipfile.LZMACompressor = ByteCompressor
+    with zipfile.ZipFile(TARGET, "w", zipfile.ZIP_LZMA) as archive:
+        for name, labels, affine in heads:
+            for part, array in (("labels", labels), ("affine", affine.astype(np.float32))):
+                member = zipfile.ZipInfo(f"{name}.{part}.npy")
+                member.compress_type = zipfile.ZIP_LZMA
+                with archive.open(member, "w") as stream:
+                    np.lib.format.write_array(stream, np.ascontiguousarray(array))
 
 
 def grouped(values: np.ndarray) -> np.ndarray:
@@ -101,13 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     paths = sorted(parser.parse_args().folder.glob("head_*.nii.gz"))
-    with zipfile.ZipFile(TARGET, "w", zipfile.ZIP_LZMA) as archive:
-        for path in paths:
-            labels, affine = head(path)
-            name = path.name.split(".")[0]
-            for part, array in (("labels", labels), ("affine", affine.astype(np.float32))):
-                with archive.open(f"{name}.{part}.npy", "w") as member:
-                    np.lib.format.write_array(member, np.ascontiguousarray(array))
+    write((path.name.split(".")[0], *head(path)) for path in paths)
 
 
 if __name__ == "__main__":

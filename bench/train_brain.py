@@ -18,13 +18,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
+from whole_head import draw_heads
 
 from lesionlens.base.provenance import sha256_of
 from lesionlens.network.brain import BRAIN_FORMAT, ONNX_NAME, SPACING_MM, scaled
 from lesionlens.network.brain_unet import BrainUNet
 from lesionlens.network.onnx_export import export_brain
 from lesionlens.synth.atlas import INDIVIDUALS
-from lesionlens.synth.whole_head import draw_heads
 from lesionlens.training import checkpoint
 from lesionlens.training.config import OptimiserConfig
 from lesionlens.training.optimiser import Optimiser

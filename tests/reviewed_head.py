@@ -15,6 +15,7 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import Volume
 from lesionlens.records.prediction import Capability, Trace
+from lesionlens.records.preliminary import PreliminaryCandidate, PreliminaryFindings
 from lesionlens.testing.analysis import make_analysis, write_study
 from lesionlens.testing.simple import Lesion, Patient, make_patient
 
@@ -43,6 +44,31 @@ def analysis(head: Patient, tmp_path_factory: pytest.TempPathFactory) -> Analysi
         made,
         volumes=replace(made.volumes, uncertainty=doubt),
         run=replace(made.run, engine=engine, inputs=inputs),
+    )
+
+
+def without_right(analysis: Analysis) -> Analysis:
+    """Return the analysis as of a network that missed the lesion on the right."""
+    left, right = analysis.findings.candidates
+    gone = analysis.findings.components == right.id
+
+    def without(volume: Volume) -> Volume:
+        return Volume(np.where(gone, 0, volume.data).astype(volume.data.dtype), volume.grid)
+
+    volumes = analysis.volumes
+    return replace(
+        analysis,
+        volumes=replace(
+            volumes,
+            labels=without(volumes.labels),
+            probability={r: without(v) for r, v in volumes.probability.items()},
+        ),
+        findings=replace(
+            analysis.findings,
+            candidates=(left,),
+            components=np.where(gone, 0, analysis.findings.components).astype(np.int32),
+            conclusion="1 candidate region",
+        ),
     )
 
 
@@ -95,3 +121,15 @@ class FakeResult:
 def result(analysis: Analysis) -> FakeResult:
     """The analysis as a result."""
     return FakeResult(analysis)
+
+
+@pytest.fixture
+def first(analysis: Analysis) -> PreliminaryFindings:
+    """One region of a first look, a box round the left lesion."""
+    side = 10.0
+    grid = analysis.prepared.native
+    at = grid.to_mm(np.moveaxis(np.indices(grid.shape), 0, -1))
+    inside = (np.abs(at - LEFT) <= side).all(axis=-1)
+    low, high = (tuple(np.add(LEFT, sign * side).tolist()) for sign in (-1, 1))
+    one = PreliminaryCandidate(1, 0.9, 8.0, LEFT, (low, high))
+    return PreliminaryFindings((one,), inside.astype(np.int32), grid)

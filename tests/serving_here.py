@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from lesionlens.records.prediction import (
     Prediction,
     Trace,
 )
-from lesionlens.serving.app import Admission, make_app
+from lesionlens.serving.admission import Admission
+from lesionlens.serving.app import make_app
 from lesionlens.serving.listen import Listening, listen
 from lesionlens.serving.sessions import Limits, Sessions
 
@@ -28,11 +30,16 @@ class Server:
     """One that runs in threads of this process."""
 
     def __init__(
-        self, models: Mapping[str, Any], limits: Limits, keys: tuple[str, ...], where: Listening
+        self,
+        models: Mapping[str, Any],
+        limits: Limits,
+        keys: tuple[str, ...],
+        where: Listening,
+        datastore: Path | None,
     ) -> None:
         self.sessions = Sessions(models, limits)
         self._stop, self._open = threading.Event(), threading.Event()
-        app = make_app(self.sessions, Admission(keys, where.hosts))
+        app = make_app(self.sessions, Admission(keys, where.hosts), datastore)
 
         def tell(address: str) -> None:
             self.url = address
@@ -54,26 +61,39 @@ def serving(
     limits: Limits | None = None,
     keys: tuple[str, ...] = (),
     where: Listening | None = None,
+    datastore: Path | None = None,
 ) -> Iterator[Server]:
     """Serve models at a free port while the block runs."""
-    server = Server(models, limits or Limits(), keys, where or Listening(port=0))
+    server = Server(models, limits or Limits(), keys, where or Listening(port=0), datastore)
     try:
         yield server
     finally:
         server.stop()
 
 
+STEP = 3
+
+
+def coarse(values: Any) -> Any:
+    """Return every third voxel along each axis."""
+    return values[::STEP, ::STEP, ::STEP]
+
+
 class QuickEngine:
     """Answers at once, by the brightness of FLAIR; can do everything an engine can."""
 
-    def __init__(self, hold: threading.Event | None = None) -> None:
-        self.hold = hold
+    def __init__(
+        self,
+        hold: threading.Event | None = None,
+        can: frozenset[Capability] = frozenset(Capability),
+    ) -> None:
+        self.hold, self.can = hold, can
         self.forgot = 0
         self.order: list[int] = []
 
     @property
     def info(self) -> EngineInfo:
-        return EngineInfo("quick", "1", "ab" * 32, frozenset(Capability), "cpu")
+        return EngineInfo("quick", "1", "ab" * 32, self.can, "cpu")
 
     def forget(self) -> None:
         self.forgot += 1
@@ -90,6 +110,9 @@ class QuickEngine:
         check(cancel, "looking")
         share = self._share(prepared)
         progress("looking", 1.0)
+        probability = dict.fromkeys(Region, share * (share > 0.8))
+        if self.can == {Capability.SEGMENT}:
+            return Prediction(probability, self.info)
         weights = {r: share / max(float(share.sum(dtype=np.float64)), 1e-12) for r in Region}
         trace = Trace(
             weights,
@@ -100,25 +123,30 @@ class QuickEngine:
             lambda region, layer, head: (share * (head or 0)).astype(np.float32),
         )
         return Prediction(
-            probability=dict.fromkeys(Region, share),
+            probability=probability,
             engine=self.info,
             trace=trace,
-            unperturbed=PerturbedPrediction(share[None], prepared.working),
+            unperturbed=PerturbedPrediction(coarse(share)[None], self.perturbation_grid(prepared)),
         )
 
     def perturbation_grid(self, prepared: Any) -> Grid:
-        return prepared.working
+        affine = prepared.working.affine.copy()
+        affine[:3, :3] *= STEP
+        shape = coarse(prepared.brain).shape
+        return Grid(shape, affine)
 
     def predict_perturbed(
         self, prepared: Any, variants: Any, *, progress: Any, cancel: Any
     ) -> PerturbedPrediction:
         check(cancel, "looking again")
         progress("looking again", 1.0)
-        share = self._share(prepared)
+        share = coarse(self._share(prepared))
         seen = [
             share * one.keep[3] * (1 if one.hidden is None else ~one.hidden) for one in variants
         ]
-        return PerturbedPrediction(np.stack(seen).astype(np.float32), prepared.working)
+        return PerturbedPrediction(
+            np.stack(seen).astype(np.float32), self.perturbation_grid(prepared)
+        )
 
     def attribute(self, prepared: Any, target: Any, method: str) -> Any:
         from lesionlens.base.errors import UnusableInputError

@@ -55,8 +55,8 @@ class Lens:
     device : str
         "auto" (the GPU where there is one), "cpu", "cuda", "cuda:N", "xpu", "xpu:N" or "mps".
     weights : str or Path, optional
-        A weights file in place of the default weights, or "synthetic": those in the package
-        that learnt from no patient.
+        A weights file in place of those in use; "default" or "synthetic", those in the package;
+        or a version that was accepted on this machine, such as "v1".
     bundle : str or Path, optional
         A MONAI bundle's folder: its network decides instead of ours.
     engine : str or Engine

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.reviewed_head import LEFT, RIGHT, FakeResult, analysis, head, result
+from tests.reviewed_head import LEFT, RIGHT, FakeResult, analysis, first, head, result
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.records.analysis import Analysis
@@ -104,4 +104,4 @@ def reviewed(loaded: Any, result: FakeResult) -> Any:
     return loaded
 
 
-__all__ = ["LEFT", "RIGHT", "FakeResult", "MrSequence", "analysis", "head", "result"]
+__all__ = ["LEFT", "RIGHT", "FakeResult", "MrSequence", "analysis", "first", "head", "result"]

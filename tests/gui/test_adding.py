@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt
 from tests.gui.conftest import RIGHT, FakeResult
+from tests.reviewed_head import without_right
 
 from lesionlens._napari.model.choices.tools import Limit
 from lesionlens._napari.model.choices.views import Layout
 from lesionlens._napari.model.overlays.maps import overlays_of
 from lesionlens.base.labels import Drawn, ReviewState, Source
 from lesionlens.export.exporter import save
-from lesionlens.records.arrays import Volume
 from lesionlens.review import journal
 from lesionlens.review.reopen import read_result, reopen
 
@@ -24,29 +24,9 @@ PATIENCE_MS = 120_000
 @pytest.fixture
 def missed(loaded, analysis):
     """The panel with an analysis that found the left lesion and missed the right one."""
-    left, right = analysis.findings.candidates
-    gone = analysis.findings.components == right.id
-
-    def without(volume):
-        return Volume(np.where(gone, 0, volume.data).astype(volume.data.dtype), volume.grid)
-
-    volumes = analysis.volumes
-    found = replace(
-        analysis,
-        volumes=replace(
-            volumes,
-            labels=without(volumes.labels),
-            probability={r: without(v) for r, v in volumes.probability.items()},
-        ),
-        findings=replace(
-            analysis.findings,
-            candidates=(left,),
-            components=np.where(gone, 0, analysis.findings.components).astype(np.int32),
-            conclusion="1 candidate region",
-        ),
-    )
+    found = without_right(analysis)
     loaded.actions_.take(FakeResult(found), overlays_of(found))
-    loaded.session.go_to(left.id)
+    loaded.session.go_to(1)
     return loaded
 
 

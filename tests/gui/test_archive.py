@@ -122,19 +122,6 @@ def test_a_study_is_retrieved_and_opened(dialog, peer, panel, qtbot, tmp_path):
     assert "Retrieved whole" in dialog.session.state.message
 
 
-def test_a_study_that_was_fetched_before_is_never_mixed_with_a_new_one(tmp_path):
-    (tmp_path / "2026-01-05 1.2.4").mkdir()
-    assert model.free_folder(tmp_path, STUDIES[1]).name == "2026-01-05 1.2.4 (2)"
-
-
-@pytest.mark.parametrize("uid", ["../../x", "/etc", "1.2\\3"])
-def test_no_archive_chooses_where_a_study_is_kept(tmp_path, uid):
-    with pytest.raises(UnusableInputError):
-        model.free_folder(tmp_path, FoundStudy(uid, "7", "20260105", "", ()))
-    hostile = FoundStudy("1.2", "7", "../../ab", "", ())
-    assert model.free_folder(tmp_path, hostile) == tmp_path / "undated 1.2"
-
-
 def test_cancel_keeps_nothing_and_says_so(dialog, peer, panel, qtbot, tmp_path):
     search(dialog, qtbot)
     dialog.table.selectRow(0)

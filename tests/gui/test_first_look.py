@@ -8,27 +8,10 @@ import numpy as np
 import pytest
 from tests.gui.conftest import LEFT
 
-from lesionlens._napari.model.acts.session import ReviewSession
-from lesionlens._napari.model.choices.choices import Overlay
 from lesionlens._napari.model.choices.views import Layout
-from lesionlens._napari.model.screen.first_look import with_first_look
-from lesionlens._napari.model.screen.screen import resolve
 from lesionlens.base.stages import check
-from lesionlens.records.preliminary import PreliminaryCandidate, PreliminaryFindings
 
 PATIENCE_MS = 120_000
-SIDE = 10.0
-
-
-@pytest.fixture
-def first(analysis):
-    """One region of a first look, a box round the left lesion."""
-    grid = analysis.prepared.native
-    at = grid.to_mm(np.moveaxis(np.indices(grid.shape), 0, -1))
-    inside = (np.abs(at - LEFT) <= SIDE).all(axis=-1)
-    low, high = (tuple(np.add(LEFT, sign * SIDE).tolist()) for sign in (-1, 1))
-    one = PreliminaryCandidate(1, 0.9, 8.0, LEFT, (low, high))
-    return PreliminaryFindings((one,), inside.astype(np.int32), grid)
 
 
 @pytest.fixture
@@ -87,27 +70,6 @@ def test_a_stopped_analysis_takes_its_first_look_away(looked, qtbot):
     qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
     assert panel.session.state.preliminary is None
     assert not panel.candidates.isVisibleTo(panel)
-
-
-def test_a_first_look_is_nothing_beside_a_result_or_without_a_run(analysis, result, first):
-    from lesionlens._napari.model.overlays.maps import overlays_of
-
-    session = ReviewSession()
-    session.open(analysis.study)
-    session.preliminary_arrived(first)
-    assert session.state.preliminary is None
-    session.begin("Analysing")
-    session.preliminary_arrived(first)
-    session.choose_overlay(Overlay.CONTOUR)
-    screen = with_first_look(resolve(session.state), session.state)
-    assert screen.preliminary
-    assert screen.scene.outline.visible
-    session.ended()
-    session.analysed(result, overlays_of(result.analysis))
-    session.begin("Analysing")
-    session.preliminary_arrived(first)
-    screen = resolve(session.state)
-    assert with_first_look(screen, session.state) is screen
 
 
 def test_words_of_progress_reach_the_bar_alone_and_few_of_a_thousand_are_told(

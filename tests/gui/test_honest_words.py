@@ -12,8 +12,7 @@ from tests.gui.conftest import LEFT, FakeResult
 from lesionlens._napari.model.choices.choices import Overlay
 from lesionlens._napari.model.overlays.maps import overlays_of
 from lesionlens._napari.model.screen.screen import resolve
-from lesionlens._napari.model.wording.candidates import facts_of
-from lesionlens.base.labels import LesionClass, Region, ReviewState
+from lesionlens.base.labels import Region, ReviewState
 from lesionlens.export.report import report_html
 from lesionlens.records.attention import MapChecks
 from lesionlens.review import store
@@ -101,15 +100,6 @@ def test_a_verdict_is_said_of_the_map_that_was_checked_only(reviewed, qtbot, sho
     fact = resolve(reviewed.session.state).verdict
     assert fact.good is None
     assert "not checked by itself" in fact.words
-
-
-def test_that_attention_lies_inside_is_no_tick_for_the_candidate(analysis):
-    first = analysis.findings.candidates[0]
-    fit = replace(first.attention, peak_inside=True)
-    shares = {LesionClass.TUMOUR: 0.9, LesionClass.WHITE_MATTER: 0.1}
-    facts = facts_of(replace(first, attention=fit, resemblance=shares))
-    assert all(fact.good is not True for fact in facts)
-    assert not any("looks like" in fact.words for fact in facts)
 
 
 def test_sizes_say_of_what_they_are(reviewed):

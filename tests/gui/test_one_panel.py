@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,15 @@ import pytest
 from napari.settings import get_settings
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QKeyEvent, QWheelEvent
-from qtpy.QtWidgets import QApplication, QComboBox, QDockWidget, QPushButton, QSlider, QToolButton
+from qtpy.QtWidgets import (
+    QApplication,
+    QComboBox,
+    QDockWidget,
+    QHeaderView,
+    QPushButton,
+    QSlider,
+    QToolButton,
+)
 from tests.gui.conftest import LEFT
 from tests.gui.test_drop import drop
 
@@ -17,7 +26,9 @@ from lesionlens._napari import dock
 from lesionlens._napari.model.choices.choices import Overlay
 from lesionlens._napari.model.geometry.planes import Plane
 from lesionlens._napari.model.state.state import Problem
+from lesionlens._napari.qt.candidate_model import cells_of
 from lesionlens._napari.qt.clashes import clashes
+from lesionlens._napari.widgets.parts import Bars
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.labels import ReviewState
 from lesionlens.review import store
@@ -268,6 +279,20 @@ def test_tab_reaches_analyse_in_five_steps(loaded, qtbot):
     window.hide()
 
 
+def test_a_study_that_was_opened_by_a_button_leaves_the_keys_with_the_picture(
+    panel, qtbot, make_study
+):
+    window = settled_in(panel, qtbot)._viewer.window._qt_window
+    window.show()
+    window.activateWindow()
+    qtbot.waitUntil(lambda: QApplication.activeWindow() is window, timeout=20_000)
+    panel.empty.findChildren(QPushButton)[0].setFocus()  # goes when the study is there
+    assert panel.actions_.open(make_study())
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=60_000)
+    assert QApplication.focusWidget() is panel.views._canvas
+    window.hide()
+
+
 def test_everything_that_can_be_worked_has_a_name(reviewed):
     silent = [
         widget
@@ -302,10 +327,40 @@ def test_a_larger_font_in_an_open_window_leaves_it_as_wide_as_it_is(reviewed, qt
         assert window.width() == 1600
         assert window.centralWidget().width() >= 0.6 * window.width()
         table = reviewed.candidates.table
-        assert table.columnWidth(3) >= table.fontMetrics().horizontalAdvance("8888 ml")
+        rows = [cells_of(one) for one in reviewed.candidates.model.rows]
+        for column in (0, 2, 3, 4, 5):
+            wide = [table.fontMetrics().horizontalAdvance(cells[column]) for cells in rows]
+            assert table.columnWidth(column) >= max(wide)
         assert table.rowHeight(0) >= table.fontMetrics().height()
         settings.font_size = before
         qtbot.waitUntil(lambda: reviewed.width() < 400, timeout=10_000)
     finally:
         settings.font_size = before
         window.hide()
+
+
+def test_a_long_place_is_read_whole_in_a_narrow_table(reviewed):
+    table, model = reviewed.candidates.table, reviewed.candidates.model
+    words, header = "right thalamus and basal ganglia", table.horizontalHeader()
+    header.setSectionResizeMode(1, QHeaderView.ResizeMode.Fixed)
+    model.show((replace(model.rows[0], place=words),))
+    wide = table.fontMetrics().horizontalAdvance(words) + 20
+    header.resizeSection(1, wide)
+    plain = table.rowHeight(0)
+    header.resizeSection(1, wide // 2 + 20)
+    assert table.rowHeight(0) > max(plain, 2 * table.fontMetrics().height())
+    assert table.height() >= table.rowHeight(0) + header.height()
+
+
+def test_what_is_painted_by_hand_follows_the_font_of_napari(reviewed):
+    settings, bars = get_settings().appearance, reviewed.attention.findChild(Bars)
+    before = settings.font_size
+    try:
+        reviewed._viewer.window._qt_window.show()
+        small = bars.font().pointSizeF()
+        settings.font_size = 14
+        QApplication.processEvents()
+        assert bars.font().pointSizeF() > 1.3 * small
+    finally:
+        settings.font_size = before
+        reviewed._viewer.window._qt_window.hide()

@@ -1,15 +1,10 @@
 """An earlier examination beside this one, in a real window; on drawn heads."""
 
-from dataclasses import replace
-
-import numpy as np
 import pytest
 
-from lesionlens._napari.controllers.comparing import pictures_of
 from lesionlens._napari.model.choices.views import Layout
 from lesionlens._napari.model.screen.board import tiles_of
-from lesionlens.base.labels import MrSequence, ReviewState
-from lesionlens.followup.compare import compare
+from lesionlens.base.labels import ReviewState
 from lesionlens.followup.patient import Visit
 from lesionlens.followup.prior import Prior
 
@@ -47,14 +42,3 @@ def test_the_prior_stands_beside_this_examination(compared, qtbot):
         assert then.image.data.shape == now.image.data.shape
     panel.actions_.prior_beside()
     assert panel.session.state.choices.views.layout is Layout.SINGLE
-
-
-def test_the_prior_lies_where_it_was_laid(analysis):
-    moved = np.eye(4)
-    moved[:3, 3] = (3.0, -2.0, 1.0)
-    after = compare(analysis, Visit(), Prior(Visit(), analysis))
-    laid = replace(after.followup.alignment, matrix=tuple(map(tuple, moved.tolist())))
-    after = replace(after, followup=replace(after.followup, alignment=laid))
-    found = pictures_of(Prior(Visit(), analysis), after)
-    here = found.volumes[MrSequence.T1C].grid.to_mm([0, 0, 0])
-    assert np.allclose(here, analysis.prepared.working.to_mm([0, 0, 0]) - moved[:3, 3])

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from math import dist
 
 import pytest
+from tests.gui.conftest import LEFT, RIGHT, FakeResult
+from tests.reviewed_head import without_right
 
 from lesionlens._napari.model.overlays.maps import overlays_of
 from lesionlens._napari.preferences import Preferences
-from lesionlens.base.labels import MrSequence, ReviewState
+from lesionlens.base.labels import MrSequence, ReviewState, Source
 from lesionlens.base.provenance import sha256_of
 from lesionlens.export.nifti import NiftiExporter
 from lesionlens.export.run import write_run
 from lesionlens.export.tables import TablesExporter
+from lesionlens.followup.patient import Visit
+from lesionlens.followup.prior import Prior
 from lesionlens.review.store import ReviewExporter
 from lesionlens.testing.analysis import make_analysis, write_study
 from lesionlens.worklist.book import open_book
 from lesionlens.worklist.records import Arm, Phase, ReadKey, StudyEntry, StudyState
-
-LEFT = (-28.0, 8.0, 26.0)
 
 
 @pytest.fixture
@@ -179,6 +182,69 @@ def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(
     assert len(acts.reading.marks) == 1  # what was signed stays
 
 
+def test_a_mark_of_the_unaided_read_becomes_a_candidate_by_one_key_or_button(
+    panel, loaded, analysis, prefer, qtbot
+):
+    prefer(unaided_first=True)
+    acts, session = panel.actions_, panel.session
+    study = session.state.study
+    session.close()
+    session.open(study)
+    panel._viewer.cursor.position = LEFT  # the network finds it too
+    acts.mark_here()
+    panel._viewer.cursor.position = RIGHT  # it does not find this one
+    acts.mark_here()
+    acts.mark_to_candidate()
+    assert "Sign your own read first" in session.state.message
+    found = without_right(analysis)
+    acts.take(FakeResult(found), overlays_of(found))
+    assert not panel.reading._add.isVisibleTo(panel)
+    acts.sign()
+    assert panel.reading._add.isVisibleTo(panel)
+    panel.reading._add.click()  # the mark that lies in no candidate
+    wait(qtbot, panel)
+    first, second = session.state.analysis.findings.candidates
+    assert second.source is Source.READER
+    assert dist(second.centroid_mm, RIGHT) < 8
+    assert session.state.choices.candidate == second.id
+    panel.reading._list.setCurrentRow(0)
+    panel.reading._add.click()
+    assert len(session.state.analysis.findings.candidates) == 2
+    assert session.state.choices.candidate == first.id
+    assert "lies in candidate 1" in session.state.message
+    acts.undo()
+    wait(qtbot, panel)
+    assert len(session.state.analysis.findings.candidates) == 1
+
+
+def test_an_earlier_examination_shows_its_pictures_alone_until_the_reader_signed(
+    panel, loaded, analysis, prefer, monkeypatch, qtbot
+):
+    prefer(unaided_first=True)
+    prior = Prior(Visit("x", "2026-01-05"), analysis)
+    monkeypatch.setattr("lesionlens._napari.controllers.comparing.find_prior", lambda *_: None)
+    monkeypatch.setattr("lesionlens._napari.controllers.comparing.open_prior", lambda *_: prior)
+    acts, session = panel.actions_, panel.session
+    study = session.state.study
+    session.close()
+    session.open(study)
+    assert not acts.compare(study.root)
+    assert "Analyse the study first" in session.state.message
+    acts.take(FakeResult(analysis), overlays_of(analysis))
+    assert acts.compare(study.root)
+    wait(qtbot, panel)
+    there = session.state.choices.views.compared
+    assert set(there.volumes) >= {MrSequence.T1C}
+    assert there.components is None
+    assert session.state.analysis is None
+    assert not panel.followup.isVisibleTo(panel)
+    acts.sign()
+    assert acts.compare(study.root)
+    wait(qtbot, panel)
+    assert session.state.choices.views.compared.components is not None
+    assert session.state.analysis.compared is not None
+
+
 def test_an_arm_shows_no_more_than_it_says(panel, listed, prefer, qtbot):
     folder = listed.list_folder
     (folder / "protocol.toml").write_text(
@@ -231,3 +297,29 @@ def test_the_panel_opens_the_worklist_once(panel):
         panel.worklist_asked.emit()
     assert [name for name in docked if name == WORKLIST] == [WORKLIST]
     docked[WORKLIST].release()
+
+
+def test_a_patients_identifier_is_read_whole_in_the_list(panel, tmp_path, prefer):
+    from lesionlens._napari.widgets.worklist_dock import WorklistDock
+
+    book = open_book(tmp_path / "list")
+    book.add_studies([StudyEntry("s", "/x", "SYNTHETIC-SAMPLE-0001", "2026-01-05", ("t1c",))])
+    book.close()
+    dock = WorklistDock(panel._viewer, panel.actions_)
+    panel._viewer.window.add_dock_widget(dock, name="Worklist")
+    assert dock.day.open(tmp_path / "list")
+    words = dock.table.fontMetrics().horizontalAdvance("SYNTHETIC-SAMPLE-0001")
+    assert dock.table.columnWidth(0) > words
+    dock.release()
+
+
+def test_a_folder_without_a_list_is_refused_and_stays_as_it_was(panel, tmp_path, prefer):
+    from lesionlens._napari.widgets.worklist_dock import WorklistDock
+
+    dock = WorklistDock(panel._viewer, panel.actions_)
+    panel._viewer.window.add_dock_widget(dock, name="Worklist")
+    (tmp_path / "photos").mkdir()
+    assert not dock.day.open(tmp_path / "photos")
+    assert "no list of studies in 'photos'" in dock._problem.text()
+    assert list((tmp_path / "photos").iterdir()) == []
+    dock.release()

@@ -71,7 +71,7 @@ class LesionLens(Panel):
         self.mark_asked.connect(self.views.go_to)
         self.worklist_asked.connect(open_worklist)
         self.views.added.connect(self.actions_.adding.grow)
-        self.actions_.opener.arrived = self.views.paint_now
+        self.actions_.opener.arrived = self.views.arrive
         session.changed.connect(self._on_changed)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.events.theme.connect(self._on_theme)

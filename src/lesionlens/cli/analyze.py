@@ -11,6 +11,7 @@ from lesionlens.cli import options
 from lesionlens.cli import prior as comparison
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
 from lesionlens.cli.network import ChosenNetwork, server_address
+from lesionlens.records.export import MapExtent
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,7 +45,7 @@ def analyze(
     language: options.Language = "en",
     hide: options.Hide = None,
     surfaces: options.Surfaces = False,
-    maps: options.Maps = options.MapSize.CUT,
+    maps: options.Maps = MapExtent.CUT,
     evidence: options.Evidence = False,
     prior: options.Prior = None,
     prior_study: options.PriorStudy = None,

@@ -11,6 +11,7 @@ import typer
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
+from lesionlens.records.export import MapExtent
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,7 +55,7 @@ def batch(
     language: options.Language = "en",
     hide: options.Hide = None,
     surfaces: options.Surfaces = False,
-    maps: options.Maps = options.MapSize.CUT,
+    maps: options.Maps = MapExtent.CUT,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> Answer:

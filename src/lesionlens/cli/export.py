@@ -13,6 +13,7 @@ from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
+from lesionlens.records.export import MapExtent
 
 if TYPE_CHECKING:
     from lesionlens.base.stages import Progress
@@ -47,7 +48,7 @@ def export(
     language: options.Language = "en",
     hide: options.Hide = None,
     surfaces: options.Surfaces = False,
-    maps: options.Maps = options.MapSize.CUT,
+    maps: options.Maps = MapExtent.CUT,
     rest: options.Rest = False,
     debug: options.Debug = False,
 ) -> Answer:

@@ -21,6 +21,7 @@ import typer
 
 from lesionlens.base.errors import LesionLensError, is_lack_of_memory
 from lesionlens.cli import (
+    acceptance,
     analyze,
     batch,
     bench,
@@ -29,12 +30,15 @@ from lesionlens.cli import (
     evaluate,
     export,
     export_model,
+    learn,
     monitor,
     pacs,
     reader_study,
     review,
     serve,
+    suggest,
     train,
+    weights,
     worklist,
 )
 from lesionlens.cli.console import STOP, Answer, plain
@@ -181,6 +185,11 @@ def top(
 
 
 for _name, _module, _example in (
+    (
+        "acceptance",
+        acceptance.acceptance,
+        "lesionlens acceptance site_cases --out out/acceptance",
+    ),
     ("analyze", analyze.analyze, "lesionlens analyze sample_data/study_dicom --out out/demo"),
     ("batch", batch.batch, "lesionlens batch sample_data --out out/batch"),
     ("bench", bench.bench, "lesionlens bench --repeat 3"),
@@ -197,6 +206,11 @@ for _name, _module, _example in (
         "lesionlens export out/demo sample_data/study_dicom --out out/reviewed",
     ),
     ("export-model", export_model.export_model, "lesionlens export-model --format onnx"),
+    (
+        "learn",
+        learn.learn,
+        "lesionlens learn out/batch --studies sample_data --out out/learnt --steps 20",
+    ),
     ("monitor", monitor.monitor, "lesionlens monitor out --out out/monitor"),
     (
         "review",
@@ -204,6 +218,7 @@ for _name, _module, _example in (
         "lesionlens review sample_data/truth/segmentation.nii.gz sample_data/study --out out/mask",
     ),
     ("serve", serve.serve, "lesionlens serve --port 8000"),
+    ("suggest", suggest.suggest, "lesionlens suggest out/batch --studies sample_data"),
     ("train", train.train, "lesionlens train configs/default.toml --out runs/mine --minutes 5"),
 ):
     app.command(_name, help=_flowing(_module.__doc__), epilog=f"Example: {_example}")(
@@ -217,6 +232,15 @@ _GROUPS: dict[str, tuple[str, tuple[tuple[str, Callable[..., Answer], str], ...]
             ("find", pacs.find, "pacs find http://127.0.0.1:8042/dicom-web --date 20260105"),
             ("get", pacs.get, "pacs get dicom://ORTHANC@127.0.0.1:4242 1.2.3 --out study"),
             ("send", pacs.send, "pacs send http://127.0.0.1:8042/dicom-web out/demo"),
+        ),
+    ),
+    "weights": (
+        "Which weights are in use: accept what `learn` proposed, choose a version, take it back.",
+        (
+            ("list", weights.show, "weights list"),
+            ("accept", weights.accept, 'weights accept out/learnt --by "A. Reader"'),
+            ("use", weights.use, 'weights use default --by "A. Reader"'),
+            ("back", weights.back, 'weights back --by "A. Reader"'),
         ),
     ),
     "worklist": (

@@ -30,15 +30,18 @@ def monitor(
     """Count candidates and verdicts by week and reader, compare scores with verdicts, warn.
 
     Reads findings.json, run.json and review.json of every result; writes a page, a table and
-    Prometheus' text. Exit status 0 also where a stop rule is broken: the answer says so.
+    Prometheus' text. Exit status 0 also where a stop rule is broken: the answer says so, and the
+    panel in napari warns until a later look finds none broken.
     """
     del debug
+    from lesionlens.monitoring import standing
     from lesionlens.monitoring.stop_rules import Bounds
     from lesionlens.monitoring.watch import PAGE, watch, write
 
     bounds = Bounds(least_acceptance=least_acceptance, most_candidates=most_candidates)
     watched = watch(results, bounds, baseline_weeks)
     write(watched, out)
+    standing.keep(watched.stops, out / PAGE)
     judged = sum(group.verdicts for group in watched.weeks)
     parts = [f"{len(watched.studies)} studies, {judged} verdicts in {len(watched.weeks)} weeks"]
     parts += [f"STOP AND LOOK  {plain(one)}" for one in watched.stops]

@@ -19,27 +19,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ChosenNetwork:
-    """What the user said of the network.
-
-    Parameters
-    ----------
-    device, weights, bundle, engine
-        As `Lens` takes them.
-    patience : float
-        Minutes that may go into asking a bundle.
-    server : ServerAddress or None
-        Where the network is, if not here.
-    fall_back : bool
-        Whether it is this machine's turn where the server does not answer.
-    """
+    """What the user said of the network."""
 
     device: str
     weights: str | None
     bundle: Path | None
     engine: str
+    """As `Lens` takes them."""
     patience: float
+    """Minutes that may go into asking a bundle."""
     server: ServerAddress | None = None
+    """Where the network is, if not here."""
     fall_back: bool = False
+    """Whether it is this machine's turn where the server does not answer."""
 
     def run(self, work: Callable[[Lens], T]) -> tuple[T, tuple[str, ...]]:
         """Let it do some work; return what that gives, and notes for the user.

@@ -12,13 +12,13 @@ import typer
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.staging import check_target
-from lesionlens.cli.console import STOP
+from lesionlens.cli.console import STOP, plain
+from lesionlens.records.export import ExportOptions, Identity, MapExtent
 
 if TYPE_CHECKING:
     from lesionlens.base.stages import Progress
     from lesionlens.preparation.prepare import PrepareOptions
     from lesionlens.records.analysis import Analysis, Document
-    from lesionlens.records.export import ExportOptions
     from lesionlens.records.study import Study
 
 
@@ -36,21 +36,6 @@ class ResultLayout(StrEnum):
 
     OWN = "own"
     BIDS = "bids"
-
-
-class Hidden(StrEnum):
-    """What the report may leave out; the members of `records.export.Identity`."""
-
-    PATIENT = "patient"
-    DATE = "date"
-    SERIES = "series"
-
-
-class MapSize(StrEnum):
-    """How large attention maps are in DICOM; the members of `records.export.MapExtent`."""
-
-    CUT = "cut"
-    FULL = "full"
 
 
 _SOURCE = "NIfTI file, DICOM folder or Series UID within STUDY to take as"
@@ -78,8 +63,8 @@ Weights = Annotated[
     str | None,
     typer.Option(
         "--weights",
-        help="Weights file in place of the default ones, or synthetic: those in the package that "
-        "learnt from no patient.",
+        help="Weights file in place of those in use; or default or synthetic, those in the "
+        "package, of which the latter learnt from no patient; or an accepted version such as v1.",
         metavar="FILE|synthetic",
     ),
 ]
@@ -161,7 +146,7 @@ Language = Annotated[
     ),
 ]
 Hide = Annotated[
-    list[Hidden] | None,
+    list[Identity] | None,
     typer.Option(
         "--hide",
         help="Leave patient, date or series out of the report; may be given several times.",
@@ -172,7 +157,7 @@ Surfaces = Annotated[
     typer.Option("--surfaces", help="Write the candidates' surfaces too (glTF, STL): extra mesh."),
 ]
 Maps = Annotated[
-    MapSize,
+    MapExtent,
     typer.Option("--maps", help="DICOM attention maps: cut to what is seen, or full for OHIF."),
 ]
 Evidence = Annotated[
@@ -289,9 +274,9 @@ def check_layout(out: Path, layout: ResultLayout) -> Path:
 
 def wishes(
     language: str,
-    hide: list[Hidden] | None,
+    hide: list[Identity] | None,
     surfaces: bool,
-    maps: MapSize,
+    maps: MapExtent,
     rest: bool = False,
     evidence: bool = False,
 ) -> ExportOptions:
@@ -308,7 +293,6 @@ def wishes(
 
     from lesionlens.base.errors import MissingPluginError
     from lesionlens.export.words import load
-    from lesionlens.records.export import ExportOptions, Identity, MapExtent
 
     load(language)
     if surfaces and find_spec("trimesh") is None:
@@ -317,14 +301,13 @@ def wishes(
             expected="it",
             next_step="Install it: pip install 'lesionlens[mesh]'; or leave --surfaces out",
         )
-    hidden = frozenset(Identity(one.value) for one in hide or ())
     return ExportOptions(
         surfaces=surfaces,
-        maps=MapExtent(maps.value),
+        maps=maps,
         rest=rest,
         evidence=evidence,
         language=language,
-        hidden=hidden,
+        hidden=frozenset(hide or ()),
     )
 
 
@@ -391,3 +374,21 @@ def check_outside(study: Path, out: Path) -> None:
             expected="a folder outside it: a study is never written to",
             next_step="Choose another folder with --out",
         )
+
+
+def person(name: str) -> str:
+    """Return a name without surplus spaces or control characters; an empty one decides nothing.
+
+    Raises
+    ------
+    UnusableInputError
+        It is empty.
+    """
+    known = " ".join(plain(name).split())
+    if not known:
+        raise UnusableInputError(
+            found="an empty name",
+            expected="the name of the person who decides",
+            next_step='Give it, such as "A. Reader"',
+        )
+    return known

@@ -69,19 +69,21 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
     found = analysis.followup
     if found is None:
         return ()
+    from lesionlens.records.followup import ChangeKind
+
     day = found.points[-2].date or "an earlier day"
     table = new_table(("", "where", "ml before", "ml now", "change", "product"), words=2)
     for change in found.changes:
         shown = change.now or change.before
         if shown is None:
             continue
-        matched = change.kind == "matched"
+        matched = change.kind is ChangeKind.MATCHED
         table.add_row(
             str(shown.id) if change.now else "",
             shown.place,
             _ml(change.before.whole_ml if change.before else None),
             _ml(change.now.whole_ml if change.now else None),
-            _percent(change.volume_percent) if matched else change.kind,
+            _percent(change.volume_percent) if matched else change.kind.value,
             _percent(change.product_percent) if matched else "",
         )
     doubt = ". The alignment is doubtful: check it by eye" if found.alignment.doubtful else ""

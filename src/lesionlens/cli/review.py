@@ -11,6 +11,7 @@ import typer
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
+from lesionlens.records.export import MapExtent
 
 if TYPE_CHECKING:
     from lesionlens.records.analysis import Analysis
@@ -50,7 +51,7 @@ def review(
     if out is not None:
         options.check_layout(out, options.ResultLayout.OWN)
         options.check_outside(study, out)
-    wanted = options.wishes(language, hide, False, options.MapSize.CUT)
+    wanted = options.wishes(language, hide, False, MapExtent.CUT)
     with progress_bar() as progress:
         from lesionlens.base.stages import StageClock
         from lesionlens.preparation.prepare import PrepareOptions, prepare

@@ -55,6 +55,14 @@ def serve(
     weights: options.Weights = None,
     bundle: Bundles = None,
     engine: options.EngineName = "lens",
+    datastore: Annotated[
+        Path | None,
+        typer.Option(
+            "--datastore",
+            help="Folder of studies that clients of MONAI Label may list, and keep labels in.",
+            metavar="DIR",
+        ),
+    ] = None,
     memory: Annotated[
         float,
         typer.Option("--memory", help="GB for the studies of all clients together.", min=0.1),
@@ -71,25 +79,32 @@ def serve(
 ) -> Answer:
     """Lend this machine's network and GPU to LesionLens on other machines.
 
-    Studies are held in memory and forgotten with their session; nothing is written. Stop it with
-    Ctrl-C.
+    Studies are held in memory and forgotten with their session. Clients of MONAI Label are answered
+    too. Stop it with Ctrl-C.
     """
     del debug
     STOP.gently()
     _check_installed()
     from lesionlens.inference.engines.remote.address import read_keys
-    from lesionlens.serving.app import Admission, make_app
+    from lesionlens.serving.admission import Admission
+    from lesionlens.serving.app import make_app
     from lesionlens.serving.listen import Listening, listen
     from lesionlens.serving.sessions import Limits, Sessions
 
     keys = () if api_key_file is None else read_keys(api_key_file)
     where = Listening(host, port, certificate, certificate_key, plain_http)
     where.check(keys)
+    if datastore is not None and not datastore.is_dir():
+        raise UnusableInputError(
+            found=f"no folder {datastore.name!r}",
+            expected="a folder of studies",
+            next_step="Make it first",
+        )
     with progress_bar() as progress:
         progress("loading the network", 0.0)
         models = _models(device, weights, bundle, engine)
     limits = Limits(memory_bytes=int(memory * 2**30), heartbeat_s=heartbeat)
-    app = make_app(Sessions(models, limits), Admission(keys, where.hosts))
+    app = make_app(Sessions(models, limits), Admission(keys, where.hosts), datastore)
 
     def tell(address: str) -> None:
         devices = {model.info.device for model in models.values()}
@@ -125,10 +140,11 @@ def _models(
 def _check_installed() -> None:
     from importlib.util import find_spec
 
-    missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
+    needed = ("fastapi", "uvicorn", "python_multipart")
+    missing = [name for name in needed if find_spec(name) is None]
     if missing:
         raise MissingPluginError(
             found=f"no {' and no '.join(missing)}, which the server is made with",
-            expected="both",
+            expected="all of the extra `serve`",
             next_step="Install them: pip install 'lesionlens[serve]'",
         )

@@ -59,7 +59,7 @@ def scan(
     from lesionlens.pacs.server import Server
     from lesionlens.worklist.ahead import ARCHIVE
     from lesionlens.worklist.book import open_book
-    from lesionlens.worklist.looking import look_at_all
+    from lesionlens.worklist.describing import describe_all
     from lesionlens.worklist.sources import studies_at, studies_of
 
     with progress_bar() as progress:
@@ -79,7 +79,7 @@ def scan(
             new = book.add_studies(found)
             if archive is not None:
                 book.take_note(ARCHIVE, archive.note())
-            look_at_all(book, progress=progress, cancel=STOP, again=again)
+            describe_all(book, progress=progress, cancel=STOP, again=again)
             entries = book.entries()
         finally:
             book.close()

@@ -50,27 +50,18 @@ class ImageFile:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One examination.
-
-    Parameters
-    ----------
-    name : str
-        Unique in its collection.
-    patient : str
-        Who; examinations of one patient never part between training and validation.
-    images : mapping of MrSequence to ImageFile
-        At least one, unless only a truth is there.
-    truth : Path or None
-        Reference segmentation.
-    convention : str or None
-        Of its labels, where the collection states it.
-    """
+    """One examination."""
 
     name: str
+    """Unique in its collection."""
     patient: str
+    """Who; examinations of one patient never part between training and validation."""
     images: Mapping[MrSequence, ImageFile]
+    """At least one, unless only a truth is there."""
     truth: Path | None
+    """Reference segmentation."""
     convention: str | None = None
+    """Of its labels, where the collection states it."""
 
     @property
     def reference(self) -> MrSequence | None:
@@ -210,20 +201,31 @@ def _unique(root: Path, cases: list[Case]) -> list[Case]:
     ]
 
 
-def _with_patients(root: Path, cases: list[Case]) -> tuple[Case, ...]:
-    """Let the user's own table of patients win over what follows from names."""
+def patients_table(root: Path) -> dict[str, str]:
+    """Read the user's own table of patients by case; empty where there is none.
+
+    Raises
+    ------
+    ConfigError
+        It has not the columns case and patient.
+    """
     table = root / PATIENTS_NAME
     if not table.is_file():
-        return tuple(cases)
+        return {}
     try:
         with table.open(encoding="utf-8", newline="") as lines:
-            said = {r["case"]: r["patient"] for r in csv.DictReader(lines, delimiter="\t")}
+            return {r["case"]: r["patient"] for r in csv.DictReader(lines, delimiter="\t")}
     except (KeyError, UnicodeDecodeError) as error:
         raise ConfigError(
             found=f"{PATIENTS_NAME} without the columns case and patient",
             expected="two columns with these headings, parted by tabs",
             next_step="Correct or remove it",
         ) from error
+
+
+def _with_patients(root: Path, cases: list[Case]) -> tuple[Case, ...]:
+    """Let the user's own table of patients win over what follows from names."""
+    said = patients_table(root)
     return tuple(
         Case(c.name, said.get(c.name, c.patient), c.images, c.truth, c.convention) for c in cases
     )

@@ -45,7 +45,7 @@ def measures(result: Path, findings: FindingsFile) -> dict[str, float | None]:
     trust = run.attention.trust.get(Region.WT) if run.attention else None
     left = None if trust is None else _deletion(trust)
     tops = [top for c in findings.candidates if (top := _top_sequence(c)) is not None]
-    named = [hurts for hurts, told in tops if told]
+    named = [hurts for hurts, certain in tops if certain]
     reliable = None if trust is None else trust.reliable
     seconds = {stage.name: stage.seconds for stage in run.stages}
     spent, network = seconds.get("explanations"), seconds.get("network")

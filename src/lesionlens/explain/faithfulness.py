@@ -124,11 +124,11 @@ def deletion_test(
     def left(trials: Mapping[str, Mask], passes: int | None = None) -> dict[str, float]:
         if not trials:
             return {}
-        variants = [
+        perturbations = [
             InputPerturbation(alone=True),
             *(InputPerturbation(hidden=h, alone=True) for h in trials.values()),
         ]
-        said = questions.ask(DELETION, variants, passes)
+        said = questions.ask(DELETION, perturbations, passes)
         if said is None:
             return {}
         # by the network's own probability: the fitted score also counts the size

@@ -58,18 +58,18 @@ class Questions:
         return tuple(self._unanswered)
 
     def ask(
-        self, what: str, variants: Sequence[InputPerturbation], passes: int | None = None
+        self, what: str, perturbations: Sequence[InputPerturbation], passes: int | None = None
     ) -> PerturbedPrediction | None:
-        """Return the engine's answers to variants of the study.
+        """Return the engine's answers to perturbations of the study.
 
         Parameters
         ----------
         what : str
             What the answers are for, in words.
-        variants : sequence of InputPerturbation
+        perturbations : sequence of InputPerturbation
             Asked together.
         passes : int or None
-            How many passes `what` needs in all; by default one a variant. Nothing is begun that
+            How many passes `what` needs in all; by default one each. Nothing is begun that
             the remaining time does not suffice for.
 
         Returns
@@ -84,11 +84,11 @@ class Questions:
         """
         if self._limit is None:
             self._limit = TimeLimit(self._seconds, self._cancel)
-        needed = (len(variants) if passes is None else passes) * self._pass_s
+        needed = (len(perturbations) if passes is None else passes) * self._pass_s
         if needed <= self._limit.seconds_left:
             with self._limit:
                 return self._engine.predict_perturbed(
-                    self._prepared, variants, progress=self._progress, cancel=self._limit
+                    self._prepared, perturbations, progress=self._progress, cancel=self._limit
                 )
         if what not in self._unanswered:
             self._unanswered.append(what)

@@ -15,6 +15,7 @@ from lesionlens.records.followup import (
     PRODUCT_LIMITS,
     VOLUME_LIMITS,
     Change,
+    ChangeKind,
     Comparison,
     Measured,
     percent,
@@ -98,9 +99,9 @@ def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
         line=words(
             "comparison",
             which=which,
-            matched=kinds.count("matched"),
-            new=kinds.count("new"),
-            gone=kinds.count("gone"),
+            matched=kinds.count(ChangeKind.MATCHED),
+            new=kinds.count(ChangeKind.NEW),
+            gone=kinds.count(ChangeKind.GONE),
         ),
     )
 
@@ -115,28 +116,31 @@ def _dates(found: Comparison, words: Words, *, hidden: bool) -> tuple[str, ...]:
 def _row(change: Change, words: Words) -> FollowupRow:
     shown = change.now or change.before
     place = "" if shown is None else shown.place
-    named = {"new": "fu_new", "gone": "fu_gone", "matched": "fu_matched"}[change.kind]
     number = str(shown.id) if change.now is not None and shown is not None else words("unknown")
     changed = change.volume_percent, change.product_percent
-    plain = change.kind == "matched"
+    plain = change.kind is ChangeKind.MATCHED
     return FollowupRow(
         name=number,
         place=place,
         volumes=(_ml(change.before, words), _ml(change.now, words)),
         products=(_mm2(change.before, words), _mm2(change.now, words)),
         changes=(
-            _signed(changed[0], words) if plain else words(named),
+            _signed(changed[0], words) if plain else words(f"fu_{change.kind.value}"),
             _signed(changed[1], words) if plain else "",
         ),
         note=_note(change, words),
     )
 
 
+_BESIDE = {
+    ChangeKind.NEW: "fu_split", ChangeKind.GONE: "fu_merged", ChangeKind.MATCHED: "fu_covers",
+}  # fmt: skip
+
+
 def _note(change: Change, words: Words) -> str:
     if not change.beside:
         return ""
-    key = {"new": "fu_split", "gone": "fu_merged", "matched": "fu_covers"}[change.kind]
-    return words(key, ids=", ".join(str(one) for one in change.beside))
+    return words(_BESIDE[change.kind], ids=", ".join(str(one) for one in change.beside))
 
 
 def _sums(found: Comparison, words: Words) -> tuple[FollowupRow, ...]:
@@ -225,7 +229,7 @@ def followup_json(found: Comparison) -> str:
     adapter = TypeAdapter(Comparison)
     content = adapter.dump_python(adapter.validate_python(found), mode="json")  # rounds
     for change, row in zip(found.changes, content["changes"], strict=True):
-        row["kind"] = change.kind
+        row["kind"] = change.kind.value
         row["volume_percent"], row["product_percent"] = (
             None if value is None else round(value, 2)
             for value in (change.volume_percent, change.product_percent)

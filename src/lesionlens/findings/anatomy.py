@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base.grid import Grid
 from lesionlens.findings import places
-from lesionlens.records.findings import BOTH_SIDES, UNCERTAIN_PLACE, Location
+from lesionlens.records.findings import BOTH_SIDES, OUTSIDE_BRAIN, UNCERTAIN_PLACE, Location
 
 Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]
@@ -30,13 +30,8 @@ REGIONS = (
     *LOBES,
     "corpus callosum",
     "deep white matter",
-    "thalamus",
-    "basal ganglia",
-    "hippocampus",
-    "brainstem",
-    "cerebellum",
-    "ventricle",
-    "outside the brain",
+    *places.STRUCTURES[2:],
+    OUTSIDE_BRAIN,
 )
 _HALF_WIDTH, _FRONT, _BACK, _TOP = 70.0, 72.0, -106.0, 79.0
 """Extents of the MNI152 brain in its own mm: |x|, y, y, z."""
@@ -186,7 +181,7 @@ def shares_of(mni_mm: Points) -> dict[str, float]:
         found[name] = float(tissue[cortical_of(mni_mm) == number].sum())
     for name in places.STRUCTURES[2:]:
         found[name] = float(column[name].sum())
-    found["outside the brain"] = float((shown.sum(axis=1) < _BRAIN_LEAST).sum())
+    found[OUTSIDE_BRAIN] = float((shown.sum(axis=1) < _BRAIN_LEAST).sum())
     total = sum(found.values()) or 1.0
     ranked = sorted(found.items(), key=lambda item: -item[1])
     return {name: share / total for name, share in ranked}
@@ -210,10 +205,10 @@ def region_words(shares: Mapping[str, float]) -> str:
     ranked = [(name, share) for name, share in shares.items() if share > 0]
     if ranked and ranked[0][1] >= _LEAST:
         ranked = [ranked[0], *(item for item in ranked[1:] if item[0] not in (_DEEP, "ventricle"))]
-    (first, most), (second, next_most) = (*ranked, ("outside the brain", 0.0), ("", 0.0))[:2]
+    (first, most), (second, next_most) = (*ranked, (OUTSIDE_BRAIN, 0.0), ("", 0.0))[:2]
     if most < _LEAST:
         return first + UNCERTAIN_PLACE
-    if most < _CLEAR and next_most >= _BOTH and "outside the brain" not in (first, second):
+    if most < _CLEAR and next_most >= _BOTH and OUTSIDE_BRAIN not in (first, second):
         return f"{first} and {second}"
     return first
 

@@ -31,22 +31,15 @@ _PARTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Diameters:
-    """The longest diameter on one axial plane and the longest one at right angles to it.
-
-    Parameters
-    ----------
-    longest_mm, perpendicular_mm : float
-        Lengths.
-    ends_mm : ((3,), (3,)) of float
-        Where the longest diameter begins and ends, patient RAS+ mm.
-    across_mm : ((3,), (3,)) of float
-        Where the perpendicular one does.
-    """
+    """The longest diameter on one axial plane and the longest one at right angles to it."""
 
     longest_mm: float
     perpendicular_mm: float
+    """Lengths."""
     ends_mm: tuple[Point, Point]
+    """((3,), (3,)) of float: where the longest diameter begins and ends, patient RAS+ mm."""
     across_mm: tuple[Point, Point]
+    """((3,), (3,)) of float: where the perpendicular one does."""
 
 
 def volume_ml(mask: Mask, grid: Grid) -> float:

@@ -6,12 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import Affine
-from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.stages import NEVER, Cancel
 from lesionlens.preparation.registration import Registration, pyramid, register
-from lesionlens.preparation.resampling import resample
 from lesionlens.records.study import PreparedStudy
 
 
@@ -51,27 +48,3 @@ def align(
 def _brain(prepared: PreparedStudy, sequence: MrSequence) -> NDArray[np.float32]:
     channel = prepared.channels[list(MrSequence).index(sequence)]
     return np.where(prepared.brain, channel, np.float32(0.0))
-
-
-def onto_this(
-    values: NDArray[np.float32], prior: Grid, now: Grid, moved: Affine, *, nearest: bool = False
-) -> NDArray[np.float32]:
-    """Bring an image of the prior examination onto a grid of this one.
-
-    Parameters
-    ----------
-    values : (I, J, K) array
-        On `prior`.
-    prior, now : Grid
-        In each examination's own RAS+ mm.
-    moved : (4, 4) float64
-        RAS+ mm of this examination to those of the prior one.
-    nearest : bool
-        Nearest neighbour, for labels; else linear.
-
-    Returns
-    -------
-    (I', J', K') float32
-        On `now`; 0 beyond the prior's field of view.
-    """
-    return resample(values, prior, now, moved=moved, nearest=nearest)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.stages import Cancel, Progress
@@ -82,7 +83,7 @@ class SupportsPerturbation(Protocol):
     def predict_perturbed(
         self,
         prepared: PreparedStudy,
-        variants: Sequence[InputPerturbation],
+        perturbations: Sequence[InputPerturbation],
         *,
         progress: Progress,
         cancel: Cancel,
@@ -101,6 +102,13 @@ class SupportsFirstLook(Protocol):
         self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel
     ) -> FirstLook:
         """Run a coarse pass over the whole brain; `predict` need not run that again."""
+
+
+def unknown_method(method: str, expected: str, next_step: str) -> UnusableInputError:
+    """Return the error of an engine that is asked for a method of attribution it has not."""
+    return UnusableInputError(
+        found=f"the attribution method {method!r}", expected=expected, next_step=next_step
+    )
 
 
 @runtime_checkable

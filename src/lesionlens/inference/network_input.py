@@ -37,15 +37,15 @@ class NetworkInput:
     cut: Grid
     """Of that part."""
 
-    def input_of(self, variant: InputPerturbation) -> Array:
-        """Return the (1, 8, I, J, K) input that shows a variant of the study."""
-        shown = [a and b for a, b in zip(self.present, variant.keep, strict=True)]
+    def input_of(self, perturbation: InputPerturbation) -> Array:
+        """Return the (1, 8, I, J, K) input that shows a perturbation of the study."""
+        shown = [a and b for a, b in zip(self.present, perturbation.keep, strict=True)]
         channels, xp = self.channels, namespace(self.channels)
         device = device_of(channels)
-        if variant.hidden is not None:
-            channels = xp.where(take(variant.hidden, device), 0.0, channels)
+        if perturbation.hidden is not None:
+            channels = xp.where(take(perturbation.hidden, device), 0.0, channels)
         x = with_presence(channels, take(np.array([shown]), device), self.brain)
-        return xp.flip(x, (2,)) if variant.mirrored else x
+        return xp.flip(x, (2,)) if perturbation.mirrored else x
 
 
 def brain_box(prepared: PreparedStudy) -> Box:

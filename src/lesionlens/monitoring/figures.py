@@ -77,6 +77,12 @@ def by_week(studies: Sequence[MonitoredStudy]) -> tuple[Group, ...]:
     return tuple(_group(w, [s for s in studies if s.week == w], lambda _: True) for w in weeks)
 
 
+def by_engine(studies: Sequence[MonitoredStudy]) -> tuple[Group, ...]:
+    """Count each engine and its weights: those accepted later beside those before."""
+    engines = sorted({study.engine for study in studies})
+    return tuple(_group(e, [s for s in studies if s.engine == e], lambda _: True) for e in engines)
+
+
 def by_reader(studies: Sequence[MonitoredStudy]) -> tuple[Group, ...]:
     """Count each reader's verdicts; "" is a reader without a name."""
     readers = sorted({r for s in studies for c in s.candidates for r in c.verdicts})

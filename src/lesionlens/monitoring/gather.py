@@ -109,11 +109,14 @@ def _study(place: Path) -> MonitoredStudy:
     findings, run = _json(place / "findings.json"), _json(place / "run.json")
     review = _json(place / "review.json") if (place / "review.json").is_file() else {}
     verdicts, added = _verdicts(review.get("events", []))
-    flagged = [_candidate(one, verdicts) for one in findings["candidates"]]
+    rows = findings["candidates"]
+    ours = [one for one in rows if one.get("source", "network") == "network"]
+    flagged = [_candidate(one, verdicts) for one in ours]
     known = {one.tracking_uid for one in flagged}
     brought = [
         MonitoredCandidate(uid, 0.0, None, None, verdicts[uid], added=True)
         for uid in sorted(added - known)
+        if SEEN_TRUE & set(verdicts[uid].values())  # else it was taken back
     ]
     steps = run.get("preparation", [])
     registered = [s["figure"] for s in steps if s["step"] == "register" and s.get("figure")]

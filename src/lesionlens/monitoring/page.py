@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.export.plain_page import number, page, paragraph, table, warned
 from lesionlens.export.tables import safe_text
 from lesionlens.monitoring.figures import Calibration, Drift, Group, Rate
 from lesionlens.monitoring.gather import MonitoredStudy
@@ -18,14 +17,6 @@ LIMITS = (
     "not prove that it did not (arXiv 2410.13174): look at cases. Verdicts are of readers who saw "
     "the candidates, so that what the network missed counts only where a reader added it. "
     "Contrast, spacing and noise of the images are not compared: results do not hold them."
-)
-_STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
-    "table{border-collapse:collapse;margin:.5rem 0 1.5rem}"
-    "td,th{padding:.2rem .7rem;border-bottom:1px solid #ddd;text-align:right}"
-    "td:first-child,th:first-child{text-align:left}"
-    ".stop{background:#fdecea;border-left:4px solid #b3261e;padding:.5rem 1rem}"
-    ".fine{background:#eef6ee;border-left:4px solid #2e7d32;padding:.5rem 1rem}"
 )
 _GROUP = ("", "studies", "candidates", "accepted", "edited", "rejected", "added", "acceptance",
           "edit rate")  # fmt: skip
@@ -38,6 +29,7 @@ class Watched:
     studies: tuple[MonitoredStudy, ...]
     weeks: tuple[Group, ...]
     readers: tuple[Group, ...]
+    engines: tuple[Group, ...]
     agreement: tuple[tuple[str, str, int, float | None], ...]
     calibration: Calibration
     drifts: tuple[Drift, ...]
@@ -64,18 +56,6 @@ def _cells(group: Group) -> tuple[str, ...]:
     )
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(h)}</th>" for h in heads)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def _number(value: float | None, form: str = ".2f") -> str:
-    return "–" if value is None else format(value, form)
-
-
 def _diagram(calibration: Calibration) -> str:
     """Draw scores against accepted shares."""
     dots = "".join(
@@ -92,46 +72,35 @@ def _diagram(calibration: Calibration) -> str:
 
 def html(watched: Watched) -> str:
     """Return one page that opens offline."""
-    stops = (
-        '<div class="stop"><b>Stop and look</b><ul>'
-        + "".join(f"<li>{escape(one)}</li>" for one in watched.stops)
-        + "</ul></div>"
-        if watched.stops
-        else '<div class="fine">No stop rule is broken.</div>'
-    )
-    engines = sorted({study.engine for study in watched.studies})
+    stops = warned("Stop and look", watched.stops, "No stop rule is broken.")
     pairs = [
-        (a or "no name", b or "no name", str(n), _number(k)) for a, b, n, k in watched.agreement
+        (a or "no name", b or "no name", str(n), number(k)) for a, b, n, k in watched.agreement
     ]
     drifts = [
-        (d.name, str(d.before), str(d.after), _number(d.stability), _number(d.p, ".2g"))
+        (d.name, str(d.before), str(d.after), number(d.stability), number(d.p, ".2g"))
         for d in watched.drifts
     ]
     gap = watched.calibration
     parts = [
         f"<h1>Candidates and verdicts</h1><p>{len(watched.studies)} studies, "
-        f"{watched.studies[0].day.isoformat()} to {watched.studies[-1].day.isoformat()}; "
-        f"{escape('; '.join(engines))}</p>",
+        f"{watched.studies[0].day.isoformat()} to {watched.studies[-1].day.isoformat()}</p>",
         stops,
-        "<h2>By week</h2>" + _table(("week", *_GROUP[1:]), map(_cells, watched.weeks)),
-        "<h2>By reader</h2>" + _table(("reader", *_GROUP[1:]), map(_cells, watched.readers)),
+        "<h2>By week</h2>" + table(("week", *_GROUP[1:]), map(_cells, watched.weeks)),
+        "<h2>By reader</h2>" + table(("reader", *_GROUP[1:]), map(_cells, watched.readers)),
+        "<h2>By weights</h2>" + table(("engine", *_GROUP[1:]), map(_cells, watched.engines)),
         "<h2>Agreement of readers</h2>"
-        + (_table(("reader", "reader", "both judged", "Cohen's kappa"), pairs) or ""),
-        f"<h2>Scores and verdicts</h2><p>{gap.judged} candidates; mean gap {_number(gap.error)}</p>"
+        + (table(("reader", "reader", "both judged", "Cohen's kappa"), pairs) or ""),
+        f"<h2>Scores and verdicts</h2><p>{gap.judged} candidates; mean gap {number(gap.error)}</p>"
         + _diagram(gap),
         f"<h2>Drift against {escape(watched.baseline)}</h2>"
-        + _table(("", "before", "after", "stability index", "KS p"), drifts),
-        f"<p>{escape(LIMITS)}</p>",
-        "".join(f"<p>{escape(notice)}</p>" for notice in watched.notices),
-        f"<p>{escape(RESEARCH_USE_NOTICE)}</p>",
+        + table(("", "before", "after", "stability index", "KS p"), drifts),
+        paragraph(LIMITS),
+        *(paragraph(notice) for notice in watched.notices),
     ]
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>LesionLens monitor</title>'
-        f"<style>{_STYLE}</style><body>{''.join(parts)}</body></html>\n"
-    )
+    return page("LesionLens monitor", parts)
 
 
-def table(watched: Watched) -> str:
+def csv_table(watched: Watched) -> str:
     """Return a CSV of a row a candidate and reader, or a candidate that nobody judged."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
@@ -156,7 +125,11 @@ def prometheus(watched: Watched) -> str:
         "# TYPE lesionlens_stop_rules_broken gauge",
         f"lesionlens_stop_rules_broken {len(watched.stops)}",
     ]
-    for label, groups in (("week", watched.weeks), ("reader", watched.readers)):
+    for label, groups in (
+        ("week", watched.weeks),
+        ("reader", watched.readers),
+        ("engine", watched.engines),
+    ):
         for name in ("candidates", "accepted", "edited", "rejected", "added"):
             lines.append(f"# TYPE lesionlens_{label}_{name} gauge")
             lines += [

@@ -40,6 +40,7 @@ def watch(folder: Path, bounds: Bounds, baseline_weeks: int = 4) -> page.Watched
         studies=tuple(studies),
         weeks=weeks,
         readers=figures.by_reader(studies),
+        engines=figures.by_engine(studies),
         agreement=figures.agreement(studies),
         calibration=calibration,
         drifts=drifts,
@@ -56,7 +57,7 @@ def write(watched: page.Watched, out: Path) -> tuple[Path, ...]:
     written = []
     for name, text in (
         (PAGE, page.html(watched)),
-        (TABLE, page.table(watched)),
+        (TABLE, page.csv_table(watched)),
         (PROMETHEUS, page.prometheus(watched)),
     ):
         aside = out / f"{name}.part"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base.array_ops import Array, namespace, quantiles
 from lesionlens.base.errors import MissingPluginError, WeightsError
+from lesionlens.base.provenance import sha256_of
 
 SPACING_MM = 2.5
 """Voxel edge of what it reads and answers."""
@@ -72,13 +73,40 @@ def load_brain_network() -> BrainNetwork:
     return _by_torch()
 
 
+def shipped_file(name: str, key: str) -> Path:
+    """Return where weights of brain extraction lie, checked against the hash beside them.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+    key : str
+        Of its SHA-256 in the JSON file of the same name.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing or altered.
+    """
+    path = Path(str(files("lesionlens.weights") / name))
+    beside = path.with_suffix(".json")
+    known = json.loads(beside.read_text("utf-8"))[key] if beside.is_file() else None
+    if not path.is_file() or sha256_of(path) != known:
+        raise WeightsError(
+            found=f"a missing or altered {path.name}",
+            expected="the weights of brain extraction as shipped",
+            next_step="Install LesionLens again",
+        )
+    return path
+
+
 @cache
 def _by_torch() -> BrainNetwork:
     import torch  # noqa: PLC0415  loaded only where it takes part
 
     from lesionlens.network.brain_unet import load_brain_unet  # noqa: PLC0415
 
-    network = load_brain_unet()
+    network = load_brain_unet(shipped_file("brain.safetensors", "sha256"))
 
     @torch.inference_mode()
     def run(image: Floats) -> Floats:
@@ -91,19 +119,9 @@ def _by_torch() -> BrainNetwork:
 
 @cache
 def _by_onnxruntime() -> BrainNetwork:
-    from lesionlens.base.provenance import sha256_of  # noqa: PLC0415
     from lesionlens.network.onnx_session import OnnxSession  # noqa: PLC0415
 
-    path = Path(str(files("lesionlens.weights") / ONNX_NAME))
-    beside = path.with_suffix(".json")
-    known = json.loads(beside.read_text("utf-8"))["onnx_sha256"] if beside.is_file() else None
-    if not path.is_file() or sha256_of(path) != known:
-        raise WeightsError(
-            found=f"a missing or altered {path.name}",
-            expected="the weights of brain extraction as shipped",
-            next_step="Install LesionLens again",
-        )
-    session = OnnxSession(path)
+    session = OnnxSession(shipped_file(ONNX_NAME, "onnx_sha256"))
 
     def run(image: Floats) -> Floats:
         return np.asarray(session.run({"image": image[None, None]}, ["logit"])[0][0, 0])

@@ -7,8 +7,6 @@ two voxels an edge, on which nearly all of the work is done, and unfolded for th
 
 from __future__ import annotations
 
-import json
-from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,8 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from lesionlens.base.errors import WeightsError
-from lesionlens.base.provenance import sha256_of
 from lesionlens.network.encoder import Residual
 
 WIDTHS = (24, 32, 48, 64)
@@ -70,23 +66,8 @@ class BrainUNet(nn.Module):
         return out
 
 
-def load_brain_unet() -> BrainUNet:
-    """Load the shipped weights, checked against the hash shipped beside them.
-
-    Raises
-    ------
-    WeightsError
-        The file is missing or altered.
-    """
-    path = Path(str(files("lesionlens.weights") / "brain.safetensors"))
-    beside = path.with_suffix(".json")
-    known = json.loads(beside.read_text("utf-8"))["sha256"] if beside.is_file() else None
-    if not path.is_file() or sha256_of(path) != known:
-        raise WeightsError(
-            found=f"a missing or altered {path.name}",
-            expected="the weights of brain extraction as shipped",
-            next_step="Install LesionLens again",
-        )
+def load_brain_unet(path: Path) -> BrainUNet:
+    """Load weights (safetensors), ready to run."""
     network = BrainUNet()
     network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lesionlens.base.errors import MissingPluginError, ResourceError
+from lesionlens.base.errors import MissingPluginError
+from lesionlens.base.whole_file import unwritten, whole_file
 from lesionlens.network.attention import Form
 from lesionlens.network.brain import MULTIPLE
 from lesionlens.network.brain_unet import BrainUNet
@@ -174,17 +175,11 @@ def _write(model: Any, path: Path, metadata: Mapping[str, str], precision: Preci
     for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(model)
-    aside = path.with_name(path.name + ".part")
     try:
-        aside.write_bytes(model.SerializeToString())
-        aside.replace(path)
+        with whole_file(path) as aside:
+            aside.write_bytes(model.SerializeToString())
     except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise ResourceError(
-            found=f"a network that could not be written ({error})",
-            expected=f"room for {path.name}",
-            next_step="Free some space and start again; what was there before is intact",
-        ) from error
+        raise unwritten("a network", path, error) from error
 
 
 def _shrink(model: Any, precision: Precision) -> None:

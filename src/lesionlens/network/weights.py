@@ -14,11 +14,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lesionlens.base.errors import ResourceError, WeightsError
+from lesionlens.base.errors import WeightsError
+from lesionlens.base.whole_file import unwritten, whole_file
 from lesionlens.network.build import build
 from lesionlens.network.config import NetworkConfig
 from lesionlens.network.model import LensNetwork, channels_last
 from lesionlens.network.notes import WeightsInfo, WeightsNotes, from_json
+from lesionlens.network.versions import WeightsStore
 
 DEFAULT_NAME = "default"
 SYNTHETIC_NAME = "synthetic"
@@ -54,18 +56,12 @@ def save(
         "notes": json.dumps(dataclasses.asdict(notes)),
     }
     tensors = {name: value.detach().cpu().contiguous().to(dtype) for name, value in state.items()}
-    aside = path.with_name(path.name + ".part")
     try:
-        save_file(tensors, aside, metadata)
-        aside.chmod(0o644)
-        aside.replace(path)
+        with whole_file(path) as aside:
+            save_file(tensors, aside, metadata)
+            aside.chmod(0o644)
     except (OSError, SafetensorError) as error:
-        aside.unlink(missing_ok=True)
-        raise ResourceError(
-            found=f"weights that could not be written ({error})",
-            expected=f"room for {path.name}",
-            next_step="Free some space and start again; what was there before is intact",
-        ) from error
+        raise unwritten("weights", path, error) from error
     return _sha256(path)
 
 
@@ -154,8 +150,10 @@ def load_shipped(
 def load_chosen(
     chosen: str | Path | None, device: torch.device | str = "cpu"
 ) -> tuple[LensNetwork, WeightsInfo]:
-    """Load what a user chose: a name in `SHIPPED`, a file, or None for the default weights.
+    """Load what a user chose: a name, a file, or None for the weights in use.
 
+    Names are those in `SHIPPED` and of versions that were accepted on this machine (``v1``, see
+    `network.versions`); in use is the version accepted or chosen last, else the default weights.
     A name wins over a file that is called the same; ``./synthetic`` is the file.
 
     Raises
@@ -163,6 +161,24 @@ def load_chosen(
     WeightsError
         The file is missing, altered, unreadable or of another network.
     """
-    if chosen is None or chosen in SHIPPED:
-        return load_shipped(str(chosen or DEFAULT_NAME), device)
-    return load(Path(chosen), device)
+    if chosen in SHIPPED:
+        return load_shipped(str(chosen), device)
+    place = chosen_path(chosen)
+    return load_shipped(DEFAULT_NAME, device) if place == shipped_path() else load(place, device)
+
+
+def chosen_path(chosen: str | Path | None) -> Path:
+    """Find the file of what a user chose; see `load_chosen`.
+
+    Raises
+    ------
+    WeightsError
+        It is an accepted version whose file is missing or altered.
+    """
+    if chosen in SHIPPED:
+        return shipped_path(str(chosen))
+    store = WeightsStore()
+    version = store.in_use if chosen is None else store.version(str(chosen))
+    if version is not None:
+        return store.verified(version)
+    return shipped_path() if chosen is None else Path(chosen)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from urllib.parse import urlsplit
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.hosts import is_loopback
 
 USER_VARIABLE, PASSWORD_VARIABLE = "LESIONLENS_PACS_USER", "LESIONLENS_PACS_PASSWORD"
 SERVICE = "lesionlens-pacs"
@@ -30,7 +30,7 @@ def login(address: str, user: str | None) -> tuple[str, str] | None:
     name = user or os.environ.get(USER_VARIABLE)
     if not name:
         return None
-    if urlsplit(address).scheme != "https" and not _is_loopback(address):
+    if urlsplit(address).scheme != "https" and not is_loopback(urlsplit(address).hostname or ""):
         raise UnusableInputError(
             found="a password for an address without encryption (http)",
             expected="https",
@@ -84,11 +84,3 @@ def _from_keyring(address: str, user: str) -> tuple[str | None, str]:
 
 def _entry(address: str, user: str) -> str:
     return f"{user}@{urlsplit(address).hostname}"
-
-
-def _is_loopback(address: str) -> bool:
-    host = urlsplit(address).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -69,7 +69,7 @@ class WebPacs(Fetching):
             self._session.verify = str(access.ca)
         if access.certificate is not None:
             self._session.cert = str(access.certificate)
-        self._session.hooks["response"].append(_look)
+        self._session.hooks["response"].append(_check_response)
         self._client = DICOMwebClient(self.address, session=self._session, timeout=TIMEOUT_SECONDS)
         self._client.set_http_retry_params(retry=False)  # it would log each attempt
 
@@ -173,7 +173,7 @@ def _unchanged(request: PreparedRequest) -> PreparedRequest:
     return request
 
 
-def _look(response: Response, *_: Any, **__: Any) -> None:
+def _check_response(response: Response, *_: Any, **__: Any) -> None:
     """Follow no redirection, which could lead patients' data elsewhere; take any kind of JSON."""
     if response.is_redirect:
         raise UnusableInputError(

@@ -71,16 +71,16 @@ def sides(
         if s is not reference
     }
     swapped = [s.words for s, gain in gains.items() if gain > MIRRORED_ABOVE]
-    told = ", ".join(f"{s.words} {gain:+.0%}" for s, gain in gains.items())
+    listed = ", ".join(f"{s.words} {gain:+.0%}" for s, gain in gains.items())
     if not swapped:
-        words = f"Left and right agree between the sequences (mirrored they fit: {told})."
+        words = f"Left and right agree between the sequences (mirrored they fit: {listed})."
         return QualityCheck("sides", True, words)
     one = reference.words if len(swapped) == len(gains) > 1 else ", ".join(swapped)
     return QualityCheck(
         "sides",
         False,
         f"{one} seems mirrored, left and right swapped, against the other sequences (mirrored "
-        f"they fit {reference.words}: {told}). Check the sides before you trust any.",
+        f"they fit {reference.words}: {listed}). Check the sides before you trust any.",
     )
 
 

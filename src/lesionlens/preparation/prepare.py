@@ -85,11 +85,11 @@ def prepare(
         with clock.stage(StepName.BIAS):
             take_bias_out(channels, brain, working, clock, options, notes)
     with clock.stage("check quality"):
-        told = None
+        agreement = None
         if options.sides:
             there = {s: channels[i] for i, s in enumerate(MrSequence) if present[i]}
-            told = sides(there, reference, brain, working, cancel=clock.cancel)
-        checks = _quality(loaded, channels, brain, working, notes, told)
+            agreement = sides(there, reference, brain, working, cancel=clock.cancel)
+        checks = _quality(loaded, channels, brain, working, notes, agreement)
     return PreparedStudy(
         channels=channels,
         present=present,
@@ -132,8 +132,8 @@ def _load_all(
         jobs = {s: pool.submit(_load_one, s, item) for s, item in series.items()}
         loaded: dict[MrSequence, Loaded] = {}
         for number, (sequence, job) in enumerate(jobs.items(), 1):
-            loaded[sequence], told = job.result()
-            notes.notices.extend(told)
+            loaded[sequence], found = job.result()
+            notes.notices.extend(found)
             check(clock.cancel, "load")
             clock.progress("load", number / len(jobs))
     return loaded
@@ -145,14 +145,14 @@ def _where(sequence: MrSequence, series: Series) -> str:
 
 def _load_one(sequence: MrSequence, series: Series) -> tuple[Loaded, list[str]]:
     where = _where(sequence, series)
-    values, told = finite(series.load(), where)
+    values, notice = finite(series.load(), where)
     check_voxels(values, where)
-    told_all = [told] if told else []
+    notices = [notice] if notice else []
     capped, share = _capped(values)
     if share:
-        told_all.append(f"{where}: {share} voxels far brighter than all others were capped.")
+        notices.append(f"{where}: {share} voxels far brighter than all others were capped.")
     stripped = brains.is_stripped(capped, series.grid)
-    return Loaded(series, capped, stripped), told_all
+    return Loaded(series, capped, stripped), notices
 
 
 def _capped(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
@@ -209,7 +209,7 @@ def _quality(
     brain: NDArray[np.bool_],
     working: Grid,
     notes: Notes,
-    told: QualityCheck | None,
+    agreement: QualityCheck | None,
 ) -> tuple[QualityCheck, ...]:
     series = {sequence: item.series for sequence, item in loaded.items()}
     acquired = {sequence: (item.values, item.series.grid) for sequence, item in loaded.items()}
@@ -224,6 +224,6 @@ def _quality(
         quality.noise(by_sequence, brain),
         quality.contrast_agent(by_sequence, brain),
         quality.registration(notes.registered),
-        told,
+        agreement,
     ]
     return tuple(item for item in found if item is not None)

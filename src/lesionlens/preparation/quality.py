@@ -138,11 +138,11 @@ def noise(
             low.append(f"{sequence.words} {ratios[sequence]:.0f}")
     if low:
         return QualityCheck("noise", False, f"Low signal to noise: {', '.join(low)}.")
-    told = ", ".join(
+    listed = ", ".join(
         f"{s.words} {f'{ratio:.0f}' if ratio <= NOISELESS else f'over {NOISELESS}'}"
         for s, ratio in ratios.items()
     )
-    return QualityCheck("noise", True, f"Signal to noise: {told}.")
+    return QualityCheck("noise", True, f"Signal to noise: {listed}.")
 
 
 NOISELESS = 1000
@@ -158,13 +158,15 @@ def motion(volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]) -> Qu
         As acquired, (I, J, K) float32 on the native grid.
     """
     jumps = {s: slice_jumps_mm(values, grid) for s, (values, grid) in volumes.items()}
-    told = ", ".join(f"{s.words} {jump:.1f} mm" for s, jump in jumps.items())
+    listed = ", ".join(f"{s.words} {jump:.1f} mm" for s, jump in jumps.items())
     bad = [s.words for s, jump in jumps.items() if jump > JUMP_MM]
     if bad:
         return QualityCheck(
-            "motion", False, f"Slices jump in {', '.join(bad)}: probably motion. Estimate: {told}."
+            "motion",
+            False,
+            f"Slices jump in {', '.join(bad)}: probably motion. Estimate: {listed}.",
         )
-    return QualityCheck("motion", True, f"No jumps between slices (estimate: {told}).")
+    return QualityCheck("motion", True, f"No jumps between slices (estimate: {listed}).")
 
 
 def slice_jumps_mm(values: NDArray[np.float32], grid: Grid) -> float:
@@ -219,7 +221,7 @@ def registration(found: Mapping[MrSequence, Registration]) -> QualityCheck:
     if not found:
         said = "The sequences were brought together before, and left as they are."
         return QualityCheck("registration", True, said)
-    told = ", ".join(
+    listed = ", ".join(
         f"{s.words} {r.shift_mm:.1f} mm and {r.angle_deg:.1f} degrees" for s, r in found.items()
     )
     bad = [s.words for s, r in found.items() if r.doubtful]
@@ -227,13 +229,13 @@ def registration(found: Mapping[MrSequence, Registration]) -> QualityCheck:
     if far:
         message = (
             f"The headers of {', '.join(far)} lie far from the reference: they were aligned by "
-            f"what the images show. Check that they are of one patient. Moved: {told}."
+            f"what the images show. Check that they are of one patient. Moved: {listed}."
         )
         return QualityCheck("registration", False, message)
     if bad:
         return QualityCheck(
             "registration",
             False,
-            f"Registration of {', '.join(bad)} is doubtful: check it by eye. Moved: {told}.",
+            f"Registration of {', '.join(bad)} is doubtful: check it by eye. Moved: {listed}.",
         )
-    return QualityCheck("registration", True, f"Registered to the reference; moved: {told}.")
+    return QualityCheck("registration", True, f"Registered to the reference; moved: {listed}.")

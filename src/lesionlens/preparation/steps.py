@@ -156,7 +156,7 @@ def _registered(
 
 
 def _at_rest(fixed: Loaded, moving: Loaded, found: Registration) -> bool:
-    """Whether two scans of one grid lie as their headers say, as well as can be told."""
+    """Whether two scans of one grid lie as their headers say, as far as their content shows."""
     near = found.shift_mm < REST_MM and found.angle_deg < REST_DEG
     return near and _on_one_grid(fixed, moving)
 

@@ -78,7 +78,7 @@ def open_study(
         Follow what the user chose for this very study before (`choices.remember`), where `named`
         is empty; a notice says so.
     progress, cancel
-        Told of, and asked, between files.
+        Called between files.
 
     Returns
     -------
@@ -135,8 +135,10 @@ def _read(
         if not earlier:
             return study
     again = reader.read(place, earlier, options)
-    told = "The sequences are those that you chose for this study before; name them anew to change."
-    return replace(again, notices=(told, *again.notices))
+    notice = (
+        "The sequences are those that you chose for this study before; name them anew to change."
+    )
+    return replace(again, notices=(notice, *again.notices))
 
 
 def _common_folder(places: Sequence[Path]) -> Path:

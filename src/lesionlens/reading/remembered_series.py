@@ -16,6 +16,7 @@ import platformdirs
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.provenance import sha256_of
+from lesionlens.base.whole_file import whole_file
 from lesionlens.records.study import Series, Study, Witness
 
 logger = logging.getLogger(__name__)
@@ -50,10 +51,8 @@ def remember(study: Study) -> None:
     place = folder() / f"{key_of(study)}.json"
     try:
         if named:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            aside = place.with_suffix(".part")
-            aside.write_text(json.dumps(named), encoding="utf-8")
-            aside.replace(place)
+            with whole_file(place) as aside:
+                aside.write_text(json.dumps(named), encoding="utf-8")
         else:
             place.unlink(missing_ok=True)
     except OSError:

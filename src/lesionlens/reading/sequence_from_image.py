@@ -169,11 +169,11 @@ def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
         words = f"nothing tells the sequence; by the image {first.words} or {second.words}"
         return Guess(None, f"{words} ({sure:.0%}), too unsure", 0.0)
     low, high = found.fluid
-    told = (
+    evidence = (
         f"the image itself, {sure:.0%}: grey matter {found.grey:.2f}, fluid {low:.2f} to "
         f"{high:.2f}, brightest {found.bright[1]:.2f} times as bright as white matter"
     )
-    return Guess(first, told, round(CONFIDENCE * sure, 2))
+    return Guess(first, evidence, round(CONFIDENCE * sure, 2))
 
 
 def judge(series: Series) -> Guess:

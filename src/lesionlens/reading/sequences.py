@@ -267,14 +267,14 @@ def _by_timing(found: AcquisitionParameters) -> Guess:
     if te is None or tr is None or "EP" in found.scanning:
         planar = Guess(None, "echo-planar, as for diffusion or function: none of the four", 0.4)
         return planar if "EP" in found.scanning else UNKNOWN
-    told = f"TE {te:.0f} ms, TR {tr:.0f} ms" + (f", TI {ti:.0f} ms" if ti else "")
+    evidence = f"TE {te:.0f} ms, TR {tr:.0f} ms" + (f", TI {ti:.0f} ms" if ti else "")
     gradient = "GR" in found.scanning and "SE" not in found.scanning
     if ti and 1500 <= ti <= 3200 and te >= 60:
-        return Guess(FLAIR, told, 0.7)
+        return Guess(FLAIR, evidence, 0.7)
     if te >= 60 and tr >= 2000 and not gradient and not ti:
-        return Guess(T2, told, 0.6)
+        return Guess(T2, evidence, 0.6)
     if te <= (12 if gradient else 30) and (tr <= 1200 or (gradient and te <= 8)):
         after = _agent_given(found)
         tail = ", contrast agent recorded" if after else ""
-        return Guess(T1C if after else T1, told + tail, 0.55 if after else 0.5)
-    return Guess(None, f"{told}: none of the four", 0.4)
+        return Guess(T1C if after else T1, evidence + tail, 0.55 if after else 0.5)
+    return Guess(None, f"{evidence}: none of the four", 0.4)

@@ -35,13 +35,13 @@ def judge_by_image(
     notices : list of str
         What was recognised by its image alone.
     """
-    told = {*named, *(s.sequence for s in found if s.sequence is not None)}
+    known = {*named, *(s.sequence for s in found if s.sequence is not None)}
     out: list[Series] = []
     notices: list[str] = []
     left = MOST_IMAGES
     for series in found:
         silent = series.sequence is None and series.witness is Witness.NOTHING
-        if not silent or not left or len(told) == len(MrSequence):
+        if not silent or not left or len(known) == len(MrSequence):
             out.append(series)
             continue
         check(cancel, "opening the study")
@@ -49,7 +49,7 @@ def judge_by_image(
         from lesionlens.reading import sequence_from_image  # noqa: PLC0415  slow to import, and seldom asked
 
         seen = sequence_from_image.judge(series)
-        if seen.sequence is not None and seen.sequence in told:
+        if seen.sequence is not None and seen.sequence in known:
             seen = Guess(None, f"{seen.sequence.words} by {seen.evidence}; there is another", 0.0)
         if seen.sequence is not None:
             notices.append(

@@ -33,7 +33,8 @@ _PLURAL = {
     "cerebellum": "cerebellar hemispheres",
 }
 """Regions of which two are not named "…s"."""
-_UNPAIRED = ("brainstem", "corpus callosum", "deep white matter", "outside the brain")
+OUTSIDE_BRAIN = "outside the brain"
+_UNPAIRED = ("brainstem", "corpus callosum", "deep white matter", OUTSIDE_BRAIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Location:
         """
         if self.region is None:
             return self.side or "place unknown"
-        if self.region == "outside the brain" and self.side is not None:
+        if self.region == OUTSIDE_BRAIN and self.side is not None:
             return f"{self.region}, {self.side}"
         if self.side != BOTH_SIDES:
             words = " ".join(part for part in (self.side, self.region) if part)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
+from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, ClassVar
 
@@ -12,6 +13,15 @@ from lesionlens.base.file_fields import STRICT, Keys
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.records.findings import Candidate, Mm, Share
 from lesionlens.records.review import Review
+
+
+class ChangeKind(StrEnum):
+    """What became of a lesion between two examinations; the value is the word in files."""
+
+    MATCHED = "matched"
+    NEW = "new"
+    GONE = "gone"
+
 
 TARGETS = 3
 """Lesions at most that RANO 2.0 sums the products of."""
@@ -129,11 +139,11 @@ class Change:
     beside: tuple[int, ...] = ()
 
     @property
-    def kind(self) -> str:
-        """The word for it: matched, new or gone."""
+    def kind(self) -> ChangeKind:
+        """What became of it."""
         if self.before is None:
-            return "new"
-        return "gone" if self.now is None else "matched"
+            return ChangeKind.NEW
+        return ChangeKind.GONE if self.now is None else ChangeKind.MATCHED
 
     @property
     def volume_percent(self) -> float | None:

@@ -210,9 +210,9 @@ class Review:
         """Return what was said of the whole study, of some candidates and of those added."""
         ours = self.added
         kept = [uid for uid in {e.tracking_uid for e in self.events} if uid in known or uid in ours]
-        told = {WHOLE_STUDY, *kept}
+        kept_uids = {WHOLE_STUDY, *kept}
         return Review(
-            tuple(e for e in self.events if e.tracking_uid in told),
-            {name: o for name, o in self.outlines.items() if o.tracking_uid in told},
+            tuple(e for e in self.events if e.tracking_uid in kept_uids),
+            {name: o for name, o in self.outlines.items() if o.tracking_uid in kept_uids},
             self.unaided,
         )

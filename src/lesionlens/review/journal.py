@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.geometry import bounding_box
+from lesionlens.base.whole_file import whole_file
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import frozen
 from lesionlens.review import store
@@ -66,16 +66,10 @@ def keep(analysis: Analysis, draft: Draft, reader: str | None = None) -> None:
         affine=analysis.prepared.working.affine,
         assisted=np.array(draft.assisted),
     )
-    aside = place.with_name(f".{place.name}.new")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
-            file.write(held.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(place)
+        with whole_file(place) as aside:
+            aside.write_bytes(held.getbuffer())
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise ResourceError(
             found=f"that strokes cannot be saved ({error.strerror or error})",
             expected="room and permission in your own data folder",

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import zlib
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from pydantic import ValidationError
 
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.grid import Grid
-from lesionlens.records.analysis import Analysis
+from lesionlens.base.whole_file import whole_file
+from lesionlens.records.analysis import Analysis, RunInfo
 from lesionlens.records.files import OutlineRow, ReviewFile, SpokenOf
 from lesionlens.records.review import Outline, Review
 
@@ -85,10 +86,14 @@ def session_key(analysis: Analysis, reader: str | None = None) -> str:
 
     Two readers on one machine do not see each other's decisions.
     """
+    return _key_of(analysis.run, reader)
+
+
+def _key_of(run: RunInfo, reader: str | None) -> str:
     digest = hashlib.sha256(b"" if reader is None else f"{reader}\0".encode())
-    for _, sha256 in sorted(analysis.run.inputs):
+    for _, sha256 in sorted(run.inputs):
         digest.update(sha256.encode())
-    engine = analysis.run.engine
+    engine = run.engine
     digest.update(f"{engine.name} {engine.version} {engine.weights_sha256}".encode())
     return digest.hexdigest()[:32]
 
@@ -124,9 +129,28 @@ def recover(analysis: Analysis, folder: Path | None = None, *, reader: str | Non
 
     Events of candidates that this analysis does not have are left where they are, unread.
     """
+    known = {c.tracking_uid for c in analysis.findings.candidates}
+    return recover_of(analysis.run, known, folder, reader=reader)
+
+
+def recover_of(
+    run: RunInfo,
+    known: Container[str],
+    folder: Path | None = None,
+    *,
+    reader: str | None = None,
+) -> Review:
+    """Return the reader's autosaved review of a saved result; see `recover`.
+
+    Parameters
+    ----------
+    run : RunInfo
+        Of the result.
+    known : container of str
+        Tracking UIDs of its candidates.
+    """
     own, nobodys = (
-        (folder or sessions_folder()) / f"{session_key(analysis, who)}.json"
-        for who in (reader, None)
+        (folder or sessions_folder()) / f"{_key_of(run, who)}.json" for who in (reader, None)
     )
     place = own if own.exists() else nobodys  # earlier releases kept all readers in one file
     try:
@@ -136,24 +160,18 @@ def recover(analysis: Analysis, folder: Path | None = None, *, reader: str | Non
         return Review()
     if place is not own and {e.reader for e in found.events} != {reader}:
         return Review()
-    return found.speaks_of({c.tracking_uid for c in analysis.findings.candidates})
+    return found.speaks_of(known)
 
 
 def _write(place: Path, analysis: Analysis, edits: Path) -> Path:
     """Write the outlines, then the log that names them, each in one step."""
     text = review_file(analysis).model_dump_json(by_alias=True, indent=1) + "\n"
-    aside = place.with_name(f".{place.name}.new")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
         for outline in analysis.review.outlines.values():
             _write_outline(edits, outline, analysis.volumes.labels.grid)
-        with aside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(place)
+        with whole_file(place) as aside:
+            aside.write_text(text, encoding="utf-8")
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise ResourceError(
             found=f"that the review cannot be saved ({error.strerror or error})",
             expected=f"room and permission to write {place.name}",
@@ -171,13 +189,8 @@ def _write_outline(folder: Path, outline: Outline, native: Grid) -> None:
     affine[:3, 3] = native.to_mm(outline.corner)
     image = nib.Nifti1Image(np.asarray(outline.labels), affine)
     image.header.set_xyzt_units("mm")
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = place.with_name(f".{outline.sha256}.new.nii.gz")
-    try:
+    with whole_file(place) as aside:
         nib.save(image, aside)
-        aside.replace(place)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _read(place: Path, edits: Path) -> Review:

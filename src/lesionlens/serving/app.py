@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Body, Depends, FastAPI, Request, Response
@@ -19,38 +18,19 @@ from lesionlens.base.errors import LesionLensError, ServerError, UnusableInputEr
 from lesionlens.inference.engine import Engine, SupportsFirstLook
 from lesionlens.inference.engines.remote.connection import PROTOCOL
 from lesionlens.inference.engines.remote.messages import Header, info_out
-from lesionlens.serving.sessions import FullError, GoneError, Session, Sessions, owner_of
+from lesionlens.serving.admission import Admission, RefusedError, admitted
+from lesionlens.serving.monailabel.routes import Adapter, NotFoundError, make_router
+from lesionlens.serving.sessions import FullError, GoneError, Session, Sessions
 
 _LONGEST_WAIT_S = 10.0
 _OCTETS = "application/octet-stream"
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """Who may ask.
-
-    Parameters
-    ----------
-    keys : tuple of str
-        Any of them opens; empty where none is asked for.
-    hosts : tuple of str
-        Names under which the server answers, so that no web page reaches it through a browser;
-        empty for any.
-    """
-
-    keys: tuple[str, ...] = ()
-    hosts: tuple[str, ...] = ()
-
-
-class RefusedError(LesionLensError):
-    """No key, or a wrong one."""
 
 
 class TooLargeError(UnusableInputError):
     """More than the server reads at once."""
 
 
-def make_app(sessions: Sessions, admission: Admission) -> FastAPI:
+def make_app(sessions: Sessions, admission: Admission, datastore: Path | None = None) -> FastAPI:
     """Return the application.
 
     Parameters
@@ -59,18 +39,24 @@ def make_app(sessions: Sessions, admission: Admission) -> FastAPI:
         What is held; ended with the application.
     admission : Admission
         Who may ask.
+    datastore : Path or None
+        The folder that clients of MONAI Label find images in and keep labels in.
     """
+    adapter = Adapter(sessions, datastore)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         del app
         yield
         await run_in_threadpool(sessions.end)
+        await run_in_threadpool(adapter.uploads.end)
 
     app = FastAPI(
         title="LesionLens", version=version("lesionlens"), lifespan=life, openapi_url=None
     )
     app.state.sessions, app.state.admission = sessions, admission
+    app.state.monailabel = adapter
+    app.include_router(make_router())
     if admission.hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*admission.hosts])
     app.add_exception_handler(LesionLensError, _explained)
@@ -83,26 +69,6 @@ def make_app(sessions: Sessions, admission: Admission) -> FastAPI:
 def _sessions(request: Request) -> Sessions:
     held: Sessions = request.app.state.sessions
     return held
-
-
-def admitted(request: Request) -> str:
-    """Return who asks, by the key; refuse who has none."""
-    admission: Admission = request.app.state.admission
-    if "origin" in request.headers:
-        raise RefusedError(
-            found="a request of a web page",
-            expected="one of a program",
-            next_step="Use LesionLens itself",
-        )
-    if not admission.keys:
-        return owner_of(None)
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    right = [hmac.compare_digest(given.encode(), key.encode()) for key in admission.keys]
-    if scheme.lower() != "bearer" or not any(right):
-        raise RefusedError(
-            found="no key, or a wrong one", expected="one of this server's", next_step="Name it"
-        )
-    return owner_of(given)
 
 
 def _session(request: Request, session: str, owner: Annotated[str, Depends(admitted)]) -> Session:
@@ -225,6 +191,7 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
 
 _STATUS: tuple[tuple[type[LesionLensError], int], ...] = (
     (RefusedError, 401),
+    (NotFoundError, 404),
     (GoneError, 404),
     (FullError, 503),
     (TooLargeError, 413),

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
+import numpy as np
+
 _LEAVES = (str, bytes, int, float, complex, bool, type(None), type, ModuleType)
 
 
@@ -27,25 +29,39 @@ def held_bytes(thing: object, but: Iterable[object] = ()) -> int:
     (8000, 0)
     """
     seen: set[int] = set()
+    places: set[int] = set()
     for one in but:
-        _count(one, seen)
-    return _count(thing, seen)
+        _count(one, seen, places)
+    return _count(thing, seen, places)
 
 
-def _count(thing: object, seen: set[int]) -> int:
+def _count(thing: object, seen: set[int], places: set[int]) -> int:
     total, waiting = 0, [thing]
     while waiting:
         one = waiting.pop()
         if id(one) in seen or isinstance(one, _LEAVES):
             continue
         seen.add(id(one))
-        size = getattr(one, "nbytes", None)
-        if isinstance(size, int):
-            base = getattr(one, "base", None)
-            total += 0 if base is not None and id(base) in seen else size
+        memory = _memory_of(one)
+        if memory is not None:
+            place, size = memory
+            total += 0 if place in places else size
+            places.add(place)
         else:
             waiting.extend(_inside(one))
     return total
+
+
+def _memory_of(one: Any) -> tuple[int, int] | None:
+    """Return where an array's memory is and how much of it; views share that of their base."""
+    if hasattr(one, "untyped_storage"):
+        storage = one.untyped_storage()
+        return int(storage.data_ptr()), int(storage.nbytes())
+    if not isinstance(one, np.ndarray):
+        return None
+    while isinstance(one.base, np.ndarray):
+        one = one.base
+    return id(one), int(one.nbytes)
 
 
 def _inside(one: Any) -> list[object]:

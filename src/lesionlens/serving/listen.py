@@ -15,8 +15,8 @@ from fastapi import FastAPI
 from typing_extensions import override
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.hosts import is_loopback
 from lesionlens.base.stages import Cancel
-from lesionlens.inference.engines.remote.address import is_loopback
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
 _STOP_S = 0.2
@@ -24,25 +24,17 @@ _STOP_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where a server listens.
-
-    Parameters
-    ----------
-    host : str
-        An address of this machine; 127.0.0.1 is reached from nowhere else.
-    port : int
-        0 for any that is free.
-    certificate, key : Path or None
-        PEM, for https.
-    plain_http : bool
-        Whether other machines may come without encryption.
-    """
+    """Where a server listens."""
 
     host: str = "127.0.0.1"
+    """An address of this machine; 127.0.0.1 is reached from nowhere else."""
     port: int = 8000
+    """0 for any that is free."""
     certificate: Path | None = None
     key: Path | None = None
+    """PEM, for https."""
     plain_http: bool = False
+    """Whether other machines may come without encryption."""
 
     @property
     def hosts(self) -> tuple[str, ...]:

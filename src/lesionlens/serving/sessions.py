@@ -40,27 +40,18 @@ class FullError(LesionLensError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one server holds at most.
-
-    Parameters
-    ----------
-    memory_bytes : int
-        Of studies, attention and answers, all sessions together.
-    sessions : int
-        At once.
-    heartbeat_s : float
-        A session that is silent for as long ends.
-    grace_s : float
-        A study that was asked about so lately makes no room for another session's.
-    jobs : int
-        That one session may have waiting.
-    """
+    """What one server holds at most."""
 
     memory_bytes: int = 8 * 2**30
+    """Of studies, attention and answers, all sessions together."""
     sessions: int = 64
+    """At once."""
     heartbeat_s: float = 30.0
+    """A session that is silent for as long ends."""
     grace_s: float = 15.0
+    """A study that was asked about so lately makes no room for another session's."""
     jobs: int = 32
+    """That one session may have waiting."""
 
 
 @dataclass(eq=False)
@@ -226,10 +217,10 @@ class Sessions:
             except NoTraceError:
                 raise GoneError("trace") from None
             finally:
-                kept.jobs -= 1
-                kept.used = time.monotonic()
                 if question.kind == "predict":
                     self._weigh(session, kept, engine)
+                kept.jobs -= 1
+                kept.used = time.monotonic()
 
         job = Job(work)
         session.jobs[name] = job

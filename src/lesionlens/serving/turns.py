@@ -21,15 +21,10 @@ WAITING = "waiting for a turn"
 
 @dataclass(eq=False)
 class Job:
-    """One question and, in the end, its answer; a mutable record that its turn fills.
-
-    Parameters
-    ----------
-    work : callable
-        Called with the job when its turn has come; returns the answer.
-    """
+    """One question and, in the end, its answer; a mutable record that its turn fills."""
 
     work: Callable[[Job], bytes]
+    """Called with the job when its turn has come; returns the answer."""
     cancel: threading.Event = field(default_factory=threading.Event)
     stage: str = WAITING
     fraction: float = 0.0

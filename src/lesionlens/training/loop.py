@@ -346,7 +346,7 @@ def train(  # noqa: PLR0913  (what the command line offers)
     cases : Cases or None
         Learn from these in the place of drawn brains.
     progress : callable or None
-        Told every `_REPORT_EVERY` steps.
+        Called every `_REPORT_EVERY` steps.
     cancel : Cancel
         Asked before every step; a stop saves a checkpoint like any other end.
 

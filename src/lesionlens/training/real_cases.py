@@ -16,6 +16,7 @@ import torch
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, check, no_progress
+from lesionlens.base.whole_file import whole_file
 from lesionlens.evaluation.label_conventions import region_mask
 from lesionlens.inference.device import autocast
 from lesionlens.inference.network_input import make_network_input
@@ -76,7 +77,7 @@ class RealCases:
     recipe : TrainConfig
         Its seed decides the split.
     progress, cancel
-        Told of, and asked before, each case that is prepared.
+        Called before each case that is prepared.
 
     Raises
     ------
@@ -208,13 +209,11 @@ def part(cases: Sequence[RealCase], out: Path, seed: int, share: float = 0.2) ->
     for case in cases:
         side = record["validation" if held[case.patient] else "training"]
         side.setdefault(case.patient, []).append(case.name)
-    out.mkdir(parents=True, exist_ok=True)
-    aside = place.with_name(f".{SPLIT_NAME}.new")
     gone = {p: was for p, was in known.items() if p not in held}
     for patient, was in gone.items():
         record["validation" if was else "training"][patient] = []
-    aside.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    aside.replace(place)
+    with whole_file(place) as aside:
+        aside.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     return Parts(
         tuple(c for c in cases if not held[c.patient]), tuple(c for c in cases if held[c.patient])
     )
@@ -234,10 +233,8 @@ def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, cancel: Cance
             expected=error.expected,
             next_step=error.next_step,
         ) from error
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f".{file.name}")
-    keep(packed, aside)
-    aside.replace(file)
+    with whole_file(file) as aside:
+        keep(packed, aside)
     return file
 
 

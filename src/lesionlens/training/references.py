@@ -13,8 +13,16 @@ from numpy.typing import NDArray
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region, ReviewState
-from lesionlens.evaluation.cases import Case, ImageFile, find_cases, patient_of, read_volume
+from lesionlens.evaluation.cases import (
+    Case,
+    ImageFile,
+    find_cases,
+    patient_of,
+    patients_table,
+    read_volume,
+)
 from lesionlens.evaluation.label_conventions import regions_of, translate
+from lesionlens.followup.patient import visit_of_result
 from lesionlens.reading.readers import open_study
 from lesionlens.records.review import WHOLE_STUDY
 from lesionlens.records.study import Series, SourceFile, Study, StudyKind
@@ -25,25 +33,17 @@ Truth = tuple[NDArray[np.uint8], Grid]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RealCase:
-    """One examination to learn from.
-
-    Parameters
-    ----------
-    name, patient : str
-        As in `evaluation.cases.Case`.
-    key : str
-        Changes when its files do.
-    study : callable
-        Opens it; voxels wait for `Series.load`.
-    truth : callable
-        Reads its labels (the contract's) and their grid.
-    """
+    """One examination to learn from."""
 
     name: str
     patient: str
+    """As in `evaluation.cases.Case`."""
     key: str
+    """Changes when its files do."""
     study: Callable[[], Study]
+    """Opens it; voxels wait for `Series.load`."""
     truth: Callable[[], Truth]
+    """Reads its labels (the contract's) and their grid."""
 
 
 def find_real_cases(
@@ -75,7 +75,14 @@ def find_real_cases(
         )
     results = [p for p in sorted(root.iterdir()) if p.is_dir() and is_result(p)]
     if results:
-        return tuple(_reviewed(folder, studies) for folder in results)
+        if studies is None:
+            raise ConfigError(
+                found=f"results, such as {results[0].name!r}, which hold no images",
+                expected="the folder of the studies that they were made of",
+                next_step="Name it with --studies",
+            )
+        said = patients_table(root)
+        return tuple(reviewed_case(f, studies / f.name, said.get(f.name)) for f in results)
     return tuple(_of_case(case, convention(case)) for case in find_cases(root))
 
 
@@ -125,20 +132,38 @@ def _series(sequence: MrSequence, image: ImageFile) -> Series:
     )
 
 
-def _reviewed(folder: Path, studies: Path | None) -> RealCase:
-    if studies is None:
-        raise ConfigError(
-            found=f"results, such as {folder.name!r}, which hold no images",
-            expected="the folder of the studies that they were made of",
-            next_step="Name it with --studies",
-        )
-    saved = read_result(folder)
-    labels = _judged(saved, folder.name)
-    place = studies / folder.name
+def reviewed_case(
+    folder: Path,
+    place: Path,
+    patient: str | None = None,
+    read: Callable[[Path], SavedResult] = read_result,
+) -> RealCase:
+    """Return a reviewed result as a case; what it holds is read again whenever it is asked for.
+
+    Parameters
+    ----------
+    folder : Path
+        The result.
+    place : Path
+        The study that it was made of.
+    patient : str or None
+        Who; None reads it from the DICOM objects, else from the name.
+    read : callable
+        Reads the result with the review that counts; called again whenever it is asked for.
+
+    Raises
+    ------
+    UnusableInputError
+        A candidate was not judged, or there is no such study.
+    """
+    saved = read(folder)
+    _judged(saved, folder.name)  # refuses now what would fail later
+    key = _key(_files_of(folder), f"reviewed {saved.review.events}")
+    del saved  # its maps: of hundreds of results they do not fit
 
     def study() -> Study:
-        opened = open_study(place)
-        other = difference(saved, opened)
+        opened = open_study(place, recall=True)
+        other = difference(read(folder), opened)
         if other is not None:
             raise UnusableInputError(
                 found=f"that the study {folder.name!r} is not the one reviewed: {other}",
@@ -149,13 +174,17 @@ def _reviewed(folder: Path, studies: Path | None) -> RealCase:
 
     if not place.exists():
         raise UnusableInputError(
-            found=f"no study {folder.name!r} in {studies.name!r}",
+            found=f"no study {folder.name!r} in {place.parent.name!r}",
             expected="the study of every reviewed result, under the same name",
             next_step="Name the right folder with --studies, or move the result away",
         )
-    files = [folder / name for name in ("segmentation.nii.gz", "candidates.nii.gz", "review.json")]
-    key = _key([file for file in files if file.is_file()], "reviewed")
-    return RealCase(folder.name, patient_of(folder.name), key, study, lambda: labels)
+    who = patient or visit_of_result(folder).patient or patient_of(folder.name)
+    return RealCase(folder.name, who, key, study, lambda: _judged(read(folder), folder.name))
+
+
+def _files_of(folder: Path) -> list[Path]:
+    files = [folder / name for name in ("segmentation.nii.gz", "candidates.nii.gz")]
+    return [file for file in files if file.is_file()]
 
 
 def _judged(saved: SavedResult, name: str) -> Truth:

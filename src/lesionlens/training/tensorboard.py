@@ -41,7 +41,7 @@ class _NoBoard:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _disk_errors_named() -> Iterator[None]:
     """Tell a disk that is full as what it is."""
     try:
         yield
@@ -56,7 +56,7 @@ def _told() -> Iterator[None]:
 class _TensorBoard:
     def __init__(self, make: Callable[[], Any]) -> None:
         self._hook, threading.excepthook = threading.excepthook, self._silent
-        with _told():
+        with _disk_errors_named():
             self._writer = make()
 
     def _silent(self, args: threading.ExceptHookArgs) -> None:
@@ -65,17 +65,17 @@ class _TensorBoard:
             self._hook(args)
 
     def scalars(self, values: dict[str, float], step: int) -> None:
-        with _told():
+        with _disk_errors_named():
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
 
     def picture(self, name: str, image: Tensor, step: int) -> None:
-        with _told():
+        with _disk_errors_named():
             self._writer.add_image(name, image[None], step)
 
     def close(self) -> None:
         threading.excepthook = self._hook
-        with _told():
+        with _disk_errors_named():
             self._writer.close()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor
 
@@ -29,6 +31,40 @@ def _picture(channels: Tensor, truth: Tensor, found: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def validate_each(
+    network: LensNetwork, config: DrawConfig, volumes: Sequence[int], device: torch.device
+) -> Iterator[tuple[dict[str, float], Tensor | None]]:
+    """Yield the figures of each drawn volume, and a picture of those with a tumour.
+
+    Parameters
+    ----------
+    volumes : sequence of int
+        Which ones, from 0: of seeds that no step learns from.
+
+    Yields
+    ------
+    figures : dict
+        ``wt``, ``tc``, ``et`` (Dice) and ``peak`` (whether WT attention peaks inside); of a
+        tumour-free brain ``flagged_ml`` alone.
+    picture : (H, W) Tensor or None
+        T1c, truth and what was found.
+    """
+    network.eval()
+    for index in volumes:
+        drawn = draw(config, [VALIDATION_SEED + index], str(device))
+        x = with_presence(drawn.zscored, torch.ones(1, 4, device=device), drawn.brain)
+        with autocast(device, wanted=True):
+            output = network(x.contiguous(memory_format=torch.channels_last_3d))
+        found, truth = output.logits[0] > 0, drawn.labels[0] > 0
+        if not bool(truth.any()):
+            edge = float(drawn.spacing_mm[0])
+            yield {"flagged_ml": float(found[0].sum()) * edge**3 / 1000}, None
+            continue
+        scores = {name: dice(found[r], truth[r]) for r, name in enumerate(_REGIONS)}
+        scores["peak"] = float(truth[0].flatten()[int(output.attention[0, 0].argmax())])
+        yield scores, _picture(drawn.zscored[0], truth, found)
+
+
 def validate(
     network: LensNetwork, config: DrawConfig, volumes: int, device: torch.device
 ) -> tuple[dict[str, float], Tensor]:
@@ -37,26 +73,15 @@ def validate(
     Returns
     -------
     figures : dict
-        ``wt``, ``tc``, ``et`` (Dice), ``peak`` (share of WT attention peaks inside),
-        ``flagged_ml`` (mean in tumour-free brains).
+        Means of what `validate_each` yields.
     picture : (H, W) Tensor
-        Of the last volume.
+        Of the last volume with a tumour.
     """
-    network.eval()
-    scores: dict[str, list[float]] = {name: [] for name in (*_REGIONS, "peak", "flagged_ml")}
+    scores: dict[str, list[float]] = {}
     picture = torch.zeros(1, 1)
-    for index in range(volumes):
-        drawn = draw(config, [VALIDATION_SEED + index], str(device))
-        x = with_presence(drawn.zscored, torch.ones(1, 4, device=device), drawn.brain)
-        with autocast(device, wanted=True):
-            output = network(x.contiguous(memory_format=torch.channels_last_3d))
-        found, truth = output.logits[0] > 0, drawn.labels[0] > 0
-        if not bool(truth.any()):
-            edge = float(drawn.spacing_mm[0])
-            scores["flagged_ml"].append(float(found[0].sum()) * edge**3 / 1000)
-            continue
-        for region, name in enumerate(_REGIONS):
-            scores[name].append(dice(found[region], truth[region]))
-        scores["peak"].append(float(truth[0].flatten()[int(output.attention[0, 0].argmax())]))
-        picture = _picture(drawn.zscored[0], truth, found)
-    return {k: round(sum(v) / len(v), 4) for k, v in scores.items() if v}, picture
+    for figures, shown in validate_each(network, config, range(volumes), device):
+        for name, value in figures.items():
+            scores.setdefault(name, []).append(value)
+        picture = picture if shown is None else shown
+    order = [name for name in (*_REGIONS, "peak", "flagged_ml") if name in scores]
+    return {k: round(sum(scores[k]) / len(scores[k]), 4) for k in order}, picture

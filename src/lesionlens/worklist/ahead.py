@@ -16,7 +16,7 @@ from lesionlens.cohort.work import Choice, Outcome, Status, analyse, engine_of, 
 from lesionlens.cohort.worklist import Worklist, open_worklist
 from lesionlens.pacs.server import Server
 from lesionlens.worklist.book import Book
-from lesionlens.worklist.looking import look_at, with_result
+from lesionlens.worklist.describing import described, with_result
 from lesionlens.worklist.records import StudyEntry
 from lesionlens.worklist.sources import fetched
 
@@ -119,7 +119,7 @@ def _at_hand(book: Book, entry: StudyEntry, cancel: Cancel) -> StudyEntry:
         entry = fetched(entry, Server(**archive), book.folder, cancel=cancel)
         book.update(entry)
     if entry.place and not (entry.sequences or entry.warnings):
-        entry = look_at(entry)
+        entry = described(entry)
         book.update(entry)
     return entry
 

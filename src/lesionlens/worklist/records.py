@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from lesionlens.base.labels import ReviewState
 from lesionlens.records.findings import Point
+from lesionlens.records.review import UnaidedMark
 
 
 class StudyState(StrEnum):
@@ -133,17 +134,10 @@ class WorklistRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """A place that a reader marked."""
+class Mark(UnaidedMark):
+    """A place that a reader marked, before or after the analysis was shown."""
 
-    uid: str
-    """Identifier."""
-    at_mm: Point
-    """(3,): patient RAS+."""
-    confidence: int | None
-    """0 to 100."""
-    phase: Phase
-    """When it was set."""
+    phase: Phase = Phase.UNAIDED
 
 
 @dataclass(frozen=True, slots=True)

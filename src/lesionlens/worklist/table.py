@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lesionlens.base.labels import ReviewState
 from lesionlens.export.tables import safe_text
-from lesionlens.worklist.looking import RESULT
+from lesionlens.worklist.describing import RESULT
 from lesionlens.worklist.records import Phase, Read
 
 READS, MARKS = "reads.csv", "marks.csv"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from lesionlens.base.errors import ExportError
 from lesionlens.base.grid import Grid
@@ -138,11 +139,7 @@ def test_a_marked_voxel_keeps_its_millimetres(
 
 
 def _rotation(angles):
-    a, b, c = angles
-    x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
-    y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
-    z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
-    return z @ y @ x
+    return Rotation.from_euler("xyz", angles).as_matrix()
 
 
 def test_evidence_is_written_where_it_was_asked_for(make, tmp_path):

@@ -92,6 +92,8 @@ class _Factories(TorchFunctionMode):
             return self._moved(name, func, args, kwargs)
         if name not in _MIXES:
             _check_together(name, tree_flatten((args, kwargs))[0])
+        if name == "tolist":  # a copy to the host, which every device allows
+            return _plain(args[0]).tolist()
         if name == "new_tensor":
             return _claimed(func(_plain(args[0]), *args[1:], **kwargs), args[0].device)
         if self._is_it(kwargs.get("device")):

@@ -4,6 +4,8 @@ The tensors claim to lie on the device and hold real values, so whatever is left
 is refused, and what comes out must be what the CPU gives.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,19 @@ from lesionlens.network.build import build, preset
 from lesionlens.network.notes import WeightsNotes
 from lesionlens.records.prediction import InputPerturbation
 from lesionlens.synth import draw as synth
+from lesionlens.training.config import parse_config
+from lesionlens.training.data import SynthSource
+from lesionlens.training.distributed import ProcessGroup
+from lesionlens.training.loop import learn
+from lesionlens.training.optimiser import Optimiser
 
+RECIPE = parse_config({
+    "network": "tiny",
+    "validation_volumes": 0,
+    "autocast": False,
+    "data": {"workers": 0},
+    "stages": [{"steps": 4, "shape": [32, 40, 32], "spacing_mm": [5.0, 6.0], "batch": 1}],
+})  # fmt: skip
 KINDS = ("mps", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("cuda", "xpu")))
 """Apple's is the strictest; the others differ by name alone."""
 pytestmark = pytest.mark.filterwarnings("ignore:at..frobenius_norm")
@@ -100,6 +114,35 @@ def test_the_generator_draws_the_same_on_every_device(kind):
         zscored, labels = found.zscored.cpu(), found.labels.cpu()
     torch.testing.assert_close(zscored, expected.zscored, atol=1e-4, rtol=1e-4)
     assert torch.equal(labels, expected.labels)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_training_step_is_the_same_on_every_device(kind):
+    expected, network = after_a_step(torch.device("cpu"))
+    place = torch.device(kind, 0)
+    with pretended(place):
+        found, elsewhere = after_a_step(place)
+        assert all(isinstance(p, Pretended) for p in elsewhere.parameters())
+        learnt = {name: value.cpu() for name, value in elsewhere.state_dict().items()}
+    assert found == pytest.approx(expected, rel=1e-3)
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(learnt[name], value, atol=1e-4, rtol=1e-3, msg=name)
+
+
+def after_a_step(device):
+    """One step of training on a drawn volume: the loss, and the network after it."""
+    torch.manual_seed(5)
+    network = build("tiny").to(device)
+    (stage,) = RECIPE.stages
+    source = SynthSource(RECIPE.draw, stage, RECIPE.data, 11)
+    run = SimpleNamespace(
+        config=RECIPE,
+        team=ProcessGroup(device),
+        shared=network,
+        optimiser=Optimiser(network, RECIPE.optimiser),
+        step=3,
+    )
+    return learn(run, source.batch(stage.batch))[0], network
 
 
 def test_a_tensor_left_behind_is_found():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.monitoring import figures, page
+from lesionlens.monitoring import figures, page, standing
 from lesionlens.monitoring.gather import gather
 from lesionlens.monitoring.stop_rules import Bounds
 from lesionlens.monitoring.watch import watch, write
@@ -114,3 +114,55 @@ def test_everything_is_written_and_nothing_is_run_as_code(tmp_path):
 def test_a_folder_without_results_is_refused(tmp_path):
     with pytest.raises(UnusableInputError, match="no result"):
         gather(tmp_path)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    place = tmp_path / "home"
+    monkeypatch.setattr(standing.platformdirs, "user_data_dir", lambda *_, **__: str(place))
+    return place
+
+
+def test_a_broken_rule_is_kept_for_the_panel_until_none_is(home, tmp_path):
+    assert standing.standing() is None
+    standing.keep(("2026-W07: 4.0 candidates a study",), tmp_path / "monitor.html")
+    found = standing.standing()
+    assert "Stop and look" in found.words
+    assert "4.0 candidates a study" in found.words
+    assert found.page == str(tmp_path / "monitor.html")
+    standing.keep((), tmp_path / "monitor.html")
+    assert standing.standing().words == ""
+    (home / "monitor.json").write_text("{")
+    assert "cannot be read" in standing.standing().words
+
+
+def test_what_a_reader_added_and_took_back_is_not_counted(tmp_path):
+    result(tmp_path, 1, [[("A", "accepted")]], added=["A"])
+    review = tmp_path / "study1" / "review.json"
+    content = json.loads(review.read_text())
+    content["events"].append({**content["events"][-1], "state": "unreviewed", "added": None})
+    review.write_text(json.dumps(content))
+    assert watch(tmp_path, BOUNDS).weeks[0].added == 0
+
+
+def test_a_result_exported_with_an_added_candidate_is_read(tmp_path):
+    """Its score is null, and it is no candidate of the network."""
+    result(tmp_path, 1, [[("A", "accepted")]], added=["A"])
+    findings = tmp_path / "study1" / "findings.json"
+    content = json.loads(findings.read_text())
+    own = {**content["candidates"][0], "tracking_uid": "2.25.1.9", "score": None}
+    content["candidates"].append({**own, "source": "reader"})
+    findings.write_text(json.dumps(content))
+    watched = watch(tmp_path, BOUNDS)
+    assert watched.notices == ()
+    assert (watched.weeks[0].candidates, watched.weeks[0].added) == (1, 1)
+
+
+def test_weights_are_told_apart(tmp_path):
+    result(tmp_path, 1, [[("A", "accepted")]])
+    result(tmp_path, 2, [[("A", "rejected")]])
+    run = tmp_path / "study2" / "run.json"
+    run.write_text(run.read_text().replace("abab", "cdcd"))
+    watched = watch(tmp_path, BOUNDS)
+    assert [(g.accepted, g.rejected) for g in watched.engines] == [(1, 0), (0, 1)]
+    assert page.prometheus(watched).count("lesionlens_engine_accepted{") == 2

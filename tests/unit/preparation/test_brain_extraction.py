@@ -13,7 +13,7 @@ from lesionlens.base.geometry import ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import StageClock
-from lesionlens.network import brain_unet
+from lesionlens.network import brain, brain_unet
 from lesionlens.preparation.brain import filled, largest
 from lesionlens.preparation.brain_extraction import find_brain, reading_grid, share_of_brain
 from lesionlens.preparation.prepare import PrepareOptions, prepare
@@ -112,18 +112,18 @@ def test_a_brain_without_skull_looks_like_brain():
 
 
 def test_altered_weights_are_refused(tmp_path, monkeypatch):
-    shipped = Path(str(brain_unet.files("lesionlens.weights")))
+    shipped = Path(str(brain.files("lesionlens.weights")))
     for name in ("brain.safetensors", "brain.json"):
         shutil.copy(shipped / name, tmp_path / name)
-    monkeypatch.setattr(brain_unet, "files", lambda _: tmp_path)
-    brain_unet.load_brain_unet()
+    monkeypatch.setattr(brain, "files", lambda _: tmp_path)
+    brain.shipped_file("brain.safetensors", "sha256")
     with (tmp_path / "brain.safetensors").open("r+b") as stream:
         stream.seek(-1, 2)
         last = stream.read(1)
         stream.seek(-1, 2)
         stream.write(bytes([last[0] ^ 1]))
     with pytest.raises(WeightsError):
-        brain_unet.load_brain_unet()
+        brain.shipped_file("brain.safetensors", "sha256")
 
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared/data"

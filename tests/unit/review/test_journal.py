@@ -66,7 +66,7 @@ def test_strokes_that_cannot_be_written_say_so_and_leave_the_earlier_ones(analys
     def refused(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(journal.os, "fsync", refused)
+    monkeypatch.setattr("os.fsync", refused)
     with pytest.raises(ResourceError, match="strokes"):
         journal.keep(analysis, draft(analysis, "2.25.6"))
     assert journal.found(analysis).tracking_uid == "2.25.5"

@@ -99,7 +99,7 @@ def test_a_write_that_fails_leaves_the_earlier_one(analysis, tmp_path, monkeypat
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(ResourceError, match="space"):
         store.save(replace(analysis, review=Review()), tmp_path)
     assert (tmp_path / "review.json").read_bytes() == before

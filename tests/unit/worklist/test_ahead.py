@@ -18,7 +18,7 @@ from lesionlens.testing.headers import NOBODY
 from lesionlens.worklist import ahead, site, sources
 from lesionlens.worklist.ahead import ARCHIVE, CURSOR, UNDER_WAY, run_ahead
 from lesionlens.worklist.book import open_book
-from lesionlens.worklist.looking import look_at_all
+from lesionlens.worklist.describing import describe_all
 from lesionlens.worklist.records import StudyEntry
 from lesionlens.worklist.sources import studies_at, studies_of
 
@@ -94,7 +94,7 @@ def test_a_table_of_studies_is_read_and_refused_in_words(tmp_path, make_study):
     assert (entry.place, entry.patient, entry.date) == (str(place), "P7", "2026-01-05")
     book = open_book(tmp_path / "list")
     book.add_studies([entry, StudyEntry("gone", str(tmp_path / "gone"))])
-    look_at_all(book)
+    describe_all(book)
     one, gone = book.entries()
     assert one.sequences == ("t1c",)
     assert gone.warnings[0].startswith("cannot be used: no such file")
@@ -109,7 +109,7 @@ def test_a_dicom_study_says_patient_and_day_but_no_name(tmp_path, make_study):
     make_study(name="studies/one", sequences={"t1c"}, dicom=True)
     book = open_book(tmp_path / "list")
     book.add_studies(studies_at(tmp_path / "studies", tmp_path / "list"))
-    look_at_all(book)
+    describe_all(book)
     (entry,) = book.entries()
     assert entry.patient
     assert entry.date.count("-") == 2

@@ -35,6 +35,7 @@ from lesionlens.base.stages import Cancel, Progress, StageClock
 from lesionlens.preparation.prepare import prepare
 from lesionlens.review import journal, store
 from lesionlens.review.reopen import is_mask, is_result, reopen_folder
+from lesionlens.worklist.records import Mark
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -65,7 +66,7 @@ class Actions(Marking, EditActs, Asking):
         self.reviewing = Reviewing(session, jobs, self.editor, self.reading.whose)
         self.adding = Adding(session, self.reviewing, self.editor)
         self.exported: Path | None = None
-        self._lens: tuple[str, Any] | None = None
+        self._lens: tuple[Any, Any] | None = None
         self._loading = threading.Lock()
 
     # --- work in the background -----------------------------------------------------------
@@ -101,15 +102,21 @@ class Actions(Marking, EditActs, Asking):
         """Analyse the open study."""
         return self._then(self._analyse)
 
-    def _analyse(self) -> bool:
+    def analyse_here(self) -> bool:
+        """Analyse on this machine, this once, though a server is chosen."""
+        return self._then(lambda: self._analyse(here=True))
+
+    def _analyse(self, here: bool = False) -> bool:
         study = self.session.state.study
         if study is None:
             return False
         preferences = read_preferences()
+        if here:
+            preferences = replace(preferences, server="")
 
         def task(progress: Progress, cancel: Cancel) -> Any:
             progress("loading the network", 0.0)
-            lens = self._lens_for(preferences.device)
+            lens = self._lens_for(preferences)
             result = lens(
                 study,
                 preferences.preparation,
@@ -168,15 +175,18 @@ class Actions(Marking, EditActs, Asking):
 
         Quantity("1 mm")  # the first one reads all units there are: a second, for a scale bar
         with contextlib.suppress(LesionLensError):  # said when the analysis is asked for
-            self._lens_for(read_preferences().device)
+            self._lens_for(read_preferences())
             gc.freeze()  # until the next `rest`
 
-    def _lens_for(self, device: str) -> Any:
+    def _lens_for(self, preferences: Preferences) -> Any:
+        server = preferences.server_address
+        where = preferences.device if server is None else server
         with self._loading:
-            if self._lens is None or self._lens[0] != device:
+            if self._lens is None or self._lens[0] != where:
                 from lesionlens.lens import Lens  # noqa: PLC0415
 
-                self._lens = (device, Lens(device))
+                made = Lens(preferences.device) if server is None else Lens(server=server)
+                self._lens = (where, made)
             return self._lens[1]
 
     def export(self, folder: Path) -> bool:
@@ -235,7 +245,10 @@ class Actions(Marking, EditActs, Asking):
 
     def compare(self, place: Path, study: Path | None = None) -> bool:
         """Compare the open result with an earlier one; its pictures stand beside this study's."""
-        return self._then(lambda: compare_with(self.session, self.jobs, place, study))
+        return self._then(lambda: self._compare(place, study))
+
+    def _compare(self, place: Path, study: Path | None) -> bool:
+        return compare_with(self.session, self.jobs, place, study, self.reading.held)
 
     def stop(self) -> None:
         """Ask what runs to stop."""
@@ -281,6 +294,20 @@ class Actions(Marking, EditActs, Asking):
             self._then(self.reviewing.sign)
         elif isinstance(opened, tuple):
             self.take(*opened)
+
+    def mark_to_candidate(self, uid: str = "") -> None:
+        """Make a mark a candidate: the one named, else the last that lies in none yet."""
+        marks = self.reading.marks
+        if not marks:
+            self.session.say("There is no mark of yours. Ctrl and a click add a lesion.")
+            return
+        named = next((mark for mark in marks if mark.uid == uid), None)
+        self.adding.from_mark((named or self._unlisted(marks)).at_mm)
+
+    def _unlisted(self, marks: Sequence[Mark]) -> Mark:
+        overlays = self.session.state.overlays
+        free = [m for m in marks if overlays is not None and overlays.candidate_at(m.at_mm) == 0]
+        return (free or marks)[-1]
 
     def edit_outline(self) -> None:
         """Redraw the outline of the candidate in focus, or end that and keep what was drawn."""

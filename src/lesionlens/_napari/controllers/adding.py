@@ -70,6 +70,22 @@ class Adding:
             "Growing a region", make, lambda: self.reviewing.go_to_uid(uid)
         )
 
+    def from_mark(self, point_mm: Point) -> bool:
+        """Add the region at a mark of the reader's, or go to the candidate that lies there."""
+        overlays = self.session.state.overlays
+        if overlays is None:
+            self.session.say("Sign your own read first: what is added stands beside the result.")
+            return False
+        there = overlays.candidate_at(point_mm)
+        if there == 0:
+            return self.grow(point_mm)
+        return self.reviewing.after_edit(lambda: self._go_to_marked(there))
+
+    def _go_to_marked(self, candidate_id: int) -> bool:
+        self.session.go_to(candidate_id)
+        self.session.say(f"Your mark lies in candidate {candidate_id}: it is in focus now.")
+        return True
+
     def draw(self) -> None:
         """Begin a new candidate by hand; Done adds it."""
         self.reviewing.after_edit(self._draw)

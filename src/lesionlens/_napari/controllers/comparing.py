@@ -24,8 +24,17 @@ from lesionlens.records.arrays import Volume
 from lesionlens.review.log import ReviewLog
 
 
-def compare_with(session: ReviewSession, jobs: Jobs, place: Path, study: Path | None) -> bool:
+def compare_with(
+    session: ReviewSession,
+    jobs: Jobs,
+    place: Path,
+    study: Path | None,
+    closed: Analysis | None = None,
+) -> bool:
     """Compare what is open with a prior result (or a folder of them), in the background.
+
+    While the reader reads unaided, the prior's pictures are shown and nothing that was flagged,
+    then or now.
 
     Parameters
     ----------
@@ -37,9 +46,12 @@ def compare_with(session: ReviewSession, jobs: Jobs, place: Path, study: Path | 
         A result folder, or a folder of results.
     study : Path or None
         The result's study, where it no longer lies where it was analysed.
+    closed : Analysis or None
+        What is kept out of the window until the reader has signed.
     """
-    analysis = session.state.analysis
+    analysis = session.state.analysis or closed
     if analysis is None:
+        session.say("Analyse the study first: the earlier one is laid onto its result.")
         return False
     options = read_preferences().preparation
 
@@ -53,6 +65,12 @@ def compare_with(session: ReviewSession, jobs: Jobs, place: Path, study: Path | 
 
     def done(value: tuple[Analysis, Compared]) -> str | None:
         after, pictures = value
+        if closed is not None and session.state.analysis is None:
+            if session.state.study is not analysis.study:
+                return "The comparison was dropped: another study is open."
+            pictures = replace(pictures, components=None)
+            session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
+            return "Its pictures alone. Once you have signed, compare again for what changed."
         if session.state.analysis is not analysis:
             return "The comparison was dropped: the result has changed meanwhile. Compare again."
         session.settle(ReviewLog(after.review), after, session.state.overlays)

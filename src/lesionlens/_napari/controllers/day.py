@@ -15,7 +15,7 @@ from qtpy.QtCore import QObject, QTimer
 
 from lesionlens._napari.controllers.actions import Actions
 from lesionlens._napari.controllers.reading import Turn
-from lesionlens._napari.model.state.state import Request
+from lesionlens._napari.model.state.state import Problem, Request
 from lesionlens._napari.model.studies.worklist import WorklistSession
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
@@ -25,8 +25,8 @@ from lesionlens.preparation.prepare import PrepareOptions, prepare
 from lesionlens.records.review import Review
 from lesionlens.records.study import Study
 from lesionlens.review.reopen import is_result, reopen_folder
-from lesionlens.worklist.book import open_book
-from lesionlens.worklist.looking import look_at_all
+from lesionlens.worklist.book import NAME, open_book
+from lesionlens.worklist.describing import describe_all
 from lesionlens.worklist.records import StudyEntry, WorklistRow
 from lesionlens.worklist.sources import studies_at
 
@@ -108,7 +108,7 @@ class Day:
         self._process: subprocess.Popen[bytes] | None = None
         self._poll = QTimer(parent)
         self._poll.setInterval(_POLL_MS)
-        self._poll.timeout.connect(self._look)
+        self._poll.timeout.connect(self._poll_book)
         actions.worklist = self
 
     def release(self) -> None:
@@ -128,7 +128,17 @@ class Day:
     # --- the list -------------------------------------------------------------------------
 
     def open(self, folder: Path) -> bool:
-        """Open the list in a folder for the reader of the preferences."""
+        """Open the list in a folder for the reader of the preferences; none is made here."""
+        if not (folder / NAME).is_file():
+            self.session.failed(
+                Problem(
+                    "There is no list",
+                    found=f"no list of studies in {folder.name!r}",
+                    expected="the folder that a list was made in",
+                    next_step="Choose that folder, or make one: List ▾, New list",
+                )
+            )
+            return False
         preferences = read_preferences()
         try:
             self.session.open(
@@ -147,7 +157,7 @@ class Day:
             book = open_book(folder)
             try:
                 new = book.add_studies(studies_at(source, folder))
-                look_at_all(book, progress=progress, cancel=cancel)
+                describe_all(book, progress=progress, cancel=cancel)
             finally:
                 book.close()
             return new
@@ -286,7 +296,7 @@ class Day:
             process.wait(0)
         self.session.ahead(False)
 
-    def _look(self) -> None:
+    def _poll_book(self) -> None:
         """Take what was done ahead; a result of the study that is open is shown at once."""
         process = self._process
         if process is not None and process.poll() is not None:

@@ -21,6 +21,7 @@ from lesionlens._napari.model.overlays.reader_study import shown_in
 from lesionlens._napari.model.state.state import Problem, State
 from lesionlens._napari.preferences import read_preferences
 from lesionlens.base.errors import LesionLensError
+from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Point
 from lesionlens.records.review import WHOLE_STUDY, Review, ReviewEvent
 from lesionlens.records.study import Study
@@ -119,6 +120,11 @@ class Reading:
     def waiting(self) -> bool:
         """Whether a result is there that the reader has not opened yet."""
         return self._held is not None
+
+    @property
+    def held(self) -> Analysis | None:
+        """What is kept out of the window until the reader has signed."""
+        return None if self._held is None else self._held[0].analysis
 
     def keep_closed(self, result: Any, overlays: Any) -> bool:
         """Keep a result out of the window while the read is closed; False where it is open."""
@@ -230,6 +236,8 @@ class Reading:
                 self._begin(new.study)
             self._show()
             return
+        if (old.analysis is None) is not (new.analysis is None):
+            self.changed.emit()
         seen, self._shown = self._shown, self.session.result
         if self.sitting is None or seen is not self.session.result or new.analysis is None:
             return

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
+from qtpy.QtCore import QModelIndex, QObject, Qt
 from qtpy.QtGui import QColor
+from typing_extensions import override
 
 from lesionlens._napari.model.screen.screen import ShownCandidate
 from lesionlens._napari.model.wording.review_signs import STATE_SIGNS
+from lesionlens._napari.qt.rows_model import RowsModel
 
 COLUMNS = ("", "Place", "Ø mm, of", "Whole", "Score", "")
 HEADINGS = (
@@ -29,58 +31,35 @@ _CENTRE = Qt.AlignmentFlag.AlignCenter
 _ALIGN = (_CENTRE, _LEFT, _RIGHT, _RIGHT, _RIGHT, _CENTRE)
 
 
-class CandidateModel(QAbstractTableModel):
+class CandidateModel(RowsModel[ShownCandidate]):
     """Rows are candidates by falling score; columns are number, place, size, volume, score, state.
 
     A change of rows that keeps the ids (a decision, a new focus) keeps the view's selection.
     """
 
     def __init__(self, parent: QObject | None = None) -> None:
-        super().__init__(parent)
-        self._rows: tuple[ShownCandidate, ...] = ()
-
-    @property
-    def rows(self) -> tuple[ShownCandidate, ...]:
-        """What is shown."""
-        return self._rows
+        super().__init__(COLUMNS, lambda row: row.id, parent)
 
     def show(self, rows: tuple[ShownCandidate, ...]) -> None:
         """Show these rows."""
-        if rows == self._rows:
-            return
-        if [row.id for row in rows] == [row.id for row in self._rows]:
-            self._rows = rows
-            self.dataChanged.emit(self.index(0, 0), self.index(len(rows) - 1, len(COLUMNS) - 1))
-            return
-        self.beginResetModel()
-        self._rows = rows
-        self.endResetModel()
+        if rows != self._rows:
+            self.replace(rows)
 
     def row_of(self, candidate_id: int | None) -> int | None:
         """Return the row of a candidate, or None."""
         return next((n for n, row in enumerate(self._rows) if row.id == candidate_id), None)
 
-    def rowCount(self, parent: QModelIndex | None = None) -> int:
-        """Return how many candidates are listed."""
-        return 0 if parent is not None and parent.isValid() else len(self._rows)
-
-    def columnCount(self, parent: QModelIndex | None = None) -> int:
-        """Return the number of columns."""
-        return 0 if parent is not None and parent.isValid() else len(COLUMNS)
-
+    @override
     def headerData(
         self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
     ) -> Any:
-        """Return the column's title."""
-        if orientation != Qt.Orientation.Horizontal:
-            return None
-        if role == Qt.ItemDataRole.DisplayRole:
-            return COLUMNS[section]
-        if role == Qt.ItemDataRole.TextAlignmentRole:
-            return _ALIGN[section]
-        if role in (Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole):
-            return HEADINGS[section]
-        return None
+        """Return the column's title, its alignment or what it means."""
+        if orientation == Qt.Orientation.Horizontal:
+            if role == Qt.ItemDataRole.TextAlignmentRole:
+                return _ALIGN[section]
+            if role in (Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole):
+                return HEADINGS[section]
+        return super().headerData(section, orientation, role)
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Return text, colour, alignment, tooltip, state or id of a cell."""
@@ -88,7 +67,7 @@ class CandidateModel(QAbstractTableModel):
             return None
         row = self._rows[index.row()]
         answers = {
-            int(Qt.ItemDataRole.DisplayRole): _text(row)[index.column()],
+            int(Qt.ItemDataRole.DisplayRole): cells_of(row)[index.column()],
             int(Qt.ItemDataRole.TextAlignmentRole): _ALIGN[index.column()],
             int(Qt.ItemDataRole.ToolTipRole): row.details,
             int(Qt.ItemDataRole.AccessibleTextRole): _spoken(row),
@@ -100,7 +79,8 @@ class CandidateModel(QAbstractTableModel):
         return answers.get(int(role))
 
 
-def _text(row: ShownCandidate) -> tuple[str, ...]:
+def cells_of(row: ShownCandidate) -> tuple[str, ...]:
+    """Return the words of each column."""
     return (str(row.id), row.place, row.size, row.volume, row.score, STATE_SIGNS[row.state])
 
 

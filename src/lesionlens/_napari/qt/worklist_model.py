@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
+from qtpy.QtCore import QModelIndex, QObject, Qt
 from qtpy.QtGui import QFont
 
+from lesionlens._napari.qt.rows_model import RowsModel
 from lesionlens.worklist.records import StudyState, WorklistRow
 
 COLUMNS = (
@@ -22,51 +23,20 @@ _RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
 _FIGURES = (6, 7)
 
 
-class WorklistModel(QAbstractTableModel):
+class WorklistModel(RowsModel[WorklistRow]):
     """One row a study, or a study in a session of a reader study; the open one is bold."""
 
     def __init__(self, parent: QObject | None = None) -> None:
-        super().__init__(parent)
-        self._rows: tuple[WorklistRow, ...] = ()
+        super().__init__(COLUMNS, lambda row: row.key, parent)
         self._cells: dict[tuple[str, int], tuple[str, ...]] = {}
         self._current: tuple[str, int] | None = None
 
-    @property
-    def rows(self) -> tuple[WorklistRow, ...]:
-        """What is shown."""
-        return self._rows
-
     def show(self, rows: tuple[WorklistRow, ...], current: tuple[str, int] | None) -> None:
-        """Show these rows; where the studies are the same, selection and scrolling stay."""
+        """Show these rows, and which study is open."""
         if rows == self._rows and current == self._current:
             return
-        same = [row.key for row in rows] == [row.key for row in self._rows]
-        self._cells = {row.key: cells(row) for row in rows}
-        if same:
-            self._rows, self._current = rows, current
-            if rows:
-                last = self.index(len(rows) - 1, len(COLUMNS) - 1)
-                self.dataChanged.emit(self.index(0, 0), last)
-            return
-        self.beginResetModel()
-        self._rows, self._current = rows, current
-        self.endResetModel()
-
-    def rowCount(self, parent: QModelIndex | None = None) -> int:
-        """Return how many rows are shown."""
-        return 0 if parent is not None and parent.isValid() else len(self._rows)
-
-    def columnCount(self, parent: QModelIndex | None = None) -> int:
-        """Return how many columns there are."""
-        return 0 if parent is not None and parent.isValid() else len(COLUMNS)
-
-    def headerData(
-        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
-    ) -> Any:
-        """Return a column's heading."""
-        if orientation == Qt.Orientation.Horizontal and role == Qt.ItemDataRole.DisplayRole:
-            return COLUMNS[section]
-        return None
+        self._cells, self._current = {row.key: cells(row) for row in rows}, current
+        self.replace(rows)
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Return words, tooltip, alignment or font of a cell."""

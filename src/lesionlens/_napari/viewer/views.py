@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
-from qtpy.QtWidgets import QMainWindow, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QApplication,
+    QLineEdit,
+    QMainWindow,
+    QVBoxLayout,
+    QWidget,
+)
 
 from lesionlens._napari.model.geometry.slices import Picture
 from lesionlens._napari.model.geometry.viewpoint import Place
@@ -159,10 +166,15 @@ class Views(QObject):
         if self.linked is not None and self._is_linked:
             self.linked.fit()
 
-    def paint_now(self) -> None:
-        """Paint what is shown before anything else is done."""
+    def arrive(self) -> None:
+        """Paint a study's first picture before anything else is done; keys are for the picture.
+
+        Tab then goes on to the panel. Where somebody types meanwhile, they type on.
+        """
         shown = self.linked if self._is_linked else self._canvas
         if shown is not None:
+            if not isinstance(QApplication.focusWidget(), QLineEdit | QAbstractSpinBox):
+                shown.setFocus()
             shown.repaint()
 
     def identify(self, words: tuple[str, ...]) -> None:

@@ -12,14 +12,16 @@ from qtpy.QtWidgets import (
 )
 
 from lesionlens._napari.model.screen.screen import Screen
-from lesionlens._napari.qt.candidate_model import COLUMNS, ID_ROLE, CandidateModel
+from lesionlens._napari.qt.candidate_model import COLUMNS, ID_ROLE, CandidateModel, cells_of
 from lesionlens._napari.qt.waiting import when_idle
 from lesionlens._napari.widgets.edit_block import AddRow, EditTools
 from lesionlens._napari.widgets.parts import Section, flat_button, label, row, set_role, show_rows
 
 REASONS = ("", "vessel", "postoperative change", "artefact", "white-matter lesion", "not certain")
 VISIBLE_ROWS = 5
-_WIDEST = ("88", "", "188 × 188 whole", "8888 ml", ">0.99", "○")
+PLACE = 1
+LEAST = ("8", "", "8 × 8 enh.", "88 ml", "0.88", "○")
+"""What columns have room for at least."""
 """What each column must hold; the second takes what is left."""
 
 
@@ -93,12 +95,14 @@ class CandidateBlock(Section):
     def _set_up_table(self) -> None:
         table = self.table
         show_rows(table, self.model, "Candidates")
+        table.setWordWrap(True)
         table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         header = table.horizontalHeader()
         header.setMinimumSectionSize(22)
-        for column in range(len(_WIDEST)):
+        for column in range(len(COLUMNS)):
             kind = QHeaderView.ResizeMode
-            header.setSectionResizeMode(column, kind.Stretch if column == 1 else kind.Fixed)
+            header.setSectionResizeMode(column, kind.Stretch if column == PLACE else kind.Fixed)
+        header.sectionResized.connect(self._on_resized)
         table.selectionModel().currentRowChanged.connect(self._on_row)
         table.clicked.connect(self._on_click)
 
@@ -145,17 +149,27 @@ class CandidateBlock(Section):
 
     def _fit_table(self) -> None:
         """Give every column and row what its words need in the font of now."""
-        count = len(self.model.rows)
         table, header = self.table, self.table.horizontalHeader()
         font = table.fontMetrics()
-        for column, words in enumerate(_WIDEST):
-            if column != 1:
-                title = header.fontMetrics().horizontalAdvance(COLUMNS[column]) + 6
-                header.resizeSection(column, max(font.horizontalAdvance(words) + 8, title))
-        height = font.height() + 12
-        table.verticalHeader().setDefaultSectionSize(height)
-        rows = min(max(count, 1), VISIBLE_ROWS)
-        table.setFixedHeight(header.sizeHint().height() + rows * height + 4)
+        shown = [LEAST, *(cells_of(one) for one in self.model.rows)]
+        for column, title in enumerate(COLUMNS):
+            if column != PLACE:
+                widest = max(font.horizontalAdvance(cells[column]) for cells in shown)
+                named = header.fontMetrics().horizontalAdvance(title)
+                header.resizeSection(column, max(widest + 8, named + 6))
+        self._fit_rows()
+
+    def _fit_rows(self) -> None:
+        """Let a long place take a second line; five rows at once are shown."""
+        table = self.table
+        plain = table.fontMetrics().height() + 12
+        table.verticalHeader().setDefaultSectionSize(plain)
+        heights = [plain]
+        for place in range(len(self.model.rows)):
+            table.setRowHeight(place, max(plain, table.sizeHintForRow(place) + 6))
+            heights.append(table.rowHeight(place))
+        shown = sum(heights[1 : VISIBLE_ROWS + 1]) or plain
+        table.setFixedHeight(table.horizontalHeader().sizeHint().height() + shown + 4)
 
     def _show_threshold(self, screen: Screen) -> None:
         blocked = self._slider.blockSignals(True)
@@ -166,6 +180,10 @@ class CandidateBlock(Section):
         self._costs.setText(screen.threshold_costs)
         self._costs.setVisible(bool(screen.threshold_costs))
         self._slider.setToolTip(screen.threshold_source)
+
+    def _on_resized(self, column: int, _: int, __: int) -> None:
+        if column == PLACE:
+            self._fit_rows()
 
     def _on_row(self, current: QModelIndex, _: QModelIndex) -> None:
         if current.isValid():

@@ -31,8 +31,8 @@ class LayerChooser(QWidget):
         self.candidate.activated.connect(
             lambda _: self.candidate_chosen.emit(self.candidate.currentData())
         )
-        self.layer.activated.connect(lambda _: self._emit_look(None))
-        self.head.activated.connect(lambda _: self._emit_look(self.head.currentData()))
+        self.layer.activated.connect(lambda _: self._emit_layer(None))
+        self.head.activated.connect(lambda _: self._emit_layer(self.head.currentData()))
         layout = row(self.candidate, self.layer, self.head)
         layout.setStretch(1, 1)
         self.setLayout(layout)
@@ -57,7 +57,7 @@ class LayerChooser(QWidget):
         numbers = [(f"head {n + 1}", n) for n in range(heads)]
         _offer(self.head, "mean", numbers if heads > 1 else [], screen.head)
 
-    def _emit_look(self, head: int | None) -> None:
+    def _emit_layer(self, head: int | None) -> None:
         layer = self.layer.currentData()  # Qt hands a StrEnum back as its text
         self.layer_chosen.emit(Second(layer) if isinstance(layer, str) else layer, head)
 

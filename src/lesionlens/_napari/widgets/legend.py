@@ -20,6 +20,7 @@ class Legend(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._view: MapView | None = None
+        self.setProperty("role", "painted")
         self._colours: NDArray[np.float64] = np.zeros((0, 4))
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 

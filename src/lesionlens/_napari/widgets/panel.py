@@ -33,12 +33,13 @@ from lesionlens._napari.model.screen.screen import Screen
 from lesionlens._napari.model.state.state import Query, State
 from lesionlens._napari.preferences import (
     keep_preparation,
+    keep_server,
     read_preferences,
     use_for_folders,
     used_for_folders,
 )
 from lesionlens._napari.qt.drops import local_paths
-from lesionlens._napari.qt.jobs import Jobs
+from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens._napari.qt.keyboard import Unwheeled
 from lesionlens._napari.qt.latest import Latest
 from lesionlens._napari.widgets.attention_block import AttentionBlock
@@ -57,7 +58,10 @@ from lesionlens._napari.widgets.study_block import (
     StudyBlock,
     empty_state,
 )
+from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.monitoring.standing import standing
+from lesionlens.records.study import Study
 from lesionlens.review.reopen import is_mask
 
 if TYPE_CHECKING:
@@ -94,6 +98,7 @@ class Panel(QWidget):
         self.actions_ = Actions(session, self.jobs, self.questions, viewer)
         self.archive: PacsDialog | None = None
         self.studies = StudiesDialog(self)
+        self._shown: Study | None = None
         self._build()
         self._connect()
         self.show_theme(viewer.theme)
@@ -120,6 +125,8 @@ class Panel(QWidget):
         keys.clicked.connect(lambda _=False: self.show_keys())
         self._clash = label("", "warn", wrap=True)
         self._clash.hide()
+        self._stops = label("", "warn", wrap=True)
+        self.show_stops()
         self._footer = QWidget()
         self._sign = QPushButton()
         self._sign.setToolTip(
@@ -143,6 +150,7 @@ class Panel(QWidget):
         column.setContentsMargins(12, 10, 12, 10)
         column.setSpacing(10)
         for block in (
+            self._stops,
             self.empty, self.study, self.quality, self.assign, self.preparation, self.run,
             self.reading, self.candidates, self.considered, self.followup, self.attention,
             self._clash,
@@ -151,7 +159,7 @@ class Panel(QWidget):
             column.addWidget(block)
         column.addStretch(1)
         column.addWidget(label(RESEARCH_USE_NOTICE, "notice", wrap=True))
-        scroll = QScrollArea()
+        scroll = self._scroll = QScrollArea()
         scroll.setWidget(inner)
         scroll.setWidgetResizable(True)
         scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
@@ -199,13 +207,16 @@ class Panel(QWidget):
         self.study.renamed.connect(acts.name)
         self.assign.applied.connect(acts.name)
         self.preparation.changed.connect(self._prepare_so)
+        self.preparation.served.connect(self._ask_of)
         self.run.analyse.connect(acts.analyse)
         self.run.cancel.connect(acts.stop)
         self.problem.dismissed.connect(session.dismiss)
+        self.problem.here.connect(acts.analyse_here)
         self.studies.chosen.connect(acts.opener.choose_study)
         self.studies.rejected.connect(session.dismiss)
         self.reading.marked.connect(acts.mark_by_mouse)
         self.reading.taken_back.connect(acts.unmark)
+        self.reading.added.connect(acts.mark_to_candidate)
         self.reading.gone_to.connect(self.mark_asked)
         self.reading.signed.connect(acts.sign)
         self.candidates.gone_to.connect(acts.go_to)
@@ -235,6 +246,10 @@ class Panel(QWidget):
     def show_screen(self, screen: Screen, state: State) -> None:
         """Show a screen."""
         opened = state.study is not None
+        if state.study is not self._shown:
+            self._shown = state.study
+            self.show_stops()
+            self._scroll.verticalScrollBar().setValue(0)
         self.empty.setVisible(not opened and screen.activity is None)
         self.study.setVisible(opened)
         self.study.show_screen(screen, state.study)
@@ -267,6 +282,13 @@ class Panel(QWidget):
         self.setStyleSheet(style_sheet(theme, size))
         self.setMinimumWidth(round(WIDTH * (1 + 0.55 * max(size / PLAIN_PT - 1, 0.0))))
 
+    def show_stops(self) -> None:
+        """Warn of stop rules that `lesionlens monitor` found broken when it looked last."""
+        found = standing()
+        self._stops.setText(found.words if found else "")
+        self._stops.setToolTip(found.page if found else "")
+        self._stops.setVisible(bool(self._stops.text()))
+
     def show_clashes(self, words: Sequence[str]) -> None:
         """Say which keys are somebody else's too."""
         self._clash.setText("\n".join(words))
@@ -288,38 +310,34 @@ class Panel(QWidget):
 
     def ask_folder(self) -> None:
         """Ask for a folder and open it."""
-        chosen = QFileDialog.getExistingDirectory(self, "Open a folder of NIfTI or DICOM files")
-        if chosen:
-            self.actions_.open(Path(chosen))
+        self._ask_path(self.actions_.open, "Open a folder of NIfTI or DICOM files")
 
     def ask_file(self) -> None:
         """Ask for a NIfTI file and open it."""
-        chosen, _ = QFileDialog.getOpenFileName(
-            self, "Open a NIfTI file", "", "NIfTI (*.nii *.nii.gz)"
-        )
-        if chosen:
-            self.actions_.open(Path(chosen))
+        self._ask_path(self.actions_.open, "Open a NIfTI file", "NIfTI (*.nii *.nii.gz)")
 
     def ask_result(self) -> None:
         """Ask for a result folder of the open study and show it again."""
-        chosen = QFileDialog.getExistingDirectory(self, "Reopen the result in this folder")
-        if chosen:
-            self.actions_.reopen(Path(chosen))
+        self._ask_path(self.actions_.reopen, "Reopen the result in this folder")
 
     def ask_prior(self) -> None:
         """Ask for an earlier result, or a folder of results, and compare with it."""
         words = "Compare with the result, or the latest result of the patient, in this folder"
-        chosen = QFileDialog.getExistingDirectory(self, words)
-        if chosen:
-            self.actions_.compare(Path(chosen))
+        self._ask_path(self.actions_.compare, words)
 
     def ask_mask(self) -> None:
         """Ask for a mask or a DICOM Segmentation of the open study and show it for review."""
-        chosen, _ = QFileDialog.getOpenFileName(
-            self, "Review this segmentation", "", "Segmentations (*.nii *.nii.gz *.dcm);;All (*)"
-        )
+        kinds = "Segmentations (*.nii *.nii.gz *.dcm);;All (*)"
+        self._ask_path(self.actions_.reopen, "Review this segmentation", kinds)
+
+    def _ask_path(self, then: Callable[[Path], object], words: str, kinds: str = "") -> None:
+        """Ask for a file of these kinds, or for a folder where none are named."""
+        if kinds:
+            chosen, _ = QFileDialog.getOpenFileName(self, words, "", kinds)
+        else:
+            chosen = QFileDialog.getExistingDirectory(self, words)
         if chosen:
-            self.actions_.reopen(Path(chosen))
+            then(Path(chosen))
 
     def ask_archive(self) -> None:
         """Show the archive's dialog; nothing is asked of an archive yet."""
@@ -330,12 +348,17 @@ class Panel(QWidget):
 
     def ask_export(self) -> None:
         """Ask for a folder and export into it."""
-        chosen = QFileDialog.getExistingDirectory(self, "Export into this folder")
-        if chosen:
-            self.actions_.export(Path(chosen))
+        self._ask_path(self.actions_.export, "Export into this folder")
 
     def _prepare_so(self, brain_extraction: str, bias_correction: bool) -> None:
         keep_preparation(brain_extraction, bias_correction)
+        self.preparation.show_preferences(read_preferences())
+
+    def _ask_of(self, server: str) -> None:
+        try:
+            keep_server(server)
+        except LesionLensError as error:
+            self.session.failed(problem_of(error))
         self.preparation.show_preferences(read_preferences())
 
     def _mark(self, act: str) -> None:

@@ -28,6 +28,7 @@ QWidget#lesionlens QLabel[role="title"] {{ font-size: {large}; font-weight: 600;
 QWidget#lesionlens QLabel[role="dim"] {{ color: {dim}; font-size: {plain}; }}
 QWidget#lesionlens QLabel[role="warn"] {{ color: {warn}; font-size: {plain}; }}
 QWidget#lesionlens QLabel[role="good"] {{ color: {good}; font-size: {plain}; }}
+QWidget#lesionlens QWidget[role="painted"] {{ font-size: {plain}; }}
 QWidget#lesionlens QLabel[role="notice"] {{ color: {dim}; font-size: {small}; }}
 QWidget#lesionlens QToolButton[role="fold"] {{
   background: transparent; border: none; padding: 0; color: {dim}; font-size: {small};
@@ -263,6 +264,7 @@ class Bars(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._bars: tuple[Bar, ...] = ()
+        self.setProperty("role", "painted")
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def show_bars(self, bars: tuple[Bar, ...], deciding: str = "") -> None:

@@ -21,6 +21,8 @@ class ReadingBlock(Section):
     gone_to = Signal(object)
     """RAS+ mm."""
     signed = Signal()
+    added = Signal(str)
+    """A mark is to be a candidate: its name, or empty for the last."""
 
     def __init__(self, reading: Reading) -> None:
         super().__init__("YOUR READ")
@@ -50,9 +52,15 @@ class ReadingBlock(Section):
         self._sign.setToolTip("Sign your own read under your name; then the analysis is shown")
         self._sign.clicked.connect(lambda _=False: self.signed.emit())
         set_role(self._sign, "primary")
+        self._add = QPushButton("Make it a candidate")
+        self._add.setToolTip(
+            "Add what grows from the chosen mark, or from the last one (Control+Shift+X)"
+        )
+        self._add.clicked.connect(lambda _=False: self.added.emit(self._chosen()))
         self.body.addWidget(self._words)
         self.body.addWidget(self._list)
         self.body.addLayout(row(label("sure", "dim"), self._confidence, self._mark, self._back))
+        self.body.addWidget(self._add)
         self.body.addWidget(self._sign)
         reading.changed.connect(self.show_reading)
         self.show_reading()
@@ -77,6 +85,8 @@ class ReadingBlock(Section):
         self._list.setVisible(bool(marks))
         self._mark.setEnabled(not sitting.locked)
         self._back.setEnabled(any(self._reading.may_take_back(mark) for mark in marks))
+        shown = self._reading.session.state.analysis is not None
+        self._add.setVisible(bool(marks) and shown)
         words = sign_words(self._reading)
         self._sign.setVisible(bool(words))
         self._sign.setText(words)

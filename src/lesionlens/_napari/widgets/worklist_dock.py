@@ -30,6 +30,7 @@ from lesionlens._napari.qt.worklist_model import COLUMNS, WorklistModel
 from lesionlens._napari.widgets.parts import label, row, show_rows, style_sheet
 
 _HEIGHT = 220
+_WIDEST = 260
 _WIDTHS = (90, 82, 150, 110, 86, 90, 48, 48, 200)
 
 
@@ -116,7 +117,10 @@ class WorklistDock(QWidget):
 
     def show_state(self, state: WorklistState) -> None:
         """Show a state of the list."""
+        before = len(self.model.rows)
         self.model.show(state.rows, state.current)
+        if len(self.model.rows) != before:
+            self._fit_columns()
         opened = state.folder is not None
         self._title.setText(state.title or "No list is open")
         for widget in (self.filter, self._before, self._next, self._ahead):
@@ -133,6 +137,13 @@ class WorklistDock(QWidget):
         if problem is not None:
             parts = (problem.title, f"Found {problem.found}", problem.next_step)
             self._problem.setText(". ".join(part for part in parts if part))
+
+    def _fit_columns(self) -> None:
+        """Give patients, studies and sequences the width of their words, where there is room."""
+        for column in (COLUMNS.index(name) for name in ("Patient", "Study", "Sequences")):
+            wanted = self.table.sizeHintForColumn(column) * 9 // 8 + 12  # bold where open
+            width = min(max(wanted, _WIDTHS[column]), _WIDEST)
+            self.table.horizontalHeader().resizeSection(column, width)
 
     def _show_theme(self, _: Any = None) -> None:
         size = float(get_settings().appearance.font_size)

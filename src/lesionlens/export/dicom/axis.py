@@ -22,19 +22,13 @@ measured on axial planes; on others a line would be shorter than its figure."""
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A line on a source image.
-
-    Parameters
-    ----------
-    frame : int
-        Which frame of the sources.
-    points : (N, 2) float64
-        Column and row of its two ends, or of its middle alone where the frames are not axial; the
-        corner of the first pixel is (0, 0).
-    """
+    """A line on a source image."""
 
     frame: int
+    """Which frame of the sources."""
     points: NDArray[np.float64]
+    """(N, 2) float64: column and row of its two ends, or of its middle alone where the frames are
+    not axial; the corner of the first pixel is (0, 0)."""
 
 
 def axis_of(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> Axis | None:

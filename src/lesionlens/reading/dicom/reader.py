@@ -66,7 +66,7 @@ class DicomReader:
             raise _no_images(found)
         slices = _one_patient(_one_study(found.slices, options.study_uid))
         series, notices = _series_of(slices, base)
-        wanted, told = _named(named, series, base, options)
+        wanted, remarks = _named(named, series, base, options)
         series, seen = unlabelled_series.judge_by_image(series, wanted, cancel=options.cancel)
         chosen, set_aside, why = choose(series, wanted)
         study = Study(
@@ -76,7 +76,7 @@ class DicomReader:
             root=path,
             set_aside=set_aside,
             uid=slices[0].text("StudyInstanceUID"),
-            notices=(*why, *told, *seen, *_relevant(notices, chosen), *_beside(found)),
+            notices=(*why, *remarks, *seen, *_relevant(notices, chosen), *_beside(found)),
         )
         if not chosen:
             raise _nothing_usable(study, found, notices)
@@ -247,8 +247,8 @@ def _named(
         hits = [s for s in series if s.uid == value]
         place = next((p for p in (Path(value), root / value) if p.exists()), None)
         if not hits and place is not None and place.is_file() and folder.is_nifti(place):
-            out[sequence], told = reader.series_of_file(place, root, sequence)
-            notices.extend(told)
+            out[sequence], found = reader.series_of_file(place, root, sequence)
+            notices.extend(found)
             continue
         if not hits and place is not None:
             hits = _series_below(place, series, root, options)
@@ -328,14 +328,14 @@ def _relevant(notices: list[tuple[str, str]], chosen: Mapping[MrSequence, Series
 
 def _beside(found: Scan) -> list[str]:
     """Say what else lay in the folder."""
-    told = [
+    notices = [
         f'{count} MR image(s) of series "{name}" were set aside: {words}.'
         for (name, words), count in found.problems.items()
     ]
     if found.other["damaged DICOM file"]:
-        told.append(f"{found.other['damaged DICOM file']} damaged DICOM file(s) were set aside.")
+        notices.append(f"{found.other['damaged DICOM file']} damaged DICOM file(s) were set aside.")
     if found.nifti:
-        told.append(
+        notices.append(
             f"Both DICOM and {found.nifti} NIfTI file(s) were found: the DICOM images were taken."
         )
-    return told
+    return notices

@@ -190,7 +190,7 @@ def scan(files: list[Path], progress: Progress, cancel: Cancel) -> Scan:
     files : list of Path
         Regular files of any kind.
     progress, cancel
-        Told and asked every 50 files.
+        Called every 50 files.
     """
     found = Scan()
     seen: set[str] = set()

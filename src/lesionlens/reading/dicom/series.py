@@ -191,14 +191,14 @@ def _volumes(group: list[DicomSlice]) -> list[tuple[list[DicomSlice], list[str]]
     if len(counts) == 1 and len(places) > 1:
         times = counts.pop()
         parts = [[place[t] for place in places] for t in range(times)]
-        told = f"its {times} volumes (time points or phases) were told apart"
-        return [(part, [told]) for part in parts]
+        notice = f"its {times} volumes (time points or phases) were separated"
+        return [(part, [notice]) for part in parts]
     doubled = sum(len(place) > 1 for place in places)
-    told = (
+    notice = (
         f"{doubled} slice position(s) are there twice (duplicate images at the same position); "
         "the image of the lower number was kept"
     )
-    return [([place[0] for place in places], [told])]
+    return [([place[0] for place in places], [notice])]
 
 
 def _stack(slices: list[DicomSlice], notices: list[str]) -> Stack:
@@ -269,7 +269,7 @@ def gap_problem(stack: Stack) -> str | None:
 def _differences(stacks: list[Stack]) -> list[str]:
     """Say in words by what the stacks of one series differ."""
     one = stacks[0]
-    told = []
+    notices = []
     for other in stacks[1:]:
         if other.grid.shape[:2] != one.grid.shape[:2]:
             sizes = "image size (rows and columns differ)"
@@ -279,8 +279,8 @@ def _differences(stacks: list[Stack]) -> list[str]:
             sizes = "pixel spacing"
         else:
             sizes = "echo, component or time point"
-        told.append(f"{len(other.slices)} image(s) of another {sizes} were set apart")
-    return list(dict.fromkeys(told))
+        notices.append(f"{len(other.slices)} image(s) of another {sizes} were set apart")
+    return list(dict.fromkeys(notices))
 
 
 def acquisition(item: DicomSlice) -> AcquisitionParameters:

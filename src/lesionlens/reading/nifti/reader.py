@@ -62,7 +62,7 @@ class NiftiReader:
                 if series is not None:
                     found.append(series)
         found, seen = unlabelled_series.judge_by_image(found, wanted, cancel=options.cancel)
-        chosen, set_aside, told = choose(found, named_series)
+        chosen, set_aside, remarks = choose(found, named_series)
         _refuse_two_patients([s.files[0].path for s in chosen.values()])
         study = Study(
             name=bids.name_of(s.files[0].path.name for s in chosen.values())
@@ -72,7 +72,7 @@ class NiftiReader:
             series=chosen,
             root=path,
             set_aside=set_aside,
-            notices=(*told, *seen, *notices),
+            notices=(*remarks, *seen, *notices),
         )
         if not chosen:
             raise nothing_recognised(study)

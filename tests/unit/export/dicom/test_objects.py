@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.sr._concepts_dict import concepts
+from scipy.spatial.transform import Rotation
 
 from lesionlens.base import codes as own
 from lesionlens.base import geometry
@@ -723,11 +724,7 @@ def test_own_codes_fit_dicoms_short_strings():
 
 
 def _rotation(angles):
-    a, b, c = angles
-    x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
-    y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
-    z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
-    return z @ y @ x
+    return Rotation.from_euler("xyz", angles).as_matrix()
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -38,6 +38,7 @@ KEYS = (
     Key("Shift-E", "edit_outline", "redraw the candidate's outline, or end that and keep it"),
     Key("Shift-X", "mark_here", "mark the place under the pointer, in a worklist or unaided first"),
     Key("Shift-Z", "unmark", "take the last mark back"),
+    Key("Control-Shift-X", "mark_to_candidate", "make your mark a candidate, once you have signed"),
     Key("PgDown", "next_study", "go to the next study of the worklist"),
     Key("PgUp", "previous_study", "go to the study before it"),
     Key("Shift-P", "add_lesion", "add the lesion at the crosshair, or under the pointer"),

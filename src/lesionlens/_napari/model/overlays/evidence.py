@@ -56,7 +56,7 @@ def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
     )
 
 
-def first_look_words(analysis: Analysis, trace: Trace, region: Region) -> str:
+def search_words(analysis: Analysis, trace: Trace, region: Region) -> str:
     """Say where the network looked before any outline was drawn, and what it decided from."""
     if trace.layer_attention is None:
         return ""

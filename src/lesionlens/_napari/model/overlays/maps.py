@@ -19,9 +19,10 @@ from lesionlens.explain.maps import FAINT
 from lesionlens.preparation.resampling import resample
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import Volume, frozen
+from lesionlens.records.findings import Point
 from lesionlens.records.study import StepName
 
-_LOOK = "times attention spread evenly over the brain"
+_EVENLY = "times attention spread evenly over the brain"
 UNCERTAIN = (
     "How near to undecided the network is when the study is mirrored and single sequences are left "
     "out: 1 - |2 × mean probability - 1|; 0 is decided, 1 is half yes and half no."
@@ -91,6 +92,14 @@ class Overlays:
         others = (self.components > 0) & (self.components != candidate)
         return replace(view, data=np.where(others, np.float32(0.0), view.data))
 
+    def candidate_at(self, at_mm: Point) -> int:
+        """Return the id of the candidate at a place (RAS+ mm), 0 where there is none."""
+        voxel = np.rint(self.grid.to_voxel(at_mm)).astype(int)
+        if np.any(voxel < 0) or np.any(voxel >= self.grid.shape):
+            return 0
+        i, j, k = voxel.tolist()
+        return int(self.components[i, j, k])
+
     def outline(self, region: Region) -> NDArray[np.int32]:
         """Return the candidate id of each voxel of a region, 0 elsewhere."""
         inside = np.isin(self.labels, [int(label) for label in region.labels])
@@ -146,7 +155,7 @@ def _attention(analysis: Analysis) -> dict[Region, MapView]:
     return views
 
 
-def multiples(raw: NDArray[np.float32], meaning: str = _LOOK) -> MapView:
+def multiples(raw: NDArray[np.float32], meaning: str = _EVENLY) -> MapView:
     """Return a map of multiples of even attention, by logarithm: one colour means one thing.
 
     1× is transparent and 100× and more have the full colour, in every study, region, layer and
@@ -171,7 +180,7 @@ def _uncertainty(analysis: Analysis) -> MapView | None:
     return MapView(data, 1.0, _DOUBT, UNCERTAIN)
 
 
-def look_view(raw: NDArray[np.float32], meaning: str = _LOOK) -> MapView:
+def attention_view(raw: NDArray[np.float32], meaning: str = _EVENLY) -> MapView:
     """Return the attention of a single layer or head, in multiples of even attention, as drawn."""
     return multiples(raw, meaning)
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens._napari.model.choices.choices import LayerChoice, Second
-from lesionlens._napari.model.overlays.evidence import evidence_view, first_look_words
-from lesionlens._napari.model.overlays.maps import EVEN_SHARE, MapView, look_view, probe_view
+from lesionlens._napari.model.overlays.evidence import evidence_view, search_words
+from lesionlens._napari.model.overlays.maps import EVEN_SHARE, MapView, attention_view, probe_view
 from lesionlens.explain.maps import relative
 from lesionlens.explain.probe import ask_raw, layer_attention_raw
 from lesionlens.inference.engine import Target
@@ -53,14 +53,14 @@ def seen(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) -> Map
         return evidence_view(result.analysis, layer.sequence)
     if layer is Second.GRADIENTS:
         weights = result.engine.attribute(prepared, Target(region), layer.value).data
-        return look_view(relative(weights, prepared.brain), EVEN_SHARE)
+        return attention_view(relative(weights, prepared.brain), EVEN_SHARE)
     if layer is Second.ROLLOUT:
         place = np.array(at_mm or _strongest(result.trace.cross[region], prepared))
         i, j, k = (round(float(v)) for v in prepared.native.to_voxel(place))
         return probed(result, prepared, (i, j, k))
-    view = look_view(layer_attention_raw(result.trace, prepared, region, int(layer), head))
+    view = attention_view(layer_attention_raw(result.trace, prepared, region, int(layer), head))
     if layer == 0 and head is None:
-        return replace(view, said=first_look_words(result.analysis, result.trace, region))
+        return replace(view, said=search_words(result.analysis, result.trace, region))
     return view
 
 

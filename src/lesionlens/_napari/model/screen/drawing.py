@@ -328,7 +328,7 @@ def _words(
     how = ""
     overlays = board.state.overlays
     if overlays is not None and tile.sequence in overlays.moved:
-        how = "interpolated (moved onto the reference)"
+        how = "interpolated (moved)"
     elif image.interpolated:
         how = "interpolated"
     elif across:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lesionlens._napari.model.wording.candidates import volume_words
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.followup import PRODUCT_LIMITS, VOLUME_LIMITS, Change, percent
+from lesionlens.records.followup import PRODUCT_LIMITS, VOLUME_LIMITS, Change, ChangeKind, percent
 
 
 def title_of(analysis: Analysis) -> str:
@@ -42,9 +42,9 @@ def sums_of(analysis: Analysis) -> str:
 def _words(change: Change) -> str:
     before = None if change.before is None else change.before.whole_ml
     now = None if change.now is None else change.now.whole_ml
-    if change.kind == "new":
+    if change.kind is ChangeKind.NEW:
         words = f"new, {volume_words(now)}"
-    elif change.kind == "gone":
+    elif change.kind is ChangeKind.GONE:
         words = f"no longer flagged, was {volume_words(before)}"
     else:
         words = (

@@ -21,12 +21,12 @@ from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import Cancel, Progress, TimeLimit, check, no_progress
 from lesionlens.inference import device as devices
 from lesionlens.inference import gradcam, network_input
-from lesionlens.inference.engine import Target
+from lesionlens.inference.engine import Target, unknown_method
 from lesionlens.inference.engines.bundle import attention as bundle_attention
 from lesionlens.inference.engines.bundle import files
 from lesionlens.inference.engines.bundle import maps as bundle_maps
 from lesionlens.inference.engines.bundle.maps import Reader
-from lesionlens.inference.engines.bundle.questions import Asked, window_about
+from lesionlens.inference.engines.bundle.questions import Asked, window_about_peak
 from lesionlens.inference.interruptible import interruptible
 from lesionlens.inference.kept_memory import kept_memory
 from lesionlens.inference.pass_cache import PassCache
@@ -112,6 +112,10 @@ class BundleEngine:
         self._memory = PassCache(self._bundle.spacing_mm, device)
         self._last: _Seen | None = None
 
+    def forget(self) -> None:
+        """Let go the last study; see `inference.engine.SupportsForgetting`."""
+        self._move(self._device)
+
     @property
     def _device(self) -> torch.device:
         return self.placement.device
@@ -171,7 +175,7 @@ class BundleEngine:
         """
         whole, study = seen.shares[self._whole], seen.study
         if not self._fast:
-            self._memory.note(self._look(InputPerturbation(), study), whole)
+            self._memory.note(self._as_shown(InputPerturbation(), study), whole[None])
         elif pass_s <= limit.seconds_left:
             started = time.perf_counter()
             with limit:
@@ -198,14 +202,8 @@ class BundleEngine:
             (seen.study.grid, seen.prepared),
             bundle_maps.onto_working,
         )
-        return Trace(
-            cross,
-            METHODS[method],
-            (layer,),
-            asked.probe,
-            asked.attention_layers,
-            asked.layer_attention,
-        )
+        how, layers = METHODS[method], asked.attention_layers
+        return Trace(cross, how, (layer,), asked.probe, layers, asked.layer_attention)
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`: the bundle's own."""
@@ -215,17 +213,17 @@ class BundleEngine:
     def predict_perturbed(
         self,
         prepared: PreparedStudy,
-        variants: Sequence[InputPerturbation],
+        perturbations: Sequence[InputPerturbation],
         *,
         progress: Progress,
         cancel: Cancel,
     ) -> PerturbedPrediction:
-        """Run the network on each variant; see `inference.engine.SupportsPerturbation`."""
+        """Run the network on each perturbation; see `inference.engine.SupportsPerturbation`."""
         study = self._memory.of(prepared)
-        groups = [[self._look(variant, study)] for variant in variants]
+        groups = [[self._as_shown(perturbation, study)] for perturbation in perturbations]
 
         def take(one: InputPerturbation) -> Tensor:
-            return self._shares(self._input(study, one), fast=self._fast)[self._whole]
+            return self._shares(self._input(study, one), fast=self._fast)[self._whole][None]
 
         def watch(count: int) -> AbstractContextManager[None]:
             passes = count * self._windows(study.grid)
@@ -248,10 +246,8 @@ class BundleEngine:
         """
         known = [GRAD_CAM, OCCLUSION, *([ATTENTION] if self._attends else [])]
         if method not in known:
-            raise UnusableInputError(
-                found=f"the attribution method {method!r}",
-                expected=" or ".join(known),
-                next_step="Choose one of these for this bundle's network",
+            raise unknown_method(
+                method, " or ".join(known), "Choose one of these for this bundle's network"
             )
         if target.region not in self._channels():
             raise UnusableInputError(
@@ -271,19 +267,19 @@ class BundleEngine:
             next_step="Allow more with BundleEngine(..., patience_s=...), or use a faster device",
         )
 
-    def _look(
-        self, variant: InputPerturbation, study: network_input.NetworkInput
+    def _as_shown(
+        self, perturbation: InputPerturbation, study: network_input.NetworkInput
     ) -> InputPerturbation:
         """Return the input that answers a perturbed one, by what the network reads of it."""
-        shown = zip(MrSequence, variant.keep, study.present, strict=True)
+        shown = zip(MrSequence, perturbation.keep, study.present, strict=True)
         read = {s for s, keep, there in shown if keep and there} & {*self._bundle.sequences}
-        return replace(variant, keep=InputPerturbation.showing(read).keep)
+        return replace(perturbation, keep=InputPerturbation.showing(read).keep)
 
     def _input(
-        self, study: network_input.NetworkInput, look: InputPerturbation | None = None
+        self, study: network_input.NetworkInput, perturbation: InputPerturbation | None = None
     ) -> Tensor:
-        """Return the (1, C, I, J, K) input that shows a variant of the study."""
-        asked = self._look(look or InputPerturbation(), study)
+        """Return the (1, C, I, J, K) input that shows a perturbation of the study."""
+        asked = self._as_shown(perturbation or InputPerturbation(), study)
         order = [list(MrSequence).index(sequence) for sequence in self._bundle.sequences]
         shown = torch.tensor(asked.keep, device=study.channels.device)
         x: Tensor = (study.channels * shown[:, None, None, None])[:, order]
@@ -359,10 +355,7 @@ class BundleEngine:
         """Ask at 2 mm or coarser, or in one window where the network reads no other size."""
         study = seen.study
         if self._bundle.fixed:
-            whole = seen.shares[self._whole]
-            first, second, third = np.unravel_index(int(whole.argmax()), tuple(whole.shape))
-            peak = int(first), int(second), int(third)
-            place = window_about(peak, self._bundle.window, tuple(whole.shape))
+            place = window_about_peak(seen.shares[self._whole], self._bundle.window)
         else:
             edge_mm = max(_CAM_MM, self._bundle.spacing_mm)
             study = network_input.make_network_input(seen.prepared, edge_mm, self._device)

@@ -111,6 +111,12 @@ def window_about(
     return sides[0], sides[1], sides[2]
 
 
+def window_about_peak(share: Tensor, window: tuple[int, int, int]) -> Place:
+    """Return the window about the highest of (I, J, K) values."""
+    i, j, k = (int(v) for v in np.unravel_index(int(share.argmax()), tuple(share.shape)))
+    return window_about((i, j, k), window, tuple(share.shape))
+
+
 def _well_inside(at: tuple[int, int, int], place: Place, shape: tuple[int, ...]) -> bool:
     """Whether a voxel keeps a quarter of the window between itself and borders that could move."""
     for voxel, side, length in zip(at, place, shape, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -10,18 +10,16 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.base.stages import Cancel, Progress
 from lesionlens.inference import device as devices
 from lesionlens.inference import gradcam, network_input, separable
-from lesionlens.inference.engine import Target
+from lesionlens.inference.engine import Target, unknown_method
 from lesionlens.inference.engines.lens.method import EVERYTHING, LensMethod, whole
 from lesionlens.inference.interruptible import interruptible
 from lesionlens.network import weights as weight_files
 from lesionlens.network.model import LensNetwork, LensOutput
 from lesionlens.records.arrays import Volume
-from lesionlens.records.prediction import InputPerturbation, PerturbedPrediction, Prediction
 from lesionlens.records.study import PreparedStudy
 
 
@@ -33,8 +31,8 @@ class LensEngine(LensMethod):
     device : str
         As `inference.device.choose` reads it.
     weights : str, Path or None
-        A weights file, or "synthetic" for the shipped ones that learnt from no patient; None for
-        the default ones.
+        A weights file; "default" or "synthetic" for those of the package; a version that was
+        accepted on this machine, such as "v1"; None for the one in use.
 
     Raises
     ------
@@ -76,24 +74,8 @@ class LensEngine(LensMethod):
         """The network itself, in evaluation mode."""
         return self._network
 
-    @override
-    @devices.on_its_device
-    def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
-        """Answer on the working grid; see `inference.engine.Engine.predict`."""
-        return super().predict(prepared, progress=progress, cancel=cancel)
-
-    @override
-    @devices.on_its_device
-    def predict_perturbed(
-        self,
-        prepared: PreparedStudy,
-        variants: Sequence[InputPerturbation],
-        *,
-        progress: Progress,
-        cancel: Cancel,
-    ) -> PerturbedPrediction:
-        """Run one fast pass on each input; see `inference.engine.SupportsPerturbation`."""
-        return super().predict_perturbed(prepared, variants, progress=progress, cancel=cancel)
+    predict = devices.on_its_device(LensMethod.predict)
+    predict_perturbed = devices.on_its_device(LensMethod.predict_perturbed)
 
     @devices.on_its_device
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
@@ -103,10 +85,10 @@ class LensEngine(LensMethod):
         draw the region. Weights that add up to one over the brain.
         """
         if method != "grad-cam":
-            raise UnusableInputError(
-                found=f"the attribution method {method!r}",
-                expected="grad-cam; attention is in every result",
-                next_step="Ask for grad-cam, or use the attention maps of the result",
+            raise unknown_method(
+                method,
+                "grad-cam; attention is in every result",
+                "Ask for grad-cam, or use the attention maps of the result",
             )
         study = network_input.make_network_input(prepared, self._about.spacing_mm, self._device)
         x = study.input_of(EVERYTHING).to(memory_format=torch.channels_last_3d)

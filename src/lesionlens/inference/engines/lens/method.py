@@ -188,7 +188,7 @@ class LensMethod(ABC):
                 prepared, [EVERYTHING], progress=progress, cancel=cancel
             ),
             thresholds=dict(zip(Region, self._about.thresholds, strict=True)),
-            scoring=Scoring(*self._about.score, self._floor),
+            scoring=self._scoring,
             class_probabilities=_class_probabilities(out, study.grid),
         )
 
@@ -210,12 +210,17 @@ class LensMethod(ABC):
         mean[0] = namespace(mean).maximum(mean[0] / (1 + len(others)), mean[1])
         return out, logit(mean, _EDGE)
 
+    @property
+    def _scoring(self) -> Scoring:
+        intercept, logit, log_ml, *more = self._about.score
+        return Scoring(intercept, logit, log_ml, core=more[0] if more else 0.0, floor=self._floor)
+
     def first_look(
         self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel
     ) -> FirstLook:
         """Predict at the spacing of perturbed inputs; see `inference.engine.SupportsFirstLook`."""
         seen = self.predict_perturbed(prepared, [EVERYTHING], progress=progress, cancel=cancel)
-        return FirstLook(seen, self._about.thresholds[0], Scoring(*self._about.score, self._floor))
+        return FirstLook(seen, self._about.thresholds[0], self._scoring)
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`."""
@@ -224,17 +229,17 @@ class LensMethod(ABC):
     def predict_perturbed(
         self,
         prepared: PreparedStudy,
-        variants: Sequence[InputPerturbation],
+        perturbations: Sequence[InputPerturbation],
         *,
         progress: Progress,
         cancel: Cancel,
     ) -> PerturbedPrediction:
         """Run one fast pass on each input; see `inference.engine.SupportsPerturbation`."""
         study = self._memory.of(prepared)
-        groups = [self._ensemble(variant, study.present) for variant in variants]
+        groups = [self._ensemble(perturbation, study.present) for perturbation in perturbations]
 
         def answer(one: InputPerturbation) -> Array:
-            return sigmoid(self._calibrated(self._pass(study.input_of(one)).logits)[0, 0])
+            return sigmoid(self._calibrated(self._pass(study.input_of(one)).logits)[0, :2])
 
         def watch(passes: int) -> AbstractContextManager[None]:
             return self._watch(PERTURBATION, progress, cancel, passes)
@@ -242,13 +247,13 @@ class LensMethod(ABC):
         return self._memory.predict_perturbed(prepared, groups, answer, watch)
 
     def _ensemble(
-        self, variant: InputPerturbation, present: Sequence[bool]
+        self, perturbation: InputPerturbation, present: Sequence[bool]
     ) -> list[InputPerturbation]:
         """Return the inputs that are averaged for one, by what the network reads of them."""
-        shown = _shown([a and b for a, b in zip(variant.keep, present, strict=True)])
-        members = (shown,) if variant.alone else ensemble.of_whole_tumour(shown)
+        shown = _shown([a and b for a, b in zip(perturbation.keep, present, strict=True)])
+        members = (shown,) if perturbation.alone else ensemble.of_whole_tumour(shown)
         return [
-            replace(variant, keep=InputPerturbation.showing(self._read(one)).keep)
+            replace(perturbation, keep=InputPerturbation.showing(self._read(one)).keep)
             for one in members
         ]
 

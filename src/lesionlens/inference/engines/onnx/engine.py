@@ -12,10 +12,10 @@ import platformdirs
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from lesionlens.base.errors import UnusableInputError, WeightsError
+from lesionlens.base.errors import WeightsError
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.stages import NEVER, Cancel, Progress, check
-from lesionlens.inference.engine import Target
+from lesionlens.inference.engine import Target, unknown_method
 from lesionlens.inference.engines.lens.method import LensMethod
 from lesionlens.network.config import NetworkConfig
 from lesionlens.network.notes import ONNX_FORMAT, WeightsInfo, WeightsNotes, from_json
@@ -103,10 +103,10 @@ class OnnxEngine(LensMethod):
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> NoReturn:
         """Refuse: a file without gradients has no method but its attention."""
         del prepared, target
-        raise UnusableInputError(
-            found=f"the attribution method {method!r}",
-            expected="none: this engine has no gradients; attention is in every result",
-            next_step="Use the attention maps of the result, or the engine lens for grad-cam",
+        raise unknown_method(
+            method,
+            "none: this engine has no gradients; attention is in every result",
+            "Use the attention maps of the result, or the engine lens for grad-cam",
         )
 
     @override

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.hosts import is_loopback
 
 KEY_VARIABLE = "LESIONLENS_API_KEY"
 PATIENCE_S = 60.0
@@ -16,27 +16,18 @@ PATIENCE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """A server of `lesionlens serve`, and how to reach it.
-
-    Parameters
-    ----------
-    url : str
-        Such as https://gpu.hospital.example:8000.
-    api_key : str or None
-        What the server asks for; None for the one in LESIONLENS_API_KEY, if any.
-    ca : Path or None
-        Certificates to trust instead of the usual, PEM.
-    plain_http : bool
-        Whether http without encryption is allowed to another machine.
-    patience_s : float
-        How long a line that is cut, or a server that is full, is waited for.
-    """
+    """A server of `lesionlens serve`, and how to reach it."""
 
     url: str
+    """Such as https://gpu.hospital.example:8000."""
     api_key: str | None = field(default=None, repr=False)
+    """What the server asks for; None for the one in LESIONLENS_API_KEY, if any."""
     ca: Path | None = None
+    """Certificates to trust instead of the usual, PEM."""
     plain_http: bool = False
+    """Whether http without encryption is allowed to another machine."""
     patience_s: float = PATIENCE_S
+    """How long a line that is cut, or a server that is full, is waited for."""
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -62,20 +53,6 @@ class ServerAddress:
     def name(self) -> str:
         """Host and port, for a reader."""
         return urlsplit(self.url).netloc
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine.
-
-    Examples
-    --------
-    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("example.org")
-    (True, True, False)
-    """
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def read_key(file: Path) -> str:

@@ -44,18 +44,12 @@ _INFO, _SCORING, _TIME = TypeAdapter(EngineInfo), TypeAdapter(Scoring), TypeAdap
 
 @dataclass(frozen=True, slots=True)
 class TravellingStudy:
-    """A study taken apart: parts that are named by their content, and what makes one of them.
-
-    Parameters
-    ----------
-    manifest : dict
-        Grid, which sequences, and the digests of the parts.
-    parts : dict of str to bytes
-        SHA-256 to message: the brain, and each present sequence within it.
-    """
+    """A study taken apart: parts that are named by their content, and what makes one of them."""
 
     manifest: Header
+    """Dict. Grid, which sequences, and the digests of the parts."""
     parts: Parts
+    """Dict of str to bytes. SHA-256 to message: the brain, and each present sequence within it."""
 
     @property
     def name(self) -> str:
@@ -190,6 +184,8 @@ def prediction_out(found: Prediction) -> tuple[Header, dict[str, NDArray[Any]]]:
         if one is not None:
             header[name] = _grid_out(one.grid)
             arrays[name] = one.share if isinstance(one, ClassProbabilities) else one.probability
+    if found.unperturbed is not None and found.unperturbed.core is not None:
+        arrays["unperturbed_core"] = found.unperturbed.core
     trace = found.trace
     if trace is not None:
         arrays |= {f"cross_{region}": weights for region, weights in trace.cross.items()}
@@ -231,7 +227,9 @@ def prediction_in(
             notices=tuple(str(notice) for notice in header["notices"]),
             unperturbed=None
             if unperturbed is None
-            else PerturbedPrediction(arrays["unperturbed"], _grid_in(unperturbed)),
+            else PerturbedPrediction(
+                arrays["unperturbed"], _grid_in(unperturbed), arrays.get("unperturbed_core")
+            ),
             thresholds={Region(key): float(v) for key, v in header["thresholds"].items()},
             scoring=_SCORING.validate_python(header["scoring"]),
             class_probabilities=None
@@ -262,12 +260,14 @@ def _of_regions(arrays: Arrays, prefix: str) -> dict[Region, NDArray[np.float32]
 
 def perturbed_out(found: PerturbedPrediction) -> tuple[Header, Arrays]:
     """Return answers to perturbed inputs as a message."""
-    return {"grid": _grid_out(found.grid)}, {"probability": found.probability}
+    core = {} if found.core is None else {"core": found.core}
+    return {"grid": _grid_out(found.grid)}, {"probability": found.probability, **core}
 
 
 def perturbed_in(header: Header, arrays: Arrays) -> PerturbedPrediction:
     """Return answers to perturbed inputs from a message."""
-    return PerturbedPrediction(arrays["probability"], _grid_in(header["grid"]))
+    grid = _grid_in(header["grid"])
+    return PerturbedPrediction(arrays["probability"], grid, arrays.get("core"))
 
 
 def first_look_out(found: FirstLook) -> tuple[Header, Arrays]:

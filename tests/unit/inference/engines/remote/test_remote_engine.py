@@ -21,6 +21,7 @@ from lesionlens.inference.engine import SupportsFirstLook, SupportsPerturbation,
 from lesionlens.inference.engines.remote import messages
 from lesionlens.inference.engines.remote.address import ServerAddress
 from lesionlens.inference.engines.remote.engine import connect
+from lesionlens.lens import Lens
 from lesionlens.records.prediction import Capability, InputPerturbation
 from lesionlens.records.study import PreparationStep, StepName
 from lesionlens.serving.listen import Listening
@@ -73,8 +74,8 @@ def test_probe_layer_and_head_are_asked_of_the_server(remote, study):
 
 
 def test_a_what_if_travels_with_what_is_hidden(remote, study):
-    hidden = np.zeros(study.working.shape, bool)
-    hidden[10:20] = True
+    hidden = np.zeros(QuickEngine().perturbation_grid(study).shape, bool)
+    hidden[3:7] = True
     asked = [InputPerturbation(hidden=hidden), InputPerturbation.showing(())]
     how = {"progress": no_progress, "cancel": NEVER}
     here = QuickEngine().predict_perturbed(study, asked, **how)
@@ -336,3 +337,9 @@ def test_a_study_that_gave_way_to_another_is_sent_again(study):
         for trace in traces:
             assert trace.probe_row((1, 2, 3)).max() > 0
         engine.close()
+
+
+def test_weights_and_bundles_are_the_servers_own():
+    for beside in ({"weights": "synthetic"}, {"bundle": "some"}, {"device": "cpu"}):
+        with pytest.raises(UnusableInputError, match="server"):
+            Lens(server="http://127.0.0.1:1", **beside)

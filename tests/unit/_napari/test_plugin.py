@@ -1,4 +1,4 @@
-"""The plugin as napari meets it: discovery, reader, samples, writers, keys."""
+"""The plugin as napari meets it: discovery, reader, samples, writers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 from npe2 import PluginManifest
-from tests.gui.conftest import MANIFEST
 
 from lesionlens._napari import loading, reader, sample, writer
-from lesionlens._napari.model.acts.keys import KEYS
 from lesionlens.base.errors import UnusableInputError
 
+MANIFEST = Path(loading.__file__).parents[1] / "napari.yaml"
 LISTING = """
 import sys
 from npe2 import PluginManager
@@ -127,19 +126,3 @@ def test_a_layer_of_others_is_not_written_with_a_guessed_place(tmp_path: Path):
     with pytest.raises(UnusableInputError, match="cells"):
         writer.write_image(str(tmp_path / "x.nii"), np.zeros((2, 2, 2)), attributes)
     assert not (tmp_path / "x.nii").exists()
-
-
-def test_no_key_takes_one_of_naparis(panel):
-    from napari.layers import Image, Labels
-    from napari.utils.action_manager import action_manager
-
-    taken = {str(key) for keys in action_manager._shortcuts.values() for key in keys}
-    viewer_and_layers = {
-        str(key)
-        for kind in (Image, Labels, type(panel._viewer))
-        for key in getattr(kind, "class_keymap", {})
-    }
-    shapes_only = {"A", "R", "D", "T", "S", "I", "Shift+A", "Shift+L", "Shift+P"}
-    ours = {key.shown for key in KEYS}
-    assert not (ours & viewer_and_layers)
-    assert (ours & taken) <= shapes_only

@@ -27,10 +27,10 @@ _TAGS = ("PatientID", "StudyDate")
 _DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
 
 
-def look_at_all(
+def describe_all(
     book: Book, *, progress: Progress = no_progress, cancel: Cancel = NEVER, again: bool = False
 ) -> int:
-    """Look at every study that was not looked at yet, and at every new result.
+    """Read what a list shows of every study that is not described yet, and of every new result.
 
     Parameters
     ----------
@@ -44,25 +44,25 @@ def look_at_all(
     Returns
     -------
     int
-        How many were looked at.
+        How many were read.
     """
     entries = book.entries()
-    looked = 0
+    count = 0
     for number, entry in enumerate(entries):
-        check(cancel, "looking at the studies")
-        progress(f"look at {number + 1} of {len(entries)}", number / len(entries))
+        check(cancel, "reading the studies")
+        progress(f"read {number + 1} of {len(entries)}", number / len(entries))
         now = entry
         if entry.place and (again or not (entry.sequences or entry.warnings)):
-            now, looked = look_at(entry), looked + 1
+            now, count = described(entry), count + 1
         if now.candidates is None or again:
             now = with_result(now, book.folder / entry.name)
         if now != entry:
             book.update(now)
-    progress("look", 1.0)
-    return looked
+    progress("read", 1.0)
+    return count
 
 
-def look_at(entry: StudyEntry) -> StudyEntry:
+def described(entry: StudyEntry) -> StudyEntry:
     """Return an entry with what the study's files say; what is wrong with them is a warning."""
     try:
         uid = entry.study_uid or None

@@ -1,8 +1,12 @@
 """Whole heads and other things: repeatable, of any contrast, with the truth of their brain."""
 
+import sys
+from pathlib import Path
+
 import torch
 
-from lesionlens.synth.whole_head import draw_heads
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "bench"))
+from whole_head import draw_heads
 
 SHAPE, SPACING = (48, 56, 56), 4.5
 

@@ -1,0 +1,62 @@
+"""Frozen rows under fixed headings as a Qt table: what the tables of the window share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Generic, TypeVar
+
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
+
+Row = TypeVar("Row")
+
+
+class RowsModel(QAbstractTableModel, Generic[Row]):
+    """Rows that are replaced together; where their keys stay, so do selection and scrolling.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        The headings.
+    key : callable
+        From a row to what names it.
+    """
+
+    def __init__(
+        self, columns: Sequence[str], key: Callable[[Row], Hashable], parent: QObject | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._columns, self._key = columns, key
+        self._rows: tuple[Row, ...] = ()
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """What is shown."""
+        return self._rows
+
+    def replace(self, rows: tuple[Row, ...]) -> None:
+        """Show these rows."""
+        if [self._key(row) for row in rows] == [self._key(row) for row in self._rows]:
+            self._rows = rows
+            if rows:
+                last = self.index(len(rows) - 1, len(self._columns) - 1)
+                self.dataChanged.emit(self.index(0, 0), last)
+            return
+        self.beginResetModel()
+        self._rows = rows
+        self.endResetModel()
+
+    def rowCount(self, parent: QModelIndex | None = None) -> int:
+        """Return how many rows are shown."""
+        return 0 if parent is not None and parent.isValid() else len(self._rows)
+
+    def columnCount(self, parent: QModelIndex | None = None) -> int:
+        """Return the number of columns."""
+        return 0 if parent is not None and parent.isValid() else len(self._columns)
+
+    def headerData(
+        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
+    ) -> Any:
+        """Return a column's heading."""
+        if orientation == Qt.Orientation.Horizontal and role == Qt.ItemDataRole.DisplayRole:
+            return self._columns[section]
+        return None

@@ -1,0 +1,111 @@
+"""What a site asks of the network before it uses it: bounds in a TOML file, stated beforehand."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lesionlens.base.errors import ConfigError
+
+
+class Metric(NamedTuple):
+    """A figure that a bound may be set on.
+
+    Parameters
+    ----------
+    key : str
+        In `evaluation.summary.CaseScore.metrics`, or a count over cases (`failures`).
+    title : str
+        In words.
+    better : int
+        1 where more is better, so that the bound is the least; -1 where it is the most.
+    """
+
+    key: str
+    title: str
+    better: int
+
+
+METRICS: Mapping[str, Metric] = MappingProxyType({
+    "dice_wt": Metric("wt", "Dice, whole tumour", 1),
+    "dice_tc": Metric("tc", "Dice, tumour core", 1),
+    "dice_et": Metric("et", "Dice, enhancing", 1),
+    "hd95_wt_mm": Metric("hd95_wt", "HD95, whole tumour (mm)", -1),
+    "lesions_found": Metric("sensitivity", "lesions found (share a case)", 1),
+    "false_candidates": Metric("fp", "false candidates a case", -1),
+    "calibration_error": Metric("ece", "calibration error, voxels", -1),
+    "failures": Metric("failures", "cases without a result (share)", -1),
+})  # fmt: skip
+
+
+class Bounds(BaseModel):
+    """Bounds over all cases and over each group of them.
+
+    Parameters
+    ----------
+    least_cases : int
+        Cases of a group below which it is not judged, and said so.
+    least_cases_in_all : int
+        Fewer cases fail the test as a whole: nothing can be said.
+    surely : bool
+        Judge by the unfavourable end of the 95 % interval in place of the mean.
+    overall, groups : mapping of str to float
+        Bound by the name of a metric of `METRICS`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    least_cases: int = Field(default=10, ge=1)
+    least_cases_in_all: int = Field(default=20, ge=1)
+    surely: bool = False
+    overall: dict[str, float] = {
+        "dice_wt": 0.8, "dice_tc": 0.7, "dice_et": 0.65, "lesions_found": 0.85,
+        "false_candidates": 0.5, "failures": 0.0,
+    }  # fmt: skip
+    groups: dict[str, float] = {
+        "dice_wt": 0.7, "lesions_found": 0.75, "false_candidates": 1.0, "failures": 0.0,
+    }  # fmt: skip
+
+
+def read_bounds(path: Path | None) -> Bounds:
+    """Read bounds from a TOML file; the defaults where there is none.
+
+    Raises
+    ------
+    ConfigError
+        An unknown key or metric, a wrong type, or no TOML.
+    """
+    if path is None:
+        return Bounds()
+    try:
+        table: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+        whole = {k: _floats(v) if isinstance(v, dict) else v for k, v in table.items()}
+        found = Bounds.model_validate(whole)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise _refused(path, f"{where}: {first['msg']}") from error
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _refused(path, str(error)) from error
+    unknown = [name for name in (*found.overall, *found.groups) if name not in METRICS]
+    if unknown:
+        raise _refused(path, f"the metric {unknown[0]!r}")
+    return found
+
+
+def _floats(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: float(v) if type(v) is int else v for k, v in table.items()}
+
+
+def _refused(path: Path, what: str) -> ConfigError:
+    return ConfigError(
+        found=f"{path.name} with {what}",
+        expected="least_cases, least_cases_in_all, surely, and tables [overall] and [groups] of "
+        f"{', '.join(METRICS)}",
+        next_step="Correct it; docs/acceptance.md shows one",
+    )

@@ -1,0 +1,39 @@
+"""One file that is replaced whole: written aside, flushed to the disk, moved into its place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lesionlens.base.errors import ResourceError
+
+
+@contextmanager
+def whole_file(place: Path) -> Iterator[Path]:
+    """Give a path to write to; on a clean exit the file takes its place, else it goes away.
+
+    Yields
+    ------
+    Path
+        In the same folder, which is made; its name ends as `place` does and begins with a dot.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    aside = place.with_name(f".new.{place.name}")
+    try:
+        yield aside
+        with aside.open("rb+") as file:
+            os.fsync(file.fileno())
+        aside.replace(place)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def unwritten(what: str, place: Path, error: Exception) -> ResourceError:
+    """Return the error of a file that could not be written while the earlier one is intact."""
+    return ResourceError(
+        found=f"{what} that could not be written ({getattr(error, 'strerror', None) or error})",
+        expected=f"room and permission to write {place.name}",
+        next_step="Free some space and start again; what was there before is intact",
+    )

@@ -1,0 +1,118 @@
+"""`lesionlens acceptance`: whether the network does here what a site asks of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.cli import options
+from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lesionlens.acceptance.report import AcceptanceReport
+
+
+def acceptance(
+    cases: Annotated[
+        Path,
+        typer.Argument(
+            help="One folder a case: images and a segmentation of somebody who knows.",
+            metavar="SITE_CASES",
+        ),
+    ],
+    out: options.Out,
+    bounds: Annotated[
+        Path | None,
+        typer.Option(
+            "--bounds", help="What is asked (TOML); see docs/acceptance.md.", metavar="FILE"
+        ),
+    ] = None,
+    signed_by: Annotated[
+        str | None,
+        typer.Option("--signed-by", help="Who signs the report, once it was read.", metavar="NAME"),
+    ] = None,
+    convention: Annotated[
+        str | None,
+        typer.Option(
+            "--convention", help="What the labels mean, as for `evaluate`.", metavar="NAME|FILE"
+        ),
+    ] = None,
+    weights: options.Weights = None,
+    device: options.Device = "auto",
+    workers: Annotated[int, typer.Option("--workers", help="Processes that analyse.", min=1)] = 1,
+    debug: options.Debug = False,
+) -> Answer:
+    """Test the network on a site's own cases against bounds that were stated beforehand.
+
+    Quality over all cases and by sequence set, scanner and slice thickness; a page and JSON, with
+    their SHA-256. Exit status 0 also where the test is not passed: the answer says so. Analyses
+    that are complete are not repeated.
+    """
+    del debug
+    options.check_layout(out, options.ResultLayout.OWN)
+    options.check_outside(cases, out)
+    STOP.gently()
+    with progress_bar() as progress:
+        progress("looking for cases", 0.0)
+        from lesionlens.acceptance.accept import SiteTest, accept
+        from lesionlens.acceptance.bounds import read_bounds
+        from lesionlens.cohort.run import Crew
+        from lesionlens.cohort.work import Choice
+
+        test = SiteTest(
+            cases=cases,
+            out=out,
+            bounds=read_bounds(bounds),
+            choice=Choice(device, weights=weights),
+            crew=Crew(workers),
+            convention=convention,
+            signed_by=None if signed_by is None else options.person(signed_by),
+        )
+        report = accept(test, progress=progress, cancel=STOP)
+    return _answer(report, out)
+
+
+def _answer(report: AcceptanceReport, out: Path) -> Answer:
+    from lesionlens.acceptance.accept import PAGE
+
+    notes = tuple(f"{case.name}: {case.problems[0]}" for case in report.cases if case.problems)
+    signed = f"Signed by {report.signed_by}" if report.signed_by else (
+        "Not signed yet: read the page, then give --signed-by NAME"
+    )  # fmt: skip
+    return Answer(
+        (
+            _table(report),
+            *(f"NOT KEPT  {plain(one)}" for one in report.broken),
+            f"Acceptance test {'passed' if report.passed else 'NOT PASSED'} on "
+            f"{len(report.cases)} cases",
+            plain(signed),
+            f"Page: {plain(str(out / PAGE))}",
+            RESEARCH_USE_NOTICE,
+        ),
+        notes,
+    )
+
+
+def _table(report: AcceptanceReport) -> Table:
+    from rich.text import Text
+
+    from lesionlens.acceptance.bounds import METRICS
+
+    table = new_table(("", "figure", "cases", "mean", "asked", ""), words=2)
+    for one in report.groups:
+        for row in one.judged:
+            about = METRICS[row.metric]
+            table.add_row(
+                Text(plain(one.group)),
+                about.title,
+                str(row.cases),
+                "–" if row.mean is None else f"{row.mean:.3f}",
+                f"{'≥' if about.better > 0 else '≤'} {row.bound:g}",
+                row.verdict.value,
+            )
+    return table

@@ -1,0 +1,160 @@
+"""`lesionlens learn`: from signed reviews to weights that are proposed, never simply used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.cli import options
+from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lesionlens.learning.learn import Learnt
+    from lesionlens.learning.proposal import Compared
+
+
+def learn(
+    reviewed: Annotated[
+        Path,
+        typer.Argument(
+            help="Results of `batch`, or a worklist, of which readers have signed some.",
+            metavar="DIR_OF_REVIEWED",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            help="Folder for this round; it will hold patients' images.",
+            metavar="DIR",
+        ),
+    ],
+    studies: Annotated[
+        Path | None,
+        typer.Option(
+            "--studies",
+            help="The studies that they were made of; a worklist knows them itself.",
+            metavar="DIR",
+        ),
+    ] = None,
+    readers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reader",
+            help="Whose decisions count that napari keeps on this machine and that were not "
+            "exported; may be given several times. A worklist names its readers itself.",
+            metavar="NAME",
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--weights",
+            help="Weights to start from in place of those in use: a file, default, synthetic or an "
+            "accepted version such as v1.",
+            metavar="FILE|NAME",
+        ),
+    ] = None,
+    steps: Annotated[
+        int, typer.Option("--steps", help="Of training, by the built-in recipe.", min=1)
+    ] = 260,
+    recipe: Annotated[
+        Path | None,
+        typer.Option("--recipe", help="A recipe of your own (TOML).", metavar="FILE"),
+    ] = None,
+    drawn: Annotated[
+        int,
+        typer.Option("--drawn", help="Drawn brains that show what was forgotten.", min=2),
+    ] = 12,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            "--minutes", help="Stop training after this long; start again to go on.", min=0
+        ),
+    ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="auto, cpu, cuda, cuda:N, xpu or mps.", metavar="DEVICE")
+    ] = "auto",
+    debug: options.Debug = False,
+) -> Answer:
+    """Learn from signed reviews, and propose the new weights with a one-page comparison.
+
+    Patients are parted, drawn brains are mixed in, old and new weights are compared on patients
+    who were held out and on drawn brains. Nothing is in use until a person says so with
+    `lesionlens weights accept`. Ctrl-C keeps what is done; the same command goes on.
+    """
+    del debug
+    for place in (reviewed, studies):
+        if place is not None:
+            options.check_outside(place, out)
+    STOP.gently()
+    with progress_bar() as progress:
+        progress("loading", 0.0)
+        from lesionlens.learning.learn import LearnJob
+        from lesionlens.learning.learn import learn as run
+        from lesionlens.training.config import read_config
+
+        job = LearnJob(
+            results=reviewed,
+            studies=studies,
+            out=out,
+            recipe=None if recipe is None else read_config(recipe),
+            steps=steps,
+            start=start,
+            device=device,
+            drawn_volumes=drawn,
+            readers=tuple(readers or ()),
+        )
+        learnt = run(job, minutes=minutes, progress=progress, cancel=STOP)
+    return _answer(learnt, out)
+
+
+def _answer(learnt: Learnt, out: Path) -> Answer:
+    from lesionlens.learning.proposal import PAGE
+
+    gathered, trained = learnt.gathered, learnt.trained
+    counts = ", ".join(f"{n} {what}" for what, n in gathered.counts.items())
+    lines = (
+        f"{len(gathered.reviews)} signed studies: {counts}",
+        f"{trained.step} of {trained.steps} steps in {trained.minutes:.1f} minutes",
+    )
+    notes = tuple(f"{name} teaches nothing yet: {why}" for name, why in gathered.left_out)
+    proposal = learnt.proposal
+    if proposal is None:
+        stopped = "stopped; the same command goes on from here"
+        return Answer(lines, (*notes, stopped), status=130 if STOP.is_set() else 0)
+    table = comparison((*proposal.patients, *proposal.drawn), len(proposal.patients))
+    warned = [f"WEIGH  {plain(one)}" for one in proposal.cautions]
+    return Answer(
+        (
+            *lines,
+            table,
+            *warned,
+            f"Proposed: {proposal.proposed.version}, in place of {proposal.parent.version}",
+            f"Comparison: {plain(str(out / PAGE))}",
+            "Nothing has changed yet. To accept: "
+            f'lesionlens weights accept {plain(str(out))} --by "YOUR NAME"',
+            RESEARCH_USE_NOTICE,
+        ),
+        notes,
+    )
+
+
+def comparison(rows: tuple[Compared, ...], of_patients: int) -> Table:
+    """Return the figures before and after; the first rows are of patients, the rest of drawings."""
+    from lesionlens.learning.page import compared_row
+
+    heads = ("", "cases", "before", "after", "difference", "95 % interval", "")
+    table = new_table(heads)
+    for number, one in enumerate(rows):
+        if number == of_patients:
+            table.add_section()
+        title, *cells = compared_row(one)
+        where = "held out" if number < of_patients else "drawn"
+        table.add_row(f"{where}: {title}", *cells)
+    return table

@@ -1,0 +1,102 @@
+"""`lesionlens weights`: which weights are in use, and who accepted them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lesionlens.cli import options
+from lesionlens.cli.console import Answer, new_table, plain
+
+By = Annotated[str, typer.Option("--by", help="Who decides; stays on the record.", metavar="NAME")]
+Why = Annotated[str, typer.Option("--why", help="In your words; stays on the record.")]
+
+
+def show(debug: options.Debug = False) -> Answer:
+    """List the weights of this machine's user: those of the package and all accepted versions."""
+    del debug
+    from rich.text import Text
+
+    from lesionlens.network.versions import SHIPPED_NAME, WeightsStore
+
+    store = WeightsStore()
+    used = store.in_use
+    table = new_table(("", "weights", "version", "SHA-256", "from", "accepted by"), words=6)
+    mark = "in use" if used is None else ""
+    table.add_row(mark, SHIPPED_NAME, "of the package", "", "", "")
+    for one in store.versions:
+        parent = store.of(one.parent_sha256)
+        table.add_row(
+            "in use" if used is not None and used.name == one.name else "",
+            one.name,
+            one.version,
+            f"{one.sha256[:12]}…",
+            SHIPPED_NAME if parent is None else parent.name,
+            Text(plain(f"{one.accepted_by}, {one.accepted[:10]}")),
+        )
+    said = [
+        plain(f"{act.time}  {act.use} in use: {act.by}" + (f", {act.why}" if act.why else ""))
+        for act in store.acts
+    ]
+    return Answer((table, *said))
+
+
+def accept(
+    proposed: Annotated[
+        Path, typer.Argument(help="Folder that `lesionlens learn` finished.", metavar="DIR")
+    ],
+    by: By,
+    why: Why = "",
+    debug: options.Debug = False,
+) -> Answer:
+    """Keep proposed weights as a new version, and use them from now on.
+
+    Read the comparison in DIR first. Every analysis without --weights uses them; results name them
+    by version and SHA-256.
+    """
+    del debug
+    from lesionlens.learning.proposal import WEIGHTS, read_proposal
+    from lesionlens.network.versions import Lineage, WeightsStore
+
+    name = options.person(by)
+    found = read_proposal(proposed)
+    lineage = Lineage(
+        found.proposed.version, found.parent.sha256, found.learnt_from, found.held_out
+    )
+    new = WeightsStore().accept(proposed / WEIGHTS, lineage, by=name, note=why)
+    return Answer(
+        (
+            f"{new.name} ({new.version}, SHA-256 {new.sha256[:12]}…) is in use from now on",
+            f'To take it back: lesionlens weights back --by "{plain(name)}"',
+        ),
+        tuple(plain(one) for one in found.cautions),
+    )
+
+
+def use(
+    version: Annotated[
+        str, typer.Argument(help="v1, v2, …, or default: those of the package.", metavar="VERSION")
+    ],
+    by: By,
+    why: Why = "",
+    debug: options.Debug = False,
+) -> Answer:
+    """Use a version from now on: any that was accepted before, or those of the package."""
+    del debug
+    from lesionlens.network.versions import WeightsStore
+
+    WeightsStore().use(version, by=options.person(by), why=why)
+    return Answer((f"{plain(version)} is in use from now on",))
+
+
+def back(by: By, why: Why = "", debug: options.Debug = False) -> Answer:
+    """Take the version in use back: use what it was trained on from. Nothing is deleted."""
+    del debug
+    from lesionlens.network.versions import WeightsStore
+
+    store = WeightsStore()
+    taken = store.in_use
+    name = store.back(by=options.person(by), why=why)
+    return Answer((f"{taken.name if taken else ''} taken back; {name} is in use from now on",))

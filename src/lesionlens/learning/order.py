@@ -1,0 +1,200 @@
+"""In which order unread studies teach most: unsure, disputed, unlike those that were read.
+
+Greedy: each next study is the one with the highest sum of three ranks among those that are left;
+how new it is counts against what was read and what was suggested before it, so that ten alike are
+not suggested in a row (uncertainty with diversity, as BADGE and core-set selection weigh it:
+arXiv 1906.03671, 1708.00489).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LEAST_SPREAD = 1e-6
+_FAR = 4.0
+"""Robust standard deviations at which a feature counts no further: one odd value is enough."""
+_LITTLE, _MUCH = 0.02, 0.75
+"""Doubt that is not worth a word; rank from which a second reason is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What is known of a study without reading it.
+
+    Parameters
+    ----------
+    name : str
+        Of its result.
+    unsure : float
+        Expected loss of Dice, 0 to 1: see `expected_loss`.
+    disputed : float
+        Share of what is flagged or disputed on which the views of the study disagree, 0 to 1.
+    features : mapping of str to float
+        How it looks, by name; what is not known is left out.
+    """
+
+    name: str
+    unsure: float
+    disputed: float
+    features: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """A study and why it is suggested at this place.
+
+    Parameters
+    ----------
+    card : Card
+    novelty : float
+        Distance to the nearest study read or suggested before, in robust standard deviations.
+    unlike : str
+        The feature that makes most of it; empty where nothing was read or suggested before.
+    value, usual : float
+        Its value here, and there.
+    ranks : (3,) float
+        Of unsure, disputed and novelty among those that were left, 0 to 1.
+    """
+
+    card: Card
+    novelty: float
+    unlike: str
+    value: float
+    usual: float
+    ranks: tuple[float, float, float]
+
+    @property
+    def reason(self) -> str:
+        """The strongest of the three, and others above three quarters of the rest, in words."""
+        said = (
+            (self.ranks[0], f"outline unsure: expected Dice {1 - self.card.unsure:.2f}",
+             self.card.unsure >= _LITTLE),
+            (self.ranks[1], f"views disagree on {self.card.disputed:.0%} of it",
+             self.card.disputed >= _LITTLE),
+            (self.ranks[2], self._novel, True),
+        )  # fmt: skip
+        told = [(rank, words) for rank, words, much in said if much]
+        best = max(rank for rank, _ in told)
+        return "; ".join(words for rank, words in told if rank == best or rank > _MUCH)
+
+    @property
+    def _novel(self) -> str:
+        if not self.unlike:
+            return "nothing like it was read"
+        return f"unlike those read: {self.unlike} {self.value:.3g}, not {self.usual:.3g}"
+
+
+def expected_loss(
+    probability: NDArray[np.float32], drawn: NDArray[np.bool_], voxel_ml: float
+) -> float:
+    """Return one less the Dice that is to be expected of an outline, were probabilities right.
+
+    Parameters
+    ----------
+    probability : (I, J, K) float32
+        Of the whole tumour.
+    drawn : (I, J, K) bool
+        What was flagged.
+    voxel_ml : float
+        Volume of a voxel; a millilitre is added above and below, so that nothing flagged and
+        nothing expected is a loss of 0.
+
+    Examples
+    --------
+    >>> sure = np.array([1.0, 0.0], np.float32)
+    >>> expected_loss(sure, sure > 0.5, 1.0), expected_loss(sure / 2, sure > 0.5, 1.0)
+    (0.0, 0.19999999999999996)
+    """
+    expected = float(probability.sum(dtype=np.float64)) * voxel_ml
+    flagged = np.count_nonzero(drawn) * voxel_ml
+    both = float(probability[drawn].sum(dtype=np.float64)) * voxel_ml
+    return float(1.0 - (2.0 * both + 1.0) / (expected + flagged + 1.0))
+
+
+def order(unread: Sequence[Card], read: Sequence[Card]) -> tuple[Suggestion, ...]:
+    """Order unread studies by what reading them would teach.
+
+    Parameters
+    ----------
+    unread, read : sequence of Card
+        The latter were read before: nothing like them is new.
+    """
+    if not unread:
+        return ()
+    names = sorted({name for card in (*unread, *read) for name in card.features})
+    table, spread = _table((*unread, *read), names)
+    known = list(range(len(unread), len(unread) + len(read)))
+    left, found = list(range(len(unread))), []
+    while left:
+        novelty, nearest = _novelty(table, left, known)
+        ranks = np.stack([
+            _ranks(np.array([unread[n].unsure for n in left])),
+            _ranks(np.array([unread[n].disputed for n in left])),
+            _ranks(novelty),
+        ])  # fmt: skip
+        at = int(ranks.sum(axis=0).argmax())
+        pick = left.pop(at)
+        found.append(
+            _suggestion(unread[pick], table, (pick, nearest[at]), (names, spread),
+                        (float(novelty[at]), ranks[:, at]))
+        )  # fmt: skip
+        known.append(pick)
+    return tuple(found)
+
+
+def _suggestion(
+    card: Card,
+    table: NDArray[np.float64],
+    pair: tuple[int, int | None],
+    scale: tuple[Sequence[str], NDArray[np.float64]],
+    ranked: tuple[float, NDArray[np.float64]],
+) -> Suggestion:
+    names, spread = scale
+    novelty, ranks = ranked
+    three = float(ranks[0]), float(ranks[1]), float(ranks[2])
+    if pair[1] is None or not names:
+        return Suggestion(card, novelty, "", 0.0, 0.0, three)
+    gap = table[pair[0]] - table[pair[1]]
+    most = int(np.abs(gap).argmax())
+    if names[most] not in card.features:
+        return Suggestion(card, novelty, "", 0.0, 0.0, three)
+    value = card.features[names[most]]
+    return Suggestion(card, novelty, names[most], value, value - gap[most] * spread[most], three)
+
+
+def _table(
+    cards: Sequence[Card], names: Sequence[str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return features in robust standard deviations, unknown ones at the median, and the scale."""
+    raw = np.array([[card.features.get(name, np.nan) for name in names] for card in cards])
+    if not names:
+        return np.zeros((len(cards), 0)), np.zeros(0)
+    middle = np.nanmedian(raw, axis=0)
+    spread = 1.4826 * np.nanmedian(np.abs(raw - middle), axis=0)
+    plain = np.nanstd(raw, axis=0)
+    spread = np.where(spread > _LEAST_SPREAD, spread, np.maximum(plain, _LEAST_SPREAD))
+    scaled = np.where(np.isnan(raw), 0.0, (raw - middle) / spread)
+    return np.clip(scaled, -_FAR, _FAR), spread
+
+
+def _novelty(
+    table: NDArray[np.float64], left: Sequence[int], known: Sequence[int]
+) -> tuple[NDArray[np.float64], list[int | None]]:
+    """Return the distance of each to its nearest known one; to the middle where none is known."""
+    width = max(table.shape[1], 1)
+    if not known:
+        far = np.sqrt((table[list(left)] ** 2).sum(axis=1) / width)
+        return far, [None] * len(left)
+    gaps = table[list(left), None] - table[None, list(known)]
+    far = np.sqrt((gaps**2).sum(axis=2) / width)
+    return far.min(axis=1), [known[int(n)] for n in far.argmin(axis=1)]
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return 0 for the lowest to 1 for the highest, equal ones alike; all 0 where none differs."""
+    kinds, place = np.unique(values, return_inverse=True)
+    return np.asarray(place / max(len(kinds) - 1, 1), np.float64)

@@ -1,0 +1,65 @@
+"""How weights are trained on from signed reviews, unless a recipe says otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+from lesionlens.training.config import (
+    DataConfig,
+    OptimiserConfig,
+    PatchConfig,
+    StageConfig,
+    TrainConfig,
+)
+
+STEPS = 260
+_SHAPE, _NEAR_SHAPE = (84, 104, 84), (132, 164, 132)
+_DRAWN_SHARE, _DRAWN_KEPT, _PAINTINGS = 0.3, 45, 2
+_TINY_STAGE_STEPS = 20
+
+
+def learn_recipe(init: Path, given: TrainConfig | None = None, steps: int = STEPS) -> TrainConfig:
+    """Return the recipe: that of the default weights, from weights on, or a site's own from them.
+
+    Parameters
+    ----------
+    init : Path
+        The weights to start from.
+    given : TrainConfig or None
+        A site's own recipe; its `init` is not read, its share of drawn brains must not be zero.
+    steps : int
+        Of the built-in recipe. No more brains are drawn than that many steps can show.
+    """
+    if given is not None:
+        return dataclasses.replace(given, init=str(init))
+    kept = min(_DRAWN_KEPT, max(2, math.ceil(steps * _DRAWN_SHARE / _PAINTINGS)))
+    patches = PatchConfig(0.1, _NEAR_SHAPE, (1.2, 1.4), (88, 88, 88))
+    whole = StageConfig(
+        steps,
+        _SHAPE,
+        (1.9, 2.1),
+        batch=1,
+        rate=(1.0, 0.03),
+        patches=patches if steps >= _TINY_STAGE_STEPS else None,
+    )
+    return TrainConfig(
+        stages=(whole,),
+        seed=1,
+        checkpoint_minutes=3.0,
+        validation_volumes=0,
+        init=str(init),
+        optimiser=OptimiserConfig(rate=8e-4, warmup=min(20, steps), average=0.99),
+        data=DataConfig(
+            workers=0,
+            pool=80,
+            paintings=_PAINTINGS,
+            complete=0.55,
+            single=(0.03, 0.08, 0.04, 0.08),
+            without_t1=0.3,
+            held_out=0.25,
+            drawn_share=_DRAWN_SHARE,
+            drawn_kept=kept,
+        ),
+    )

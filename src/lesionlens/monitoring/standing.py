@@ -1,0 +1,81 @@
+"""What the last look at results found, kept so that the panel can warn of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lesionlens.base.errors import ResourceError
+
+
+class Standing(BaseModel):
+    """Which stop rules are broken.
+
+    Parameters
+    ----------
+    time : str
+        When they were looked at: ISO 8601, UTC.
+    stops : tuple of str
+        Those that are broken, in words; empty where none is.
+    page : str
+        Where the page lies on this machine.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    time: str
+    stops: tuple[str, ...]
+    page: str
+
+    @property
+    def words(self) -> str:
+        """What the panel says; empty where no rule is broken."""
+        if not self.stops:
+            return ""
+        day = self.time[:10] or "day not known"
+        return f"Stop and look (monitor, {day}): {'; '.join(self.stops)}"
+
+
+def _place() -> Path:
+    return Path(platformdirs.user_data_dir("lesionlens")) / "monitor.json"
+
+
+def keep(stops: tuple[str, ...], page: Path) -> None:
+    """Keep what was found in the user's own data folder, in the place of what was before.
+
+    Raises
+    ------
+    ResourceError
+        It cannot be written: a warning that is no longer true would stay, or one be missing.
+    """
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    standing = Standing(time=now, stops=stops, page=str(page.resolve()))
+    place = _place()
+    aside = place.with_suffix(".part")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(standing.model_dump_json(indent=1) + "\n", "utf-8")
+        aside.replace(place)
+    except OSError as error:
+        raise ResourceError(
+            found=f"that the warning for the panel could not be kept ({error.strerror or error})",
+            expected="room and permission in your data folder",
+            next_step="Free some space and start again; the page is written",
+        ) from error
+
+
+def standing() -> Standing | None:
+    """Return what was found last; None where nobody looked.
+
+    A file that cannot be read is itself a reason to look: it is said as a broken rule.
+    """
+    place = _place()
+    try:
+        return Standing.model_validate_json(place.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError, ValidationError):
+        return Standing(time="", stops=("what monitor found last cannot be read",), page="")

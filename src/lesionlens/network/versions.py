@@ -1,0 +1,300 @@
+"""Weights that a person accepted on this machine: kept, in use or not, each act on the record.
+
+They lie in the user's own data folder as `v1.safetensors`, `v2.safetensors` and so on, beside
+`versions.json`, an append-only log of who accepted and who chose what. Nothing is ever deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lesionlens.base.errors import ResourceError, WeightsError
+from lesionlens.base.provenance import sha256_of
+
+SHIPPED_NAME = "default"
+"""What stands for the weights of the package."""
+LOG_NAME = "versions.json"
+
+
+class WeightsVersion(BaseModel):
+    """Weights that were accepted.
+
+    Parameters
+    ----------
+    name : str
+        v1, v2, …; what `--weights` and `Lens(weights=…)` take.
+    sha256 : str
+        Of the file.
+    version : str
+        As it stands in results.
+    parent_sha256 : str
+        Of the weights that they were trained on from.
+    accepted_by, accepted : str
+        Who, and when: ISO 8601, UTC.
+    note : str
+        In that person's words.
+    learnt_from, held_out : tuple of str
+        SHA-256 of the names of patients, those of all ancestors too: a patient who was learnt from
+        never judges later weights, and one who judged is never learnt from.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^v[1-9][0-9]*$")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    version: str
+    parent_sha256: str
+    accepted_by: str
+    accepted: str
+    note: str = ""
+    learnt_from: tuple[str, ...] = ()
+    held_out: tuple[str, ...] = ()
+
+
+class UseAct(BaseModel):
+    """Somebody's choice of what is in use from then on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    use: str
+    by: str
+    time: str
+    why: str = ""
+
+
+class _Log(BaseModel):
+    """The whole of versions.json."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_: Literal["lesionlens/weights-versions/1"] = Field(
+        default="lesionlens/weights-versions/1",
+        validation_alias="schema",
+        serialization_alias="schema",
+    )
+    versions: tuple[WeightsVersion, ...] = ()
+    acts: tuple[UseAct, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What new weights carry on: see `WeightsVersion`."""
+
+    version: str
+    parent_sha256: str
+    learnt_from: tuple[str, ...] = ()
+    held_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsStore:
+    """The accepted weights of one user.
+
+    Parameters
+    ----------
+    folder : Path
+        The user's own, unless told.
+    """
+
+    folder: Path = field(
+        default_factory=lambda: Path(platformdirs.user_data_dir("lesionlens")) / "weights"
+    )
+
+    def path(self, name: str) -> Path:
+        """Return where a version's file lies."""
+        return self.folder / f"{name}.safetensors"
+
+    @property
+    def versions(self) -> tuple[WeightsVersion, ...]:
+        """All that were accepted, oldest first.
+
+        Raises
+        ------
+        WeightsError
+            The log is damaged.
+        """
+        return self._log().versions
+
+    @property
+    def acts(self) -> tuple[UseAct, ...]:
+        """Who chose what, oldest first."""
+        return self._log().acts
+
+    @property
+    def in_use(self) -> WeightsVersion | None:
+        """The version that is used where none is named; None for the weights of the package."""
+        log = self._log()
+        used = log.acts[-1].use if log.acts else SHIPPED_NAME
+        return next((one for one in log.versions if one.name == used), None)
+
+    def version(self, name: str) -> WeightsVersion | None:
+        """Return a version by its name; None where there is none."""
+        return next((one for one in self.versions if one.name == name), None)
+
+    def of(self, sha256: str) -> WeightsVersion | None:
+        """Return a version by the hash of its file; None where there is none."""
+        return next((one for one in self.versions if one.sha256 == sha256), None)
+
+    def accept(self, file: Path, lineage: Lineage, *, by: str, note: str = "") -> WeightsVersion:
+        """Keep weights as the next version and use them from now on.
+
+        Parameters
+        ----------
+        file : Path
+            The weights; copied.
+        lineage : Lineage
+            Where they come from.
+        by, note : str
+            Who accepts, and in which words.
+
+        Raises
+        ------
+        WeightsError
+            They were accepted before, or the log is damaged.
+        ResourceError
+            The folder cannot be written; nothing was changed.
+        """
+        log, digest = self._log(), sha256_of(file)
+        before = next((one for one in log.versions if one.sha256 == digest), None)
+        if before is not None:
+            raise WeightsError(
+                found=f"weights that were accepted before, as {before.name}",
+                expected="new ones",
+                next_step=f"To use them: lesionlens weights use {before.name} --by NAME",
+                in_window=f"Use {before.name}",
+            )
+        number = max((int(one.name[1:]) for one in log.versions), default=0) + 1
+        new = WeightsVersion(
+            name=f"v{number}",
+            sha256=digest,
+            version=lineage.version,
+            parent_sha256=lineage.parent_sha256,
+            accepted_by=by,
+            accepted=_now(),
+            note=note,
+            learnt_from=lineage.learnt_from,
+            held_out=lineage.held_out,
+        )
+        place = self.path(new.name)
+        aside = place.with_name(f".{place.name}")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, aside)
+            aside.replace(place)
+        except OSError as error:
+            aside.unlink(missing_ok=True)
+            raise _unwritable(error) from error
+        act = UseAct(use=new.name, by=by, time=new.accepted, why="accepted")
+        self._write(_Log(versions=(*log.versions, new), acts=(*log.acts, act)))
+        return new
+
+    def use(self, name: str, *, by: str, why: str = "") -> None:
+        """Use a version from now on; `SHIPPED_NAME` for the weights of the package.
+
+        Raises
+        ------
+        WeightsError
+            There is no such version, or its file is not what was accepted.
+        ResourceError
+            The folder cannot be written; nothing was changed.
+        """
+        log = self._log()
+        known = {one.name: one for one in log.versions}
+        if name != SHIPPED_NAME:
+            if name not in known:
+                raise WeightsError(
+                    found=f"no version {name!r}",
+                    expected=f"one of {', '.join([SHIPPED_NAME, *known])}",
+                    next_step="Choose one of them: lesionlens weights list",
+                )
+            self.verified(known[name])
+        self._write(_Log(versions=log.versions, acts=(*log.acts, self._act(name, by, why))))
+
+    def back(self, *, by: str, why: str = "") -> str:
+        """Take the version in use back: use what it was trained on from; return its name.
+
+        Raises
+        ------
+        WeightsError
+            The weights of the package are in use.
+        """
+        now = self.in_use
+        if now is None:
+            raise WeightsError(
+                found="the weights of the package in use",
+                expected="a version that was accepted, to take back",
+                next_step="Nothing is to be done: lesionlens weights list",
+            )
+        parent = self.of(now.parent_sha256)
+        name = SHIPPED_NAME if parent is None else parent.name
+        self.use(name, by=by, why=why or f"{now.name} taken back")
+        return name
+
+    def verified(self, version: WeightsVersion) -> Path:
+        """Return a version's file, checked to be what was accepted.
+
+        Raises
+        ------
+        WeightsError
+            It is missing or altered.
+        """
+        place = self.path(version.name)
+        if not place.is_file() or sha256_of(place) != version.sha256:
+            state = "altered" if place.is_file() else "missing"
+            raise WeightsError(
+                found=f"the weights {version.name}, {state} since {version.accepted_by} accepted "
+                "them",
+                expected=f"the file with SHA-256 {version.sha256[:12]}…",
+                next_step="Use others: lesionlens weights use default --by NAME",
+                in_window="Choose other weights",
+            )
+        return place
+
+    def _act(self, name: str, by: str, why: str) -> UseAct:
+        return UseAct(use=name, by=by, time=_now(), why=why)
+
+    def _log(self) -> _Log:
+        place = self.folder / LOG_NAME
+        try:
+            return _Log.model_validate_json(place.read_text("utf-8"))
+        except FileNotFoundError:
+            return _Log()
+        except (OSError, UnicodeDecodeError, ValidationError) as error:
+            raise WeightsError(
+                found=f"a {LOG_NAME} of accepted weights that cannot be read",
+                expected="the one that LesionLens wrote",
+                next_step="Restore it from a backup, or name weights with --weights default",
+                in_window="Restore it from a backup, or name weights in the preferences",
+            ) from error
+
+    def _write(self, log: _Log) -> None:
+        place = self.folder / LOG_NAME
+        aside = place.with_name(f".{LOG_NAME}")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            content = json.loads(log.model_dump_json(by_alias=True))
+            aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+            aside.replace(place)
+        except OSError as error:
+            aside.unlink(missing_ok=True)
+            raise _unwritable(error) from error
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _unwritable(error: OSError) -> ResourceError:
+    return ResourceError(
+        found=f"accepted weights that could not be kept ({error.strerror or error})",
+        expected="room and permission in your data folder",
+        next_step="Free some space and try again; what was in use still is",
+    )

@@ -1,0 +1,106 @@
+"""Images that clients of MONAI Label sent for a while: in a private folder, gone in the end."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lesionlens.serving.monailabel.images import safe_name, suffix_of
+from lesionlens.serving.sessions import GoneError
+
+_EXPIRY_S = 3600
+
+
+@dataclass
+class Upload:
+    """One image, and until when it is kept."""
+
+    folder: Path
+    image: Path
+    expiry_s: int
+    created: float = field(default_factory=time.time)
+    used: float = field(default_factory=time.time)
+
+    def info(self, name: str) -> dict[str, Any]:
+        """Return what MONAI Label says of a session; where it lies is nobody's business."""
+        return {
+            "name": name,
+            "path": "",
+            "image": self.image.name,
+            "meta": {},
+            "create_ts": int(self.created),
+            "last_access_ts": int(self.used),
+            "expiry": self.expiry_s,
+        }
+
+
+class Uploads:
+    """All of them, below one folder that only this user reads; removed with the server."""
+
+    def __init__(self) -> None:
+        self._root = Path(tempfile.mkdtemp(prefix="lesionlens-serve-"))
+        self._all: dict[str, tuple[str, Upload]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, owner: str, files: list[tuple[str, bytes]], expiry_s: int) -> tuple[str, Upload]:
+        """Keep an image; several files are together one."""
+        self.expire()
+        name = secrets.token_urlsafe(18)
+        folder = self._root / name
+        folder.mkdir(mode=0o700)
+        for file_name, content in files:
+            plain = Path(file_name).name
+            if len(files) == 1:
+                plain = f"image{suffix_of(plain)}"
+            (folder / safe_name(plain)).write_bytes(content)
+        image = folder if len(files) > 1 else next(folder.iterdir())
+        expiry = min(expiry_s, _EXPIRY_S) if expiry_s > 0 else _EXPIRY_S
+        upload = Upload(folder, image, expiry)
+        with self._lock:
+            self._all[name] = (owner, upload)
+        return name, upload
+
+    def find(self, owner: str, name: str) -> Upload:
+        """Return one that is kept.
+
+        Raises
+        ------
+        GoneError
+            It is not, or no longer.
+        """
+        self.expire()
+        with self._lock:
+            mine, upload = self._all.get(name, ("", None))
+            if upload is None or mine != owner:
+                raise GoneError("session")
+            upload.used = time.time()
+            return upload
+
+    def remove(self, owner: str, name: str) -> Upload:
+        """Remove one now."""
+        upload = self.find(owner, name)
+        with self._lock:
+            self._all.pop(name, None)
+        shutil.rmtree(upload.folder, ignore_errors=True)
+        return upload
+
+    def expire(self) -> None:
+        """Remove those that nobody asked about for too long."""
+        now = time.time()
+        with self._lock:
+            late = [n for n, (_, u) in self._all.items() if now - u.used > u.expiry_s]
+            gone = [self._all.pop(name)[1] for name in late]
+        for upload in gone:
+            shutil.rmtree(upload.folder, ignore_errors=True)
+
+    def end(self) -> None:
+        """Remove all of them."""
+        with self._lock:
+            self._all.clear()
+        shutil.rmtree(self._root, ignore_errors=True)

@@ -1,0 +1,272 @@
+"""MONAI Label's own client, as its viewer plugins use it, against our server."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import io
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+import zipfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi")
+
+from tests.serving_here import QuickEngine, serving
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.records.prediction import Capability
+from lesionlens.serving.sessions import Limits
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+VARIABLE = "LESIONLENS_MONAILABEL_WHEEL"
+TEMPORARY = Path(tempfile.gettempdir())
+KEY = "a-key-of-more-than-sixteen-letters"
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+
+
+def quick():
+    """An engine that draws outlines and nothing else: what this adapter hands on."""
+    return QuickEngine(can=frozenset({Capability.SEGMENT}))
+
+
+@pytest.fixture(scope="session")
+def client_class(tmp_path_factory):
+    """The client out of MONAI Label's wheel, which is not installed: it would bring much."""
+    named = os.environ.get(VARIABLE)
+    wheels = [Path(named)] if named else sorted((REPOSITORY / ".venv/wheels").glob("monailabel*"))
+    wheels += sorted((Path(sys.base_prefix) / "wheels").glob("monailabel*"))
+    wheels += [w for p in sys.path for w in sorted(Path(p).glob("../../../wheels/monailabel*"))]
+    if not wheels:
+        pytest.skip(f"no wheel of MONAI Label: pip download --no-deps monailabel, {VARIABLE}=FILE")
+    file = tmp_path_factory.mktemp("monailabel") / "client.py"
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        file.write_bytes(wheel.read("monailabel/client/client.py"))
+    spec = importlib.util.spec_from_file_location("monailabel_client", file)
+    module = importlib.util.module_from_spec(spec)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it uses cgi
+        try:
+            spec.loader.exec_module(module)
+        except ModuleNotFoundError as error:
+            pytest.skip(f"MONAI Label's client does not run here: {error}")
+    return module.MONAILabelClient
+
+
+@pytest.fixture
+def folder(tmp_path, make_study):
+    """A datastore: two studies, one as a folder and one as an archive, and a FLAIR alone."""
+    place = tmp_path / "datastore"
+    place.mkdir()
+    study = make_study(name="one")
+    shutil.copytree(study, place / "one")
+    shutil.make_archive(str(place / "two"), "zip", study)
+    shutil.copy(next(study.glob("*flair*")), place / "three_flair.nii.gz")
+    return place
+
+
+@pytest.fixture
+def server(folder):
+    with serving({"quick": quick()}, datastore=folder) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server, client_class, tmp_path):
+    return client_class(server.url, tmpdir=str(tmp_path), client_id="a test")
+
+
+def labels_in(file):
+    return np.asarray(nib.load(file).dataobj)
+
+
+def test_info_names_models_labels_and_strategies(client):
+    info = client.info()
+    assert [*info["models"]] == ["quick"]
+    assert info["models"]["quick"]["type"] == "segmentation"
+    assert info["labels"] == ["core", "oedema", "enhancing"]
+    assert {"first", "random"} <= set(info["strategies"])
+    assert info["trainers"] == {}
+    assert info["datastore"]["total"] == 3
+
+
+@pytest.mark.parametrize("image", ["one", "two", "three_flair"])
+def test_infer_gives_a_label_map_on_the_reference_and_figures(client, image, folder):
+    file, params = client.infer("quick", image, {})
+    assert params["label_names"] == {"core": 1, "oedema": 2, "enhancing": 3}
+    assert params["findings"]["schema"] == "lesionlens/findings/1"
+    reference = next((folder / "one").glob("*flair*" if image == "three_flair" else "*t1c*"))
+    assert labels_in(file).shape == nib.load(reference).shape
+    assert np.allclose(nib.load(file).affine, nib.load(reference).affine, atol=1e-4)
+    assert labels_in(file).any()
+
+
+def test_infer_on_a_session_is_infer_on_the_image(client, folder):
+    session = client.create_session(str(folder / "two.zip"))
+    name = session["session_id"]
+    assert client.get_session(name)["name"] == name
+    assert str(folder) not in str(session)
+    there, _ = client.infer("quick", "", {}, session_id=name)
+    kept = labels_in(there).copy()
+    here, _ = client.infer("quick", "two", {})
+    assert np.array_equal(kept, labels_in(here))
+    client.remove_session(name)
+    with pytest.raises(Exception, match="404"):
+        client.get_session(name)
+
+
+def test_infer_on_a_file_that_is_sent_along_leaves_nothing_behind(client, folder, server):
+    plain = folder.parent / "scan.nii.gz"  # whose name says nothing
+    shutil.copy(folder / "three_flair.nii.gz", plain)
+    before = [*TEMPORARY.glob("lesionlens-serve-*/*")]
+    file, params = client.infer("quick", "", {"sequence": "flair"}, file=str(plain))
+    assert labels_in(file).any()
+    assert [*params["findings"]["sequences"]] == ["flair"]
+    assert [*TEMPORARY.glob("lesionlens-serve-*/*")] == before
+
+
+def test_four_sequences_in_one_file_are_taken_in_the_order_that_is_named(client, folder):
+    volumes = [nib.load(next((folder / "one").glob(f"{s}.*"))) for s in MrSequence]
+    data = np.stack([np.asarray(v.dataobj) for v in volumes[::-1]], -1)
+    file = folder.parent / "four.nii.gz"
+    nib.save(nib.Nifti1Image(data, volumes[0].affine), file)
+    channels = {"channels": [s.value for s in MrSequence][::-1]}
+    found, params = client.infer("quick", "", channels, file=str(file))
+    assert labels_in(found).any()
+    assert set(params["findings"]["sequences"]) == {s.value for s in MrSequence}
+    with pytest.raises(Exception, match="channels"):
+        client.infer("quick", "", {}, file=str(file))
+    with pytest.raises(Exception, match="4 volumes"):
+        client.infer("quick", "", {"channels": ["flair"]}, file=str(file))
+
+
+def test_an_unknown_model_or_image_is_refused_with_what_is_there(client):
+    with pytest.raises(Exception, match="quick"):
+        client.infer("slow", "one", {})
+    with pytest.raises(Exception, match="no image"):
+        client.infer("quick", "four", {})
+
+
+def test_active_learning_names_what_has_no_final_label_yet(client, folder):
+    first = client.next_sample("first", {})
+    assert first["id"] == "one"
+    assert first["strategy"]["first"]["client_id"] == "a test"
+    label = str(folder / "three_flair.nii.gz")  # any file will do
+    client.save_label("one", label, tag="original", params={"reader": "me"})
+    assert client.next_sample("first", {})["id"] == "one"
+    client.save_label("one", label, params={"reader": "me"})
+    assert client.next_sample("first", {})["id"] == "three_flair"
+    for name in ("two", "three_flair"):
+        client.save_label(name, label)
+    assert client.next_sample("random", {}) == {}
+    with pytest.raises(Exception, match="strategy"):
+        client.next_sample("tea leaves", {})
+
+
+def test_labels_come_back_as_they_were_kept(client, folder):
+    label = str(folder / "three_flair.nii.gz")
+    kept = Path(label).read_bytes()
+    client.save_label("one", label, tag="final", params={"reader": "me"})
+    assert Path(client.download_label("one", "final")).read_bytes() == kept
+    listed = client.datastore()["objects"]["one"]
+    assert listed["labels"]["final"]["info"]["reader"] == "me"
+    assert client.info()["datastore"]["completed"] == 1
+    assert (folder / "labels" / "final" / "one.nii.gz").is_file()
+    with pytest.raises(Exception, match="no label"):
+        client.download_label("one", "original")
+
+
+@pytest.mark.parametrize("name", ["../out", "a/b", "..", ".hidden", "x" * 200])
+def test_no_name_leaves_the_folder(client, name, folder, tmp_path):
+    file = tmp_path / "image.nii.gz"
+    shutil.copy(folder / "three_flair.nii.gz", file)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(Exception, match="plain name"):
+        client.upload_image(str(file), name)
+    with pytest.raises(Exception, match="plain name"):
+        client.save_label("one", str(file), tag=name)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_uploaded_image_is_listed_and_never_overwritten(client, folder, tmp_path):
+    file = tmp_path / "new.nii.gz"
+    shutil.copy(folder / "three_flair.nii.gz", file)
+    assert client.upload_image(str(file), "four") == {"image": "four"}
+    assert "four" in client.datastore()["objects"]
+    with pytest.raises(Exception, match="never overwritten"):
+        client.upload_image(str(file), "four")
+
+
+def test_an_archive_that_points_out_of_its_folder_stays_inside(client, folder, tmp_path):
+    evil = tmp_path / "evil.zip"
+    flair = (folder / "three_flair.nii.gz").read_bytes()
+    with zipfile.ZipFile(evil, "w") as archive:
+        archive.writestr("../../../escaped_flair.nii.gz", flair)
+    client.infer("quick", "", {}, file=str(evil))
+    assert not [*tmp_path.parent.rglob("escaped*")]
+    assert not [*TEMPORARY.glob("escaped*")]
+
+
+def test_damaged_images_are_refused_in_words(client, tmp_path):
+    for name, content in (
+        ("a.nii.gz", b"not gzip"),
+        ("b.nii.gz", gzip.compress(b"no nifti")),
+        ("c.zip", b"PK\x03\x04 but no more"),
+        ("d.exe", b"MZ"),
+    ):
+        file = tmp_path / name
+        file.write_bytes(content)
+        with pytest.raises(Exception, match="Status: 4"):
+            client.infer("quick", "", {}, file=str(file))
+
+
+def test_training_is_refused_in_words_and_none_is_running(client):
+    assert client.train_status(check_if_running=True) is False
+    with pytest.raises(Exception, match="lesionlens train"):
+        client.train_start("quick", {})
+    assert client.train_stop() == {}
+
+
+def test_the_key_is_the_password(client_class, folder, tmp_path):
+    with serving({"quick": quick()}, keys=(KEY,), datastore=folder) as server:
+        client = client_class(server.url, tmpdir=str(tmp_path))
+        assert client.auth_enabled()
+        with pytest.raises(Exception, match="401"):
+            client.info()
+        with pytest.raises(Exception, match="401"):
+            client.auth_token("anybody", "a wrong password")
+        client.update_auth(client.auth_token("anybody", KEY))
+        assert client.auth_valid_token()
+        assert client.info()["models"]
+
+
+def test_what_was_sent_goes_with_the_server(client_class, folder, tmp_path):
+    with serving({"quick": quick()}, Limits(), datastore=folder) as server:
+        client = client_class(server.url, tmpdir=str(tmp_path))
+        client.create_session(str(folder / "two.zip"))
+        kept = [*TEMPORARY.glob("lesionlens-serve-*/*/image.zip")]
+        assert kept
+        assert (kept[0].parents[1].stat().st_mode & 0o077) == 0
+    assert not any(file.exists() for file in kept)
+
+
+def test_a_segmentation_in_dicom_names_the_images_it_is_of(client_class, make_study, tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    requests = pytest.importorskip("requests")
+    place = tmp_path / "datastore"
+    place.mkdir()
+    shutil.copytree(make_study(name="scan", dicom=True), place / "scan")
+    with serving({"quick": quick()}, datastore=place) as server:
+        url = f"{server.url}/infer/quick?image=scan&output=dicom_seg"
+        answer = requests.post(url, timeout=120)
+        assert answer.headers["content-type"] == "application/dicom", answer.text[:300]
+        seg = pydicom.dcmread(io.BytesIO(answer.content))
+        assert seg.SOPClassUID == "1.2.840.10008.5.1.4.1.1.66.4"
+        assert seg.ReferencedSeriesSequence

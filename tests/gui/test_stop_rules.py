@@ -1,0 +1,31 @@
+"""The panel warns of what `lesionlens monitor` found broken."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from lesionlens.monitoring import standing
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def broken(tmp_path, monkeypatch):
+    monkeypatch.setattr(standing.platformdirs, "user_data_dir", lambda *_, **__: str(tmp_path))
+    standing.keep(("2026-W07: 4.0 candidates a study, more than 3",), tmp_path / "monitor.html")
+
+
+def test_a_broken_stop_rule_stands_at_the_top_until_none_is(broken, panel, tmp_path):
+    assert panel._stops.isVisibleTo(panel)
+    assert "4.0 candidates a study, more than 3" in panel._stops.text()
+    if out := os.environ.get("LESIONLENS_PICTURES"):
+        panel.grab().save(f"{out}/stop-rule.png")
+    standing.keep((), tmp_path / "monitor.html")
+    panel.show_stops()
+    assert not panel._stops.isVisibleTo(panel)
+
+
+def test_nothing_is_said_where_nobody_looked(panel):
+    assert not panel._stops.isVisibleTo(panel)

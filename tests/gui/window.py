@@ -1,0 +1,39 @@
+"""What a user finds in the window: controls by what they are called, words that can be read."""
+
+from napari import current_viewer
+from qtpy.QtWidgets import QAbstractButton, QComboBox, QLabel, QLineEdit, QWidget
+
+CONTROLS = (QAbstractButton, QComboBox, QLineEdit)
+
+
+def names():
+    """The layers of napari's canvas."""
+    return {layer.name for layer in current_viewer().layers}
+
+
+def visible():
+    """The layers that are shown on it."""
+    return {layer.name for layer in current_viewer().layers if layer.visible}
+
+
+def canvas():
+    """The widget that keys and clicks on the image go to."""
+    return current_viewer().window._qt_viewer.canvas.native
+
+
+def reads(widget):
+    """All words that can be read in a widget now, a line each."""
+    shown = (w for w in widget.findChildren(QWidget) if w.isVisibleTo(widget))
+    return "\n".join(w.text() for w in shown if isinstance(w, QLabel | QAbstractButton))
+
+
+def control(widget, name):
+    """The one control of this text or accessible name, which may go on after these words."""
+    called = [
+        w
+        for w in widget.findChildren(QWidget)
+        if isinstance(w, CONTROLS)
+        and (w.accessibleName().startswith(name) or getattr(w, "text", str)().startswith(name))
+    ]
+    assert len(called) == 1, f"{len(called)} controls are called {name!r}"
+    return called[0]

@@ -1,0 +1,28 @@
+"""A file is replaced whole, or is as it was."""
+
+import pytest
+
+from lesionlens.base.whole_file import whole_file
+
+
+def test_a_file_takes_the_place_of_the_earlier_one_in_a_folder_that_is_made(tmp_path):
+    place = tmp_path / "new" / "notes.json"
+    for text in ("first", "second"):
+        with whole_file(place) as aside:
+            aside.write_text(text)
+    assert place.read_text() == "second"
+    assert [p.name for p in place.parent.iterdir()] == ["notes.json"]
+
+
+def test_an_error_leaves_the_earlier_file_and_nothing_beside_it(tmp_path):
+    place = tmp_path / "notes.json"
+    place.write_text("earlier")
+
+    def fail_halfway():
+        with whole_file(place) as aside:
+            aside.write_text("ha")
+            raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"):
+        fail_halfway()
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("notes.json", "earlier")]
