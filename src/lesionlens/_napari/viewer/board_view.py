@@ -139,8 +139,9 @@ class BoardView(QWidget):
             for row in range(tile.row, tile.row + tile.rows):
                 self._grid.setRowStretch(row, 1)
             view.show()
-        self._grid.activate()  # who goes to a candidate next must know how much room there is
         self._fitted = True
+        self._grid.activate()  # who goes to a candidate next must know how much room there is
+        self.resized()
 
     # --- travel ---------------------------------------------------------------------------
 
