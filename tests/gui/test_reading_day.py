@@ -311,3 +311,15 @@ def test_a_patients_identifier_is_read_whole_in_the_list(panel, tmp_path, prefer
     words = dock.table.fontMetrics().horizontalAdvance("SYNTHETIC-SAMPLE-0001")
     assert dock.table.columnWidth(0) > words
     dock.release()
+
+
+def test_a_folder_without_a_list_is_refused_and_stays_as_it_was(panel, tmp_path, prefer):
+    from lesionlens._napari.widgets.worklist_dock import WorklistDock
+
+    dock = WorklistDock(panel._viewer, panel.actions_)
+    panel._viewer.window.add_dock_widget(dock, name="Worklist")
+    (tmp_path / "photos").mkdir()
+    assert not dock.day.open(tmp_path / "photos")
+    assert "no list of studies in 'photos'" in dock._problem.text()
+    assert list((tmp_path / "photos").iterdir()) == []
+    dock.release()

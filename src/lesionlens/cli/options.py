@@ -12,7 +12,7 @@ import typer
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.staging import check_target
-from lesionlens.cli.console import STOP
+from lesionlens.cli.console import STOP, plain
 from lesionlens.records.export import ExportOptions, Identity, MapExtent
 
 if TYPE_CHECKING:
@@ -383,14 +383,14 @@ def check_outside(study: Path, out: Path) -> None:
 
 
 def person(name: str) -> str:
-    """Return a name without surplus spaces; nobody decides or signs without one.
+    """Return a name without surplus spaces or control characters; an empty one decides nothing.
 
     Raises
     ------
     UnusableInputError
         It is empty.
     """
-    known = " ".join(name.split())
+    known = " ".join(plain(name).split())
     if not known:
         raise UnusableInputError(
             found="an empty name",

@@ -55,8 +55,8 @@ class Judge:
 
     Parameters
     ----------
-    results, studies : Path
-        What was reviewed, and of what.
+    results : Path
+        What was reviewed.
     folder : Path
         Gets a result for each held-out case and side, and the truth.
     device : str
@@ -64,7 +64,6 @@ class Judge:
     """
 
     results: Path
-    studies: Path
     folder: Path
     device: str
 
@@ -85,7 +84,7 @@ class Judge:
             progress(f"{side.name}: {name}", number / len(reviews))
             place = self.folder / side.name / name
             if _made_by(place) != side.sha256 and not self._reused(name, place, side):
-                job = StudyJob(name, self.studies / name, place)
+                job = StudyJob(name, review.study, place)
                 outcome = analyse(job, Choice(self.device, weights=str(side.weights)), cancel)
                 if outcome.status is Status.STOPPED:
                     raise CancelledError("judging")

@@ -15,7 +15,7 @@ from qtpy.QtCore import QObject, QTimer
 
 from lesionlens._napari.controllers.actions import Actions
 from lesionlens._napari.controllers.reading import Turn
-from lesionlens._napari.model.state.state import Request
+from lesionlens._napari.model.state.state import Problem, Request
 from lesionlens._napari.model.studies.worklist import WorklistSession
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
@@ -25,7 +25,7 @@ from lesionlens.preparation.prepare import PrepareOptions, prepare
 from lesionlens.records.review import Review
 from lesionlens.records.study import Study
 from lesionlens.review.reopen import is_result, reopen_folder
-from lesionlens.worklist.book import open_book
+from lesionlens.worklist.book import NAME, open_book
 from lesionlens.worklist.describing import describe_all
 from lesionlens.worklist.records import StudyEntry, WorklistRow
 from lesionlens.worklist.sources import studies_at
@@ -128,7 +128,17 @@ class Day:
     # --- the list -------------------------------------------------------------------------
 
     def open(self, folder: Path) -> bool:
-        """Open the list in a folder for the reader of the preferences."""
+        """Open the list in a folder for the reader of the preferences; none is made here."""
+        if not (folder / NAME).is_file():
+            self.session.failed(
+                Problem(
+                    "There is no list",
+                    found=f"no list of studies in {folder.name!r}",
+                    expected="the folder that a list was made in",
+                    next_step="Choose that folder, or make one: List ▾, New list",
+                )
+            )
+            return False
         preferences = read_preferences()
         try:
             self.session.open(
