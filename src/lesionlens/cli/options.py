@@ -199,6 +199,12 @@ Rest = Annotated[
     bool,
     typer.Option("--rest", help="DICOM objects hold also what a reader did not accept."),
 ]
+Convention = Annotated[
+    str | None,
+    typer.Option(
+        "--convention", help="What the labels mean, as for `evaluate`.", metavar="NAME|FILE"
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else there.")]
 Debug = Annotated[
     bool,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 
@@ -19,6 +17,7 @@ from lesionlens.cohort.work import Choice, Status, analyse
 from lesionlens.evaluation.cases import Case
 from lesionlens.evaluation.evaluate import SEGMENTATION, score_case
 from lesionlens.evaluation.summary import CaseScore
+from lesionlens.export.run import read_run
 from lesionlens.inference.device import choose
 from lesionlens.learning.signed_reviews import SignedReview
 from lesionlens.network import weights as weight_files
@@ -35,38 +34,24 @@ _MAPS = ("probability_*.nii.gz", "attention_*.nii.gz")
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One set of weights.
-
-    Parameters
-    ----------
-    name : str
-        Of its folder of results: before or after.
-    weights : Path
-    sha256 : str
-    """
+    """One set of weights."""
 
     name: str
+    """Of its folder of results: before or after."""
     weights: Path
     sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Where results are made and kept.
-
-    Parameters
-    ----------
-    results : Path
-        What was reviewed.
-    folder : Path
-        Gets a result for each held-out case and side, and the truth.
-    device : str
-        As `inference.device.choose` reads it.
-    """
+    """Where results are made and kept."""
 
     results: Path
+    """What was reviewed."""
     folder: Path
+    """Gets a result for each held-out case and side, and the truth."""
     device: str
+    """As `inference.device.choose` reads it."""
 
     def score(
         self, reviews: Sequence[SignedReview], side: Side, progress: Progress, cancel: Cancel
@@ -117,23 +102,14 @@ class Judge:
         return Case(review.case.name, review.case.patient, {}, place, _CONVENTION)
 
 
-def _run(place: Path) -> Mapping[str, Any]:
-    """Read a result's run.json; empty where there is none."""
-    try:
-        found: Mapping[str, Any] = json.loads((place / "run.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found
-
-
 def _made_by(place: Path) -> str | None:
     """Return the SHA-256 of the weights that made a result; None where there is none."""
-    found = _run(place).get("weights_sha256")
+    found = read_run(place).get("weights_sha256")
     return None if found is None else str(found)
 
 
 def _package(place: Path) -> str:
-    return str(_run(place).get("versions", {}).get("lesionlens"))
+    return str(read_run(place).get("versions", {}).get("lesionlens"))
 
 
 def drawn_figures(

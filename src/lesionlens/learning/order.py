@@ -17,69 +17,60 @@ from numpy.typing import NDArray
 _LEAST_SPREAD = 1e-6
 _FAR = 4.0
 """Robust standard deviations at which a feature counts no further: one odd value is enough."""
+_FLOOR = 0.1
+"""Probability below which a voxel is not counted: over a whole brain such add up to millilitres."""
 _LITTLE, _MUCH = 0.02, 0.75
 """Doubt that is not worth a word; rank from which a second reason is named."""
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What is known of a study without reading it.
-
-    Parameters
-    ----------
-    name : str
-        Of its result.
-    unsure : float
-        Expected loss of Dice, 0 to 1: see `expected_loss`.
-    disputed : float
-        Share of what is flagged or disputed on which the views of the study disagree, 0 to 1.
-    features : mapping of str to float
-        How it looks, by name; what is not known is left out.
-    """
+    """What is known of a study without reading it."""
 
     name: str
+    """Of its result."""
     unsure: float
+    """Expected loss of Dice, 0 to 1: see `expected_loss`."""
     disputed: float
+    """Share of what is flagged or disputed on which the views of the study disagree, 0 to 1."""
     features: Mapping[str, float]
+    """How it looks, by name; what is not known is left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """A study and why it is suggested at this place.
-
-    Parameters
-    ----------
-    card : Card
-    novelty : float
-        Distance to the nearest study read or suggested before, in robust standard deviations.
-    unlike : str
-        The feature that makes most of it; empty where nothing was read or suggested before.
-    value, usual : float
-        Its value here, and there.
-    ranks : (3,) float
-        Of unsure, disputed and novelty among those that were left, 0 to 1.
-    """
+    """A study and why it is suggested at this place."""
 
     card: Card
     novelty: float
+    """Distance to the nearest study read or suggested before, in robust standard deviations."""
     unlike: str
+    """The feature that makes most of it; empty where nothing was read or suggested before."""
     value: float
     usual: float
+    """Its value here, and there."""
     ranks: tuple[float, float, float]
+    """(3,) float: of unsure, disputed and novelty among those that were left, 0 to 1."""
 
     @property
     def reason(self) -> str:
-        """The strongest of the three, and others above three quarters of the rest, in words."""
+        """The strongest of the three, then others above three quarters of the rest, in words."""
         said = (
-            (self.ranks[0], f"outline unsure: expected Dice {1 - self.card.unsure:.2f}",
+            (self.ranks[0], self._doubt,
              self.card.unsure >= _LITTLE),
             (self.ranks[1], f"views disagree on {self.card.disputed:.0%} of it",
              self.card.disputed >= _LITTLE),
             (self.ranks[2], self._novel, True),
         )  # fmt: skip
-        told = [(rank, words) for rank, words, much in said if much]
-        best = max(rank for rank, _ in told)
-        return "; ".join(words for rank, words in told if rank == best or rank > _MUCH)
+        strong = [(rank, words) for rank, words, much in said if much]
+        first, *others = sorted(strong, key=lambda one: -one[0])
+        return "; ".join([first[1], *(words for rank, words in others if rank > _MUCH)])
+
+    @property
+    def _doubt(self) -> str:
+        if self.card.features.get("candidates") == 0:
+            return "nothing is flagged, and that is unsure"
+        return f"outline unsure: expected Dice {1 - self.card.unsure:.2f}"
 
     @property
     def _novel(self) -> str:
@@ -96,7 +87,7 @@ def expected_loss(
     Parameters
     ----------
     probability : (I, J, K) float32
-        Of the whole tumour.
+        Of the whole tumour; below `_FLOOR` it is no sign of a lesion and not counted.
     drawn : (I, J, K) bool
         What was flagged.
     voxel_ml : float
@@ -109,9 +100,10 @@ def expected_loss(
     >>> expected_loss(sure, sure > 0.5, 1.0), expected_loss(sure / 2, sure > 0.5, 1.0)
     (0.0, 0.19999999999999996)
     """
-    expected = float(probability.sum(dtype=np.float64)) * voxel_ml
+    counted = np.where(probability >= _FLOOR, probability, 0)
+    expected = float(counted.sum(dtype=np.float64)) * voxel_ml
     flagged = np.count_nonzero(drawn) * voxel_ml
-    both = float(probability[drawn].sum(dtype=np.float64)) * voxel_ml
+    both = float(counted[drawn].sum(dtype=np.float64)) * voxel_ml
     return float(1.0 - (2.0 * both + 1.0) / (expected + flagged + 1.0))
 
 
