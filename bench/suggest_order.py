@@ -1,10 +1,10 @@
 """How many cases must be read to reach the same Dice: as `suggest` orders them, and at random.
 
-    python bench/suggest_order.py runs/suggest [--pool 32] [--steps 40] [--orders 4]
+    python bench/suggest_order.py runs/suggest [--pool 24] [--steps 40] [--orders 4]
 
 A drawn site: most patients as the generator draws them, some from another scanner of lower field
 strength (noisier, blurred, contrast pressed together), which the network has never seen. The
-smallest network learns ordinary brains at 4 mm first; that stands for the weights in use. Then it
+smallest network learns ordinary brains at 6 mm first; that stands for the weights in use. Then it
 reads K patients of the site in one order or the other, is trained on with drawn brains mixed in,
 and is judged on patients of the site that nobody reads, half of them of the other scanner. Small
 grids, few steps: an experiment about the order, not about the Dice.
@@ -41,9 +41,9 @@ from lesionlens.training.kept_volumes import FolderSource, Start, keep, read
 from lesionlens.training.loop import train
 from lesionlens.training.validate import dice
 
-MM, SHAPE = 4.0, (42, 52, 42)
+MM, SHAPE = 6.0, (28, 36, 28)
 DRAW = DrawConfig(shape=SHAPE, spacing_mm=(MM, MM), tumour_free=0.0)
-STAGE = StageConfig(1, SHAPE, (MM, MM), batch=2, rate=(1.0, 0.1))
+STAGE = StageConfig(1, SHAPE, (MM, MM), batch=1, rate=(1.0, 0.1))
 SITE, TEST, KEPT = VALIDATION_SEED + 600_000_000, VALIDATION_SEED + 610_000_000, 1_600_000_000
 SHARE_OF_OTHER = 0.25
 VIEWS = (0, 1, 2, 3)
@@ -191,12 +191,13 @@ def asked() -> argparse.Namespace:
     """Read the command line."""
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     p.add_argument("out", type=Path)
-    p.add_argument("--pool", type=int, default=32)
+    p.add_argument("--pool", type=int, default=24)
     p.add_argument("--test", type=int, default=24)
-    p.add_argument("--base-steps", type=int, default=240)
+    p.add_argument("--drawn", type=int, default=24, help="ordinary brains")
+    p.add_argument("--base-steps", type=int, default=200)
     p.add_argument("--steps", type=int, default=40)
     p.add_argument("--orders", type=int, default=4, help="random ones")
-    p.add_argument("--read", type=int, nargs="+", default=[2, 4, 8, 16])
+    p.add_argument("--read", type=int, nargs="+", default=[2, 4, 8])
     return p.parse_args()
 
 
@@ -205,10 +206,11 @@ def main() -> None:
     a = asked()
     torch.set_num_threads(1)
     begun = time.process_time()
-    base = train(recipe(a.base_steps, None, 5), a.out / "base").weights
+    ordinary = tuple(one.file for one in draw_site(a.out / "drawn", KEPT, a.drawn, 0.0))
+    start = Reviews(ordinary, ordinary)
+    base = train(recipe(a.base_steps, None, 5), a.out / "base", cases=start).weights
     pool = draw_site(a.out / "pool", SITE, a.pool, SHARE_OF_OTHER)
     test = draw_site(a.out / "test", TEST, a.test, 0.5)
-    ordinary = tuple(one.file for one in draw_site(a.out / "drawn", KEPT, 24, 0.0))
     network, _ = weights.load(base)
     scores = mean_dice(network, test)
     other = [one.other_scanner for one in test]

@@ -60,8 +60,8 @@ def ended(process):
 
 
 @contextmanager
-def orthanc(folder):
-    """Run an archive in a folder; yields its port."""
+def orthanc(folder, **more):
+    """Run an archive in a folder, with more of its settings; yields its port."""
     port = free_port()
     (folder / "orthanc.json").write_text(
         json.dumps(
@@ -70,6 +70,7 @@ def orthanc(folder):
                 "HttpPort": port, "RemoteAccessAllowed": False, "AuthenticationEnabled": False,
                 "DicomServerEnabled": False, "Plugins": [str(PLUGIN)],
                 "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+                **more,
             }
         )
     )  # fmt: skip

@@ -101,6 +101,7 @@ def test_doctor_finds_the_core_and_verified_weights():
     assert done.returncode == 0
     assert found["ready"]
     assert found["weights"]["verified"]
+    assert found["weights_in_use"]["name"] == "default"
     for weights in (found["weights"], found["weights_synthetic"]):
         assert len(weights["sha256"]) == 64
     assert found["weights_synthetic"]["learnt_from"] == "synthetic only"

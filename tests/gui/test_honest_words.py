@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 from tests.gui.conftest import LEFT, FakeResult
+from tests.gui.window import control, reads
 
 from lesionlens._napari.model.choices.choices import Overlay
 from lesionlens._napari.model.overlays.maps import overlays_of
@@ -26,8 +27,12 @@ def events(panel):
     return [(ids[e.tracking_uid], e.state.value, e.reason) for e in said]
 
 
+def reason(panel):
+    return control(panel.candidates, "Reason for the decision")
+
+
 def type_into(panel, qtbot, words):
-    line = panel.candidates._reason.lineEdit()
+    line = reason(panel).lineEdit()
     line.clear()
     qtbot.keyClicks(line, words)
 
@@ -37,12 +42,12 @@ def test_a_reason_belongs_to_the_candidate_it_was_typed_for(reviewed, qtbot):
     reviewed.session.go_to(1)
     type_into(reviewed, qtbot, "vessel")
     reviewed.actions_.next_candidate()
-    assert reviewed.candidates._reason.currentText() == ""
+    assert reason(reviewed).currentText() == ""
     reviewed.actions_.reject()
     assert events(reviewed) == [(2, "rejected", None)]
     reviewed.actions_.previous_candidate()
-    assert reviewed.candidates._reason.currentText() == "vessel"
-    reviewed.candidates._reject.click()
+    assert reason(reviewed).currentText() == "vessel"
+    control(reviewed.candidates, "Reject").click()
     assert events(reviewed)[1:] == [(1, "rejected", "vessel")]
 
 
@@ -50,12 +55,12 @@ def test_a_reason_typed_after_the_decision_is_added_to_it(reviewed, qtbot):
     reviewed.session.go_to(1)
     reviewed.actions_.reject()
     type_into(reviewed, qtbot, "artefact")
-    qtbot.keyClick(reviewed.candidates._reason.lineEdit(), Qt.Key.Key_Return)
+    qtbot.keyClick(reason(reviewed).lineEdit(), Qt.Key.Key_Return)
     assert events(reviewed)[-1] == (1, "rejected", "artefact")
     type_into(reviewed, qtbot, "dura")
     reviewed.actions_.next_candidate()
     assert events(reviewed)[-1] == (1, "rejected", "dura")
-    assert reviewed.candidates._reason.currentText() == ""
+    assert reason(reviewed).currentText() == ""
 
 
 def test_another_decision_does_not_inherit_the_reason_of_the_first(reviewed, qtbot):
@@ -64,17 +69,17 @@ def test_another_decision_does_not_inherit_the_reason_of_the_first(reviewed, qtb
     reviewed.actions_.reject()
     reviewed.actions_.accept()
     assert events(reviewed) == [(1, "rejected", "vessel"), (1, "accepted", None)]
-    assert reviewed.candidates._reason.currentText() == ""
+    assert reason(reviewed).currentText() == ""
     reviewed.actions_.undo()
-    assert reviewed.candidates._reason.currentText() == "vessel"
+    assert reason(reviewed).currentText() == "vessel"
 
 
 def test_deferred_is_not_reviewed(reviewed, analysis):
     for number, act in ((1, "defer"), (2, "accept")):
         reviewed.session.go_to(number)
         getattr(reviewed.actions_, act)()
-    assert reviewed._reviewed.text() == "1 of 2 reviewed · 1 deferred"
-    assert reviewed._export.property("role") != "primary"
+    assert "1 of 2 reviewed · 1 deferred" in reads(reviewed)
+    assert control(reviewed, "Export").property("role") != "primary"
     page = report_html(replace(analysis, review=reviewed.session.state.review))
     assert "1 of 2 reviewed. 1 deferred." in page
     assert [s for s in ReviewState if s.decided] == ["accepted", "rejected", "edited"]
@@ -117,14 +122,14 @@ def test_nothing_further_is_signed_once_all_is_decided(reviewed, analysis, tmp_p
     """A later word on a candidate opens the study again; the signature is kept on disk."""
     reviewed.session.go_to(1)
     reviewed.actions_.accept()
-    reviewed._sign.click()
+    control(reviewed, "Nothing further").click()
     assert reviewed.session.state.review.signed is None
     assert "1 candidate is not decided" in reviewed.session.state.message
     reviewed.session.go_to(2)
     reviewed.actions_.reject()
-    reviewed._sign.click()
-    assert "signed: nothing further seen" in reviewed._reviewed.text()
-    assert not reviewed._sign.isEnabled()
+    control(reviewed, "Nothing further").click()
+    assert "signed: nothing further seen" in reads(reviewed)
+    assert not control(reviewed, "Nothing further").isEnabled()
     kept = store.recover(analysis)
     assert kept.signed == reviewed.session.state.review.signed
     page = report_html(replace(analysis, review=reviewed.session.state.review))
@@ -142,6 +147,6 @@ def test_a_study_without_a_candidate_is_signed_as_nothing_seen(loaded, analysis)
     empty = replace(none, components=np.zeros_like(none.components))
     own = replace(analysis, findings=empty, study=loaded.session.state.study)
     loaded.actions_.take(FakeResult(own), overlays_of(own))
-    assert loaded._sign.text().startswith("Nothing seen")
-    loaded._sign.click()
-    assert loaded._reviewed.text() == "signed: nothing seen"
+    assert control(loaded, "Nothing seen").isVisibleTo(loaded)
+    control(loaded, "Nothing seen").click()
+    assert "signed: nothing seen" in reads(loaded)

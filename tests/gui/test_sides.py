@@ -10,6 +10,7 @@ import itertools
 
 import numpy as np
 import pytest
+from napari import current_viewer
 from napari.layers import Layer
 from napari.settings import get_settings
 from qtpy.QtWidgets import QApplication
@@ -29,20 +30,20 @@ def shown(loaded):
     """The study in a window that is really painted."""
     settings = get_settings().application
     before = settings.vertical_axis_orientation, settings.horizontal_axis_orientation
-    loaded._viewer.window.resize(700, 500)
-    loaded._viewer.show()
+    current_viewer().window.resize(700, 500)
+    current_viewer().show()
     yield loaded
     settings.vertical_axis_orientation, settings.horizontal_axis_orientation = before
 
 
 def letters(panel):
-    overlays = panel._viewer.canvas.overlays
+    overlays = current_viewer().canvas.overlays
     return [overlays[f"lesionlens_{place}"].text for place in PLACES]
 
 
 def painted_half(panel, axis):
     """Where on the screen the upper half of an axis is: (rightwards, downwards) of the middle."""
-    viewer, layer = panel._viewer, panel._viewer.layers["T1c"]
+    viewer, layer = current_viewer(), current_viewer().layers["T1c"]
     data = np.zeros(layer.data.shape, np.float32)
     where = [slice(None)] * 3
     where[axis] = slice(data.shape[axis] // 2, None)
@@ -62,8 +63,8 @@ def painted_half(panel, axis):
 def seen_letters(panel):
     """The letters that the pixels ask for, at the left, right, top and bottom edge."""
     found = [""] * 4
-    height = panel._viewer.canvas.size[0]
-    through = panel._viewer.dims.order[-3] - (panel._viewer.dims.ndim - 3)
+    height = current_viewer().canvas.size[0]
+    through = current_viewer().dims.order[-3] - (current_viewer().dims.ndim - 3)
     for axis, (grows, other) in enumerate(SIDES):
         if axis == through:
             continue
@@ -77,7 +78,7 @@ def seen_letters(panel):
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_letters_name_the_side_that_is_there_whatever_napari_prefers(shown, order):
-    settings, viewer = get_settings().application, shown._viewer
+    settings, viewer = get_settings().application, current_viewer()
     for vertical, horizontal in itertools.product(VERTICAL, HORIZONTAL):
         viewer.dims.order = order
         settings.vertical_axis_orientation = "down" if vertical == "up" else "up"
@@ -91,14 +92,14 @@ def test_letters_name_the_side_that_is_there_whatever_napari_prefers(shown, orde
 @pytest.mark.parametrize("mirrored", [(0,), (1,), (2,), (0, 1, 2)])
 def test_letters_follow_a_picture_that_was_mirrored_by_hand(shown, plane, mirrored):
     shown.session.choose_plane(plane)
-    layer = shown._viewer.layers["T1c"]
+    layer = current_viewer().layers["T1c"]
     layer.scale = [-edge if axis in mirrored else edge for axis, edge in enumerate(layer.scale)]
     layer.translate = [-at if axis in mirrored else at for axis, at in enumerate(layer.translate)]
     assert letters(shown) == seen_letters(shown)
 
 
 def test_letters_follow_a_picture_that_was_turned_by_hand(shown):
-    layer = shown._viewer.layers["T1c"]
+    layer = current_viewer().layers["T1c"]
     half_turn = np.diag([-1.0, -1.0, 1.0])  # about the feet-to-head axis
     layer.rotate = half_turn
     layer.translate = [-layer.translate[0], -layer.translate[1], layer.translate[2]]
@@ -106,7 +107,7 @@ def test_letters_follow_a_picture_that_was_turned_by_hand(shown):
 
 
 def test_the_plane_key_sets_the_view_right_again(shown):
-    settings, viewer = get_settings().application, shown._viewer
+    settings, viewer = get_settings().application, current_viewer()
     settings.horizontal_axis_orientation = "left"
     settings.horizontal_axis_orientation = "right"
     settings.vertical_axis_orientation = "up"
@@ -128,19 +129,19 @@ def test_the_next_study_sets_the_view_right_again(shown, analysis):
     settings.horizontal_axis_orientation = "right"
     shown.session.close()
     for data in layers_of(analysis.study, no_progress, NEVER):
-        shown._viewer.layers.append(Layer.create(*data))
+        current_viewer().layers.append(Layer.create(*data))
     assert letters(shown) == ["R", "L", "A", "P"] == seen_letters(shown)
 
 
 def test_a_volume_over_time_beside_the_study_leaves_the_letters_true(shown):
-    shown._viewer.add_image(np.zeros((3, 4, 5, 6), np.float32), visible=False)
+    current_viewer().add_image(np.zeros((3, 4, 5, 6), np.float32), visible=False)
     shown.session.choose_plane(Plane.CORONAL)
     assert letters(shown) == ["R", "L", "S", "I"] == seen_letters(shown)
 
 
 def test_going_to_a_candidate_centres_it_also_when_zoomed_in(reviewed, analysis):
     first, second = analysis.findings.candidates
-    viewer = reviewed._viewer
+    viewer = current_viewer()
     reviewed.session.go_to(first.id)
     viewer.scene.camera.zoom = 30.0
     reviewed.actions_.next_candidate()
@@ -155,7 +156,7 @@ def test_going_to_a_candidate_centres_it_also_when_zoomed_in(reviewed, analysis)
 
 
 def test_a_candidate_that_fits_keeps_the_zoom(reviewed):
-    viewer = reviewed._viewer
+    viewer = current_viewer()
     viewer.scene.camera.zoom = 0.5
     reviewed.session.go_to(2)
     assert viewer.scene.camera.zoom == pytest.approx(0.5)

@@ -28,12 +28,16 @@ def reads(widget):
 
 
 def control(widget, name):
-    """The one control of this text or accessible name, which may go on after these words."""
+    """The one control that begins with these words, by text or accessible name.
+
+    Where several do, it is the one that is shown; else one that is folded away.
+    """
     called = [
         w
         for w in widget.findChildren(QWidget)
         if isinstance(w, CONTROLS)
         and (w.accessibleName().startswith(name) or getattr(w, "text", str)().startswith(name))
     ]
-    assert len(called) == 1, f"{len(called)} controls are called {name!r}"
-    return called[0]
+    found = [w for w in called if w.isVisibleTo(widget)] or called
+    assert len(found) == 1, f"{len(found)} controls are called {name!r}"
+    return found[0]

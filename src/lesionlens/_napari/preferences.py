@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from lesionlens._napari.model.choices.choices import Choices, Overlay
+from lesionlens.inference.engines.remote.address import ServerAddress, read_key
 from lesionlens.preparation import skull_stripping
 from lesionlens.preparation.prepare import PrepareOptions
 from lesionlens.worklist.site import unaided_first_required
@@ -23,6 +25,12 @@ class Preferences:
     """Of maps, 0 to 1."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N, xpu or mps."""
+    server: str = ""
+    """Address of the server whose network is asked; empty for this machine's own."""
+    server_key_file: str = ""
+    """Holds the server's key."""
+    server_ca: str = ""
+    """Certificates to trust instead of the usual."""
     open_panel: bool = True
     """Whether the panel opens with a study."""
     wheel_zooms: bool = False
@@ -39,6 +47,20 @@ class Preferences:
     def preparation(self) -> PrepareOptions:
         """How a study is prepared."""
         return PrepareOptions(stripper=self.brain_extraction, bias=self.bias_correction)
+
+    @property
+    def server_address(self) -> ServerAddress | None:
+        """The server whose network is asked; None for this machine's own.
+
+        Raises
+        ------
+        UnusableInputError
+            The address or the file of the key cannot be used.
+        """
+        if not self.server:
+            return None
+        key = read_key(Path(self.server_key_file)) if self.server_key_file else None
+        return ServerAddress(self.server, key, Path(self.server_ca) if self.server_ca else None)
 
     def choices(self) -> Choices:
         """Return what is chosen when a study opens."""
@@ -59,6 +81,9 @@ def read_preferences() -> Preferences:
         overlay=Overlay(review.overlay),
         opacity=float(review.opacity),
         device=engine.device.strip() or "auto",
+        server=engine.server.strip(),
+        server_key_file=engine.server_key_file.strip(),
+        server_ca=engine.server_ca.strip(),
         open_panel=bool(review.open_panel),
         wheel_zooms=str(review.wheel) == "zoom",
         brain_extraction=str(settings.preparation.brain_extraction),
@@ -74,6 +99,21 @@ def keep_preparation(brain_extraction: str, bias_correction: bool) -> None:
     settings = get_plugin_settings("lesionlens").preparation
     settings.brain_extraction = brain_extraction
     settings.bias_correction = bias_correction
+
+
+def keep_server(server: str) -> None:
+    """Keep whose network is asked from now on; empty for this machine's own.
+
+    Raises
+    ------
+    UnusableInputError
+        It is no address of a server.
+    """
+    from napari.settings import get_plugin_settings  # noqa: PLC0415
+
+    if server:
+        ServerAddress(server)
+    get_plugin_settings("lesionlens").engine.server = server
 
 
 FOLDERS = f"*{os.sep}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,6 +29,7 @@ from lesionlens.evaluation.cases import Case, find_cases
 from lesionlens.evaluation.evaluate import evaluate
 from lesionlens.evaluation.label_conventions import convention_reader
 from lesionlens.evaluation.summary import CaseScore, column, interval
+from lesionlens.export.run import read_run
 
 RECORD, PAGE, SUMS, RESULTS = (
     "acceptance.json",
@@ -43,32 +43,21 @@ _ANALYSED = 0.95
 
 @dataclass(frozen=True, slots=True)
 class SiteTest:
-    """What is tested.
-
-    Parameters
-    ----------
-    cases : Path
-        One folder a case: its images (NIfTI or DICOM) and a segmentation.
-    out : Path
-        Gets `results/`, the report and its hashes.
-    bounds : Bounds
-    choice : Choice
-        Weights, device and preparation, as `batch` takes them.
-    crew : Crew
-        Who works.
-    convention : str or None
-        Of the truths' labels; see `evaluation.label_conventions.convention_reader`.
-    signed_by : str or None
-        Who signs the report; None while nobody has.
-    """
+    """What is tested."""
 
     cases: Path
+    """One folder a case: its images (NIfTI or DICOM) and a segmentation."""
     out: Path
+    """Gets `results/`, the report and its hashes."""
     bounds: Bounds = field(default_factory=Bounds)
     choice: Choice = field(default_factory=Choice)
+    """Weights, device and preparation, as `batch` takes them."""
     crew: Crew = field(default_factory=Crew)
+    """Who works."""
     convention: str | None = None
+    """Of the truths' labels; see `evaluation.label_conventions.convention_reader`."""
     signed_by: str | None = None
+    """Who signs the report; None while nobody has."""
 
 
 def accept(
@@ -132,7 +121,7 @@ def _report(
         for score, fact in zip(scores, facts, strict=True):
             by.setdefault(fact.groups[dimension], []).append(score)
         groups += [_group(*key, by[key], bounds.groups, bounds) for key in sorted(by)]
-    runs = [_run(test.out / RESULTS / score.case) for score in scores]
+    runs = [read_run(test.out / RESULTS / score.case) for score in scores]
     first = next((run for run in runs if run), {})
     failed = any(row.verdict is Verdict.FAILED for one in groups for row in one.judged)
     return AcceptanceReport(
@@ -187,15 +176,6 @@ def _judge(metric: str, bound: float, scores: Sequence[CaseScore], bounds: Bound
     return Judged(
         metric=metric, bound=bound, cases=len(values), mean=mean, interval=spread, verdict=verdict
     )
-
-
-def _run(place: Path) -> Mapping[str, Any]:
-    """Read a result's run.json; empty where the case has no result."""
-    try:
-        found: Mapping[str, Any] = json.loads((place / "run.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found
 
 
 def _inputs(run: Mapping[str, Any]) -> str | None:

@@ -27,21 +27,14 @@ _SIDECAR = ("Manufacturer", "ManufacturersModelName", "MagneticFieldStrength")
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Of one case.
-
-    Parameters
-    ----------
-    sequences : str
-        Those that were found, such as "T1c + FLAIR".
-    scanner : str
-        Manufacturer, model and field strength; `UNKNOWN` where the files do not say.
-    thickness : str
-        Of the sequence with the thickest slices, as a range.
-    """
+    """Of one case."""
 
     sequences: str = UNKNOWN
+    """Those that were found, such as "T1c + FLAIR"."""
     scanner: str = UNKNOWN
+    """Manufacturer, model and field strength; `UNKNOWN` where the files do not say."""
     thickness: str = UNKNOWN
+    """Of the sequence with the thickest slices, as a range."""
 
     @property
     def groups(self) -> tuple[tuple[str, str], ...]:

@@ -36,12 +36,7 @@ def acceptance(
         str | None,
         typer.Option("--signed-by", help="Who signs the report, once it was read.", metavar="NAME"),
     ] = None,
-    convention: Annotated[
-        str | None,
-        typer.Option(
-            "--convention", help="What the labels mean, as for `evaluate`.", metavar="NAME|FILE"
-        ),
-    ] = None,
+    convention: options.Convention = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
     workers: Annotated[int, typer.Option("--workers", help="Processes that analyse.", min=1)] = 1,

@@ -79,12 +79,12 @@ def analyze(
             result = lens(opened, prepare, progress=progress, cancel=STOP)
             return comparison.compare(result.analysis, earlier, lens, prepare, progress)
 
-        analysis, told = network.run(work)
+        analysis, more = network.run(work)
         progress("writing the result", 0.0)
         run = replace(analysis.run, documents=documents)
         analysis = replace(analysis, options=wanted, run=run)
         folder, notes = options.save(analysis, out, layout, progress)
-        notes += told
+        notes += more
         comparison.remember(analysis)
         if named:
             remember(opened)

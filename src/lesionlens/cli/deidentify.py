@@ -69,6 +69,9 @@ def deidentify(
         bool,
         typer.Option("--burned-in", help="Take pictures along whose pixels may hold text."),
     ] = False,
+    keep_faces: Annotated[
+        bool, typer.Option("--keep-faces", help="Leave all pixels as they are.")
+    ] = False,
     key: Key = None,
     map_file: Map = None,
     json: options.Json = False,
@@ -76,7 +79,8 @@ def deidentify(
 ) -> Answer:
     """Write a de-identified copy of DICOM files, by DICOM PS3.15 (Basic Profile with options).
 
-    Files that are not DICOM are not copied. Pixels stay as they are: faces remain.
+    Files that are not DICOM are not copied. Faces are taken off where a template fits the head;
+    what remains is said.
     """
     del debug
     check_target(out)
@@ -87,7 +91,9 @@ def deidentify(
         from lesionlens.reading.readers import check_path
 
         check_path(source)
-        wanted = Options(dates is Dates.FULL, keep_uids, device, characteristics, burned_in)
+        wanted = Options(
+            dates is Dates.FULL, keep_uids, device, characteristics, burned_in, keep_faces
+        )
         pseudonyms, table = replacement(key, map_file, out)
         done = deidentify_folder(source, out, pseudonyms, wanted, progress=progress, cancel=STOP)
         pseudonyms.write_map(table)

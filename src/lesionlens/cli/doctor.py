@@ -41,7 +41,7 @@ def doctor(json: options.Json = False, debug: options.Debug = False) -> Answer:
 
 def examine() -> dict[str, Any]:
     """Return all that the command says, as JSON types."""
-    weights = _weights("default")
+    weights, in_use = _weights("default"), _in_use()
     core = {name: _version(name) for name in _CORE}
     return {
         "lesionlens": metadata.version("lesionlens"),
@@ -51,10 +51,11 @@ def examine() -> dict[str, Any]:
         "device": _device(),
         "weights": weights,
         "weights_synthetic": _weights("synthetic"),
+        "weights_in_use": in_use,
         "extras": {extra: _extra(extra, parts) for extra, parts in _EXTRAS.items()},
         "plugins": {group: list(plugins.names(group)) for group in _GROUPS},
         "display": _has_display(),
-        "ready": all(core.values()) and weights["verified"],
+        "ready": all(core.values()) and weights["verified"] and in_use["verified"],
     }
 
 
@@ -122,6 +123,28 @@ def _weights(name: str) -> dict[str, Any]:
     }
 
 
+def _in_use() -> dict[str, Any]:
+    """Name the weights that are used where none are named, and who accepted them."""
+    from lesionlens.network.versions import SHIPPED_NAME, WeightsStore
+
+    store = WeightsStore()
+    try:
+        version = store.in_use
+        if version is None:
+            return {"verified": True, "name": SHIPPED_NAME, "message": None}
+        store.verified(version)
+    except LesionLensError as error:
+        return {"verified": False, "name": None, "message": str(error)}
+    return {
+        "verified": True,
+        "name": version.name,
+        "version": version.version,
+        "sha256": version.sha256,
+        "accepted_by": version.accepted_by,
+        "message": None,
+    }
+
+
 def _lines(found: dict[str, Any]) -> list[str]:
     """Return the report in words."""
     device, weights = found["device"], found["weights"]
@@ -133,6 +156,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"Device      {device['auto']} ({device['cpu_threads']} threads; GPU: {gpus})",
         _weights_line("Weights", weights),
         _weights_line("synthetic", found["weights_synthetic"]),
+        _in_use_line(found["weights_in_use"]),
         f"Display     {'yes' if found['display'] else 'none (napari needs one, or xvfb-run)'}",
         "Core        " + ", ".join(f"{n} {v or 'MISSING'}" for n, v in found["core"].items()),
     ]
@@ -143,6 +167,13 @@ def _lines(found: dict[str, Any]) -> list[str]:
         lines.append(f"{group.removeprefix('lesionlens.'):<11} {', '.join(names) or 'none'}")
     lines.append("Ready." if found["ready"] else "Not ready: see what is missing above.")
     return lines
+
+
+def _in_use_line(used: dict[str, Any]) -> str:
+    if not used["verified"]:
+        return f"{'In use':<11} NOT USABLE: {used['message']}"
+    by = f" ({used['version']}, accepted by {used['accepted_by']})" if "version" in used else ""
+    return f"{'In use':<11} {used['name']}{by}"
 
 
 def _weights_line(title: str, weights: dict[str, Any]) -> str:

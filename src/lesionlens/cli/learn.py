@@ -22,12 +22,9 @@ def learn(
     reviewed: Annotated[
         Path,
         typer.Argument(
-            help="Results of `batch`, of which readers have signed some.", metavar="DIR_OF_REVIEWED"
+            help="Results of `batch`, or a worklist, of which readers have signed some.",
+            metavar="DIR_OF_REVIEWED",
         ),
-    ],
-    studies: Annotated[
-        Path,
-        typer.Option("--studies", help="The studies that they were made of.", metavar="DIR"),
     ],
     out: Annotated[
         Path,
@@ -37,6 +34,23 @@ def learn(
             metavar="DIR",
         ),
     ],
+    studies: Annotated[
+        Path | None,
+        typer.Option(
+            "--studies",
+            help="The studies that they were made of; a worklist knows them itself.",
+            metavar="DIR",
+        ),
+    ] = None,
+    readers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reader",
+            help="Whose decisions count that napari keeps on this machine and that were not "
+            "exported; may be given several times. A worklist names its readers itself.",
+            metavar="NAME",
+        ),
+    ] = None,
     start: Annotated[
         str | None,
         typer.Option(
@@ -75,8 +89,9 @@ def learn(
     `lesionlens weights accept`. Ctrl-C keeps what is done; the same command goes on.
     """
     del debug
-    options.check_outside(studies, out)
-    options.check_outside(reviewed, out)
+    for place in (reviewed, studies):
+        if place is not None:
+            options.check_outside(place, out)
     STOP.gently()
     with progress_bar() as progress:
         progress("loading", 0.0)
@@ -93,6 +108,7 @@ def learn(
             start=start,
             device=device,
             drawn_volumes=drawn,
+            readers=tuple(readers or ()),
         )
         learnt = run(job, minutes=minutes, progress=progress, cancel=STOP)
     return _answer(learnt, out)

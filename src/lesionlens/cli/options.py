@@ -12,7 +12,7 @@ import typer
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.staging import check_target
-from lesionlens.cli.console import STOP
+from lesionlens.cli.console import STOP, plain
 from lesionlens.records.export import ExportOptions, Identity, MapExtent
 
 if TYPE_CHECKING:
@@ -199,6 +199,12 @@ Rest = Annotated[
     bool,
     typer.Option("--rest", help="DICOM objects hold also what a reader did not accept."),
 ]
+Convention = Annotated[
+    str | None,
+    typer.Option(
+        "--convention", help="What the labels mean, as for `evaluate`.", metavar="NAME|FILE"
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else there.")]
 Debug = Annotated[
     bool,
@@ -377,14 +383,14 @@ def check_outside(study: Path, out: Path) -> None:
 
 
 def person(name: str) -> str:
-    """Return a name without surplus spaces; nobody decides or signs without one.
+    """Return a name without surplus spaces or control characters; an empty one decides nothing.
 
     Raises
     ------
     UnusableInputError
         It is empty.
     """
-    known = " ".join(name.split())
+    known = " ".join(plain(name).split())
     if not known:
         raise UnusableInputError(
             found="an empty name",

@@ -21,6 +21,10 @@ def suggest(
             metavar="DIR",
         ),
     ] = None,
+    readers: Annotated[
+        list[str] | None,
+        typer.Option("--reader", help="Whose decisions count, as for `learn`.", metavar="NAME"),
+    ] = None,
     count: Annotated[int, typer.Option("--count", help="How many to show.", min=1)] = 20,
     json: options.Json = False,
     debug: options.Debug = False,
@@ -35,7 +39,7 @@ def suggest(
         progress("loading", 0.0)
         from lesionlens.learning.suggest import suggest as run
 
-        found = run(results, studies, progress=progress, cancel=STOP)
+        found = run(results, studies, readers=tuple(readers or ()), progress=progress, cancel=STOP)
     notes = tuple(f"{name} was left out: {why}" for name, why in found.left_out)
     if json:
         import json as json_text

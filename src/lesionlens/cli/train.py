@@ -45,12 +45,7 @@ def train(
         Path | None,
         typer.Option("--studies", help="The studies of reviewed results.", metavar="DIR"),
     ] = None,
-    convention: Annotated[
-        str | None,
-        typer.Option(
-            "--convention", help="What the labels mean, as for `evaluate`.", metavar="NAME|FILE"
-        ),
-    ] = None,
+    convention: options.Convention = None,
     debug: options.Debug = False,
 ) -> Answer:
     """Train the network on synthetic brains, as a recipe says; goes on where DIR left off.

@@ -171,12 +171,12 @@ def _on_cluster(
             client.submit(_analyse_there, job, choice, stop.name, pure=False): job
             for job in absolute
         }
-        told: float | None = None
+        cancelled: float | None = None
         while waiting:
-            if told is None and cancel.is_set():
+            if cancelled is None and cancel.is_set():
                 stop.set()
-                told = time.monotonic()
-            if told is not None and time.monotonic() - told > _GRACE_S:
+                cancelled = time.monotonic()
+            if cancelled is not None and time.monotonic() - cancelled > _GRACE_S:
                 yield from (Outcome(j.name, Status.STOPPED, 130, _LEFT) for j in waiting.values())
                 return
             for future in [f for f in waiting if f.done()]:

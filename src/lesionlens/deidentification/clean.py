@@ -55,7 +55,7 @@ class Cleaner:
         kept = self.options.full_dates
         dataset.LongitudinalTemporalInformationModified = "UNMODIFIED" if kept else "MODIFIED"
         dataset.DeidentificationMethodCodeSequence = [
-            _coded(value, meaning) for value, meaning in self.options.methods
+            coded(value, meaning) for value, meaning in self.options.methods
         ]
         _new_meta(dataset)
 
@@ -204,7 +204,8 @@ def _replace(element: DataElement) -> None:
         element.value = _DUMMIES.get(element.VR, REMOVED)
 
 
-def _coded(value: str, meaning: str) -> Dataset:
+def coded(value: str, meaning: str) -> Dataset:
+    """Return an item of a code sequence, of DICOM's own scheme."""
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning[:64]
     return item

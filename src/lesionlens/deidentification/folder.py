@@ -15,7 +15,8 @@ from pydicom.errors import InvalidDicomError
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
 from lesionlens.base.staging import staged
-from lesionlens.deidentification.clean import Cleaner, telling_words
+from lesionlens.deidentification.clean import Cleaner, coded, telling_words
+from lesionlens.deidentification.defacing import METHOD, Faces, Outcome, find_faces, take_off
 from lesionlens.deidentification.profile import Options
 from lesionlens.deidentification.pseudonyms import Pseudonyms
 from lesionlens.reading.dicom.scan import looks_like_dicom, walk
@@ -23,6 +24,14 @@ from lesionlens.reading.dicom.scan import looks_like_dicom, walk
 FACES_REMAIN = (
     "Faces remain: a surface of the head can be drawn from the images, and a person known by it. "
     "No face was taken off (Clean Recognizable Visual Features, 113102, was not done)"
+)
+SOME_REMAIN = (
+    "Faces remain in some images: no brain, or no place of the pixels in the patient, was found "
+    "there by which to take them off (113102)"
+)
+TAKEN_OFF = (
+    "with the face taken off by a template: eyes, nose, mouth, brow and ears (113102). Draw the "
+    "surface of the head and look before you hand it on"
 )
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _DOCUMENT = "1.2.840.10008.5.1.4.1.1.104."
@@ -79,7 +88,9 @@ def deidentify_folder(
         progress("reading the headers", 0.5 * number / len(files))
         telling |= telling_words(_read(path, stop_before_pixels=True))
     cleaner = Cleaner(options, pseudonyms, frozenset(telling))
+    faces = None if options.keep_faces else find_faces(files, cancel=cancel)
     told: Counter[str] = Counter()
+    kept: Counter[Outcome] = Counter()
     if left := len(paths) - len(files):
         told["not DICOM and not copied"] = left
     with staged(out) as aside:
@@ -87,7 +98,7 @@ def deidentify_folder(
         for number, path in enumerate(files):
             check(cancel, "de-identifying")
             progress("de-identifying", 0.5 + 0.5 * number / len(files))
-            written += _one(path, aside, cleaner, told)
+            written += _one(path, aside, cleaner, (faces, kept, told))
         if not written:
             raise UnusableInputError(
                 found="only files that cannot be de-identified: " + "; ".join(told),
@@ -95,7 +106,20 @@ def deidentify_folder(
                 next_step="Look at them; --burned-in takes pictures with text along",
             )
     notices = (f"{count} × {what}" for what, count in told.items())
-    return Done(written, (*notices, FACES_REMAIN))
+    return Done(written, (*notices, *_of_faces(kept)))
+
+
+def _of_faces(kept: Counter[Outcome]) -> list[str]:
+    """Say what became of the faces."""
+    said = []
+    if kept[Outcome.TAKEN_OFF]:
+        said.append(f"{kept[Outcome.TAKEN_OFF]} × {TAKEN_OFF}")
+    if kept[Outcome.BARE]:
+        said.append(f"{kept[Outcome.BARE]} × a brain without its head: no face to take off")
+    if kept[Outcome.REMAINS]:
+        some = kept[Outcome.TAKEN_OFF] or kept[Outcome.BARE]
+        said.append(f"{kept[Outcome.REMAINS]} × {SOME_REMAIN}" if some else FACES_REMAIN)
+    return said
 
 
 def deidentify_files(files: Iterable[Path], cleaner: Cleaner) -> None:
@@ -106,8 +130,14 @@ def deidentify_files(files: Iterable[Path], cleaner: Cleaner) -> None:
         _save(dataset, path)
 
 
-def _one(path: Path, aside: Path, cleaner: Cleaner, told: Counter[str]) -> bool:
+def _one(
+    path: Path,
+    aside: Path,
+    cleaner: Cleaner,
+    counted: tuple[Faces | None, Counter[Outcome], Counter[str]],
+) -> bool:
     """Write one file, or tell why not."""
+    faces, kept, told = counted
     dataset = _read(path)
     reason = left_out(dataset, burned_in=cleaner.options.burned_in)
     if reason is not None:
@@ -115,7 +145,11 @@ def _one(path: Path, aside: Path, cleaner: Cleaner, told: Counter[str]) -> bool:
         return False
     if _overlays(dataset):
         told["with an overlay plane, which was removed"] += 1
+    outcome = take_off(dataset, path, faces or Faces({}, frozenset()))
     cleaner.clean(dataset)
+    if outcome is Outcome.TAKEN_OFF:
+        dataset.DeidentificationMethodCodeSequence.append(coded(*METHOD))
+    kept[outcome] += 1
     place = aside / dataset.SeriesInstanceUID
     place.mkdir(exist_ok=True)
     _save(dataset, place / f"{dataset.SOPInstanceUID}.dcm")

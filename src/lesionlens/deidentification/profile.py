@@ -43,6 +43,8 @@ class Options:
     """Keep what names the scanner; sex, age, size and weight of the patient."""
     burned_in: bool = False
     """Take objects along whose pixels may hold text."""
+    keep_faces: bool = False
+    """Leave all pixels as they are."""
 
     @property
     def methods(self) -> tuple[tuple[str, str], ...]:

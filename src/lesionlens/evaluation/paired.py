@@ -16,25 +16,18 @@ LEAST_CASES = 5
 
 @dataclass(frozen=True, slots=True)
 class PairedFigure:
-    """One metric before and after.
-
-    Parameters
-    ----------
-    key : str
-        The metric.
-    cases : int
-        Where it applies on both sides.
-    before, after : float
-        Means over those cases.
-    interval : Interval or None
-        Of the mean difference, after less before, by bootstrap over cases; None of fewer than two.
-    """
+    """One metric before and after."""
 
     key: str
+    """The metric."""
     cases: int
+    """Where it applies on both sides."""
     before: float
     after: float
+    """Means over those cases."""
     interval: Interval | None
+    """Of the mean difference, after less before, by bootstrap over cases; None of fewer than two.
+    """
 
     @property
     def difference(self) -> float:

@@ -73,12 +73,12 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
 
     uid = study.uid if options.keep_uids or study.uid is None else pseudonyms.uid(study.uid)
     series = {key: _nameless(one, key.value) for key, one in study.series.items()}
-    told = (FACES_REMAIN, *map(clean, study.notices))
+    notices = (FACES_REMAIN, *map(clean, study.notices))
     prepared, run = analysis.prepared, analysis.run
     return Anonymous(
         replace(
             analysis,
-            study=replace(study, name=name, series=series, set_aside=(), uid=uid, notices=told),
+            study=replace(study, name=name, series=series, set_aside=(), uid=uid, notices=notices),
             prepared=replace(
                 prepared,
                 notices=tuple(map(clean, prepared.notices)),

@@ -145,10 +145,10 @@ def save(
     """
     out, analysis = Path(out), applied(analysis)
     with staged(out, ours=OURS) as aside:
-        told = write_result(analysis, out, aside, progress)
+        notices = write_result(analysis, out, aside, progress)
         if finish is not None:
             finish(aside)
-        return told
+        return notices
 
 
 def write_result(analysis: Analysis, out: Path, aside: Path, progress: Progress) -> tuple[str, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lesionlens.base.stages import StageTime
 from lesionlens.records.analysis import Analysis
@@ -81,3 +83,12 @@ def write_run(analysis: Analysis, staged: Path, record: ExportRecord = ExportRec
     text = run_file(analysis, record).model_dump_json(by_alias=True, indent=1)
     path.write_text(text + "\n", encoding="utf-8")
     return path
+
+
+def read_run(result: Path) -> Mapping[str, Any]:
+    """Read the run.json of a result; empty where there is none that can be read."""
+    try:
+        found: Mapping[str, Any] = json.loads((result / "run.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found

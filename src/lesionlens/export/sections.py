@@ -136,8 +136,8 @@ def _facts(
     said = row.review
     if said.reader or said.reason:
         who = [said.reader or words("not_named"), moment(said.time) if said.time else ""]
-        told = ", ".join(filter(None, who)) + (f": {said.reason}" if said.reason else "")
-        facts.append((words("f_reader"), told))
+        said_by = ", ".join(filter(None, who)) + (f": {said.reason}" if said.reason else "")
+        facts.append((words("f_reader"), said_by))
     return tuple(facts)
 
 

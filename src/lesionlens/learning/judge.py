@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 
@@ -19,6 +17,7 @@ from lesionlens.cohort.work import Choice, Status, analyse
 from lesionlens.evaluation.cases import Case
 from lesionlens.evaluation.evaluate import SEGMENTATION, score_case
 from lesionlens.evaluation.summary import CaseScore
+from lesionlens.export.run import read_run
 from lesionlens.inference.device import choose
 from lesionlens.learning.signed_reviews import SignedReview
 from lesionlens.network import weights as weight_files
@@ -56,8 +55,8 @@ class Judge:
 
     Parameters
     ----------
-    results, studies : Path
-        What was reviewed, and of what.
+    results : Path
+        What was reviewed.
     folder : Path
         Gets a result for each held-out case and side, and the truth.
     device : str
@@ -65,7 +64,6 @@ class Judge:
     """
 
     results: Path
-    studies: Path
     folder: Path
     device: str
 
@@ -86,7 +84,7 @@ class Judge:
             progress(f"{side.name}: {name}", number / len(reviews))
             place = self.folder / side.name / name
             if _made_by(place) != side.sha256 and not self._reused(name, place, side):
-                job = StudyJob(name, self.studies / name, place)
+                job = StudyJob(name, review.study, place)
                 outcome = analyse(job, Choice(self.device, weights=str(side.weights)), cancel)
                 if outcome.status is Status.STOPPED:
                     raise CancelledError("judging")
@@ -118,23 +116,14 @@ class Judge:
         return Case(review.case.name, review.case.patient, {}, place, _CONVENTION)
 
 
-def _run(place: Path) -> Mapping[str, Any]:
-    """Read a result's run.json; empty where there is none."""
-    try:
-        found: Mapping[str, Any] = json.loads((place / "run.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found
-
-
 def _made_by(place: Path) -> str | None:
     """Return the SHA-256 of the weights that made a result; None where there is none."""
-    found = _run(place).get("weights_sha256")
+    found = read_run(place).get("weights_sha256")
     return None if found is None else str(found)
 
 
 def _package(place: Path) -> str:
-    return str(_run(place).get("versions", {}).get("lesionlens"))
+    return str(read_run(place).get("versions", {}).get("lesionlens"))
 
 
 def drawn_figures(

@@ -64,8 +64,10 @@ class LearnJob:
 
     Parameters
     ----------
-    results, studies, out : Path
-        Reviewed results; the studies that they were made of; where everything is kept.
+    results, out : Path
+        Reviewed results; where everything is kept.
+    studies : Path or None
+        See `learning.signed_reviews.gather`.
     recipe : TrainConfig or None
         A site's own; None for the built-in one.
     steps : int
@@ -75,16 +77,19 @@ class LearnJob:
     device : str
     drawn_volumes : int
         Drawn brains that judge.
+    readers : tuple of str
+        See `learning.signed_reviews.gather`.
     """
 
     results: Path
-    studies: Path
+    studies: Path | None
     out: Path
     recipe: TrainConfig | None = None
     steps: int = STEPS
     start: str | None = None
     device: str = "cpu"
     drawn_volumes: int = 12
+    readers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +127,7 @@ def learn(
     """
     check_target(job.out)
     progress("reading reviews", 0.0)
-    gathered = gather(job.results, job.studies)
+    gathered = gather(job.results, job.studies, job.readers)
     parent = weight_files.chosen_path(job.start)
     _, about = weight_files.load(parent)
     recipe = learn_recipe(parent, job.recipe, job.steps)
@@ -248,7 +253,7 @@ def _judged(
     progress: Progress,
     cancel: Cancel,
 ) -> _Judged:
-    judge = Judge(job.results, job.studies, job.out / "judged", job.device)
+    judge = Judge(job.results, job.out / "judged", job.device)
     steps = [_within(progress, n / 4, (n + 1) / 4) for n in range(4)]
     volumes = job.drawn_volumes
     return _Judged(

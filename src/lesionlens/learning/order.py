@@ -23,49 +23,32 @@ _LITTLE, _MUCH = 0.02, 0.75
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What is known of a study without reading it.
-
-    Parameters
-    ----------
-    name : str
-        Of its result.
-    unsure : float
-        Expected loss of Dice, 0 to 1: see `expected_loss`.
-    disputed : float
-        Share of what is flagged or disputed on which the views of the study disagree, 0 to 1.
-    features : mapping of str to float
-        How it looks, by name; what is not known is left out.
-    """
+    """What is known of a study without reading it."""
 
     name: str
+    """Of its result."""
     unsure: float
+    """Expected loss of Dice, 0 to 1: see `expected_loss`."""
     disputed: float
+    """Share of what is flagged or disputed on which the views of the study disagree, 0 to 1."""
     features: Mapping[str, float]
+    """How it looks, by name; what is not known is left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """A study and why it is suggested at this place.
-
-    Parameters
-    ----------
-    card : Card
-    novelty : float
-        Distance to the nearest study read or suggested before, in robust standard deviations.
-    unlike : str
-        The feature that makes most of it; empty where nothing was read or suggested before.
-    value, usual : float
-        Its value here, and there.
-    ranks : (3,) float
-        Of unsure, disputed and novelty among those that were left, 0 to 1.
-    """
+    """A study and why it is suggested at this place."""
 
     card: Card
     novelty: float
+    """Distance to the nearest study read or suggested before, in robust standard deviations."""
     unlike: str
+    """The feature that makes most of it; empty where nothing was read or suggested before."""
     value: float
     usual: float
+    """Its value here, and there."""
     ranks: tuple[float, float, float]
+    """(3,) float: of unsure, disputed and novelty among those that were left, 0 to 1."""
 
     @property
     def reason(self) -> str:
@@ -77,9 +60,9 @@ class Suggestion:
              self.card.disputed >= _LITTLE),
             (self.ranks[2], self._novel, True),
         )  # fmt: skip
-        told = [(rank, words) for rank, words, much in said if much]
-        best = max(rank for rank, _ in told)
-        return "; ".join(words for rank, words in told if rank == best or rank > _MUCH)
+        strong = [(rank, words) for rank, words, much in said if much]
+        best = max(rank for rank, _ in strong)
+        return "; ".join(words for rank, words in strong if rank == best or rank > _MUCH)
 
     @property
     def _novel(self) -> str:

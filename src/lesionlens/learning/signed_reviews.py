@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import ReviewState
 from lesionlens.evaluation.cases import patients_table
 from lesionlens.records.review import WHOLE_STUDY
+from lesionlens.review import store
 from lesionlens.review.reopen import SavedResult, is_result, read_result
 from lesionlens.training.references import RealCase, reviewed_case
+from lesionlens.worklist.book import NAME as BOOK
+from lesionlens.worklist.book import book_of
 
 NOTHING_SEEN, ADDED = "nothing seen", "added"
 COUNTED = ("accepted", "edited", ADDED, "rejected", NOTHING_SEEN)
@@ -33,12 +37,15 @@ class SignedReview:
         Of the weights whose candidates were reviewed; empty of another engine.
     drawn_by_weights : bool
         Whether every outline that stands is as those weights drew it.
+    study : Path
+        Where its images lie.
     """
 
     case: RealCase
     counts: Mapping[str, int]
     weights_sha256: str
     drawn_by_weights: bool
+    study: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +72,19 @@ class Gathered:
         return {key: total[key] for key in COUNTED}
 
 
-def gather(results: Path, studies: Path) -> Gathered:
+def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> Gathered:
     """Read which results are signed, and what they teach.
 
     Parameters
     ----------
     results : Path
-        One result folder a study, as `batch` writes them; `patients.tsv` may say whose they are.
-    studies : Path
-        The studies, under the same names.
+        One result folder a study, as `batch` or a worklist has them; `patients.tsv` may say whose
+        they are.
+    studies : Path or None
+        The studies, under the same names; None asks the worklist that `results` is.
+    readers : sequence of str
+        Whose decisions count too that are kept on this machine and not exported yet, beside those
+        of a worklist's readers and of a reader without a name.
 
     Raises
     ------
@@ -83,28 +94,84 @@ def gather(results: Path, studies: Path) -> Gathered:
     folders = [p for p in sorted(results.iterdir()) if p.is_dir() and is_result(p)] \
         if results.is_dir() else []  # fmt: skip
     said = patients_table(results) if folders else {}
-    reviews, left_out = [], []
+    places = studies_of(results, studies)
+    read = partial(read_signed, readers=(*readers, *readers_of(results)))
+    reviews: list[SignedReview] = []
+    left_out: list[tuple[str, str]] = []
     for folder in folders:
-        saved = read_result(folder)
+        if folder.name not in places:
+            left_out.append((folder.name, "its study is not in the list"))
+            continue
+        saved = read(folder)
         if saved.review.signed is None:
             left_out.append((folder.name, "not signed"))
             continue
         try:
-            case = reviewed_case(folder, studies, said.get(folder.name))
+            place = places[folder.name]
+            case = reviewed_case(folder, place, said.get(folder.name), read)
         except UnusableInputError as error:
             left_out.append((folder.name, error.found))
             continue
-        reviews.append(_signed(case, saved))
+        reviews.append(_signed(case, saved, place))
     if not reviews:
         raise UnusableInputError(
             found=f"no signed review among {len(folders)} results in {results.name!r}",
-            expected="results of `lesionlens batch` that a reader has signed",
-            next_step="Read them in napari and sign each, then start again",
+            expected="results of `lesionlens batch` or of a worklist that a reader has signed",
+            next_step="Read them in napari and sign each; name the reader with --reader where they "
+            "were not exported",
         )
     return Gathered(tuple(reviews), tuple(left_out))
 
 
-def _signed(case: RealCase, saved: SavedResult) -> SignedReview:
+def read_signed(folder: Path, readers: Sequence[str] = ()) -> SavedResult:
+    """Read a result with the review that was signed last: its own, or one kept on this machine.
+
+    Parameters
+    ----------
+    folder : Path
+        The result.
+    readers : sequence of str
+        Who may have signed, beside a reader without a name.
+    """
+    saved = read_result(folder)
+    known = {one.tracking_uid for one in saved.findings.candidates}
+    kept = (store.recover_of(saved.run, known, reader=who) for who in (*readers, None))
+    signed = [review for review in (saved.review, *kept) if review.signed is not None]
+    if not signed:
+        return saved
+    return replace(saved, review=max(signed, key=lambda review: review.events[-1].time))
+
+
+def studies_of(results: Path, studies: Path | None) -> dict[str, Path]:
+    """Return where the study of each result lies: by a folder of studies, or by a worklist.
+
+    Raises
+    ------
+    ConfigError
+        No folder was named, and the results are no worklist's.
+    """
+    if studies is not None:
+        folders = results.iterdir() if results.is_dir() else ()
+        return {place.name: studies / place.name for place in folders}
+    if not (results / BOOK).is_file():
+        raise ConfigError(
+            found=f"results in {results.name!r}, which hold no images",
+            expected="the folder of the studies that they were made of, or a worklist's folder",
+            next_step="Name it with --studies",
+        )
+    with book_of(results) as book:
+        return {one.name: Path(one.place) for one in book.entries() if one.place}
+
+
+def readers_of(results: Path) -> tuple[str, ...]:
+    """Name the readers of a worklist; none of a folder that is no list."""
+    if not (results / BOOK).is_file():
+        return ()
+    with book_of(results) as book:
+        return tuple(dict.fromkeys(read.key.reader for read in book.reads() if read.key.reader))
+
+
+def _signed(case: RealCase, saved: SavedResult, place: Path) -> SignedReview:
     review, counts = saved.review, Counter[str]()
     for one in saved.findings.candidates:
         counts[review.state_of(one.tracking_uid).value] += 1
@@ -119,4 +186,5 @@ def _signed(case: RealCase, saved: SavedResult) -> SignedReview:
         {key: counts[key] for key in COUNTED},
         saved.run.engine.weights_sha256 or "",
         drawn_by_weights=bool(stands) and not redrawn,
+        study=place,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
 from lesionlens.learning.order import Card, Suggestion, expected_loss, order
+from lesionlens.learning.signed_reviews import read_signed, readers_of, studies_of
 from lesionlens.reading.readers import open_study
 from lesionlens.records.study import Series
-from lesionlens.review.reopen import SavedResult, is_result, read_result
+from lesionlens.review.reopen import SavedResult, is_result
+from lesionlens.worklist.book import NAME as BOOK
 
 _DISPUTED = 0.5
 """Uncertainty from which a voxel counts as disputed: the views are nearer to a draw than to one
@@ -36,6 +39,7 @@ def suggest(
     results: Path,
     studies: Path | None = None,
     *,
+    readers: Sequence[str] = (),
     progress: Progress = no_progress,
     cancel: Cancel = NEVER,
 ) -> Suggested:
@@ -47,6 +51,8 @@ def suggest(
         One result folder a study, as `batch` writes them.
     studies : Path or None
         The studies, under the same names: their contrast, noise and voxels count too.
+    readers : sequence of str
+        See `learning.signed_reviews.gather`.
     progress, cancel
         Told of, and asked before, each result.
 
@@ -57,6 +63,9 @@ def suggest(
     """
     folders = [p for p in sorted(results.iterdir()) if p.is_dir() and is_result(p)] \
         if results.is_dir() else []  # fmt: skip
+    known = studies is not None or (results / BOOK).is_file()
+    places = studies_of(results, studies) if known else {}
+    whose = (*readers, *readers_of(results))
     read: list[Card] = []
     unread: list[Card] = []
     left_out: list[tuple[str, str]] = []
@@ -64,8 +73,8 @@ def suggest(
         check(cancel, "looking at results")
         progress(f"looking at {folder.name}", number / len(folders))
         try:
-            saved = read_result(folder)
-            card = _card(saved, folder.name, None if studies is None else studies / folder.name)
+            saved = read_signed(folder, whose)
+            card = _card(saved, folder.name, places.get(folder.name))
         except LesionLensError as error:
             left_out.append((folder.name, error.found))
             continue

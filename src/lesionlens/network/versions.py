@@ -96,17 +96,12 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True)
 class WeightsStore:
-    """The accepted weights of one user.
-
-    Parameters
-    ----------
-    folder : Path
-        The user's own, unless told.
-    """
+    """The accepted weights of one user."""
 
     folder: Path = field(
         default_factory=lambda: Path(platformdirs.user_data_dir("lesionlens")) / "weights"
     )
+    """The user's own, unless another is named."""
 
     def path(self, name: str) -> Path:
         """Return where a version's file lies."""

@@ -114,16 +114,16 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     )
     if meaning is not Meaning.PARTS and marked.count:
         findings = replace(findings, notices=(NO_PARTS,))
-    told = [f"Opened from the mask {place.name}: {meaning.value}", *header.notices]
-    told += ["The mask lies on other voxels than the reference: resampled"] * moved
-    told += ["A mask gives no score: 1 stands for what somebody drew"] * bool(marked.count)
+    notices = [f"Opened from the mask {place.name}: {meaning.value}", *header.notices]
+    notices += ["The mask lies on other voxels than the reference: resampled"] * moved
+    notices += ["A mask gives no score: 1 stands for what somebody drew"] * bool(marked.count)
     return Analysis(
         study=study,
         prepared=prepared,
         maps=None,
         volumes=Volumes(Volume(marked.labels, grid), {}, {}),
         findings=findings,
-        run=_run(place, study, tuple(told)),
+        run=_run(place, study, tuple(notices)),
     )
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import zlib
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from pydantic import ValidationError
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.grid import Grid
 from lesionlens.base.whole_file import whole_file
-from lesionlens.records.analysis import Analysis
+from lesionlens.records.analysis import Analysis, RunInfo
 from lesionlens.records.files import OutlineRow, ReviewFile, SpokenOf
 from lesionlens.records.review import Outline, Review
 
@@ -85,10 +86,14 @@ def session_key(analysis: Analysis, reader: str | None = None) -> str:
 
     Two readers on one machine do not see each other's decisions.
     """
+    return _key_of(analysis.run, reader)
+
+
+def _key_of(run: RunInfo, reader: str | None) -> str:
     digest = hashlib.sha256(b"" if reader is None else f"{reader}\0".encode())
-    for _, sha256 in sorted(analysis.run.inputs):
+    for _, sha256 in sorted(run.inputs):
         digest.update(sha256.encode())
-    engine = analysis.run.engine
+    engine = run.engine
     digest.update(f"{engine.name} {engine.version} {engine.weights_sha256}".encode())
     return digest.hexdigest()[:32]
 
@@ -124,9 +129,28 @@ def recover(analysis: Analysis, folder: Path | None = None, *, reader: str | Non
 
     Events of candidates that this analysis does not have are left where they are, unread.
     """
+    known = {c.tracking_uid for c in analysis.findings.candidates}
+    return recover_of(analysis.run, known, folder, reader=reader)
+
+
+def recover_of(
+    run: RunInfo,
+    known: Container[str],
+    folder: Path | None = None,
+    *,
+    reader: str | None = None,
+) -> Review:
+    """Return the reader's autosaved review of a saved result; see `recover`.
+
+    Parameters
+    ----------
+    run : RunInfo
+        Of the result.
+    known : container of str
+        Tracking UIDs of its candidates.
+    """
     own, nobodys = (
-        (folder or sessions_folder()) / f"{session_key(analysis, who)}.json"
-        for who in (reader, None)
+        (folder or sessions_folder()) / f"{_key_of(run, who)}.json" for who in (reader, None)
     )
     place = own if own.exists() else nobodys  # earlier releases kept all readers in one file
     try:
@@ -136,7 +160,7 @@ def recover(analysis: Analysis, folder: Path | None = None, *, reader: str | Non
         return Review()
     if place is not own and {e.reader for e in found.events} != {reader}:
         return Review()
-    return found.speaks_of({c.tracking_uid for c in analysis.findings.candidates})
+    return found.speaks_of(known)
 
 
 def _write(place: Path, analysis: Analysis, edits: Path) -> Path:

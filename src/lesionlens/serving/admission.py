@@ -13,19 +13,13 @@ from lesionlens.serving.sessions import owner_of
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Who may ask.
-
-    Parameters
-    ----------
-    keys : tuple of str
-        Any of them opens; empty where none is asked for.
-    hosts : tuple of str
-        Names under which the server answers, so that no web page reaches it through a browser;
-        empty for any.
-    """
+    """Who may ask."""
 
     keys: tuple[str, ...] = ()
+    """Any of them opens; empty where none is asked for."""
     hosts: tuple[str, ...] = ()
+    """Names under which the server answers, so that no web page reaches it through a browser; empty
+    for any."""
 
 
 class RefusedError(LesionLensError):

@@ -217,10 +217,10 @@ class Sessions:
             except NoTraceError:
                 raise GoneError("trace") from None
             finally:
-                kept.jobs -= 1
-                kept.used = time.monotonic()
                 if question.kind == "predict":
                     self._weigh(session, kept, engine)
+                kept.jobs -= 1
+                kept.used = time.monotonic()
 
         job = Job(work)
         session.jobs[name] = job

@@ -142,8 +142,8 @@ def honesty(trial: Trial) -> None:
     """Check that what it says it can do is there, and nothing else."""
     trace = trial.prediction.trace
     _owes((trace is not None) == (Capability.ATTEND in trial.can), "a trace where it can `attend`")
-    told = isinstance(trial.engine, SupportsPerturbation)
-    _owes(told == (Capability.PERTURB in trial.can), "predict_perturbed where it can `perturb`")
+    perturbs = isinstance(trial.engine, SupportsPerturbation)
+    _owes(perturbs == (Capability.PERTURB in trial.can), "predict_perturbed where it can `perturb`")
     if trace is None:
         _owes(Capability.PROBE not in trial.can, "no `probe` without a trace")
         return
@@ -208,10 +208,10 @@ def _stopped(trial: Trial, stop: threading.Event, progress: Callable[[str, float
 
 def progress(trial: Trial) -> None:
     """Check that it tells its stage in words and how much of it is done, 0 to 1."""
-    told: list[tuple[str, float]] = []
-    trial.predict(progress=lambda stage, fraction: told.append((stage, fraction)))
-    _owes(bool(told), "progress")
-    _owes(all(stage and 0 <= share <= 1 for stage, share in told), "words and shares of 0 to 1")
+    reported: list[tuple[str, float]] = []
+    trial.predict(progress=lambda stage, fraction: reported.append((stage, fraction)))
+    _owes(bool(reported), "progress")
+    _owes(all(stage and 0 <= share <= 1 for stage, share in reported), "words and shares of 0 to 1")
 
 
 def refusal(trial: Trial) -> None:

@@ -75,8 +75,14 @@ def find_real_cases(
         )
     results = [p for p in sorted(root.iterdir()) if p.is_dir() and is_result(p)]
     if results:
+        if studies is None:
+            raise ConfigError(
+                found=f"results, such as {results[0].name!r}, which hold no images",
+                expected="the folder of the studies that they were made of",
+                next_step="Name it with --studies",
+            )
         said = patients_table(root)
-        return tuple(reviewed_case(f, studies, said.get(f.name)) for f in results)
+        return tuple(reviewed_case(f, studies / f.name, said.get(f.name)) for f in results)
     return tuple(_of_case(case, convention(case)) for case in find_cases(root))
 
 
@@ -126,37 +132,38 @@ def _series(sequence: MrSequence, image: ImageFile) -> Series:
     )
 
 
-def reviewed_case(folder: Path, studies: Path | None, patient: str | None = None) -> RealCase:
+def reviewed_case(
+    folder: Path,
+    place: Path,
+    patient: str | None = None,
+    read: Callable[[Path], SavedResult] = read_result,
+) -> RealCase:
     """Return a reviewed result as a case; what it holds is read again whenever it is asked for.
 
     Parameters
     ----------
     folder : Path
         The result.
-    studies : Path or None
-        The folder of studies that it was made of, under the same name.
+    place : Path
+        The study that it was made of.
     patient : str or None
         Who; None reads it from the DICOM objects, else from the name.
+    read : callable
+        Reads the result with the review that counts; called again whenever it is asked for.
 
     Raises
     ------
-    ConfigError
-        No folder of studies was named.
     UnusableInputError
         A candidate was not judged, or there is no such study.
     """
-    if studies is None:
-        raise ConfigError(
-            found=f"results, such as {folder.name!r}, which hold no images",
-            expected="the folder of the studies that they were made of",
-            next_step="Name it with --studies",
-        )
-    _judged(read_result(folder), folder.name)  # refuses now what would fail later
-    place = studies / folder.name
+    saved = read(folder)
+    _judged(saved, folder.name)  # refuses now what would fail later
+    key = _key(_files_of(folder), f"reviewed {saved.review.events}")
+    del saved  # its maps: of hundreds of results they do not fit
 
     def study() -> Study:
         opened = open_study(place, recall=True)
-        other = difference(read_result(folder), opened)
+        other = difference(read(folder), opened)
         if other is not None:
             raise UnusableInputError(
                 found=f"that the study {folder.name!r} is not the one reviewed: {other}",
@@ -167,14 +174,17 @@ def reviewed_case(folder: Path, studies: Path | None, patient: str | None = None
 
     if not place.exists():
         raise UnusableInputError(
-            found=f"no study {folder.name!r} in {studies.name!r}",
+            found=f"no study {folder.name!r} in {place.parent.name!r}",
             expected="the study of every reviewed result, under the same name",
             next_step="Name the right folder with --studies, or move the result away",
         )
-    files = [folder / name for name in ("segmentation.nii.gz", "candidates.nii.gz", "review.json")]
-    key = _key([file for file in files if file.is_file()], "reviewed")
     who = patient or visit_of_result(folder).patient or patient_of(folder.name)
-    return RealCase(folder.name, who, key, study, lambda: _judged(read_result(folder), folder.name))
+    return RealCase(folder.name, who, key, study, lambda: _judged(read(folder), folder.name))
+
+
+def _files_of(folder: Path) -> list[Path]:
+    files = [folder / name for name in ("segmentation.nii.gz", "candidates.nii.gz")]
+    return [file for file in files if file.is_file()]
 
 
 def _judged(saved: SavedResult, name: str) -> Truth:

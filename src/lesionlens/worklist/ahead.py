@@ -36,7 +36,7 @@ def run_ahead(
     Parameters
     ----------
     book : Book
-        Is told of each result; `cohort.worklist` of each outcome.
+        Is called with each result; `cohort.worklist` of each outcome.
     choice : Choice
         What analyses.
     progress, cancel

@@ -56,12 +56,12 @@ def rows_of(
         mine = reads.get(ReadKey(entry.name, reader))
         analysed = entry.candidates is not None
         hidden = unaided_first and (mine is None or mine.unaided is None)
-        told = tuple(
+        states = tuple(
             (read.key.reader or "unnamed", state_of(read, analysed=analysed))
             for read in sorted(others.get(entry.name, []), key=lambda r: r.key.reader)
         )
         shown = closed(entry) if hidden else entry
-        rows.append(WorklistRow(shown, state_of(mine, analysed=analysed), told))
+        rows.append(WorklistRow(shown, state_of(mine, analysed=analysed), states))
     return tuple(rows)
 
 

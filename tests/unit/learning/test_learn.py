@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from contextlib import closing
 from importlib.metadata import version
 
 import numpy as np
@@ -28,11 +29,14 @@ from lesionlens.network import versions, weights
 from lesionlens.network.versions import Lineage, WeightsStore
 from lesionlens.records.prediction import EngineInfo
 from lesionlens.records.review import WHOLE_STUDY, Outline
+from lesionlens.review import store as store_module
 from lesionlens.review.log import ReviewLog, new_tracking_uid
 from lesionlens.review.reopen import read_result
 from lesionlens.testing.analysis import make_analysis, write_study
 from lesionlens.testing.simple import Lesion, make_patient
 from lesionlens.training.config import parse_config
+from lesionlens.worklist.book import open_book
+from lesionlens.worklist.records import Act, ActKind, Phase, ReadKey, StudyEntry
 
 LEFT, RIGHT = Lesion((-28.0, 8.0, 26.0), 20.0), Lesion((30.0, -30.0, 20.0), 12.0)
 RECIPE = parse_config({
@@ -134,6 +138,40 @@ def test_signed_reviews_are_counted_and_the_rest_is_named(reviews, digest):
     labels, _ = found.reviews[1].case.truth()
     assert (np.count_nonzero(labels == 3), np.count_nonzero(labels == 2)) == (8, 27)
     assert not found.reviews[2].case.truth()[0].any()
+
+
+@pytest.fixture
+def own_data(tmp_path, monkeypatch):
+    """The user's data folder, where napari keeps decisions."""
+    place = str(tmp_path / "data")
+    monkeypatch.setattr(store_module.platformdirs, "user_data_dir", lambda *_, **__: place)
+
+
+def test_decisions_that_napari_keeps_count_without_an_export(reviews, own_data, tmp_path):
+    """The last signature counts: of the reader named, of a worklist's reader, or in the result."""
+    results = tmp_path / "list"
+    shutil.copytree(reviews / "results" / "d", results / "d")
+    saved = read_result(results / "d")
+    log = ReviewLog()
+    for one in saved.findings.candidates:
+        log.mark(one.tracking_uid, ReviewState.REJECTED, reader="B. Reader")
+    sign(log)
+    patient = make_patient(3, spacing_mm=4.0, lesions=(LEFT, RIGHT))
+    analysis = make_analysis(patient, write_study(patient, tmp_path / "again"))
+    mine = dataclasses.replace(analysis, run=saved.run, findings=saved.findings, review=log.review)
+    store_module.autosave(mine, reader="B. Reader")
+    with pytest.raises(UnusableInputError, match="no signed review"):
+        gather(results, reviews / "studies")
+    found = gather(results, reviews / "studies", ["B. Reader"])
+    assert found.counts["nothing seen"] == 1
+    with pytest.raises(ConfigError, match="--studies"):
+        gather(results, None)
+    with closing(open_book(results)) as book:
+        book.add_studies([StudyEntry("d", str(reviews / "studies" / "d"))])
+        book.add(ReadKey("d", "B. Reader"), Act(ActKind.BEGIN, Phase.AIDED, "2026-01-05T10:15:00Z"))
+    (listed,) = gather(results, None).reviews
+    assert listed.study == reviews / "studies" / "d"
+    assert not listed.case.truth()[0].any()
 
 
 def test_a_word_after_the_signature_opens_a_study_again(reviews, tmp_path):

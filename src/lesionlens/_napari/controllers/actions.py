@@ -66,7 +66,7 @@ class Actions(Marking, EditActs, Asking):
         self.reviewing = Reviewing(session, jobs, self.editor, self.reading.whose)
         self.adding = Adding(session, self.reviewing, self.editor)
         self.exported: Path | None = None
-        self._lens: tuple[str, Any] | None = None
+        self._lens: tuple[Any, Any] | None = None
         self._loading = threading.Lock()
 
     # --- work in the background -----------------------------------------------------------
@@ -102,15 +102,21 @@ class Actions(Marking, EditActs, Asking):
         """Analyse the open study."""
         return self._then(self._analyse)
 
-    def _analyse(self) -> bool:
+    def analyse_here(self) -> bool:
+        """Analyse on this machine, this once, though a server is chosen."""
+        return self._then(lambda: self._analyse(here=True))
+
+    def _analyse(self, here: bool = False) -> bool:
         study = self.session.state.study
         if study is None:
             return False
         preferences = read_preferences()
+        if here:
+            preferences = replace(preferences, server="")
 
         def task(progress: Progress, cancel: Cancel) -> Any:
             progress("loading the network", 0.0)
-            lens = self._lens_for(preferences.device)
+            lens = self._lens_for(preferences)
             result = lens(
                 study,
                 preferences.preparation,
@@ -169,15 +175,18 @@ class Actions(Marking, EditActs, Asking):
 
         Quantity("1 mm")  # the first one reads all units there are: a second, for a scale bar
         with contextlib.suppress(LesionLensError):  # said when the analysis is asked for
-            self._lens_for(read_preferences().device)
+            self._lens_for(read_preferences())
             gc.freeze()  # until the next `rest`
 
-    def _lens_for(self, device: str) -> Any:
+    def _lens_for(self, preferences: Preferences) -> Any:
+        server = preferences.server_address
+        where = preferences.device if server is None else server
         with self._loading:
-            if self._lens is None or self._lens[0] != device:
+            if self._lens is None or self._lens[0] != where:
                 from lesionlens.lens import Lens  # noqa: PLC0415
 
-                self._lens = (device, Lens(device))
+                made = Lens(preferences.device) if server is None else Lens(server=server)
+                self._lens = (where, made)
             return self._lens[1]
 
     def export(self, folder: Path) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from qtpy.QtCore import QObject, Signal
 
 from lesionlens._napari.model.state.state import Problem
-from lesionlens.base.errors import CancelledError, LesionLensError, ResourceError
+from lesionlens.base.errors import CancelledError, LesionLensError, ResourceError, ServerError
 from lesionlens.base.stages import Cancel, Progress
 
 logger = logging.getLogger(__name__)
@@ -209,6 +209,7 @@ def problem_of(error: BaseException) -> Problem:
             found=error.found,
             expected=error.expected,
             next_step=error.in_window,
+            of_server=isinstance(error, ServerError),
         )
     return Problem(
         title="A defect in LesionLens",

@@ -179,7 +179,7 @@ class BoardView(QWidget):
         self._fitted = False
         self._travel.move(centre_mm=centre_mm)
 
-    # --- told by the tiles ----------------------------------------------------------------
+    # --- called by the tiles---------------------------------------------------------------
 
     def drawing(self, tile: Tile) -> Drawing | None:
         """Return what a tile shows."""

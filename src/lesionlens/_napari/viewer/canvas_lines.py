@@ -53,7 +53,7 @@ class Strokes:
 
 
 class LinesOverlay(SceneOverlay):
-    """What napari is told of: something lies over the layers."""
+    """Reported to napari: something lies over the layers."""
 
     blending: Blending = Blending.TRANSLUCENT_NO_DEPTH
     strokes: Any = None

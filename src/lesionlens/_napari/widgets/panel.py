@@ -33,12 +33,13 @@ from lesionlens._napari.model.screen.screen import Screen
 from lesionlens._napari.model.state.state import Query, State
 from lesionlens._napari.preferences import (
     keep_preparation,
+    keep_server,
     read_preferences,
     use_for_folders,
     used_for_folders,
 )
 from lesionlens._napari.qt.drops import local_paths
-from lesionlens._napari.qt.jobs import Jobs
+from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens._napari.qt.keyboard import Unwheeled
 from lesionlens._napari.qt.latest import Latest
 from lesionlens._napari.widgets.attention_block import AttentionBlock
@@ -57,6 +58,7 @@ from lesionlens._napari.widgets.study_block import (
     StudyBlock,
     empty_state,
 )
+from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.monitoring.standing import standing
 from lesionlens.records.study import Study
@@ -205,9 +207,11 @@ class Panel(QWidget):
         self.study.renamed.connect(acts.name)
         self.assign.applied.connect(acts.name)
         self.preparation.changed.connect(self._prepare_so)
+        self.preparation.served.connect(self._ask_of)
         self.run.analyse.connect(acts.analyse)
         self.run.cancel.connect(acts.stop)
         self.problem.dismissed.connect(session.dismiss)
+        self.problem.here.connect(acts.analyse_here)
         self.studies.chosen.connect(acts.opener.choose_study)
         self.studies.rejected.connect(session.dismiss)
         self.reading.marked.connect(acts.mark_by_mouse)
@@ -348,6 +352,13 @@ class Panel(QWidget):
 
     def _prepare_so(self, brain_extraction: str, bias_correction: bool) -> None:
         keep_preparation(brain_extraction, bias_correction)
+        self.preparation.show_preferences(read_preferences())
+
+    def _ask_of(self, server: str) -> None:
+        try:
+            keep_server(server)
+        except LesionLensError as error:
+            self.session.failed(problem_of(error))
         self.preparation.show_preferences(read_preferences())
 
     def _mark(self, act: str) -> None:

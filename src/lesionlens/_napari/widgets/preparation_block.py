@@ -1,10 +1,18 @@
-"""How a study is prepared: folded away, kept for the next time."""
+"""How a study is prepared and whose network is asked: folded away, kept for the next time."""
 
 from __future__ import annotations
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QStandardItemModel
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFrame, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFrame,
+    QLineEdit,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from lesionlens._napari.preferences import Preferences
 from lesionlens._napari.widgets.parts import label, row
@@ -19,10 +27,12 @@ _WORDS = {
 
 
 class PreparationBlock(QWidget):
-    """Two choices below a heading that folds them away and says what they are."""
+    """Three choices below a heading that folds them away and says what they are."""
 
     changed = Signal(str, bool)
     """Brain extraction, bias correction."""
+    served = Signal(str)
+    """Address of the server whose network is asked; empty for this machine's own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,12 +50,22 @@ class PreparationBlock(QWidget):
         self._bias.setToolTip("Even out the coils' shading of each sequence first; slower")
         self._brain.activated.connect(lambda _: self._emit())
         self._bias.clicked.connect(lambda _: self._emit())
+        self._server = QLineEdit()
+        self._server.setAccessibleName("Server whose network is asked")
+        self._server.setPlaceholderText("none: the network here")
+        self._server.setToolTip(
+            "https://HOST:PORT of `lesionlens serve`; only the brain's voxels travel. "
+            "Its key is named in Preferences → LesionLens"
+        )
+        self._server.editingFinished.connect(self._serve)
+        self._kept = ""
         self._body = QFrame()
         self._body.setProperty("role", "card")
         inside = QVBoxLayout(self._body)
         inside.setContentsMargins(8, 8, 8, 8)
         inside.addLayout(row(label("brain extraction", "dim"), self._brain))
         inside.addWidget(self._bias)
+        inside.addLayout(row(label("server", "dim"), self._server))
         self._body.hide()
         self._fold.toggled.connect(self._unfold)
         layout = QVBoxLayout(self)
@@ -56,7 +76,7 @@ class PreparationBlock(QWidget):
 
     def stops(self) -> tuple[QWidget, ...]:
         """Return where Tab halts."""
-        return self._fold, self._brain, self._bias
+        return self._fold, self._brain, self._bias, self._server
 
     def show_preferences(self, preferences: Preferences) -> None:
         """Show what is kept; a program that is not installed cannot be chosen."""
@@ -70,10 +90,17 @@ class PreparationBlock(QWidget):
         self._bias.setChecked(preferences.bias_correction)
         said = _WORDS[preferences.brain_extraction][0]
         shading = ", shading taken out" if preferences.bias_correction else ""
-        self._fold.setText(f"Preparation: {said}{shading}")
+        self._kept = preferences.server
+        self._server.setText(self._kept)
+        where = f", network on {self._kept.partition('://')[2]}" if self._kept else ""
+        self._fold.setText(f"Preparation: {said}{shading}{where}")
 
     def _emit(self) -> None:
         self.changed.emit(self._brain.currentData(), self._bias.isChecked())
+
+    def _serve(self) -> None:
+        if self._server.text().strip() != self._kept:
+            self.served.emit(self._server.text().strip())
 
     def _unfold(self, wanted: bool) -> None:
         self._body.setVisible(wanted)

@@ -95,6 +95,8 @@ class ProblemBlock(QFrame):
     """A failure: what was found, what was expected, what to do; Retry is the reader's own act."""
 
     dismissed = Signal()
+    here = Signal()
+    """Analyse on this machine, where a server kept it from working."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,9 +113,11 @@ class ProblemBlock(QFrame):
         close.setToolTip("Your study and your decisions are kept")
         close.clicked.connect(lambda _=False: self.dismissed.emit())
         self._copy.clicked.connect(self._copy_details)
+        self._here = QPushButton("Analyse on this machine")
+        self._here.clicked.connect(lambda _=False: self.here.emit())
         for item in (self._title, self._found, self._expected, self._next):
             layout.addWidget(item)
-        layout.addLayout(row(None, self._copy, close))
+        layout.addLayout(row(None, self._here, self._copy, close))
         self._problem: Problem | None = None
 
     def show_problem(self, problem: Problem | None) -> None:
@@ -127,6 +131,7 @@ class ProblemBlock(QFrame):
         self._expected.setText(f"Expected {problem.expected}." if problem.expected else "")
         self._next.setText(f"{problem.next_step}." if problem.next_step else "")
         self._copy.setVisible(bool(problem.details))
+        self._here.setVisible(problem.of_server)
 
     def _copy_details(self) -> None:
         if self._problem is not None:

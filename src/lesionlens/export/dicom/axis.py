@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from lesionlens.base import geometry
 from lesionlens.base.labels import Region
 from lesionlens.export.dicom.refs import SourceFrames
-from lesionlens.findings.measure import Diameters
+from lesionlens.findings.measure import diameters
+from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate
 
 AXIAL = 0.94
@@ -30,16 +31,24 @@ class Axis:
     not axial; the corner of the first pixel is (0, 0)."""
 
 
-def axis_of(found: Diameters, sources: SourceFrames) -> Axis:
-    """Return where a longest diameter lies.
+def axis_of(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> Axis | None:
+    """Return where a candidate's longest diameter lies; None where it has none.
 
     Parameters
     ----------
-    found : Diameters
-        Of a region on the reference's voxels.
+    analysis : Analysis
+        With labels of the candidate.
     sources : SourceFrames
         Of the reference series.
+    candidate : Candidate
+        Whose diameters are those of its enhancing part, else of the whole.
     """
+    labels = analysis.volumes.labels
+    region = measured_region(candidate)
+    mask = (analysis.findings.components == candidate.id) & np.isin(labels.data, region.labels)
+    found = diameters(mask, labels.grid)
+    if found is None or candidate.longest_axial_diameter_mm is None:
+        return None
     ends = geometry.points_lps_from_ras(found.ends_mm)
     middle = ends.mean(axis=0)
     frame = int(np.abs((sources.positions - middle) @ sources.normal).argmin())

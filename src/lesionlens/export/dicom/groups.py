@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from highdicom.sr import (
@@ -29,14 +28,12 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from lesionlens.base import codes as own
-from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import Drawn, Region, Source
 from lesionlens.export.dicom import identity
-from lesionlens.export.dicom.axis import Axis, axis_of, coordinates, measured_region
+from lesionlens.export.dicom.axis import axis_of, coordinates, measured_region
 from lesionlens.export.dicom.ko import best_frame
 from lesionlens.export.dicom.refs import SourceFrames
-from lesionlens.export.dicom.seg import Segment, mask_of
-from lesionlens.findings.measure import Diameters, diameters, volume_ml
+from lesionlens.export.dicom.seg import Segment
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate
 from lesionlens.records.review import ReviewEvent
@@ -54,10 +51,11 @@ def groups_of(
 ) -> list[Any]:
     """Return the groups of every candidate that is sent; see `sr.build_sr` for the parameters.
 
-    Of a candidate the region whose diameters its findings give comes first. Every group has the
-    same measures in the same order, those of its own region, so that a table whose columns are the
-    first group's is right. The first one's long axis alone has its place on an image: OHIF (3.13)
-    joins the groups of a tracking UID and draws no line of several.
+    Of a candidate the region whose diameters were measured comes first: it has all measures, and
+    the others the first of them. So a table whose columns are the first group's is right, and cells
+    of what was not measured stay empty. Items without a value would say the same, but highdicom
+    (0.28) opens no report that holds one; in a group without a segment, 3D Slicer would show the
+    diameters in the column of volumes, and outside of the groups OHIF would not see them.
     """
     found: list[Any] = []
     for candidate in identity.exported(analysis):
@@ -66,39 +64,16 @@ def groups_of(
             found.append(_without_outline(analysis, sources, candidate))
         parts.sort(key=lambda part: part.region is not measured_region(candidate))
         for index, part in enumerate(parts):
-            sizes = _measured(analysis, part)
-            group = _group(analysis, sources, part, objects["seg"], sizes)
+            group = _group(analysis, sources, part, objects["seg"])
             if index == 0:
-                _draw(group, axis_of(sizes.diameters, sources), sources)
+                _draw(group, analysis, sources, candidate)
                 group[0].ContentSequence.extend(_said(analysis, candidate))
             _explain(group, objects.get("attention"))
             found.append(group)
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    """What is measured of a region."""
-
-    volume_ml: float
-    diameters: Diameters
-
-
-def _measured(analysis: Analysis, part: Segment) -> _Measured:
-    mask, grid = mask_of(analysis, part), analysis.volumes.labels.grid
-    found = diameters(mask, grid)
-    if found is None:  # of a segment without a voxel, which none is
-        raise ExportError(
-            found=f"no voxel of candidate {part.candidate.id}, {part.region.words}",
-            expected="a region that can be measured",
-            next_step="Report this as a defect; nothing was saved",
-        )
-    return _Measured(volume_ml(mask, grid), found)
-
-
-def _group(
-    analysis: Analysis, sources: SourceFrames, part: Segment, seg: Dataset, found: _Measured
-) -> Any:
+def _group(analysis: Analysis, sources: SourceFrames, part: Segment, seg: Dataset) -> Any:
     candidate = part.candidate
     return VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
@@ -114,7 +89,7 @@ def _group(
         finding_type=identity.concept(own.REGION_TYPES[part.region]),
         algorithm_id=_algorithm(analysis, candidate),
         finding_sites=[_site(candidate)],
-        measurements=_measures(found.volume_ml, found.diameters),
+        measurements=_measures(candidate, part.region),
         qualitative_evaluations=_evaluations(analysis, candidate),
         time_point_context=_time_point(analysis),
     )
@@ -156,17 +131,16 @@ def _compared(analysis: Analysis, candidate: Candidate) -> str:
     return f"; since {day}: {', '.join(said)}" if said else ""
 
 
-def _measures(volume: float | None, found: Diameters | None) -> list[Measurement]:
-    """Return what was measured of a region: always in this order, what is not known left out.
-
-    Of a region that has voxels all are known.
-    """
-    long, short = (found.longest_mm, found.perpendicular_mm) if found else (None, None)
+def _measures(candidate: Candidate, region: Region) -> list[Measurement]:
+    """Return what was measured of a region: always in this order, what is not known left out."""
     rows = [
-        (own.VOLUME, volume, 4, identity.concept(own.CUBIC_CENTIMETRE)),
-        (own.LONG_AXIS, long, 3, codes.UCUM.Millimeter),
-        (own.SHORT_AXIS, short, 3, codes.UCUM.Millimeter),
+        (own.VOLUME, candidate.volume_ml.get(region), 4, identity.concept(own.CUBIC_CENTIMETRE))
     ]
+    if region is measured_region(candidate):
+        rows += [
+            (own.LONG_AXIS, candidate.longest_axial_diameter_mm, 3, codes.UCUM.Millimeter),
+            (own.SHORT_AXIS, candidate.perpendicular_diameter_mm, 3, codes.UCUM.Millimeter),
+        ]
     return [
         Measurement(identity.concept(name), round(value, digits), unit)
         for name, value, digits, unit in rows
@@ -174,11 +148,12 @@ def _measures(volume: float | None, found: Diameters | None) -> list[Measurement
     ]
 
 
-def _draw(group: Any, axis: Axis, sources: SourceFrames) -> None:
+def _draw(group: Any, analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> None:
     """Say of the longest diameter where on a source image it lies."""
+    axis = axis_of(analysis, sources, candidate)
     for item in group[0].ContentSequence:
         name = item.ConceptNameCodeSequence[0].CodeValue
-        if item.ValueType == "NUM" and name == own.LONG_AXIS.value:
+        if axis is not None and item.ValueType == "NUM" and name == own.LONG_AXIS.value:
             item.ContentSequence = ContentSequence([coordinates(axis, sources)], is_root=False)
 
 
@@ -206,7 +181,7 @@ def _without_outline(analysis: Analysis, sources: SourceFrames, candidate: Candi
         finding_type=identity.concept(own.LESION_OF_BRAIN),
         algorithm_id=_algorithm(analysis, candidate),
         finding_sites=[_site(candidate)],
-        measurements=_measures(candidate.volume_ml.get(Region.WT), None),
+        measurements=_measures(candidate, Region.WT),
         qualitative_evaluations=_evaluations(analysis, candidate),
         time_point_context=_time_point(analysis),
         source_images=[

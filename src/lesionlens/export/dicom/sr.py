@@ -1,10 +1,10 @@
 """Structured report: Comprehensive 3D SR by TID 1500, unverified until a reader verifies it.
 
 Each candidate is one measurement group (TID 1411) for each region that has voxels, all with the
-candidate's tracking UID; a group points at the one segment that is its region. Every group has the
-same measures in the same order, since readers build a table from the first one: what was not
-measured of a region has no value and says so. What is not a group of a region (the notice, how far
-the review is, that nothing was flagged) stands in a container of its own.
+candidate's tracking UID; a group points at the one segment that is its region. Readers build a
+table from the first group: its measures are volume, long and short axis, and every other group has
+the first of them, in this order. What is not a group of a region (the notice, how far the review
+is, that nothing was flagged) stands in a container of its own.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from lesionlens.export.dicom.axis import axis_of
 from lesionlens.export.dicom.exporter import DicomExporter
 from lesionlens.export.exporter import save
 from lesionlens.findings.edits import applied
-from lesionlens.findings.measure import diameters, volume_ml
+from lesionlens.findings.measure import diameters
 from lesionlens.reading.dicom.documents import newest_document
 from lesionlens.records.export import ExportOptions, MapExtent
 from lesionlens.records.followup import Alignment, Change, Comparison, Measured, TimePoint
@@ -284,30 +284,13 @@ def test_a_group_points_at_one_segment_that_is_its_region(make, tmp_path):
 def test_a_table_with_the_first_groups_columns_is_right_for_all(make, tmp_path):
     """3D Slicer fills the columns of the first group by position."""
     groups = _groups(_written(make(dicom=True), tmp_path)["sr"])
-    assert len(groups) == 6
-    for group in groups:
-        names = [i.ConceptNameCodeSequence[0].CodeMeaning for i in group if i.ValueType == "NUM"]
-        assert names == ["Volume", "Long axis", "Short axis"]
-
-
-def test_each_group_has_the_measures_of_its_own_region(make, tmp_path):
-    analysis = make(dicom=True, spacing_mm=(3.0, 4.0, 5.0), tilt_deg=8)
-    labels, components = analysis.volumes.labels, analysis.findings.components
-    ids = {c.tracking_uid: c.id for c in analysis.findings.candidates}
-    regions = {f", {region.words}": region for region in Region}
-    groups = _groups(_written(analysis, tmp_path)["sr"])
-    for group in groups:
-        (tracking,) = _named(group, own.Code("112040", "DCM", ""))
-        (identifier,) = _named(group, own.Code("112039", "DCM", ""))
-        region = next(r for words, r in regions.items() if identifier.TextValue.endswith(words))
-        mask = (components == ids[tracking.UID]) & np.isin(labels.data, region.labels)
-        found = diameters(mask, labels.grid)
-        wanted = (volume_ml(mask, labels.grid), found.longest_mm, found.perpendicular_mm)
-        for name, value in zip((own.VOLUME, own.LONG_AXIS, own.SHORT_AXIS), wanted, strict=True):
-            (item,) = _named(group, name)
-            assert float(item.MeasuredValueSequence[0].NumericValue) == pytest.approx(
-                value, abs=1e-3
-            )
+    rows = [
+        [i.ConceptNameCodeSequence[0].CodeMeaning for i in group if i.ValueType == "NUM"]
+        for group in groups
+    ]
+    assert rows[0] == ["Volume", "Long axis", "Short axis"]
+    for row in rows:
+        assert row == rows[0][: len(row)]
 
 
 def test_the_long_axis_lies_on_a_source_image_and_has_its_length(make, tmp_path):
@@ -318,8 +301,6 @@ def test_the_long_axis_lies_on_a_source_image_and_has_its_length(make, tmp_path)
     found = []
     for group in _groups(_written(analysis, tmp_path)["sr"]):
         for item in _named(group, own.LONG_AXIS):
-            if "ContentSequence" not in item:
-                continue  # OHIF draws no line where a candidate has several
             (line,) = item.ContentSequence
             assert (line.ValueType, line.RelationshipType) == ("SCOORD", "INFERRED FROM")
             (image,) = line.ContentSequence
@@ -345,8 +326,7 @@ def test_the_long_axis_lies_in_the_lesion(make, tmp_path):
     analysis = make(dicom=True, lesions=(Lesion(),))
     sources = refs.read_sources(analysis.study.series[MrSequence.T1C])
     (candidate,) = analysis.findings.candidates
-    labels = analysis.volumes.labels
-    found = axis_of(diameters(labels.data == Label.ENHANCING, labels.grid), sources)
+    found = axis_of(analysis, sources, candidate)
     middle = found.points.mean(axis=0) - 0.5
     lps = sources.planes[found.frame] @ (*middle, 1.0)
     voxel = np.rint(analysis.volumes.labels.grid.to_voxel(geometry.points_lps_from_ras(lps)))

@@ -338,8 +338,8 @@ class ReviewSession(Editing):
 
     def _untold(self, review: Review) -> dict[str, str]:
         """Return the reasons typed for candidates of which nothing new was said in a review."""
-        told = {e.tracking_uid for e in review.events[len(self._state.review.events) :]}
-        return {uid: words for uid, words in self._state.typed.items() if uid not in told}
+        decided = {e.tracking_uid for e in review.events[len(self._state.review.events) :]}
+        return {uid: words for uid, words in self._state.typed.items() if uid not in decided}
 
 
 _FIELDS = tuple(State.__dataclass_fields__)

@@ -96,6 +96,8 @@ class Problem:
     details: str = ""
     cause: str = ""
     """What must work again for this to be over; empty where the next act ends it."""
+    of_server: bool = False
+    """Whether a server kept it from working, so that this machine could do it instead."""
 
 
 def listed(analysis: Analysis, threshold: float) -> tuple[Candidate, ...]:

@@ -234,11 +234,13 @@ class ArchiveSession:
 
     def failed(self, problem: Problem) -> None:
         """Say why something did not work; the list stays."""
-        said = {
-            name: in_the_dialogs_words(getattr(problem, name))
-            for name in ("found", "expected", "next_step")
-        }
-        self._set(activity=None, problem=replace(problem, **said))
+        said = replace(
+            problem,
+            found=in_the_dialogs_words(problem.found),
+            expected=in_the_dialogs_words(problem.expected),
+            next_step=in_the_dialogs_words(problem.next_step),
+        )
+        self._set(activity=None, problem=said)
 
     def dismiss(self) -> None:
         """Take the failure off the screen."""

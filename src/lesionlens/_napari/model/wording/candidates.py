@@ -238,5 +238,5 @@ def probe_words(analysis: Analysis, voxel: tuple[int, int, int]) -> str:
     if found is None:
         return "Probe of a voxel that is not flagged: where it attended."
     part = Label(int(analysis.volumes.labels.data[voxel])).words
-    told = deciding_words(found.sequence_relevance)
-    return f"Probe: where a voxel of candidate {number} ({part}) attended{told and '; '}{told}."
+    why = deciding_words(found.sequence_relevance)
+    return f"Probe: where a voxel of candidate {number} ({part}) attended{why and '; '}{why}."

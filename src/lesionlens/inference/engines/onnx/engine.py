@@ -55,7 +55,7 @@ class _Pass(NamedTuple):
 
 
 def exported_path(name: str = "default") -> Path:
-    """Return where `lesionlens export-model` writes and this engine looks, unless told."""
+    """Return where `lesionlens export-model` writes and this engine reads."""
     return Path(platformdirs.user_data_dir("lesionlens")) / "models" / f"{name}.onnx"
 
 

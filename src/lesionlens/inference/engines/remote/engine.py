@@ -110,11 +110,12 @@ class RemoteEngine:
 
     def _ask_trace(self, prepared: PreparedStudy, question: _Question) -> Floats:
         """Ask what the server's trace answers; where it is gone, the study is predicted again."""
-        try:
-            return self._ask(prepared, question, no_progress, NEVER)[1]["values"]
-        except GoneError:
-            self._ask(prepared, _Question("predict"), no_progress, NEVER)
-            return self._ask(prepared, question, no_progress, NEVER)[1]["values"]
+        for _ in range(_TRIES):
+            try:
+                return self._ask(prepared, question, no_progress, NEVER)[1]["values"]
+            except GoneError:
+                self._ask(prepared, _Question("predict"), no_progress, NEVER)
+        raise self._lost()
 
     def _ask(
         self, prepared: PreparedStudy, question: _Question, progress: Progress, cancel: Cancel
@@ -144,7 +145,10 @@ class RemoteEngine:
                 if error.what == "session":
                     reopen = partial(self._line.reopen, session)
                     self._line.patiently(reopen, SENDING, progress, cancel)
-        raise ResourceError(
+        raise self._lost()
+
+    def _lost(self) -> ResourceError:
+        return ResourceError(
             found=f"that {self._line.address.name} lost the study {_TRIES} times",
             expected="a server that keeps it while it is asked about",
             next_step="Give the server more memory, or try again when it is less busy",

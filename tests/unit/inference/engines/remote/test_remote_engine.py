@@ -21,6 +21,7 @@ from lesionlens.inference.engine import SupportsFirstLook, SupportsPerturbation,
 from lesionlens.inference.engines.remote import messages
 from lesionlens.inference.engines.remote.address import ServerAddress
 from lesionlens.inference.engines.remote.engine import connect
+from lesionlens.lens import Lens
 from lesionlens.records.prediction import Capability, InputPerturbation
 from lesionlens.records.study import PreparationStep, StepName
 from lesionlens.serving.listen import Listening
@@ -336,3 +337,9 @@ def test_a_study_that_gave_way_to_another_is_sent_again(study):
         for trace in traces:
             assert trace.probe_row((1, 2, 3)).max() > 0
         engine.close()
+
+
+def test_weights_and_bundles_are_the_servers_own():
+    for beside in ({"weights": "synthetic"}, {"bundle": "some"}, {"device": "cpu"}):
+        with pytest.raises(UnusableInputError, match="server"):
+            Lens(server="http://127.0.0.1:1", **beside)

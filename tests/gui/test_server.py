@@ -1,0 +1,78 @@
+"""Whose network is asked: chosen in the panel, and this machine's where a server fails."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from napari.settings import get_plugin_settings
+
+pytest.importorskip("fastapi")
+
+from tests.serving_here import QuickEngine, serving
+
+from lesionlens._napari.preferences import read_preferences
+from lesionlens.inference.engines.remote.address import ServerAddress
+from lesionlens.records.prediction import Capability
+
+PATIENCE_MS = 120_000
+
+
+def choose(panel, server):
+    block = panel.preparation
+    block._server.setText(server)
+    block._server.editingFinished.emit()
+
+
+def analysed(panel, qtbot):
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
+
+
+def test_a_server_is_chosen_asked_and_named(loaded, qtbot):
+    with serving({"quick": QuickEngine(can=frozenset({Capability.SEGMENT}))}) as server:
+        choose(loaded, server.url)
+        assert get_plugin_settings("lesionlens").engine.server == server.url
+        assert server.url.partition("//")[2] in loaded.preparation._fold.text()
+        loaded.run.analyse.emit()
+        analysed(loaded, qtbot)
+        analysis = loaded.session.state.analysis
+        assert analysis.run.engine.name == "quick"
+        assert "on the server 127.0.0.1" in analysis.run.device
+
+
+def test_a_dead_server_is_explained_and_this_machine_offered(loaded, qtbot, result, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    choose(loaded, f"http://127.0.0.1:{port}")
+    assert not loaded.problem._here.isVisibleTo(loaded)
+    loaded.run.analyse.emit()
+    analysed(loaded, qtbot)
+    problem = loaded.session.state.problem
+    assert f"no answer from 127.0.0.1:{port}" in problem.found
+    assert "--" not in problem.next_step
+    assert loaded.session.state.study is not None
+    assert loaded.problem._here.isVisibleTo(loaded)
+    asked = []
+
+    def here(study, options, **how):
+        return result
+
+    monkeypatch.setattr(loaded.actions_, "_lens_for", lambda p: asked.append(p.server) or here)
+    loaded.problem._here.click()
+    analysed(loaded, qtbot)
+    assert asked == [""]
+    assert loaded.session.state.analysis is not None
+    assert read_preferences().server  # it was for this once
+
+
+def test_what_is_no_address_is_refused_and_the_choice_stays(loaded):
+    for odd in ("gpu-host", "ftp://gpu-host", "http://192.0.2.7:8000"):
+        choose(loaded, odd)
+        assert loaded.session.state.problem is not None
+        assert not loaded.session.state.problem.of_server
+        assert read_preferences().server_address is None
+    choose(loaded, "https://192.0.2.7:8000")
+    assert read_preferences().server_address == ServerAddress("https://192.0.2.7:8000")
+    choose(loaded, "")
+    assert read_preferences().server_address is None
