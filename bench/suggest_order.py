@@ -118,7 +118,7 @@ def recipe(steps: int, init: Path | None, seed: int) -> TrainConfig:
         validation_volumes=0,
         init=None if init is None else str(init),
         optimiser=OptimiserConfig(
-            rate=4e-3 if init is None else 1.5e-3, warmup=10, average=0.98 if init is None else 0.9
+            rate=4e-3 if init is None else 3e-3, warmup=5, average=0.98 if init is None else 0.8
         ),
         data=DataConfig(workers=0, pool=200, paintings=2, complete=0.8, drawn_share=0.3),
     )
@@ -196,7 +196,7 @@ def asked() -> argparse.Namespace:
     p.add_argument("--drawn", type=int, default=24, help="ordinary brains")
     p.add_argument("--base-steps", type=int, default=200)
     p.add_argument("--steps", type=int, default=40)
-    p.add_argument("--orders", type=int, default=4, help="random ones")
+    p.add_argument("--orders", type=int, default=4, help="random ones; 0 trains nothing on")
     p.add_argument("--read", type=int, nargs="+", default=[2, 4, 8])
     return p.parse_args()
 
@@ -221,10 +221,14 @@ def main() -> None:
     by_name = {one.file.stem: one for one in pool}
     cards = {one.file.stem: card(network, one) for one in pool}
     orders = {"suggest": [s.card.name for s in order(list(cards.values()), [])]}
+    told_before = dict(zip(by_name, mean_dice(network, pool), strict=True))
+    print(first_of(orders["suggest"], told_before, by_name), flush=True)
     for seed in range(a.orders):
         names = sorted(by_name)
         np.random.default_rng(seed).shuffle(names)
         orders[f"random {seed}"] = names
+    if not a.orders:
+        return
     rows = []
     for name, names in orders.items():
         for count in a.read:
@@ -250,6 +254,19 @@ def main() -> None:
     wanted = curves["random"][max(a.read)]
     print(f"Dice of random order at {max(a.read)} read: {wanted:.3f}; in the suggested order "
           f"reached with {needed(curves['suggest'], wanted)}")  # fmt: skip
+
+
+def first_of(
+    names: Sequence[str], dice_of: dict[str, float], patients: dict[str, SitePatient]
+) -> str:
+    """Say whom the order puts first: how well they are outlined already, and of which scanner."""
+    lines = [f"pool: Dice {np.mean(list(dice_of.values())):.3f} before reading"]
+    for count in (3, 5, 10):
+        some = names[:count]
+        other = sum(patients[name].other_scanner for name in some)
+        mean = np.mean([dice_of[name] for name in some])
+        lines.append(f"first {count}: Dice {mean:.3f}, {other} of the other scanner")
+    return "; ".join(lines)
 
 
 def told(scores: Sequence[float], other: Sequence[bool]) -> str:

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 _LEAST_SPREAD = 1e-6
 _FAR = 4.0
 """Robust standard deviations at which a feature counts no further: one odd value is enough."""
+_FLOOR = 0.1
+"""Probability below which a voxel is not counted: over a whole brain such add up to millilitres."""
 _LITTLE, _MUCH = 0.02, 0.75
 """Doubt that is not worth a word; rank from which a second reason is named."""
 
@@ -52,17 +54,23 @@ class Suggestion:
 
     @property
     def reason(self) -> str:
-        """The strongest of the three, and others above three quarters of the rest, in words."""
+        """The strongest of the three, then others above three quarters of the rest, in words."""
         said = (
-            (self.ranks[0], f"outline unsure: expected Dice {1 - self.card.unsure:.2f}",
+            (self.ranks[0], self._doubt,
              self.card.unsure >= _LITTLE),
             (self.ranks[1], f"views disagree on {self.card.disputed:.0%} of it",
              self.card.disputed >= _LITTLE),
             (self.ranks[2], self._novel, True),
         )  # fmt: skip
         strong = [(rank, words) for rank, words, much in said if much]
-        best = max(rank for rank, _ in strong)
-        return "; ".join(words for rank, words in strong if rank == best or rank > _MUCH)
+        first, *others = sorted(strong, key=lambda one: -one[0])
+        return "; ".join([first[1], *(words for rank, words in others if rank > _MUCH)])
+
+    @property
+    def _doubt(self) -> str:
+        if self.card.features.get("candidates") == 0:
+            return "nothing is flagged, and that is unsure"
+        return f"outline unsure: expected Dice {1 - self.card.unsure:.2f}"
 
     @property
     def _novel(self) -> str:
@@ -79,7 +87,7 @@ def expected_loss(
     Parameters
     ----------
     probability : (I, J, K) float32
-        Of the whole tumour.
+        Of the whole tumour; below `_FLOOR` it is no sign of a lesion and not counted.
     drawn : (I, J, K) bool
         What was flagged.
     voxel_ml : float
@@ -92,9 +100,10 @@ def expected_loss(
     >>> expected_loss(sure, sure > 0.5, 1.0), expected_loss(sure / 2, sure > 0.5, 1.0)
     (0.0, 0.19999999999999996)
     """
-    expected = float(probability.sum(dtype=np.float64)) * voxel_ml
+    counted = np.where(probability >= _FLOOR, probability, 0)
+    expected = float(counted.sum(dtype=np.float64)) * voxel_ml
     flagged = np.count_nonzero(drawn) * voxel_ml
-    both = float(probability[drawn].sum(dtype=np.float64)) * voxel_ml
+    both = float(counted[drawn].sum(dtype=np.float64)) * voxel_ml
     return float(1.0 - (2.0 * both + 1.0) / (expected + flagged + 1.0))
 
 

@@ -59,8 +59,8 @@ def html(proposal: Proposal) -> str:
         table(_CASE, [_case(one) for one in shown]),
         paragraph(
             "Before: the weights that training began with. Intervals are of the mean difference, "
-            "by bootstrap over cases; better and worse are said where the whole interval lies on "
-            "one side. The truth is what readers signed."
+            "by bootstrap over cases; better and worse are said of five cases or more where the "
+            "whole interval lies on one side. The truth is what readers signed."
         ),
         heading("To accept, or not"),
         "<p>Nothing has changed yet. <code>lesionlens weights accept DIR --by NAME</code> keeps "

@@ -13,6 +13,7 @@ from fastapi import Body, Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
 
 from lesionlens.base.errors import LesionLensError, ServerError, UnusableInputError
 from lesionlens.inference.engine import Engine, SupportsFirstLook
@@ -22,7 +23,12 @@ from lesionlens.serving.admission import Admission, RefusedError, admitted
 from lesionlens.serving.monailabel.routes import Adapter, NotFoundError, make_router
 from lesionlens.serving.sessions import FullError, GoneError, Session, Sessions
 
-_LONGEST_WAIT_S = 10.0
+_LONGEST_WAIT_S, _NEWS_S = 10.0, 0.1
+"""A client is told of news at most so often, an answer at once."""
+_NO_TELEMETRY: Any = dict.fromkeys(
+    ("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False
+)
+"""FastAPI would tell OpenTelemetry of every request where that is set up; nothing leaves here."""
 _OCTETS = "application/octet-stream"
 
 
@@ -52,7 +58,11 @@ def make_app(sessions: Sessions, admission: Admission, datastore: Path | None = 
         await run_in_threadpool(adapter.uploads.end)
 
     app = FastAPI(
-        title="LesionLens", version=version("lesionlens"), lifespan=life, openapi_url=None
+        title="LesionLens",
+        version=version("lesionlens"),
+        lifespan=life,
+        openapi_url=None,
+        telemetry=_NO_TELEMETRY,
     )
     app.state.sessions, app.state.admission = sessions, admission
     app.state.monailabel = adapter
@@ -146,7 +156,8 @@ def _add_job_routes(app: FastAPI) -> None:
             raise GoneError("study")
         loop = asyncio.get_running_loop()
         end = loop.time() + min(wait, _LONGEST_WAIT_S)
-        while not job.done and job.seen <= seen and loop.time() < end:
+        soonest = min(end, loop.time() + _NEWS_S)
+        while not job.done and loop.time() < (end if job.seen <= seen else soonest):
             await asyncio.sleep(0.01)  # and no thread is kept waiting
         return {
             "done": job.done,
@@ -178,14 +189,19 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
         It is longer than allowed.
     """
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit_bytes:
-            raise TooLargeError(
-                found=f"more than {limit_bytes / 2**20:.0f} MB in one piece",
-                expected="less",
-                next_step="Give the server more memory",
-            )
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit_bytes:
+                raise TooLargeError(
+                    found=f"more than {limit_bytes / 2**20:.0f} MB in one piece",
+                    expected="less",
+                    next_step="Give the server more memory",
+                )
+    except ClientDisconnect:
+        raise ServerError(
+            found="a client that went away", expected="all of a request", next_step="Send it again"
+        ) from None
     return bytes(body)
 
 

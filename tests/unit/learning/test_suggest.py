@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import ReviewState
 from lesionlens.export.exporter import save
-from lesionlens.learning.order import Card, order
+from lesionlens.learning.order import Card, expected_loss, order
 from lesionlens.learning.suggest import brightness, image_features, suggest
 from lesionlens.records.review import WHOLE_STUDY, Review, ReviewEvent
 from lesionlens.testing.analysis import make_analysis, write_study
@@ -40,6 +40,11 @@ def test_a_study_unlike_those_read_comes_first_and_the_reason_says_in_what():
     assert "unlike those read: noise 0.9" in found[0].reason
 
 
+def test_doubt_where_nothing_is_flagged_speaks_of_no_outline():
+    (found,) = order([card("u", 0.9, 0.0, candidates=0.0)], [card("r", candidates=0.0)])
+    assert "nothing is flagged, and that is unsure" in found.reason
+
+
 def test_ten_alike_are_not_suggested_in_a_row():
     """Of two kinds that are equally new, the second suggestion is of the other kind."""
     cards = [card(f"a{n}", x=5.0 + n / 1000) for n in range(6)]
@@ -58,6 +63,15 @@ def test_every_study_is_suggested_once_with_a_reason(rows):
     found = order(cards, cards[:1])
     assert sorted(names(found)) == sorted(str(n) for n in range(len(rows)))
     assert all(one.reason for one in found)
+
+
+def test_a_faint_background_is_no_doubt_of_an_outline():
+    brain = np.full((50, 50, 50), 0.02, np.float32)
+    nothing = np.zeros(brain.shape, bool)
+    assert expected_loss(brain, nothing, 0.001) == 0.0
+    doubtful = brain.copy()
+    doubtful[:20, :20, :20] = 0.4
+    assert expected_loss(doubtful, nothing, 0.001) > 0.7
 
 
 def test_what_is_not_known_of_a_study_does_not_make_it_new():

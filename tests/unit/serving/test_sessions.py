@@ -15,6 +15,8 @@ from tests.serving_here import QuickEngine
 from lesionlens.base.errors import CancelledError, ServerError
 from lesionlens.inference.engines.remote import messages
 from lesionlens.inference.engines.remote.packing import pack, unpack
+from lesionlens.serving.admission import Admission
+from lesionlens.serving.app import make_app
 from lesionlens.serving.held import held_bytes
 from lesionlens.serving.sessions import FullError, GoneError, Limits, Sessions
 from lesionlens.serving.turns import Job, Turns
@@ -268,3 +270,11 @@ def test_what_a_trace_holds_is_counted_once_and_without_the_weights():
 
     assert held_bytes(row, but=[weights]) == 4000
     assert held_bytes({"tensor": torch.zeros(50), "row": row}, but=[weights]) == 4200
+
+
+def test_the_server_tells_nobody_of_its_requests(make, monkeypatch):
+    monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
+    app = make_app(make(), Admission())
+    told = getattr(app, "_telemetry", {})
+    assert not any(told.get(name) for name in ("tracing", "metrics", "logs", "auto_configure"))
+    assert app.openapi_url is None

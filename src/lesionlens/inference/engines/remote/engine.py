@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -39,8 +40,6 @@ from lesionlens.records.study import PreparedStudy
 Floats = NDArray[np.float32]
 SENDING = "sending the brain's voxels"
 _POLL_S = 0.25
-_TRIES = 5
-"""How often a server may lose what it held before we give up."""
 
 
 class RemoteEngine:
@@ -110,12 +109,13 @@ class RemoteEngine:
 
     def _ask_trace(self, prepared: PreparedStudy, question: _Question) -> Floats:
         """Ask what the server's trace answers; where it is gone, the study is predicted again."""
-        for _ in range(_TRIES):
+        patience = _Losses(self._line.address)
+        while True:
             try:
                 return self._ask(prepared, question, no_progress, NEVER)[1]["values"]
             except GoneError:
+                patience.one_more()
                 self._ask(prepared, _Question("predict"), no_progress, NEVER)
-        raise self._lost()
 
     def _ask(
         self, prepared: PreparedStudy, question: _Question, progress: Progress, cancel: Cancel
@@ -129,7 +129,8 @@ class RemoteEngine:
                 next_step="Look at the brain's outline, or analyse on this machine",
             )
         study = self._travelling(prepared)
-        for _ in range(_TRIES):
+        patience = _Losses(self._line.address)
+        while True:
             session = self._line.session
             try:
                 self._send_study(study, progress, cancel)
@@ -142,17 +143,10 @@ class RemoteEngine:
                 self._held.discard((session, study.name))
                 if error.what == "trace":
                     raise
+                patience.one_more()
                 if error.what == "session":
                     reopen = partial(self._line.reopen, session)
                     self._line.patiently(reopen, SENDING, progress, cancel)
-        raise self._lost()
-
-    def _lost(self) -> ResourceError:
-        return ResourceError(
-            found=f"that {self._line.address.name} lost the study {_TRIES} times",
-            expected="a server that keeps it while it is asked about",
-            next_step="Give the server more memory, or try again when it is less busy",
-        )
 
     def _travelling(self, prepared: PreparedStudy) -> messages.TravellingStudy:
         """Return a study as it travels; the last one is kept."""
@@ -209,6 +203,24 @@ class RemoteEngine:
         attempt = partial(self._line.ask, method, path, **how)
         answer: requests.Response = self._line.patiently(attempt, stage, progress, cancel)
         return answer
+
+
+class _Losses:
+    """How long a server may go on losing what it was sent, from the first time on."""
+
+    def __init__(self, address: ServerAddress) -> None:
+        self._address, self._first = address, 0.0
+
+    def one_more(self) -> None:
+        """Take one more loss, or give up where patience has ended."""
+        now = time.monotonic()
+        self._first = self._first or now
+        if now - self._first > self._address.patience_s:
+            raise ResourceError(
+                found=f"that {self._address.name} loses the study again and again",
+                expected="a server that keeps it while it is asked about",
+                next_step="Give the server more memory, or try again when it is less busy",
+            )
 
 
 @dataclass(frozen=True, slots=True)
