@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "lesionlens"
-ROOMS = ("base", "reading", "preparation", "network", "inference", "explain", "review", "export")
+ROOMS = (
+    "base", "reading", "preparation", "network", "inference", "explain", "findings", "review",
+    "export", "followup", "pacs", "worklist", "_napari",
+)  # fmt: skip
 OPTION = re.compile(r"--[a-z]|`lesionlens |how_to_name\(|_CHOOSE\b|command line")
 FILES = [path for room in ROOMS for path in sorted((SOURCE / room).rglob("*.py"))]
 

@@ -6,7 +6,7 @@ from lesionlens._napari.model.choices.views import Layout
 from lesionlens._napari.model.screen.board import tiles_of
 from lesionlens.base.labels import ReviewState
 from lesionlens.followup.patient import Visit
-from lesionlens.followup.prior import Prior
+from lesionlens.followup.prior import Prior, PriorImagesError
 
 
 @pytest.fixture
@@ -42,3 +42,26 @@ def test_the_prior_stands_beside_this_examination(compared, qtbot):
         assert then.image.data.shape == now.image.data.shape
     panel.actions_.prior_beside()
     assert panel.session.state.choices.views.layout is Layout.SINGLE
+
+
+def test_where_the_earlier_images_lie_is_asked_in_the_window(
+    reviewed, analysis, monkeypatch, tmp_path, qtbot
+):
+    asked = []
+
+    def find(place, now, study=None):
+        asked.append(study)
+        raise PriorImagesError(
+            found="x", expected="y", next_step="--prior-study", in_window="choose the folder"
+        )
+
+    monkeypatch.setattr("lesionlens._napari.controllers.comparing.find_prior", find)
+    answers = [str(tmp_path), ""]
+    monkeypatch.setattr(
+        "lesionlens._napari.widgets.panel.QFileDialog.getExistingDirectory",
+        lambda *_: answers.pop(0),
+    )
+    assert reviewed.actions_.compare(analysis.study.root)
+    qtbot.waitUntil(lambda: not answers and not reviewed.jobs.running, timeout=60_000)
+    assert asked == [None, tmp_path]
+    assert reviewed.session.state.problem.next_step == "choose the folder"

@@ -199,6 +199,15 @@ def test_a_click_puts_the_crosshair_there_in_all_views(shown, qtbot):
     np.testing.assert_allclose(shown._viewer.dims.point, place.point_mm, atol=2.1)
 
 
+def test_a_candidate_gone_to_at_once_leaves_new_views_as_large_as_they_can_be(shown, qtbot):
+    for layout in (Layout.PLANES, Layout.ONE, Layout.FOUR, Layout.ONE):
+        shown.actions_.show_layout(layout)
+        shown.actions_.go_to(1)
+        qtbot.wait(200)
+        linked = shown.views.linked
+        assert shown.actions_.travel.place.zoom >= 0.98 * linked._whole()
+
+
 def test_the_wheel_scrolls_slices_and_control_zooms_about_the_pointer(shown):
     shown.actions_.four_views()
     view = tiles(shown)[0]

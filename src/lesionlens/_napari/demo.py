@@ -100,6 +100,7 @@ def _refuse(panel: LesionLens) -> None:
             found=f"no result after {PATIENCE_S:.0f} s",
             expected="an analysis within that time",
             next_step="Run `lesionlens doctor` to see what this machine has",
+            in_window="Close other programs, then try again",
         )
 
 

@@ -57,6 +57,7 @@ def latest_before(folder: Path, now: Visit) -> Path:
             found="a study that does not say whose it is or of which day",
             expected="a DICOM study, or BIDS names (sub-…_ses-…)",
             next_step="Name the prior result itself: --prior RESULT_DIR",
+            in_window="Choose the folder of the prior result itself",
         )
     found: list[tuple[str, Path]] = []
     for depth in ("*", "*/*", "*/*/*"):
@@ -71,6 +72,7 @@ def latest_before(folder: Path, now: Visit) -> Path:
             found="no earlier result of this patient there",
             expected="one with the same Patient ID (or BIDS subject) and an earlier day",
             next_step="Name the prior result or study itself: --prior RESULT_DIR",
+            in_window="Choose the folder of the prior result itself",
         )
     return max(found, key=lambda one: one[0])[1]
 
@@ -106,8 +108,9 @@ def find_prior(place: Path, now: Study, study: Path | None = None) -> Located:
     else:
         raise UnusableInputError(
             found="a prior that is no saved result, and a study of it",
-            expected="a result folder with --prior-study, or a study alone",
+            expected="a saved result and its study, or a study alone",
             next_step="Give the study with --prior, without --prior-study",
+            in_window="Choose the folder of that examination's result",
         )
     there = visit_of(opened)
     check_same_patient(visit, there)
@@ -152,6 +155,10 @@ def open_prior(
     return Prior(found.visit, analyse(found.study))
 
 
+class PriorImagesError(UnusableInputError):
+    """The images of a prior result are not where they were; somebody must say where they are."""
+
+
 def _holds_results(folder: Path) -> bool:
     return any(next(folder.glob(f"{depth}/findings.json"), None) for depth in ("*", "*/*", "*/*/*"))
 
@@ -162,11 +169,12 @@ def _study_of(result: Path, given: Path | None) -> Study:
         return open_study(given, study_uid=_uid_of(result), recall=True)
     known = places.recall(read_result(result).run.inputs)
     if known is None:
-        raise UnusableInputError(
+        raise PriorImagesError(
             found="a prior result whose study is not where it was analysed, or was analysed "
             "elsewhere",
             expected="its images, which a result does not hold",
             next_step="Say where they are: --prior-study STUDY",
+            in_window="Compare again, and choose the folder of that examination's images",
         )
     return open_study(known[0], study_uid=known[1], recall=True)
 

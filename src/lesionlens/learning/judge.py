@@ -34,38 +34,24 @@ _MAPS = ("probability_*.nii.gz", "attention_*.nii.gz")
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One set of weights.
-
-    Parameters
-    ----------
-    name : str
-        Of its folder of results: before or after.
-    weights : Path
-    sha256 : str
-    """
+    """One set of weights."""
 
     name: str
+    """Of its folder of results: before or after."""
     weights: Path
     sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Where results are made and kept.
-
-    Parameters
-    ----------
-    results : Path
-        What was reviewed.
-    folder : Path
-        Gets a result for each held-out case and side, and the truth.
-    device : str
-        As `inference.device.choose` reads it.
-    """
+    """Where results are made and kept."""
 
     results: Path
+    """What was reviewed."""
     folder: Path
+    """Gets a result for each held-out case and side, and the truth."""
     device: str
+    """As `inference.device.choose` reads it."""
 
     def score(
         self, reviews: Sequence[SignedReview], side: Side, progress: Progress, cancel: Cancel

@@ -24,44 +24,29 @@ COUNTED = ("accepted", "edited", ADDED, "rejected", NOTHING_SEEN)
 
 @dataclass(frozen=True, slots=True)
 class SignedReview:
-    """One signed study.
-
-    Parameters
-    ----------
-    case : RealCase
-        Its images, and the truth that the reader left.
-    counts : mapping of str to int
-        Candidates by what became of them, as in `COUNTED`; `NOTHING_SEEN` is 1 of a study whose
-        truth is empty.
-    weights_sha256 : str
-        Of the weights whose candidates were reviewed; empty of another engine.
-    drawn_by_weights : bool
-        Whether every outline that stands is as those weights drew it.
-    study : Path
-        Where its images lie.
-    """
+    """One signed study."""
 
     case: RealCase
+    """Its images, and the truth that the reader left."""
     counts: Mapping[str, int]
+    """Candidates by what became of them, as in `COUNTED`; `NOTHING_SEEN` is 1 of a study whose
+    truth is empty."""
     weights_sha256: str
+    """Of the weights whose candidates were reviewed; empty of another engine."""
     drawn_by_weights: bool
+    """Whether every outline that stands is as those weights drew it."""
     study: Path
+    """Where its images lie."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What a folder of results holds to learn from.
-
-    Parameters
-    ----------
-    reviews : tuple of SignedReview
-        By name.
-    left_out : tuple of (str, str)
-        Name of a result and why it teaches nothing yet.
-    """
+    """What a folder of results holds to learn from."""
 
     reviews: tuple[SignedReview, ...]
+    """By name."""
     left_out: tuple[tuple[str, str], ...]
+    """Name of a result and why it teaches nothing yet."""
 
     @property
     def counts(self) -> Mapping[str, int]:

@@ -45,8 +45,9 @@ class Peer:
         if access.user is not None:
             raise UnusableInputError(
                 found="a user name for an archive by DIMSE, which knows none",
-                expected="--user with DICOMweb alone",
+                expected="a user with DICOMweb alone",
                 next_step="Leave --user out; dicoms:// with --cert proves who we are",
+                in_window="Leave the user out; dicoms:// with a certificate proves who we are",
             )
         self.address, self.access = address, access
         self.title, self.host = parts.username or "", parts.hostname or ""

@@ -171,6 +171,7 @@ def check_address(address: str) -> str:
             found="an address that holds a user, a password or a key",
             expected="the bare address: what is typed there ends in logs and histories",
             next_step="Give --user, and the password by LESIONLENS_PACS_PASSWORD or the keyring",
+            in_window="Name the user, and the password, in fields of their own",
         )
     if not parts.hostname or not (web or (parts.scheme in DIMSE and parts.username)):
         raise _no_address(f"an address of another kind{f': {parts.scheme}' * bool(parts.scheme)}")
@@ -221,6 +222,7 @@ def check_uid(uid: str) -> None:
             found=f"no UID: {uid[:80]!r}",
             expected="numbers joined by dots, 64 characters at most",
             next_step="Take a Study UID from `lesionlens pacs find`",
+            in_window="Search the archive, and choose the study in the list",
         )
 
 

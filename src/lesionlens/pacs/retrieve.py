@@ -191,6 +191,7 @@ def _provider(peer: Peer, intake: Intake) -> Iterator[None]:
             found=f"port {peer.access.port} of this machine not free to listen on",
             expected="a port where the archive may send the study (C-MOVE)",
             next_step="Choose the port that the archive knows us by with --port",
+            in_window="Choose the port that the archive knows us by",
         ) from error
     try:
         yield

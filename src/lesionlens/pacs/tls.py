@@ -44,7 +44,7 @@ def _tls(make: Callable[[], ssl.SSLContext], access: Access) -> ssl.SSLContext:
     except (ssl.SSLError, OSError) as error:
         raise UnusableInputError(
             found=f"a file of certificates that cannot be used ({type(error).__name__})",
-            expected="PEM: authorities for --ca; our certificate and its key, unlocked, for --cert",
+            expected="PEM: the authorities, or our certificate and its key, unlocked",
             next_step="Ask the archive's administrator for them",
         ) from error
     return context

@@ -29,40 +29,27 @@ _LESION_ROUGHNESS = (0.5, 0.6, 1.0, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class DrawConfig:
-    """Every choice of the generator that is not rolled.
-
-    Parameters
-    ----------
-    shape : (3,) int
-        Voxels along I, J, K.
-    spacing_mm : (2,) float
-        Voxel edges are rolled between these.
-    individuals : float
-        Share of volumes that are drawn from one of twenty people's anatomies rather than from
-        the population's average.
-    tumour_free : float
-        Share of volumes without a tumour.
-    cavity : float
-        Share of volumes with an old cavity.
-    oedema_label : float
-        Share of tumour from which a voxel counts; readers outline the outer, fading side.
-    reader_margin_mm : float
-        Smoothing before core and enhancing labels are cut at their outer side.
-    head : bool
-        Draw skull and scalp round the brain instead of leaving it stripped.
-    damage : Damage
-        Strength of the artefacts.
-    """
+    """Every choice of the generator that is not rolled."""
 
     shape: tuple[int, int, int] = (80, 96, 80)
+    """(3,) int: voxels along I, J, K."""
     spacing_mm: tuple[float, float] = (2.0, 2.0)
+    """(2,) float: voxel edges are rolled between these."""
     individuals: float = 0.8
+    """Share of volumes that are drawn from one of twenty people's anatomies rather than from the
+    population's average."""
     tumour_free: float = 0.15
+    """Share of volumes without a tumour."""
     cavity: float = 0.05
+    """Share of volumes with an old cavity."""
     oedema_label: float = 0.25
+    """Share of tumour from which a voxel counts; readers outline the outer, fading side."""
     reader_margin_mm: float = 1.2
+    """Smoothing before core and enhancing labels are cut at their outer side."""
     head: bool = False
+    """Draw skull and scalp round the brain instead of leaving it stripped."""
     damage: Damage = field(default_factory=Damage)
+    """Strength of the artefacts."""
 
 
 @dataclass(frozen=True, slots=True)

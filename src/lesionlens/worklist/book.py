@@ -193,6 +193,7 @@ def book_of(folder: Path) -> Iterator[Book]:
             found=f"no worklist in {folder.name!r}: it holds no {NAME}",
             expected="a folder that `lesionlens worklist scan` made",
             next_step="Make one: lesionlens worklist scan STUDIES --list DIR",
+            in_window="Choose the folder of a list, or make one: List, New list",
         )
     book = open_book(folder)
     try:

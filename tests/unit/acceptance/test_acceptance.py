@@ -112,7 +112,9 @@ def test_a_site_is_tested_signed_and_what_was_changed_is_seen(site, tmp_path, ra
     signed = accept(SiteTest(site, tmp_path, bounds, test.choice, signed_by="A. Physicist"))
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "results").rglob("run.json")}
     assert signed.signed_by == "A. Physicist"
-    sums = dict(line.split()[::-1] for line in (tmp_path / "acceptance.sha256").open())
+    sums = dict(
+        line.split()[::-1] for line in (tmp_path / "acceptance.sha256").read_text().splitlines()
+    )
     for name, digest in sums.items():
         assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == digest
     assert set(sums) == {"acceptance.json", "acceptance.html"}

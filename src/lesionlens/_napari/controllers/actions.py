@@ -66,6 +66,7 @@ class Actions(Marking, EditActs, Asking):
         self.reviewing = Reviewing(session, jobs, self.editor, self.reading.whose)
         self.adding = Adding(session, self.reviewing, self.editor)
         self.exported: Path | None = None
+        self.ask_prior_images: Callable[[Path], object] | None = None
         self._lens: tuple[Any, Any] | None = None
         self._loading = threading.Lock()
 
@@ -248,7 +249,8 @@ class Actions(Marking, EditActs, Asking):
         return self._then(lambda: self._compare(place, study))
 
     def _compare(self, place: Path, study: Path | None) -> bool:
-        return compare_with(self.session, self.jobs, place, study, self.reading.held)
+        held, ask = self.reading.held, self.ask_prior_images
+        return compare_with(self.session, self.jobs, place, study, held, ask)
 
     def stop(self) -> None:
         """Ask what runs to stop."""

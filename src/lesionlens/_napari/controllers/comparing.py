@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,15 @@ import numpy as np
 from lesionlens._napari.model.acts.session import ReviewSession
 from lesionlens._napari.model.choices.views import Compared, Layout
 from lesionlens._napari.preferences import read_preferences
-from lesionlens._napari.qt.jobs import Jobs
+from lesionlens._napari.qt.jobs import Jobs, problem_of
+from lesionlens.base.errors import CancelledError
 from lesionlens.base.geometry import Affine
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import Cancel, Progress, StageClock
 from lesionlens.followup.compare import compare
 from lesionlens.followup.patient import visit_of
-from lesionlens.followup.prior import Prior, find_prior, open_prior
+from lesionlens.followup.prior import Prior, PriorImagesError, find_prior, open_prior
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import Volume
 from lesionlens.review.log import ReviewLog
@@ -30,6 +32,7 @@ def compare_with(
     place: Path,
     study: Path | None,
     closed: Analysis | None = None,
+    ask: Callable[[Path], object] | None = None,
 ) -> bool:
     """Compare what is open with a prior result (or a folder of them), in the background.
 
@@ -48,6 +51,8 @@ def compare_with(
         The result's study, where it no longer lies where it was analysed.
     closed : Analysis or None
         What is kept out of the window until the reader has signed.
+    ask : callable or None
+        Called with `place` where the reader must say where the images of that result are.
     """
     analysis = session.state.analysis or closed
     if analysis is None:
@@ -77,7 +82,13 @@ def compare_with(
         session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
         return None
 
-    return jobs.start("Comparing", task, done)
+    def refused(error: BaseException) -> None:
+        if not isinstance(error, CancelledError):
+            session.failed(problem_of(error))
+        if isinstance(error, PriorImagesError) and ask is not None:
+            ask(place)
+
+    return jobs.start("Comparing", task, done, refused)
 
 
 def pictures_of(prior: Prior, after: Analysis) -> Compared:

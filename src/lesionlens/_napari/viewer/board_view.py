@@ -140,6 +140,8 @@ class BoardView(QWidget):
                 self._grid.setRowStretch(row, 1)
             view.show()
         self._fitted = True
+        self._grid.activate()  # who goes to a candidate next must know how much room there is
+        self.resized()
 
     # --- travel ---------------------------------------------------------------------------
 
@@ -171,7 +173,7 @@ class BoardView(QWidget):
                 flat = self._board.frame.on_screen(view.tile.plane, corners)
                 room = ROOM * np.maximum(np.ptp(flat, axis=0), 1.0)
                 zoom = min(zoom, view.width() / room[0], view.height() / room[1])
-        self._fitted = False
+        self._fitted = self._fitted and zoom == self._travel.place.zoom
         self._travel.move(point_mm=point_mm, centre_mm=point_mm, zoom=zoom)
 
     def look_at(self, centre_mm: Point) -> None:

@@ -42,6 +42,7 @@ from lesionlens._napari.qt.drops import local_paths
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens._napari.qt.keyboard import Unwheeled
 from lesionlens._napari.qt.latest import Latest
+from lesionlens._napari.qt.waiting import when_idle
 from lesionlens._napari.widgets.attention_block import AttentionBlock
 from lesionlens._napari.widgets.candidate_block import CandidateBlock
 from lesionlens._napari.widgets.considered_block import ConsideredBlock
@@ -211,6 +212,7 @@ class Panel(QWidget):
         self.run.analyse.connect(acts.analyse)
         self.run.cancel.connect(acts.stop)
         self.problem.dismissed.connect(session.dismiss)
+        acts.ask_prior_images = self.ask_prior_images
         self.problem.here.connect(acts.analyse_here)
         self.studies.chosen.connect(acts.opener.choose_study)
         self.studies.rejected.connect(session.dismiss)
@@ -324,6 +326,17 @@ class Panel(QWidget):
         """Ask for an earlier result, or a folder of results, and compare with it."""
         words = "Compare with the result, or the latest result of the patient, in this folder"
         self._ask_path(self.actions_.compare, words)
+
+    def ask_prior_images(self, result: Path) -> None:
+        """Ask where the images of an earlier result are, and compare with it then."""
+
+        def ask() -> None:
+            words = "The images of that earlier examination: its folder"
+            chosen = QFileDialog.getExistingDirectory(self, words)
+            if chosen:
+                self.actions_.compare(result, Path(chosen))
+
+        when_idle(ask)
 
     def ask_mask(self) -> None:
         """Ask for a mask or a DICOM Segmentation of the open study and show it for review."""

@@ -277,7 +277,7 @@ def test_a_named_series_uid_or_folder_wins(make_study):
 
 
 def test_a_name_that_is_nothing_is_refused(one):
-    with pytest.raises(UnusableInputError, match="nothing usable for --t2"):
+    with pytest.raises(UnusableInputError, match="nothing usable for T2"):
         open_study(one, named={MrSequence.T2: "1.2.3"})
 
 

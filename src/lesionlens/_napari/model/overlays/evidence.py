@@ -33,7 +33,7 @@ def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
         raise UnusableInputError(
             found=f"a result without what {sequence.words} adds at each voxel",
             expected="one of an engine that can be asked without single sequences",
-            next_step="Analyse the study again, or save results with --evidence",
+            next_step="Analyse the study again",
         )
     prepared = analysis.prepared
     data = onto(evidence.shares[sequence], evidence.grid, prepared.working)
