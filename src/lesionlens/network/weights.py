@@ -20,7 +20,6 @@ from lesionlens.network.build import build
 from lesionlens.network.config import NetworkConfig
 from lesionlens.network.model import LensNetwork, channels_last
 from lesionlens.network.notes import WeightsInfo, WeightsNotes, from_json
-from lesionlens.network.versions import WeightsStore
 
 DEFAULT_NAME = "default"
 SYNTHETIC_NAME = "synthetic"
@@ -177,6 +176,8 @@ def chosen_path(chosen: str | Path | None) -> Path:
     """
     if chosen in SHIPPED:
         return shipped_path(str(chosen))
+    from lesionlens.network.versions import WeightsStore  # noqa: PLC0415  (training lacks pydantic)
+
     store = WeightsStore()
     version = store.in_use if chosen is None else store.version(str(chosen))
     if version is not None:

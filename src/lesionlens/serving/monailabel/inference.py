@@ -19,6 +19,7 @@ from lesionlens.inference.engine import Engine
 from lesionlens.lens import Lens
 from lesionlens.records.analysis import Analysis
 from lesionlens.serving.monailabel.images import study_of
+from lesionlens.serving.monailabel.uploads import own_prefix
 from lesionlens.serving.turns import Job, Turns
 
 LABELS = {label.name.lower(): int(label) for label in Label if label}
@@ -55,7 +56,7 @@ def infer(
     found: list[Inferred] = []
 
     def work(job: Job) -> bytes:
-        with tempfile.TemporaryDirectory(prefix="lesionlens-serve-") as aside:
+        with tempfile.TemporaryDirectory(prefix=own_prefix()) as aside:
             study = study_of(image, wishes, Path(aside), job.tell, job.cancel)
             began = time.perf_counter()
             result = Lens(engine=engine)(study, progress=job.tell, cancel=job.cancel)
@@ -82,7 +83,7 @@ def _inferred(analysis: Analysis, wanted: Wanted, seconds: float) -> Inferred:
     }
     if wanted is Wanted.JSON:
         return Inferred(params)
-    with tempfile.TemporaryDirectory(prefix="lesionlens-serve-") as folder:
+    with tempfile.TemporaryDirectory(prefix=own_prefix()) as folder:
         if wanted is Wanted.DICOM_SEG:
             return Inferred(params, "seg.dcm", _segmentation(analysis, Path(folder)))
         place = Path(folder) / "label.nii.gz"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import tempfile
@@ -15,6 +16,32 @@ from lesionlens.serving.monailabel.images import safe_name, suffix_of
 from lesionlens.serving.sessions import GoneError
 
 _EXPIRY_S = 3600
+_PREFIX = "lesionlens-serve-"
+
+
+def own_prefix() -> str:
+    """Return how the names of this process's private folders begin."""
+    return f"{_PREFIX}{os.getpid()}-"
+
+
+def sweep() -> None:
+    """Remove what servers of this user left that were killed before they could."""
+    if os.name != "posix":
+        return
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        process = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if process.isdecimal() and folder.stat().st_uid == os.getuid() and not _runs(int(process)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 @dataclass
@@ -44,7 +71,8 @@ class Uploads:
     """All of them, below one folder that only this user reads; removed with the server."""
 
     def __init__(self) -> None:
-        self._root = Path(tempfile.mkdtemp(prefix="lesionlens-serve-"))
+        sweep()
+        self._root: Path | None = None
         self._all: dict[str, tuple[str, Upload]] = {}
         self._lock = threading.Lock()
 
@@ -52,7 +80,9 @@ class Uploads:
         """Keep an image; several files are together one."""
         self.expire()
         name = secrets.token_urlsafe(18)
-        folder = self._root / name
+        with self._lock:
+            self._root = self._root or Path(tempfile.mkdtemp(prefix=own_prefix()))
+            folder = self._root / name
         folder.mkdir(mode=0o700)
         for file_name, content in files:
             plain = Path(file_name).name
@@ -103,4 +133,6 @@ class Uploads:
         """Remove all of them."""
         with self._lock:
             self._all.clear()
-        shutil.rmtree(self._root, ignore_errors=True)
+            root, self._root = self._root, None
+        if root is not None:
+            shutil.rmtree(root, ignore_errors=True)
