@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -26,7 +27,7 @@ def own_prefix() -> str:
 
 def sweep() -> None:
     """Remove what servers of this user left that were killed before they could."""
-    if os.name != "posix":
+    if sys.platform == "win32":
         return
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
         process = folder.name.removeprefix(_PREFIX).partition("-")[0]
