@@ -27,12 +27,18 @@ def own_prefix() -> str:
 
 def sweep() -> None:
     """Remove what servers of this user left that were killed before they could."""
-    if sys.platform == "win32":
-        return
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
         process = folder.name.removeprefix(_PREFIX).partition("-")[0]
-        if process.isdecimal() and folder.stat().st_uid == os.getuid() and not _runs(int(process)):
+        if process.isdecimal() and _is_own(folder) and not _runs(int(process)):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether this user made it; on Windows, where `os.kill` would end a process, never."""
+    own = False
+    if sys.platform != "win32":
+        own = folder.stat().st_uid == os.getuid()
+    return own
 
 
 def _runs(process: int) -> bool:
