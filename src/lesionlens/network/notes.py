@@ -33,13 +33,8 @@ class WeightsNotes:
     """Dict. Data, recipe, steps, minutes."""
     score: tuple[float, float, float] = (-1.5, 0.36, 0.0)
     """(3,) float: intercept, slope of the mean logit, slope of the logarithm of the ml: a
-<<<<<<< Updated upstream
-    candidate's score is the sigmoid of their sum (`inference.component_score`), fitted on drawn
-    scans."""
-=======
     candidate's score is the sigmoid of their sum (`inference.component_score`), fitted on scans
     of known truth."""
->>>>>>> Stashed changes
     score_floor: float = 0.2
     """Regions that score less are not flagged."""
     thresholds: tuple[float, float, float] = (0.5, 0.5, 0.5)

@@ -210,13 +210,10 @@ class LensMethod(ABC):
         mean[0] = namespace(mean).maximum(mean[0] / (1 + len(others)), mean[1])
         return out, logit(mean, _EDGE)
 
-<<<<<<< Updated upstream
-=======
     @property
     def _scoring(self) -> Scoring:
         return Scoring(*self._about.score, self._floor)
 
->>>>>>> Stashed changes
     def first_look(
         self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel
     ) -> FirstLook:
