@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,16 @@ SHOWN_TIMES = 2.0
 FAITHFUL = 0.5
 """A faithful map's deletion leaves at most this share of what a random one leaves."""
 DELETION = "the deletion check"
+
+
+class MapFault(StrEnum):
+    """Why a map is not to be relied on."""
+
+    PEAK_OUTSIDE = "its peak lies outside what is flagged"
+    HIDING_CHANGES_LITTLE = "hiding what it shows changes the probability too little"
+    CENTRE_AS_MUCH = "hiding the brain's centre changes the probability as much"
+
+
 _PASSES = 8
 """That deletion and insertion need in all: five, and three for the half."""
 _BLOCK_VOX = 4
@@ -69,16 +80,22 @@ def _judged(found: MapChecks) -> MapChecks:
     """Fill in the verdict."""
     if found.peak_inside is None:
         return found
+    faults = faults_of(found)
+    words = f"not reliable here: {'; '.join(faults)}" if faults else "passed its checks"
+    return replace(found, reliable=not faults, words=words)
+
+
+def faults_of(found: MapChecks) -> tuple[MapFault, ...]:
+    """Return which of the checks that were made a map failed."""
     faults = []
-    if not found.peak_inside:
-        faults.append("its peak lies outside what is flagged")
+    if found.peak_inside is False:
+        faults.append(MapFault.PEAK_OUTSIDE)
     if found.deletion is not None and found.deletion_random is not None:
         if found.deletion > FAITHFUL * found.deletion_random:
-            faults.append("hiding what it shows changes the probability too little")
+            faults.append(MapFault.HIDING_CHANGES_LITTLE)
         elif found.deletion_centre is not None and found.deletion >= found.deletion_centre:
-            faults.append("hiding the brain's centre changes the probability as much")
-    words = "not reliable here: " + "; ".join(faults) if faults else "passed its checks"
-    return replace(found, reliable=not faults, words=words)
+            faults.append(MapFault.CENTRE_AS_MUCH)
+    return tuple(faults)
 
 
 def deletion_test(

@@ -256,6 +256,6 @@ def _scale(maps: AttentionMaps | None, words: Words) -> str:
 def checked_words(trust: MapChecks, words: Words) -> str:
     """Say what the checks of a whole map came to, with the figures that a reader can weigh."""
     if trust.deletion is None or trust.deletion_random is None:
-        return trust.words
+        return words.verdict(trust)
     left, random = words.percent(trust.deletion), words.percent(trust.deletion_random)
-    return words("hiding", words=trust.words, left=left, random=random)
+    return words("hiding", words=words.verdict(trust), left=left, random=random)

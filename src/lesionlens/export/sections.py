@@ -167,7 +167,7 @@ def attention_words(
         amount = words.number(times, 0 if times >= 10 else 1)
         where += f"; {words('looked_at', times=amount)}"
     if checked is not None and checked.reliable is False:
-        return f"{where}; {checked.words}"
+        return f"{where}; {words.verdict(checked)}"
     return where if row.peak_inside else f"{where}: {words('not_reliable')}"
 
 

@@ -16,6 +16,8 @@ from typing import Any
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import LesionClass, Region, ReviewState, Source
+from lesionlens.explain.faithfulness import faults_of
+from lesionlens.records.attention import MapChecks
 from lesionlens.records.findings import UNSURE, Location
 
 LANGUAGES = ("en", "de")
@@ -129,6 +131,23 @@ class Words:
         likest = sorted(shares.items(), key=lambda item: -item[1])
         said = (f"{self._of('kinds', one.value)} {self.percent(share)} %" for one, share in likest)
         return self("resemblance", shares=", ".join(said))
+
+    def check(self, name: str) -> str:
+        """Write what a check of the input looks at."""
+        return self._of("checks", name)
+
+    def verdict(self, checks: MapChecks) -> str:
+        """Write what the checks of an attention map came to.
+
+        Examples
+        --------
+        >>> load("en").verdict(MapChecks(False, 0.1, 0.02))
+        'not reliable here: its peak lies outside what is flagged'
+        """
+        if checks.peak_inside is None:
+            return self("map_unchecked")
+        faults = [self._of("map_faults", fault) for fault in faults_of(checks)]
+        return self("map_unreliable", faults="; ".join(faults)) if faults else self("map_passed")
 
     def _of(self, table: str, key: str) -> str:
         found: str = self._table[table].get(key, key)
