@@ -110,8 +110,7 @@ def _whose(study: Study) -> tuple[str, frozenset[str]]:
     if study.kind is not StudyKind.DICOM:
         return study.name, frozenset()
     path = next(iter(study.series.values())).files[0].path
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
         patient = header.get("PatientID") or header.get("StudyInstanceUID") or ""
         return str(patient), telling_words(header)

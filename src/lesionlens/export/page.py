@@ -174,8 +174,7 @@ def _header(study: Study) -> Mapping[str, object]:
     keys = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate")
     wanted = [*keys, "StudyDescription", "SpecificCharacterSet"]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             read = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=wanted)
             return {key: read.get(key) for key in wanted}
     except (OSError, InvalidDicomError, ValueError, LookupError, NotImplementedError):

@@ -199,8 +199,7 @@ def _read_identity(path: Path) -> tuple[str, str | None]:
         It cannot be read as DICOM.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             meta: Any = pydicom.filereader.read_file_meta_info(path)
             if str(meta.TransferSyntaxUID) == DeflatedExplicitVRLittleEndian:
                 return str(meta.MediaStorageSOPInstanceUID), None

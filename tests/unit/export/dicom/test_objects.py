@@ -575,8 +575,7 @@ def test_values_that_no_valid_object_can_hold_are_not_passed_on(make, tmp_path):
     """Some anonymisers write *** over dates and ages, and leave empty sequences behind."""
     analysis = make(dicom=True)
     for file in analysis.study.series[MrSequence.T1C].files:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             ds = pydicom.dcmread(file.path)
             ds.add_new(0x00100030, "LO", "***")
             ds.add_new(0x00101010, "LO", "***")
