@@ -36,8 +36,7 @@ RECORD, PAGE, SUMS, RESULTS = (
     "acceptance.sha256",
     "results",
 )
-_ANALYSED = 0.95
-"""Share of the progress bar that the analyses get."""
+_ANALYSED = 0.95  # share of the progress bar that the analyses get
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,15 +212,31 @@ def patients_table(root: Path) -> dict[str, str]:
     table = root / PATIENTS_NAME
     if not table.is_file():
         return {}
+    return read_table(table, "patient", "Correct or remove it")
+
+
+def read_table(path: Path, column: str, next_step: str) -> dict[str, str]:
+    """Read a table parted by tabs; return what `column` holds by case.
+
+    Raises
+    ------
+    ConfigError
+        It lacks this column or case, or a row ends before it.
+    """
     try:
-        with table.open(encoding="utf-8", newline="") as lines:
-            return {r["case"]: r["patient"] for r in csv.DictReader(lines, delimiter="\t")}
-    except (KeyError, UnicodeDecodeError) as error:
+        with path.open(encoding="utf-8", newline="") as lines:
+            rows = csv.DictReader(lines, delimiter="\t")
+            found: dict[str, str] = {row["case"]: row[column] for row in rows}
+        missing = None in found.values()
+    except (KeyError, UnicodeDecodeError):
+        missing = True
+    if missing:
         raise ConfigError(
-            found=f"{PATIENTS_NAME} without the columns case and patient",
+            found=f"{path.name} without the columns case and {column}",
             expected="two columns with these headings, parted by tabs",
-            next_step="Correct or remove it",
-        ) from error
+            next_step=next_step,
+        )
+    return found
 
 
 def _with_patients(root: Path, cases: list[Case]) -> tuple[Case, ...]:

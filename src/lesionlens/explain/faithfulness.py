@@ -33,8 +33,7 @@ SHOWN_TIMES = 2.0
 FAITHFUL = 0.5
 """A faithful map's deletion leaves at most this share of what a random one leaves."""
 DELETION = "the deletion check"
-_PASSES = 8
-"""That deletion and insertion need in all: five, and three for the half."""
+_PASSES = 8  # that deletion and insertion need in all: five, and three for the half
 _BLOCK_VOX = 4
 _SEED = 20
 

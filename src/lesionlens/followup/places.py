@@ -19,8 +19,7 @@ import platformdirs
 from lesionlens.base.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
-_MOST = 2000
-"""Places that are remembered; the oldest go."""
+_MOST = 2000  # places that are remembered; the oldest go
 
 
 def place() -> Path:

@@ -27,8 +27,7 @@ from lesionlens.synth.draw import DrawConfig
 from lesionlens.training.config import TrainConfig
 from lesionlens.training.validate import validate_each
 
-_CONVENTION = "brats23"
-"""The contract's own labels."""
+_CONVENTION = "brats23"  # the contract's own labels
 _READ = (SEGMENTATION, "candidates.nii.gz", "findings.json", "run.json")
 _MAPS = ("probability_*.nii.gz", "attention_*.nii.gz")
 

@@ -43,12 +43,9 @@ from lesionlens.training.loop import TrainEvent, TrainSummary, train
 from lesionlens.training.real_cases import SPLIT_NAME, RealCases
 
 BEGUN = "begun.json"
-_FEW = 10
-"""Held-out patients below which the page says that they are few."""
-_LARGE = 0.02
-"""Dice on drawn brains whose loss is named even where the interval is wide."""
-_TRAINED = 0.85
-"""Share of the progress bar that training gets."""
+_FEW = 10  # held-out patients below which the page says that they are few
+_LARGE = 0.02  # Dice on drawn brains whose loss is named even where the interval is wide
+_TRAINED = 0.85  # share of the progress bar that training gets
 _PATIENTS = (
     ("Dice, whole tumour", "wt", 1), ("Dice, tumour core", "tc", 1),
     ("Dice, enhancing", "et", 1), ("lesions found (share)", "sensitivity", 1),
