@@ -226,17 +226,13 @@ def read_table(path: Path, column: str, next_step: str) -> dict[str, str]:
     try:
         with path.open(encoding="utf-8", newline="") as lines:
             rows = csv.DictReader(lines, delimiter="\t")
-            found: dict[str, str] = {row["case"]: row[column] for row in rows}
-        missing = None in found.values()
-    except (KeyError, UnicodeDecodeError):
-        missing = True
-    if missing:
+            return {row["case"]: row[column].strip() for row in rows}
+    except (KeyError, UnicodeDecodeError, AttributeError) as error:
         raise ConfigError(
             found=f"{path.name} without the columns case and {column}",
             expected="two columns with these headings, parted by tabs",
             next_step=next_step,
-        )
-    return found
+        ) from error
 
 
 def _with_patients(root: Path, cases: list[Case]) -> tuple[Case, ...]:
