@@ -174,7 +174,7 @@ class BundleEngine:
         """
         whole, study = seen.shares[self._whole], seen.study
         if not self._fast:
-            self._memory.note(self._as_shown(InputPerturbation(), study), whole[None])
+            self._memory.note(self._as_shown(InputPerturbation(), study), whole)
         elif pass_s <= limit.seconds_left:
             started = time.perf_counter()
             with limit:
@@ -222,7 +222,7 @@ class BundleEngine:
         groups = [[self._as_shown(perturbation, study)] for perturbation in perturbations]
 
         def take(one: InputPerturbation) -> Tensor:
-            return self._shares(self._input(study, one), fast=self._fast)[self._whole][None]
+            return self._shares(self._input(study, one), fast=self._fast)[self._whole]
 
         def watch(count: int) -> AbstractContextManager[None]:
             passes = count * self._windows(study.grid)

@@ -184,8 +184,6 @@ def prediction_out(found: Prediction) -> tuple[Header, dict[str, NDArray[Any]]]:
         if one is not None:
             header[name] = _grid_out(one.grid)
             arrays[name] = one.share if isinstance(one, ClassProbabilities) else one.probability
-    if found.unperturbed is not None and found.unperturbed.core is not None:
-        arrays["unperturbed_core"] = found.unperturbed.core
     trace = found.trace
     if trace is not None:
         arrays |= {f"cross_{region}": weights for region, weights in trace.cross.items()}
@@ -227,9 +225,7 @@ def prediction_in(
             notices=tuple(str(notice) for notice in header["notices"]),
             unperturbed=None
             if unperturbed is None
-            else PerturbedPrediction(
-                arrays["unperturbed"], _grid_in(unperturbed), arrays.get("unperturbed_core")
-            ),
+            else PerturbedPrediction(arrays["unperturbed"], _grid_in(unperturbed)),
             thresholds={Region(key): float(v) for key, v in header["thresholds"].items()},
             scoring=_SCORING.validate_python(header["scoring"]),
             class_probabilities=None
@@ -260,14 +256,12 @@ def _of_regions(arrays: Arrays, prefix: str) -> dict[Region, NDArray[np.float32]
 
 def perturbed_out(found: PerturbedPrediction) -> tuple[Header, Arrays]:
     """Return answers to perturbed inputs as a message."""
-    core = {} if found.core is None else {"core": found.core}
-    return {"grid": _grid_out(found.grid)}, {"probability": found.probability, **core}
+    return {"grid": _grid_out(found.grid)}, {"probability": found.probability}
 
 
 def perturbed_in(header: Header, arrays: Arrays) -> PerturbedPrediction:
     """Return answers to perturbed inputs from a message."""
-    grid = _grid_in(header["grid"])
-    return PerturbedPrediction(arrays["probability"], grid, arrays.get("core"))
+    return PerturbedPrediction(arrays["probability"], _grid_in(header["grid"]))
 
 
 def first_look_out(found: FirstLook) -> tuple[Header, Arrays]:
