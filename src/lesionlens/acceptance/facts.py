@@ -105,8 +105,7 @@ def _scanner(study: Study) -> str:
 
 def _of_header(file: Path) -> tuple[str, str, float]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             header: Any = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*_TAGS])
             return _words({tag: header.get(tag) for tag in _TAGS}, _TAGS)
     except (OSError, InvalidDicomError, ValueError, TypeError):

@@ -57,8 +57,7 @@ _APART = 100_000_000
 _EDGE = 1e-6
 VOXELS = 6000
 """Voxels taken from each patient for temperatures and the reliability of probabilities."""
-_TRUE_SHARE = 0.1
-"""Share of a found component that must be tumour for it to count as found rightly."""
+_TRUE_SHARE = 0.1  # share of a found component that must be tumour for it to count as found rightly
 _TUMOUR_FREE = 0.3
 
 
@@ -226,8 +225,7 @@ class _Looker:
         return Seen(patient, truth.count, found, reliability(said, true))
 
 
-_LOOKERS: dict[CalibrationScan, _Looker] = {}
-"""The engine of a worker process."""
+_LOOKERS: dict[CalibrationScan, _Looker] = {}  # the engine of a worker process
 
 
 def _looker(job: CalibrationScan) -> _Looker:

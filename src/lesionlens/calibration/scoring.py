@@ -25,8 +25,7 @@ found there, or no sequence and no hidden place could ever change it. Half of th
 was fitted on 100 drawn patients (.19)."""
 LEVELS = (0.02, *(round(0.05 * n, 2) for n in range(1, 20)), 0.98)
 _NEWTON_STEPS = 50
-_LEAST = 5
-"""Candidates of each kind, right and wrong, without which nothing is fitted."""
+_LEAST = 5  # candidates of each kind, right and wrong, without which nothing is fitted
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,8 +197,7 @@ def _embedded(dataset: Any) -> bool:
 
 def _read(path: Path, *, stop_before_pixels: bool = False) -> Any:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             return pydicom.dcmread(path, force=True, stop_before_pixels=stop_before_pixels)
     except (InvalidDicomError, ValueError, EOFError, NotImplementedError, KeyError) as error:
         raise _damaged(path) from error
@@ -206,8 +205,7 @@ def _read(path: Path, *, stop_before_pixels: bool = False) -> Any:
 
 def _save(dataset: Any, path: Path) -> None:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             dataset.save_as(path, enforce_file_format=True)
     except (ValueError, AttributeError, TypeError, OverflowError) as error:
         raise _damaged(path) from error

@@ -34,6 +34,9 @@ SHOWN_TIMES = 2.0
 FAITHFUL = 0.5
 """A faithful map's deletion leaves at most this share of what a random one leaves."""
 DELETION = "the deletion check"
+_PASSES = 8  # that deletion and insertion need in all: five, and three for the half
+_BLOCK_VOX = 4
+_SEED = 20
 
 
 class MapFault(StrEnum):
@@ -42,12 +45,6 @@ class MapFault(StrEnum):
     PEAK_OUTSIDE = "its peak lies outside what is flagged"
     HIDING_CHANGES_LITTLE = "hiding what it shows changes the probability too little"
     CENTRE_AS_MUCH = "hiding the brain's centre changes the probability as much"
-
-
-_PASSES = 8
-"""That deletion and insertion need in all: five, and three for the half."""
-_BLOCK_VOX = 4
-_SEED = 20
 
 
 def pointing(attention: Floats, inside: Mask, brain_voxels: float) -> MapChecks:

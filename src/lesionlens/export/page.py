@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.labels import Identity, MrSequence, Region, ReviewState
 from lesionlens.export import pictures
 from lesionlens.export.followup import FollowupSection, section_of
 from lesionlens.export.names import names_of, replaced
@@ -25,7 +25,6 @@ from lesionlens.export.tables import file_of, findings_file
 from lesionlens.export.words import Words, load, moment
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.attention import AttentionMaps, MapChecks
-from lesionlens.records.export import Identity
 from lesionlens.records.files import FindingsFile, RunFile
 from lesionlens.records.findings import SEQUENCE_KEYS
 from lesionlens.records.study import QualityCheck, Study, StudyKind
@@ -174,8 +173,7 @@ def _header(study: Study) -> Mapping[str, object]:
     keys = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate")
     wanted = [*keys, "StudyDescription", "SpecificCharacterSet"]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             read = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=wanted)
             return {key: read.get(key) for key in wanted}
     except (OSError, InvalidDicomError, ValueError, LookupError, NotImplementedError):

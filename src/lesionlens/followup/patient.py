@@ -75,8 +75,7 @@ def check_same_patient(now: Visit, prior: Visit) -> None:
 
 def _of_header(path: Path) -> Visit:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             header: Any = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*_TAGS])
     except (OSError, InvalidDicomError, ValueError):
         return Visit()

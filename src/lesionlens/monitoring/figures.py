@@ -16,8 +16,7 @@ from lesionlens.monitoring.gather import SEEN_TRUE, VERDICTS, MonitoredStudy
 
 _Z = 1.96
 _BINS = 10
-_LEAST = 20
-"""Values on either side below which drift is not judged."""
+_LEAST = 20  # values on either side below which drift is not judged
 
 
 @dataclass(frozen=True, slots=True)

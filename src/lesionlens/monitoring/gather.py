@@ -12,6 +12,7 @@ from typing import Any
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import ReviewState
+from lesionlens.records.study import StepName
 
 SEEN_TRUE = frozenset({ReviewState.ACCEPTED, ReviewState.EDITED})
 VERDICTS = frozenset({*SEEN_TRUE, ReviewState.REJECTED})
@@ -119,8 +120,8 @@ def _study(place: Path) -> MonitoredStudy:
         if SEEN_TRUE & set(verdicts[uid].values())  # else it was taken back
     ]
     steps = run.get("preparation", [])
-    registered = [s["figure"] for s in steps if s["step"] == "register" and s.get("figure")]
-    brain = next((s.get("figure") for s in steps if s["step"] == "find the brain"), None)
+    registered = [s["figure"] for s in steps if s["step"] == StepName.REGISTER and s.get("figure")]
+    brain = next((s.get("figure") for s in steps if s["step"] == StepName.BRAIN), None)
     return MonitoredStudy(
         name=place.name,
         day=datetime.fromisoformat(run["started"]).date(),

@@ -22,8 +22,7 @@ class Bounds:
     """Population stability index; above 0.25 is called a large shift."""
 
 
-_FEW = 10
-"""Studies or verdicts below which no rule speaks."""
+_FEW = 10  # studies or verdicts below which no rule speaks
 
 
 def broken(

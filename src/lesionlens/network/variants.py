@@ -20,8 +20,7 @@ from lesionlens.network.encoder import STRIDE, Encoder, Features, mix
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.queries import RegionAnswers
 
-_RARE = -2.0
-"""Log-odds of a region that a fresh mask starts from, as the queries' do."""
+_RARE = -2.0  # log-odds of a region that a fresh mask starts from, as the queries' do
 
 
 class PlainUp(GatedUp):

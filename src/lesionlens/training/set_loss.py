@@ -19,10 +19,8 @@ from lesionlens.training.assignment import assign
 
 _NONE = len(LesionClass)
 _DISTRACTORS = {WHITE_SPOTS: LesionClass.WHITE_MATTER, ENHANCEMENT: LesionClass.ENHANCEMENT}
-_NONE_WEIGHT = 0.15
-"""Weight of a query that rightly has nothing, for most have."""
-_LEAST_VOX = 4.0
-"""A part below this many voxels of the full grid is asked of nobody."""
+_NONE_WEIGHT = 0.15  # weight of a query that rightly has nothing, for most have
+_LEAST_VOX = 4.0  # a part below this many voxels of the full grid is asked of nobody
 _CLASS, _MASK, _DICE, _BOX = 2.0, 5.0, 5.0, 2.0
 """Weights of class, cross-entropy, overlap and box, in the matching and in the loss."""
 _SPATIAL = (-3, -2, -1)

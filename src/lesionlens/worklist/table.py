@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lesionlens.base.labels import ReviewState
+from lesionlens.base.whole_file import write_whole
 from lesionlens.export.tables import safe_text
 from lesionlens.worklist.describing import RESULT
 from lesionlens.worklist.records import Phase, Read
@@ -129,9 +129,5 @@ def _put(place: Path, columns: tuple[str, ...], rows: list[dict[str, str | int |
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    aside = place.with_name(f".{place.name}.new")
-    with aside.open("w", encoding="utf-8", newline="") as file:
-        file.write(text.getvalue())
-        file.flush()
-        os.fsync(file.fileno())
-    return aside.replace(place)
+    write_whole(place, text.getvalue())
+    return place

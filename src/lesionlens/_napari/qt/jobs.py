@@ -22,8 +22,7 @@ from lesionlens.base.stages import Cancel, Progress
 
 logger = logging.getLogger(__name__)
 
-_TELL_S = 0.15
-"""Seconds between two words on how far a stage is."""
+_TELL_S = 0.15  # seconds between two words on how far a stage is
 Task = Callable[[Progress, Cancel], Any]
 
 

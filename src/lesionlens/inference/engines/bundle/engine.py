@@ -52,8 +52,7 @@ PATIENCE_S = 120.0
 _OVERLAP = 0.5
 _CAM_MM = 2.0
 _CAM_STRIDE = 4
-_STRIDES = 32
-"""Of a network whose window is free; a multiple of it suits all of MONAI's."""
+_STRIDES = 32  # of a network whose window is free; a multiple of it suits all of MONAI's
 _CAPABILITIES = frozenset({Capability.SEGMENT, Capability.ATTEND, Capability.PERTURB})
 METHODS = {
     GRAD_CAM: "Grad-CAM of the bundle's network at a quarter of its resolution: not attention, "

@@ -24,8 +24,7 @@ Floats = NDArray[np.float32]
 Run = Callable[[Tensor], Tensor]
 Follow = Callable[[Sequence[bundle_attention.Layer], Tensor], Tensor]
 """Layers of one pass, and where regions are drawn, to what they attend to."""
-_COVERS = 4
-"""Covered places along the longest side of a region, at least."""
+_COVERS = 4  # covered places along the longest side of a region, at least
 
 
 def drawn(share: Tensor) -> Tensor:

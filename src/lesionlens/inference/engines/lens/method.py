@@ -63,8 +63,7 @@ _EDGE = 1e-6
 _SCALE = 1.5
 """Perturbed inputs are predicted at this many times the spacing: another scale, at which false
 regions seldom show again, and quick enough for every subset of sequences."""
-_UNFITTED_FLOOR = 0.2
-"""Score from which a region is flagged, for weights that name none."""
+_UNFITTED_FLOOR = 0.2  # score from which a region is flagged, for weights that name none
 _ATTENTION_BLUR_VOX = 0.7
 """On the network's grid: takes away the checkerboard of period two that upsampling leaves."""
 _CAPABILITIES = frozenset(
