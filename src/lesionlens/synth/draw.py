@@ -25,6 +25,8 @@ from lesionlens.synth.instances import number
 
 _LESION_ROUGHNESS = (0.5, 0.6, 1.0, 1.0)
 """How uneven lesions are on T1, T1c, T2 and FLAIR, against one another."""
+_OUTLINES = 0.12
+"""Share of a core that takes up contrast from which the uptake outlines it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,7 @@ def _texture(streams: RandomStreams, geometry: Geometry, image: Tensor, values: 
     rough = 0.4 * streams.beta(1, 2, SEQUENCES) + streams.uniform(0.1, 0.4, 1) * streams.chance(
         0.2, 1
     )
+    rough = rough * torch.where(streams.chance(0.5), 1.0, streams.uniform(0.2, 0.7))[:, None]
     rough = rough * torch.tensor(_LESION_ROUGHNESS, device=image.device)
     image = image * (1 + spread(sign * rough) * lumps * (core + 0.5 * share[:, 5:6])).clamp_min(0.1)
     image = _dull(streams, image, torch.sigmoid((scraps[:, :1] + lumps) / 0.3 - 1) * core)
@@ -207,7 +210,8 @@ def paint(config: DrawConfig, geometry: Geometry, seeds: Sequence[int], round_: 
     """Give a geometry contrasts and artefacts; another `round_`, another scanner."""
     streams = RandomStreams(seeds, geometry.membership.device, stream=1 + round_)
     share, frame = geometry.membership, geometry.frame
-    values = roll_contrast(streams, geometry.labels[:, 2].flatten(1).amax(1) > 0)
+    _, core, enhancing = geometry.labels.flatten(2).sum(2).unbind(1)
+    values = roll_contrast(streams, enhancing > _OUTLINES * core)
     image = (values @ share.flatten(2)).view(len(seeds), SEQUENCES, *frame.shape)
     image = _texture(streams, geometry, image, values)
     image = _overlay(streams, geometry.distractors, image, values)
