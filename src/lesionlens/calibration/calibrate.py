@@ -219,10 +219,10 @@ class _Looker:
         drawn, study, prediction, inside, _ = self._show(FIRST_SEED + patient)
         truth = _truth(drawn, study.native)
         known = prediction.probability or {}
-        said = known[Region.WT].reshape(-1)[inside]
+        probability = known[Region.WT].reshape(-1)[inside]
         true = drawn.labels[0, 0].cpu().numpy().reshape(-1)[inside] > 0
         found = candidates_of(prediction, known, truth, study.native, patient)
-        return Seen(patient, truth.count, found, reliability(said, true))
+        return Seen(patient, truth.count, found, reliability(probability, true))
 
 
 _LOOKERS: dict[CalibrationScan, _Looker] = {}  # the engine of a worker process
