@@ -222,7 +222,7 @@ def print_to_stderr(text: str) -> None:
 
 def table(result: Calibration, notes: WeightsNotes) -> str:
     """Return the fit, its reliability and its operating points in Markdown."""
-    intercept, logit, volume, inner = result.score
+    intercept, logit, volume = result.score
     whole, core, enhancing = notes.temperature
     even, odd = (np.round(score, 2).tolist() for score in result.trial.score)
     lines = [
@@ -233,9 +233,9 @@ def table(result: Calibration, notes: WeightsNotes) -> str:
         f"drawn and on the same real ones; "
         f"calibration error of whole-tumour probability {result.voxel_error:.4f}. "
         f"A candidate's score is sigmoid({intercept:.2f} + {logit:.2f} mean logit + {volume:.2f} "
-        f"ln ml + {inner:.2f} mean core logit); fitted on either half of the patients: {even}, "
-        f"{odd}. Below, each candidate is judged by the half that it does not belong to: "
-        f"calibration error {result.trial.error:.3f}, Brier score {result.trial.brier:.3f}.",
+        f"ln ml); fitted on either half of the patients: {even}, {odd}. Below, each candidate is "
+        f"judged by the half that it does not belong to: calibration error "
+        f"{result.trial.error:.3f}, Brier score {result.trial.brier:.3f}.",
         "",
         "| score | candidates | said | true |",
         "|---|---:|---:|---:|",

@@ -35,9 +35,9 @@ from lesionlens.findings.components import (
     components_of,
     draw_components,
 )
-from lesionlens.inference.component_score import surest_logit
+from lesionlens.inference.component_score import component_score
 from lesionlens.inference.engines.lens.engine import LensEngine
-from lesionlens.records.prediction import Prediction
+from lesionlens.records.prediction import Prediction, Scoring
 from lesionlens.records.study import PreparedStudy
 from lesionlens.synth.draw import DrawConfig, Drawn, draw
 from lesionlens.training.config import DataConfig
@@ -57,11 +57,8 @@ _APART = 100_000_000
 _EDGE = 1e-6
 VOXELS = 6000
 """Voxels taken from each patient for temperatures and the reliability of probabilities."""
-_TRUE_SHARE = 0.1
-"""Share of a found component that must be tumour for it to count as found rightly."""
+_TRUE_SHARE = 0.1  # share of a found component that must be tumour for it to count as found rightly
 _TUMOUR_FREE = 0.3
-_COLUMNS = 5
-"""Of a candidate in a file of what was seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +103,7 @@ class Seen:
 class Calibration:
     """What is fitted on candidates, and how it fares on patients that it was not fitted on."""
 
-    score: tuple[float, float, float, float]
+    score: tuple[float, float, float]
     score_floor: float
     operating_points: tuple[Mapping[str, float], ...]
     patients: int
@@ -173,18 +170,16 @@ def candidates_of(
     if prediction.unperturbed is None:
         return ()
     marked = draw_components(known, grid, CandidateCriteria(prediction.thresholds))
-    unperturbed = prediction.unperturbed
-    whole = unperturbed.probability[0].reshape(-1)
-    core = None if unperturbed.core is None else unperturbed.core[0].reshape(-1)
+    flat = prediction.unperturbed.probability[0].reshape(-1)
     out = []
     for part in components_of(marked):
-        voxels = shapley.voxels_on(part.points_mm(), unperturbed.grid)
+        seen = flat[shapley.voxels_on(part.points_mm(), prediction.unperturbed.grid)]
+        surest = component_score(seen, part.volume_ml, Scoring())
         inside = truth.components[part.box][part.mask]
         out.append(
             Found(
-                logit=round(float(surest_logit(whole[voxels])), 5),
+                logit=round(float(logit(surest)), 5),
                 log_ml=round(float(np.log(max(part.volume_ml, 1e-3))), 5),
-                core=0.0 if core is None else round(float(surest_logit(core[voxels])), 5),
                 right=bool((inside > 0).mean() >= _TRUE_SHARE),
                 patient=patient,
                 lesions=frozenset(int(n) for n in np.unique(inside) if n),
@@ -224,14 +219,13 @@ class _Looker:
         drawn, study, prediction, inside, _ = self._show(FIRST_SEED + patient)
         truth = _truth(drawn, study.native)
         known = prediction.probability or {}
-        said = known[Region.WT].reshape(-1)[inside]
+        probability = known[Region.WT].reshape(-1)[inside]
         true = drawn.labels[0, 0].cpu().numpy().reshape(-1)[inside] > 0
         found = candidates_of(prediction, known, truth, study.native, patient)
-        return Seen(patient, truth.count, found, reliability(said, true))
+        return Seen(patient, truth.count, found, reliability(probability, true))
 
 
-_LOOKERS: dict[CalibrationScan, _Looker] = {}
-"""The engine of a worker process."""
+_LOOKERS: dict[CalibrationScan, _Looker] = {}  # the engine of a worker process
 
 
 def _looker(job: CalibrationScan) -> _Looker:
@@ -325,7 +319,7 @@ def _row(seen: Seen) -> dict[str, Any]:
     return {
         "patient": seen.patient,
         "lesions": seen.lesions,
-        "found": [[f.logit, f.log_ml, f.core, f.right, sorted(f.lesions)] for f in seen.found],
+        "found": [[f.logit, f.log_ml, f.right, sorted(f.lesions)] for f in seen.found],
         "voxels": [
             [round(float(v), 4) for v in column]
             for column in (seen.voxels.count, seen.voxels.confidence, seen.voxels.positive)
@@ -334,11 +328,7 @@ def _row(seen: Seen) -> dict[str, Any]:
 
 
 def read_kept(kept: Path | None) -> Iterator[Seen]:
-    """Yield what earlier sittings kept.
-
-    A last line that was cut off is examined again, and so is what a version kept that did not read
-    the core.
-    """
+    """Yield what earlier sittings kept; a last line that was cut off is examined again."""
     if kept is None or not kept.is_file():
         return
     for line in kept.read_text("utf-8").splitlines():
@@ -346,12 +336,10 @@ def read_kept(kept: Path | None) -> Iterator[Seen]:
             row = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if any(len(one) < _COLUMNS for one in row["found"]):
-            continue
         patient = int(row["patient"])
         found = tuple(
-            Found(logit, log_ml, right, patient, frozenset(lesions), core)
-            for logit, log_ml, core, right, lesions in row["found"]
+            Found(logit, log_ml, right, patient, frozenset(lesions))
+            for logit, log_ml, right, lesions in row["found"]
         )
         voxels = Bins(*(np.array(column, float).reshape(BINS) for column in row["voxels"]))
         yield Seen(patient, int(row["lesions"]), found, voxels)
@@ -376,7 +364,7 @@ def calibrate(seen: Sequence[Seen], most_false: float = scoring.MOST_FALSE) -> C
     score = np.round(scoring.fit_score(found), 4)
     points = scoring.operating_points(found, scoring.scores_of(found, score), lesions, len(seen))
     return Calibration(
-        score=(float(score[0]), float(score[1]), float(score[2]), float(score[3])),
+        score=(float(score[0]), float(score[1]), float(score[2])),
         score_floor=scoring.floor_of(points, most_false),
         operating_points=points,
         patients=len(seen),

@@ -94,8 +94,8 @@ def _examine(
     lesions = draw_components(dict(zip(Region, labels, strict=True)), study.native)
     found = candidates_of(prediction, native, lesions, study.native, number)
     voxels = _voxels(prediction, study, truth, number)
-    said = 1 / (1 + np.exp(-voxels[0][0]))
-    return Seen(number, lesions.count, found, reliability(said, voxels[1][0])), voxels
+    probability = 1 / (1 + np.exp(-voxels[0][0]))
+    return Seen(number, lesions.count, found, reliability(probability, voxels[1][0])), voxels
 
 
 def _voxels(prediction: Prediction, study: PreparedStudy, truth: Truth, number: int) -> Voxels:

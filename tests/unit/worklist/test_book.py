@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import stat
-import subprocess
-import sys
-import textwrap
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import ReviewState
 from lesionlens.worklist.book import NAME, book_of, open_book
-from lesionlens.worklist.records import ActKind, Phase, ReadKey, StudyEntry
+from lesionlens.worklist.records import Phase, ReadKey, StudyEntry
 from lesionlens.worklist.sitting import Sitting
 
 KEY = ReadKey("case", "A. Reader")
@@ -118,76 +113,3 @@ def test_readers_are_kept_apart(tmp_path):
     assert len(book.reads("case")) == 2
     assert book.read(KEY).signed is None
     assert book.read(ReadKey("case", "B. Reader")).marks == ()
-
-
-READINGS = textwrap.dedent(
-    """
-    import os, random, signal, sys, time
-    from pathlib import Path
-    from lesionlens.base.labels import ReviewState
-    from lesionlens.worklist.book import open_book
-    from lesionlens.worklist.records import ReadKey
-    from lesionlens.worklist.sitting import Sitting
-
-    def read(place):
-        said = os.open(place / "said", os.O_WRONLY | os.O_CREAT)
-        book, number = open_book(place), 0
-        sitting = Sitting(book, ReadKey("case", "A. Reader"))
-        while True:
-            number += 1
-            if number % 2:
-                sitting.mark((number, 0, 0), 50)
-            else:
-                sitting.verdict(f"2.25.{number}", ReviewState.ACCEPTED, (number, 0, 0))
-            os.write(said, b"%d\\n" % number)
-
-    draw = random.Random(int(sys.argv[3]))
-    for turn in range(int(sys.argv[2])):
-        place = Path(sys.argv[1]) / str(turn)
-        place.mkdir()
-        reader = os.fork()
-        if not reader:
-            read(place)
-        while not (place / "said").exists():
-            time.sleep(0.001)
-        time.sleep(draw.uniform(0.0, 0.4))
-        os.kill(reader, signal.SIGKILL)
-        os.waitpid(reader, 0)
-    """
-)
-
-
-def killed_at_random(folder: Path, times: int, seed: int) -> int:
-    """Kill a reading again and again; every act that was said to be kept must be there.
-
-    Returns how many acts were kept in all.
-    """
-    subprocess.run([sys.executable, "-c", READINGS, str(folder), str(times), str(seed)], check=True)
-    kept = 0
-    for turn in range(times):
-        place = folder / str(turn)
-        complete = (place / "said").read_text().split()
-        book = open_book(place)  # killed while it was made, it is made again
-        done = [
-            act
-            for act in book.read(ReadKey("case", "A. Reader")).acts
-            if act.kind in (ActKind.MARK, ActKind.VERDICT)
-        ]
-        book.close()
-        with closing(sqlite3.connect(place / NAME)) as connection:
-            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        assert len(complete) <= len(done) <= len(complete) + 1
-        assert [a.at_mm[0] for a in done if a.at_mm] == list(range(1, len(done) + 1))
-        kept += len(done)
-    return kept
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-def test_no_act_is_lost_and_no_file_broken_when_a_reading_is_killed(tmp_path):
-    assert killed_at_random(tmp_path, 5, seed=1) > 0
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-def test_no_act_is_lost_at_a_hundred_random_points(tmp_path):
-    assert killed_at_random(tmp_path, 100, seed=2) > 100

@@ -10,10 +10,8 @@ from lesionlens._napari.qt.waiting import when_idle
 
 CANVAS_SHARE = 0.6
 """Of the window's width that the picture keeps."""
-_SPARE = 120
-"""Pixels beside that before they come back: they may want more than they had."""
-_SETTLED_MS = 250
-"""After which a new font has reached every dock."""
+_SPARE = 120  # pixels beside that before they come back: they may want more than they had
+_SETTLED_MS = 250  # after which a new font has reached every dock
 _ASIDE = ("layer controls", "layer list")
 
 

@@ -23,8 +23,7 @@ ROOM = 1.25
 """How much larger than a candidate the view must be that it is gone to in."""
 ZOOM_STEP = 1.15
 _FILL = 0.96
-_REACH = 8.0
-"""Pixels from the end of a ruler at which it is taken hold of."""
+_REACH = 8.0  # pixels from the end of a ruler at which it is taken hold of
 Window = tuple[float, float]
 
 
