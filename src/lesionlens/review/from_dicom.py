@@ -36,7 +36,7 @@ from lesionlens.records.prediction import Capability, EngineInfo
 from lesionlens.records.review import Review, ReviewEvent
 from lesionlens.records.study import PreparedStudy, Study
 from lesionlens.review import report_items
-from lesionlens.review.report_items import Said
+from lesionlens.review.report_items import ReportedCandidate
 from lesionlens.review.segments import Part, ReadSegment, plane_of, read_segments, voxels_of
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
@@ -140,7 +140,7 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     objects, grid = find_objects(place, study), prepared.native
     segments = [] if objects.seg is None else read_segments(objects.seg, grid)
     chosen, notices = _lesions(segments)
-    reported = {} if objects.report is None else report_items.said_of(objects.report)
+    reported = {} if objects.report is None else report_items.candidates_in(objects.report)
     marked, uids = _components(chosen, grid)
     attention = {region: v for region, v in _attention(objects.maps, grid) if v is not None}
     by_hand = {s.tracking_uid for s in chosen if s.by_hand}
@@ -219,12 +219,15 @@ def _groups(segments: list[ReadSegment]) -> Iterator[tuple[str | None, list[Read
 def _described(
     marked: ComponentMask,
     uids: list[str | None],
-    reported: Mapping[str, Said],
+    reported: Mapping[str, ReportedCandidate],
     attention: Mapping[Region, NDArray[np.float32]],
     prepared: PreparedStudy,
 ) -> Findings:
     """Measure the components; who a candidate is comes from the objects where they say it."""
-    known = [Said() if uid is None else reported.get(uid, Said()) for uid in uids]
+    known = [
+        ReportedCandidate() if uid is None else reported.get(uid, ReportedCandidate())
+        for uid in uids
+    ]
     context = Context(
         whole_tumour=(marked.components > 0).astype(np.float32),
         head=anatomy.find_head(prepared.brain, prepared.working) if prepared.knows_brain else None,
@@ -244,12 +247,14 @@ def _described(
     return replace(found, candidates=tuple(named))
 
 
-def _score(one: Said) -> float | None:
+def _score(one: ReportedCandidate) -> float | None:
     """Return the score that was sent; 1 where somebody drew it, none where a reader added it."""
     return 1.0 if one.score is None and one.source is Source.NETWORK else one.score
 
 
-def _theirs(found: Findings, reported: Mapping[str, Said], by_hand: set[str | None]) -> Findings:
+def _theirs(
+    found: Findings, reported: Mapping[str, ReportedCandidate], by_hand: set[str | None]
+) -> Findings:
     """Say of each candidate that a reader added that it is one, and how it was drawn."""
     candidates = tuple(
         replace(
@@ -329,7 +334,9 @@ def _run(objects: Objects, study: Study, notices: tuple[str, ...]) -> RunInfo:
     )
 
 
-def _review(findings: Findings, reported: Mapping[str, Said], report: Dataset | None) -> Review:
+def _review(
+    findings: Findings, reported: Mapping[str, ReportedCandidate], report: Dataset | None
+) -> Review:
     """Return what the report says that a reader decided."""
     events = []
     for candidate in findings.candidates:

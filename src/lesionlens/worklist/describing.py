@@ -69,7 +69,7 @@ def described(entry: StudyEntry) -> StudyEntry:
         study = open_study(Path(entry.place), study_uid=uid, recall=True)
     except LesionLensError as refusal:
         return replace(entry, warnings=(f"cannot be used: {refusal.found}",))
-    fields = said_in(study)
+    fields = fields_of(study)
     return replace(
         entry,
         patient=entry.patient or fields.get("PatientID", ""),
@@ -79,7 +79,7 @@ def described(entry: StudyEntry) -> StudyEntry:
     )
 
 
-def said_in(study: Study) -> Mapping[str, str]:
+def fields_of(study: Study) -> Mapping[str, str]:
     """Return the patient's identifier and the date, YYYY-MM-DD, as far as the files say them.
 
     Returns

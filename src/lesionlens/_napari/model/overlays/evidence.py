@@ -1,4 +1,4 @@
-"""What a map adds to a contour: evidence by sequence, and the first look beside the answer."""
+"""What a map adds to a contour: evidence by sequence, and the first layer beside the answer."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
 
 
 def search_words(analysis: Analysis, trace: Trace, region: Region) -> str:
-    """Say where the network looked before any outline was drawn, and what it decided from."""
+    """Say where the first layer attends, before any outline was drawn, and what it decided from."""
     if trace.layer_attention is None:
         return ""
     prepared, findings = analysis.prepared, analysis.findings
@@ -69,7 +69,7 @@ def search_words(analysis: Analysis, trace: Trace, region: Region) -> str:
         dismissed[tuple(one.voxels.T)] = 1
     beside = onto(dismissed, prepared.native, prepared.working, nearest=True).astype(bool)
     places = places_of(prepared, marked, beside)
-    words = _words("First look", shares(trace.layer_attention(region, 0, None), places))
+    words = _words("First layer", shares(trace.layer_attention(region, 0, None), places))
     if region not in trace.cross:
         return words
     return f"{words} {_words('Decided from', shares(trace.cross[region], places))}"
