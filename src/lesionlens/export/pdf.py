@@ -86,10 +86,9 @@ def _styles() -> dict[str, Any]:
     from reportlab.pdfbase.ttfonts import TTFont  # noqa: PLC0415
 
     fonts = _fonts()
-    # each style needs a name of its own: reportlab looks bold up by the plain one's
-    for name in ("", "-Bold", "-Oblique", "-BoldOblique"):
+    for name in ("", "-Bold"):  # nothing is slanted, and each font takes .1 s to read
         pdfmetrics.registerFont(TTFont(f"Sans{name}", fonts / f"DejaVuSans{name}.ttf"))
-    pdfmetrics.registerFontFamily("Sans", "Sans", "Sans-Bold", "Sans-Oblique", "Sans-BoldOblique")
+    pdfmetrics.registerFontFamily("Sans", "Sans", "Sans-Bold", "Sans", "Sans-Bold")
     plain = ParagraphStyle("plain", fontName="Sans", fontSize=7.5, leading=10, textColor=INK)
     return {
         "plain": plain,
