@@ -266,10 +266,10 @@ class Comparison:
 
 def _sides(change: Change) -> frozenset[tuple[str, int]]:
     """Return the lesions that a change speaks of: (before or now, id)."""
-    own = {("before", change.before)} if change.before is not None else set()
-    own |= {("now", change.now)} if change.now is not None else set()
+    own = (("before", change.before), ("now", change.now))
+    there = {(side, one.id) for side, one in own if one is not None}
     other = "before" if change.now is not None else "now"
-    return frozenset({(side, one.id) for side, one in own} | {(other, n) for n in change.beside})
+    return frozenset(there | {(other, n) for n in change.beside})
 
 
 def _total(volumes: Iterable[float | None]) -> float:
