@@ -38,7 +38,7 @@ from lesionlens.calibration.calibrate import (
     Calibration,
     CalibrationEffort,
     CalibrationScan,
-    Seen,
+    ExaminedScan,
     Voxels,
 )
 from lesionlens.calibration.held_out import SUBSETS, Fold, examine_folds
@@ -167,7 +167,7 @@ def _left_out(run: Path, cases: tuple[RealCase, ...]) -> tuple[RealCase, ...]:
     return tuple(case for case in cases if case.patient in patients)
 
 
-def shown_to_folds(a: argparse.Namespace, heat: tuple[float, float, float]) -> list[Seen]:
+def shown_to_folds(a: argparse.Namespace, heat: tuple[float, float, float]) -> list[ExaminedScan]:
     """Return what real patients show, where there are folds."""
     kept = workplace(a.run, a) / "real.jsonl"
     known = list(fitting.read_kept(kept))
@@ -222,7 +222,7 @@ def print_to_stderr(text: str) -> None:
 
 def table(result: Calibration, notes: WeightsNotes) -> str:
     """Return the fit, its reliability and its operating points in Markdown."""
-    intercept, logit, volume, inner = result.score
+    intercept, logit, volume = result.score
     whole, core, enhancing = notes.temperature
     even, odd = (np.round(score, 2).tolist() for score in result.trial.score)
     lines = [
@@ -233,9 +233,9 @@ def table(result: Calibration, notes: WeightsNotes) -> str:
         f"drawn and on the same real ones; "
         f"calibration error of whole-tumour probability {result.voxel_error:.4f}. "
         f"A candidate's score is sigmoid({intercept:.2f} + {logit:.2f} mean logit + {volume:.2f} "
-        f"ln ml + {inner:.2f} mean core logit); fitted on either half of the patients: {even}, "
-        f"{odd}. Below, each candidate is judged by the half that it does not belong to: "
-        f"calibration error {result.trial.error:.3f}, Brier score {result.trial.brier:.3f}.",
+        f"ln ml); fitted on either half of the patients: {even}, {odd}. Below, each candidate is "
+        f"judged by the half that it does not belong to: calibration error "
+        f"{result.trial.error:.3f}, Brier score {result.trial.brier:.3f}.",
         "",
         "| score | candidates | said | true |",
         "|---|---:|---:|---:|",

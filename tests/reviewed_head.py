@@ -11,7 +11,6 @@ import pytest
 
 from lesionlens.base.geometry import Vec3
 from lesionlens.base.labels import Region
-from lesionlens.base.provenance import sha256_of
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import Volume
 from lesionlens.records.prediction import Capability, Trace
@@ -37,13 +36,10 @@ def analysis(head: Patient, tmp_path_factory: pytest.TempPathFactory) -> Analysi
     doubt = Volume(np.full(made.prepared.native.shape, 0.1, np.float32), made.prepared.native)
     asked = {Capability.PROBE, Capability.PERTURB}
     engine = replace(made.run.engine, capabilities=made.run.engine.capabilities | asked)
-    inputs = tuple(
-        (file.name, sha256_of(file.path)) for s in study.series.values() for file in s.files
-    )
     return replace(
         made,
         volumes=replace(made.volumes, uncertainty=doubt),
-        run=replace(made.run, engine=engine, inputs=inputs),
+        run=replace(made.run, engine=engine),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from lesionlens.base import plugins
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.provenance import versions
+from lesionlens.base.provenance import utc_now, versions
 from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, no_progress
 from lesionlens.explain import faithfulness, perturbations, shapley
 from lesionlens.explain import maps as attention_maps
@@ -144,7 +143,7 @@ class Lens:
         UnusableInputError, ResourceError, CancelledError
             The study cannot be analysed; memory or device do not suffice; the user asked to stop.
         """
-        started = datetime.now(UTC).isoformat(timespec="seconds")
+        started = utc_now()
         clock = StageClock(progress, cancel)
         with ThreadPoolExecutor(1) as aside:
             hashes = aside.submit(hashes_of, study)

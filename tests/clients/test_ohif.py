@@ -15,9 +15,9 @@ import pydicom
 import pytest
 from tests.clients import ohif
 
-from lesionlens.base.labels import MrSequence
+from lesionlens.base.labels import MapExtent, MrSequence
 from lesionlens.export.dicom.exporter import DicomExporter
-from lesionlens.records.export import ExportOptions, MapExtent
+from lesionlens.records.export import ExportOptions
 from lesionlens.records.study import StudyKind
 from lesionlens.testing.acquire import Acquisition
 from lesionlens.testing.analysis import make_analysis, write_study

@@ -32,40 +32,10 @@ def outside():
 @pytest.fixture(scope="module")
 def small_bundle(tmp_path_factory):
     pytest.importorskip("monai")
-    torch = pytest.importorskip("torch")
-    from monai.bundle import ConfigParser
+    pytest.importorskip("torch")
+    from tests.bundles import write_bundle
 
-    folder = tmp_path_factory.mktemp("bundles") / "small"
-    (folder / "configs").mkdir(parents=True)
-    (folder / "models").mkdir()
-    network = {
-        "_target_": "SegResNet",
-        "spatial_dims": 3,
-        "init_filters": 8,
-        "in_channels": 4,
-        "out_channels": 3,
-        "blocks_down": [1, 1],
-        "blocks_up": [1],
-    }
-    names = {"0": "T1c", "1": "T1", "2": "T2", "3": "FLAIR"}
-    regions = {"0": "Tumor core", "1": "Whole tumor", "2": "Enhancing tumor"}
-    metadata = {
-        "version": "1",
-        "network_data_format": {
-            "inputs": {"image": {"channel_def": names}},
-            "outputs": {"pred": {"channel_def": regions}},
-        },
-    }
-    inferer = {"_target_": "SlidingWindowInferer", "roi_size": [64, 64, 64]}
-    spacing = {"_target_": "Spacingd", "keys": "image", "pixdim": [4.0, 4.0, 4.0]}
-    steps = {"_target_": "Compose", "transforms": [spacing]}
-    inference = {"network_def": network, "inferer": inferer, "preprocessing": steps}
-    for name, content in (("metadata", metadata), ("inference", inference)):
-        ConfigParser.export_config_file(content, str(folder / "configs" / f"{name}.json"))
-    torch.manual_seed(0)
-    made = ConfigParser({"net": network}).get_parsed_content("net")
-    torch.save(made.state_dict(), folder / "models" / "model.pt")
-    return folder
+    return write_bundle(tmp_path_factory.mktemp("bundles") / "small", window=64)
 
 
 ENGINES = (*plugins.names(plugins.ENGINES), "bright-flair")

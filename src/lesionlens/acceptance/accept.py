@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from lesionlens.acceptance.report import (
     html,
 )
 from lesionlens.base.errors import CancelledError, UnusableInputError
-from lesionlens.base.provenance import sha256_of, versions
+from lesionlens.base.provenance import sha256_of, utc_now, versions
 from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
 from lesionlens.base.staging import staged
 from lesionlens.cohort.run import Cohort, Crew, run_cohort
@@ -37,8 +36,7 @@ RECORD, PAGE, SUMS, RESULTS = (
     "acceptance.sha256",
     "results",
 )
-_ANALYSED = 0.95
-"""Share of the progress bar that the analyses get."""
+_ANALYSED = 0.95  # share of the progress bar that the analyses get
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +88,8 @@ def accept(
         raise CancelledError("the acceptance test")
     convention = convention_reader(test.convention, test.cases)
     scores = evaluate(test.out / RESULTS, cases, convention, progress)
-    said = scanners_table(test.cases)
-    facts = [facts_of(test.cases / case.name, said.get(case.name)) for case in cases]
+    scanners = scanners_table(test.cases)
+    facts = [facts_of(test.cases / case.name, scanners.get(case.name)) for case in cases]
     report = _report(test, scores, facts)
     _write(report, test.out)
     return report
@@ -125,7 +123,7 @@ def _report(
     first = next((run for run in runs if run), {})
     failed = any(row.verdict is Verdict.FAILED for one in groups for row in one.judged)
     return AcceptanceReport(
-        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        made=utc_now(),
         signed_by=test.signed_by,
         passed=not failed and len(scores) >= bounds.least_cases_in_all,
         engine=f"{first.get('engine', 'no engine')} {first.get('engine_version', '')}".strip(),

@@ -97,16 +97,15 @@ def thickness_range(mm: float) -> str:
 
 def _scanner(study: Study) -> str:
     file = next(iter(study.series.values())).files[0].path
-    said = _of_header(file) if study.kind is StudyKind.DICOM else _of_sidecar(file)
-    maker, model, tesla = said
+    fields = _of_header(file) if study.kind is StudyKind.DICOM else _of_sidecar(file)
+    maker, model, tesla = fields
     parts = [maker, model.removeprefix(maker).strip(), f"{tesla:g} T" if tesla else ""]
     return " ".join(part for part in parts if part) or UNKNOWN
 
 
 def _of_header(file: Path) -> tuple[str, str, float]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             header: Any = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*_TAGS])
             return _words({tag: header.get(tag) for tag in _TAGS}, _TAGS)
     except (OSError, InvalidDicomError, ValueError, TypeError):
@@ -121,6 +120,6 @@ def _of_sidecar(file: Path) -> tuple[str, str, float]:
         return "", "", 0.0
 
 
-def _words(said: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[str, str, float]:
-    maker, model, tesla = (said.get(key) for key in keys)
+def _words(fields: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[str, str, float]:
+    maker, model, tesla = (fields.get(key) for key in keys)
     return str(maker or "").strip(), str(model or "").strip(), round(float(tesla or 0.0), 1)

@@ -1,4 +1,4 @@
-"""The closed sets of the product: sequences, regions, labels, review states.
+"""The closed sets of the product: sequences, regions, labels, states and acts of a review, files.
 
 Each label has exactly one row that gives name, colour and code to JSON, SEG, SR and the viewer
 alike; `base.codes` holds the coded concepts.
@@ -152,3 +152,31 @@ class Drawn(StrEnum):
 
 RESEARCH_USE_NOTICE = "Research use only. Flags regions; does not exclude disease."
 """Stands wherever results are shown."""
+
+
+class ReviewAct(StrEnum):
+    """How an event came about; an undo or redo is an act of its own and stays on the record."""
+
+    MARK = "mark"
+    UNDO = "undo"
+    REDO = "redo"
+
+
+class MapExtent(StrEnum):
+    """How much of the head an attention map in DICOM holds."""
+
+    CUT = "cut"
+    """The box in which something can be seen: small."""
+    FULL = "full"
+    """Every image of the series at its own size: OHIF shows no other."""
+
+
+class Identity(StrEnum):
+    """What identifies the patient in a report."""
+
+    PATIENT = "patient"
+    """Name, identifier, sex and birth of the patient, and the study's name and UID."""
+    DATE = "date"
+    """When the study was acquired and when it was analysed."""
+    SERIES = "series"
+    """Files and descriptions of the series."""

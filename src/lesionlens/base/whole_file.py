@@ -30,6 +30,12 @@ def whole_file(place: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def write_whole(place: Path, content: str | bytes) -> None:
+    """Replace a file by this content, whole or not at all; text is written as UTF-8."""
+    with whole_file(place) as aside:
+        aside.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
 def unwritten(what: str, place: Path, error: Exception) -> ResourceError:
     """Return the error of a file that could not be written while the earlier one is intact."""
     return ResourceError(

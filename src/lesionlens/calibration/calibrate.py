@@ -35,9 +35,9 @@ from lesionlens.findings.components import (
     components_of,
     draw_components,
 )
-from lesionlens.inference.component_score import surest_logit
+from lesionlens.inference.component_score import component_score
 from lesionlens.inference.engines.lens.engine import LensEngine
-from lesionlens.records.prediction import Prediction
+from lesionlens.records.prediction import Prediction, Scoring
 from lesionlens.records.study import PreparedStudy
 from lesionlens.synth.draw import DrawConfig, Drawn, draw
 from lesionlens.training.config import DataConfig
@@ -57,11 +57,8 @@ _APART = 100_000_000
 _EDGE = 1e-6
 VOXELS = 6000
 """Voxels taken from each patient for temperatures and the reliability of probabilities."""
-_TRUE_SHARE = 0.1
-"""Share of a found component that must be tumour for it to count as found rightly."""
+_TRUE_SHARE = 0.1  # share of a found component that must be tumour for it to count as found rightly
 _TUMOUR_FREE = 0.3
-_COLUMNS = 5
-"""Of a candidate in a file of what was seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +86,7 @@ class CalibrationEffort:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class ExaminedScan:
     """What one patient showed."""
 
     patient: int
@@ -106,7 +103,7 @@ class Seen:
 class Calibration:
     """What is fitted on candidates, and how it fares on patients that it was not fitted on."""
 
-    score: tuple[float, float, float, float]
+    score: tuple[float, float, float]
     score_floor: float
     operating_points: tuple[Mapping[str, float], ...]
     patients: int
@@ -173,18 +170,16 @@ def candidates_of(
     if prediction.unperturbed is None:
         return ()
     marked = draw_components(known, grid, CandidateCriteria(prediction.thresholds))
-    unperturbed = prediction.unperturbed
-    whole = unperturbed.probability[0].reshape(-1)
-    core = None if unperturbed.core is None else unperturbed.core[0].reshape(-1)
+    flat = prediction.unperturbed.probability[0].reshape(-1)
     out = []
     for part in components_of(marked):
-        voxels = shapley.voxels_on(part.points_mm(), unperturbed.grid)
+        seen = flat[shapley.voxels_on(part.points_mm(), prediction.unperturbed.grid)]
+        surest = component_score(seen, part.volume_ml, Scoring())
         inside = truth.components[part.box][part.mask]
         out.append(
             Found(
-                logit=round(float(surest_logit(whole[voxels])), 5),
+                logit=round(float(logit(surest)), 5),
                 log_ml=round(float(np.log(max(part.volume_ml, 1e-3))), 5),
-                core=0.0 if core is None else round(float(surest_logit(core[voxels])), 5),
                 right=bool((inside > 0).mean() >= _TRUE_SHARE),
                 patient=patient,
                 lesions=frozenset(int(n) for n in np.unique(inside) if n),
@@ -219,19 +214,18 @@ class _Looker:
         logits = logit(np.stack([known[region].reshape(-1)[inside] for region in Region]))
         return logits, drawn.labels[0].cpu().numpy().reshape(3, -1)[:, inside] > 0
 
-    def candidates(self, patient: int) -> Seen:
+    def candidates(self, patient: int) -> ExaminedScan:
         """Return what a patient shows."""
         drawn, study, prediction, inside, _ = self._show(FIRST_SEED + patient)
         truth = _truth(drawn, study.native)
         known = prediction.probability or {}
-        said = known[Region.WT].reshape(-1)[inside]
+        probability = known[Region.WT].reshape(-1)[inside]
         true = drawn.labels[0, 0].cpu().numpy().reshape(-1)[inside] > 0
         found = candidates_of(prediction, known, truth, study.native, patient)
-        return Seen(patient, truth.count, found, reliability(said, true))
+        return ExaminedScan(patient, truth.count, found, reliability(probability, true))
 
 
-_LOOKERS: dict[CalibrationScan, _Looker] = {}
-"""The engine of a worker process."""
+_LOOKERS: dict[CalibrationScan, _Looker] = {}  # the engine of a worker process
 
 
 def _looker(job: CalibrationScan) -> _Looker:
@@ -245,7 +239,7 @@ def _voxels(job: CalibrationScan, patient: int) -> Voxels:
     return _looker(job).voxels(patient)
 
 
-def _seen(job: CalibrationScan, patient: int) -> Seen:
+def _examined(job: CalibrationScan, patient: int) -> ExaminedScan:
     return _looker(job).candidates(patient)
 
 
@@ -286,7 +280,7 @@ def examine(
     effort: CalibrationEffort,
     kept: Path | None = None,
     progress: Progress = no_progress,
-) -> list[Seen]:
+) -> list[ExaminedScan]:
     """Examine drawn patients; those in `kept`, a file of lines, were examined before.
 
     Parameters
@@ -306,14 +300,14 @@ def examine(
             if time.monotonic() - begun > 60 * effort.minutes:
                 break
             some = missing[first : first + chunk]
-            new = list(each(_seen, [job] * len(some), some))
+            new = list(each(_examined, [job] * len(some), some))
             known |= {seen.patient: seen for seen in new}
             keep(kept, new)
             progress("looking at drawn patients", len(known) / effort.patients)
     return [known[n] for n in sorted(known) if n < effort.patients]
 
 
-def keep(kept: Path | None, new: Sequence[Seen]) -> None:
+def keep(kept: Path | None, new: Sequence[ExaminedScan]) -> None:
     """Add a line a patient to a file of what was seen."""
     if kept is None:
         return
@@ -321,11 +315,11 @@ def keep(kept: Path | None, new: Sequence[Seen]) -> None:
         stream.writelines("\n" + json.dumps(_row(seen)) for seen in new)
 
 
-def _row(seen: Seen) -> dict[str, Any]:
+def _row(seen: ExaminedScan) -> dict[str, Any]:
     return {
         "patient": seen.patient,
         "lesions": seen.lesions,
-        "found": [[f.logit, f.log_ml, f.core, f.right, sorted(f.lesions)] for f in seen.found],
+        "found": [[f.logit, f.log_ml, f.right, sorted(f.lesions)] for f in seen.found],
         "voxels": [
             [round(float(v), 4) for v in column]
             for column in (seen.voxels.count, seen.voxels.confidence, seen.voxels.positive)
@@ -333,12 +327,8 @@ def _row(seen: Seen) -> dict[str, Any]:
     }
 
 
-def read_kept(kept: Path | None) -> Iterator[Seen]:
-    """Yield what earlier sittings kept.
-
-    A last line that was cut off is examined again, and so is what a version kept that did not read
-    the core.
-    """
+def read_kept(kept: Path | None) -> Iterator[ExaminedScan]:
+    """Yield what earlier sittings kept; a last line that was cut off is examined again."""
     if kept is None or not kept.is_file():
         return
     for line in kept.read_text("utf-8").splitlines():
@@ -346,23 +336,21 @@ def read_kept(kept: Path | None) -> Iterator[Seen]:
             row = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if any(len(one) < _COLUMNS for one in row["found"]):
-            continue
         patient = int(row["patient"])
         found = tuple(
-            Found(logit, log_ml, right, patient, frozenset(lesions), core)
-            for logit, log_ml, core, right, lesions in row["found"]
+            Found(logit, log_ml, right, patient, frozenset(lesions))
+            for logit, log_ml, right, lesions in row["found"]
         )
         voxels = Bins(*(np.array(column, float).reshape(BINS) for column in row["voxels"]))
-        yield Seen(patient, int(row["lesions"]), found, voxels)
+        yield ExaminedScan(patient, int(row["lesions"]), found, voxels)
 
 
-def calibrate(seen: Sequence[Seen], most_false: float = scoring.MOST_FALSE) -> Calibration:
+def calibrate(seen: Sequence[ExaminedScan], most_false: float = scoring.MOST_FALSE) -> Calibration:
     """Fit the score on all patients, and test such a fit on patients that it has not seen.
 
     Parameters
     ----------
-    seen : sequence of Seen
+    seen : sequence of ExaminedScan
     most_false : float
         False candidates a scan at the default threshold.
 
@@ -376,7 +364,7 @@ def calibrate(seen: Sequence[Seen], most_false: float = scoring.MOST_FALSE) -> C
     score = np.round(scoring.fit_score(found), 4)
     points = scoring.operating_points(found, scoring.scores_of(found, score), lesions, len(seen))
     return Calibration(
-        score=(float(score[0]), float(score[1]), float(score[2]), float(score[3])),
+        score=(float(score[0]), float(score[1]), float(score[2])),
         score_floor=scoring.floor_of(points, most_false),
         operating_points=points,
         patients=len(seen),

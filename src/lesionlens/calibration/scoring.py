@@ -19,14 +19,13 @@ RIDGE = 0.2
 than any slope that was ever fitted, so that few candidates cannot run away."""
 MOST_FALSE = 0.3
 """False candidates a scan at the default operating point."""
-LEAST_SLOPES = (0.1, 0.0, 0.0)
-"""Of the mean logit, of the logarithm of the volume and of the mean core logit: a score always
-depends on what the network found there, or no sequence and no hidden place could ever change it.
-Half of the slope that was fitted on 100 drawn patients (.19)."""
+LEAST_SLOPES = (0.1, 0.0)
+"""Of the mean logit and of the logarithm of the volume: a score always depends on what the network
+found there, or no sequence and no hidden place could ever change it. Half of the slope that
+was fitted on 100 drawn patients (.19)."""
 LEVELS = (0.02, *(round(0.05 * n, 2) for n in range(1, 20)), 0.98)
 _NEWTON_STEPS = 50
-_LEAST = 5
-"""Candidates of each kind, right and wrong, without which nothing is fitted."""
+_LEAST = 5  # candidates of each kind, right and wrong, without which nothing is fitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +42,6 @@ class Found:
     """Whose it is."""
     lesions: frozenset[int]
     """The true lesions that it touches."""
-    core: float = 0.0
-    """Mean core logit of its surest voxels in the first pass; 0 from an engine without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,7 @@ class Trial:
     """How a fit on half of the patients does on the other half, both ways round."""
 
     score: tuple[Floats, Floats]
-    """Pair of (4,) float. Fitted on either half of the patients."""
+    """Pair of (3,) float. Fitted on either half of the patients."""
     error: float
     brier: float
     """Expected calibration error and Brier score of the candidates, each judged by the fit that has
@@ -62,7 +59,7 @@ class Trial:
 
 
 def _features(found: Sequence[Found]) -> Floats:
-    return np.array([[f.logit, f.log_ml, f.core] for f in found], np.float64).reshape(-1, 3)
+    return np.array([[f.logit, f.log_ml] for f in found], np.float64).reshape(-1, 2)
 
 
 def _right(found: Sequence[Found]) -> Flags:
@@ -70,7 +67,7 @@ def _right(found: Sequence[Found]) -> Flags:
 
 
 def scores_of(found: Sequence[Found], score: Floats) -> Floats:
-    """Return the (N,) scores of candidates by (4,) intercept and slopes."""
+    """Return the (N,) scores of candidates by (3,) intercept and slopes."""
     return np.asarray(1 / (1 + np.exp(-(score[0] + _features(found) @ score[1:]))))
 
 
@@ -132,7 +129,7 @@ def fit_logistic(
 
 
 def fit_score(found: Sequence[Found]) -> Floats:
-    """Fit intercept and slopes of the logit, of the logarithm of the volume, of the core's logit.
+    """Fit intercept, slope of the logit and slope of the logarithm of the volume.
 
     Raises
     ------
@@ -153,9 +150,9 @@ def try_by_halves(found: Sequence[Found]) -> Trial:
     """Fit on every other pair of patients, judge the rest, and the other way round."""
     halves = [[f for f in found if f.patient // 2 % 2 == side] for side in (0, 1)]
     even, odd = (fit_score(half) for half in halves)
-    said = np.concatenate([scores_of(halves[0], odd), scores_of(halves[1], even)])
+    predicted = np.concatenate([scores_of(halves[0], odd), scores_of(halves[1], even)])
     true = np.concatenate([_right(half) for half in halves])
-    bins = reliability(said, true)
+    bins = reliability(predicted, true)
     rows = tuple(
         {
             "from": n / BINS,
@@ -169,7 +166,7 @@ def try_by_halves(found: Sequence[Found]) -> Trial:
         )
         if count
     )
-    brier = float(((said - true) ** 2).mean())
+    brier = float(((predicted - true) ** 2).mean())
     return Trial((even, odd), round(bins.error, 4), round(brier, 4), rows)
 
 

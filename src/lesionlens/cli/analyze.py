@@ -6,12 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, MapExtent, Region
 from lesionlens.cli import options
 from lesionlens.cli import prior as comparison
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
 from lesionlens.cli.network import ChosenNetwork, server_address
-from lesionlens.records.export import MapExtent
 
 if TYPE_CHECKING:
     from rich.table import Table

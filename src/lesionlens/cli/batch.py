@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, MapExtent
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
-from lesionlens.records.export import MapExtent
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 SAMPLE = Path(__file__).resolve().parent.parent / "sample_data" / "study"
 JSON_NAME, TABLE_NAME = "bench.json", "bench.md"
-_BUSY = 0.3
-"""Share of the cores in use by others from which clock times are worth little."""
+_BUSY = 0.3  # share of the cores in use by others from which clock times are worth little
 _CPUINFO = Path("/proc/cpuinfo")
 
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, MapExtent
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
-from lesionlens.records.export import MapExtent
 
 if TYPE_CHECKING:
     from lesionlens.base.stages import Progress

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import MrSequence
+from lesionlens.base.labels import Identity, MapExtent, MrSequence
 from lesionlens.base.staging import check_target
 from lesionlens.cli.console import STOP, plain
-from lesionlens.records.export import ExportOptions, Identity, MapExtent
+from lesionlens.records.export import ExportOptions
 
 if TYPE_CHECKING:
     from lesionlens.base.stages import Progress

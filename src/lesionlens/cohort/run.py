@@ -24,8 +24,7 @@ from lesionlens.reading.bids import refuse_one_label
 _POLL_S = 0.2
 _ASK_S = 1.0
 _CONNECT_S = 20
-_GRACE_S = 120.0
-"""How long workers have to stop at a next step."""
+_GRACE_S = 120.0  # how long workers have to stop at a next step
 _LEFT = "left behind: its worker did not stop in time"
 _DIED = "its worker died, most likely for lack of memory; give fewer --workers"
 

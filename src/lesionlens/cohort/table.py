@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from lesionlens.base.whole_file import write_whole
 from lesionlens.cohort.work import Outcome, Status
 from lesionlens.export.tables import columns, safe_text
 
@@ -47,10 +48,11 @@ def write_table(out: Path, outcomes: Sequence[Outcome]) -> tuple[Path, ...]:
     writer.writeheader()
     for outcome in outcomes:
         writer.writerows(_rows(out, outcome))
-    written = [_put(out / CSV_NAME, text.getvalue().encode("utf-8"))]
+    write_whole(out / CSV_NAME, text.getvalue())
     if find_spec("pyarrow") is not None:
-        written.append(_put(out / PARQUET_NAME, _parquet(text.getvalue())))
-    return tuple(written)
+        write_whole(out / PARQUET_NAME, _parquet(text.getvalue()))
+        return out / CSV_NAME, out / PARQUET_NAME
+    return (out / CSV_NAME,)
 
 
 def _rows(out: Path, outcome: Outcome) -> Iterator[dict[str, str | int | float]]:
@@ -70,13 +72,6 @@ def _rows(out: Path, outcome: Outcome) -> Iterator[dict[str, str | int | float]]
         yield {**about, **{key: cell for key, cell in row.items() if key in known}}
     if not found:
         yield about
-
-
-def _put(path: Path, content: bytes) -> Path:
-    aside = path.with_name(f".{path.name}.new")
-    aside.write_bytes(content)
-    aside.replace(path)
-    return path
 
 
 def _parquet(text: str) -> bytes:

@@ -6,10 +6,10 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from lesionlens.base.errors import ReadError, ResourceError
+from lesionlens.base.provenance import utc_now
 from lesionlens.cohort.studies import StudyJob
 from lesionlens.cohort.work import Outcome, Status
 
@@ -42,7 +42,7 @@ class Worklist:
             outcome.candidates,
             outcome.engine,
             outcome.peak_memory_mib,
-            datetime.now(UTC).isoformat(timespec="seconds"),
+            utc_now(),
         )
         with self._connection:
             self._connection.execute(_PUT, row)

@@ -18,8 +18,7 @@ from lesionlens.deidentification.pseudonyms import Pseudonyms
 from lesionlens.deidentification.vocabulary import is_plain
 
 REMOVED = "REMOVED"
-_OLDEST = 90
-"""Years from which an age is given as this one: the oldest could be told by it."""
+_OLDEST = 90  # years from which an age is given as this one: the oldest could be told by it
 _TELLING = frozenset({"AccessionNumber", "OtherPatientIDs", "PatientAddress", "PatientID"})
 _DUMMIES = {"AS": "000Y", "CS": REMOVED, "DS": "0", "IS": "0", "PN": "Anonymous"}
 _CONTRAST = "ContrastBolusAgent"
@@ -217,8 +216,7 @@ def _new_meta(dataset: Dataset) -> None:
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         dataset.file_meta = meta
     if hasattr(dataset, "preamble"):
         dataset.preamble = bytes(128)

@@ -212,22 +212,35 @@ def patients_table(root: Path) -> dict[str, str]:
     table = root / PATIENTS_NAME
     if not table.is_file():
         return {}
+    return read_table(table, "patient", "Correct or remove it")
+
+
+def read_table(path: Path, column: str, next_step: str) -> dict[str, str]:
+    """Read a table parted by tabs; return what `column` holds by case.
+
+    Raises
+    ------
+    ConfigError
+        It lacks this column or case, or a row ends before it.
+    """
     try:
-        with table.open(encoding="utf-8", newline="") as lines:
-            return {r["case"]: r["patient"] for r in csv.DictReader(lines, delimiter="\t")}
-    except (KeyError, UnicodeDecodeError) as error:
+        with path.open(encoding="utf-8", newline="") as lines:
+            rows = csv.DictReader(lines, delimiter="\t")
+            return {row["case"]: row[column].strip() for row in rows}
+    except (KeyError, UnicodeDecodeError, AttributeError) as error:
         raise ConfigError(
-            found=f"{PATIENTS_NAME} without the columns case and patient",
+            found=f"{path.name} without the columns case and {column}",
             expected="two columns with these headings, parted by tabs",
-            next_step="Correct or remove it",
+            next_step=next_step,
         ) from error
 
 
 def _with_patients(root: Path, cases: list[Case]) -> tuple[Case, ...]:
     """Let the user's own table of patients win over what follows from names."""
-    said = patients_table(root)
+    patients = patients_table(root)
     return tuple(
-        Case(c.name, said.get(c.name, c.patient), c.images, c.truth, c.convention) for c in cases
+        Case(c.name, patients.get(c.name, c.patient), c.images, c.truth, c.convention)
+        for c in cases
     )
 
 

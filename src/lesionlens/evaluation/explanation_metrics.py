@@ -11,8 +11,7 @@ from lesionlens.explain import shapley
 from lesionlens.records.attention import MapChecks
 from lesionlens.records.files import CandidateRow, FindingsFile, RunFile
 
-_EQUAL = 1e-6
-"""Scores in findings.json have six digits."""
+_EQUAL = 1e-6  # scores in findings.json have six digits
 
 
 def measures(result: Path, findings: FindingsFile) -> dict[str, float | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import Label, Region
-from lesionlens.evaluation.cases import Case
+from lesionlens.evaluation.cases import Case, read_table
 
 TABLE_NAME = "conventions.tsv"
 CONVENTIONS: Mapping[str, Mapping[int, int]] = MappingProxyType({
@@ -53,26 +52,6 @@ def check_name(name: str) -> str:
     return known
 
 
-def read_table(path: Path) -> dict[str, str]:
-    """Read a table of two columns, case and convention, parted by tabs.
-
-    Raises
-    ------
-    ConfigError
-        The columns are not there, or a convention is not known.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as lines:
-            rows = list(csv.DictReader(lines, delimiter="\t"))
-        return {row["case"]: check_name(row["convention"]) for row in rows}
-    except (KeyError, UnicodeDecodeError, AttributeError) as error:
-        raise ConfigError(
-            found=f"{path.name} without the columns case and convention",
-            expected="two columns with these headings, parted by tabs",
-            next_step="Correct the table, or name one convention for all cases",
-        ) from error
-
-
 def convention_reader(given: str | None, root: Path) -> Callable[[Case], str | None]:
     """Return what finds a case's convention.
 
@@ -94,8 +73,10 @@ def convention_reader(given: str | None, root: Path) -> Callable[[Case], str | N
         return lambda _: name
     places = [root / TABLE_NAME, root.resolve().parent / TABLE_NAME]
     table = Path(given) if given is not None else next((p for p in places if p.is_file()), None)
-    said = read_table(table) if table is not None else {}
-    return lambda case: said.get(case.name, case.convention)
+    hint = "Correct the table, or name one convention for all cases"
+    rows = {} if table is None else read_table(table, "convention", hint)
+    known = {name: check_name(convention) for name, convention in rows.items()}
+    return lambda case: known.get(case.name, case.convention)
 
 
 def regions_of(convention: str | None) -> tuple[Region, ...]:

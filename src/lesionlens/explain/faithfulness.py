@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,10 +34,17 @@ SHOWN_TIMES = 2.0
 FAITHFUL = 0.5
 """A faithful map's deletion leaves at most this share of what a random one leaves."""
 DELETION = "the deletion check"
-_PASSES = 8
-"""That deletion and insertion need in all: five, and three for the half."""
+_PASSES = 8  # that deletion and insertion need in all: five, and three for the half
 _BLOCK_VOX = 4
 _SEED = 20
+
+
+class MapFault(StrEnum):
+    """Why a map is not to be relied on."""
+
+    PEAK_OUTSIDE = "its peak lies outside what is flagged"
+    HIDING_CHANGES_LITTLE = "hiding what it shows changes the probability too little"
+    CENTRE_AS_MUCH = "hiding the brain's centre changes the probability as much"
 
 
 def pointing(attention: Floats, inside: Mask, brain_voxels: float) -> MapChecks:
@@ -69,16 +77,22 @@ def _judged(found: MapChecks) -> MapChecks:
     """Fill in the verdict."""
     if found.peak_inside is None:
         return found
+    faults = faults_of(found)
+    words = f"not reliable here: {'; '.join(faults)}" if faults else "passed its checks"
+    return replace(found, reliable=not faults, words=words)
+
+
+def faults_of(found: MapChecks) -> tuple[MapFault, ...]:
+    """Return which of the checks that were made a map failed."""
     faults = []
-    if not found.peak_inside:
-        faults.append("its peak lies outside what is flagged")
+    if found.peak_inside is False:
+        faults.append(MapFault.PEAK_OUTSIDE)
     if found.deletion is not None and found.deletion_random is not None:
         if found.deletion > FAITHFUL * found.deletion_random:
-            faults.append("hiding what it shows changes the probability too little")
+            faults.append(MapFault.HIDING_CHANGES_LITTLE)
         elif found.deletion_centre is not None and found.deletion >= found.deletion_centre:
-            faults.append("hiding the brain's centre changes the probability as much")
-    words = "not reliable here: " + "; ".join(faults) if faults else "passed its checks"
-    return replace(found, reliable=not faults, words=words)
+            faults.append(MapFault.CENTRE_AS_MUCH)
+    return tuple(faults)
 
 
 def deletion_test(
@@ -128,11 +142,11 @@ def deletion_test(
             InputPerturbation(alone=True),
             *(InputPerturbation(hidden=h, alone=True) for h in trials.values()),
         ]
-        said = questions.ask(DELETION, perturbations, passes)
-        if said is None:
+        answers = questions.ask(DELETION, perturbations, passes)
+        if answers is None:
             return {}
         # by the network's own probability: the fitted score also counts the size
-        full, *rest = shapley.scores(said, components, Scoring()).mean(axis=1)
+        full, *rest = shapley.scores(answers, components, Scoring()).mean(axis=1)
         return {k: min(float(r / full), 1.0) for k, r in zip(trials, rest, strict=True)}
 
     ranks = _ranks(attention, brain)

@@ -20,7 +20,7 @@ from lesionlens.explain.questions import Questions
 from lesionlens.explain.shapley import ComponentVoxels
 from lesionlens.inference.uncertainty import undecided
 from lesionlens.records.evidence import SequenceEvidence
-from lesionlens.records.prediction import InputPerturbation, Prediction
+from lesionlens.records.prediction import InputPerturbation, PerturbedPrediction, Prediction
 from lesionlens.records.study import PreparedStudy
 
 UNCERTAINTY, RELEVANCE = "the uncertainty", "which sequence mattered"
@@ -84,21 +84,22 @@ def ask(
     present = present_in(questions.prepared)
     everything = frozenset(present)
     single_out = [s for s in shapley.subsets_of(present) if len(s) == len(present) - 1 and s]
-    said = questions.ask(UNCERTAINTY, [_MIRRORED, *map(InputPerturbation.showing, single_out)])
-    by_subset = {everything: seen.one(0)}
+    answers = questions.ask(UNCERTAINTY, [_MIRRORED, *map(InputPerturbation.showing, single_out)])
+    by_subset = {everything: seen.probability[0]}
     uncertainty = None
-    if said is not None:
-        by_subset |= {subset: said.one(n) for n, subset in enumerate(single_out, 1)}
-        uncertainty = undecided(np.stack([*seen.probability[:1], *said.probability]))
+    if answers is not None:
+        by_subset.update(zip(single_out, answers.probability[1:], strict=True))
+        uncertainty = undecided(np.stack([*seen.probability[:1], *answers.probability]))
     rest = [s for s in shapley.subsets_of(present) if s not in by_subset] if spots else []
     more = questions.ask(RELEVANCE, [*map(InputPerturbation.showing, rest)]) if rest else None
     if more is not None:
-        by_subset |= {subset: more.one(n) for n, subset in enumerate(rest)}
+        by_subset.update(zip(rest, more.probability, strict=True))
     table = {
-        subset: shapley.scores(answer, spots, prediction.scoring)[0]
+        subset: shapley.scores(
+            PerturbedPrediction(answer[None], seen.grid), spots, prediction.scoring
+        )[0]
         for subset, answer in by_subset.items()
     }
-    whole = {subset: answer.probability[0] for subset, answer in by_subset.items()}
     complete = more is not None
     alone = {s: frozenset({s}) for s in present}
     left_out = {s: everything - {s} for s in present}
@@ -109,5 +110,5 @@ def ask(
         left_out=shapley.picked(table, left_out) if complete else None,
         uncertainty=uncertainty,
         grid=seen.grid,
-        by_voxel=shapley.evidence_maps(present, whole, seen.grid) if complete else None,
+        by_voxel=shapley.evidence_maps(present, by_subset, seen.grid) if complete else None,
     )

@@ -147,15 +147,9 @@ def scores(
         0 to 1.
     """
     flat = passes.probability.reshape(len(passes.probability), -1)
-    core = None if passes.core is None else passes.core.reshape(len(flat), -1)
     if not components:
         return np.zeros((len(flat), 0))
-    found = [
-        component_score(
-            flat[:, c.voxels], c.volume_ml, scoring, None if core is None else core[:, c.voxels]
-        )
-        for c in components
-    ]
+    found = [component_score(flat[:, c.voxels], c.volume_ml, scoring) for c in components]
     return np.stack(found, axis=1)
 
 

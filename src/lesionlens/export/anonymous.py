@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pydicom
 
+from lesionlens.base.labels import Identity
 from lesionlens.deidentification.clean import Cleaner, telling_words
 from lesionlens.deidentification.folder import FACES_REMAIN, deidentify_files
 from lesionlens.deidentification.profile import Options
@@ -20,7 +21,6 @@ from lesionlens.deidentification.pseudonyms import Pseudonyms
 from lesionlens.deidentification.vocabulary import is_plain
 from lesionlens.export.names import names_of, replaced
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.export import Identity
 from lesionlens.records.review import Review
 from lesionlens.records.study import Series, Study, StudyKind
 
@@ -110,8 +110,7 @@ def _whose(study: Study) -> tuple[str, frozenset[str]]:
     if study.kind is not StudyKind.DICOM:
         return study.name, frozenset()
     path = next(iter(study.series.values())).files[0].path
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
         patient = header.get("PatientID") or header.get("StudyInstanceUID") or ""
         return str(patient), telling_words(header)
@@ -121,8 +120,12 @@ def _nameless(series: Series, key: str) -> Series:
     files = tuple(
         replace(file, name=f"{key}/{number:04d}") for number, file in enumerate(series.files, 1)
     )
-    said = series.detected_by
-    evidence = said if is_plain(said.replace("SeriesDescription", "").strip(" '")) else "its header"
+    evidence_words = series.detected_by
+    evidence = (
+        evidence_words
+        if is_plain(evidence_words.replace("SeriesDescription", "").strip(" '"))
+        else "its header"
+    )
     return replace(series, files=files, description=key, detected_by=evidence)
 
 

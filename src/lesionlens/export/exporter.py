@@ -239,8 +239,8 @@ def _continues(found: Path, review: Review) -> bool:
     """Whether the new review begins with all that the earlier one says."""
     try:
         stored: Any = json.loads(found.read_text(encoding="utf-8"))
-        said = [(e["tracking_uid"], e["state"], e["time"]) for e in stored["events"]]
+        stored_events = [(e["tracking_uid"], e["state"], e["time"]) for e in stored["events"]]
     except (ValueError, KeyError, TypeError):
         return False  # unreadable: keep it
     ours = [(e.tracking_uid, e.state.value, e.time) for e in review.events]
-    return ours[: len(said)] == said
+    return ours[: len(stored_events)] == stored_events

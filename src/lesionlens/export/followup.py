@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from lesionlens.base.labels import Identity
 from lesionlens.export.words import Words
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.export import Identity
 from lesionlens.records.followup import (
     PRODUCT_LIMITS,
     VOLUME_LIMITS,

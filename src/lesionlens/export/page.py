@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.labels import Identity, MrSequence, Region, ReviewState
 from lesionlens.export import pictures
 from lesionlens.export.followup import FollowupSection, section_of
 from lesionlens.export.names import names_of, replaced
@@ -25,7 +25,6 @@ from lesionlens.export.tables import file_of, findings_file
 from lesionlens.export.words import Words, load, moment
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.attention import AttentionMaps, MapChecks
-from lesionlens.records.export import Identity
 from lesionlens.records.files import FindingsFile, RunFile
 from lesionlens.records.findings import SEQUENCE_KEYS
 from lesionlens.records.study import QualityCheck, Study, StudyKind
@@ -115,7 +114,7 @@ def page_of(analysis: Analysis) -> Page:
     content, scene = findings_file(analysis), SliceScene(analysis)
     blocks = sections_of(analysis, content, scene, words)
     followup = section_of(analysis, words)
-    said = {check.message for check in content.quality}
+    messages = {check.message for check in content.quality}
     reference = analysis.prepared.reference
     sequences = _sequences(analysis, words)
     absent = tuple(s.words for s in MrSequence if s not in analysis.study.series)
@@ -138,7 +137,7 @@ def page_of(analysis: Analysis) -> Page:
         checks={} if analysis.maps is None else analysis.maps.checks,
         scale=_scale(analysis.maps, words),
         quality_checks=analysis.findings.quality,
-        warnings=tuple(warning for warning in content.warnings if warning not in said),
+        warnings=tuple(warning for warning in content.warnings if warning not in messages),
         followup=followup,
     )
 
@@ -152,7 +151,7 @@ def _heading(
     name = str(header.get("PatientName") or "").replace("^", ", ").replace("=", " · ").strip(", ")
     number = str(header.get("PatientID") or "")
     described = str(header.get("StudyDescription") or "") or study.name
-    said = (
+    lines = (
         (
             words("patient"),
             " · ".join(filter(None, dict.fromkeys((name, number)))) if patient else None,
@@ -163,7 +162,7 @@ def _heading(
         (words("study"), described if patient else None),
     )
     unseen = words("not_shown")
-    return tuple((key, unseen if value is None else value) for key, value in said if value != "")
+    return tuple((key, unseen if value is None else value) for key, value in lines if value != "")
 
 
 def _header(study: Study) -> Mapping[str, object]:
@@ -174,8 +173,7 @@ def _header(study: Study) -> Mapping[str, object]:
     keys = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate")
     wanted = [*keys, "StudyDescription", "SpecificCharacterSet"]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             read = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=wanted)
             return {key: read.get(key) for key in wanted}
     except (OSError, InvalidDicomError, ValueError, LookupError, NotImplementedError):
@@ -189,7 +187,7 @@ def _day(value: object) -> str:
 
 
 def _technique(sequences: tuple[SequenceLine, ...], absent: tuple[str, ...], words: Words) -> str:
-    said = ", ".join(
+    steps = ", ".join(
         words(
             "voxels_of_reference" if one.reference else "voxels_of",
             sequence=one.words,
@@ -198,7 +196,7 @@ def _technique(sequences: tuple[SequenceLine, ...], absent: tuple[str, ...], wor
         for one in sequences
     )
     missing = f" {words('not_there', sequences=', '.join(absent))}" if absent else ""
-    return f"{said}.{missing}"
+    return f"{steps}.{missing}"
 
 
 def _sequences(analysis: Analysis, words: Words) -> tuple[SequenceLine, ...]:
@@ -230,7 +228,7 @@ def _impression(
     followup: FollowupSection | None,
 ) -> tuple[str, ...]:
     """Say what was flagged, how far it was reviewed and by whom, and whose the reading is."""
-    said = [f"{block.row.id}: {block.line}" for block in blocks]
+    lines = [f"{block.row.id}: {block.line}" for block in blocks]
     if blocks:
         states = [analysis.review.state_of(block.row.tracking_uid) for block in blocks]
         decided = sum(state.decided for state in states)
@@ -240,11 +238,11 @@ def _impression(
         readers = dict.fromkeys(event.reader for event in analysis.review.events if event.reader)
         if readers:
             review += " " + words("by_readers", names=", ".join(readers))
-        said.append(review)
+        lines.append(review)
     if analysis.review.signed is not None:
-        said.append(words("signed_further" if blocks else "signed_nothing"))
+        lines.append(words("signed_further" if blocks else "signed_nothing"))
     compared = words("no_comparison") if followup is None else followup.line
-    return (*said, compared, words("physician"))
+    return (*lines, compared, words("physician"))
 
 
 def _scale(maps: AttentionMaps | None, words: Words) -> str:
@@ -256,6 +254,6 @@ def _scale(maps: AttentionMaps | None, words: Words) -> str:
 def checked_words(trust: MapChecks, words: Words) -> str:
     """Say what the checks of a whole map came to, with the figures that a reader can weigh."""
     if trust.deletion is None or trust.deletion_random is None:
-        return trust.words
+        return words.verdict(trust)
     left, random = words.percent(trust.deletion), words.percent(trust.deletion_random)
-    return words("hiding", words=trust.words, left=left, random=random)
+    return words("hiding", words=words.verdict(trust), left=left, random=random)

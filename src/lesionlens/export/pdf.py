@@ -131,7 +131,7 @@ def _opening(page: Page, styles: dict[str, Any]) -> list[Any]:
     words, plain = page.words, styles["plain"]
     who = " &nbsp; ".join(f"{escape(key)} <b>{escape(value)}</b>" for key, value in page.heading)
     made = " · ".join(filter(None, (page.analysed, page.engine)))
-    faults = [f"{q.check}: {q.message}" for q in page.quality_checks if not q.passed]
+    faults = [f"{words.check(q.check)}: {q.message}" for q in page.quality_checks if not q.passed]
     return [
         _text(f"<b>LesionLens</b>   {escape(words('title'))}", styles["title"]),
         _text(escape(made), styles["soft"]),

@@ -10,11 +10,10 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import Identity, MrSequence, Region
 from lesionlens.export import pictures
 from lesionlens.export.page import checked_words, page_of
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.export import Identity
 
 
 def report_html(analysis: Analysis) -> str:

@@ -109,8 +109,7 @@ def _flat(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-_FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@]")
-"""What a spreadsheet may run."""
+_FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@]")  # what a spreadsheet may run
 
 
 def safe_text(text: str) -> str:

@@ -16,6 +16,8 @@ from typing import Any
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import LesionClass, Region, ReviewState, Source
+from lesionlens.explain.faithfulness import faults_of
+from lesionlens.records.attention import MapChecks
 from lesionlens.records.findings import UNSURE, Location
 
 LANGUAGES = ("en", "de")
@@ -109,10 +111,10 @@ class Words:
         every = list(sources)
         added = every.count(Source.READER)
         count = len(every) - added
-        said = self("conclusion_one") if count == 1 else self("conclusion_many", n=count)
+        sentence = self("conclusion_one") if count == 1 else self("conclusion_many", n=count)
         if count == 0:
-            said = self("conclusion_none")
-        return f"{said.rstrip('.')}. {self('conclusion_added', n=added)}" if added else said
+            sentence = self("conclusion_none")
+        return f"{sentence.rstrip('.')}. {self('conclusion_added', n=added)}" if added else sentence
 
     def unsure(self, value: float) -> str:
         """Say how sure the engine was.
@@ -127,8 +129,27 @@ class Words:
     def looks_like(self, shares: Mapping[LesionClass, float]) -> str:
         """Say what a candidate looks like to the engine, the likest first, and what that is not."""
         likest = sorted(shares.items(), key=lambda item: -item[1])
-        said = (f"{self._of('kinds', one.value)} {self.percent(share)} %" for one, share in likest)
-        return self("resemblance", shares=", ".join(said))
+        listed = (
+            f"{self._of('kinds', one.value)} {self.percent(share)} %" for one, share in likest
+        )
+        return self("resemblance", shares=", ".join(listed))
+
+    def check(self, name: str) -> str:
+        """Write what a check of the input looks at."""
+        return self._of("checks", name)
+
+    def verdict(self, checks: MapChecks) -> str:
+        """Write what the checks of an attention map came to.
+
+        Examples
+        --------
+        >>> load("en").verdict(MapChecks(False, 0.1, 0.02))
+        'not reliable here: its peak lies outside what is flagged'
+        """
+        if checks.peak_inside is None:
+            return self("map_unchecked")
+        faults = [self._of("map_faults", fault) for fault in faults_of(checks)]
+        return self("map_unreliable", faults="; ".join(faults)) if faults else self("map_passed")
 
     def _of(self, table: str, key: str) -> str:
         found: str = self._table[table].get(key, key)

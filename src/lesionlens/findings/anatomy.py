@@ -43,8 +43,7 @@ side, 17 were told on both without it (seven in a thalamus), 2 with it.
 """
 _BOTH, _CLEAR, _LEAST = 0.25, 0.6, 0.34
 """Share from which a second place is named, the first alone is, and below which none is sure."""
-_BRAIN_LEAST = 0.2
-"""Share of heads that show brain below which a place is outside of it."""
+_BRAIN_LEAST = 0.2  # share of heads that show brain below which a place is outside of it
 _SAMPLES = 4000
 
 

@@ -10,8 +10,7 @@ from lesionlens.base.labels import LesionClass
 from lesionlens.findings.components import Component
 from lesionlens.records.prediction import ClassProbabilities
 
-_LEAST = 1e-3
-"""Mean share over a candidate below which the engine has no name for it."""
+_LEAST = 1e-3  # mean share over a candidate below which the engine has no name for it
 
 
 def of_component(

@@ -8,8 +8,7 @@ from scipy import ndimage
 
 from lesionlens.records.findings import Agreement
 
-_BLOCK_MM = 3.0
-"""Edge of the blocks in which the nearest candidate is searched."""
+_BLOCK_MM = 3.0  # edge of the blocks in which the nearest candidate is searched
 
 
 def of_components(

@@ -19,8 +19,7 @@ NEAR_MM = 5.0
 """Lesions that do not overlap are the same where their nearest voxels are this close: what small
 ones move by between two examinations, and what an alignment errs by."""
 _SAMPLES = 4000
-_TOUCH = 0.05
-"""Share of the smaller lesion from which another that it overlaps is worth a word."""
+_TOUCH = 0.05  # share of the smaller lesion from which another that it overlaps is worth a word
 _NEXT_TO_NOTHING_ML = 1e-6
 
 

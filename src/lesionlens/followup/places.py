@@ -16,9 +16,10 @@ from typing import Any
 
 import platformdirs
 
+from lesionlens.base.whole_file import write_whole
+
 logger = logging.getLogger(__name__)
-_MOST = 2000
-"""Places that are remembered; the oldest go."""
+_MOST = 2000  # places that are remembered; the oldest go
 
 
 def place() -> Path:
@@ -34,15 +35,12 @@ def key_of(inputs: Sequence[tuple[str, str]]) -> str:
 
 def remember(inputs: Sequence[tuple[str, str]], root: Path, study_uid: str | None) -> None:
     """Keep where a study lies; a folder that cannot be written costs the memory, not the study."""
-    known, target = _known(), place()
+    known = _known()
     known.pop(key_of(inputs), None)
     known[key_of(inputs)] = [str(root.absolute()), study_uid]
     kept = dict(list(known.items())[-_MOST:])
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_suffix(".part")
-        aside.write_text(json.dumps(kept), encoding="utf-8")
-        aside.replace(target)
+        write_whole(place(), json.dumps(kept))
     except OSError:
         logger.warning("the study's place could not be remembered")
 

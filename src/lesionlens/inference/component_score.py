@@ -15,17 +15,13 @@ _EDGE = 1e-6
 
 
 def component_score(
-    probability: Floats,
-    volume_ml: float,
-    scoring: Scoring | None = None,
-    core: Floats | None = None,
+    probability: Floats, volume_ml: float, scoring: Scoring | None = None
 ) -> NDArray[np.float64]:
     """Score a component by its surest voxels and its size.
 
     A mean over all voxels would punish a lesion for its faint edge; the maximum would reward one
     bright voxel of a vessel. The mean logit of the surest 30 % lies between. Small regions are
-    wrong more often than large ones, so the volume counts too; and a tumour has a core, which
-    spots in the white matter lack.
+    wrong more often than large ones, so the volume counts too.
 
     Parameters
     ----------
@@ -35,8 +31,6 @@ def component_score(
         Of the component.
     scoring : Scoring or None
         The fitted model; None takes the mean logit as it is.
-    core : (..., N) float or None
-        Core probabilities of the same voxels. Where there are none, the score does without.
 
     Returns
     -------
@@ -49,16 +43,10 @@ def component_score(
     0.8
     """
     model = scoring or Scoring()
-    size = np.log(max(volume_ml, 1e-3))
-    total = model.intercept + model.logit * surest_logit(probability) + model.log_ml * size
-    if core is not None and model.core:
-        total = total + model.core * surest_logit(core)
-    return np.asarray(1 / (1 + np.exp(-total)))
-
-
-def surest_logit(probability: Floats) -> NDArray[np.float64]:
-    """Return the mean logit of the surest voxels, (...), of (..., N) probabilities."""
     count = max(1, int(np.ceil(TOP_SHARE * probability.shape[-1])))
     top = np.partition(probability.astype(np.float64), -count, axis=-1)[..., -count:]
     top = np.clip(top, _EDGE, 1 - _EDGE)
-    return np.asarray(np.log(top / (1 - top)).mean(axis=-1))
+    logit = np.log(top / (1 - top)).mean(axis=-1)
+    size = np.log(max(volume_ml, 1e-3))
+    total = model.intercept + model.logit * logit + model.log_ml * size
+    return np.asarray(1 / (1 + np.exp(-total)))

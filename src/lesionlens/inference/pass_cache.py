@@ -43,9 +43,9 @@ class PassCache:
             self._last, self._known = (prepared, study), {}
         return self._last[1]
 
-    def note(self, perturbed: InputPerturbation, answer: Array) -> None:
-        """Keep the answer to an input that was predicted elsewhere; as `take` gives it."""
-        self._known[_key(perturbed)] = give(answer)
+    def note(self, perturbed: InputPerturbation, whole: Array) -> None:
+        """Keep the (I, J, K) whole-tumour probability of an input that was predicted elsewhere."""
+        self._known[_key(perturbed)] = give(whole)
 
     def predict_perturbed(
         self,
@@ -61,11 +61,9 @@ class PassCache:
         prepared : PreparedStudy
             The study.
         groups : sequence of sequences of InputPerturbation
-            Inputs whose predictions of the whole tumour are averaged to one answer; the core is the
-            first one's, which shows most.
+            Inputs whose predictions are averaged to one answer.
         take : callable
-            An input to the (C, I, J, K) probability of the whole tumour and, where C is 2, of its
-            core; mirrored where the input is.
+            An input to the (I, J, K) probability, mirrored where the input is.
         watch : callable
             How many inputs follow, to the context in which they are predicted.
         """
@@ -75,16 +73,12 @@ class PassCache:
         seen = dict(self._known)
         with watch(len(new)):
             for key, one in new.items():
-                answer = take(one)
-                seen[key] = give(namespace(answer).flip(answer, (1,)) if one.mirrored else answer)
+                whole = take(one)
+                seen[key] = give(namespace(whole).flip(whole, (0,)) if one.mirrored else whole)
                 if one.hidden is None:
                     self._known[key] = seen[key]
-        votes = np.stack(
-            [np.mean([seen[_key(one)][0] for one in group], axis=0) for group in groups]
-        )
-        inner = [seen[_key(group[0])][1:] for group in groups]
-        core = np.concatenate(inner) if all(len(one) for one in inner) else None
-        return PerturbedPrediction(votes, study.grid, core)
+        votes = [np.mean([seen[_key(one)] for one in group], axis=0) for group in groups]
+        return PerturbedPrediction(np.stack(votes), study.grid)
 
 
 def _key(perturbed: InputPerturbation) -> Key:

@@ -12,6 +12,7 @@ import nibabel as nib
 
 from lesionlens.base.errors import CancelledError
 from lesionlens.base.stages import Cancel, Progress, check
+from lesionlens.base.whole_file import whole_file
 from lesionlens.cohort.studies import StudyJob
 from lesionlens.cohort.work import Choice, Status, analyse
 from lesionlens.evaluation.cases import Case
@@ -26,8 +27,7 @@ from lesionlens.synth.draw import DrawConfig
 from lesionlens.training.config import TrainConfig
 from lesionlens.training.validate import validate_each
 
-_CONVENTION = "brats23"
-"""The contract's own labels."""
+_CONVENTION = "brats23"  # the contract's own labels
 _READ = (SEGMENTATION, "candidates.nii.gz", "findings.json", "run.json")
 _MAPS = ("probability_*.nii.gz", "attention_*.nii.gz")
 
@@ -95,10 +95,8 @@ class Judge:
         place = self.folder / "truth" / review.case.name / f"{review.case.key[:16]}_seg.nii.gz"
         if not place.is_file():
             labels, grid = review.case.truth()
-            place.parent.mkdir(parents=True, exist_ok=True)
-            aside = place.with_name(f".{place.name}")
-            nib.save(nib.Nifti1Image(labels, grid.affine), aside)
-            aside.replace(place)
+            with whole_file(place) as aside:
+                nib.save(nib.Nifti1Image(labels, grid.affine), aside)
         return Case(review.case.name, review.case.patient, {}, place, _CONVENTION)
 
 

@@ -13,8 +13,10 @@ from pathlib import Path
 import torch
 
 from lesionlens.base.errors import ConfigError
+from lesionlens.base.provenance import utc_now
 from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
 from lesionlens.base.staging import check_target
+from lesionlens.base.whole_file import write_whole
 from lesionlens.evaluation.paired import paired
 from lesionlens.evaluation.summary import CaseScore
 from lesionlens.inference.device import choose
@@ -41,12 +43,9 @@ from lesionlens.training.loop import TrainEvent, TrainSummary, train
 from lesionlens.training.real_cases import SPLIT_NAME, RealCases
 
 BEGUN = "begun.json"
-_FEW = 10
-"""Held-out patients below which the page says that they are few."""
-_LARGE = 0.02
-"""Dice on drawn brains whose loss is named even where the interval is wide."""
-_TRAINED = 0.85
-"""Share of the progress bar that training gets."""
+_FEW = 10  # held-out patients below which the page says that they are few
+_LARGE = 0.02  # Dice on drawn brains whose loss is named even where the interval is wide
+_TRAINED = 0.85  # share of the progress bar that training gets
 _PATIENTS = (
     ("Dice, whole tumour", "wt", 1), ("Dice, tumour core", "tc", 1),
     ("Dice, enhancing", "et", 1), ("lesions found (share)", "sensitivity", 1),
@@ -134,8 +133,7 @@ def learn(
     _check_recipe(recipe)
     job.out.mkdir(parents=True, exist_ok=True)
     _check_same(job.out, about.sha256, recipe)
-    store = WeightsStore()
-    _carry_split(job.out, gathered, store, about.sha256)
+    _carry_split(job.out, gathered, WeightsStore(), about.sha256)
     cases = RealCases(
         [one.case for one in gathered.reviews], job.out, recipe, _within(progress, 0, 0.1), cancel
     )
@@ -155,11 +153,8 @@ def learn(
     held = {case.name for case in cases.parts.validation}
     judged = _judged(job, recipe, [r for r in gathered.reviews if r.case.name in held], sides,
                      _within(progress, _TRAINED, 1.0), cancel)  # fmt: skip
-    proposal = _proposal(gathered, cases, about, new, judged, store)
-    proposal = proposal.model_copy(update={"steps": trained.step})
-    aside = job.out / f".{PAGE}"
-    aside.write_text(page.html(proposal), "utf-8")
-    aside.replace(job.out / PAGE)
+    proposal = _proposal(gathered, cases, about, new, judged, trained.step)
+    write_whole(job.out / PAGE, page.html(proposal))
     write_proposal(proposal, job.out)
     return Learnt(trained, gathered, proposal)
 
@@ -296,20 +291,20 @@ def _proposal(
     about: WeightsInfo,
     new: NamedWeights,
     judged: _Judged,
-    store: WeightsStore,
+    steps: int,
 ) -> Proposal:
     parts = cases.parts
     before, after = judged.patients
     patients = _compared(_PATIENTS, [s.metrics for s in before], [s.metrics for s in after])
     drawn = _compared(_DRAWN, *judged.drawn)
-    ancestor = store.of(about.sha256)
+    ancestor = WeightsStore().of(about.sha256)
     learnt = digests(case.patient for case in parts.training)
     held = digests(case.patient for case in parts.validation)
     return Proposal(
-        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        made=utc_now(),
         parent=NamedWeights(version=about.version, sha256=about.sha256),
         proposed=new,
-        steps=0,
+        steps=steps,
         counts={
             **gathered.counts,
             "studies": len(gathered.reviews),
@@ -344,24 +339,24 @@ def cautions(
     parent_sha256: str,
 ) -> tuple[str, ...]:
     """Say what a person must weigh before accepting weights."""
-    said = [
+    lines = [
         f"{one.title}: surely worse {where}"
         for rows, where in ((patients, "on held-out patients"), (drawn, "on drawn brains"))
         for one in rows
         if one.figure.surely(one.better) < 0
     ]
-    said += [
+    lines += [
         f"{one.title}: {-one.figure.difference:.3f} lower on drawn brains, though not surely"
         for one in drawn
         if one.better > 0 and one.figure.difference < -_LARGE and one.figure.surely(1) == 0
     ]
     count = len({review.case.patient for review in held})
     if count < _FEW:
-        said.append(f"Few patients were held out: {count}. Intervals of so few say little")
+        lines.append(f"Few patients were held out: {count}. Intervals of so few say little")
     own = [r for r in held if r.drawn_by_weights and r.weights_sha256 == parent_sha256]
     if own:
-        said.append(
+        lines.append(
             f"In {len(own)} of {len(held)} held-out cases readers accepted every outline as the "
             "weights before had drawn it: there Dice cannot but favour those"
         )
-    return tuple(said)
+    return tuple(lines)

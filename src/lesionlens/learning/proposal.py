@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lesionlens.base.errors import UnusableInputError, WeightsError
 from lesionlens.base.provenance import sha256_of
+from lesionlens.base.whole_file import write_whole
 from lesionlens.evaluation.paired import PairedFigure
 
 RECORD, WEIGHTS, PAGE = "proposal.json", "proposed.safetensors", "comparison.html"
@@ -97,9 +98,7 @@ def digests(patients: Iterable[str]) -> tuple[str, ...]:
 
 def write_proposal(proposal: Proposal, folder: Path) -> None:
     """Write proposal.json in one step."""
-    aside = folder / f".{RECORD}"
-    aside.write_text(proposal.model_dump_json(by_alias=True, indent=1) + "\n", "utf-8")
-    aside.replace(folder / RECORD)
+    write_whole(folder / RECORD, proposal.model_dump_json(by_alias=True, indent=1) + "\n")
 
 
 def read_proposal(folder: Path) -> Proposal:

@@ -13,7 +13,7 @@ from lesionlens.base.labels import ReviewState
 from lesionlens.evaluation.cases import patients_table
 from lesionlens.records.review import WHOLE_STUDY
 from lesionlens.review import store
-from lesionlens.review.reopen import SavedResult, is_result, read_result
+from lesionlens.review.reopen import SavedResult, read_result, results_in
 from lesionlens.training.references import RealCase, reviewed_case
 from lesionlens.worklist.book import NAME as BOOK
 from lesionlens.worklist.book import book_of
@@ -76,9 +76,8 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
     UnusableInputError
         There is no result, or none that is signed.
     """
-    folders = [p for p in sorted(results.iterdir()) if p.is_dir() and is_result(p)] \
-        if results.is_dir() else []  # fmt: skip
-    said = patients_table(results) if folders else {}
+    folders = results_in(results)
+    patients = patients_table(results) if folders else {}
     places = studies_of(results, studies)
     read = partial(read_signed, readers=(*readers, *readers_of(results)))
     reviews: list[SignedReview] = []
@@ -93,7 +92,7 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
             continue
         try:
             place = places[folder.name]
-            case = reviewed_case(folder, place, said.get(folder.name), read)
+            case = reviewed_case(folder, place, patients.get(folder.name), read)
         except UnusableInputError as error:
             left_out.append((folder.name, error.found))
             continue

@@ -17,7 +17,7 @@ from lesionlens.learning.order import Card, Suggestion, expected_loss, order
 from lesionlens.learning.signed_reviews import read_signed, readers_of, studies_of
 from lesionlens.reading.readers import open_study
 from lesionlens.records.study import Series
-from lesionlens.review.reopen import SavedResult, is_result
+from lesionlens.review.reopen import SavedResult, results_in
 from lesionlens.worklist.book import NAME as BOOK
 
 _DISPUTED = 0.5
@@ -61,8 +61,7 @@ def suggest(
     UnusableInputError
         There is no result, or all are signed.
     """
-    folders = [p for p in sorted(results.iterdir()) if p.is_dir() and is_result(p)] \
-        if results.is_dir() else []  # fmt: skip
+    folders = results_in(results)
     known = studies is not None or (results / BOOK).is_file()
     places = studies_of(results, studies) if known else {}
     whose = (*readers, *readers_of(results))

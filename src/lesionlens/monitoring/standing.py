@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lesionlens.base.errors import ResourceError
+from lesionlens.base.provenance import utc_now
+from lesionlens.base.whole_file import write_whole
 
 
 class Standing(BaseModel):
@@ -51,14 +52,10 @@ def keep(stops: tuple[str, ...], page: Path) -> None:
     ResourceError
         It cannot be written: a warning that is no longer true would stay, or one be missing.
     """
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    now = utc_now()
     standing = Standing(time=now, stops=stops, page=str(page.resolve()))
-    place = _place()
-    aside = place.with_suffix(".part")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(standing.model_dump_json(indent=1) + "\n", "utf-8")
-        aside.replace(place)
+        write_whole(_place(), standing.model_dump_json(indent=1) + "\n")
     except OSError as error:
         raise ResourceError(
             found=f"that the warning for the panel could not be kept ({error.strerror or error})",

@@ -18,11 +18,9 @@ from lesionlens.network.config import NetworkConfig
 from lesionlens.network.decoder import FeaturePyramid
 from lesionlens.network.queries import QueryDecoder
 
-_NOTHING = 1
-"""The last class logit stands for nothing, after those of `base.labels.LesionClass`."""
+_NOTHING = 1  # the last class logit stands for nothing, after those of `base.labels.LesionClass`
 _HEADS = 2
-_FEW = -2.5
-"""Log-odds of a lesion that a fresh query starts from: most queries have none."""
+_FEW = -2.5  # log-odds of a lesion that a fresh query starts from: most queries have none
 
 
 class LesionOutput(NamedTuple):

@@ -9,8 +9,7 @@ from lesionlens.base.array_ops import Array, device_of, floats, namespace, quant
 
 Z_LIMIT = 5.0
 """z-scores are cut at this magnitude."""
-_SAMPLE = 20_000
-"""Voxels that the quantiles are taken from."""
+_SAMPLE = 20_000  # voxels that the quantiles are taken from
 _TAIL = 0.005
 
 

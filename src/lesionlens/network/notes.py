@@ -31,11 +31,10 @@ class WeightsNotes:
     drawn scans."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Dict. Data, recipe, steps, minutes."""
-    score: tuple[float, ...] = (-1.5, 0.36, 0.0)
-    """(3,) or (4,) float: intercept, slopes of the mean logit, of the logarithm of the ml and of
-    the mean core logit: a candidate's score is the sigmoid of their sum
-    (`inference.component_score`), fitted on scans of known truth. Three numbers leave the core
-    out."""
+    score: tuple[float, float, float] = (-1.5, 0.36, 0.0)
+    """(3,) float: intercept, slope of the mean logit, slope of the logarithm of the ml: a
+    candidate's score is the sigmoid of their sum (`inference.component_score`), fitted on scans
+    of known truth."""
     score_floor: float = 0.2
     """Regions that score less are not flagged."""
     thresholds: tuple[float, float, float] = (0.5, 0.5, 0.5)

@@ -32,8 +32,7 @@ from lesionlens.network.notes import ONNX_FORMAT, WeightsInfo, WeightsNotes
 
 OPSET = 18
 _LARGEST_VOX = 512
-_SMALL = 64
-"""Tensors with fewer numbers stay float32: nothing is gained with them."""
+_SMALL = 64  # tensors with fewer numbers stay float32: nothing is gained with them
 
 
 class Precision(StrEnum):

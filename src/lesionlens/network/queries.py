@@ -18,8 +18,7 @@ from typing_extensions import override
 
 from lesionlens.network.attention import GridCrossAttention
 
-_FLOOR = 1e-3
-"""Share of attention that a voxel keeps whose mask is zero."""
+_FLOOR = 1e-3  # share of attention that a voxel keeps whose mask is zero
 
 
 class RegionAnswers(NamedTuple):

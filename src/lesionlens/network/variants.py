@@ -20,8 +20,7 @@ from lesionlens.network.encoder import STRIDE, Encoder, Features, mix
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.queries import RegionAnswers
 
-_RARE = -2.0
-"""Log-odds of a region that a fresh mask starts from, as the queries' do."""
+_RARE = -2.0  # log-odds of a region that a fresh mask starts from, as the queries' do
 
 
 class PlainUp(GatedUp):
@@ -54,10 +53,10 @@ class PlainHeads(nn.Module):
         """Draw masks; nothing is attended to, so attention is the same everywhere."""
         del trace
         masks = tuple(mask(x).float() for mask, x in zip(self.masks, scales, strict=True))
-        said = self.summary(scales[0].mean((2, 3, 4)))
+        summary = self.summary(scales[0].mean((2, 3, 4)))
         shape = masks[-1].shape
-        even = torch.full(shape, 1 / shape[2:].numel(), device=said.device)
-        return RegionAnswers(masks, even, said.view(*shape[:2], -1), ())
+        even = torch.full(shape, 1 / shape[2:].numel(), device=summary.device)
+        return RegionAnswers(masks, even, summary.view(*shape[:2], -1), ())
 
 
 class ConvolutionalNetwork(LensNetwork):

@@ -6,10 +6,8 @@ They lie in the user's own data folder as `v1.safetensors`, `v2.safetensors` and
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +15,8 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lesionlens.base.errors import ResourceError, WeightsError
-from lesionlens.base.provenance import sha256_of
+from lesionlens.base.provenance import sha256_of, utc_now
+from lesionlens.base.whole_file import whole_file, write_whole
 
 SHIPPED_NAME = "default"
 """What stands for the weights of the package."""
@@ -173,19 +172,15 @@ class WeightsStore:
             version=lineage.version,
             parent_sha256=lineage.parent_sha256,
             accepted_by=by,
-            accepted=_now(),
+            accepted=utc_now(),
             note=note,
             learnt_from=lineage.learnt_from,
             held_out=lineage.held_out,
         )
-        place = self.path(new.name)
-        aside = place.with_name(f".{place.name}")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, aside)
-            aside.replace(place)
+            with whole_file(self.path(new.name)) as aside:
+                shutil.copyfile(file, aside)
         except OSError as error:
-            aside.unlink(missing_ok=True)
             raise _unwritable(error) from error
         act = UseAct(use=new.name, by=by, time=new.accepted, why="accepted")
         self._write(_Log(versions=(*log.versions, new), acts=(*log.acts, act)))
@@ -254,7 +249,7 @@ class WeightsStore:
         return place
 
     def _act(self, name: str, by: str, why: str) -> UseAct:
-        return UseAct(use=name, by=by, time=_now(), why=why)
+        return UseAct(use=name, by=by, time=utc_now(), why=why)
 
     def _log(self) -> _Log:
         place = self.folder / LOG_NAME
@@ -271,20 +266,11 @@ class WeightsStore:
             ) from error
 
     def _write(self, log: _Log) -> None:
-        place = self.folder / LOG_NAME
-        aside = place.with_name(f".{LOG_NAME}")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            content = json.loads(log.model_dump_json(by_alias=True))
-            aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
-            aside.replace(place)
+            content = log.model_dump_json(by_alias=True, indent=1) + "\n"
+            write_whole(self.folder / LOG_NAME, content)
         except OSError as error:
-            aside.unlink(missing_ok=True)
             raise _unwritable(error) from error
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _unwritable(error: OSError) -> ResourceError:

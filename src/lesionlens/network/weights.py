@@ -42,17 +42,19 @@ def save(
 ) -> str:
     """Write weights and everything needed to use them; returns the SHA-256.
 
-    The file is complete or not there: it is written aside and moved.
+    The file is complete or not there: it is written aside and moved. Of weights that were loaded
+    (`WeightsInfo`) only the notes are written, for size and hash are the new file's own.
 
     Raises
     ------
     ResourceError
         The disk is full or cannot be written.
     """
+    kept = {field.name: getattr(notes, field.name) for field in dataclasses.fields(WeightsNotes)}
     metadata = {
         "format": "lesionlens-weights-1",
         "network": json.dumps(dataclasses.asdict(config)),
-        "notes": json.dumps(dataclasses.asdict(notes)),
+        "notes": json.dumps(kept),
     }
     tensors = {name: value.detach().cpu().contiguous().to(dtype) for name, value in state.items()}
     try:

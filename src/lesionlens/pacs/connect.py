@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from lesionlens.base.errors import MissingPluginError
-from lesionlens.pacs.peer import WEB, Access, Pacs, check_address
+from lesionlens.pacs.peer import WEB, Access, check_address
+
+if TYPE_CHECKING:
+    from lesionlens.pacs.intake import Pacs
 
 
 def connect(address: str, access: Access | None = None) -> Pacs:

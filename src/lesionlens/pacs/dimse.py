@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
 from lesionlens.pacs.association import Peer, raise_if_stopped
-from lesionlens.pacs.intake import Fetching, Intake
+from lesionlens.pacs.intake import Intake, Pacs
 from lesionlens.pacs.outbox import read_outgoing, refused
 from lesionlens.pacs.peer import (
     LIMIT,
@@ -31,13 +31,14 @@ _STORED = (0x0000, 0xB000, 0xB006, 0xB007, 0x0107, 0x0116)
 """Success, and warnings of a data set that was stored nevertheless."""
 
 
-class DimsePacs(Fetching):
-    """An archive by DIMSE; see `peer.Pacs`."""
+class DimsePacs(Pacs):
+    """An archive by DIMSE."""
 
     def __init__(self, address: str, access: Access) -> None:
         self.address = address
         self._peer = Peer(address, access)
 
+    @override
     def find(self, query: StudyQuery, *, cancel: Cancel = NEVER) -> tuple[FoundStudy, ...]:
         """Return the studies that match, by date; the first `LIMIT` where there are more."""
         asked = _question("STUDY", StudyInstanceUID=query.study_uid)
@@ -94,6 +95,7 @@ class DimsePacs(Fetching):
                 self.address, "it offers no search (C-FIND, Study Root)", "Use its DICOMweb address"
             ) from error
 
+    @override
     def send(
         self, files: Sequence[Path], *, progress: Progress = no_progress, cancel: Cancel = NEVER
     ) -> int:

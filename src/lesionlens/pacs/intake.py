@@ -12,7 +12,7 @@ import struct
 import threading
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from lesionlens.base.errors import CancelledError, LesionLensError, ReadError, ResourceError
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
 from lesionlens.base.staging import staged
-from lesionlens.pacs.peer import absent, check_empty, check_uid
+from lesionlens.pacs.peer import FoundStudy, StudyQuery, absent, check_empty, check_uid
 
 RESERVE_BYTES = 2**30
 """What stays free on the disk, whatever a peer sends."""
@@ -148,8 +148,18 @@ class Intake:
         return uid
 
 
-class Fetching(ABC):
-    """The part of an archive that both protocols share: a study comes whole or not at all."""
+class Pacs(ABC):
+    """An archive, of which a study comes whole or not at all."""
+
+    @abstractmethod
+    def find(self, query: StudyQuery, *, cancel: Cancel = NEVER) -> tuple[FoundStudy, ...]:
+        """Return the studies that match, by date; the first `LIMIT` where there are more."""
+
+    @abstractmethod
+    def send(
+        self, files: Sequence[Path], *, progress: Progress = no_progress, cancel: Cancel = NEVER
+    ) -> int:
+        """Store files; return how many the archive took. Raises where it refused one."""
 
     @abstractmethod
     def _listing(self, study_uid: str, cancel: Cancel) -> Mapping[str, str]:
@@ -199,8 +209,7 @@ def _read_identity(path: Path) -> tuple[str, str | None]:
         It cannot be read as DICOM.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             meta: Any = pydicom.filereader.read_file_meta_info(path)
             if str(meta.TransferSyntaxUID) == DeflatedExplicitVRLittleEndian:
                 return str(meta.MediaStorageSOPInstanceUID), None

@@ -94,8 +94,7 @@ def refused(what: str, taken: int) -> ExportError:
 
 def _read(path: Path) -> Outgoing:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             meta: Any = pydicom.filereader.read_file_meta_info(path)
         kind, syntax = str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)
     except DAMAGED as error:

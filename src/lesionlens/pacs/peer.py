@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import urlsplit
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
-from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
 
 ADDRESS_EXAMPLES = "https://pacs.example/dicom-web, dicom://AETITLE@host:104 or, with TLS, dicoms:"
 LIMIT = 500
@@ -128,28 +125,6 @@ class FoundStudy:
     modalities: tuple[str, ...]
     instances: int | None = None
     patient_name: str = field(default="", repr=False)
-
-
-class Pacs(Protocol):
-    """An archive."""
-
-    def find(self, query: StudyQuery, *, cancel: Cancel = NEVER) -> tuple[FoundStudy, ...]:
-        """Return the studies that match, by date; the first `LIMIT` where there are more."""
-
-    def get(
-        self,
-        study_uid: str,
-        target: Path,
-        *,
-        progress: Progress = no_progress,
-        cancel: Cancel = NEVER,
-    ) -> int:
-        """Fetch a study into an empty or new folder, whole or not at all; return how many files."""
-
-    def send(
-        self, files: Sequence[Path], *, progress: Progress = no_progress, cancel: Cancel = NEVER
-    ) -> int:
-        """Store files; return how many the archive took. Raises where it refused one."""
 
 
 def check_address(address: str) -> str:

@@ -17,7 +17,7 @@ from typing_extensions import override
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
 from lesionlens.pacs.credentials import login
-from lesionlens.pacs.intake import Fetching, Intake
+from lesionlens.pacs.intake import Intake, Pacs
 from lesionlens.pacs.multipart import Broken, boundary_of, parts
 from lesionlens.pacs.outbox import Outgoing, batches, refused
 from lesionlens.pacs.peer import (
@@ -55,8 +55,8 @@ _TAGS = {
 _WHOLE_FILES = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
 
-class WebPacs(Fetching):
-    """An archive by DICOMweb; see `peer.Pacs`."""
+class WebPacs(Pacs):
+    """An archive by DICOMweb."""
 
     def __init__(self, address: str, access: Access) -> None:
         self.address = address.rstrip("/")
@@ -73,6 +73,7 @@ class WebPacs(Fetching):
         self._client = DICOMwebClient(self.address, session=self._session, timeout=TIMEOUT_SECONDS)
         self._client.set_http_retry_params(retry=False)  # it would log each attempt
 
+    @override
     def find(self, query: StudyQuery, *, cancel: Cancel = NEVER) -> tuple[FoundStudy, ...]:
         """Return the studies that match, by date; the first `LIMIT` where there are more."""
         check(cancel, "the search")
@@ -115,6 +116,7 @@ class WebPacs(Fetching):
             for part in parts(answer.iter_content(_CHUNK_BYTES), boundary):
                 intake.take(part)
 
+    @override
     def send(
         self, files: Sequence[Path], *, progress: Progress = no_progress, cancel: Cancel = NEVER
     ) -> int:
@@ -160,6 +162,7 @@ class WebPacs(Fetching):
 
 
 class _Session(Session):
+    @override
     @override
     def send(self, request: PreparedRequest, **more: Any) -> Response:
         """Leave wildcards as they are, and let our certificates win over the environment's."""

@@ -3,27 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
-
-class MapExtent(StrEnum):
-    """How much of the head an attention map in DICOM holds."""
-
-    CUT = "cut"
-    """The box in which something can be seen: small."""
-    FULL = "full"
-    """Every image of the series at its own size: OHIF shows no other."""
-
-
-class Identity(StrEnum):
-    """What identifies the patient in a report."""
-
-    PATIENT = "patient"
-    """Name, identifier, sex and birth of the patient, and the study's name and UID."""
-    DATE = "date"
-    """When the study was acquired and when it was analysed."""
-    SERIES = "series"
-    """Files and descriptions of the series."""
+from lesionlens.base.labels import Identity, MapExtent
 
 
 @dataclass(frozen=True, slots=True)

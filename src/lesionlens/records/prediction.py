@@ -115,15 +115,6 @@ class PerturbedPrediction:
     """(V, I, J, K) float32: calibrated whole-tumour probability for each input."""
     grid: Grid
     """Where its voxels lie; axis-aligned RAS+."""
-    core: NDArray[np.float32] | None = None
-    """(V, I, J, K) float32: calibrated probability of the tumour core; None from an engine whose
-    scores do not read it."""
-
-    def one(self, index: int) -> PerturbedPrediction:
-        """Return the answer to one of the inputs, V = 1."""
-        part = slice(index, index + 1)
-        core = None if self.core is None else self.core[part]
-        return PerturbedPrediction(self.probability[part], self.grid, core)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,10 +134,8 @@ class Scoring:
     intercept: float = 0.0
     logit: float = 1.0
     log_ml: float = 0.0
-    core: float = 0.0
-    """Score = sigmoid(intercept + logit * mean logit + log_ml * ln(volume in ml) + core * mean core
-    logit), where each mean is over the component's surest voxels in the first pass: of the whole
-    tumour, and of its core."""
+    """Score = sigmoid(intercept + logit * mean logit + log_ml * ln(volume in ml)), where the mean
+    is over the component's surest voxels in the first pass."""
     floor: float = 0.0
     """Regions that score less are not flagged."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import cached_property
 from typing import ClassVar
 
@@ -14,19 +13,11 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lesionlens.base.file_fields import STRICT
-from lesionlens.base.labels import Drawn, ReviewState
+from lesionlens.base.labels import Drawn, ReviewAct, ReviewState
 from lesionlens.records.arrays import frozen
 
 WHOLE_STUDY = "study"
 """Stands for a tracking UID in an event that speaks of the whole study."""
-
-
-class ReviewAct(StrEnum):
-    """How an event came about; an undo or redo is an act of its own and stays on the record."""
-
-    MARK = "mark"
-    UNDO = "undo"
-    REDO = "redo"
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,12 +159,12 @@ class Review:
         """
         states = [self.state_of(uid) for uid in tracking_uids]
         deferred = states.count(ReviewState.DEFERRED)
-        said = [
+        parts = [
             f"{sum(state.decided for state in states)} of {len(states)} reviewed" if states else "",
             f"{deferred} deferred" if deferred else "",
             f"signed: {self.signed}" if self.signed else "",
         ]
-        return " · ".join(words for words in said if words)
+        return " · ".join(words for words in parts if words)
 
     @property
     def signed(self) -> str | None:

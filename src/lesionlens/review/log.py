@@ -12,8 +12,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from lesionlens.base.labels import Drawn, ReviewState
-from lesionlens.records.review import Outline, Review, ReviewAct, ReviewEvent
+from lesionlens.base.labels import Drawn, ReviewAct, ReviewState
+from lesionlens.records.review import Outline, Review, ReviewEvent
 
 
 def now() -> str:

@@ -76,6 +76,12 @@ def is_result(folder: Path) -> bool:
     return (folder / "findings.json").is_file() and (folder / "run.json").is_file()
 
 
+def results_in(folder: Path) -> list[Path]:
+    """Return the saved results directly below a folder by name; none where it is no folder."""
+    below = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [place for place in below if place.is_dir() and is_result(place)]
+
+
 def is_mask(place: Path) -> bool:
     """Whether a path looks like a mask or a DICOM Segmentation, by its name or header.
 

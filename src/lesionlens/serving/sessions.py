@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -62,7 +63,13 @@ class _Kept:
     parts: tuple[str, ...]
     trace_bytes: int = 0
     used: float = field(default_factory=time.monotonic)
-    jobs: int = 0
+    jobs: weakref.WeakSet[Job] = field(default_factory=weakref.WeakSet)
+    """That ask about it, for as long as anybody holds them."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a question about it waits or is being answered."""
+        return any(not job.done for job in self.jobs)
 
     @property
     def bytes(self) -> int:
@@ -200,31 +207,30 @@ class Sessions:
             if len(session.jobs) >= self.limits.jobs:
                 raise _full("as many questions as it takes from one client")
         header, arrays = unpack(message, limit_bytes=_QUESTION_BYTES)
-        question, engine = Question(header, arrays), self.models[session.model]
+        question = Question(header, arrays)
         with self._lock:
             kept = session.studies.get(str(header.get("study")))
             if kept is None:
                 raise GoneError("study")
             if question.kind in ("probe", "layer") and kept.study.trace is None:
                 raise GoneError("trace")
-            kept.jobs += 1
+            job = Job(lambda mine: self._answer(session, kept, question, mine))
+            kept.jobs.add(job)
             kept.used = time.monotonic()
-
-        def work(job: Job) -> bytes:
-            try:
-                self._last_user[session.model] = session.name
-                return answer(engine, kept.study, question, job)
-            except NoTraceError:
-                raise GoneError("trace") from None
-            finally:
-                if question.kind == "predict":
-                    self._weigh(session, kept, engine)
-                kept.jobs -= 1
-                kept.used = time.monotonic()
-
-        job = Job(work)
-        session.jobs[name] = job
+            session.jobs[name] = job
         self.turns.add(session.name, job)
+
+    def _answer(self, session: Session, kept: _Kept, question: Question, job: Job) -> bytes:
+        engine = self.models[session.model]
+        try:
+            self._last_user[session.model] = session.name
+            return answer(engine, kept.study, question, job)
+        except NoTraceError:
+            raise GoneError("trace") from None
+        finally:
+            if question.kind == "predict":
+                self._weigh(session, kept, engine)
+            kept.used = time.monotonic()
 
     def _weigh(self, session: Session, kept: _Kept, engine: Engine) -> None:
         """Count what a trace holds; where there is no room for it, it is let go."""
@@ -279,7 +285,7 @@ class Sessions:
             idle = {
                 name: kept.used
                 for name, kept in session.studies.items()
-                if kept.jobs == 0 and now - kept.used >= grace
+                if not kept.busy and now - kept.used >= grace
             }
             if idle:
                 return session, min(idle, key=lambda name: idle[name])

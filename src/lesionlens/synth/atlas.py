@@ -24,10 +24,8 @@ TISSUES = 5
 MASK, CEREBELLUM, SINUS = 5, 6, 7
 """Channels of `Atlas.maps` after the five tissues of `Anatomy.tissue`."""
 _AVERAGE_MM = 2.0
-_MARGIN_MM = 12
-"""Kept round the brain."""
-_STREAM = 977
-"""Separates the choice of an anatomy from what a seed draws besides."""
+_MARGIN_MM = 12  # kept round the brain
+_STREAM = 977  # separates the choice of an anatomy from what a seed draws besides
 
 
 class Atlas(NamedTuple):

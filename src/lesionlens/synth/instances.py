@@ -10,8 +10,7 @@ from lesionlens.synth.tumour import MAX_LESIONS
 
 WHITE_SPOTS, ENHANCEMENT = MAX_LESIONS + 1, MAX_LESIONS + 2
 """Numbers of the white-matter lesions, all together, and of enhancing vessels, plexus and dura."""
-_SEEN = 0.5
-"""Share of a voxel from which a distractor counts."""
+_SEEN = 0.5  # share of a voxel from which a distractor counts
 
 
 def number(whole: Tensor, nearest: Tensor, extra: Distractors) -> Tensor:

@@ -26,8 +26,7 @@ from lesionlens.synth.fields import DrawnFrame, RandomStreams, blur, noise, spre
 
 MAX_LESIONS = 8
 _LOBES = 3
-_NEVER = 50.0
-"""A noise threshold that is never reached."""
+_NEVER = 50.0  # a noise threshold that is never reached
 _SOLID_MM = 5.0
 """Radius below which a lesion that enhances has no hole: nodules, as small metastases are."""
 

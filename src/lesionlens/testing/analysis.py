@@ -16,6 +16,7 @@ from scipy import ndimage
 from lesionlens.base import geometry
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, Label, MrSequence, Region
+from lesionlens.base.provenance import sha256_of
 from lesionlens.base.stages import StageTime
 from lesionlens.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.records.arrays import Volume
@@ -244,9 +245,9 @@ def _point(values: NDArray[np.float64]) -> tuple[float, float, float]:
 
 def _run(study: Study) -> RunInfo:
     inputs = tuple(
-        (file.name, f"{number:064x}")
+        (file.name, sha256_of(file.path))
         for series in study.series.values()
-        for number, file in enumerate(series.files)
+        for file in series.files
     )
     return RunInfo(
         engine=ENGINE,

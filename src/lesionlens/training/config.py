@@ -185,8 +185,7 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     return value
 
 
-_FORMER = {"closer": "patches"}
-"""What recipes of earlier versions call a table."""
+_FORMER = {"closer": "patches"}  # what recipes of earlier versions call a table
 
 
 def _record(kind: type[Any], table: Any, where: str) -> Any:

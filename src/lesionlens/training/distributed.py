@@ -15,8 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lesionlens.base.errors import ConfigError, ResourceError
 from lesionlens.inference import device as devices
 
-_BACKENDS = {"cuda": "nccl", "xpu": "xccl"}
-"""By which accelerators of one kind talk to one another."""
+_BACKENDS = {"cuda": "nccl", "xpu": "xccl"}  # by which accelerators of one kind talk to one another
 _PATIENCE = timedelta(hours=2)
 """How long the others wait for one that validates or prepares real cases."""
 

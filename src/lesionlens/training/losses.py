@@ -15,12 +15,9 @@ from lesionlens.training.set_loss import pool_like, set_loss
 _SPATIAL = (2, 3, 4)
 _SMOOTH = 20.0
 """Voxels added to both sides of the Dice ratio, so that an empty region is learnt gently."""
-_SMOOTH_NEAR = 4.0
-"""The same round one lesion, where the smallest has twelve voxels."""
-_NEAR_VOX = 4
-"""How far the surroundings of a lesion reach."""
-_LEAST_VOX = 4
-"""A lesion below this many voxels is left to the whole volume."""
+_SMOOTH_NEAR = 4.0  # the same round one lesion, where the smallest has twelve voxels
+_NEAR_VOX = 4  # how far the surroundings of a lesion reach
+_LEAST_VOX = 4  # a lesion below this many voxels is left to the whole volume
 
 
 def mask_loss(logits: Tensor, target: Tensor, smooth: float, config: LossConfig) -> Tensor:

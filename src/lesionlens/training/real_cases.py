@@ -42,10 +42,8 @@ from lesionlens.training.references import RealCase, Truth, split
 from lesionlens.training.transplant import lesions
 
 SPLIT_NAME, CASES_NAME, DRAWN_NAME = "split.json", "cases", "drawn"
-_FIRST_DRAWN = 1_500_000_000
-"""Seed of the first brain that is drawn to be mixed with real ones."""
-_APART = 100_003
-"""Between the seeds of sources that are mixed."""
+_FIRST_DRAWN = 1_500_000_000  # seed of the first brain that is drawn to be mixed with real ones
+_APART = 100_003  # between the seeds of sources that are mixed
 _CPU = torch.device("cpu")
 _REGIONS = tuple(region.value for region in Region)
 

@@ -26,7 +26,7 @@ from lesionlens.followup.patient import visit_of_result
 from lesionlens.reading.readers import open_study
 from lesionlens.records.review import WHOLE_STUDY
 from lesionlens.records.study import Series, SourceFile, Study, StudyKind
-from lesionlens.review.reopen import SavedResult, difference, is_result, read_result
+from lesionlens.review.reopen import SavedResult, difference, read_result, results_in
 
 Truth = tuple[NDArray[np.uint8], Grid]
 
@@ -73,7 +73,7 @@ def find_real_cases(
             expected="a folder of cases with their truth, or of reviewed results",
             next_step="Check the path",
         )
-    results = [p for p in sorted(root.iterdir()) if p.is_dir() and is_result(p)]
+    results = results_in(root)
     if results:
         if studies is None:
             raise ConfigError(
@@ -81,8 +81,8 @@ def find_real_cases(
                 expected="the folder of the studies that they were made of",
                 next_step="Name it with --studies",
             )
-        said = patients_table(root)
-        return tuple(reviewed_case(f, studies / f.name, said.get(f.name)) for f in results)
+        patients = patients_table(root)
+        return tuple(reviewed_case(f, studies / f.name, patients.get(f.name)) for f in results)
     return tuple(_of_case(case, convention(case)) for case in find_cases(root))
 
 

@@ -19,10 +19,8 @@ from lesionlens.training.assignment import assign
 
 _NONE = len(LesionClass)
 _DISTRACTORS = {WHITE_SPOTS: LesionClass.WHITE_MATTER, ENHANCEMENT: LesionClass.ENHANCEMENT}
-_NONE_WEIGHT = 0.15
-"""Weight of a query that rightly has nothing, for most have."""
-_LEAST_VOX = 4.0
-"""A part below this many voxels of the full grid is asked of nobody."""
+_NONE_WEIGHT = 0.15  # weight of a query that rightly has nothing, for most have
+_LEAST_VOX = 4.0  # a part below this many voxels of the full grid is asked of nobody
 _CLASS, _MASK, _DICE, _BOX = 2.0, 5.0, 5.0, 2.0
 """Weights of class, cross-entropy, overlap and box, in the matching and in the loss."""
 _SPATIAL = (-3, -2, -1)
@@ -135,9 +133,9 @@ def set_loss(output: LesionOutput, parts: Tensor, present: Tensor) -> Tensor:
         total = total + _BOX * apart
         goals = (goal.masks, _halve(goal.masks))
         for masks, truth in zip(output.masks, goals, strict=True):
-            said, meant = masks[item][rows].float(), truth[columns]
-            voxel = functional.binary_cross_entropy_with_logits(said, meant)
-            overlap = 2 * (said.sigmoid() * meant).sum(_SPATIAL) + 1
-            size = said.sigmoid().sum(_SPATIAL) + meant.sum(_SPATIAL) + 1
+            logits, meant = masks[item][rows].float(), truth[columns]
+            voxel = functional.binary_cross_entropy_with_logits(logits, meant)
+            overlap = 2 * (logits.sigmoid() * meant).sum(_SPATIAL) + 1
+            size = logits.sigmoid().sum(_SPATIAL) + meant.sum(_SPATIAL) + 1
             total = total + 0.5 * (_MASK * voxel + _DICE * (1 - overlap / size).mean())
     return total / len(parts)

@@ -19,15 +19,12 @@ from lesionlens.network.normalise import Z_LIMIT
 from lesionlens.synth.tumour import MAX_LESIONS
 from lesionlens.training.data import Packed
 
-_MARGIN_MM = (2.0, 10.0)
-"""How far beyond the outline the surroundings come along."""
+_MARGIN_MM = (2.0, 10.0)  # how far beyond the outline the surroundings come along
 _BLEND_MM = 3.0
-_SHIFT_MM = 12.0
-"""Standard deviation of the move from where it lay."""
+_SHIFT_MM = 12.0  # standard deviation of the move from where it lay
 _MATCHED = 0.7
 """Share of the difference in brightness between old and new surroundings that is taken away."""
-_LEAST_SHARE = 0.6
-"""Of the tumour that must lie in the new brain."""
+_LEAST_SHARE = 0.6  # of the tumour that must lie in the new brain
 _TRIES = 6
 Box = tuple[slice, slice, slice]
 

@@ -27,12 +27,9 @@ _CPU = torch.device("cpu")
 _GENTLE = Damage(bias=0.3, thick=0.25, protocol=0.12, spoiled=0.04, shift_mm=0.6, noise=0.05)
 """Less than drawn volumes get: real scans bring damage of their own."""
 _KNOTS = 7
-_BLACK, _WHITE = 0.002, 0.98
-"""Quantiles of the brain that stand for no and for full brightness."""
-_ROOM = 1.25
-"""How much larger than wanted a window is cut, so that it stays full when it is turned."""
-_BORDER_VOX = 6
-"""Added round a whole brain, so that it may grow."""
+_BLACK, _WHITE = 0.002, 0.98  # quantiles of the brain that stand for no and for full brightness
+_ROOM = 1.25  # how much larger than wanted a window is cut, so that it stays full when it is turned
+_BORDER_VOX = 6  # added round a whole brain, so that it may grow
 
 Window = tuple[int, int, int]
 

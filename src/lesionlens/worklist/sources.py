@@ -68,12 +68,12 @@ def _of_table(table: Path) -> tuple[StudyEntry, ...]:
         raise _no_table(table, f"{len(rows)} rows and no column `study`")
     entries: list[StudyEntry] = []
     for row in rows:
-        said = {name: (row.get(name) or "").strip() for name in COLUMNS}
-        if not said["study"]:
+        cells = {name: (row.get(name) or "").strip() for name in COLUMNS}
+        if not cells["study"]:
             raise _no_table(table, f"no path in row {len(entries) + 2}")
-        place = (table.parent / said["study"]).resolve()
-        name = _plain(said["name"] or place.name)
-        entries.append(StudyEntry(name, str(place), said["patient"], said["date"]))
+        place = (table.parent / cells["study"]).resolve()
+        name = _plain(cells["name"] or place.name)
+        entries.append(StudyEntry(name, str(place), cells["patient"], cells["date"]))
     _refuse_twins(entries)
     return tuple(entries)
 

@@ -14,36 +14,35 @@ def _sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def _candidates(count, rng, slope=1.2, volume=0.5, core=0.4):
+def _candidates(count, rng, slope=1.2, volume=0.5):
     logits, sizes = rng.normal(0.5, 2, count), rng.normal(0, 1.5, count)
-    inner = rng.normal(-1, 2, count)
-    right = rng.random(count) < _sigmoid(-0.3 + slope * logits + volume * sizes + core * inner)
+    right = rng.random(count) < _sigmoid(-0.3 + slope * logits + volume * sizes)
     return [
-        Found(x, ml, bool(yes), n // 2, frozenset({1} if yes else ()), inside)
-        for n, (x, ml, yes, inside) in enumerate(zip(logits, sizes, right, inner, strict=True))
+        Found(x, ml, bool(yes), n // 2, frozenset({1} if yes else ()))
+        for n, (x, ml, yes) in enumerate(zip(logits, sizes, right, strict=True))
     ]
 
 
 def test_the_model_is_found():
     found = _candidates(20_000, np.random.default_rng(1))
-    np.testing.assert_allclose(scoring.fit_score(found), [-0.3, 1.2, 0.5, 0.4], atol=0.1)
+    np.testing.assert_allclose(scoring.fit_score(found), [-0.3, 1.2, 0.5], atol=0.1)
 
 
 def test_a_slope_is_never_negative():
     rng = np.random.default_rng(2)
     found = _candidates(4000, rng, volume=-0.7)
-    intercept, logit, size, core = scoring.fit_score(found)
+    intercept, logit, size = scoring.fit_score(found)
     assert size == 0
     assert logit > 0.8
     alone = scoring.fit_logistic(
-        np.array([[f.logit, f.core] for f in found]), np.array([f.right for f in found])
+        np.array([[f.logit] for f in found]), np.array([f.right for f in found])
     )
-    np.testing.assert_allclose([intercept, logit, core], alone, atol=1e-6)
+    np.testing.assert_allclose([intercept, logit], alone, atol=1e-6)
 
 
 def test_a_score_depends_on_what_the_network_found_even_where_volume_alone_would_tell():
     found = _candidates(4000, np.random.default_rng(4), slope=-0.3, volume=0.8)
-    _, logit, size, _ = scoring.fit_score(found)
+    _, logit, size = scoring.fit_score(found)
     assert logit == pytest.approx(scoring.LEAST_SLOPES[0])
     assert size == pytest.approx(0.8, abs=0.15)
 
@@ -106,7 +105,7 @@ def test_operating_points_count_lesions_once():
 
 def test_points_fall_as_the_score_rises():
     found = _candidates(500, np.random.default_rng(5))
-    scores = scoring.scores_of(found, np.array([0.0, 1.0, 0.0, 0.5]))
+    scores = scoring.scores_of(found, np.array([0.0, 1.0, 0.0]))
     points = scoring.operating_points(found, scores, 400, 250)
     for name in ("sensitivity", "false_per_scan"):
         values = [p[name] for p in points]

@@ -11,7 +11,7 @@ import pytest
 from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.evaluation.cases import find_cases, patient_of, read_volume
-from lesionlens.evaluation.label_conventions import read_table, region_mask, translate
+from lesionlens.evaluation.label_conventions import convention_reader, region_mask, translate
 
 IMAGE = np.arange(2 * 3 * 4, dtype=np.int16).reshape(2, 3, 4)
 
@@ -136,9 +136,10 @@ def test_regions_are_nested():
 
 def test_a_table_without_its_columns_is_refused(tmp_path):
     table = tmp_path / "conventions.tsv"
-    table.write_text("case\nx\n")
-    with pytest.raises(ConfigError, match="case and convention"):
-        read_table(table)
+    for text in ("case\nx\n", "case\tconvention\nx\n"):
+        table.write_text(text)
+        with pytest.raises(ConfigError, match="case and convention"):
+            convention_reader(None, tmp_path)
 
 
 def test_a_damaged_image_is_named(tmp_path):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tests.perturbable import Perturbable
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
@@ -18,25 +19,17 @@ SECOND[12:16, 12:16, 12:16] = True
 SPOTS = [ComponentVoxels(np.flatnonzero(FIRST), 1.0), ComponentVoxels(np.flatnonzero(SECOND), 2.0)]
 
 
-class Leaning:
-    def perturbation_grid(self, prepared):
-        return GRID
-
-    def predict_perturbed(self, prepared, variants, *, progress, cancel):
-        answers = []
-        for variant in variants:
-            hidden = np.zeros(SHAPE, bool) if variant.hidden is None else variant.hidden
-            answer = np.full(SHAPE, 0.01, np.float32)
-            if any(variant.keep):
-                answer[FIRST & ~hidden] = 0.9
-                answer[SECOND & ~hidden] = 0.2 if hidden[FIRST].any() else 0.8
-            answers.append(answer)
-        return PerturbedPrediction(np.stack(answers), GRID)
+def leaning(keep, hidden):
+    answer = np.full(SHAPE, 0.01, np.float32)
+    if any(keep):
+        answer[FIRST & ~hidden] = 0.9
+        answer[SECOND & ~hidden] = 0.2 if hidden[FIRST].any() else 0.8
+    return answer
 
 
 @pytest.fixture
 def asked(make_prepared):
-    prepared, engine = make_prepared(), Leaning()
+    prepared, engine = make_prepared(), Perturbable(GRID, leaning)
     info = EngineInfo("leaning", "1", None, frozenset({Capability.PERTURB}))
     shown = np.full((1, *SHAPE), 0.01, np.float32)
     shown[0, FIRST], shown[0, SECOND] = 0.9, 0.8

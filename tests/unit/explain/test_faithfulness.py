@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from tests.perturbable import Perturbable
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.explain import faithfulness as trust
 from lesionlens.explain.questions import Questions
 from lesionlens.explain.shapley import ComponentVoxels
-from lesionlens.records.prediction import PerturbedPrediction
 
 SHAPE = (24, 26, 20)
 GRID = Grid(SHAPE, np.diag([3.0, 3.0, 3.0, 1.0]))
@@ -20,25 +20,14 @@ ELSEWHERE = np.zeros(SHAPE, bool)
 ELSEWHERE[15:19, 16:20, 12:16] = True
 
 
-class Needy:
-    """Scores by how much of one place it is shown."""
-
-    def perturbation_grid(self, prepared):
-        return GRID
-
-    def predict_perturbed(self, prepared, variants, *, progress, cancel):
-        answers = []
-        for variant in variants:
-            hidden = np.zeros(SHAPE, bool) if variant.hidden is None else variant.hidden
-            seen = 1 - hidden[NEEDED].mean()
-            answers.append(np.full(SHAPE, 0.02 + 0.9 * seen, np.float32))
-        return PerturbedPrediction(np.stack(answers), GRID)
+def by_what_is_needed(keep, hidden):
+    return np.full(SHAPE, 0.02 + 0.9 * (1 - hidden[NEEDED].mean()), np.float32)
 
 
-def checked(attention, make_prepared):
+def checked(attention, make_prepared, engine=None):
     spots = [ComponentVoxels(np.flatnonzero(NEEDED), 1.0)]
     found = trust.pointing(attention, NEEDED, float(BRAIN.sum()))
-    questions = Questions(Needy(), make_prepared())
+    questions = Questions(engine or Perturbable(GRID, by_what_is_needed), make_prepared())
     return trust.deletion_test(found, questions, attention, BRAIN, spots)
 
 
@@ -94,16 +83,10 @@ def test_as_much_is_hidden_of_each_map():
     assert [int((~h & BRAIN).sum()) for h in shown.values()] == [128, 128]
 
 
-def test_a_half_step_is_asked_only_where_the_whole_one_mattered(make_prepared, monkeypatch):
-    asked = []
-    predict = Needy.predict_perturbed
-    monkeypatch.setattr(
-        Needy,
-        "predict_perturbed",
-        lambda self, p, v, **told: asked.append(len(v)) or predict(self, p, v, **told),
-    )
-    found = checked(map_on(NEEDED), make_prepared)
-    assert asked == [6, 2]
+def test_a_half_step_is_asked_only_where_the_whole_one_mattered(make_prepared):
+    engine = Perturbable(GRID, by_what_is_needed)
+    found = checked(map_on(NEEDED), make_prepared, engine)
+    assert engine.sizes == [6, 2]
     assert found.deletion_centre == pytest.approx(1)
     half, whole = 0.02 + 0.45, 0.02
     assert found.deletion == pytest.approx((half + whole) / 2 / 0.92, abs=0.02)

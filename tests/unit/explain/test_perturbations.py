@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tests.perturbable import Perturbable
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
@@ -13,7 +14,6 @@ from lesionlens.records.prediction import (
     Capability,
     EngineInfo,
     InputPerturbation,
-    PerturbedPrediction,
     Prediction,
     Trace,
 )
@@ -21,30 +21,15 @@ from lesionlens.records.prediction import (
 GRID = Grid((6, 5, 4), np.eye(4))
 
 
-class Additive:
-    """Says 0.05, and adds a fixed share for each sequence that it sees."""
-
-    shares = np.array([0.01, 0.2, 0.1, 0.5])
-
-    def __init__(self, present):
-        self.present = np.array(present)
-        self.asked = []
-
-    def perturbation_grid(self, prepared):
-        return GRID
-
-    def predict_perturbed(self, prepared, variants, *, progress, cancel):
-        self.asked += list(variants)
-        values = [
-            0.05 + float((self.shares * (np.array(v.keep) & self.present)).sum()) for v in variants
-        ]
-        return PerturbedPrediction(
-            np.stack([np.full(GRID.shape, value, np.float32) for value in values]), GRID
-        )
+SHARES = np.array([0.01, 0.2, 0.1, 0.5])
+"""What each sequence that is seen adds to 0.05."""
 
 
 def asked_of(prepared, components):
-    engine = Additive(prepared.present)
+    engine = Perturbable(
+        GRID,
+        lambda keep, _: np.full(GRID.shape, 0.05 + (SHARES * keep * prepared.present).sum()),
+    )
     full = engine.predict_perturbed(
         prepared, [InputPerturbation((True,) * 4)], progress=no_progress, cancel=NEVER
     )

@@ -12,7 +12,7 @@ import pydicom
 import pytest
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import RESEARCH_USE_NOTICE, MrSequence, Region, ReviewState
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, Identity, MrSequence, Region, ReviewState
 from lesionlens.export import pictures
 from lesionlens.export.report import report_html
 from lesionlens.export.sections import bars_of
@@ -21,7 +21,7 @@ from lesionlens.export.tables import findings_file
 from lesionlens.export.words import differences, load
 from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import MapChecks
-from lesionlens.records.export import ExportOptions, Identity
+from lesionlens.records.export import ExportOptions
 from lesionlens.records.findings import Agreement, Location
 from lesionlens.records.review import Review, ReviewEvent
 from lesionlens.records.study import QualityCheck

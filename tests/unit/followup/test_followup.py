@@ -11,7 +11,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Region, ReviewState
+from lesionlens.base.labels import Identity, Region, ReviewState
 from lesionlens.base.stages import StageClock
 from lesionlens.export.exporter import save
 from lesionlens.export.followup import _note
@@ -25,7 +25,7 @@ from lesionlens.followup.matching import match
 from lesionlens.followup.patient import Visit, check_same_patient, visit_of, visit_of_result
 from lesionlens.followup.prior import Prior, find_prior, latest_before, open_prior
 from lesionlens.reading.readers import open_study
-from lesionlens.records.export import ExportOptions, Identity
+from lesionlens.records.export import ExportOptions
 from lesionlens.records.followup import Alignment, Change, Comparison, Measured, percent
 from lesionlens.review.log import ReviewLog
 from lesionlens.review.reopen import read_result

@@ -32,15 +32,3 @@ def test_surer_and_larger_components_score_higher(intercept, logit, log_ml, volu
 def test_variants_are_scored_one_by_one():
     both = np.stack([np.full(50, 0.9), np.full(50, 0.2)])
     np.testing.assert_allclose(component_score(both, 1.0), [0.9, 0.2])
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.floats(0.05, 2), st.floats(0.02, 0.9))
-def test_a_core_raises_the_score_and_none_leaves_it(slope, inner):
-    model, whole = Scoring(logit=0.5, core=slope), np.full(50, 0.8)
-    without = component_score(whole, 3.0, model, np.full(50, 0.01))
-    assert component_score(whole, 3.0, model, np.full(50, inner)) > without
-    plain = Scoring(logit=0.5)
-    assert component_score(whole, 3.0, plain, np.full(50, inner)) == component_score(
-        whole, 3.0, plain
-    )

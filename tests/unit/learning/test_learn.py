@@ -55,17 +55,12 @@ def reviewed(place, name, seed, decide, sha256):
     analysis = make_analysis(patient, study)
     log = ReviewLog()
     decide(log, analysis.findings.candidates)
-    inputs = tuple(
-        (f.name, hashlib.sha256(f.path.read_bytes()).hexdigest())
-        for series in study.series.values()
-        for f in series.files
-    )
     engine = analysis.run.engine
     about = EngineInfo(
         "lens", engine.version, sha256, engine.capabilities, engine.device, engine.calibrated
     )
     now = {"lesionlens": version("lesionlens")}
-    run = dataclasses.replace(analysis.run, inputs=inputs, engine=about, versions=now)
+    run = dataclasses.replace(analysis.run, engine=about, versions=now)
     save(dataclasses.replace(analysis, run=run, review=log.review), place / "results" / name)
 
 

@@ -1,6 +1,7 @@
 """Weights travel with all they need, and a changed byte is noticed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,14 @@ def test_what_is_saved_is_loaded(saved):
     assert info.operating_points[0]["sensitivity"] == 0.9
     for name, value in network.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value)
+
+
+def test_what_was_loaded_is_saved_again(saved, tmp_path):
+    network, _, path, _ = saved
+    _, info = weights.load(path)
+    again = tmp_path / "again.safetensors"
+    digest = weights.save(again, network.config, network.state_dict(), info)
+    assert weights.load(again)[1] == replace(info, sha256=digest)
 
 
 def test_half_precision_halves_the_file(saved, tmp_path):

@@ -39,8 +39,7 @@ STUDY = NOBODY.uid("study")
 def sockets_end_here() -> Iterator[None]:
     """Let the sockets that pynetdicom drops unclosed go in the module that left them behind."""
     yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
         gc.collect()
 
 

@@ -337,8 +337,7 @@ def test_what_dcmqi_writes_reopens(analysed, tmp_path):
          "--outputDICOM", tmp_path / "study" / "dcmqi.dcm", "--skip"],
         check=True, capture_output=True,
     )  # fmt: skip
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         again = from_dicom(tmp_path / "study", analysis.study, analysis.prepared)
     np.testing.assert_array_equal(again.findings.components > 0, labels.data > 0)
     assert len(again.findings.candidates) == 2

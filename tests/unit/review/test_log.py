@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lesionlens.base.labels import ReviewState
-from lesionlens.records.review import Review, ReviewAct
+from lesionlens.base.labels import ReviewAct, ReviewState
+from lesionlens.records.review import Review
 from lesionlens.review.log import ReviewLog
 
 UIDS = ("1.1", "1.2", "1.3")

@@ -174,12 +174,28 @@ def test_one_clients_studies_do_not_push_out_what_another_works_on(make):
     size = prepared_head().channels.nbytes
     sessions = make(memory_bytes=int(2.2 * size), grace_s=60.0)
     mine, theirs = sessions.open(ME, None), sessions.open(OTHER, None)
-    kept = bring(sessions, mine, prepared_head())
+    kept, asked = bring(sessions, mine, prepared_head()), []
     with pytest.raises(FullError, match="memory"):
         for factor in (2, 3, 4):
-            bring(sessions, theirs, brightened(factor))
-            theirs.studies[next(reversed(theirs.studies))].jobs = 1  # as if asked about
+            study = bring(sessions, theirs, brightened(factor))
+            waiting = Job(lambda _: b"")
+            asked.append(waiting)
+            theirs.studies[study].jobs.add(waiting)
     assert kept in mine.studies
+
+
+def test_a_question_taken_back_while_it_waits_leaves_its_study_free_to_go(make):
+    size = prepared_head().channels.nbytes
+    sessions = make(QuickEngine(threading.Event()), memory_bytes=int(3 * size))
+    session = sessions.open(ME, None)
+    first = bring(sessions, session, prepared_head())
+    sessions.ask(session, "runs", pack({"kind": "predict", "study": first}))
+    second = bring(sessions, session, brightened(2))
+    sessions.ask(session, "waits", pack({"kind": "predict", "study": second}))
+    sessions.drop_job(session, "waits")
+    bring(sessions, session, brightened(3))
+    assert first in session.studies
+    assert second not in session.studies
 
 
 def test_sessions_are_bounded(make):

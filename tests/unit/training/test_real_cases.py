@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -260,13 +259,7 @@ def reviewed(tmp_path_factory):
         ReviewEvent(candidate.tracking_uid, state, "A. Reader", "2026-01-05T10:15:00Z")
         for candidate, state in zip(analysis.findings.candidates, states, strict=True)
     )
-    inputs = tuple(
-        (f.name, hashlib.sha256(f.path.read_bytes()).hexdigest())
-        for series in study.series.values()
-        for f in series.files
-    )
-    run = dataclasses.replace(analysis.run, inputs=inputs)
-    analysis = dataclasses.replace(analysis, run=run, review=Review(events))
+    analysis = dataclasses.replace(analysis, review=Review(events))
     save(analysis, place / "results" / "one")
     return place, analysis
 

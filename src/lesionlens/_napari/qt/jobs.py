@@ -22,8 +22,7 @@ from lesionlens.base.stages import Cancel, Progress
 
 logger = logging.getLogger(__name__)
 
-_TELL_S = 0.15
-"""Seconds between two words on how far a stage is."""
+_TELL_S = 0.15  # seconds between two words on how far a stage is
 Task = Callable[[Progress, Cancel], Any]
 
 
@@ -173,14 +172,14 @@ class Jobs(QObject):
 
 def work(task: Task, messenger: Messenger, cancel: threading.Event) -> None:
     """Run a task and send its value, or its error, to the main thread."""
-    said, when = "", 0.0
+    reported, when = "", 0.0
 
     def progress(stage: str, fraction: float) -> None:
         """Pass on what can be seen: a network tells of a thousand layers, and each word costs."""
-        nonlocal said, when
+        nonlocal reported, when
         now = time.monotonic()
-        if stage != said or now - when >= _TELL_S:
-            said, when = stage, now
+        if stage != reported or now - when >= _TELL_S:
+            reported, when = stage, now
             messenger.progressed.emit(stage, fraction)
 
     value: Any = None

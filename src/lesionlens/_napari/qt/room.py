@@ -10,10 +10,8 @@ from lesionlens._napari.qt.waiting import when_idle
 
 CANVAS_SHARE = 0.6
 """Of the window's width that the picture keeps."""
-_SPARE = 120
-"""Pixels beside that before they come back: they may want more than they had."""
-_SETTLED_MS = 250
-"""After which a new font has reached every dock."""
+_SPARE = 120  # pixels beside that before they come back: they may want more than they had
+_SETTLED_MS = 250  # after which a new font has reached every dock
 _ASIDE = ("layer controls", "layer list")
 
 
@@ -68,6 +66,11 @@ class Room(QObject):
                 dock.hide()
         elif self._aside and free >= wanted + _SPARE:
             self._show_again(window)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the window is kept as wide as it was until a new font has settled."""
+        return self._kept is not None
 
     def keep(self) -> None:
         """Keep the window as wide as it is now, though what stands in it will need more."""

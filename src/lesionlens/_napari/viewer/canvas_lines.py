@@ -34,10 +34,8 @@ if TYPE_CHECKING:
 NAME = "lesionlens_lines"
 WIDTH_PX = 1.6
 _SPACE = 3
-_DASH = 6
-"""Pieces of a line that are drawn, and then left out, where it is preliminary."""
-_PLANES = (Plane.SAGITTAL, Plane.CORONAL, Plane.AXIAL)
-"""By the axis that is sliced."""
+_DASH = 6  # pieces of a line that are drawn, and then left out, where it is preliminary
+_PLANES = (Plane.SAGITTAL, Plane.CORONAL, Plane.AXIAL)  # by the axis that is sliced
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -135,8 +135,8 @@ class WorklistDock(QWidget):
             "" if state.activity is None else f"{state.activity.words}: {state.activity.stage}"
         )
         ahead = f"analysing {state.under_way or '…'}" if state.ahead else ""
-        said = (running, state.message, state.counted if opened else "", ahead)
-        self._said.setText(" · ".join(part for part in said if part))
+        facts = (running, state.message, state.counted if opened else "", ahead)
+        self._said.setText(" · ".join(part for part in facts if part))
         problem = state.problem
         self._problem.setVisible(problem is not None)
         if problem is not None:

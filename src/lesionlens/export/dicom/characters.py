@@ -9,8 +9,7 @@ from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 from pydicom.dataset import Dataset
 
 _NONE_DECLARED = ("", "ISO_IR 6", "ISO 2022 IR 6")
-_PERSON = {0x5E, 0x3D}
-"""^ and =, after which a name begins anew in the default character set."""
+_PERSON = {0x5E, 0x3D}  # ^ and =, after which a name begins anew in the default character set
 _TEXT = {0x09, 0x0A, 0x0C, 0x0D, 0x5C}
 
 

@@ -29,12 +29,11 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from lesionlens.base.codes import BRAIN, SALIENCY
 from lesionlens.base.errors import ExportError
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import MapExtent, MrSequence, Region
 from lesionlens.export.dicom import identity
 from lesionlens.export.dicom.geometry import plane_positions
 from lesionlens.export.dicom.refs import SourceFrames
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.export import MapExtent
 
 BODY_PART = "BRAIN"
 """Said because a validator else asks for a laterality; highdicom copies none into maps."""

@@ -64,8 +64,7 @@ def decode(path: Path) -> NDArray[Any]:
         Missing, cut short, or in a transfer syntax without a decoder.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             return np.asarray(pydicom.dcmread(path, force=True).pixel_array)
     except MemoryError as error:
         raise _undecodable(path, "more pixels than fit into memory") from error

@@ -173,8 +173,7 @@ def _is_dicom(head: bytes) -> bool:
 def sop_class(path: Path) -> str:
     """Return the SOP Class UID that a file's meta header names, empty where there is none."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             return str(
                 pydicom.filereader.read_file_meta_info(path).get("MediaStorageSOPClassUID", "")
             )

@@ -7,13 +7,13 @@ Images are the NIfTI files, zip archives and folders of the folder itself; label
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.whole_file import write_whole
 from lesionlens.serving.monailabel.images import SUFFIXES, image_name, safe_name, suffix_of
 
 FINAL, ORIGINAL = "final", "original"
@@ -69,7 +69,7 @@ class Datastore:
                     expected="another name: images are never overwritten",
                     next_step="Choose another name, or remove that one first",
                 )
-            _write(folder / f"{safe_name(name)}{suffix}", content)
+            write_whole(folder / f"{safe_name(name)}{suffix}", content)
         return name
 
     def labels(self, name: str) -> dict[str, Path]:
@@ -106,8 +106,7 @@ class Datastore:
             raise _none("label of a kind that is kept here", file_name)
         folder = self._needed() / _LABELS / safe_name(tag)
         with self._lock:
-            folder.mkdir(parents=True, exist_ok=True)
-            _write(folder / f"{safe_name(name)}{suffix}", content)
+            write_whole(folder / f"{safe_name(name)}{suffix}", content)
             for other in _LABEL_SUFFIXES:
                 if other != suffix:
                     (folder / f"{name}{other}").unlink(missing_ok=True)
@@ -129,8 +128,7 @@ class Datastore:
             everything = self._all_notes()
             below = everything.setdefault(name, {})
             below[tag] = below.get(tag, {}) | notes
-            folder.mkdir(parents=True, exist_ok=True)
-            _write(folder / _NOTES, json.dumps(everything, indent=1).encode())
+            write_whole(folder / _NOTES, json.dumps(everything, indent=1).encode())
 
     def status(self) -> dict[str, Any]:
         """Return how many images there are and how many are labelled."""
@@ -178,16 +176,6 @@ class Datastore:
 
 def _ext(place: Path, name: str) -> str:
     return place.name.removeprefix(name)
-
-
-def _write(place: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    aside = place.with_name(f".{place.name}.part")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(place)
 
 
 def _none(what: str, name: str) -> UnusableInputError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Mapping
@@ -78,7 +77,7 @@ def _inferred(analysis: Analysis, wanted: Wanted, seconds: float) -> Inferred:
     params = {
         "label_names": LABELS,
         "latencies": {"total": round(seconds, 2)},
-        "findings": json.loads(json.dumps(findings)),
+        "findings": findings,
         "device": analysis.run.device,
     }
     if wanted is Wanted.JSON:

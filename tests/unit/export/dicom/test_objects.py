@@ -19,7 +19,14 @@ from lesionlens.base import codes as own
 from lesionlens.base import geometry
 from lesionlens.base.errors import ExportError, ReadError, UnusableInputError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import RESEARCH_USE_NOTICE, Label, MrSequence, Region, ReviewState
+from lesionlens.base.labels import (
+    RESEARCH_USE_NOTICE,
+    Label,
+    MapExtent,
+    MrSequence,
+    Region,
+    ReviewState,
+)
 from lesionlens.export.dicom import even, pmap, refs, seg
 from lesionlens.export.dicom.axis import axis_of
 from lesionlens.export.dicom.exporter import DicomExporter
@@ -27,7 +34,7 @@ from lesionlens.export.exporter import save
 from lesionlens.findings.edits import applied
 from lesionlens.findings.measure import diameters
 from lesionlens.reading.dicom.documents import newest_document
-from lesionlens.records.export import ExportOptions, MapExtent
+from lesionlens.records.export import ExportOptions
 from lesionlens.records.followup import Alignment, Change, Comparison, Measured, TimePoint
 from lesionlens.records.review import Outline, Review, ReviewEvent
 from lesionlens.testing.simple import Lesion
@@ -575,8 +582,7 @@ def test_values_that_no_valid_object_can_hold_are_not_passed_on(make, tmp_path):
     """Some anonymisers write *** over dates and ages, and leave empty sequences behind."""
     analysis = make(dicom=True)
     for file in analysis.study.series[MrSequence.T1C].files:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             ds = pydicom.dcmread(file.path)
             ds.add_new(0x00100030, "LO", "***")
             ds.add_new(0x00101010, "LO", "***")

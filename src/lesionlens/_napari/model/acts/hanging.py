@@ -10,6 +10,7 @@ import platformdirs
 
 from lesionlens._napari.model.choices.views import Layout
 from lesionlens._napari.model.screen.board import kind_of
+from lesionlens.base.whole_file import write_whole
 from lesionlens.records.study import Study
 
 logger = logging.getLogger(__name__)
@@ -26,12 +27,8 @@ def remember(study: Study, layout: Layout) -> None:
     if known.get(kind_of(study)) == layout.value:
         return
     known[kind_of(study)] = layout.value
-    target = place()
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_suffix(".part")
-        aside.write_text(json.dumps(known, indent=1), encoding="utf-8")
-        aside.replace(target)
+        write_whole(place(), json.dumps(known, indent=1))
     except OSError:
         logger.warning("the views could not be remembered")
 

@@ -12,8 +12,7 @@ from lesionlens._napari.model.geometry.slices import Slice
 
 Line = NDArray[np.float64]
 """(N, 2) millimetres on the screen, x and y; closed where the first point is the last."""
-_CUTS = 2
-"""How often corners are cut: twice takes the steps of voxels away."""
+_CUTS = 2  # how often corners are cut: twice takes the steps of voxels away
 
 
 def lines_around(mask: NDArray[np.bool_], of: Slice) -> tuple[Line, ...]:

@@ -26,8 +26,7 @@ TILT_ALLOWED = 0.25
 """Voxels by which the far corner of a volume may be off before its slices are interpolated."""
 _AXES = {Plane.AXIAL: (2, 0, 1), Plane.CORONAL: (1, 0, 2), Plane.SAGITTAL: (0, 1, 2)}
 """Axes of a frame: through the plane, against the screen's x, against its y."""
-_EVEN = 1.5
-"""Voxel edges within this ratio have no plane of acquisition of their own."""
+_EVEN = 1.5  # voxel edges within this ratio have no plane of acquisition of their own
 _SLAB = 0.6
 """A side of the field of view that is shorter than this share of the next is the thin one."""
 _SAMPLES = 320

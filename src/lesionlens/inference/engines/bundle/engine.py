@@ -52,8 +52,7 @@ PATIENCE_S = 120.0
 _OVERLAP = 0.5
 _CAM_MM = 2.0
 _CAM_STRIDE = 4
-_STRIDES = 32
-"""Of a network whose window is free; a multiple of it suits all of MONAI's."""
+_STRIDES = 32  # of a network whose window is free; a multiple of it suits all of MONAI's
 _CAPABILITIES = frozenset({Capability.SEGMENT, Capability.ATTEND, Capability.PERTURB})
 METHODS = {
     GRAD_CAM: "Grad-CAM of the bundle's network at a quarter of its resolution: not attention, "
@@ -175,7 +174,7 @@ class BundleEngine:
         """
         whole, study = seen.shares[self._whole], seen.study
         if not self._fast:
-            self._memory.note(self._as_shown(InputPerturbation(), study), whole[None])
+            self._memory.note(self._as_shown(InputPerturbation(), study), whole)
         elif pass_s <= limit.seconds_left:
             started = time.perf_counter()
             with limit:
@@ -223,7 +222,7 @@ class BundleEngine:
         groups = [[self._as_shown(perturbation, study)] for perturbation in perturbations]
 
         def take(one: InputPerturbation) -> Tensor:
-            return self._shares(self._input(study, one), fast=self._fast)[self._whole][None]
+            return self._shares(self._input(study, one), fast=self._fast)[self._whole]
 
         def watch(count: int) -> AbstractContextManager[None]:
             passes = count * self._windows(study.grid)
@@ -289,8 +288,8 @@ class BundleEngine:
 
     def _run(self, x: Tensor) -> Tensor:
         """Return the network's logits; networks of MONAI may hand out more beside them."""
-        said = self._network(x)
-        found = said[0] if isinstance(said, list | tuple) else said
+        logits = self._network(x)
+        found = logits[0] if isinstance(logits, list | tuple) else logits
         if isinstance(found, Tensor) and found.shape[1:] == (
             len(self._bundle.regions),
             *x.shape[2:],
@@ -382,12 +381,12 @@ class BundleEngine:
         there = {s for s, here in zip(MrSequence, prepared.present, strict=True) if here}
         missing = [s.words for s in self._bundle.sequences if s not in there]
         lacking = [r.words for r in Region if r not in self._bundle.regions]
-        said = []
+        notices = []
         if missing:
-            said.append(
+            notices.append(
                 f"The bundle expects {', '.join(missing)}, which this study lacks: it was shown "
                 "an empty image instead, and its answer may be wrong"
             )
         if lacking:
-            said.append(f"The bundle does not draw the {' or the '.join(lacking)}")
-        return tuple(said)
+            notices.append(f"The bundle does not draw the {' or the '.join(lacking)}")
+        return tuple(notices)

@@ -24,8 +24,7 @@ Floats = NDArray[np.float32]
 Run = Callable[[Tensor], Tensor]
 Follow = Callable[[Sequence[bundle_attention.Layer], Tensor], Tensor]
 """Layers of one pass, and where regions are drawn, to what they attend to."""
-_COVERS = 4
-"""Covered places along the longest side of a region, at least."""
+_COVERS = 4  # covered places along the longest side of a region, at least
 
 
 def drawn(share: Tensor) -> Tensor:
@@ -111,8 +110,8 @@ class _Score(nn.Module):
     @override
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, I, J, K) to (B, 1)."""
-        said = torch.sigmoid(self._run(x)[:, self._channel].float())
-        return said[:, self._inside].mean(1, keepdim=True)
+        probability = torch.sigmoid(self._run(x)[:, self._channel].float())
+        return probability[:, self._inside].mean(1, keepdim=True)
 
 
 def occlusion(run: Run, x: Tensor, channel: int) -> Tensor:

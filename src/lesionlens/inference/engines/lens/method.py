@@ -63,8 +63,7 @@ _EDGE = 1e-6
 _SCALE = 1.5
 """Perturbed inputs are predicted at this many times the spacing: another scale, at which false
 regions seldom show again, and quick enough for every subset of sequences."""
-_UNFITTED_FLOOR = 0.2
-"""Score from which a region is flagged, for weights that name none."""
+_UNFITTED_FLOOR = 0.2  # score from which a region is flagged, for weights that name none
 _ATTENTION_BLUR_VOX = 0.7
 """On the network's grid: takes away the checkerboard of period two that upsampling leaves."""
 _CAPABILITIES = frozenset(
@@ -188,7 +187,7 @@ class LensMethod(ABC):
                 prepared, [EVERYTHING], progress=progress, cancel=cancel
             ),
             thresholds=dict(zip(Region, self._about.thresholds, strict=True)),
-            scoring=self._scoring,
+            scoring=Scoring(*self._about.score, self._floor),
             class_probabilities=_class_probabilities(out, study.grid),
         )
 
@@ -212,15 +211,14 @@ class LensMethod(ABC):
 
     @property
     def _scoring(self) -> Scoring:
-        intercept, logit, log_ml, *more = self._about.score
-        return Scoring(intercept, logit, log_ml, core=more[0] if more else 0.0, floor=self._floor)
+        return Scoring(*self._about.score, self._floor)
 
     def first_look(
         self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel
     ) -> FirstLook:
         """Predict at the spacing of perturbed inputs; see `inference.engine.SupportsFirstLook`."""
         seen = self.predict_perturbed(prepared, [EVERYTHING], progress=progress, cancel=cancel)
-        return FirstLook(seen, self._about.thresholds[0], self._scoring)
+        return FirstLook(seen, self._about.thresholds[0], Scoring(*self._about.score, self._floor))
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`."""
@@ -239,7 +237,7 @@ class LensMethod(ABC):
         groups = [self._ensemble(perturbation, study.present) for perturbation in perturbations]
 
         def answer(one: InputPerturbation) -> Array:
-            return sigmoid(self._calibrated(self._pass(study.input_of(one)).logits)[0, :2])
+            return sigmoid(self._calibrated(self._pass(study.input_of(one)).logits)[0, 0])
 
         def watch(passes: int) -> AbstractContextManager[None]:
             return self._watch(PERTURBATION, progress, cancel, passes)

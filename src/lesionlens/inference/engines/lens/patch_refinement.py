@@ -21,11 +21,9 @@ from lesionlens.inference.network_input import NetworkInput
 SHARE = 0.7
 """Weight of the refinement in the prediction, and in the attention map."""
 _WINDOW_VOX = 96
-_FROM = 0.25
-"""Probability of whole tumour from which a voxel is refined."""
+_FROM = 0.25  # probability of whole tumour from which a voxel is refined
 _MARGIN_MM = 6.0
-_FADE_VOX = 1.0
-"""Of the first pass: how softly the surroundings of what is suspected end."""
+_FADE_VOX = 1.0  # of the first pass: how softly the surroundings of what is suspected end
 
 
 class Pass(Protocol):

@@ -12,8 +12,8 @@ import torch
 
 pytest.importorskip("monai")
 
-from monai.bundle import ConfigParser
 from monai.networks import nets
+from tests.bundles import SEGRESNET, write_bundle
 
 from lesionlens.base.errors import ResourceError, UnusableInputError, WeightsError
 from lesionlens.base.labels import MrSequence, Region
@@ -27,58 +27,6 @@ from lesionlens.reading.readers import open_study
 from lesionlens.records.prediction import Capability, InputPerturbation, QuestionTime
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-
-SEGRESNET = {
-    "_target_": "SegResNet",
-    "spatial_dims": 3,
-    "init_filters": 8,
-    "in_channels": 4,
-    "out_channels": 3,
-    "blocks_down": [1, 1],
-    "blocks_up": [1],
-}
-INPUTS = {"0": "T1c", "1": "T1", "2": "T2", "3": "FLAIR"}
-OUTPUTS = {"0": "Tumor core", "1": "Whole tumor", "2": "Enhancing tumor"}
-
-
-def write_bundle(
-    folder, definition=SEGRESNET, *, inputs=INPUTS, outputs=OUTPUTS, state=None, window=32
-):
-    """Lay a bundle out as the published brats_mri_segmentation is."""
-    (folder / "configs").mkdir(parents=True)
-    (folder / "models").mkdir()
-    metadata = {
-        "version": "0.5.4",
-        "name": "a small one",
-        "network_data_format": {
-            "inputs": {"image": {"num_channels": 4, "channel_def": inputs}},
-            "outputs": {"pred": {"num_channels": 3, "channel_def": outputs}},
-        },
-    }
-    inference = {
-        "imports": ["$import glob"],
-        "bundle_root": ".",
-        "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
-        "network_def": definition,
-        "network": "$@network_def.to(@device)",
-        "preprocessing": {
-            "_target_": "Compose",
-            "transforms": [
-                {"_target_": "LoadImaged", "keys": "image"},
-                {"_target_": "NormalizeIntensityd", "keys": "image", "nonzero": True},
-                {"_target_": "Spacingd", "keys": "image", "pixdim": [4.0, 4.0, 4.0]},
-            ],
-        },
-        "inferer": {"_target_": "SlidingWindowInferer", "roi_size": [window] * 3},
-    }
-    ConfigParser.export_config_file(metadata, str(folder / "configs" / "metadata.json"))
-    ConfigParser.export_config_file(inference, str(folder / "configs" / "inference.json"))
-    if state is None:
-        torch.manual_seed(0)
-        made = ConfigParser({"net": definition}).get_parsed_content("net")
-        state = made.state_dict()
-    torch.save(state, folder / "models" / "model.pt")
-    return folder
 
 
 def patient_engine(folder):

@@ -1,0 +1,43 @@
+"""An engine that answers a perturbed input by a function of what is kept and what is hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.grid import Grid
+from lesionlens.records.prediction import PerturbedPrediction
+
+Answer = Callable[[tuple[bool, ...], NDArray[np.bool_]], NDArray[np.float32]]
+
+
+class Perturbable:
+    """Has `Capability.PERTURB` and nothing else.
+
+    `asked` lists the perturbations it was asked, `sizes` how many at a time.
+    """
+
+    def __init__(self, grid: Grid, answer: Answer) -> None:
+        self.grid, self._answer = grid, answer
+        self.asked: list[Any] = []
+        self.sizes: list[int] = []
+
+    def perturbation_grid(self, prepared: Any) -> Grid:
+        """Return the grid it was given."""
+        return self.grid
+
+    def predict_perturbed(
+        self, prepared: Any, perturbations: Any, *, progress: Any, cancel: Any
+    ) -> PerturbedPrediction:
+        """Answer each, where nothing is hidden with an empty mask."""
+        self.asked += perturbations
+        self.sizes.append(len(perturbations))
+        nothing = np.zeros(self.grid.shape, bool)
+        answers = [
+            self._answer(one.keep, nothing if one.hidden is None else one.hidden)
+            for one in perturbations
+        ]
+        return PerturbedPrediction(np.stack(answers).astype(np.float32), self.grid)
