@@ -208,7 +208,8 @@ class Comparison:
     def _linked(self, change: Change) -> tuple[Change, ...]:
         """Return the changes that share a lesion with this one, directly or through others."""
         links = [(c, _sides(c)) for c in self.changes]
-        held, group = _sides(change), (change,)
+        held = _sides(change)
+        group: tuple[Change, ...] = (change,)
         while True:
             found = tuple(c for c, sides in links if sides & held)
             if len(found) <= len(group):
