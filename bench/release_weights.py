@@ -38,7 +38,7 @@ from lesionlens.calibration.calibrate import (
     Calibration,
     CalibrationEffort,
     CalibrationScan,
-    Seen,
+    ExaminedScan,
     Voxels,
 )
 from lesionlens.calibration.held_out import SUBSETS, Fold, examine_folds
@@ -167,7 +167,7 @@ def _left_out(run: Path, cases: tuple[RealCase, ...]) -> tuple[RealCase, ...]:
     return tuple(case for case in cases if case.patient in patients)
 
 
-def shown_to_folds(a: argparse.Namespace, heat: tuple[float, float, float]) -> list[Seen]:
+def shown_to_folds(a: argparse.Namespace, heat: tuple[float, float, float]) -> list[ExaminedScan]:
     """Return what real patients show, where there are folds."""
     kept = workplace(a.run, a) / "real.jsonl"
     known = list(fitting.read_kept(kept))

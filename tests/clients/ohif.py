@@ -190,7 +190,7 @@ class Browser:
         page = next(t["targetId"] for t in target if t["type"] == "page")
         joined = self._call("Target.attachToTarget", targetId=page, flatten=True)
         self._session = joined["sessionId"]
-        for domain in ("Page", "Runtime"):
+        for domain in ("Page", "Runtime", "Log"):
             self.call(f"{domain}.enable")
 
     def _listen(self):
@@ -208,6 +208,7 @@ class Browser:
                 elif message.get("method") in (
                     "Runtime.exceptionThrown",
                     "Runtime.consoleAPICalled",
+                    "Log.entryAdded",
                 ):
                     self.console.append(json.dumps(message["params"])[:2000])
 
@@ -245,6 +246,13 @@ class Browser:
                 return
             time.sleep(0.5)
         raise AssertionError(f"not within {seconds} s: {condition}; {self.console[-5:]}")
+
+    def choose(self, selector, files):
+        """Put files into a page's input, as a user's dialog does."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        found = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        names = [str(Path(file).resolve()) for file in files]  # a relative one ends the page
+        self.call("DOM.setFileInputFiles", nodeId=found, files=names)
 
     def close(self):
         self._listener.join(10)

@@ -91,7 +91,7 @@ def loaded(panel: Any, analysis: Analysis) -> Any:
     from lesionlens.base.stages import NEVER, no_progress
 
     for data in layers_of(analysis.study, no_progress, NEVER):
-        panel._viewer.layers.append(Layer.create(*data))
+        panel.viewer.layers.append(Layer.create(*data))
     return panel
 
 

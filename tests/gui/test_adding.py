@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt
 from tests.gui.conftest import RIGHT, FakeResult
+from tests.gui.window import reads
 from tests.reviewed_head import without_right
 
 from lesionlens._napari.model.choices.tools import Limit
@@ -36,7 +37,7 @@ def settled(panel, qtbot):
 
 
 def edit_layer(panel):
-    (layer,) = (x for x in panel._viewer.layers if x.metadata["lesionlens"].get("role") == "edit")
+    (layer,) = (x for x in panel.viewer.layers if x.metadata["lesionlens"].get("role") == "edit")
     return layer
 
 
@@ -178,7 +179,7 @@ def test_strokes_before_done_are_there_after_a_kill_and_ask_to_go_on(missed, qtb
     np.testing.assert_array_equal(kept.drawn, drawn)
     session.end_edit()  # what a kill leaves: the file, and nothing said
     acts.take(FakeResult(analysis), overlays)
-    assert "interrupted" in missed.candidates.adding._draft.text()
+    assert "interrupted" in reads(missed.candidates)
     acts.draw_lesion()
     assert session.state.editing is None  # first say what becomes of it
     acts.edit_outline()

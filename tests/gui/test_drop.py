@@ -13,8 +13,9 @@ from napari.settings import get_settings
 from npe2 import PluginManifest
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QTableWidget
 from tests.gui.conftest import MANIFEST
+from tests.gui.window import control, reads
 
 from lesionlens._napari.loading import KEY
 from lesionlens._napari.model.overlays.maps import axis_aligned, contrast_limits
@@ -45,8 +46,8 @@ def drop(widget, *places):
 @pytest.fixture
 def window(panel, qtbot):
     """Return what holds the canvas, once the panel listens there; kept, it would be a leak."""
-    qtbot.waitUntil(lambda: panel._drops is not None, timeout=PATIENCE_MS)
-    return lambda: panel._viewer.window._qt_viewer
+    qtbot.waitUntil(lambda: panel.settled, timeout=PATIENCE_MS)
+    return lambda: panel.viewer.window._qt_viewer
 
 
 @pytest.fixture
@@ -154,27 +155,27 @@ def test_every_kind_of_study_opens_by_a_drop(panel, window, qtbot, make_study, n
         assert panel.jobs.running, kind.__name__
         settled(panel, qtbot)
         assert panel.session.state.problem is None, kind.__name__
-        check_layers(panel._viewer, names)
+        check_layers(panel.viewer, names)
 
 
 def test_the_first_picture_is_there_before_the_others(panel, qtbot, make_study, monkeypatch):
     seen = []
     paint = panel.actions_.opener.arrived
     assert paint == panel.views.arrive
-    names = lambda: [layer.name for layer in panel._viewer.layers]  # noqa: E731
+    names = lambda: [layer.name for layer in panel.viewer.layers]  # noqa: E731
     monkeypatch.setattr(panel.actions_.opener, "arrived", lambda: (seen.append(names()), paint()))
     drop(panel, make_study())
     settled(panel, qtbot)
     assert seen == [["T1c"]]
     assert names()[-1] == "T1c"
-    assert panel._viewer.layers.selection.active.name == "T1c"
-    check_layers(panel._viewer, ALL)
+    assert panel.viewer.layers.selection.active.name == "T1c"
+    check_layers(panel.viewer, ALL)
 
 
 def test_the_welcome_page_takes_a_drop_as_well(panel, window, qtbot, make_study, no_question):
     drop(window()._welcome_widget, make_study())
     settled(panel, qtbot)
-    check_layers(panel._viewer, ALL)
+    check_layers(panel.viewer, ALL)
 
 
 def test_the_panel_takes_a_drop_and_refuses_what_is_no_scan(panel, qtbot, make_study, tmp_path):
@@ -184,7 +185,7 @@ def test_the_panel_takes_a_drop_and_refuses_what_is_no_scan(panel, qtbot, make_s
     assert panel.session.state.problem.next_step
     drop(panel, make_study())
     settled(panel, qtbot)
-    check_layers(panel._viewer, ALL)
+    check_layers(panel.viewer, ALL)
 
 
 def test_with_alt_held_napari_opens_what_is_dropped(panel, window, monkeypatch, tmp_path):
@@ -212,7 +213,7 @@ def test_a_second_drop_waits_for_nothing_and_says_so(panel, window, qtbot, make_
     drop(window(), make_study(name="other", sequences={"t2"}))
     assert "Cancel it first" in panel.session.state.message
     settled(panel, qtbot)
-    check_layers(panel._viewer, ALL)
+    check_layers(panel.viewer, ALL)
 
 
 def test_a_dropped_result_is_shown_again(
@@ -249,7 +250,7 @@ def test_napari_opens_a_dropped_folder_without_the_panel(
 
 
 def shown_studies(panel):
-    table = panel.studies._table
+    table = panel.studies.findChild(QTableWidget)
     return [table.item(row, 0).text() for row in range(table.rowCount())]
 
 
@@ -266,12 +267,12 @@ def test_of_two_dates_the_reader_chooses_one(panel, window, qtbot, make_study, n
     assert panel.session.state.problem is None
     assert panel.studies.isVisible()
     assert shown_studies(panel) == ["2024-02-29", "2026-01-05"]
-    panel.studies._table.selectRow(0)
+    panel.studies.findChild(QTableWidget).selectRow(0)
     panel.studies.accept()
     settled(panel, qtbot)
     assert not panel.studies.isVisible()
-    check_layers(panel._viewer, {"T1c"})
-    assert panel.study._subtitle.text().startswith("2024-02-29")
+    check_layers(panel.viewer, {"T1c"})
+    assert "2024-02-29" in reads(panel.study)
 
 
 def test_the_chosen_study_stays_chosen_when_a_series_is_renamed(panel, qtbot, make_study):
@@ -284,7 +285,7 @@ def test_the_chosen_study_stays_chosen_when_a_series_is_renamed(panel, qtbot, ma
     panel.study.renamed.emit({MrSequence.FLAIR: named})
     settled(panel, qtbot)
     assert panel.session.state.study.uid == uid
-    assert {layer.name for layer in panel._viewer.layers} == {"T1c", "FLAIR"}
+    assert {layer.name for layer in panel.viewer.layers} == {"T1c", "FLAIR"}
 
 
 def test_choosing_none_of_them_leaves_everything_as_it_was(loaded, qtbot, make_study):
@@ -333,9 +334,9 @@ def test_where_no_sequence_is_known_the_reader_names_them(panel, window, qtbot, 
     assert state.study is None
     assert "--" not in state.problem.next_step
     assert panel.assign.isVisibleTo(panel)
-    box = panel.assign._boxes[MrSequence.FLAIR]
+    box = control(panel.assign, "FLAIR")
     box.setCurrentIndex(box.findText("scan_b", Qt.MatchFlag.MatchStartsWith))
     panel.assign.applied.emit(panel.assign.assignment())
     settled(panel, qtbot)
     assert not panel.assign.isVisibleTo(panel)
-    check_layers(panel._viewer, {"FLAIR"})
+    check_layers(panel.viewer, {"FLAIR"})

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 from tests.gui.conftest import LEFT
+from tests.gui.window import control, reads
 
 from lesionlens._napari.model.choices.views import Layout
 from lesionlens.base.stages import check
@@ -39,14 +40,14 @@ def test_preliminary_candidates_are_listed_gone_to_and_not_decided(looked, qtbot
     (row,) = panel.candidates.model.rows
     assert row.place == "preliminary"
     assert panel.candidates.isVisibleTo(panel)
-    assert "preliminary" in panel.candidates._count.text()
+    assert "preliminary" in reads(panel.candidates)
     assert panel.views.lines.strokes is None  # the reader reads unaided first
     panel.actions_.next_candidate()
-    np.testing.assert_allclose(panel._viewer.dims.point, LEFT, atol=2.1)
+    np.testing.assert_allclose(panel.viewer.dims.point, LEFT, atol=2.1)
     strokes = panel.views.lines.strokes
     box = 4
     assert 0 < len(strokes.pieces) < len(strokes.points) - 2 - box  # dashed
-    assert not panel.candidates._accept.isEnabled()
+    assert not control(panel, "Accept A").isEnabled()
     panel.actions_.accept()
     assert not panel.session.state.review.events
     panel.actions_.show_layout(Layout.FOUR)

@@ -91,7 +91,7 @@ def test_a_verdict_is_said_of_the_map_that_was_checked_only(reviewed, qtbot, sho
     analysis = reviewed.session.state.analysis
     maps = replace(analysis.maps, checks=dict.fromkeys(Region, good))
     checked = replace(analysis, maps=maps)
-    reviewed.session._set(analysis=checked, overlays=overlays_of(checked))
+    reviewed.session.settle(reviewed.session.log(), checked, overlays_of(checked))
     reviewed.session.go_to(1)
     reviewed.session.choose_overlay(Overlay.MAP)
     assert resolve(reviewed.session.state).verdict.good is True

@@ -40,7 +40,7 @@ def read_one(panel, qtbot, analysis, root):
     panel.actions_.edit_outline()
     panel.actions_.discard_edit()
     overlays = panel.session.state.overlays
-    arrays = [layer.data for layer in panel._viewer.layers]
+    arrays = [layer.data for layer in panel.viewer.layers]
     arrays += [view.data for view in overlays.attention.values()]
     arrays += [overlays.components, overlays.probe.data]
     kept = set(map(id, (analysis.prepared.brain, *analysis.prepared.channels)))
@@ -49,7 +49,7 @@ def read_one(panel, qtbot, analysis, root):
     qtbot.wait(50)
     QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
     assert panel.session.state.study is None
-    assert not panel._viewer.layers
+    assert not panel.viewer.layers
     return refs
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from napari.settings import get_settings
 from qtpy.QtCore import QPoint, QPointF, Qt
@@ -21,6 +20,8 @@ from qtpy.QtWidgets import (
 )
 from tests.gui.conftest import LEFT
 from tests.gui.test_drop import drop
+from tests.gui.window import canvas as napari_canvas
+from tests.gui.window import control, reads
 
 from lesionlens._napari import dock
 from lesionlens._napari.model.choices.choices import Overlay
@@ -37,7 +38,7 @@ PATIENCE_MS = 120_000
 
 
 def settled_in(panel, qtbot):
-    qtbot.waitUntil(lambda: panel._drops is not None, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: panel.settled, timeout=PATIENCE_MS)
     return panel
 
 
@@ -73,7 +74,7 @@ def test_there_is_one_panel_however_it_was_opened(
     for way in (*ways.values(), *ways.values()):
         way()
         assert panels(viewer) == [one]
-        assert one._here
+        assert not one.released
     one.release()
 
 
@@ -81,9 +82,9 @@ def test_there_is_one_panel_however_it_was_opened(
 def test_keys_work_wherever_the_focus_is(reviewed, qtbot, where):
     settled_in(reviewed, qtbot)
     window = reviewed.window()
-    canvas = reviewed._viewer.window._qt_viewer.canvas.native
+    canvas = napari_canvas()
     widget = {"canvas": canvas, "table": reviewed.candidates.table, "window": window}[where]
-    reviewed.keyboard._follow(None, widget)
+    QApplication.instance().focusChanged.emit(None, widget)
     qtbot.keyClick(widget, Qt.Key.Key_N)
     qtbot.keyClick(widget, Qt.Key.Key_N)
     assert reviewed.session.state.choices.candidate == 2
@@ -95,10 +96,11 @@ def test_keys_work_wherever_the_focus_is(reviewed, qtbot, where):
 def test_letters_typed_as_a_reason_decide_nothing(reviewed, qtbot):
     settled_in(reviewed, qtbot)
     reviewed.session.go_to(1)
-    line = reviewed.candidates._reason.lineEdit()
-    reviewed.keyboard._follow(None, line)
+    reason = control(reviewed.candidates, "Reason")
+    line = reason.lineEdit()
+    QApplication.instance().focusChanged.emit(None, line)
     qtbot.keyClicks(line, "radiation")
-    assert reviewed.candidates._reason.currentText() == "radiation"
+    assert reason.currentText() == "radiation"
     assert not reviewed.session.state.review.events
 
 
@@ -111,7 +113,7 @@ def test_held_under_key_repeat_it_does_not_flicker(reviewed, qtbot):
     """X11 repeats a held key as a release and a press each time, marked as repeated."""
     settled_in(reviewed, qtbot)
     reviewed.session.choose_overlay(Overlay.CONTOUR)
-    canvas = reviewed._viewer.window._qt_viewer.canvas.native
+    canvas = napari_canvas()
     seen = []
     reviewed.session.changed.connect(lambda _, new: seen.append(new.choices.hidden))
     press, release = QKeyEvent.Type.KeyPress, QKeyEvent.Type.KeyRelease
@@ -126,39 +128,39 @@ def test_held_under_key_repeat_it_does_not_flicker(reviewed, qtbot):
 
 def test_what_is_held_ends_when_the_focus_goes_elsewhere(reviewed, qtbot):
     settled_in(reviewed, qtbot)
-    canvas = reviewed._viewer.window._qt_viewer.canvas.native
+    canvas = napari_canvas()
     QApplication.sendEvent(canvas, key(QKeyEvent.Type.KeyPress, Qt.Key.Key_H, repeat=False))
     assert reviewed.session.state.choices.hidden
-    reviewed.keyboard._follow(canvas, None)
+    QApplication.instance().focusChanged.emit(canvas, None)
     assert not reviewed.session.state.choices.hidden
 
 
 def test_a_key_of_napari_is_left_to_a_layer_of_somebody_else(reviewed, qtbot):
     settled_in(reviewed, qtbot)
     reviewed.session.go_to(1)
-    reviewed._viewer.add_shapes(ndim=3)
-    canvas = reviewed._viewer.window._qt_viewer.canvas.native
+    reviewed.viewer.add_shapes(ndim=3)
+    canvas = napari_canvas()
     qtbot.keyClick(canvas, Qt.Key.Key_R)
     assert not reviewed.session.state.review.events
-    qtbot.keyClick(canvas, Qt.Key.Key_U)  # no key of a shapes layer
-    assert reviewed.keyboard._acts
+    qtbot.keyClick(canvas, Qt.Key.Key_N)  # no key of a shapes layer
+    assert reviewed.session.state.choices.candidate == 2
 
 
 def test_keys_that_clash_are_said(reviewed, qtbot):
-    viewer = reviewed._viewer
+    viewer = reviewed.viewer
     assert clashes(viewer) == ()
     viewer.bind_key("N", lambda _: None, overwrite=True)
     (words,) = clashes(viewer)
     assert words.startswith("N is also a key of")
     reviewed.show_clashes(clashes(viewer))
-    assert reviewed._clash.isVisibleTo(reviewed)
+    assert words in reads(reviewed)
 
 
 def test_another_plane_keeps_the_zoom(reviewed):
-    reviewed._viewer.scene.camera.zoom = 7.5
+    reviewed.viewer.scene.camera.zoom = 7.5
     reviewed.actions_.next_plane()
     assert reviewed.session.state.choices.plane is Plane.CORONAL
-    assert reviewed._viewer.scene.camera.zoom == pytest.approx(7.5)
+    assert reviewed.viewer.scene.camera.zoom == pytest.approx(7.5)
 
 
 def turn_the_wheel(widget):
@@ -220,7 +222,7 @@ def test_wrong_things_are_answered_alike_on_canvas_and_panel(panel, qtbot, tmp_p
     settled_in(panel, qtbot)
     wrong = tmp_path / "notes.txt"
     wrong.write_text("no scan")
-    drop(panel if where == "panel" else panel._viewer.window._qt_viewer, wrong)
+    drop(panel if where == "panel" else panel.viewer.window._qt_viewer, wrong)
     qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
     assert panel.session.state.problem is not None
     assert panel.session.state.problem.next_step
@@ -230,7 +232,7 @@ def test_a_large_font_cuts_nothing_off_and_the_canvas_keeps_its_share(reviewed, 
     settled_in(reviewed, qtbot)
     settings = get_settings().appearance
     before = settings.font_size
-    window = reviewed._viewer.window._qt_window
+    window = reviewed.window()
     try:
         settings.font_size = 14
         reviewed.session.go_to(1)
@@ -255,23 +257,24 @@ def test_a_large_font_cuts_nothing_off_and_the_canvas_keeps_its_share(reviewed, 
 
 def test_blocks_fold(reviewed):
     block = reviewed.attention
+    overlay = control(block, "contour")
     high = block.sizeHint().height()
     block.heading.click()
-    assert not block._overlay.isVisibleTo(reviewed)
+    assert not overlay.isVisibleTo(reviewed)
     assert block.sizeHint().height() < high / 3
     assert block.heading.accessibleName() == "Attention: folded away"
     block.heading.click()
-    assert block._overlay.isVisibleTo(reviewed)
+    assert overlay.isVisibleTo(reviewed)
 
 
 def test_tab_reaches_analyse_in_five_steps(loaded, qtbot):
     settled_in(loaded, qtbot)
-    window = loaded._viewer.window._qt_window
+    window = loaded.window()
     window.show()
     window.activateWindow()
     loaded.setFocus()
     widget, steps = loaded, 0
-    while widget is not loaded.run._analyse:
+    while widget is not control(loaded.run, "Analyse"):
         widget = widget.nextInFocusChain()
         halts = widget.focusPolicy() & Qt.FocusPolicy.TabFocus and widget.isEnabled()
         steps += bool(halts and widget.isVisibleTo(loaded) and widget is not loaded)
@@ -282,14 +285,14 @@ def test_tab_reaches_analyse_in_five_steps(loaded, qtbot):
 def test_a_study_that_was_opened_by_a_button_leaves_the_keys_with_the_picture(
     panel, qtbot, make_study
 ):
-    window = settled_in(panel, qtbot)._viewer.window._qt_window
+    window = settled_in(panel, qtbot).window()
     window.show()
     window.activateWindow()
     qtbot.waitUntil(lambda: QApplication.activeWindow() is window, timeout=20_000)
     panel.empty.findChildren(QPushButton)[0].setFocus()  # goes when the study is there
     assert panel.actions_.open(make_study())
     qtbot.waitUntil(lambda: not panel.jobs.running, timeout=60_000)
-    assert QApplication.focusWidget() is panel.views._canvas
+    assert QApplication.focusWidget() is panel.views.canvas
     window.hide()
 
 
@@ -304,14 +307,13 @@ def test_everything_that_can_be_worked_has_a_name(reviewed):
         and not widget.objectName().startswith("qt_")
     ]
     assert silent == []
-    assert np.all(
-        [w.accessibleName() for w in (reviewed.candidates._undo, reviewed.candidates._reason)]
-    )
+    assert control(reviewed.candidates, "Undo").accessibleName()
+    assert control(reviewed.candidates, "Reason").accessibleName()
 
 
 def test_a_larger_font_in_an_open_window_leaves_it_as_wide_as_it_is(reviewed, qtbot):
     settled_in(reviewed, qtbot)
-    settings, window = get_settings().appearance, reviewed._viewer.window._qt_window
+    settings, window = get_settings().appearance, reviewed.window()
     before = settings.font_size
     lists = [d for d in window.findChildren(QDockWidget) if d.windowTitle() == "layer list"]
     try:
@@ -322,8 +324,8 @@ def test_a_larger_font_in_an_open_window_leaves_it_as_wide_as_it_is(reviewed, qt
         qtbot.waitUntil(lambda: window.width() == 1600, timeout=10_000)
         assert lists[0].isVisible()  # with a larger font they want more than there is
         settings.font_size = 14
-        room = reviewed._room
-        qtbot.waitUntil(lambda: room._kept is None, timeout=10_000)
+        room = reviewed.room
+        qtbot.waitUntil(lambda: not room.keeps, timeout=10_000)
         assert window.width() == 1600
         assert window.centralWidget().width() >= 0.6 * window.width()
         table = reviewed.candidates.table
@@ -356,11 +358,11 @@ def test_what_is_painted_by_hand_follows_the_font_of_napari(reviewed):
     settings, bars = get_settings().appearance, reviewed.attention.findChild(Bars)
     before = settings.font_size
     try:
-        reviewed._viewer.window._qt_window.show()
+        reviewed.window().show()
         small = bars.font().pointSizeF()
         settings.font_size = 14
         QApplication.processEvents()
         assert bars.font().pointSizeF() > 1.3 * small
     finally:
         settings.font_size = before
-        reviewed._viewer.window._qt_window.hide()
+        reviewed.window().hide()

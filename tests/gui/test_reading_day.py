@@ -6,7 +6,9 @@ import time
 from math import dist
 
 import pytest
+from qtpy.QtWidgets import QListWidget, QSpinBox
 from tests.gui.conftest import LEFT, RIGHT, FakeResult
+from tests.gui.window import control, reads
 from tests.reviewed_head import without_right
 
 from lesionlens._napari.model.overlays.maps import overlays_of
@@ -68,8 +70,8 @@ def listed(panel, one, tmp_path, prefer):
     book.close()
     for name in "ab":
         (folder / name).symlink_to(one / "result")
-    dock = WorklistDock(panel._viewer, panel.actions_)
-    panel._viewer.window.add_dock_widget(dock, name="Worklist")
+    dock = WorklistDock(panel.viewer, panel.actions_)
+    panel.viewer.window.add_dock_widget(dock, name="Worklist")
     dock.list_folder = folder
     yield dock
     dock.release()
@@ -92,8 +94,8 @@ def test_two_hundred_studies_open_in_a_second(panel, tmp_path, prefer, qtbot):
         for n in range(200)
     )
     book.close()
-    dock = WorklistDock(panel._viewer, panel.actions_)
-    panel._viewer.window.add_dock_widget(dock, name="Worklist")
+    dock = WorklistDock(panel.viewer, panel.actions_)
+    panel.viewer.window.add_dock_widget(dock, name="Worklist")
     begun = time.process_time()
     assert dock.day.open(tmp_path / "list")
     dock.table.repaint()
@@ -147,21 +149,21 @@ def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(
     assert session.state.analysis is None
     assert session.state.overlays is None
     assert session.listed() == ()
-    names = {layer.name.lower() for layer in panel._viewer.layers}
+    names = {layer.name.lower() for layer in panel.viewer.layers}
     assert not names & {"candidates", "attention", "uncertainty"}
     assert not panel.candidates.isVisibleTo(panel)
     acts.toggle_overlay()
     acts.next_candidate()
     assert session.state.analysis is None
-    panel._viewer.cursor.position = LEFT
+    panel.viewer.cursor.position = LEFT
     acts.mark_here()
-    assert [layer.name for layer in panel._viewer.layers][-1] == "Your marks"
+    assert [layer.name for layer in panel.viewer.layers][-1] == "Your marks"
     acts.unmark()
-    assert "Your marks" not in [layer.name for layer in panel._viewer.layers]
-    panel.reading._confidence.setValue(80)
-    panel._viewer.cursor.position = LEFT
+    assert "Your marks" not in [layer.name for layer in panel.viewer.layers]
+    panel.reading.findChild(QSpinBox).setValue(80)
+    panel.viewer.cursor.position = LEFT
     acts.mark_here()
-    assert panel.reading._sign.text() == "Sign 1 mark ⇧A"
+    assert control(panel.reading, "Sign 1 mark ⇧A")
     acts.sign()
     assert session.state.analysis is not None
     (unaided,) = session.state.review.unaided
@@ -186,25 +188,25 @@ def test_a_mark_of_the_unaided_read_becomes_a_candidate_by_one_key_or_button(
     study = session.state.study
     session.close()
     session.open(study)
-    panel._viewer.cursor.position = LEFT  # the network finds it too
+    panel.viewer.cursor.position = LEFT  # the network finds it too
     acts.mark_here()
-    panel._viewer.cursor.position = RIGHT  # it does not find this one
+    panel.viewer.cursor.position = RIGHT  # it does not find this one
     acts.mark_here()
     acts.mark_to_candidate()
     assert "Sign your own read first" in session.state.message
     found = without_right(analysis)
     acts.take(FakeResult(found), overlays_of(found))
-    assert not panel.reading._add.isVisibleTo(panel)
+    assert not control(panel.reading, "Make it a candidate").isVisibleTo(panel)
     acts.sign()
-    assert panel.reading._add.isVisibleTo(panel)
-    panel.reading._add.click()  # the mark that lies in no candidate
+    assert control(panel.reading, "Make it a candidate").isVisibleTo(panel)
+    control(panel.reading, "Make it a candidate").click()  # the mark that lies in no candidate
     wait(qtbot, panel)
     first, second = session.state.analysis.findings.candidates
     assert second.source is Source.READER
     assert dist(second.centroid_mm, RIGHT) < 8
     assert session.state.choices.candidate == second.id
-    panel.reading._list.setCurrentRow(0)
-    panel.reading._add.click()
+    panel.reading.findChild(QListWidget).setCurrentRow(0)
+    control(panel.reading, "Make it a candidate").click()
     assert len(session.state.analysis.findings.candidates) == 2
     assert session.state.choices.candidate == first.id
     assert "lies in candidate 1" in session.state.message
@@ -288,7 +290,7 @@ def test_closing_the_list_puts_the_study_away(panel, listed, prefer, qtbot):
 def test_the_panel_opens_the_worklist_once(panel):
     from lesionlens._napari.dock import WORKLIST
 
-    docked = panel._viewer.window.dock_widgets
+    docked = panel.viewer.window.dock_widgets
     for _ in range(2):
         panel.worklist_asked.emit()
     assert [name for name in docked if name == WORKLIST] == [WORKLIST]
@@ -301,8 +303,8 @@ def test_a_patients_identifier_is_read_whole_in_the_list(panel, tmp_path, prefer
     book = open_book(tmp_path / "list")
     book.add_studies([StudyEntry("s", "/x", "SYNTHETIC-SAMPLE-0001", "2026-01-05", ("t1c",))])
     book.close()
-    dock = WorklistDock(panel._viewer, panel.actions_)
-    panel._viewer.window.add_dock_widget(dock, name="Worklist")
+    dock = WorklistDock(panel.viewer, panel.actions_)
+    panel.viewer.window.add_dock_widget(dock, name="Worklist")
     assert dock.day.open(tmp_path / "list")
     words = dock.table.fontMetrics().horizontalAdvance("SYNTHETIC-SAMPLE-0001")
     assert dock.table.columnWidth(0) > words
@@ -312,10 +314,10 @@ def test_a_patients_identifier_is_read_whole_in_the_list(panel, tmp_path, prefer
 def test_a_folder_without_a_list_is_refused_and_stays_as_it_was(panel, tmp_path, prefer):
     from lesionlens._napari.widgets.worklist_dock import WorklistDock
 
-    dock = WorklistDock(panel._viewer, panel.actions_)
-    panel._viewer.window.add_dock_widget(dock, name="Worklist")
+    dock = WorklistDock(panel.viewer, panel.actions_)
+    panel.viewer.window.add_dock_widget(dock, name="Worklist")
     (tmp_path / "photos").mkdir()
     assert not dock.day.open(tmp_path / "photos")
-    assert "no list of studies in 'photos'" in dock._problem.text()
+    assert "no list of studies in 'photos'" in reads(dock)
     assert list((tmp_path / "photos").iterdir()) == []
     dock.release()

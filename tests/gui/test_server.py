@@ -9,6 +9,7 @@ from napari.settings import get_plugin_settings
 
 pytest.importorskip("fastapi")
 
+from tests.gui.window import control, reads
 from tests.serving_here import QuickEngine, serving
 
 from lesionlens._napari.preferences import read_preferences
@@ -19,9 +20,9 @@ PATIENCE_MS = 120_000
 
 
 def choose(panel, server):
-    block = panel.preparation
-    block._server.setText(server)
-    block._server.editingFinished.emit()
+    line = control(panel.preparation, "Server whose network is asked")
+    line.setText(server)
+    line.editingFinished.emit()
 
 
 def analysed(panel, qtbot):
@@ -32,7 +33,7 @@ def test_a_server_is_chosen_asked_and_named(loaded, qtbot):
     with serving({"quick": QuickEngine(can=frozenset({Capability.SEGMENT}))}) as server:
         choose(loaded, server.url)
         assert get_plugin_settings("lesionlens").engine.server == server.url
-        assert server.url.partition("//")[2] in loaded.preparation._fold.text()
+        assert server.url.partition("//")[2] in reads(loaded.preparation)
         loaded.run.analyse.emit()
         analysed(loaded, qtbot)
         analysis = loaded.session.state.analysis
@@ -45,21 +46,21 @@ def test_a_dead_server_is_explained_and_this_machine_offered(loaded, qtbot, resu
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     choose(loaded, f"http://127.0.0.1:{port}")
-    assert not loaded.problem._here.isVisibleTo(loaded)
+    assert not control(loaded.problem, "Analyse on this machine").isVisibleTo(loaded)
     loaded.run.analyse.emit()
     analysed(loaded, qtbot)
     problem = loaded.session.state.problem
     assert f"no answer from 127.0.0.1:{port}" in problem.found
     assert "--" not in problem.next_step
     assert loaded.session.state.study is not None
-    assert loaded.problem._here.isVisibleTo(loaded)
+    assert control(loaded.problem, "Analyse on this machine").isVisibleTo(loaded)
     asked = []
 
     def here(study, options, **how):
         return result
 
     monkeypatch.setattr(loaded.actions_, "_lens_for", lambda p: asked.append(p.server) or here)
-    loaded.problem._here.click()
+    control(loaded.problem, "Analyse on this machine").click()
     analysed(loaded, qtbot)
     assert asked == [""]
     assert loaded.session.state.analysis is not None

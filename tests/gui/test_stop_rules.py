@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from tests.gui.window import reads
 
 from lesionlens.monitoring import standing
 
@@ -18,14 +19,13 @@ def broken(tmp_path, monkeypatch):
 
 
 def test_a_broken_stop_rule_stands_at_the_top_until_none_is(broken, panel, tmp_path):
-    assert panel._stops.isVisibleTo(panel)
-    assert "4.0 candidates a study, more than 3" in panel._stops.text()
+    assert "4.0 candidates a study, more than 3" in reads(panel)
     if out := os.environ.get("LESIONLENS_PICTURES"):
         panel.grab().save(f"{out}/stop-rule.png")
     standing.keep((), tmp_path / "monitor.html")
     panel.show_stops()
-    assert not panel._stops.isVisibleTo(panel)
+    assert "Stop and look" not in reads(panel)
 
 
 def test_nothing_is_said_where_nobody_looked(panel):
-    assert not panel._stops.isVisibleTo(panel)
+    assert "Stop and look" not in reads(panel)

@@ -30,8 +30,8 @@ SIDES = (("R", "L"), ("A", "P"), ("S", "I"))
 @pytest.fixture
 def shown(reviewed):
     """The analysed study in a window that is laid out."""
-    reviewed._viewer.window.resize(1100, 700)
-    reviewed._viewer.show()
+    reviewed.viewer.window.resize(1100, 700)
+    reviewed.viewer.show()
     QApplication.processEvents()
     return reviewed
 
@@ -101,14 +101,14 @@ def test_letters_on_every_view_name_the_side_that_is_painted_there(shown, layout
     shown.session.choose_plane(plane)
     shown.actions_.show_layout(layout)
     shown.session.choose_overlay(Overlay.OFF)
-    for layer in shown._viewer.layers:
+    for layer in shown.viewer.layers:
         layer.contrast_limits = (0.0, 1.0)
     for axis, (grows, other) in enumerate(SIDES):
-        for layer in shown._viewer.layers:
+        for layer in shown.viewer.layers:
             data = np.zeros(layer.data.shape, np.float32)
             data[(slice(None),) * axis + (slice(data.shape[axis] // 2, None),)] = 1.0
             layer.data = data
-        shown._viewer.reset_view()
+        shown.viewer.reset_view()
         shown.actions_.toggle_names()  # what is drawn follows the layers' voxels
         for view in tiles(shown):
             through = {Plane.AXIAL: 2, Plane.CORONAL: 1, Plane.SAGITTAL: 0}[view.tile.plane]
@@ -160,9 +160,7 @@ def test_contour_and_box_lie_round_the_lesion_on_every_view(shown, analysis):
         for view in tiles(shown):
             seen = drawn(shown, view)
             x, y, width, height = seen.box
-            where = shown.views.linked._board.frame.on_screen(
-                view.tile.plane, candidate.centroid_mm
-            )
+            where = shown.views.linked.board.frame.on_screen(view.tile.plane, candidate.centroid_mm)
             lines = [line for _, lines in seen.outlines for line in lines]
             mine = min(lines, key=lambda line: np.linalg.norm(line.mean(axis=0) - where))
             assert (mine >= (x - 2.5, y - 2.5)).all()
@@ -196,7 +194,7 @@ def test_a_click_puts_the_crosshair_there_in_all_views(shown, qtbot):
     np.testing.assert_allclose(place.point_mm[:2], (-x, -y), atol=0.6)
     assert drawn(shown, coronal).crosshair[0] == pytest.approx(x, abs=0.6)
     shown.views.settle()
-    np.testing.assert_allclose(shown._viewer.dims.point, place.point_mm, atol=2.1)
+    np.testing.assert_allclose(shown.viewer.dims.point, place.point_mm, atol=2.1)
 
 
 def test_a_candidate_gone_to_at_once_leaves_new_views_as_large_as_they_can_be(shown, qtbot):
@@ -205,7 +203,7 @@ def test_a_candidate_gone_to_at_once_leaves_new_views_as_large_as_they_can_be(sh
         shown.actions_.go_to(1)
         qtbot.wait(200)
         linked = shown.views.linked
-        assert shown.actions_.travel.place.zoom >= 0.98 * linked._whole()
+        assert shown.actions_.travel.place.zoom >= 0.98 * linked.whole_zoom()
 
 
 def test_the_wheel_scrolls_slices_and_control_zooms_about_the_pointer(shown):
@@ -228,7 +226,7 @@ def test_the_wheel_scrolls_slices_and_control_zooms_about_the_pointer(shown):
 def test_a_right_drag_changes_brightness_of_that_sequence_alone(shown, qtbot):
     shown.actions_.four_views()
     view = next(v for v in tiles(shown) if v.tile.sequence is MrSequence.FLAIR)
-    layers = shown._viewer.layers
+    layers = shown.viewer.layers
     before = {name: tuple(layers[name].contrast_limits) for name in ("T1", "FLAIR")}
     middle = view.rect().center()
     drag(qtbot, view, Qt.MouseButton.RightButton, middle, middle + QPoint(60, 0))
@@ -238,7 +236,7 @@ def test_a_right_drag_changes_brightness_of_that_sequence_alone(shown, qtbot):
 
 
 def test_presets_of_brightness_reach_the_full_range(shown):
-    layer = shown._viewer.layers["T1c"]
+    layer = shown.viewer.layers["T1c"]
     data = np.asarray(layer.data)
     assert layer.contrast_limits_range == pytest.approx(list(full_range(data)))
     for act, window in (
@@ -254,7 +252,7 @@ def test_presets_of_brightness_reach_the_full_range(shown):
 
 def test_napari_sliders_and_linked_views_stand_at_the_same_place(shown):
     shown.actions_.four_views()
-    viewer = shown._viewer
+    viewer = shown.viewer
     viewer.dims.set_point(2, 20.0)
     assert shown.actions_.travel.place.point_mm[2] == pytest.approx(viewer.dims.point[2])
     shown.actions_.next_slice()
@@ -267,7 +265,7 @@ def test_redrawing_an_outline_goes_to_naparis_tools_and_back(shown):
     shown.session.go_to(1)
     shown.actions_.edit_outline()
     assert not shown.views.linked.isVisible()
-    assert shown._viewer.layers.selection.active.mode == "paint"
+    assert shown.viewer.layers.selection.active.mode == "paint"
     shown.actions_.discard_edit()
     assert shown.views.linked.isVisible()
     assert len(tiles(shown)) == 4
@@ -275,9 +273,9 @@ def test_redrawing_an_outline_goes_to_naparis_tools_and_back(shown):
 
 def test_three_dimensions_are_naparis_and_two_bring_the_views_back(shown):
     shown.actions_.four_views()
-    shown._viewer.dims.ndisplay = 3
+    shown.viewer.dims.ndisplay = 3
     assert not shown.views.linked.isVisible()
-    shown._viewer.dims.ndisplay = 2
+    shown.viewer.dims.ndisplay = 2
     assert shown.views.linked.isVisible()
 
 
@@ -286,7 +284,7 @@ def test_views_are_remembered_by_kind_of_study(shown, analysis):
     assert hanging.recall(analysis.study) is Layout.FOUR
     shown.session.close()
     for data in layers_of(analysis.study, no_progress, NEVER):
-        shown._viewer.layers.append(Layer.create(*data))
+        shown.viewer.layers.append(Layer.create(*data))
     assert shown.session.state.choices.views.layout is Layout.FOUR
     fewer = replace(analysis.study, series=dict(list(analysis.study.series.items())[:2]))
     assert hanging.recall(fewer) is None
@@ -324,7 +322,7 @@ def test_a_double_click_shows_one_view_alone_and_all_again(shown, qtbot):
 
 
 def test_every_view_act_has_a_button(shown):
-    strip = shown.views._strip
+    strip = shown.views.strip
     assert strip.isVisible()
     strip.layouts[Layout.FOUR].click()
     assert shown.session.state.choices.views.layout is Layout.FOUR
@@ -337,14 +335,15 @@ def test_every_view_act_has_a_button(shown):
 
 
 def test_the_wheel_on_naparis_canvas_scrolls_and_control_zooms(shown):
-    viewer, mouse = shown._viewer, shown.views._mouse
+    viewer = shown.viewer
     before, zoom = viewer.dims.point[2], viewer.scene.camera.zoom
 
     def turn(*modifiers):
         event = SimpleNamespace(
             delta=(0.0, 1.0), modifiers=modifiers, position=viewer.dims.point, handled=False
         )
-        mouse._on_wheel(viewer, event)
+        for called in viewer.mouse_wheel_callbacks:
+            called(viewer, event)
         return event.handled
 
     assert turn()
@@ -365,8 +364,8 @@ def test_an_oblique_study_opens_in_the_slices_that_were_acquired(panel, analysis
     }
     oblique = replace(study, series=series)
     for data in layers_of(oblique, no_progress, NEVER):
-        panel._viewer.layers.append(Layer.create(*data))
-    panel._viewer.show()
+        panel.viewer.layers.append(Layer.create(*data))
+    panel.viewer.show()
     assert panel.session.state.choices.views.layout is Layout.ONE
     (view,) = tiles(panel)
     seen = drawn(panel, view)
@@ -379,7 +378,7 @@ def test_an_oblique_study_opens_in_the_slices_that_were_acquired(panel, analysis
 
 
 def test_another_plane_keeps_place_and_zoom(shown):
-    viewer = shown._viewer
+    viewer = shown.viewer
     shown.session.go_to(2)
     viewer.scene.camera.zoom = 7.0
     point = tuple(viewer.dims.point)
@@ -446,10 +445,10 @@ def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown
     assert all(not drawn(shown, v).words[0].startswith("prior") for v in tiles(shown))
     acts.four_views()
     acts.hold_other(True)
-    assert shown._viewer.layers["prior"].visible
-    assert shown._viewer.canvas.overlays["lesionlens_caption"].text.startswith("prior")
+    assert shown.viewer.layers["prior"].visible
+    assert shown.viewer.canvas.overlays["lesionlens_caption"].text.startswith("prior")
     acts.hold_other(False)
-    assert not shown._viewer.layers["prior"].visible
+    assert not shown.viewer.layers["prior"].visible
     acts.compare_with(None)
     acts.hold_other(True)
-    assert "prior" not in shown._viewer.canvas.overlays["lesionlens_caption"].text
+    assert "prior" not in shown.viewer.canvas.overlays["lesionlens_caption"].text

@@ -60,7 +60,7 @@ class LesionLens(Panel):
         preferences = read_preferences()
         session = ReviewSession(reader=preferences.reader_name, defaults=preferences.choices())
         super().__init__(viewer, session)
-        self._viewer = viewer
+        self.viewer = viewer
         self._screen = Screen()
         self._state = session.state
         self._drawing = False
@@ -87,7 +87,7 @@ class LesionLens(Panel):
         self._here = True
         self._moving = False
         self._drops: Drops | None = None
-        self._room: Room | None = None
+        self.room: Room | None = None
         when_idle(self._settle_in)
         self.show_screen(self._screen, session.state)
         for layer in list(viewer.layers):
@@ -121,7 +121,7 @@ class LesionLens(Panel):
                 self.views.identify(identity_of(new.study))
                 self.views.set_wheel(zooms=read_preferences().wheel_zooms)
         if new.overlays is not old.overlays:
-            bare = not any(KEY in layer.metadata for layer in self._viewer.layers)
+            bare = not any(KEY in layer.metadata for layer in self.viewer.layers)
             self.layers.take(new.overlays, new.study)
             when_idle(self._make_room)
             if old.overlays is None or new.overlays is None:
@@ -169,7 +169,7 @@ class LesionLens(Panel):
         shown = self.session.state.choices.sequence
         if shown is not None and ours["sequence"] == shown.value:
             layer.visible = True
-            self._viewer.layers.selection.active = layer
+            self.viewer.layers.selection.active = layer
             self.views.single.watch(layer)
             self.views.single.show_plane(self.session.state.choices.plane)
             self.views.fit()
@@ -182,24 +182,34 @@ class LesionLens(Panel):
         canvas = canvas_of(window)
         self._drops = Drops(canvas, self.take_dropped, self)
         self.keyboard.listen(window, *canvas)
-        self.show_clashes(clashes(self._viewer))
-        self._room = Room(window, self)
+        self.show_clashes(clashes(self.viewer))
+        self.room = Room(window, self)
         self._make_room()
         self._make_ready()
 
+    @property
+    def settled(self) -> bool:
+        """Whether keys are heard and drops are taken in the window that it is docked in."""
+        return self._drops is not None
+
+    @property
+    def released(self) -> bool:
+        """Whether it has let go of its viewer."""
+        return not self._here
+
     def _make_room(self) -> None:
         """Leave the picture its share of the window."""
-        if self._room is not None:
-            self._room.make()
+        if self.room is not None:
+            self.room.make()
 
     def _on_theme(self) -> None:
-        if self._room is not None:
-            self._room.keep()
-        self.show_theme(self._viewer.theme)
+        if self.room is not None:
+            self.room.keep()
+        self.show_theme(self.viewer.theme)
         self._make_room()
 
     def _on_order(self) -> None:
-        plane = plane_of(self._viewer.dims.order)
+        plane = plane_of(self.viewer.dims.order)
         if plane is not None and self.session.state.study is not None:
             self.session.choose_plane(plane)
 
@@ -208,8 +218,8 @@ class LesionLens(Panel):
             return
         self.views.show_dimensions()
         visit = self._screen.scene.visit
-        if self._viewer.dims.ndisplay == 2 and visit is not None:
-            self._viewer.reset_view()
+        if self.viewer.dims.ndisplay == 2 and visit is not None:
+            self.viewer.reset_view()
             self.views.go_to(visit.point_mm, visit.box_mm)
 
     def _on_click(self, _: Any, event: Any) -> None:
@@ -235,7 +245,7 @@ class LesionLens(Panel):
 
     def _is_left(self, key: Key) -> bool:
         """Whether napari has a use for a key on the active layer, which is none of ours."""
-        active = self._viewer.layers.selection.active
+        active = self.viewer.layers.selection.active
         if active is None or KEY in active.metadata:
             return False
         return key.shown in {str(used) for used in keymap_of(type(active))}
@@ -245,7 +255,7 @@ class LesionLens(Panel):
         if not self._here:
             return
         self._here = False
-        viewer = self._viewer
+        viewer = self.viewer
         self.jobs.abandon()
         self.questions.abandon()
         if self.archive is not None:
@@ -264,9 +274,9 @@ class LesionLens(Panel):
         self.views.release()
         if self._drops is not None:
             self._drops.release()
-        if self._room is not None:
-            self._room.release()
-            self._room = None
+        if self.room is not None:
+            self.room.release()
+            self.room = None
         self.keyboard.release()
 
     def changeEvent(self, event: QEvent) -> None:
@@ -280,7 +290,7 @@ class LesionLens(Panel):
     def undock(self) -> None:
         """Leave the dock, which goes, and stay what it is."""
         self._moving = True
-        self._viewer.window.remove_dock_widget(self)
+        self.viewer.window.remove_dock_widget(self)
         self._moving = False
 
 

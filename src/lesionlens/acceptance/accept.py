@@ -88,8 +88,8 @@ def accept(
         raise CancelledError("the acceptance test")
     convention = convention_reader(test.convention, test.cases)
     scores = evaluate(test.out / RESULTS, cases, convention, progress)
-    said = scanners_table(test.cases)
-    facts = [facts_of(test.cases / case.name, said.get(case.name)) for case in cases]
+    scanners = scanners_table(test.cases)
+    facts = [facts_of(test.cases / case.name, scanners.get(case.name)) for case in cases]
     report = _report(test, scores, facts)
     _write(report, test.out)
     return report

@@ -97,8 +97,8 @@ def thickness_range(mm: float) -> str:
 
 def _scanner(study: Study) -> str:
     file = next(iter(study.series.values())).files[0].path
-    said = _of_header(file) if study.kind is StudyKind.DICOM else _of_sidecar(file)
-    maker, model, tesla = said
+    fields = _of_header(file) if study.kind is StudyKind.DICOM else _of_sidecar(file)
+    maker, model, tesla = fields
     parts = [maker, model.removeprefix(maker).strip(), f"{tesla:g} T" if tesla else ""]
     return " ".join(part for part in parts if part) or UNKNOWN
 
@@ -120,6 +120,6 @@ def _of_sidecar(file: Path) -> tuple[str, str, float]:
         return "", "", 0.0
 
 
-def _words(said: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[str, str, float]:
-    maker, model, tesla = (said.get(key) for key in keys)
+def _words(fields: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[str, str, float]:
+    maker, model, tesla = (fields.get(key) for key in keys)
     return str(maker or "").strip(), str(model or "").strip(), round(float(tesla or 0.0), 1)

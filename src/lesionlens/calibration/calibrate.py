@@ -86,7 +86,7 @@ class CalibrationEffort:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class ExaminedScan:
     """What one patient showed."""
 
     patient: int
@@ -214,15 +214,15 @@ class _Looker:
         logits = logit(np.stack([known[region].reshape(-1)[inside] for region in Region]))
         return logits, drawn.labels[0].cpu().numpy().reshape(3, -1)[:, inside] > 0
 
-    def candidates(self, patient: int) -> Seen:
+    def candidates(self, patient: int) -> ExaminedScan:
         """Return what a patient shows."""
         drawn, study, prediction, inside, _ = self._show(FIRST_SEED + patient)
         truth = _truth(drawn, study.native)
         known = prediction.probability or {}
-        said = known[Region.WT].reshape(-1)[inside]
+        probability = known[Region.WT].reshape(-1)[inside]
         true = drawn.labels[0, 0].cpu().numpy().reshape(-1)[inside] > 0
         found = candidates_of(prediction, known, truth, study.native, patient)
-        return Seen(patient, truth.count, found, reliability(said, true))
+        return ExaminedScan(patient, truth.count, found, reliability(probability, true))
 
 
 _LOOKERS: dict[CalibrationScan, _Looker] = {}  # the engine of a worker process
@@ -239,7 +239,7 @@ def _voxels(job: CalibrationScan, patient: int) -> Voxels:
     return _looker(job).voxels(patient)
 
 
-def _seen(job: CalibrationScan, patient: int) -> Seen:
+def _examined(job: CalibrationScan, patient: int) -> ExaminedScan:
     return _looker(job).candidates(patient)
 
 
@@ -280,7 +280,7 @@ def examine(
     effort: CalibrationEffort,
     kept: Path | None = None,
     progress: Progress = no_progress,
-) -> list[Seen]:
+) -> list[ExaminedScan]:
     """Examine drawn patients; those in `kept`, a file of lines, were examined before.
 
     Parameters
@@ -300,14 +300,14 @@ def examine(
             if time.monotonic() - begun > 60 * effort.minutes:
                 break
             some = missing[first : first + chunk]
-            new = list(each(_seen, [job] * len(some), some))
+            new = list(each(_examined, [job] * len(some), some))
             known |= {seen.patient: seen for seen in new}
             keep(kept, new)
             progress("looking at drawn patients", len(known) / effort.patients)
     return [known[n] for n in sorted(known) if n < effort.patients]
 
 
-def keep(kept: Path | None, new: Sequence[Seen]) -> None:
+def keep(kept: Path | None, new: Sequence[ExaminedScan]) -> None:
     """Add a line a patient to a file of what was seen."""
     if kept is None:
         return
@@ -315,7 +315,7 @@ def keep(kept: Path | None, new: Sequence[Seen]) -> None:
         stream.writelines("\n" + json.dumps(_row(seen)) for seen in new)
 
 
-def _row(seen: Seen) -> dict[str, Any]:
+def _row(seen: ExaminedScan) -> dict[str, Any]:
     return {
         "patient": seen.patient,
         "lesions": seen.lesions,
@@ -327,7 +327,7 @@ def _row(seen: Seen) -> dict[str, Any]:
     }
 
 
-def read_kept(kept: Path | None) -> Iterator[Seen]:
+def read_kept(kept: Path | None) -> Iterator[ExaminedScan]:
     """Yield what earlier sittings kept; a last line that was cut off is examined again."""
     if kept is None or not kept.is_file():
         return
@@ -342,15 +342,15 @@ def read_kept(kept: Path | None) -> Iterator[Seen]:
             for logit, log_ml, right, lesions in row["found"]
         )
         voxels = Bins(*(np.array(column, float).reshape(BINS) for column in row["voxels"]))
-        yield Seen(patient, int(row["lesions"]), found, voxels)
+        yield ExaminedScan(patient, int(row["lesions"]), found, voxels)
 
 
-def calibrate(seen: Sequence[Seen], most_false: float = scoring.MOST_FALSE) -> Calibration:
+def calibrate(seen: Sequence[ExaminedScan], most_false: float = scoring.MOST_FALSE) -> Calibration:
     """Fit the score on all patients, and test such a fit on patients that it has not seen.
 
     Parameters
     ----------
-    seen : sequence of Seen
+    seen : sequence of ExaminedScan
     most_false : float
         False candidates a scan at the default threshold.
 

@@ -21,7 +21,7 @@ from lesionlens.calibration.calibrate import (
     FIRST_REAL,
     REAL_APART,
     VOXELS,
-    Seen,
+    ExaminedScan,
     Voxels,
     candidates_of,
     logit,
@@ -51,7 +51,7 @@ class Fold:
 
 def examine_folds(
     folds: Sequence[Fold], subsets: Sequence[frozenset[MrSequence]] = SUBSETS
-) -> Iterator[tuple[Seen, Voxels]]:
+) -> Iterator[tuple[ExaminedScan, Voxels]]:
     """Show each fold the patients that it left out.
 
     Parameters
@@ -62,7 +62,7 @@ def examine_folds(
 
     Yields
     ------
-    Seen, Voxels
+    ExaminedScan, Voxels
         What one patient shows with one subset of the sequences, as drawn patients do.
     """
     number = FIRST_REAL
@@ -86,7 +86,7 @@ def _showing(prepared: PreparedStudy, subset: frozenset[MrSequence]) -> Prepared
 
 def _examine(
     engine: LensEngine, study: PreparedStudy, truth: Truth, number: int
-) -> tuple[Seen, Voxels]:
+) -> tuple[ExaminedScan, Voxels]:
     prediction = engine.predict(study, progress=no_progress, cancel=NEVER)
     known = prediction.probability or {}
     native = bring_regions(known, study, nested=True)
@@ -94,8 +94,10 @@ def _examine(
     lesions = draw_components(dict(zip(Region, labels, strict=True)), study.native)
     found = candidates_of(prediction, native, lesions, study.native, number)
     voxels = _voxels(prediction, study, truth, number)
-    said = 1 / (1 + np.exp(-voxels[0][0]))
-    return Seen(number, lesions.count, found, reliability(said, voxels[1][0])), voxels
+    probability = 1 / (1 + np.exp(-voxels[0][0]))
+    return ExaminedScan(
+        number, lesions.count, found, reliability(probability, voxels[1][0])
+    ), voxels
 
 
 def _voxels(prediction: Prediction, study: PreparedStudy, truth: Truth, number: int) -> Voxels:

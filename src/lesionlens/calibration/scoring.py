@@ -150,9 +150,9 @@ def try_by_halves(found: Sequence[Found]) -> Trial:
     """Fit on every other pair of patients, judge the rest, and the other way round."""
     halves = [[f for f in found if f.patient // 2 % 2 == side] for side in (0, 1)]
     even, odd = (fit_score(half) for half in halves)
-    said = np.concatenate([scores_of(halves[0], odd), scores_of(halves[1], even)])
+    predicted = np.concatenate([scores_of(halves[0], odd), scores_of(halves[1], even)])
     true = np.concatenate([_right(half) for half in halves])
-    bins = reliability(said, true)
+    bins = reliability(predicted, true)
     rows = tuple(
         {
             "from": n / BINS,
@@ -166,7 +166,7 @@ def try_by_halves(found: Sequence[Found]) -> Trial:
         )
         if count
     )
-    brier = float(((said - true) ** 2).mean())
+    brier = float(((predicted - true) ** 2).mean())
     return Trial((even, odd), round(bins.error, 4), round(brier, 4), rows)
 
 

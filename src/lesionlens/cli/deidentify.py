@@ -98,8 +98,8 @@ def deidentify(
         done = deidentify_folder(source, out, pseudonyms, wanted, progress=progress, cancel=STOP)
         pseudonyms.write_map(table)
     if json:
-        said = {"files": done.files, "map": str(table), "notices": done.notices}
-        return Answer((json_text.dumps(said, indent=1),))
+        summary = {"files": done.files, "map": str(table), "notices": done.notices}
+        return Answer((json_text.dumps(summary, indent=1),))
     lines = (
         f"{done.files} files in {plain(str(out))}",
         f"The map to the originals, to be kept apart: {plain(str(table))}",

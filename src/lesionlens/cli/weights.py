@@ -36,11 +36,11 @@ def show(debug: options.Debug = False) -> Answer:
             SHIPPED_NAME if parent is None else parent.name,
             Text(plain(f"{one.accepted_by}, {one.accepted[:10]}")),
         )
-    said = [
+    lines = [
         plain(f"{act.time}  {act.use} in use: {act.by}" + (f", {act.why}" if act.why else ""))
         for act in store.acts
     ]
-    return Answer((table, *said))
+    return Answer((table, *lines))
 
 
 def accept(

@@ -84,10 +84,10 @@ def scan(
         finally:
             book.close()
     warned = sum(bool(entry.warnings) for entry in entries)
-    said = (
+    summary = (
         f"{len(entries)} studies in {plain(str(folder))}, {new} of them new, {warned} with warnings"
     )
-    return Answer((said,))
+    return Answer((summary,))
 
 
 def show(

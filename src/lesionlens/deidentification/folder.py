@@ -111,15 +111,15 @@ def deidentify_folder(
 
 def _of_faces(kept: Counter[Outcome]) -> list[str]:
     """Say what became of the faces."""
-    said = []
+    notices = []
     if kept[Outcome.TAKEN_OFF]:
-        said.append(f"{kept[Outcome.TAKEN_OFF]} × {TAKEN_OFF}")
+        notices.append(f"{kept[Outcome.TAKEN_OFF]} × {TAKEN_OFF}")
     if kept[Outcome.BARE]:
-        said.append(f"{kept[Outcome.BARE]} × a brain without its head: no face to take off")
+        notices.append(f"{kept[Outcome.BARE]} × a brain without its head: no face to take off")
     if kept[Outcome.REMAINS]:
         some = kept[Outcome.TAKEN_OFF] or kept[Outcome.BARE]
-        said.append(f"{kept[Outcome.REMAINS]} × {SOME_REMAIN}" if some else FACES_REMAIN)
-    return said
+        notices.append(f"{kept[Outcome.REMAINS]} × {SOME_REMAIN}" if some else FACES_REMAIN)
+    return notices
 
 
 def deidentify_files(files: Iterable[Path], cleaner: Cleaner) -> None:
@@ -167,10 +167,10 @@ def left_out(dataset: Any, *, burned_in: bool) -> str | None:
         Whether pictures that may hold text are wanted all the same.
     """
     kind = str(dataset.get("SOPClassUID") or "")
-    said = {str(value).upper() for value in dataset.get("ImageType") or ()}
+    kinds = {str(value).upper() for value in dataset.get("ImageType") or ()}
     annotated = str(dataset.get("BurnedInAnnotation") or "").upper() == "YES"
     named = all(key in dataset for key in ("SOPInstanceUID", "SeriesInstanceUID"))
-    captured = kind.startswith(_SECONDARY_CAPTURE) or "SCREEN SAVE" in said
+    captured = kind.startswith(_SECONDARY_CAPTURE) or "SCREEN SAVE" in kinds
     rules = (
         (kind == _DICOMDIR, "a DICOMDIR, which names the files of the source"),
         (not kind or not named, "no object of DICOM: its UIDs are missing"),

@@ -54,19 +54,19 @@ class Options:
             if self.full_dates
             else ("113107", "Retain Longitudinal Temporal Information Modified Dates Option")
         )
-        said = [
+        codes = [
             ("113100", "Basic Application Confidentiality Profile"),
             ("113104", "Clean Structured Content Option"),
             ("113105", "Clean Descriptors Option"),
             dates,
         ]
         if self.characteristics:
-            said.append(("113108", "Retain Patient Characteristics Option"))
+            codes.append(("113108", "Retain Patient Characteristics Option"))
         if self.device:
-            said.append(("113109", "Retain Device Identity Option"))
+            codes.append(("113109", "Retain Device Identity Option"))
         if self.keep_uids:
-            said.append(("113110", "Retain UIDs Option"))
-        return tuple(said)
+            codes.append(("113110", "Retain UIDs Option"))
+        return tuple(codes)
 
 
 DEVICE = frozenset(
@@ -179,7 +179,7 @@ def _table() -> dict[tuple[int, int], Action]:
         dicomfields_2026c as edition,
     )
 
-    said = (
+    actions = (
         (edition.X_TAGS, Action.REMOVE),
         (edition.X_Z_TAGS, Action.EMPTY),
         (edition.Z_TAGS, Action.EMPTY),
@@ -190,5 +190,5 @@ def _table() -> dict[tuple[int, int], Action]:
         (edition.Z_D_TAGS, Action.DUMMY),
         (edition.D_TAGS, Action.DUMMY),
     )
-    found = {(tag[0], tag[1]): action for tags, action in said for tag in tags}
+    found = {(tag[0], tag[1]): action for tags, action in actions for tag in tags}
     return {**found, _REFERENCED_STUDY: Action.REMOVE}

@@ -237,9 +237,10 @@ def read_table(path: Path, column: str, next_step: str) -> dict[str, str]:
 
 def _with_patients(root: Path, cases: list[Case]) -> tuple[Case, ...]:
     """Let the user's own table of patients win over what follows from names."""
-    said = patients_table(root)
+    patients = patients_table(root)
     return tuple(
-        Case(c.name, said.get(c.name, c.patient), c.images, c.truth, c.convention) for c in cases
+        Case(c.name, patients.get(c.name, c.patient), c.images, c.truth, c.convention)
+        for c in cases
     )
 
 

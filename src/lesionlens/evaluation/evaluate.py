@@ -222,12 +222,12 @@ def _score_maps(
         score.problems.append(f"{whole.name} is missing: calibration was not measured")
     elif image is not None:
         head = metrics.scored_head(image)
-        said = _read_on(whole, grid)[head]
-        if not (np.abs(said - 0.5) <= 0.5 + _SLACK).all():
+        predicted = _read_on(whole, grid)[head]
+        if not (np.abs(predicted - 0.5) <= 0.5 + _SLACK).all():
             score.problems.append(f"{whole.name} leaves 0 to 1: calibration was not measured")
         else:
             true = region_mask(truth, Region.WT)[head]
-            score.bins = metrics.reliability(np.clip(said, 0, 1), true)
+            score.bins = metrics.reliability(np.clip(predicted, 0, 1), true)
             score.metrics["ece"] = score.bins.error
     for key in score.regions:
         path, mask = result / f"attention_{key}.nii.gz", region_mask(truth, Region(key))

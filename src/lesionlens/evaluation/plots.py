@@ -87,8 +87,8 @@ def _reliability(axes: Any, summary: Summary) -> None:
     pairs = (("voxels, whole tumour", summary.voxels), ("candidates", summary.candidates))
     for (name, bins), mark in zip(pairs, ("o-", "s"), strict=True):
         if bins.count.any():
-            said, true = _means(bins)
-            axes.plot(said, true, mark, label=f"{name} (ECE {bins.error:.3f})", markersize=4)
+            predicted, true = _means(bins)
+            axes.plot(predicted, true, mark, label=f"{name} (ECE {bins.error:.3f})", markersize=4)
             axes.legend(fontsize=8)
     axes.set(xlabel="predicted", ylabel="true", title=f"Reliability, {BINS} bins")
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))

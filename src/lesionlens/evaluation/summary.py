@@ -160,5 +160,5 @@ def _of_candidates(scores: Sequence[CaseScore]) -> Bins:
     hits = [hit for s in scores for hit in s.hits]
     if not hits:
         return Bins()
-    said = np.array([hit.score for hit in hits])
-    return reliability(said, np.array([not hit.false_positive for hit in hits]))
+    predicted = np.array([hit.score for hit in hits])
+    return reliability(predicted, np.array([not hit.false_positive for hit in hits]))

@@ -142,11 +142,11 @@ def deletion_test(
             InputPerturbation(alone=True),
             *(InputPerturbation(hidden=h, alone=True) for h in trials.values()),
         ]
-        said = questions.ask(DELETION, perturbations, passes)
-        if said is None:
+        answers = questions.ask(DELETION, perturbations, passes)
+        if answers is None:
             return {}
         # by the network's own probability: the fitted score also counts the size
-        full, *rest = shapley.scores(said, components, Scoring()).mean(axis=1)
+        full, *rest = shapley.scores(answers, components, Scoring()).mean(axis=1)
         return {k: min(float(r / full), 1.0) for k, r in zip(trials, rest, strict=True)}
 
     ranks = _ranks(attention, brain)

@@ -84,12 +84,12 @@ def ask(
     present = present_in(questions.prepared)
     everything = frozenset(present)
     single_out = [s for s in shapley.subsets_of(present) if len(s) == len(present) - 1 and s]
-    said = questions.ask(UNCERTAINTY, [_MIRRORED, *map(InputPerturbation.showing, single_out)])
+    answers = questions.ask(UNCERTAINTY, [_MIRRORED, *map(InputPerturbation.showing, single_out)])
     by_subset = {everything: seen.probability[0]}
     uncertainty = None
-    if said is not None:
-        by_subset.update(zip(single_out, said.probability[1:], strict=True))
-        uncertainty = undecided(np.stack([*seen.probability[:1], *said.probability]))
+    if answers is not None:
+        by_subset.update(zip(single_out, answers.probability[1:], strict=True))
+        uncertainty = undecided(np.stack([*seen.probability[:1], *answers.probability]))
     rest = [s for s in shapley.subsets_of(present) if s not in by_subset] if spots else []
     more = questions.ask(RELEVANCE, [*map(InputPerturbation.showing, rest)]) if rest else None
     if more is not None:

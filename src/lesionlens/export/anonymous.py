@@ -120,8 +120,12 @@ def _nameless(series: Series, key: str) -> Series:
     files = tuple(
         replace(file, name=f"{key}/{number:04d}") for number, file in enumerate(series.files, 1)
     )
-    said = series.detected_by
-    evidence = said if is_plain(said.replace("SeriesDescription", "").strip(" '")) else "its header"
+    evidence_words = series.detected_by
+    evidence = (
+        evidence_words
+        if is_plain(evidence_words.replace("SeriesDescription", "").strip(" '"))
+        else "its header"
+    )
     return replace(series, files=files, description=key, detected_by=evidence)
 
 

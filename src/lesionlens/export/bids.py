@@ -165,13 +165,13 @@ def _stem(label: str) -> str:
 def _volumes(analysis: Analysis) -> Iterator[_Named]:
     manual = analysis.original is not None
     drawn = "redrawn in part by readers" if manual else "drawn by the engine"
-    said: dict[str, Any] = {
+    sidecar: dict[str, Any] = {
         "Description": f"Parts of every candidate region, {drawn}.",
         "Manual": manual,
         "code": {"Description": "Coded concept: scheme and value, as in DICOM"},
     }
-    yield _Named("segmentation", "dseg", said)
-    said = {
+    yield _Named("segmentation", "dseg", sidecar)
+    sidecar = {
         "Description": "The candidate that each voxel belongs to.",
         "Manual": manual,
         "tracking_uid": {"Description": "Identifier of the candidate, as in the DICOM objects"},
@@ -179,31 +179,31 @@ def _volumes(analysis: Analysis) -> Iterator[_Named]:
         "review_state": {"Description": "The decision of a reader"},
         "source": {"Description": "network, or reader where a reader added it"},
     }
-    yield _Named("candidates", "desc-candidates_dseg", said)
+    yield _Named("candidates", "desc-candidates_dseg", sidecar)
     for region in analysis.volumes.probability:
-        said = {"Description": f"Probability of {region.words}, 0 to 1.", "Manual": False}
-        yield _Named(f"probability_{region.value}", f"label-{region.name}_probseg", said)
+        sidecar = {"Description": f"Probability of {region.words}, 0 to 1.", "Manual": False}
+        yield _Named(f"probability_{region.value}", f"label-{region.name}_probseg", sidecar)
     for region in analysis.volumes.attention:
         ending = f"label-{region.name}_desc-attention_map"
         yield _Named(f"attention_{region.value}", ending, _attention(analysis, region))
     if analysis.volumes.uncertainty is not None:
-        said = {"Description": "Uncertainty of the engine, 0 sure to 1 undecided."}
-        yield _Named("uncertainty", "desc-uncertainty_map", said)
+        sidecar = {"Description": "Uncertainty of the engine, 0 sure to 1 undecided."}
+        yield _Named("uncertainty", "desc-uncertainty_map", sidecar)
 
 
 def _attention(analysis: Analysis, region: Region) -> dict[str, Any]:
-    said: dict[str, Any] = {
+    sidecar: dict[str, Any] = {
         "Description": f"The network's attention for {region.words}, 0 to 1. It shows what the "
         "network weighed, not why a region is what it is; it is no probability.",
     }
     maps = analysis.maps
     if maps is not None:
-        said |= {"Method": maps.method, "Layers": list(maps.layers)}
+        sidecar |= {"Method": maps.method, "Layers": list(maps.layers)}
         if region in maps.raw_range:
-            said["RawRange"] = [float(v) for v in maps.raw_range[region]]
+            sidecar["RawRange"] = [float(v) for v in maps.raw_range[region]]
         if (checked := maps.checks.get(region)) is not None:
-            said["Checked"] = checked.words
-    return said
+            sidecar["Checked"] = checked.words
+    return sidecar
 
 
 def _sidecar(analysis: Analysis, source: _Source, volume: _Named) -> dict[str, Any]:
@@ -224,9 +224,9 @@ def _put(volume: _Named, home: Path, stem: Path, sidecar: Mapping[str, Any]) -> 
         shutil.copyfile(own, place)
     _write(Path(f"{stem}_{volume.ending}.json"), sidecar)
     if volume.own == "segmentation":
-        said = {"Description": "Every voxel of a candidate region.", "Type": "Lesion"}
+        described = {"Description": "Every voxel of a candidate region.", "Type": "Lesion"}
         shared = {k: v for k, v in sidecar.items() if k not in ("Description", "code")}
-        _write(Path(f"{stem}_label-L_mask.json"), {**said, **shared})
+        _write(Path(f"{stem}_label-L_mask.json"), {**described, **shared})
 
 
 def _put_mask(analysis: Analysis, stem: Path) -> None:
@@ -269,8 +269,8 @@ def _describe(dataset: Path, source: _Source) -> None:
     }
     _replace(dataset / bids.DESCRIPTION, json.dumps(about, indent=1) + "\n")
     _replace(dataset / "descriptions.tsv", lookup.tsv(("desc_id", "description"), _DESCRIPTIONS))
-    said = {"Description": "What desc-… in the names of files means."}
-    _replace(dataset / "descriptions.json", json.dumps(said, ensure_ascii=False) + "\n")
+    sidecar = {"Description": "What desc-… in the names of files means."}
+    _replace(dataset / "descriptions.json", json.dumps(sidecar, ensure_ascii=False) + "\n")
     _replace(dataset / ".bidsignore", _IGNORED)
     if not (dataset / "README").exists():
         _replace(dataset / "README", _README)

@@ -26,6 +26,7 @@ from lesionlens.base.peak_memory import peak_memory_mib
 from lesionlens.base.stages import Progress, StageTime, no_progress
 from lesionlens.base.staging import staged
 from lesionlens.export.original import write_original
+from lesionlens.export.page import kept_pages
 from lesionlens.export.run import ExportRecord, warnings_of, write_run
 from lesionlens.export.written import Written, reason_of
 from lesionlens.findings.edits import applied
@@ -170,7 +171,8 @@ def write_result(analysis: Analysis, out: Path, aside: Path, progress: Progress)
     """
     documents = tuple(dict.fromkeys((*analysis.run.documents, *documents_of(out))))
     analysis = replace(analysis, run=replace(analysis.run, documents=documents))
-    record = _write_all(analysis, aside, progress)
+    with kept_pages():
+        record = _write_all(analysis, aside, progress)
     write_original(analysis, aside)
     _keep_review(out, aside, analysis.review)
     write_run(analysis, aside, record)
@@ -239,8 +241,8 @@ def _continues(found: Path, review: Review) -> bool:
     """Whether the new review begins with all that the earlier one says."""
     try:
         stored: Any = json.loads(found.read_text(encoding="utf-8"))
-        said = [(e["tracking_uid"], e["state"], e["time"]) for e in stored["events"]]
+        stored_events = [(e["tracking_uid"], e["state"], e["time"]) for e in stored["events"]]
     except (ValueError, KeyError, TypeError):
         return False  # unreadable: keep it
     ours = [(e.tracking_uid, e.state.value, e.time) for e in review.events]
-    return ours[: len(said)] == said
+    return ours[: len(stored_events)] == stored_events

@@ -14,9 +14,9 @@ def names_of(study: Study) -> frozenset[str]:
     """Return the names of a study, its files and series, but for those of known words alone."""
     every = (*study.series.values(), *study.set_aside)
     files = [file.name for one in every for file in one.files]
-    said = {study.name, *files, *(PurePosixPath(name).name for name in files)}
-    said |= {one.description for one in every}
-    return frozenset(text for text in said if text and not is_plain(text))
+    names = {study.name, *files, *(PurePosixPath(name).name for name in files)}
+    names |= {one.description for one in every}
+    return frozenset(text for text in names if text and not is_plain(text))
 
 
 def replaced(text: str, new: Mapping[str, str]) -> str:

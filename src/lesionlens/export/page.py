@@ -7,7 +7,9 @@ checks and provenance in full follow as an annex.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import pydicom
@@ -108,13 +110,36 @@ class Page:
         return self.words("checks_passed", n=len(checks))
 
 
+_kept: ContextVar[dict[int, Page] | None] = ContextVar("pages by analysis", default=None)
+
+
+@contextmanager
+def kept_pages() -> Iterator[None]:
+    """Gather each analysis's page once within the block, whatever it is written as."""
+    before = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(before)
+
+
 def page_of(analysis: Analysis) -> Page:
+    """Return what a report of an analysis shows; within `kept_pages` it is gathered once."""
+    kept = _kept.get()
+    if kept is None:
+        return _gathered(analysis)
+    if id(analysis) not in kept:
+        kept[id(analysis)] = _gathered(analysis)
+    return kept[id(analysis)]
+
+
+def _gathered(analysis: Analysis) -> Page:
     """Gather what a report shows; drawing the pictures takes most of its time."""
     words, hidden = load(analysis.options.language), analysis.options.hidden
     content, scene = findings_file(analysis), SliceScene(analysis)
     blocks = sections_of(analysis, content, scene, words)
     followup = section_of(analysis, words)
-    said = {check.message for check in content.quality}
+    messages = {check.message for check in content.quality}
     reference = analysis.prepared.reference
     sequences = _sequences(analysis, words)
     absent = tuple(s.words for s in MrSequence if s not in analysis.study.series)
@@ -137,7 +162,7 @@ def page_of(analysis: Analysis) -> Page:
         checks={} if analysis.maps is None else analysis.maps.checks,
         scale=_scale(analysis.maps, words),
         quality_checks=analysis.findings.quality,
-        warnings=tuple(warning for warning in content.warnings if warning not in said),
+        warnings=tuple(warning for warning in content.warnings if warning not in messages),
         followup=followup,
     )
 
@@ -151,7 +176,7 @@ def _heading(
     name = str(header.get("PatientName") or "").replace("^", ", ").replace("=", " · ").strip(", ")
     number = str(header.get("PatientID") or "")
     described = str(header.get("StudyDescription") or "") or study.name
-    said = (
+    lines = (
         (
             words("patient"),
             " · ".join(filter(None, dict.fromkeys((name, number)))) if patient else None,
@@ -162,7 +187,7 @@ def _heading(
         (words("study"), described if patient else None),
     )
     unseen = words("not_shown")
-    return tuple((key, unseen if value is None else value) for key, value in said if value != "")
+    return tuple((key, unseen if value is None else value) for key, value in lines if value != "")
 
 
 def _header(study: Study) -> Mapping[str, object]:
@@ -187,7 +212,7 @@ def _day(value: object) -> str:
 
 
 def _technique(sequences: tuple[SequenceLine, ...], absent: tuple[str, ...], words: Words) -> str:
-    said = ", ".join(
+    steps = ", ".join(
         words(
             "voxels_of_reference" if one.reference else "voxels_of",
             sequence=one.words,
@@ -196,7 +221,7 @@ def _technique(sequences: tuple[SequenceLine, ...], absent: tuple[str, ...], wor
         for one in sequences
     )
     missing = f" {words('not_there', sequences=', '.join(absent))}" if absent else ""
-    return f"{said}.{missing}"
+    return f"{steps}.{missing}"
 
 
 def _sequences(analysis: Analysis, words: Words) -> tuple[SequenceLine, ...]:
@@ -228,7 +253,7 @@ def _impression(
     followup: FollowupSection | None,
 ) -> tuple[str, ...]:
     """Say what was flagged, how far it was reviewed and by whom, and whose the reading is."""
-    said = [f"{block.row.id}: {block.line}" for block in blocks]
+    lines = [f"{block.row.id}: {block.line}" for block in blocks]
     if blocks:
         states = [analysis.review.state_of(block.row.tracking_uid) for block in blocks]
         decided = sum(state.decided for state in states)
@@ -238,11 +263,11 @@ def _impression(
         readers = dict.fromkeys(event.reader for event in analysis.review.events if event.reader)
         if readers:
             review += " " + words("by_readers", names=", ".join(readers))
-        said.append(review)
+        lines.append(review)
     if analysis.review.signed is not None:
-        said.append(words("signed_further" if blocks else "signed_nothing"))
+        lines.append(words("signed_further" if blocks else "signed_nothing"))
     compared = words("no_comparison") if followup is None else followup.line
-    return (*said, compared, words("physician"))
+    return (*lines, compared, words("physician"))
 
 
 def _scale(maps: AttentionMaps | None, words: Words) -> str:

@@ -115,8 +115,8 @@ def candidate_pictures(
     if heat is not None:
         heat = by_logarithm(heat, scene.full_scale(Region.WT))
         colours = heated(scene.grey(reference, axial), heat)
-        said = (words("heat"), words("heat_on", sequence=reference.words))
-        shown = _picture(axial, scene, colours, said, layers[axial.plane])
+        captions = (words("heat"), words("heat_on", sequence=reference.words))
+        shown = _picture(axial, scene, colours, captions, layers[axial.plane])
     planes = tuple(
         _picture(
             cuts[plane],

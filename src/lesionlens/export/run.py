@@ -16,14 +16,14 @@ from lesionlens.records.files import AttentionMethod, InputRow, RunFile
 def warnings_of(analysis: Analysis) -> tuple[str, ...]:
     """Return everything a reader is warned of, once each, in the order of the work."""
     failed = (c.message for c in analysis.findings.quality if not c.passed)
-    said = (
+    warnings = (
         *analysis.study.notices,
         *analysis.prepared.notices,
         *analysis.run.notices,
         *analysis.findings.notices,
         *failed,
     )
-    return tuple(dict.fromkeys(said))
+    return tuple(dict.fromkeys(warnings))
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,10 +133,10 @@ def _facts(
         facts.append((words("f_resemblance"), words.looks_like(row.resemblance)))
     if row.uncertainty is not None:
         facts.append((words("f_uncertainty"), words.unsure(row.uncertainty)))
-    said = row.review
-    if said.reader or said.reason:
-        who = [said.reader or words("not_named"), moment(said.time) if said.time else ""]
-        said_by = ", ".join(filter(None, who)) + (f": {said.reason}" if said.reason else "")
+    review = row.review
+    if review.reader or review.reason:
+        who = [review.reader or words("not_named"), moment(review.time) if review.time else ""]
+        said_by = ", ".join(filter(None, who)) + (f": {review.reason}" if review.reason else "")
         facts.append((words("f_reader"), said_by))
     return tuple(facts)
 
@@ -158,11 +158,11 @@ def attention_words(
     """
     if row.peak_inside is None:
         return words("no_map")
-    said = [words("peak_in" if row.peak_inside else "peak_out")]
+    parts = [words("peak_in" if row.peak_inside else "peak_out")]
     if row.mass_inside is not None:
         key = "mass_in" if times is None else "mass_in_nearest"
-        said.append(words(key, percent=words.percent(row.mass_inside)))
-    where = ", ".join(said)
+        parts.append(words(key, percent=words.percent(row.mass_inside)))
+    where = ", ".join(parts)
     if times is not None:
         amount = words.number(times, 0 if times >= 10 else 1)
         where += f"; {words('looked_at', times=amount)}"

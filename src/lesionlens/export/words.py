@@ -111,10 +111,10 @@ class Words:
         every = list(sources)
         added = every.count(Source.READER)
         count = len(every) - added
-        said = self("conclusion_one") if count == 1 else self("conclusion_many", n=count)
+        sentence = self("conclusion_one") if count == 1 else self("conclusion_many", n=count)
         if count == 0:
-            said = self("conclusion_none")
-        return f"{said.rstrip('.')}. {self('conclusion_added', n=added)}" if added else said
+            sentence = self("conclusion_none")
+        return f"{sentence.rstrip('.')}. {self('conclusion_added', n=added)}" if added else sentence
 
     def unsure(self, value: float) -> str:
         """Say how sure the engine was.
@@ -129,8 +129,10 @@ class Words:
     def looks_like(self, shares: Mapping[LesionClass, float]) -> str:
         """Say what a candidate looks like to the engine, the likest first, and what that is not."""
         likest = sorted(shares.items(), key=lambda item: -item[1])
-        said = (f"{self._of('kinds', one.value)} {self.percent(share)} %" for one, share in likest)
-        return self("resemblance", shares=", ".join(said))
+        listed = (
+            f"{self._of('kinds', one.value)} {self.percent(share)} %" for one, share in likest
+        )
+        return self("resemblance", shares=", ".join(listed))
 
     def check(self, name: str) -> str:
         """Write what a check of the input looks at."""

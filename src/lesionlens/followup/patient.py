@@ -79,12 +79,12 @@ def _of_header(path: Path) -> Visit:
             header: Any = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*_TAGS])
     except (OSError, InvalidDicomError, ValueError):
         return Visit()
-    said = {tag: str(header.get(tag) or "").strip() for tag in _TAGS}
-    patient = said["PatientID"]
-    if patient and said["IssuerOfPatientID"]:
-        patient = f"{patient}^{said['IssuerOfPatientID']}"
-    date = _day(said["StudyDate"]) or _day(said["AcquisitionDate"])
-    return Visit(patient, date, said["StudyInstanceUID"] or None)
+    values = {tag: str(header.get(tag) or "").strip() for tag in _TAGS}
+    patient = values["PatientID"]
+    if patient and values["IssuerOfPatientID"]:
+        patient = f"{patient}^{values['IssuerOfPatientID']}"
+    date = _day(values["StudyDate"]) or _day(values["AcquisitionDate"])
+    return Visit(patient, date, values["StudyInstanceUID"] or None)
 
 
 def _day(text: str) -> str:

@@ -339,24 +339,24 @@ def cautions(
     parent_sha256: str,
 ) -> tuple[str, ...]:
     """Say what a person must weigh before accepting weights."""
-    said = [
+    lines = [
         f"{one.title}: surely worse {where}"
         for rows, where in ((patients, "on held-out patients"), (drawn, "on drawn brains"))
         for one in rows
         if one.figure.surely(one.better) < 0
     ]
-    said += [
+    lines += [
         f"{one.title}: {-one.figure.difference:.3f} lower on drawn brains, though not surely"
         for one in drawn
         if one.better > 0 and one.figure.difference < -_LARGE and one.figure.surely(1) == 0
     ]
     count = len({review.case.patient for review in held})
     if count < _FEW:
-        said.append(f"Few patients were held out: {count}. Intervals of so few say little")
+        lines.append(f"Few patients were held out: {count}. Intervals of so few say little")
     own = [r for r in held if r.drawn_by_weights and r.weights_sha256 == parent_sha256]
     if own:
-        said.append(
+        lines.append(
             f"In {len(own)} of {len(held)} held-out cases readers accepted every outline as the "
             "weights before had drawn it: there Dice cannot but favour those"
         )
-    return tuple(said)
+    return tuple(lines)

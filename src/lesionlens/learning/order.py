@@ -55,14 +55,14 @@ class Suggestion:
     @property
     def reason(self) -> str:
         """The strongest of the three, then others above three quarters of the rest, in words."""
-        said = (
+        parts = (
             (self.ranks[0], self._doubt,
              self.card.unsure >= _LITTLE),
             (self.ranks[1], f"views disagree on {self.card.disputed:.0%} of it",
              self.card.disputed >= _LITTLE),
             (self.ranks[2], self._novel, True),
         )  # fmt: skip
-        strong = [(rank, words) for rank, words, much in said if much]
+        strong = [(rank, words) for rank, words, much in parts if much]
         first, *others = sorted(strong, key=lambda one: -one[0])
         return "; ".join([first[1], *(words for rank, words in others if rank > _MUCH)])
 

@@ -17,9 +17,9 @@ def compared_row(one: Compared) -> tuple[str, ...]:
     """Return a row in words: title, cases, before, after, difference, interval, verdict."""
     figure = one.figure
     between = "–" if one.interval is None else "{:+.3f} – {:+.3f}".format(*one.interval)
-    said = _WORDS[figure.surely(one.better)]
+    words = _WORDS[figure.surely(one.better)]
     return (one.title, str(one.cases), f"{one.before:.3f}", f"{one.after:.3f}",
-            f"{figure.difference:+.3f}", between, said)  # fmt: skip
+            f"{figure.difference:+.3f}", between, words)  # fmt: skip
 
 
 def _figures(rows: Sequence[Compared]) -> str:

@@ -77,7 +77,7 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
         There is no result, or none that is signed.
     """
     folders = results_in(results)
-    said = patients_table(results) if folders else {}
+    patients = patients_table(results) if folders else {}
     places = studies_of(results, studies)
     read = partial(read_signed, readers=(*readers, *readers_of(results)))
     reviews: list[SignedReview] = []
@@ -92,7 +92,7 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
             continue
         try:
             place = places[folder.name]
-            case = reviewed_case(folder, place, said.get(folder.name), read)
+            case = reviewed_case(folder, place, patients.get(folder.name), read)
         except UnusableInputError as error:
             left_out.append((folder.name, error.found))
             continue

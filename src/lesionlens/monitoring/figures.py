@@ -139,15 +139,15 @@ def agreement(
     tuple of (reader, reader, candidates, kappa)
         Whether a candidate was taken for true, edited or not; pairs without one are left out.
     """
-    said: dict[str, dict[str, bool]] = {}
+    verdicts: dict[str, dict[str, bool]] = {}
     for study in studies:
         for one in study.flagged:
             row = {r: v in SEEN_TRUE for r, v in one.verdicts.items() if v in VERDICTS}
-            said.setdefault(one.tracking_uid, {}).update(row)
-    readers = sorted({reader for row in said.values() for reader in row})
+            verdicts.setdefault(one.tracking_uid, {}).update(row)
+    readers = sorted({reader for row in verdicts.values() for reader in row})
     found = []
     for a, b in combinations(readers, 2):
-        pairs = [(row[a], row[b]) for row in said.values() if a in row and b in row]
+        pairs = [(row[a], row[b]) for row in verdicts.values() if a in row and b in row]
         if pairs:
             found.append((a, b, len(pairs), kappa(pairs)))
     return tuple(found)

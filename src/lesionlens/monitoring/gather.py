@@ -137,16 +137,16 @@ def _study(place: Path) -> MonitoredStudy:
 def _candidate(
     row: Mapping[str, Any], verdicts: Mapping[str, Mapping[str, ReviewState]]
 ) -> MonitoredCandidate:
-    said = dict(verdicts.get(row["tracking_uid"], {}))
+    states = dict(verdicts.get(row["tracking_uid"], {}))
     own = row.get("review") or {}
-    if not said and ReviewState(own.get("state", "unreviewed")) in VERDICTS:
-        said = {own.get("reader") or "": ReviewState(own["state"])}
+    if not states and ReviewState(own.get("state", "unreviewed")) in VERDICTS:
+        states = {own.get("reader") or "": ReviewState(own["state"])}
     return MonitoredCandidate(
         tracking_uid=row["tracking_uid"],
         score=float(row["score"]),
         volume_ml=row["volume_ml"].get("wt"),
         uncertainty=row.get("uncertainty"),
-        verdicts=said,
+        verdicts=states,
     )
 
 
@@ -154,11 +154,11 @@ def _verdicts(
     events: list[dict[str, Any]],
 ) -> tuple[dict[str, dict[str, ReviewState]], set[str]]:
     """Fold the events: what each reader said last of each candidate; which were added."""
-    said: dict[str, dict[str, ReviewState]] = {}
+    states: dict[str, dict[str, ReviewState]] = {}
     added = set()
     for event in events:
         uid, state = event["tracking_uid"], ReviewState(event["state"])
-        said.setdefault(uid, {})[event.get("reader") or ""] = state
+        states.setdefault(uid, {})[event.get("reader") or ""] = state
         if event.get("added"):
             added.add(uid)
-    return said, added
+    return states, added

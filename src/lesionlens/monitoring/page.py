@@ -109,8 +109,8 @@ def csv_table(watched: Watched) -> str:
     for study in watched.studies:
         about = (safe_text(study.name), study.day.isoformat(), study.week, safe_text(study.engine))
         for one in study.candidates:
-            said = one.verdicts.items() or [("", "unreviewed")]
-            for reader, verdict in said:
+            verdicts = one.verdicts.items() or [("", "unreviewed")]
+            for reader, verdict in verdicts:
                 volume = "" if one.volume_ml is None else one.volume_ml
                 writer.writerow((*about, one.tracking_uid, one.score, volume, one.added,
                                  safe_text(reader), str(verdict)))  # fmt: skip

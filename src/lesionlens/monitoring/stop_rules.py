@@ -29,24 +29,24 @@ def broken(
     weeks: Sequence[Group], calibration: Calibration, drifts: Sequence[Drift], bounds: Bounds
 ) -> tuple[str, ...]:
     """Return which rules are broken, in words; the latest week is looked at."""
-    said = []
+    sentences = []
     if weeks:
         last = weeks[-1]
         _, high = last.acceptance.interval
         if last.verdicts >= _FEW and high < bounds.least_acceptance:
-            said.append(
+            sentences.append(
                 f"{last.name}: {last.acceptance.part} of {last.acceptance.of} candidates were "
                 f"accepted or edited; surely fewer than {bounds.least_acceptance:.0%}"
             )
         mean = last.candidates / max(last.studies, 1)
         if last.studies >= _FEW and mean > bounds.most_candidates:
-            said.append(
+            sentences.append(
                 f"{last.name}: {mean:.1f} candidates a study, more than {bounds.most_candidates:g}"
             )
     error = calibration.error
     if error is not None and calibration.judged >= _FEW and error > bounds.most_calibration_error:
-        said.append(f"Scores differ from verdicts by {error:.2f} in the mean")
-    said += [
+        sentences.append(f"Scores differ from verdicts by {error:.2f} in the mean")
+    sentences += [
         f"{one.name} has shifted: stability index {one.stability:.2f}, p {one.p:.2g}"
         for one in drifts
         if one.stability is not None
@@ -54,4 +54,4 @@ def broken(
         and one.stability > bounds.most_drift
         and one.p < 0.01
     ]
-    return tuple(said)
+    return tuple(sentences)

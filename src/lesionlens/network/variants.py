@@ -53,10 +53,10 @@ class PlainHeads(nn.Module):
         """Draw masks; nothing is attended to, so attention is the same everywhere."""
         del trace
         masks = tuple(mask(x).float() for mask, x in zip(self.masks, scales, strict=True))
-        said = self.summary(scales[0].mean((2, 3, 4)))
+        summary = self.summary(scales[0].mean((2, 3, 4)))
         shape = masks[-1].shape
-        even = torch.full(shape, 1 / shape[2:].numel(), device=said.device)
-        return RegionAnswers(masks, even, said.view(*shape[:2], -1), ())
+        even = torch.full(shape, 1 / shape[2:].numel(), device=summary.device)
+        return RegionAnswers(masks, even, summary.view(*shape[:2], -1), ())
 
 
 class ConvolutionalNetwork(LensNetwork):

@@ -106,8 +106,8 @@ class Peer:
         entity.connection_timeout = CONNECT_SECONDS
         entity.acse_timeout = CONNECT_SECONDS
         entity.network_timeout = entity.dimse_timeout = ANSWER_SECONDS
-        said: list[str] = []
-        heard = (evt.EVT_CONN_OPEN, lambda _: said.append("open"))
+        events: list[str] = []
+        heard = (evt.EVT_CONN_OPEN, lambda _: events.append("open"))
         link = entity.associate(
             self.host,
             self.port,
@@ -127,7 +127,7 @@ class Peer:
                 f"it refused our AE title {self.access.title} or its own {self.title}",
                 "Ask its administrator to enter our AE title, or give the right one with --aet",
             )
-        if said:
+        if events:
             raise unreachable(
                 self.address,
                 "connected, but no association",

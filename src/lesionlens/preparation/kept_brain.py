@@ -27,8 +27,8 @@ def recall(key: str, frame_uid: str | None) -> BrainMask | None:
     i, j, k = kept["shape"].tolist()
     grid = Grid((i, j, k), kept["affine"], frame_uid)
     mask = np.unpackbits(kept["mask"], count=i * j * k).astype(bool).reshape(grid.shape)
-    said, doubtful = (str(text) for text in kept["words"])
-    return BrainMask(mask, grid, said, doubtful or None)
+    method, doubtful = (str(text) for text in kept["words"])
+    return BrainMask(mask, grid, method, doubtful or None)
 
 
 def keep(key: str, found: BrainMask) -> None:

@@ -219,8 +219,8 @@ def registration(found: Mapping[MrSequence, Registration]) -> QualityCheck:
         Of each sequence that was registered.
     """
     if not found:
-        said = "The sequences were brought together before, and left as they are."
-        return QualityCheck("registration", True, said)
+        sentence = "The sequences were brought together before, and left as they are."
+        return QualityCheck("registration", True, sentence)
     listed = ", ".join(
         f"{s.words} {r.shift_mm:.1f} mm and {r.angle_deg:.1f} degrees" for s, r in found.items()
     )

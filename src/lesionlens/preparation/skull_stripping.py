@@ -122,8 +122,8 @@ def _program(name: str) -> tuple[Path, Program]:
 
 
 def _run(command: list[str], name: str, cancel: Cancel) -> None:
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said)  # noqa: S603  a fixed program
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603  a fixed program
         try:
             end = time.monotonic() + TIME_LIMIT_S
             while process.poll() is None:
@@ -136,8 +136,8 @@ def _run(command: list[str], name: str, cancel: Cancel) -> None:
                 process.kill()
                 process.wait()
         if process.returncode != 0:
-            said.seek(0)
-            last = said.read().decode("utf-8", "replace").strip().splitlines()[-1:]
+            output.seek(0)
+            last = output.read().decode("utf-8", "replace").strip().splitlines()[-1:]
             raise _failed(name, f"status {process.returncode}: {' '.join(last)[:200]}")
 
 

@@ -93,8 +93,8 @@ def bring_together(
     others = [s for s, item in loaded.items() if s is not reference and _apart(fixed, item)]
     if not others:
         if len(loaded) > 1:
-            said = "The sequences were brought together before: left as they are."
-            notes.steps.append(PreparationStep(StepName.REGISTER, None, False, said))
+            sentence = "The sequences were brought together before: left as they are."
+            notes.steps.append(PreparationStep(StepName.REGISTER, None, False, sentence))
         return
     if not options.register:
         notes.steps.append(PreparationStep(StepName.REGISTER, None, False, "Left out on request."))

@@ -39,10 +39,10 @@ def is_dataset(folder: Path) -> bool:
     place = folder / DESCRIPTION
     if place.is_file():
         try:
-            said = json.loads(place.read_text(encoding="utf-8"))
+            description = json.loads(place.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            said = None
-        return isinstance(said, dict) and "BIDSVersion" in said
+            description = None
+        return isinstance(description, dict) and "BIDSVersion" in description
     places = (p for s in _labelled(folder, "sub-") for p in (s, *_labelled(s, "ses-")))
     return any((p / "anat").is_dir() for p in places)
 
@@ -72,8 +72,8 @@ def name_of(names: Iterable[str]) -> str | None:
     >>> name_of(["sub-01_ses-2_T1w.nii.gz", "sub-01_ses-2_FLAIR.nii.gz"]), name_of(["t1.nii"])
     ('sub-01_ses-2', None)
     """
-    said = {entities(name) for name in names}
-    if len(said) != 1 or not (one := said.pop())[0]:
+    found = {entities(name) for name in names}
+    if len(found) != 1 or not (one := found.pop())[0]:
         return None
     subject, session = one
     return f"sub-{subject}" + (f"_ses-{session}" if session else "")

@@ -70,8 +70,8 @@ class Location:
             two = words.count(" lobe") == 2
             return words.replace(" lobe and ", " and ") + "s" if two else words
         region = self.region.removesuffix(UNCERTAIN_PLACE)
-        said = " and ".join(_of_both(name) for name in region.split(" and "))
-        return said + self.region[len(region) :]
+        place = " and ".join(_of_both(name) for name in region.split(" and "))
+        return place + self.region[len(region) :]
 
 
 def _of_both(region: str) -> str:

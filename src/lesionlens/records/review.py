@@ -159,12 +159,12 @@ class Review:
         """
         states = [self.state_of(uid) for uid in tracking_uids]
         deferred = states.count(ReviewState.DEFERRED)
-        said = [
+        parts = [
             f"{sum(state.decided for state in states)} of {len(states)} reviewed" if states else "",
             f"{deferred} deferred" if deferred else "",
             f"signed: {self.signed}" if self.signed else "",
         ]
-        return " · ".join(words for words in said if words)
+        return " · ".join(words for words in parts if words)
 
     @property
     def signed(self) -> str | None:

@@ -36,7 +36,7 @@ from lesionlens.records.prediction import Capability, EngineInfo
 from lesionlens.records.review import Review, ReviewEvent
 from lesionlens.records.study import PreparedStudy, Study
 from lesionlens.review import report_items
-from lesionlens.review.report_items import Said
+from lesionlens.review.report_items import ReportedCandidate
 from lesionlens.review.segments import Part, ReadSegment, plane_of, read_segments, voxels_of
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
@@ -140,13 +140,13 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     objects, grid = find_objects(place, study), prepared.native
     segments = [] if objects.seg is None else read_segments(objects.seg, grid)
     chosen, notices = _lesions(segments)
-    said = {} if objects.report is None else report_items.said_of(objects.report)
+    reported = {} if objects.report is None else report_items.candidates_in(objects.report)
     marked, uids = _components(chosen, grid)
     attention = {region: v for region, v in _attention(objects.maps, grid) if v is not None}
     by_hand = {s.tracking_uid for s in chosen if s.by_hand}
-    findings = _theirs(_described(marked, uids, said, attention, prepared), said, by_hand)
-    scored = [uid for uid in uids if uid in said and said[uid].score is not None]
-    theirs = [uid for uid in uids if uid in said and said[uid].source is Source.READER]
+    findings = _theirs(_described(marked, uids, reported, attention, prepared), reported, by_hand)
+    scored = [uid for uid in uids if uid in reported and reported[uid].score is not None]
+    theirs = [uid for uid in uids if uid in reported and reported[uid].source is Source.READER]
     if not scored and len(theirs) < len(uids):
         notices.append("The objects give no score: 1 stands for what somebody drew")
     notices.append(
@@ -164,7 +164,7 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         ),
         findings=findings,
         run=_run(objects, study, tuple(notices)),
-        review=_review(findings, said, objects.report),
+        review=_review(findings, reported, objects.report),
     )
 
 
@@ -219,12 +219,15 @@ def _groups(segments: list[ReadSegment]) -> Iterator[tuple[str | None, list[Read
 def _described(
     marked: ComponentMask,
     uids: list[str | None],
-    said: Mapping[str, Said],
+    reported: Mapping[str, ReportedCandidate],
     attention: Mapping[Region, NDArray[np.float32]],
     prepared: PreparedStudy,
 ) -> Findings:
     """Measure the components; who a candidate is comes from the objects where they say it."""
-    known = [Said() if uid is None else said.get(uid, Said()) for uid in uids]
+    known = [
+        ReportedCandidate() if uid is None else reported.get(uid, ReportedCandidate())
+        for uid in uids
+    ]
     context = Context(
         whole_tumour=(marked.components > 0).astype(np.float32),
         head=anatomy.find_head(prepared.brain, prepared.working) if prepared.knows_brain else None,
@@ -244,12 +247,14 @@ def _described(
     return replace(found, candidates=tuple(named))
 
 
-def _score(one: Said) -> float | None:
+def _score(one: ReportedCandidate) -> float | None:
     """Return the score that was sent; 1 where somebody drew it, none where a reader added it."""
     return 1.0 if one.score is None and one.source is Source.NETWORK else one.score
 
 
-def _theirs(found: Findings, said: Mapping[str, Said], by_hand: set[str | None]) -> Findings:
+def _theirs(
+    found: Findings, reported: Mapping[str, ReportedCandidate], by_hand: set[str | None]
+) -> Findings:
     """Say of each candidate that a reader added that it is one, and how it was drawn."""
     candidates = tuple(
         replace(
@@ -257,7 +262,7 @@ def _theirs(found: Findings, said: Mapping[str, Said], by_hand: set[str | None])
             source=Source.READER,
             drawn=Drawn.MANUAL if c.tracking_uid in by_hand else Drawn.SEMIAUTOMATIC,
         )
-        if c.tracking_uid in said and said[c.tracking_uid].source is Source.READER
+        if c.tracking_uid in reported and reported[c.tracking_uid].source is Source.READER
         else c
         for c in found.candidates
     )
@@ -329,11 +334,13 @@ def _run(objects: Objects, study: Study, notices: tuple[str, ...]) -> RunInfo:
     )
 
 
-def _review(findings: Findings, said: Mapping[str, Said], report: Dataset | None) -> Review:
+def _review(
+    findings: Findings, reported: Mapping[str, ReportedCandidate], report: Dataset | None
+) -> Review:
     """Return what the report says that a reader decided."""
     events = []
     for candidate in findings.candidates:
-        found = said.get(candidate.tracking_uid)
+        found = reported.get(candidate.tracking_uid)
         if found is not None and found.decided:
             events.append(
                 ReviewEvent(

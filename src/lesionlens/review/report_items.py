@@ -17,7 +17,7 @@ SCORES = (codes.PROBABILITY.value, codes.CERTAINTY.value)
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ReportedCandidate:
     """What a report says of one candidate; None where it says nothing."""
 
     state: ReviewState = ReviewState.UNREVIEWED
@@ -33,7 +33,7 @@ class Said:
         return self.state is not ReviewState.UNREVIEWED
 
 
-def said_of(report: Dataset) -> dict[str, Said]:
+def candidates_in(report: Dataset) -> dict[str, ReportedCandidate]:
     """Return what a report says of each tracking UID; groups of one candidate are joined."""
     found: dict[str, dict[str, Dataset]] = {}
     for item in _below(report):
@@ -42,7 +42,7 @@ def said_of(report: Dataset) -> dict[str, Said]:
             if TRACKING_UID in children:
                 uid = str(children[TRACKING_UID].UID)
                 found.setdefault(uid, {}).update(children)
-    return {uid: _said(items) for uid, items in found.items()}
+    return {uid: _candidate_in(items) for uid, items in found.items()}
 
 
 def signed_of(report: Dataset) -> ReviewEvent | None:
@@ -87,7 +87,7 @@ def iso(moment: str) -> str:
     return f"{year}-{month}-{day}T{hour}:{minute}:{second}{fraction or ''}{end}"
 
 
-def _said(items: dict[str, Dataset]) -> Said:
+def _candidate_in(items: dict[str, Dataset]) -> ReportedCandidate:
     state = items.get(codes.REVIEW_STATE.value)
     reader = items.get(codes.REVIEW_READER.value)
     time = items.get(codes.REVIEW_TIME.value)
@@ -95,7 +95,7 @@ def _said(items: dict[str, Dataset]) -> Said:
     source = items.get(codes.SOURCE.value)
     theirs = "" if source is None else str(source.ConceptCodeSequence[0].CodeValue)
     value = str(state.ConceptCodeSequence[0].CodeValue) if state is not None else "unreviewed"
-    return Said(
+    return ReportedCandidate(
         state=ReviewState(value) if value in set(ReviewState) else ReviewState.UNREVIEWED,
         reader=None if reader is None else str(reader.PersonName),
         time="" if time is None else iso(str(time.DateTime)),

@@ -172,12 +172,12 @@ def _segment(item: Dataset, frames: list[Frame], grid: Grid) -> ReadSegment:
     name = str(item.get("SegmentLabel", ""))
     words = f"{name} {kind[1]}".lower().replace("_", " ")
     part = _BY_CODE.get(kind[0]) or next((p for test, p in _BY_WORDS if test.search(words)), None)
-    said = category[0] in ("49755003", "M-01000") or LESION.search(words) is not None
+    is_lesion = category[0] in ("49755003", "M-01000") or LESION.search(words) is not None
     uid = str(item.get("TrackingUID", "")) or None
     return ReadSegment(
         label=name or kind[1],
         part=part or Part.WHOLE,
-        lesion=said,
+        lesion=is_lesion,
         organ=category[0] in ANATOMY and LESION.search(words) is None,
         tracking_uid=uid,
         mask=mask,

@@ -115,11 +115,11 @@ def _probe(engine: Engine, study: HeldStudy, question: Question, job: Job) -> An
 
 def _layer(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
     del engine, job
-    said, trace = question.header, _trace_of(study)
-    head = None if said["head"] is None else int(said["head"])
+    header, trace = question.header, _trace_of(study)
+    head = None if header["head"] is None else int(header["head"])
     if trace.layer_attention is None:
         raise _unknown("layer")
-    return _values(trace.layer_attention(Region(said["region"]), int(said["layer"]), head))
+    return _values(trace.layer_attention(Region(header["region"]), int(header["layer"]), head))
 
 
 KINDS: dict[str, Callable[[Engine, HeldStudy, Question, Job], Answer]] = {

@@ -81,8 +81,8 @@ def find_real_cases(
                 expected="the folder of the studies that they were made of",
                 next_step="Name it with --studies",
             )
-        said = patients_table(root)
-        return tuple(reviewed_case(f, studies / f.name, said.get(f.name)) for f in results)
+        patients = patients_table(root)
+        return tuple(reviewed_case(f, studies / f.name, patients.get(f.name)) for f in results)
     return tuple(_of_case(case, convention(case)) for case in find_cases(root))
 
 

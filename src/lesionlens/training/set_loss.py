@@ -133,9 +133,9 @@ def set_loss(output: LesionOutput, parts: Tensor, present: Tensor) -> Tensor:
         total = total + _BOX * apart
         goals = (goal.masks, _halve(goal.masks))
         for masks, truth in zip(output.masks, goals, strict=True):
-            said, meant = masks[item][rows].float(), truth[columns]
-            voxel = functional.binary_cross_entropy_with_logits(said, meant)
-            overlap = 2 * (said.sigmoid() * meant).sum(_SPATIAL) + 1
-            size = said.sigmoid().sum(_SPATIAL) + meant.sum(_SPATIAL) + 1
+            logits, meant = masks[item][rows].float(), truth[columns]
+            voxel = functional.binary_cross_entropy_with_logits(logits, meant)
+            overlap = 2 * (logits.sigmoid() * meant).sum(_SPATIAL) + 1
+            size = logits.sigmoid().sum(_SPATIAL) + meant.sum(_SPATIAL) + 1
             total = total + 0.5 * (_MASK * voxel + _DICE * (1 - overlap / size).mean())
     return total / len(parts)

@@ -217,9 +217,9 @@ def _entry_row(entry: StudyEntry) -> tuple[Any, ...]:
 
 def _entry(row: tuple[Any, ...]) -> StudyEntry:
     name, place, patient, date, sequences, uid, candidates, highest, warnings = row
-    said = tuple(warnings.split(_SEPARATOR)) if warnings else ()
+    notices = tuple(warnings.split(_SEPARATOR)) if warnings else ()
     return StudyEntry(
-        name, place, patient, date, tuple(sequences.split()), uid, candidates, highest, said
+        name, place, patient, date, tuple(sequences.split()), uid, candidates, highest, notices
     )
 
 

@@ -69,17 +69,17 @@ def described(entry: StudyEntry) -> StudyEntry:
         study = open_study(Path(entry.place), study_uid=uid, recall=True)
     except LesionLensError as refusal:
         return replace(entry, warnings=(f"cannot be used: {refusal.found}",))
-    said = said_in(study)
+    fields = fields_of(study)
     return replace(
         entry,
-        patient=entry.patient or said.get("PatientID", ""),
-        date=entry.date or said.get("StudyDate", ""),
+        patient=entry.patient or fields.get("PatientID", ""),
+        date=entry.date or fields.get("StudyDate", ""),
         sequences=tuple(s.value for s in REFERENCE_ORDER if s in study.series),
         warnings=study.notices,
     )
 
 
-def said_in(study: Study) -> Mapping[str, str]:
+def fields_of(study: Study) -> Mapping[str, str]:
     """Return the patient's identifier and the date, YYYY-MM-DD, as far as the files say them.
 
     Returns
@@ -97,10 +97,10 @@ def said_in(study: Study) -> Mapping[str, str]:
             found = {tag: str(header.get(tag) or "") for tag in _TAGS}
         else:
             sidecar = file.with_name(re.sub(r"\.nii(\.gz)?$", "", file.name) + ".json")
-            said = json.loads(sidecar.read_text(encoding="utf-8")) if sidecar.is_file() else {}
+            fields = json.loads(sidecar.read_text(encoding="utf-8")) if sidecar.is_file() else {}
             found = {
-                "PatientID": said.get("PatientID"),
-                "StudyDate": said.get("StudyDate") or said.get("AcquisitionDateTime"),
+                "PatientID": fields.get("PatientID"),
+                "StudyDate": fields.get("StudyDate") or fields.get("AcquisitionDateTime"),
             }
     except (OSError, ValueError, AttributeError, InvalidDicomError):
         logger.warning("patient and date of a study could not be read")
@@ -112,15 +112,15 @@ def said_in(study: Study) -> Mapping[str, str]:
 def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
     """Return an entry with what its result says; as it is where there is none."""
     try:
-        said = json.loads((result / RESULT).read_text(encoding="utf-8"))
-        flagged = [row["score"] for row in said["candidates"]]
+        fields = json.loads((result / RESULT).read_text(encoding="utf-8"))
+        flagged = [row["score"] for row in fields["candidates"]]
         scores = [float(score) for score in flagged if score is not None]  # None: a reader's own
-        failed = [q["message"] for q in said["quality"] if not q["passed"]]
+        failed = [q["message"] for q in fields["quality"] if not q["passed"]]
     except FileNotFoundError:
         return entry
     except (OSError, ValueError, KeyError, TypeError):
         return replace(entry, warnings=(*entry.warnings, f"its {RESULT} cannot be read"))
-    notices = (*entry.warnings, *failed, *said.get("warnings", ()))
+    notices = (*entry.warnings, *failed, *fields.get("warnings", ()))
     return replace(
         entry,
         candidates=len(scores),

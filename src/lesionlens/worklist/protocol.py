@@ -72,8 +72,8 @@ def read_protocol(folder: Path) -> Protocol | None:
         It is no protocol, or names a reader, an arm or a case twice.
     """
     try:
-        said = tomllib.loads((folder / FILE).read_text(encoding="utf-8"))
-        protocol = TypeAdapter(Protocol).validate_python(said)
+        table = tomllib.loads((folder / FILE).read_text(encoding="utf-8"))
+        protocol = TypeAdapter(Protocol).validate_python(table)
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

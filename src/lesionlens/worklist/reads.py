@@ -68,7 +68,7 @@ def state_of(read: Read | None, *, analysed: bool) -> StudyState:
     """
     if read is not None and read.complete:
         return StudyState.SIGNED
-    said = read is not None and (read.unaided or read.signed or read.marks or read.verdicts)
-    if said:
+    begun = read is not None and (read.unaided or read.signed or read.marks or read.verdicts)
+    if begun:
         return StudyState.IN_REVIEW
     return StudyState.ANALYSED if analysed else StudyState.NEW

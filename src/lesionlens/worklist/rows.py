@@ -122,11 +122,11 @@ def _fits(text: str, wanted: Sequence[str]) -> bool:
 def _text(row: WorklistRow) -> str:
     entry = row.entry
     arm = row.arm.value if row.session else ""
-    said = (
+    words = (
         entry.name, entry.patient, entry.date, *entry.sequences, row.state.value, arm,
         *entry.warnings,
     )  # fmt: skip
-    return "\n".join(said).casefold()
+    return "\n".join(words).casefold()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +151,11 @@ def compare(first: Read, second: Read) -> Compared:
     names = (first.key.reader or "unnamed", second.key.reader or "unnamed")
     agreed, differing = 0, []
     for uid in dict.fromkeys((*one, *two)):
-        said = (one.get(uid, ReviewState.UNREVIEWED), two.get(uid, ReviewState.UNREVIEWED))
-        if said[0] is said[1]:
+        states = (one.get(uid, ReviewState.UNREVIEWED), two.get(uid, ReviewState.UNREVIEWED))
+        if states[0] is states[1]:
             agreed += 1
         else:
-            differing.append(f"candidate …{uid[-6:]}: {said[0].value}, {said[1].value}")
+            differing.append(f"candidate …{uid[-6:]}: {states[0].value}, {states[1].value}")
     pairs = _pairs(first, second)
     agreed += len(pairs)
     for side, read in enumerate((first, second)):

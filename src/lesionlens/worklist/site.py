@@ -30,8 +30,8 @@ def unaided_first_required() -> bool:
         The file is there and cannot be read: what it requires is not known, so nothing is shown.
     """
     try:
-        said = tomllib.loads(site_file().read_text(encoding="utf-8"))
-        wanted = said.get("reading", {}).get("unaided_first", False)
+        table = tomllib.loads(site_file().read_text(encoding="utf-8"))
+        wanted = table.get("reading", {}).get("unaided_first", False)
     except FileNotFoundError:
         return False
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, AttributeError) as error:

@@ -133,9 +133,9 @@ class Sitting:
         """
         self._refuse_locked()
         count = len(self.read.marks_of(self.phase))
-        said = f"{count} marked" if count else NOTHING_SEEN
-        self._add(ActKind.SIGN, words=said if words is None or self.closed else words)
-        return said if words is None or self.closed else words
+        summary = f"{count} marked" if count else NOTHING_SEEN
+        self._add(ActKind.SIGN, words=summary if words is None or self.closed else words)
+        return summary if words is None or self.closed else words
 
     def leave(self) -> None:
         """Put the study away; time stands still until it is opened again. Once is enough."""
@@ -161,10 +161,10 @@ class Sitting:
             marks=tuple(UnaidedMark(m.uid, m.at_mm, m.confidence) for m in marks),
         )
 
-    def _add(self, kind: ActKind, **said: object) -> None:
+    def _add(self, kind: ActKind, **fields: object) -> None:
         at = self._clock()
         seconds = 0.0 if kind is ActKind.BEGIN else max(at - self._last, 0.0)
-        act = Act(kind, self.phase, now(), seconds, **said)  # type: ignore[arg-type]
+        act = Act(kind, self.phase, now(), seconds, **fields)  # type: ignore[arg-type]
         self.book.add(self.key, act)
         self._acts.append(act)
         self._last = at

@@ -68,12 +68,12 @@ def _of_table(table: Path) -> tuple[StudyEntry, ...]:
         raise _no_table(table, f"{len(rows)} rows and no column `study`")
     entries: list[StudyEntry] = []
     for row in rows:
-        said = {name: (row.get(name) or "").strip() for name in COLUMNS}
-        if not said["study"]:
+        cells = {name: (row.get(name) or "").strip() for name in COLUMNS}
+        if not cells["study"]:
             raise _no_table(table, f"no path in row {len(entries) + 2}")
-        place = (table.parent / said["study"]).resolve()
-        name = _plain(said["name"] or place.name)
-        entries.append(StudyEntry(name, str(place), said["patient"], said["date"]))
+        place = (table.parent / cells["study"]).resolve()
+        name = _plain(cells["name"] or place.name)
+        entries.append(StudyEntry(name, str(place), cells["patient"], cells["date"]))
     _refuse_twins(entries)
     return tuple(entries)
 
@@ -125,10 +125,11 @@ def studies_of(
             expected="at least one",
             next_step="Search by other days, or by a part of the name",
         )
-    return tuple(_archived(study) for study in found)
+    return tuple(archived(study) for study in found)
 
 
-def _archived(study: FoundStudy) -> StudyEntry:
+def archived(study: FoundStudy) -> StudyEntry:
+    """Return a study that an archive found as a list holds it: its place is still empty."""
     day = study.study_date
     date = f"{day[:4]}-{day[4:6]}-{day[6:]}" if re.fullmatch(r"\d{8}", day) else ""
     return StudyEntry(study.study_uid, "", study.patient_id, date, study_uid=study.study_uid)

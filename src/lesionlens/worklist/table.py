@@ -60,8 +60,8 @@ def scores_in(folder: Path, names: Iterable[str]) -> dict[str, float]:
     scores: dict[str, float] = {}
     for name in names:
         try:
-            said = json.loads((folder / name / RESULT).read_text(encoding="utf-8"))
-            rows = [(row["tracking_uid"], row["score"]) for row in said["candidates"]]
+            fields = json.loads((folder / name / RESULT).read_text(encoding="utf-8"))
+            rows = [(row["tracking_uid"], row["score"]) for row in fields["candidates"]]
         except (OSError, ValueError, KeyError, TypeError):
             continue  # not analysed, or damaged: the list warns of that
         scores |= {uid: float(score) for uid, score in rows if score is not None}
@@ -79,7 +79,7 @@ def _who(read: Read) -> dict[str, str | int]:
 
 
 def _read_row(read: Read) -> dict[str, str | int | float]:
-    said = [verdict.state for verdict in read.verdicts]
+    states = [verdict.state for verdict in read.verdicts]
     return {
         **_who(read),
         "complete": str(read.complete).lower(),
@@ -87,7 +87,7 @@ def _read_row(read: Read) -> dict[str, str | int | float]:
         "signed": safe_text(read.signed or ""),
         "marks_unaided": len(read.marks_of(Phase.UNAIDED)),
         "marks_aided": len(read.marks_of(Phase.AIDED)),
-        **{s.value: said.count(s) for s in ReviewState if s is not ReviewState.UNREVIEWED},
+        **{s.value: states.count(s) for s in ReviewState if s is not ReviewState.UNREVIEWED},
         "seconds_unaided": round(read.unaided_seconds, 1),
         "seconds_aided": round(read.aided_seconds, 1),
         "seconds": round(read.unaided_seconds + read.aided_seconds, 1),
@@ -101,19 +101,19 @@ def _mark_rows(read: Read, scores: Mapping[str, float]) -> list[dict[str, str | 
         rating = "" if mark.confidence is None else mark.confidence
         about = {"phase": mark.phase.value, "kind": "mark", "id": mark.uid, "rating": rating}
         rows.append({**_who(read), **about, **_at(mark.at_mm)})
-    for said in read.verdicts:
-        known = said.confidence is not None and said.state in _LESION
+    for verdict in read.verdicts:
+        known = verdict.confidence is not None and verdict.state in _LESION
         rows.append(
             {
                 **_who(read),
                 "phase": Phase.AIDED.value,
                 "kind": "candidate",
-                "id": said.tracking_uid,
-                "rating": said.confidence if known and said.confidence is not None else "",
-                "verdict": said.state.value,
-                "score": scores.get(said.tracking_uid, ""),
-                "reason": safe_text(said.words),
-                **_at(said.at_mm),
+                "id": verdict.tracking_uid,
+                "rating": verdict.confidence if known and verdict.confidence is not None else "",
+                "verdict": verdict.state.value,
+                "score": scores.get(verdict.tracking_uid, ""),
+                "reason": safe_text(verdict.words),
+                **_at(verdict.at_mm),
             }
         )
     return rows

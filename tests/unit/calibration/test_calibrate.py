@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lesionlens.calibration import calibrate
-from lesionlens.calibration.calibrate import CalibrationEffort, CalibrationScan, Seen
+from lesionlens.calibration.calibrate import CalibrationEffort, CalibrationScan, ExaminedScan
 from lesionlens.calibration.scoring import Found
 from lesionlens.evaluation.metrics import reliability
 from lesionlens.network import weights
@@ -23,7 +23,7 @@ def test_temperature_of_overconfident_logits_is_found():
     assert abs(calibrate._temperature(2 * honest, truth) - 2) < 0.15
 
 
-def _seen(patient, rng):
+def _examined(patient, rng):
     """A patient of two candidates whose logits say the truth."""
     logits = rng.normal(0, 2, 2)
     found = tuple(
@@ -31,7 +31,7 @@ def _seen(patient, rng):
         for n, x in enumerate(logits, 1)
     )
     said = rng.random(50)
-    return Seen(patient, 2, found, reliability(said, rng.random(50) < said))
+    return ExaminedScan(patient, 2, found, reliability(said, rng.random(50) < said))
 
 
 @pytest.fixture
@@ -40,9 +40,9 @@ def looked_at(monkeypatch):
 
     def look(job, patient):
         asked.append(patient)
-        return _seen(patient, rng)
+        return _examined(patient, rng)
 
-    monkeypatch.setattr(calibrate, "_seen", look)
+    monkeypatch.setattr(calibrate, "_examined", look)
     return asked
 
 

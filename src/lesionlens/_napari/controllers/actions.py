@@ -151,19 +151,19 @@ class Actions(Marking, EditActs, Asking):
         if self.reading.keep_closed(result, overlays):
             return
         result, overlays = self.reading.as_shown(result, overlays)
-        analysis, said = result.analysis, self.session.state.review
+        analysis, review = result.analysis, self.session.state.review
         known = {c.tracking_uid for c in analysis.findings.candidates}
         if analysis.review.events:
             found = analysis.review
-        elif said.events and said.speaks_of(known).events == said.events:
-            found = said  # the same candidates, found again
+        elif review.events and review.speaks_of(known).events == review.events:
+            found = review  # the same candidates, found again
         else:
             found = store.recover(analysis, reader=self.reading.whose())
         self.session.analysed(result, overlays, self.reading.with_unaided(found))
         wanted = (preferences or read_preferences()).overlay
         if wanted is not Overlay.OFF:
             self.session.choose_overlay(wanted)
-        if found is not analysis.review and found is not said and found.events:
+        if found is not analysis.review and found is not review and found.events:
             self.session.ended("Your decisions of an earlier session are shown again.")
         self.session.offer(journal.found(analysis, self.reading.whose()))
 

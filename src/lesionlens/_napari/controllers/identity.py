@@ -28,13 +28,13 @@ def identity_of(study: Study) -> tuple[str, ...]:
     except (OSError, pydicom.errors.InvalidDicomError):
         logger.warning("who is shown could not be read from the files")
         return (study.name,)
-    said = {tag: str(getattr(found, tag, "") or "").strip() for tag in _TAGS}
-    born, sex = _date(said["PatientBirthDate"]), said["PatientSex"]
+    values = {tag: str(getattr(found, tag, "") or "").strip() for tag in _TAGS}
+    born, sex = _date(values["PatientBirthDate"]), values["PatientSex"]
     lines = (
-        said["PatientName"].replace("^", " ").strip(),
-        said["PatientID"] and f"ID {said['PatientID']}",
+        values["PatientName"].replace("^", " ").strip(),
+        values["PatientID"] and f"ID {values['PatientID']}",
         " · ".join(part for part in (born and f"born {born}", sex) if part),
-        _date(said["StudyDate"]),
+        _date(values["StudyDate"]),
     )
     return tuple(line for line in lines if line)
 

@@ -87,10 +87,10 @@ class Reviewing:
         if candidate is None or state.editing is not None:
             return
         last = state.review.of(candidate.tracking_uid)
-        said = ReviewState.UNREVIEWED if last is None else last.state
+        decided = ReviewState.UNREVIEWED if last is None else last.state
         typed = state.typed.get(candidate.tracking_uid)
-        if typed is not None and said is not ReviewState.UNREVIEWED:
-            self.mark(said)
+        if typed is not None and decided is not ReviewState.UNREVIEWED:
+            self.mark(decided)
 
     def edit_outline(self) -> None:
         """Redraw the outline of the candidate in focus, or end that and keep what was drawn."""

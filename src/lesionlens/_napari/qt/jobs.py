@@ -172,14 +172,14 @@ class Jobs(QObject):
 
 def work(task: Task, messenger: Messenger, cancel: threading.Event) -> None:
     """Run a task and send its value, or its error, to the main thread."""
-    said, when = "", 0.0
+    reported, when = "", 0.0
 
     def progress(stage: str, fraction: float) -> None:
         """Pass on what can be seen: a network tells of a thousand layers, and each word costs."""
-        nonlocal said, when
+        nonlocal reported, when
         now = time.monotonic()
-        if stage != said or now - when >= _TELL_S:
-            said, when = stage, now
+        if stage != reported or now - when >= _TELL_S:
+            reported, when = stage, now
             messenger.progressed.emit(stage, fraction)
 
     value: Any = None

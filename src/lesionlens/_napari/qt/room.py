@@ -67,6 +67,11 @@ class Room(QObject):
         elif self._aside and free >= wanted + _SPARE:
             self._show_again(window)
 
+    @property
+    def keeps(self) -> bool:
+        """Whether the window is kept as wide as it was until a new font has settled."""
+        return self._kept is not None
+
     def keep(self) -> None:
         """Keep the window as wide as it is now, though what stands in it will need more."""
         window = main_window(self.parent())

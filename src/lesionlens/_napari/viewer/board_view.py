@@ -58,7 +58,7 @@ class BoardView(QWidget):
         self.wheel_zooms = False
         self.identity: tuple[str, ...] = ()
         self._travel, self._window_of = travel, window_of
-        self._board: Board | None = None
+        self.board: Board | None = None
         self._alone: int | None = None
         self._artist = Artist({})
         self._other: tuple[Compared, Artist, Mapping[MrSequence, Window]] | None = None
@@ -81,7 +81,7 @@ class BoardView(QWidget):
 
     def show_board(self, board: Board) -> None:
         """Show a board; the views stay where they are as long as the same ones are shown."""
-        before, self._board = self._board, board
+        before, self.board = self.board, board
         if before is None or before.tiles != board.tiles:
             same = before is not None and _rooms(before.tiles) == _rooms(board.tiles)
             self._alone = self._alone if same else None
@@ -95,7 +95,7 @@ class BoardView(QWidget):
 
     def forget(self) -> None:
         """Let go of a study that was closed."""
-        self._board = self._held = self._foot = None
+        self.board = self._held = self._foot = None
         self._artist, self._other = Artist({}), None
         self.repaint_all()
 
@@ -109,9 +109,9 @@ class BoardView(QWidget):
         self.repaint_all()
 
     def _shown(self) -> tuple[Tile, ...]:
-        if self._board is None:
+        if self.board is None:
             return ()
-        tiles = self._board.tiles
+        tiles = self.board.tiles
         if self._alone is None or self._alone >= len(tiles):
             return tiles
         return (replace(tiles[self._alone], row=0, column=0, rows=1),)
@@ -151,9 +151,9 @@ class BoardView(QWidget):
         if first is not None:
             middle = first.grid.to_mm((np.asarray(first.grid.shape) - 1) / 2)
             self._fitted = True
-            self._travel.move(centre_mm=_point(middle), zoom=self._whole())
+            self._travel.move(centre_mm=_point(middle), zoom=self.whole_zoom())
 
-    def _whole(self) -> float:
+    def whole_zoom(self) -> float:
         """Return the zoom at which everything is seen in every view."""
         zooms = []
         for view in self.tiles:
@@ -166,10 +166,10 @@ class BoardView(QWidget):
     def go_to(self, point_mm: Point, box_mm: tuple[Point, Point] | None = None) -> None:
         """Centre a point in every view; where a box is larger than a view, all of them widen."""
         zoom = self._travel.place.zoom
-        if box_mm is not None and self._board is not None:
+        if box_mm is not None and self.board is not None:
             corners = np.asarray(np.meshgrid(*np.asarray(box_mm).T)).reshape(3, -1).T
             for view in self.tiles:
-                flat = self._board.frame.on_screen(view.tile.plane, corners)
+                flat = self.board.frame.on_screen(view.tile.plane, corners)
                 room = ROOM * np.maximum(np.ptp(flat, axis=0), 1.0)
                 zoom = min(zoom, view.width() / room[0], view.height() / room[1])
         self._fitted = self._fitted and zoom == self._travel.place.zoom
@@ -184,20 +184,20 @@ class BoardView(QWidget):
 
     def drawing(self, tile: Tile) -> Drawing | None:
         """Return what a tile shows."""
-        if self._board is None:
+        if self.board is None:
             return None
         other = self._compared(tile)
         if other is None:
-            return self._artist.draw(self._board, tile, self._travel.place)
+            return self._artist.draw(self.board, tile, self._travel.place)
         place, flagged = self._travel.place, other[0].components
-        drawn = other[1].draw(self._board, tile, place)
-        marked = () if flagged is None else other[1].marked(self._board, tile, place, flagged)
+        drawn = other[1].draw(self.board, tile, place)
+        marked = () if flagged is None else other[1].marked(self.board, tile, place, flagged)
         words = (f"{other[0].words} · {drawn.words[0]}", *drawn.words[1:])
         return replace(drawn, words=words, outlines=marked, map=None, box=None, rulers=())
 
     def _compared(self, tile: Tile) -> tuple[Compared, Artist, Mapping[MrSequence, Window]] | None:
         """Return what takes a tile's place while the key for that is held, where there is any."""
-        views = None if self._board is None else self._board.views
+        views = None if self.board is None else self.board.views
         wanted = views is not None and (views.swapped or tile.prior)
         compared = views.compared if views is not None and wanted else None
         if compared is None or tile.sequence not in compared.volumes:
@@ -219,11 +219,11 @@ class BoardView(QWidget):
 
     def corner(self, tile: Tile) -> tuple[str, ...]:
         """Return who is shown and which series, unless that is hidden."""
-        if self._board is None or not self._board.views.named or self._board.state.study is None:
+        if self.board is None or not self.board.views.named or self.board.state.study is None:
             return ()
         if self._compared(tile) is not None:
             return ()  # who and when stand in what is compared
-        series = self._board.state.study.series.get(tile.sequence)
+        series = self.board.state.study.series.get(tile.sequence)
         return (*self.identity, *(() if series is None else (series.description,)))
 
     def foot(self, tile: Tile) -> str:
@@ -252,7 +252,7 @@ class BoardView(QWidget):
     def _drag_ruler(self, tile: Tile, at: tuple[float, float], point: Point) -> bool:
         """Move the end of a ruler that is held, or take hold of one that is near."""
         drawing = self.drawing(tile)
-        if self._board is None or drawing is None:
+        if self.board is None or drawing is None:
             return False
         if self._held is None and not self._pressing:
             reach = _REACH / self._travel.place.zoom
@@ -264,7 +264,7 @@ class BoardView(QWidget):
         if self._held is None:
             return False
         index, which = self._held
-        rulers = list(self._artist.rulers(self._board))
+        rulers = list(self._artist.rulers(self.board))
         rulers[index] = rulers[index].with_end(which, point)
         self.ruler_dragged.emit(tuple(rulers))
         return True
@@ -274,9 +274,9 @@ class BoardView(QWidget):
         self._held, self._pressing = None, False
 
     def _patient(self, tile: Tile, at: tuple[float, float]) -> Point | None:
-        if self._board is None:
+        if self.board is None:
             return None
-        frame = self._board.frame
+        frame = self.board.frame
         depth = float(frame.depth(tile.plane, self._travel.place.point_mm))
         return _point(frame.in_patient(tile.plane, at, depth))
 
@@ -284,9 +284,9 @@ class BoardView(QWidget):
         """Move all views by pixels, or change a sequence's brightness."""
         if window:
             self.window_dragged.emit(tile.sequence, *by)
-        elif self._board is not None:
+        elif self.board is not None:
             place = self._travel.place
-            move = -(np.asarray(by) / place.zoom) @ self._board.frame.screen(tile.plane)
+            move = -(np.asarray(by) / place.zoom) @ self.board.frame.screen(tile.plane)
             self._fitted = False
             self._travel.move(centre_mm=_point(np.asarray(place.centre_mm) + move))
 
@@ -316,16 +316,16 @@ class BoardView(QWidget):
 
     def turned(self, tile: Tile, steps: float, at: tuple[float, float], *, control: bool) -> None:
         """Scroll slices, with Control zoom about the pointer; a preference turns that round."""
-        if self._board is None:
+        if self.board is None:
             return
         if control is self.wheel_zooms:
             self._turns += steps  # a touchpad turns by less than a notch at a time
             by = int(self._turns)
             self._turns -= by
-            point = stepped(self._board.state, tile.plane, self._travel.place.point_mm, by)
+            point = stepped(self.board.state, tile.plane, self._travel.place.point_mm, by)
             self._travel.move(point_mm=point)
             return
-        place, frame = self._travel.place, self._board.frame
+        place, frame = self._travel.place, self.board.frame
         zoom = place.zoom * ZOOM_STEP**steps
         away = np.asarray(at) - frame.on_screen(tile.plane, place.centre_mm)
         move = away * (1 - place.zoom / zoom) @ frame.screen(tile.plane)
@@ -334,9 +334,9 @@ class BoardView(QWidget):
 
     def doubled(self, tile: Tile) -> None:
         """Show this view alone, or all again."""
-        if self._board is None or len(self._board.tiles) < 2:
+        if self.board is None or len(self.board.tiles) < 2:
             return
-        places = [(one.sequence, one.plane, one.prior) for one in self._board.tiles]
+        places = [(one.sequence, one.plane, one.prior) for one in self.board.tiles]
         here = (tile.sequence, tile.plane, tile.prior)
         self._alone = places.index(here) if self._alone is None else None
         self._lay_out()
@@ -345,7 +345,7 @@ class BoardView(QWidget):
     def resized(self) -> None:
         """Fit again, as long as nobody zoomed or moved."""
         if self._fitted:
-            self._travel.move(zoom=self._whole())
+            self._travel.move(zoom=self.whole_zoom())
 
 
 def _rooms(tiles: Iterable[Tile]) -> tuple[tuple[int, int, int], ...]:

@@ -70,12 +70,12 @@ class Views(QObject):
         super().__init__(docked)
         travel = acts.travel
         self._acts, self._cine = acts, Cine(acts.roll, self)
-        self._strip: Strip | None = None
+        self.strip: Strip | None = None
         self.single = SingleView(viewer)
         self.lines = CanvasLines(viewer)
         self.linked: BoardView | None = None
         self._viewer, self._layers, self._travel, self._docked = viewer, layers, travel, docked
-        self._canvas: QWidget | None = None
+        self.canvas: QWidget | None = None
         self._board: Board | None = None
         self._moving = self._turning = False
         self._pictures: dict[MrSequence, Picture] = {}
@@ -131,8 +131,8 @@ class Views(QObject):
             self._later.start()
         else:
             self.settle()
-        if self._strip is not None:
-            self._strip.show_state(state)
+        if self.strip is not None:
+            self.strip.show_state(state)
         if scene.visit is not None and scene.visit != before.visit:
             self.go_to(scene.visit.point_mm, scene.visit.box_mm)
 
@@ -171,7 +171,7 @@ class Views(QObject):
 
         Tab then goes on to the panel. Where somebody types meanwhile, they type on.
         """
-        shown = self.linked if self._is_linked else self._canvas
+        shown = self.linked if self._is_linked else self.canvas
         if shown is not None:
             if not isinstance(QApplication.focusWidget(), QLineEdit | QAbstractSpinBox):
                 shown.setFocus()
@@ -206,11 +206,11 @@ class Views(QObject):
         if self.linked is not None:
             self.linked.release()
             self._reveal(False)
-        for ours in (self.linked, self._strip):
+        for ours in (self.linked, self.strip):
             if ours is not None:
                 ours.hide()
                 ours.deleteLater()
-        self.linked = self._strip = None
+        self.linked = self.strip = None
 
     # --- one or the other -----------------------------------------------------------------
 
@@ -250,16 +250,16 @@ class Views(QObject):
         view.window_dragged.connect(self._drag)
         view.ruler_dragged.connect(self._acts.drag_rulers)
         view.hide()
-        self._strip = Strip(self._acts, home)
+        self.strip = Strip(self._acts, home)
         layout.insertWidget(layout.indexOf(canvas), view, 1)
-        layout.insertWidget(0, self._strip)
-        self._canvas, self.linked = canvas, view
+        layout.insertWidget(0, self.strip)
+        self.canvas, self.linked = canvas, view
 
     def _reveal(self, linked: bool) -> None:
-        if self.linked is not None and self._canvas is not None:
-            self._canvas.setVisible(not linked)
+        if self.linked is not None and self.canvas is not None:
+            self.canvas.setVisible(not linked)
             self.linked.setVisible(linked)
-            (self.linked if linked else self._canvas).setFocus()
+            (self.linked if linked else self.canvas).setFocus()
 
     def _enter(self) -> None:
         """Look where napari's canvas looked, as near as it did."""

@@ -72,8 +72,8 @@ class EditTools(QWidget):
     def _button(self, words: str, act: str) -> QToolButton:
         button, key = QToolButton(), _KEY_OF[act]
         button.setText(words)
-        said = key.words.removeprefix("edit: ")
-        button.setToolTip(f"{said[0].upper()}{said[1:]} ({key.shown})")
+        hint = key.words.removeprefix("edit: ")
+        button.setToolTip(f"{hint[0].upper()}{hint[1:]} ({key.shown})")
         button.setAccessibleName(button.toolTip())
         button.setProperty("role", "segment")
         policy = button.sizePolicy()

@@ -88,12 +88,12 @@ class PreparationBlock(QWidget):
                 items.item(place).setEnabled(name in there)
         self._brain.setCurrentIndex(self._brain.findData(preferences.brain_extraction))
         self._bias.setChecked(preferences.bias_correction)
-        said = _WORDS[preferences.brain_extraction][0]
+        method = _WORDS[preferences.brain_extraction][0]
         shading = ", shading taken out" if preferences.bias_correction else ""
         self._kept = preferences.server
         self._server.setText(self._kept)
         where = f", network on {self._kept.partition('://')[2]}" if self._kept else ""
-        self._fold.setText(f"Preparation: {said}{shading}{where}")
+        self._fold.setText(f"Preparation: {method}{shading}{where}")
 
     def _emit(self) -> None:
         self.changed.emit(self._brain.currentData(), self._bias.isChecked())

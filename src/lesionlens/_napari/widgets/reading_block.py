@@ -69,8 +69,8 @@ class ReadingBlock(Section):
         """Show the read of now."""
         sitting = self._reading.sitting
         self.setVisible(sitting is not None)
-        said = self._reading.confidence
-        self._confidence.setValue(_UNSAID if said is None else said)
+        confidence = self._reading.confidence
+        self._confidence.setValue(_UNSAID if confidence is None else confidence)
         if sitting is None:
             return
         self._words.setText(phase_words(self._reading))

@@ -36,6 +36,7 @@ from lesionlens.export.dicom.refs import SourceFrames
 from lesionlens.export.dicom.seg import Segment
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate
+from lesionlens.records.followup import ChangeKind
 from lesionlens.records.review import ReviewEvent
 
 SIDES = {"left": own.LEFT, "right": own.RIGHT, "both sides": own.BILATERAL}
@@ -119,8 +120,9 @@ def _compared(analysis: Analysis, candidate: Candidate) -> str:
     change = next((c for c in found.changes if c.now and c.now.tracking_uid == uid), None)
     day = found.points[-2].date or "the prior examination"
     if change is None or change.before is None:
-        return f"; not flagged on {day}"
-    said = [
+        split = change is not None and change.kind is ChangeKind.SPLIT
+        return f"; split from a region of {day}" if split else f"; not flagged on {day}"
+    items = [
         f"{name} {value:+.1f} %"
         for name, value in (
             ("volume", change.volume_percent),
@@ -128,7 +130,7 @@ def _compared(analysis: Analysis, candidate: Candidate) -> str:
         )
         if value is not None
     ]
-    return f"; since {day}: {', '.join(said)}" if said else ""
+    return f"; since {day}: {', '.join(items)}" if items else ""
 
 
 def _measures(candidate: Candidate, region: Region) -> list[Measurement]:
@@ -216,10 +218,10 @@ def _site(candidate: Candidate) -> FindingSite:
 def _evaluations(analysis: Analysis, candidate: Candidate) -> list[QualitativeEvaluation]:
     """Return the state of the review, and who flagged what the engine did not."""
     state = analysis.review.state_of(candidate.tracking_uid)
-    said = [(own.REVIEW_STATE, own.REVIEW_STATES[state])]
+    codes = [(own.REVIEW_STATE, own.REVIEW_STATES[state])]
     if candidate.source is not Source.NETWORK:
-        said.append((own.SOURCE, own.SOURCES[candidate.source]))
-    return [QualitativeEvaluation(identity.concept(n), identity.concept(v)) for n, v in said]
+        codes.append((own.SOURCE, own.SOURCES[candidate.source]))
+    return [QualitativeEvaluation(identity.concept(n), identity.concept(v)) for n, v in codes]
 
 
 def _said(analysis: Analysis, candidate: Candidate) -> list[Any]:

@@ -51,7 +51,7 @@ def of_new_object(analysis: Analysis, kind: str) -> dict[str, Any]:
     """
     number, description = SERIES[kind]
     now = datetime.now(UTC).astimezone()
-    said = {
+    attributes = {
         "series_instance_uid": generate_uid(),
         "series_number": number,
         "series_description": f"{description}, {review_words(analysis)} (research)"[:64],
@@ -68,14 +68,14 @@ def of_new_object(analysis: Analysis, kind: str) -> dict[str, Any]:
         "device_serial_number": serial_number(analysis),
     }
     if kind in WITH_OWN_CODES:
-        said["coding_schemes"] = [
+        attributes["coding_schemes"] = [
             CodingSchemeIdentificationItem(
                 designator=OWN_SCHEME,
                 name="LesionLens",
                 responsible_organization="LesionLens, research software",
             )
         ]
-    return said
+    return attributes
 
 
 def decided(analysis: Analysis) -> int:

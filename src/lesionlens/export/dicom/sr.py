@@ -140,15 +140,17 @@ def _review(analysis: Analysis) -> own.Code:
 
 def _notice(analysis: Analysis) -> str:
     flagged, _, more = analysis.findings.conclusion.partition("; ")
-    said = [RESEARCH_USE_NOTICE, f"{flagged.capitalize()} flagged{more and '; '}{more}."]
+    sentences = [RESEARCH_USE_NOTICE, f"{flagged.capitalize()} flagged{more and '; '}{more}."]
     done, every = identity.decided(analysis), len(analysis.findings.candidates)
     if not every and analysis.review.signed:
-        said.append(f"Signed by a reader: {analysis.review.signed}.")
+        sentences.append(f"Signed by a reader: {analysis.review.signed}.")
     elif not done:
-        said.append("Nobody has reviewed this result.")
+        sentences.append("Nobody has reviewed this result.")
     else:
-        said.append(f"Reviewed: {done} of {every}; sent here: {len(identity.exported(analysis))}.")
-    return " ".join(said)
+        sentences.append(
+            f"Reviewed: {done} of {every}; sent here: {len(identity.exported(analysis))}."
+        )
+    return " ".join(sentences)
 
 
 def check_sr(path: Path, analysis: Analysis) -> None:

@@ -204,14 +204,14 @@ def _whole_or_nothing(made: Dataset) -> None:
 
 
 def _notices(taker: _Taker) -> Iterator[str]:
-    said = "The DICOM objects do not repeat what DICOM does not allow in the source's header"
+    sentence = "The DICOM objects do not repeat what DICOM does not allow in the source's header"
     parts = [
         f"{words}: {', '.join(names)}"
         for words, names in (("corrected", taker.corrected), ("left out", taker.left_out))
         if names
     ]
     if parts:
-        yield f"{said} ({'; '.join(parts)})"
+        yield f"{sentence} ({'; '.join(parts)})"
     apart = [k for k in (*UIDS, "PatientID") if k in {**taker.corrected, **taker.left_out}]
     if apart:
         yield (

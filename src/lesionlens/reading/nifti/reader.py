@@ -131,7 +131,7 @@ def _detected(path: Path, root: Path, notices: list[str]) -> Series | None:
 def _guess(path: Path, notices: list[str]) -> sequences.Guess:
     by_name = sequences.from_name(path.name)
     sidecar = read_sidecar(path, notices)
-    said = (
+    by_sidecar = (
         sequences.from_acquisition(sequences.acquisition_of_sidecar(sidecar), witness="sidecar")
         if sidecar
         else sequences.UNKNOWN
@@ -140,14 +140,14 @@ def _guess(path: Path, notices: list[str]) -> sequences.Guess:
         if by_name.confidence > 0:
             return by_name
         return next(
-            (g for g in (said, sequences.from_name_loosely(path.name)) if g.sequence),
-            said if said.confidence else by_name,
+            (g for g in (by_sidecar, sequences.from_name_loosely(path.name)) if g.sequence),
+            by_sidecar if by_sidecar.confidence else by_name,
         )
-    if said.sequence not in (None, by_name.sequence):
+    if by_sidecar.sequence not in (None, by_name.sequence):
         notices.append(
-            f"The JSON sidecar of {path.name!r} says {said.sequence.words}, its name "
+            f"The JSON sidecar of {path.name!r} says {by_sidecar.sequence.words}, its name "
             f"{by_name.sequence.words}: the name was followed. "
-            f"If that is wrong, {how_to_name(said.sequence)}."
+            f"If that is wrong, {how_to_name(by_sidecar.sequence)}."
         )
         return replace(by_name, confidence=0.6)
     return by_name

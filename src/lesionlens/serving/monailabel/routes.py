@@ -191,16 +191,16 @@ def _add_infer(router: APIRouter) -> None:
 
 
 def _response(params: dict[str, Any], name: str, content: bytes, output: Wanted) -> Response:
-    said = json.dumps(params).encode()
+    about = json.dumps(params).encode()
     if output is Wanted.JSON:
-        return Response(said, media_type="application/json")
+        return Response(about, media_type="application/json")
     if output is not Wanted.ALL:
         kind = "application/dicom" if output is Wanted.DICOM_SEG else _NIFTI
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return Response(content, media_type=kind, headers=headers)
     body, kind = encode_multipart_formdata(
         [
-            ("params", (None, said, "application/json")),  # type: ignore[list-item]
+            ("params", (None, about, "application/json")),  # type: ignore[list-item]
             ("image", (name, content, _NIFTI)),
         ]
     )

@@ -58,7 +58,7 @@ KEYS = (
     Key("H", "hold_hidden", "hide every overlay while held", hold=True),
     Key("G", "next_overlay", "contour or attention map"),
     Key("Control-D", "next_evidence", "what T1, T1c, T2 and FLAIR each add, one after another"),
-    Key("Shift-B", "toggle_first_look", "where the network looked first, or what decided"),
+    Key("Shift-B", "toggle_first_layer", "where the first layer attends, or what decided"),
     Key("W", "next_region", "whole tumour, tumour core or enhancing tumour"),
     Key("S", "next_sequence", "show the next sequence"),
     Key("J", "next_plane", "axial, coronal or sagittal"),

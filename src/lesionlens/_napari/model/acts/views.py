@@ -156,8 +156,8 @@ class Viewing:
         if maps:
             self._show_map(maps[at] if at < len(maps) else None)
 
-    def toggle_first_look(self) -> None:
-        """Show where the network looked before it decided, or what it decided from."""
+    def toggle_first_layer(self) -> None:
+        """Show where the first layer attends, or what the network decided from."""
         state = self.session.state
         if state.attention_layers:
             shown = state.choices.overlay is Overlay.MAP and state.choices.layer == 0

@@ -1,4 +1,4 @@
-"""What a map adds to a contour: evidence by sequence, and the first look beside the answer."""
+"""What a map adds to a contour: evidence by sequence, and the first layer beside the answer."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
         evidence.within(one.voxels)[sequence] for one in component_voxels(marked, evidence.grid)
     ]
     listed = ", ".join(f"{n + 1}: {mean:+.2f}" for n, mean in enumerate(means[:_LISTED]))
-    said = f"Mean of {sequence.words} within candidates · {listed}. " if listed else ""
+    words = f"Mean of {sequence.words} within candidates · {listed}. " if listed else ""
     return MapView(
         frozen(np.asarray(data, np.float32)),
         EVIDENCE_TOP,
@@ -51,13 +51,13 @@ def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
         "of the first pass; with the other maps and the answer to no image they sum to it",
         low=-EVIDENCE_TOP,
         role="evidence",
-        said=f"{said}Exact Shapley values of the first pass, "
+        said=f"{words}Exact Shapley values of the first pass, "
         f"{float(evidence.grid.spacing_mm[0]):.2g} mm.",
     )
 
 
 def search_words(analysis: Analysis, trace: Trace, region: Region) -> str:
-    """Say where the network looked before any outline was drawn, and what it decided from."""
+    """Say where the first layer attends, before any outline was drawn, and what it decided from."""
     if trace.layer_attention is None:
         return ""
     prepared, findings = analysis.prepared, analysis.findings
@@ -69,10 +69,10 @@ def search_words(analysis: Analysis, trace: Trace, region: Region) -> str:
         dismissed[tuple(one.voxels.T)] = 1
     beside = onto(dismissed, prepared.native, prepared.working, nearest=True).astype(bool)
     places = places_of(prepared, marked, beside)
-    said = _words("First look", shares(trace.layer_attention(region, 0, None), places))
+    words = _words("First layer", shares(trace.layer_attention(region, 0, None), places))
     if region not in trace.cross:
-        return said
-    return f"{said} {_words('Decided from', shares(trace.cross[region], places))}"
+        return words
+    return f"{words} {_words('Decided from', shares(trace.cross[region], places))}"
 
 
 def _words(what: str, found: Attended) -> str:

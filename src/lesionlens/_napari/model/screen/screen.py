@@ -348,9 +348,9 @@ def _edges(spacing_mm: Any) -> str:
 def _row(candidate: Candidate, state: State, *, focus: bool) -> ShownCandidate:
     event = state.review.of(candidate.tracking_uid)
     review = state.review.state_of(candidate.tracking_uid)
-    said = review.value if event is None else f"{review.value}, {event.reader or 'reader unnamed'}"
+    words = review.value if event is None else f"{review.value}, {event.reader or 'reader unnamed'}"
     if event is not None and event.reason:
-        said += f": {event.reason}"
+        words += f": {event.reason}"
     return ShownCandidate(
         id=candidate.id,
         place=short_place(candidate),
@@ -359,5 +359,5 @@ def _row(candidate: Candidate, state: State, *, focus: bool) -> ShownCandidate:
         score=score_words(candidate.score),
         state=review,
         focus=focus,
-        details=details(candidate) + f"\n{said}",
+        details=details(candidate) + f"\n{words}",
     )

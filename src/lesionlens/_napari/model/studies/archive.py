@@ -58,8 +58,8 @@ def servers_file() -> Path:
 def kept_servers() -> list[Server]:
     """Return the servers used before, the last one first."""
     try:
-        said = json.loads(servers_file().read_text(encoding="utf-8"))
-        return [Server(**one) for one in said][:MOST_SERVERS]
+        stored = json.loads(servers_file().read_text(encoding="utf-8"))
+        return [Server(**one) for one in stored][:MOST_SERVERS]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError):
@@ -125,7 +125,7 @@ def day(typed: str) -> str:
         ) from error
 
 
-def query_of(said: Mapping[str, str]) -> StudyQuery:
+def query_of(fields: Mapping[str, str]) -> StudyQuery:
     """Return the query of a form: patient_id, name, first, last, modality.
 
     Raises
@@ -133,13 +133,13 @@ def query_of(said: Mapping[str, str]) -> StudyQuery:
     UnusableInputError
         Nothing is said that narrows the search, or a day is none.
     """
-    first, last = day(said["first"]), day(said["last"])
+    first, last = day(fields["first"]), day(fields["last"])
     spans = {(True, True): f"{first}-{last}", (True, False): f"{first}-", (False, True): f"-{last}"}
     query = StudyQuery(
-        patient_id=said["patient_id"].strip(),
-        patient_name=name_pattern(said["name"]),
+        patient_id=fields["patient_id"].strip(),
+        patient_name=name_pattern(fields["name"]),
         study_date=first if first == last else spans.get((bool(first), bool(last)), ""),
-        modality=said["modality"],
+        modality=fields["modality"],
     )
     if not (query.patient_id or query.patient_name or query.study_date):
         raise UnusableInputError(
@@ -234,13 +234,13 @@ class ArchiveSession:
 
     def failed(self, problem: Problem) -> None:
         """Say why something did not work; the list stays."""
-        said = replace(
+        shown = replace(
             problem,
             found=in_the_dialogs_words(problem.found),
             expected=in_the_dialogs_words(problem.expected),
             next_step=in_the_dialogs_words(problem.next_step),
         )
-        self._set(activity=None, problem=said)
+        self._set(activity=None, problem=shown)
 
     def dismiss(self) -> None:
         """Take the failure off the screen."""

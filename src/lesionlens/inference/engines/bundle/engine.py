@@ -221,8 +221,9 @@ class BundleEngine:
         study = self._memory.of(prepared)
         groups = [[self._as_shown(perturbation, study)] for perturbation in perturbations]
 
-        def take(one: InputPerturbation) -> Tensor:
-            return self._shares(self._input(study, one), fast=self._fast)[self._whole]
+        def take(inputs: Sequence[InputPerturbation]) -> list[Tensor]:
+            shares = (self._shares(self._input(study, one), fast=self._fast) for one in inputs)
+            return [share[self._whole] for share in shares]
 
         def watch(count: int) -> AbstractContextManager[None]:
             passes = count * self._windows(study.grid)
@@ -288,8 +289,8 @@ class BundleEngine:
 
     def _run(self, x: Tensor) -> Tensor:
         """Return the network's logits; networks of MONAI may hand out more beside them."""
-        said = self._network(x)
-        found = said[0] if isinstance(said, list | tuple) else said
+        logits = self._network(x)
+        found = logits[0] if isinstance(logits, list | tuple) else logits
         if isinstance(found, Tensor) and found.shape[1:] == (
             len(self._bundle.regions),
             *x.shape[2:],
@@ -381,12 +382,12 @@ class BundleEngine:
         there = {s for s, here in zip(MrSequence, prepared.present, strict=True) if here}
         missing = [s.words for s in self._bundle.sequences if s not in there]
         lacking = [r.words for r in Region if r not in self._bundle.regions]
-        said = []
+        notices = []
         if missing:
-            said.append(
+            notices.append(
                 f"The bundle expects {', '.join(missing)}, which this study lacks: it was shown "
                 "an empty image instead, and its answer may be wrong"
             )
         if lacking:
-            said.append(f"The bundle does not draw the {' or the '.join(lacking)}")
-        return tuple(said)
+            notices.append(f"The bundle does not draw the {' or the '.join(lacking)}")
+        return tuple(notices)

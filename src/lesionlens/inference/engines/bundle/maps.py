@@ -110,8 +110,8 @@ class _Score(nn.Module):
     @override
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, I, J, K) to (B, 1)."""
-        said = torch.sigmoid(self._run(x)[:, self._channel].float())
-        return said[:, self._inside].mean(1, keepdim=True)
+        probability = torch.sigmoid(self._run(x)[:, self._channel].float())
+        return probability[:, self._inside].mean(1, keepdim=True)
 
 
 def occlusion(run: Run, x: Tensor, channel: int) -> Tensor:

@@ -230,10 +230,10 @@ def _untrusted(address: ServerAddress) -> ServerError:
 def _refused(answer: requests.Response, address: ServerAddress) -> NoReturn:
     """Raise what a refusal means here."""
     try:
-        said = dict(answer.json())
+        body = dict(answer.json())
     except ValueError:
-        said = {}
-    code = said.get("code")
+        body = {}
+    code = body.get("code")
     if answer.status_code == 401:
         raise ServerError(
             found=f"a key that {address.name} does not take"
@@ -244,9 +244,9 @@ def _refused(answer: requests.Response, address: ServerAddress) -> NoReturn:
             in_window="Name the file with the key in the settings",
         )
     words = {
-        "found": str(said.get("found", f"HTTP status {answer.status_code} from {address.name}")),
-        "expected": str(said.get("expected", "an answer of `lesionlens serve`")),
-        "next_step": str(said.get("next_step", "Check the address")),
+        "found": str(body.get("found", f"HTTP status {answer.status_code} from {address.name}")),
+        "expected": str(body.get("expected", "an answer of `lesionlens serve`")),
+        "next_step": str(body.get("next_step", "Check the address")),
     }
     if code in _GONE:
         gone = GoneError(**words)

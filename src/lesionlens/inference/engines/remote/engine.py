@@ -64,8 +64,8 @@ class RemoteEngine:
     @property
     def info(self) -> EngineInfo:
         """Name, version, SHA-256 of the weights, capabilities of the server's engine."""
-        said = messages.info_in(self._line.about["engine"])
-        return replace(said, device=self._place(said.device))
+        about = messages.info_in(self._line.about["engine"])
+        return replace(about, device=self._place(about.device))
 
     def _place(self, device: str) -> str:
         return f"{device}, on the server {self._line.address.name}"

@@ -131,22 +131,22 @@ def _only_array(part: bytes, limit_bytes: int) -> NDArray[Any]:
 
 def variants_out(variants: Sequence[InputPerturbation]) -> tuple[Header, Arrays]:
     """Return perturbed inputs as a message."""
-    said = [{"keep": v.keep, "mirrored": v.mirrored, "alone": v.alone} for v in variants]
+    fields = [{"keep": v.keep, "mirrored": v.mirrored, "alone": v.alone} for v in variants]
     hidden = {str(n): v.hidden for n, v in enumerate(variants) if v.hidden is not None}
-    return {"variants": said}, hidden
+    return {"variants": fields}, hidden
 
 
 def variants_in(header: Header, arrays: Arrays) -> list[InputPerturbation]:
     """Return perturbed inputs from a message."""
     found = []
-    for number, said in enumerate(header["variants"]):
-        t1, t1c, t2, flair = (bool(keep) for keep in said["keep"])
+    for number, fields in enumerate(header["variants"]):
+        t1, t1c, t2, flair = (bool(keep) for keep in fields["keep"])
         found.append(
             InputPerturbation(
                 (t1, t1c, t2, flair),
-                bool(said["mirrored"]),
+                bool(fields["mirrored"]),
                 arrays.get(str(number)),
-                bool(said["alone"]),
+                bool(fields["alone"]),
             )
         )
     return found
@@ -154,15 +154,15 @@ def variants_in(header: Header, arrays: Arrays) -> list[InputPerturbation]:
 
 def info_out(info: EngineInfo) -> Header:
     """Return who decides, for JSON."""
-    said = _INFO.dump_python(info, mode="json")
-    said["capabilities"].sort()
-    return dict(said)
+    fields = _INFO.dump_python(info, mode="json")
+    fields["capabilities"].sort()
+    return dict(fields)
 
 
-def info_in(said: Any) -> EngineInfo:
+def info_in(fields: Any) -> EngineInfo:
     """Return who decides, from JSON."""
     try:
-        return _INFO.validate_python(said)
+        return _INFO.validate_python(fields)
     except ValidationError as error:
         raise _odd("an engine's description") from error
 
@@ -237,16 +237,16 @@ def prediction_in(
         raise _odd("an answer") from error
 
 
-def _trace_in(said: Any, arrays: Arrays, probe: Probe, layer: LayerAttention) -> Trace | None:
-    if said is None:
+def _trace_in(fields: Any, arrays: Arrays, probe: Probe, layer: LayerAttention) -> Trace | None:
+    if fields is None:
         return None
     return Trace(
         _of_regions(arrays, "cross_"),
-        str(said["method"]),
-        tuple(str(name) for name in said["layers"]),
-        probe if said["probes"] else None,
-        tuple((str(name), int(heads)) for name, heads in said["attention_layers"]),
-        layer if said["shows_layers"] else None,
+        str(fields["method"]),
+        tuple(str(name) for name in fields["layers"]),
+        probe if fields["probes"] else None,
+        tuple((str(name), int(heads)) for name, heads in fields["attention_layers"]),
+        layer if fields["shows_layers"] else None,
     )
 
 
@@ -296,11 +296,11 @@ def _grid_out(grid: Grid) -> Header:
     return {"shape": grid.shape, "affine": np.asarray(grid.affine, np.float64).tolist()}
 
 
-def _grid_in(said: Any) -> Grid:
-    i, j, k = (int(n) for n in said["shape"])
+def _grid_in(fields: Any) -> Grid:
+    i, j, k = (int(n) for n in fields["shape"])
     if min(i, j, k) < 1:
         raise ValueError("an empty grid")
-    return Grid((i, j, k), np.array(said["affine"], np.float64))
+    return Grid((i, j, k), np.array(fields["affine"], np.float64))
 
 
 def read_message(message: bytes, inside: Mask | None = None) -> tuple[Header, Arrays]:

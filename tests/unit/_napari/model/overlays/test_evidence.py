@@ -1,4 +1,4 @@
-"""What a map adds to a contour: evidence by sequence, the first look, what was dismissed."""
+"""What a map adds to a contour: evidence by sequence, the first layer, what was dismissed."""
 
 from dataclasses import replace
 
@@ -81,11 +81,11 @@ def test_a_map_that_failed_its_checks_does_not_withhold_the_evidence(session):
 
 
 def test_the_first_look_says_where_it_went(session, asked):
-    Viewing(session).toggle_first_look()
+    Viewing(session).toggle_first_layer()
     assert session.state.choices.layer == 0
     view = seen(asked, asked.analysis.prepared, LayerChoice(Region.WT, 0))
-    assert "First look: 100% in candidates, 0% opposite them" in view.said
-    Viewing(session).toggle_first_look()
+    assert "First layer: 100% in candidates, 0% opposite them" in view.said
+    Viewing(session).toggle_first_layer()
     assert session.state.choices.layer is None
 
 
