@@ -53,7 +53,7 @@ def write_bundle(
             "transforms": [
                 {"_target_": "LoadImaged", "keys": "image"},
                 {"_target_": "NormalizeIntensityd", "keys": "image", "nonzero": True},
-                {"_target_": "Spacingd", "keys": "image", "pixdim": [6.0, 6.0, 6.0]},
+                {"_target_": "Spacingd", "keys": "image", "pixdim": [4.0, 4.0, 4.0]},
             ],
         },
         "inferer": {"_target_": "SlidingWindowInferer", "roi_size": [window] * 3},

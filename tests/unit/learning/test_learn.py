@@ -185,7 +185,7 @@ def begun(reviews, tmp_path_factory, random_weights):
 
 
 def from_there(begun, out, *names):
-    """Copy what was begun, or these folders of it alone: preparing takes long."""
+    """Copy what was begun, or these parts of it alone: preparing takes long."""
     for name in names or [place.name for place in begun[0].iterdir()]:
         place = begun[0] / name
         (shutil.copytree if place.is_dir() else shutil.copy)(place, out / name)
@@ -288,7 +288,7 @@ def test_who_was_learnt_from_never_judges_later_weights(
     line = Lineage("test+learnt.20260105", "0" * 64, digests(["a", "b"]), digests(["c"]))
     store.accept(random_weights, line, by="A. Reader")
     (tmp_path / "second").mkdir()
-    out = from_there(begun, tmp_path / "second", "cases", "drawn")
+    out = from_there(begun, tmp_path / "second", "cases")
     learn(dataclasses.replace(job(reviews, out, "v1")), minutes=0)
     split = json.loads((out / "split.json").read_text())
     assert (set(split["training"]), set(split["validation"])) == ({"a", "b"}, {"c"})
