@@ -172,7 +172,8 @@ function paint() {
     });
     $(`${name}-slice`).value = n;
     const mm = apply(result.grid.affine, place)[plane.across];
-    $(`${name}-mm`).textContent = `${"RAS"[plane.across]} ${mm.toFixed(0)} mm`;
+    const side = (mm < 0 ? "LPI" : "RAS")[plane.across];
+    $(`${name}-mm`).textContent = `${Math.abs(mm).toFixed(0)} mm ${side}`;
     const letters = [..."lrtb"].map((side, m) => make("b", plane.letters[m], { className: side }));
     $(`${name}-letters`).replaceChildren(...letters);
   }
