@@ -1,12 +1,16 @@
 """Whether evidence by sequence names the sequence that a lesion shows in.
 
-    python bench/evidence_maps.py [WEIGHTS.safetensors] [--patients 12]
+    python bench/evidence_maps.py [WEIGHTS.safetensors] [--patients 12] [--strong 0]
 
 Each drawn patient's tumour is painted into one sequence alone: the other three are painted from
 the same anatomy and contrasts without it. The map names the sequence with the largest mean share
 over the lesion's voxels that the network calls tumour with everything shown, or over all where it
 calls none; a lesion of which it calls less than a twentieth is counted as not seen. Also the
 cost: seconds of the maps beside those of the passes that they are made of.
+
+With `--strong 15` that many lesions are taken for each sequence instead that the network finds: one
+of 15 to 25 mm radius, in that sequence as far from the brain's mean as `GAINS` say (the first at
+which the network calls a twentieth of it), the other three as healthy tissue.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,8 +31,11 @@ from lesionlens.base.stages import NEVER, no_progress
 from lesionlens.calibration.calibrate import prepared_of
 from lesionlens.explain.shapley import evidence_maps, subsets_of, voxels_on
 from lesionlens.inference.engines.lens.engine import LensEngine
+from lesionlens.network.normalise import zscore
 from lesionlens.records.prediction import InputPerturbation
 from lesionlens.records.study import PreparedStudy
+from lesionlens.synth import draw as drawing
+from lesionlens.synth import tumour
 from lesionlens.synth.draw import DrawConfig, Drawn, Geometry, draw_geometry, paint
 from lesionlens.training.data import VALIDATION_SEED
 
@@ -35,6 +43,10 @@ FIRST_SEED = VALIDATION_SEED + 830_000_000
 GRID = DrawConfig((92, 112, 88), (2.0, 2.0), tumour_free=0.0, cavity=0.0)
 ML = 0.008
 SEEN, LEAST_CALLED = 0.5, 0.05
+GAINS = (2.0, 4.0, 7.0)
+"""Contrast of a strong lesion, in standard deviations of the brain; T1 goes dark, the rest
+bright."""
+RADIUS_MM = (15.0, 25.0)
 LEAST_ML = 1.0
 
 
@@ -71,6 +83,66 @@ def in_one_alone(seed: int) -> dict[MrSequence, Drawn] | None:
     return found
 
 
+def strong(seed: int, sequence: MrSequence) -> Iterator[Drawn]:
+    """Draw a patient with one lesion in one sequence alone, with more and more contrast."""
+    plan = tumour.plan_lesions
+
+    def single(*args: object, **kwargs: object) -> tumour.LesionPlan:
+        made = plan(*args, **kwargs)  # type: ignore[arg-type]
+        radius = float(np.random.default_rng(seed).uniform(*RADIUS_MM))
+        return replace(
+            made, count=torch.ones_like(made.count), radius=torch.full_like(made.radius, radius)
+        )
+
+    drawing.lesions.plan_lesions = single  # type: ignore[assignment]
+    try:
+        geometry = draw_geometry(GRID, [seed])
+    finally:
+        drawing.lesions.plan_lesions = plan
+    free = paint(GRID, without_tumour(geometry), [seed])
+    at, brain = list(MrSequence).index(sequence), free.brain[0]
+    spread = float(free.channels[0, at][brain].std())
+    inside = geometry.membership[:, 5:9].sum(1)
+    for gain in GAINS:
+        channels = free.channels.clone()
+        way = -gain if sequence is MrSequence.T1 else gain
+        channels[:, at] = (channels[:, at] + way * spread * inside).clamp_min(0) * free.brain
+        zscored = zscore(channels, free.brain)
+        yield replace(free, channels=channels, zscored=zscored, labels=geometry.labels)
+
+
+def is_seen(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) -> bool:
+    """Whether the network calls enough of a lesion tumour, all sequences shown."""
+    everything = [InputPerturbation.showing(frozenset(MrSequence))]
+    answer = engine.predict_perturbed(study, everything, progress=no_progress, cancel=NEVER)
+    voxels = voxels_on(study.working.to_mm(np.argwhere(truth)), answer.grid)
+    return float((answer.probability[0].ravel()[voxels] >= SEEN).mean()) >= LEAST_CALLED
+
+
+def found_ones(engine: LensEngine, wanted: int, first: int) -> dict[MrSequence, list[Row]]:
+    """Take lesions that the network finds in one sequence, so many for each."""
+    rows: dict[MrSequence, list[Row]] = {sequence: [] for sequence in MrSequence}
+    tried = dict.fromkeys(MrSequence, 0)
+    for seed in range(FIRST_SEED + first, FIRST_SEED + first + 2 * wanted):
+        for sequence, some in rows.items():
+            if len(some) >= wanted:
+                continue
+            tried[sequence] += 1
+            for gain, one in zip(GAINS, strong(seed, sequence), strict=True):
+                study = prepared_of(one, np.ones(4, dtype=bool))
+                truth = one.labels[0, 0].numpy() > 0
+                if is_seen(engine, study, truth):
+                    some.append(asked(engine, study, truth))
+                    say(
+                        f"{seed} {sequence.words}, {gain:.0f} SD: {some[-1].named.words}, "
+                        f"{some[-1].called:.0%} called tumour"
+                    )
+                    break
+    for sequence, number in tried.items():
+        say(f"{sequence.words}: the network found {len(rows[sequence])} of {number} drawn")
+    return rows
+
+
 def asked(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) -> Row:
     """Ask about every subset, and share the answers out."""
     subsets = subsets_of(tuple(MrSequence))
@@ -101,8 +173,12 @@ def main() -> None:
     p.add_argument("weights", type=Path, nargs="?")
     p.add_argument("--patients", type=int, default=12, help="drawn; four lesions each")
     p.add_argument("--first", type=int, default=0, help="how many seeds to pass over")
+    p.add_argument("--strong", type=int, default=0, help="found lesions for each sequence")
     a = p.parse_args()
     engine = LensEngine("cpu", a.weights)
+    if a.strong:
+        told(found_ones(engine, a.strong, a.first))
+        return
     rows: dict[MrSequence, list[Row]] = {sequence: [] for sequence in MrSequence}
     for seed in range(FIRST_SEED + a.first, FIRST_SEED + a.first + 10 * a.patients):
         drawn = in_one_alone(seed)
@@ -115,6 +191,11 @@ def main() -> None:
             say(f"{seed} {sequence.words}: {row.named.words}, {row.called:.0%} called tumour")
         if len(rows[MrSequence.T1]) == a.patients:
             break
+    told(rows)
+
+
+def told(rows: dict[MrSequence, list[Row]]) -> None:
+    """Print one line a sequence, and the cost."""
     for sequence, some in rows.items():
         say(f"{sequence.words}: {counted(some, sequence)}")
     every = [row for some in rows.values() for row in some]

@@ -1,6 +1,6 @@
 """How true a comparison with a prior examination is, on drawn pairs of known growth.
 
-    python bench/prior_pairs.py OUT [--pairs 20] [--network 6]
+    python bench/prior_pairs.py OUT [--pairs 20] [--network 6] [--first 0]
 
 Each pair is one drawn brain twice: the lesions' radii scaled, other contrasts and noise, the head
 moved by up to 10 mm and 8 degrees, other slices. Known are both truths and the movement. The truth
@@ -30,12 +30,13 @@ from lesionlens.followup.compare import compare
 from lesionlens.followup.patient import Visit
 from lesionlens.followup.prior import Prior
 from lesionlens.lens import Lens
-from lesionlens.preparation.prepare import prepare
+from lesionlens.preparation.prepare import PrepareOptions, prepare
 from lesionlens.reading.readers import open_study
 from lesionlens.records.analysis import Analysis, Volumes
 from lesionlens.records.arrays import Volume
 from lesionlens.synth import draw as drawing
 from lesionlens.synth import tumour
+from lesionlens.synth.artefacts import Damage
 from lesionlens.synth.draw import DrawConfig, draw_geometry, paint
 from lesionlens.testing.acquire import Acquisition, acquire
 from lesionlens.testing.analysis import make_analysis
@@ -44,12 +45,16 @@ from lesionlens.testing.simple import Patient
 from lesionlens.training.data import VALIDATION_SEED
 
 FIRST_SEED = VALIDATION_SEED + 840_000_000
-GRID = DrawConfig((128, 152, 120), (1.5, 1.5), tumour_free=0.0, cavity=0.0)
+EDGE_MM = 2.0
+GRID = DrawConfig(
+    (96, 114, 90), (EDGE_MM, EDGE_MM), tumour_free=0.0, cavity=0.0, damage=Damage(shift_mm=0.0)
+)
+"""No sequence lies beside the anatomy that was drawn: the alignment is held to its place."""
 SEQUENCES = (MrSequence.T1C, MrSequence.FLAIR)
 NOW = Acquisition("LPS", (1.0, 1.0, 2.0))
 THEN = Acquisition("LPS", (1.0, 1.0, 3.0))
 LARGE_ML = 1.0
-DRAWN_ML = 1.5**3 / 1000
+DRAWN_ML = EDGE_MM**3 / 1000
 TOP = 1000.0
 
 
@@ -75,8 +80,8 @@ def drawn(seed: int, scale: float, round_: int, moved: NDArray[np.float64]) -> D
     finally:
         drawing.lesions.plan_lesions = plan
     made = paint(GRID, geometry, [seed], round_)
-    affine = np.diag([1.5, 1.5, 1.5, 1.0])
-    affine[:3, 3] = -0.75 * (np.asarray(GRID.shape) - 1)
+    affine = np.diag([EDGE_MM, EDGE_MM, EDGE_MM, 1.0])
+    affine[:3, 3] = -EDGE_MM / 2 * (np.asarray(GRID.shape) - 1)
     grid = Grid(GRID.shape, moved @ affine)
     channels = made.channels[0].numpy()
     nested = made.labels[0].numpy()
@@ -110,7 +115,7 @@ def with_truth(one: Drawn, folder: Path, how: Acquisition) -> Analysis:
     """Return the analysis of a perfect engine: prepared as any study, measured from the truth."""
     write_nifti(one.patient, folder, sequences=SEQUENCES, how=how)
     study = open_study(folder)
-    prepared = prepare(study, StageClock())
+    prepared = prepare(study, StageClock(), PrepareOptions(sides=False))
     truth = acquire(one.patient.labels, how).data
     regions = {r: np.isin(truth, r.labels).astype(np.float32) for r in Region}
     marked = draw_components(regions, prepared.native)
@@ -198,9 +203,9 @@ def count(
             say(f"    {before:.1f} ml: {true:+.1f} % drawn, {change.volume_percent:+.1f} % found")
 
 
-def pairs(number: int) -> Iterator[tuple[int, Drawn, Drawn]]:
+def pairs(number: int, first: int = 0) -> Iterator[tuple[int, Drawn, Drawn]]:
     """Yield pairs with lesions that grow or shrink."""
-    for seed in range(FIRST_SEED, FIRST_SEED + number):
+    for seed in range(FIRST_SEED + first, FIRST_SEED + first + number):
         scale = float(np.random.default_rng(seed).uniform(0.85, 1.2))
         yield seed, drawn(seed, scale, 1, np.eye(4)), drawn(seed, 1.0, 0, movement(seed))
 
@@ -227,12 +232,13 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     p.add_argument("out", type=Path, help="folder for the drawn scans")
     p.add_argument("--pairs", type=int, default=20)
+    p.add_argument("--first", type=int, default=0, help="how many seeds to pass over")
     p.add_argument("--network", type=int, default=6, help="pairs that the network analyses too")
     a = p.parse_args()
     torch.set_num_threads(1)
     truth, network = Tally([], wrong_percent=[]), Tally([], wrong_percent=[])
     lens = Lens("cpu") if a.network else None
-    for number, (seed, now, then) in enumerate(pairs(a.pairs)):
+    for number, (seed, now, then) in enumerate(pairs(a.pairs, a.first)):
         place = a.out / str(seed)
         first = with_truth(then, place / "then", THEN)
         second = with_truth(now, place / "now", NOW)

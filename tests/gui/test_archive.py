@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -15,9 +16,10 @@ from tests.gui.window import control, reads
 
 from lesionlens._napari.model.studies import archive as model
 from lesionlens.base.errors import ResourceError, UnusableInputError
-from lesionlens.base.stages import check
+from lesionlens.base.stages import check, no_progress
 from lesionlens.pacs.peer import FoundStudy
 from lesionlens.pacs.server import Server
+from lesionlens.testing.headers import NOBODY
 
 ADDRESS = "https://pacs.example/dicom-web"
 STUDIES = (
@@ -46,7 +48,7 @@ class StandIn:
             raise self.answer
         return self.answer
 
-    def get(self, study_uid, target, *, progress, cancel):
+    def get(self, study_uid, target, *, progress=no_progress, cancel):
         self.asked.append(("get", study_uid, threading.current_thread()))
         progress("fetch", 0.5)
         self.hold(cancel)
@@ -222,23 +224,25 @@ def test_a_result_without_dicom_objects_says_why(dialog, peer, qtbot, tmp_path, 
     assert "NIfTI" in reads(dialog.problem)
 
 
-def test_closing_stops_what_runs(dialog, peer, qtbot):
+@pytest.fixture
+def retrieving(dialog, peer, qtbot):
     search(dialog, qtbot)
     dialog.table.selectRow(0)
     peer.go_on.clear()
     control(dialog, "Retrieve and open").click()
+    return dialog
+
+
+def test_closing_stops_what_runs(retrieving, qtbot):
+    dialog = retrieving
     dialog.close()
     qtbot.waitUntil(lambda: not dialog.jobs.running, timeout=5000)
     assert not dialog.isVisible()
 
 
-def test_a_panel_that_goes_takes_the_dialog_with_it(dialog, panel, peer, qtbot):
-    search(dialog, qtbot)
-    dialog.table.selectRow(0)
-    peer.go_on.clear()
-    control(dialog, "Retrieve and open").click()
+def test_a_panel_that_goes_takes_the_dialog_with_it(retrieving, panel, peer, qtbot):
     panel.release()
-    assert not dialog.isVisible()
+    assert not retrieving.isVisible()
     peer.go_on.set()
     qtbot.wait(50)
 
@@ -257,3 +261,58 @@ def test_the_file_menu_leads_to_the_dialog(panel, monkeypatch):
     monkeypatch.setattr(dock, "open_panel", lambda viewer: panel)
     dock.open_archive()
     assert panel.archive.isVisible()
+
+
+@pytest.fixture
+def dock(peer, panel, monkeypatch, tmp_path):
+    from lesionlens._napari.widgets.worklist_dock import WorklistDock
+
+    monkeypatch.setattr("lesionlens.worklist.sources.connect", peer.connect)
+    monkeypatch.setattr(
+        "qtpy.QtWidgets.QFileDialog.getExistingDirectory", lambda *_: str(tmp_path / "list")
+    )
+    made = WorklistDock(panel._viewer, panel.actions_)
+    panel._viewer.window.add_dock_widget(made, name="Worklist")
+    yield made
+    made.release()
+
+
+def test_a_search_becomes_a_worklist_whose_studies_are_fetched_when_opened(
+    dock, peer, panel, qtbot, tmp_path
+):
+    (entry,) = [a for a in dock._open.menu().actions() if "PACS" in a.text()]
+    entry.trigger()
+    dialog = dock.archive
+    assert dialog.isVisible()
+    assert not dialog._list.isEnabled()
+    dialog.server.show_server(Server(ADDRESS))
+    peer.answer = (replace(STUDIES[0], study_uid=NOBODY.uid("study")), STUDIES[1])
+    search(dialog, qtbot)
+    dialog._list.click()
+    qtbot.waitUntil(lambda: not dock.day.jobs.running, timeout=10000)
+    assert not dialog.isVisible()
+    rows = dock.session.state.rows
+    assert [(r.entry.patient, r.entry.date) for r in rows] == [
+        ("7", "2025-03-10"),
+        ("7", "2026-01-05"),
+    ]
+    assert {r.entry.place for r in rows} == {""}
+    assert b"Doe" not in (tmp_path / "list" / "reading.sqlite").read_bytes()
+    assert all(asked[0] == "find" for asked in peer.asked)
+    panel.actions_.next_study()
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=30000)
+    assert peer.asked[-1][:2] == ("get", rows[0].entry.study_uid)
+    assert panel.session.state.study is not None
+    dock.session.refresh(always=True)
+    assert dock.session.state.rows[0].entry.place
+    assert dock.session.state.rows[0].entry.sequences
+
+
+def test_a_search_that_is_not_kept_makes_no_list(dock, peer, qtbot, monkeypatch, tmp_path):
+    monkeypatch.setattr("qtpy.QtWidgets.QFileDialog.getExistingDirectory", lambda *_: "")
+    dock.ask_archive()
+    dock.archive.server.show_server(Server(ADDRESS))
+    search(dock.archive, qtbot)
+    dock.archive._list.click()
+    assert dock.archive.isVisible()
+    assert not (tmp_path / "list").exists()

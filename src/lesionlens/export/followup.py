@@ -90,7 +90,7 @@ def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
             angle=angle,
         ),
         doubtful=words("fu_doubtful") if found.alignment.doubtful else "",
-        rows=tuple(_row(change, words) for change in found.changes),
+        rows=tuple(_row(change, found, words) for change in found.changes),
         sums=_sums(found, words),
         limits=_limits(words),
         curves=curves,
@@ -102,6 +102,8 @@ def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
             matched=kinds.count(ChangeKind.MATCHED),
             new=kinds.count(ChangeKind.NEW),
             gone=kinds.count(ChangeKind.GONE),
+            split=kinds.count(ChangeKind.SPLIT),
+            merged=kinds.count(ChangeKind.MERGED),
         ),
     )
 
@@ -113,7 +115,7 @@ def _dates(found: Comparison, words: Words, *, hidden: bool) -> tuple[str, ...]:
     )
 
 
-def _row(change: Change, words: Words) -> FollowupRow:
+def _row(change: Change, found: Comparison, words: Words) -> FollowupRow:
     shown = change.now or change.before
     place = "" if shown is None else shown.place
     number = str(shown.id) if change.now is not None and shown is not None else words("unknown")
@@ -128,19 +130,26 @@ def _row(change: Change, words: Words) -> FollowupRow:
             _signed(changed[0], words) if plain else words(f"fu_{change.kind.value}"),
             _signed(changed[1], words) if plain else "",
         ),
-        note=_note(change, words),
+        note=_note(change, found, words),
     )
 
 
 _BESIDE = {
-    ChangeKind.NEW: "fu_split", ChangeKind.GONE: "fu_merged", ChangeKind.MATCHED: "fu_covers",
-}  # fmt: skip
+    ChangeKind.SPLIT: "fu_split_of",
+    ChangeKind.MERGED: "fu_merged_into",
+    ChangeKind.MATCHED: "fu_covers",
+}
 
 
-def _note(change: Change, words: Words) -> str:
-    if not change.beside:
-        return ""
-    return words(_BESIDE[change.kind], ids=", ".join(str(one) for one in change.beside))
+def _note(change: Change, found: Comparison, words: Words) -> str:
+    ids = ", ".join(str(one) for one in change.beside)
+    said = [words(_BESIDE[change.kind], ids=ids)] if ids else []
+    together = found.together(change) if change.kind is ChangeKind.MATCHED else None
+    if together is not None:
+        before, now = (words.volume(ml) for ml in together)
+        changed = _signed(percent(*together), words)
+        said.append(words("fu_together", before=before, now=now, changed=changed))
+    return "; ".join(said)
 
 
 def _sums(found: Comparison, words: Words) -> tuple[FollowupRow, ...]:
@@ -234,6 +243,8 @@ def followup_json(found: Comparison) -> str:
             None if value is None else round(value, 2)
             for value in (change.volume_percent, change.product_percent)
         )
+        together = found.together(change)
+        row["together_ml"] = None if together is None else [round(ml, 4) for ml in together]
     sums = [{"product_mm2": round(a, 2), "volume_ml": round(b, 4)} for a, b in found.sums()]
     targets = {"tracking_uids": found.targets(), "sums": sums}
     return json.dumps({"schema": SCHEMA, **content, "targets": targets}, indent=2) + "\n"

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy import ndimage
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.stages import NEVER, Cancel
-from lesionlens.preparation.registration import Registration, pyramid, register
+from lesionlens.preparation.registration import (
+    Excluded,
+    Registration,
+    ResolutionPyramid,
+    on_ras_grid,
+    pyramid,
+    register,
+)
+from lesionlens.records.analysis import Analysis
 from lesionlens.records.study import PreparedStudy
+
+CHANGED_MM = 6.0
+"""What lies this close to a lesion is not compared: it is what changes, and what is pushed."""
+_GRID_MM = 3.0
+_LEAST_COMPARED = 0.3
+"""Share of the brain that must be left; where lesions take more, everything is compared."""
 
 
 def common_sequence(now: PreparedStudy, prior: PreparedStudy) -> MrSequence:
@@ -32,19 +46,35 @@ def common_sequence(now: PreparedStudy, prior: PreparedStudy) -> MrSequence:
 
 
 def align(
-    now: PreparedStudy, prior: PreparedStudy, *, cancel: Cancel = NEVER
+    now: Analysis, prior: Analysis, *, cancel: Cancel = NEVER
 ) -> tuple[Registration, MrSequence]:
     """Find the rigid movement from this examination to the prior one, and by which sequence.
 
-    Only brains are compared, with what lies near them: jaw and neck move, a brain does not.
+    Only brains are compared, with what lies near them: jaw and neck move, a brain does not. What
+    lies in or near a candidate of either examination is left out.
     """
-    sequence = common_sequence(now, prior)
-    fixed, moving = (_brain(one, sequence) for one in (now, prior))
-    return register(
-        pyramid(fixed, now.working), pyramid(moving, prior.working), cancel=cancel
-    ), sequence
+    sequence = common_sequence(now.prepared, prior.prepared)
+    fixed, moving = (_pyramid(one, sequence) for one in (now, prior))
+    return register(fixed, moving, cancel=cancel), sequence
 
 
-def _brain(prepared: PreparedStudy, sequence: MrSequence) -> NDArray[np.float32]:
+def _pyramid(analysis: Analysis, sequence: MrSequence) -> ResolutionPyramid:
+    prepared = analysis.prepared
     channel = prepared.channels[list(MrSequence).index(sequence)]
-    return np.where(prepared.brain, channel, np.float32(0.0))
+    brain = np.where(prepared.brain, channel, np.float32(0.0))
+    return pyramid(brain, prepared.working, excluded=changed(analysis), finest=True)
+
+
+def changed(analysis: Analysis) -> Excluded | None:
+    """Return what lies in or near the candidates; None without any, or where little is left."""
+    prepared = analysis.prepared
+    lesions = (analysis.findings.components > 0).astype(np.float32)
+    inside, grid = on_ras_grid(lesions, prepared.native, _GRID_MM)
+    if not (inside >= 0.5).any():
+        return None
+    near = ndimage.distance_transform_edt(inside < 0.5, sampling=grid.spacing_mm) <= CHANGED_MM
+    brain = grid.to_voxel(prepared.working.to_mm(np.argwhere(prepared.brain)[::101]))
+    at = np.rint(brain).astype(int)
+    within = np.all((at >= 0) & (at < grid.shape), axis=1)
+    taken = float(near[tuple(at[within].T)].mean()) if within.any() else 0.0
+    return Excluded(near, grid) if taken <= 1 - _LEAST_COMPARED else None

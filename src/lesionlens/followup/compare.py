@@ -46,7 +46,7 @@ def compare(now: Analysis, visit: Visit, prior: Prior, *, cancel: Cancel = NEVER
         `followup` holds all time points: those the prior knew, the prior, this one.
     """
     now, before = applied(now), applied(prior.analysis)
-    found, sequence = align(now.prepared, before.prepared, cancel=cancel)
+    found, sequence = align(now, before, cancel=cancel)
     matches = match(
         before.findings.components,
         before.prepared.native,

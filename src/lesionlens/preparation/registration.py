@@ -19,7 +19,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.stages import NEVER, Cancel, check
 from lesionlens.preparation.resampling import resample
 
-COARSE_MM, FINE_MM = 4.0, 2.0
+COARSE_MM, FINE_MM, FINEST_MM = 4.0, 2.0, 1.0
 HEAD_SHARE, NEAR_MM = 0.1, 8.0
 """Only what is near a head is compared: more than this share of the brightest tissue, or as near.
 Halves the time, at the same error (.45 mm, median over the brain, six sequences moved by 5 to
@@ -110,19 +110,42 @@ def _method(sampling: float, iterations: int, step: float) -> sitk.ImageRegistra
     return method
 
 
+class Excluded(NamedTuple):
+    """What is left out of the comparison, on a grid of its own."""
+
+    mask: NDArray[np.bool_]
+    """(I, J, K) bool: True where the images are not compared."""
+    grid: Grid
+
+
 class Level(NamedTuple):
     """One image for ITK, and where it is worth a look: the head and what is near it."""
 
     image: sitk.Image
     near: sitk.Image
+    excluding: bool
+    """Whether something was taken out of `near`; as the moving image it is masked too then."""
 
 
-def _level(values: NDArray[np.float32], grid: Grid) -> Level:
-    capped = _compressed(values)
-    head = (capped > HEAD_SHARE * capped.max()).astype(np.float32)
+def _near(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
+    head = (values > HEAD_SHARE * values.max()).astype(np.float32)
     reach = 2 * round(NEAR_MM / float(grid.spacing_mm[0])) + 1
-    near = ndimage.maximum_filter(head, reach) if head.any() else np.ones_like(head)
-    return Level(_image(capped, grid), sitk.Cast(_image(near, grid), sitk.sitkUInt8))
+    return ndimage.maximum_filter(head, reach) if head.any() else np.ones_like(head)
+
+
+def _level(
+    values: NDArray[np.float32],
+    grid: Grid,
+    near: NDArray[np.float32] | None = None,
+    excluded: Excluded | None = None,
+) -> Level:
+    capped = _compressed(values)
+    near = _near(capped, grid) if near is None else near
+    if excluded is not None:
+        out = resample(excluded.mask.astype(np.float32), excluded.grid, grid) >= 0.5
+        near = np.where(out, np.float32(0.0), near)
+    mask = sitk.Cast(_image(near, grid), sitk.sitkUInt8)
+    return Level(_image(capped, grid), mask, excluded is not None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,10 +157,18 @@ class ResolutionPyramid:
     """On RAS+ cubes of 4 and 2 mm."""
     centre_mm: NDArray[np.float64]
     """(3,) float64: middle of what is bright."""
+    finest: Level | None = None
+    """On RAS+ cubes of 1 mm; None where the fine level is enough."""
 
 
-def pyramid(values: NDArray[np.float32], grid: Grid) -> ResolutionPyramid:
-    """Lay an image on the two grids of the registration.
+def pyramid(
+    values: NDArray[np.float32],
+    grid: Grid,
+    *,
+    excluded: Excluded | None = None,
+    finest: bool = False,
+) -> ResolutionPyramid:
+    """Lay an image on the grids of the registration.
 
     Parameters
     ----------
@@ -145,11 +176,25 @@ def pyramid(values: NDArray[np.float32], grid: Grid) -> ResolutionPyramid:
         On any grid.
     grid : Grid
         That one.
+    excluded : Excluded or None
+        What is left out at the fine levels; the coarse one takes everything.
+    finest : bool
+        Whether a level of 1 mm follows, which takes about 4 s of CPU more.
     """
     fine, fine_grid = on_ras_grid(values, grid, FINE_MM)
     coarse, coarse_grid = on_ras_grid(fine, fine_grid, COARSE_MM)
-    centre = centre_of_mass_mm(coarse, coarse_grid)
-    return ResolutionPyramid(_level(coarse, coarse_grid), _level(fine, fine_grid), centre)
+    near = _near(_compressed(fine), fine_grid)
+    last = None
+    if finest:
+        image, image_grid = on_ras_grid(values, grid, FINEST_MM)
+        there = (resample(near, fine_grid, image_grid) >= 0.5).astype(np.float32)
+        last = _level(image, image_grid, there, excluded)
+    return ResolutionPyramid(
+        _level(coarse, coarse_grid),
+        _level(fine, fine_grid, near, excluded),
+        centre_of_mass_mm(coarse, coarse_grid),
+        last,
+    )
 
 
 def one_level(values: NDArray[np.float32], grid: Grid) -> ResolutionPyramid:
@@ -164,7 +209,7 @@ def register(
     """Find the rigid movement between two sequences of one head.
 
     Starts from where the headers put it and from equal centres of mass; the better one, by mutual
-    information at 4 mm, is refined at 2 mm.
+    information at 4 mm, is refined at 2 mm, and at 1 mm where both have that level.
 
     Parameters
     ----------
@@ -187,6 +232,10 @@ def register(
         return Registration(np.eye(4), 0.0, 0.0, 0.0, 0.0)
     check(cancel, "registration")
     fine = _run((fixed.fine, moving.fine), best[1], _method(0.12, 50, 0.5)) or best
+    if fixed.finest is not None and moving.finest is not None:
+        check(cancel, "registration")
+        last = (fixed.finest, moving.finest)
+        fine = _run(last, fine[1], _method(0.06, 40, 0.2)) or fine
     pair = fixed.coarse.image, moving.coarse.image
     return _judged(fine[1], pair, fixed.centre_mm)
 
@@ -228,6 +277,8 @@ def _run(
     transform = sitk.Euler3DTransform(start)
     method.SetInitialTransform(transform, inPlace=True)
     method.SetMetricFixedMask(pair[0].near)
+    if pair[1].excluding:
+        method.SetMetricMovingMask(pair[1].near)
     try:
         method.Execute(pair[0].image, pair[1].image)
         value = float(method.GetMetricValue())

@@ -21,6 +21,10 @@ class ChangeKind(StrEnum):
     MATCHED = "matched"
     NEW = "new"
     GONE = "gone"
+    SPLIT = "split"
+    """There now beside another that was matched with the lesion of which both were part."""
+    MERGED = "merged"
+    """Part of a lesion of now that was matched with another."""
 
 
 TARGETS = 3
@@ -142,8 +146,10 @@ class Change:
     def kind(self) -> ChangeKind:
         """What became of it."""
         if self.before is None:
-            return ChangeKind.NEW
-        return ChangeKind.GONE if self.now is None else ChangeKind.MATCHED
+            return ChangeKind.SPLIT if self.beside else ChangeKind.NEW
+        if self.now is None:
+            return ChangeKind.MERGED if self.beside else ChangeKind.GONE
+        return ChangeKind.MATCHED
 
     @property
     def volume_percent(self) -> float | None:
@@ -185,6 +191,31 @@ class Comparison:
         known = {c.now.tracking_uid for c in changes if c.now is not None}
         added = tuple(Change(None, one) for one in now if one.tracking_uid not in known)
         return replace(self, points=(*self.points[:-1], last), changes=(*changes, *added))
+
+    def together(self, change: Change) -> tuple[float, float] | None:
+        """Return the ml before and now of all lesions that merged with this one, or split from it.
+
+        None where it is alone, or a volume is not known. Change in percent of such a lesion by
+        itself says little; that of the sum does.
+        """
+        group = self._linked(change)
+        if len(group) < 2:
+            return None
+        before = [c.before.whole_ml for c in group if c.before is not None]
+        now = [c.now.whole_ml for c in group if c.now is not None]
+        return None if None in (*before, *now) else (_total(before), _total(now))
+
+    def _linked(self, change: Change) -> tuple[Change, ...]:
+        """Return the changes that share a lesion with this one, directly or through others."""
+        links = [(c, _sides(c)) for c in self.changes]
+        held = _sides(change)
+        group: tuple[Change, ...] = (change,)
+        while True:
+            found = tuple(c for c, sides in links if sides & held)
+            if len(found) <= len(group):
+                return group if len(found) < 2 else found
+            group = found
+            held = frozenset().union(*(_sides(c) for c in found))
 
     def targets(self) -> tuple[str, ...]:
         """Return the tracking UIDs of the lesions that are summed: the largest measurable ones.
@@ -232,3 +263,15 @@ class Comparison:
         if not found or any(b < a for a, b in pairwise(found)) or found[0] == found[-1]:
             return tuple(float(n) for n in range(len(self.points)))
         return tuple(float(day - found[0]) for day in found)
+
+
+def _sides(change: Change) -> frozenset[tuple[str, int]]:
+    """Return the lesions that a change speaks of: (before or now, id)."""
+    own = (("before", change.before), ("now", change.now))
+    there = {(side, one.id) for side, one in own if one is not None}
+    other = "before" if change.now is not None else "now"
+    return frozenset(there | {(other, n) for n in change.beside})
+
+
+def _total(volumes: Iterable[float | None]) -> float:
+    return sum(one for one in volumes if one is not None)

@@ -125,10 +125,11 @@ def studies_of(
             expected="at least one",
             next_step="Search by other days, or by a part of the name",
         )
-    return tuple(_archived(study) for study in found)
+    return tuple(archived(study) for study in found)
 
 
-def _archived(study: FoundStudy) -> StudyEntry:
+def archived(study: FoundStudy) -> StudyEntry:
+    """Return a study that an archive found as a list holds it: its place is still empty."""
     day = study.study_date
     date = f"{day[:4]}-{day[4:6]}-{day[6:]}" if re.fullmatch(r"\d{8}", day) else ""
     return StudyEntry(study.study_uid, "", study.patient_id, date, study_uid=study.study_uid)

@@ -14,16 +14,19 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Identity, Region, ReviewState
 from lesionlens.base.stages import StageClock
 from lesionlens.export.exporter import save
+from lesionlens.export.followup import _note
 from lesionlens.export.page import page_of
 from lesionlens.export.report import report_html
+from lesionlens.export.words import load
 from lesionlens.followup import places
+from lesionlens.followup.alignment import changed
 from lesionlens.followup.compare import compare
 from lesionlens.followup.matching import match
 from lesionlens.followup.patient import Visit, check_same_patient, visit_of, visit_of_result
 from lesionlens.followup.prior import Prior, find_prior, latest_before, open_prior
 from lesionlens.reading.readers import open_study
 from lesionlens.records.export import ExportOptions
-from lesionlens.records.followup import percent
+from lesionlens.records.followup import Alignment, Change, Comparison, Measured, percent
 from lesionlens.review.log import ReviewLog
 from lesionlens.review.reopen import read_result
 from lesionlens.testing.analysis import make_analysis, write_study
@@ -114,6 +117,35 @@ def test_lesions_that_split_or_merge_say_so():
     away[0, 0, 0] = 1
     far = Grid(grid.shape, np.diag([1.0, 1.0, 1.0, 1.0]) + np.eye(4, k=3) * 40)
     assert match(one, grid, away, far, np.eye(4)).pairs == ()
+
+
+def measured(number: int, ml: float) -> Measured:
+    return Measured(f"2.25.{number}", number, "here", {Region.WT: ml}, None, None, None)
+
+
+def test_a_part_of_an_earlier_lesion_is_not_called_new_and_what_merged_not_gone():
+    split = Change(None, measured(2, 4.0), beside=(1,))
+    kept = Change(measured(1, 10.0), measured(1, 7.0))
+    merged = Change(measured(3, 1.0), None, beside=(3,))
+    grown, alone = Change(measured(4, 2.0), measured(3, 3.3)), Change(None, measured(9, 1.0))
+    laid = Alignment(((1.0, 0.0, 0.0, 0.0),) * 3 + ((0.0, 0.0, 0.0, 1.0),), 0.0, 0.0, False, "T1c")
+    found = Comparison((), (kept, split, merged, grown, alone), laid)
+    assert [c.kind.value for c in found.changes] == ["matched", "split", "merged", "matched", "new"]
+    assert found.together(kept) == found.together(split) == (10.0, 11.0)
+    assert found.together(grown) == (3.0, 3.3)
+    assert found.together(alone) is None
+    page = _note(kept, found, load("en"))
+    assert "10.0 ml → 11.0 ml, +10 %" in page
+
+
+def test_what_changed_is_left_out_of_the_alignment(before):
+    out = changed(before)
+    lesions = np.argwhere(before.findings.components > 0)
+    at = np.rint(out.grid.to_voxel(before.prepared.native.to_mm(lesions))).astype(int)
+    assert out.mask[tuple(at.T)].mean() > 0.95
+    assert out.mask.mean() < 0.2
+    whole = replace(before.findings, components=np.ones_like(before.findings.components))
+    assert changed(replace(before, findings=whole)) is None  # nothing would be left
 
 
 def test_the_comparison_is_written_and_read_back(compared, tmp_path, monkeypatch):

@@ -21,14 +21,17 @@ from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens.base.errors import CancelledError, LesionLensError, UnusableInputError
 from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, no_progress
+from lesionlens.pacs.peer import FoundStudy
+from lesionlens.pacs.server import Server
 from lesionlens.preparation.prepare import PrepareOptions, prepare
 from lesionlens.records.review import Review
 from lesionlens.records.study import Study
 from lesionlens.review.reopen import is_result, reopen_folder
-from lesionlens.worklist.book import NAME, open_book
-from lesionlens.worklist.describing import describe_all
+from lesionlens.worklist.ahead import ARCHIVE
+from lesionlens.worklist.book import NAME, Book, book_of, open_book
+from lesionlens.worklist.describing import describe_all, described
 from lesionlens.worklist.records import StudyEntry, WorklistRow
-from lesionlens.worklist.sources import studies_at
+from lesionlens.worklist.sources import archived, fetched, studies_at
 
 _POLL_MS = 1000
 
@@ -38,6 +41,7 @@ class Opened:
     """A study as it is shown: its layers, and its result where it has one."""
 
     study: Study
+    place: Path
     layers: list[Any]
     result: Any = None
     overlays: Any = None
@@ -53,17 +57,31 @@ def read_entry(
     from lesionlens._napari.loading import KEY, read_study  # noqa: PLC0415
 
     if not entry.place:
-        raise UnusableInputError(
-            found=f"{entry.name}, which is still in the archive",
-            expected="a study that was fetched",
-            next_step="Analyse ahead fetches it; or fetch it from the archive's dialog",
-        )
+        progress("fetch it from the archive", 0.0)
+        entry = _fetch(entry, result.parent, cancel)
     uid = entry.study_uid or None
     layers = read_study(Path(entry.place), study_uid=uid, progress=progress, cancel=cancel)
     study = layers[0][1]["metadata"][KEY]["study"]
     if not is_result(result):
-        return Opened(study, layers)
-    return Opened(study, layers, *_reopened(study, result, options, progress, cancel))
+        return Opened(study, Path(entry.place), layers)
+    return Opened(
+        study, Path(entry.place), layers, *_reopened(study, result, options, progress, cancel)
+    )
+
+
+def _fetch(entry: StudyEntry, folder: Path, cancel: Cancel) -> StudyEntry:
+    """Fetch a study that is in the archive alone, and keep in the list where it is now."""
+    with book_of(folder) as book:
+        archive = book.note(ARCHIVE)
+        if archive is None:
+            raise UnusableInputError(
+                found=f"{entry.name}, without a folder, and a list that knows no archive",
+                expected="a study on this machine, or a list that was made from an archive",
+                next_step="Make the list anew from the archive: List ▾",
+            )
+        entry = described(fetched(entry, Server(**archive), folder, cancel=cancel))
+        book.update(entry)
+    return entry
 
 
 def _reopened(
@@ -152,11 +170,23 @@ class Day:
 
     def scan(self, source: Path, folder: Path) -> bool:
         """Make a list of a folder, BIDS dataset or CSV, or add to it; then open it."""
+        return self._list(folder, lambda book: book.add_studies(studies_at(source, folder)))
 
+    def list_archived(self, studies: tuple[FoundStudy, ...], archive: Server, folder: Path) -> bool:
+        """Make a list of what an archive found, or add to it; nothing is fetched yet."""
+
+        def add(book: Book) -> int:
+            new = book.add_studies(archived(study) for study in studies)
+            book.take_note(ARCHIVE, archive.note())
+            return new
+
+        return self._list(folder, add)
+
+    def _list(self, folder: Path, add: Callable[[Book], int]) -> bool:
         def task(progress: Progress, cancel: Cancel) -> int:
             book = open_book(folder)
             try:
-                new = book.add_studies(studies_at(source, folder))
+                new = add(book)
                 describe_all(book, progress=progress, cancel=cancel)
             finally:
                 book.close()
@@ -236,7 +266,7 @@ class Day:
             return
         first = self.session.unaided_first and not row.session
         self.actions.reading.expect(Turn(book, self.session.key_of(row), first))
-        self.actions.session.open(found.study, Request((Path(row.entry.place),)))
+        self.actions.session.open(found.study, Request((found.place,)))
         for layer in found.layers:
             self._show(layer)
         if found.result is not None:

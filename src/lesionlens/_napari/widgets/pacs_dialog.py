@@ -51,6 +51,9 @@ class PacsDialog(QDialog):
         Opens a folder in the window; False where something else runs.
     exported : callable
         The folder that was exported to last, or None.
+    make_list : callable or None
+        Makes a worklist of the studies found in an archive; False where that was put off. None
+        where studies are opened one at a time.
     """
 
     def __init__(
@@ -58,12 +61,13 @@ class PacsDialog(QDialog):
         parent: QWidget,
         open_study: Callable[[Path], bool],
         exported: Callable[[], Path | None],
+        make_list: Callable[[tuple[FoundStudy, ...], Server], bool] | None = None,
     ) -> None:
         super().__init__(parent)
         self.setObjectName("lesionlens")
         self.setWindowTitle("LesionLens: archive (PACS)")
         self.resize(760, 560)
-        self._open_study, self._exported = open_study, exported
+        self._open_study, self._exported, self._make_list = open_study, exported, make_list
         self.session = archive.ArchiveSession()
         self.jobs = Jobs(self.session, self)
         self._folder = archive.studies_folder()
@@ -88,11 +92,7 @@ class PacsDialog(QDialog):
         self._bar.setTextVisible(False)
         self._bar.setFixedHeight(6)
         self._cancel = self._button("Cancel", self.jobs.stop)
-        self._keep = QToolButton()
-        self._keep.setProperty("role", "flat")
-        self._keep.clicked.connect(lambda _=False: self._ask_folder())
-        self._send = self._button("Send a result…", self.ask_send)
-        self._retrieve = self._button("Retrieve and open", self.retrieve, "primary")
+        self._build_buttons()
         running = QHBoxLayout()
         running.addWidget(self._stage, 1)
         running.addWidget(self._cancel)
@@ -111,12 +111,21 @@ class PacsDialog(QDialog):
         for block in (self.problem, self._message, self._bar):
             layout.addWidget(block)
         layout.addLayout(running)
-        layout.addLayout(row(self._keep, None, self._send, self._retrieve))
+        layout.addLayout(row(self._keep, None, self._send, self._retrieve, self._list))
         notice = "Nothing goes to an archive before you press Search, Retrieve or Send."
         layout.addWidget(label(notice, "notice"))
         self._clock = QTimer(self)
         self._clock.setInterval(500)
         self._clock.timeout.connect(self._tick)
+
+    def _build_buttons(self) -> None:
+        self._keep = QToolButton()
+        self._keep.setProperty("role", "flat")
+        self._keep.clicked.connect(lambda _=False: self._ask_folder())
+        self._send = self._button("Send a result…", self.ask_send)
+        self._retrieve = self._button("Retrieve and open", self.retrieve, "primary")
+        self._list = self._button("Make a list of these…", self.make_list, "primary")
+        self._list.setVisible(self._make_list is not None)
 
     def _button(self, words: str, act: Callable[[], Any], role: str = "") -> QPushButton:
         button = QPushButton(words)
@@ -160,6 +169,7 @@ class PacsDialog(QDialog):
         self._search.setEnabled(idle)
         self._send.setEnabled(idle)
         self._retrieve.setEnabled(idle and self._chosen() is not None)
+        self._list.setEnabled(idle and bool(self.session.state.studies))
         self._keep.setText(f"Keep studies in: {self._folder}")
         self._keep.setEnabled(not running)
 
@@ -201,6 +211,15 @@ class PacsDialog(QDialog):
             return archive.retrieve(server, study.study_uid, target, progress, cancel)
 
         self.jobs.start("Retrieving", task, self._opened)
+
+    def make_list(self) -> None:
+        """Make a worklist of all studies that were found, in the archive's order of days."""
+        server = self._server()
+        studies = tuple(reversed(self.session.state.studies))
+        if server is None or self._make_list is None or not studies:
+            return
+        if self._make_list(studies, server):
+            self.hide()
 
     def _opened(self, folder: Path) -> str:
         if self._open_study(folder):

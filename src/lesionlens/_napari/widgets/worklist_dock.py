@@ -27,7 +27,10 @@ from lesionlens._napari.model.studies.worklist import WorklistSession, WorklistS
 from lesionlens._napari.qt.keyboard import main_window
 from lesionlens._napari.qt.waiting import when_idle
 from lesionlens._napari.qt.worklist_model import COLUMNS, WorklistModel
+from lesionlens._napari.widgets.pacs_dialog import PacsDialog
 from lesionlens._napari.widgets.parts import label, row, show_rows, style_sheet
+from lesionlens.pacs.peer import FoundStudy
+from lesionlens.pacs.server import Server
 
 _HEIGHT = 220
 _WIDEST = 260
@@ -51,6 +54,7 @@ class WorklistDock(QWidget):
         self._viewer = viewer
         self.session = WorklistSession()
         self.day = Day(self.session, actions, self._add, self)
+        self.archive: PacsDialog | None = None
         self.model = WorklistModel(self)
         self.table = QTableView()
         self._set_up_table()
@@ -109,6 +113,7 @@ class WorklistDock(QWidget):
             ("Open a list…", self.ask_list),
             ("New list of a folder or BIDS dataset…", self.ask_folder),
             ("New list of a CSV table…", self.ask_table),
+            ("New list from an archive (PACS)…", self.ask_archive),
         ):
             menu.addAction(words).triggered.connect(lambda _=False, slot=slot: slot())
         return menu
@@ -177,10 +182,27 @@ class WorklistDock(QWidget):
         if chosen:
             self._ask_target(Path(chosen))
 
+    def ask_archive(self) -> None:
+        """Open the archive's dialog: what a search finds there becomes a list."""
+        if self.archive is None:
+            self.archive = PacsDialog(
+                self, self.day.actions.open, lambda: self.day.actions.exported, self._list_archived
+            )
+        self.archive.show()
+        self.archive.raise_()
+
+    def _list_archived(self, studies: tuple[FoundStudy, ...], server: Server) -> bool:
+        target = self._target()
+        return target is not None and self.day.list_archived(studies, server, target)
+
     def _ask_target(self, source: Path) -> None:
-        target = QFileDialog.getExistingDirectory(self, "Keep the list and its results here")
-        if target:
-            self.day.scan(source, Path(target))
+        target = self._target()
+        if target is not None:
+            self.day.scan(source, target)
+
+    def _target(self) -> Path | None:
+        chosen = QFileDialog.getExistingDirectory(self, "Keep the list and its results here")
+        return Path(chosen) if chosen else None
 
     # --- acts -----------------------------------------------------------------------------
 
@@ -203,6 +225,8 @@ class WorklistDock(QWidget):
         """Let go of list and viewer; once is enough."""
         if self._here:
             self._here = False
+            if self.archive is not None:
+                self.archive.release()
             self.session.changed.disconnect(self.show_state)
             self._viewer.events.theme.disconnect(self._show_theme)
             self.day.release()

@@ -36,6 +36,7 @@ from lesionlens.export.dicom.refs import SourceFrames
 from lesionlens.export.dicom.seg import Segment
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate
+from lesionlens.records.followup import ChangeKind
 from lesionlens.records.review import ReviewEvent
 
 SIDES = {"left": own.LEFT, "right": own.RIGHT, "both sides": own.BILATERAL}
@@ -119,7 +120,8 @@ def _compared(analysis: Analysis, candidate: Candidate) -> str:
     change = next((c for c in found.changes if c.now and c.now.tracking_uid == uid), None)
     day = found.points[-2].date or "the prior examination"
     if change is None or change.before is None:
-        return f"; not flagged on {day}"
+        split = change is not None and change.kind is ChangeKind.SPLIT
+        return f"; split from a region of {day}" if split else f"; not flagged on {day}"
     items = [
         f"{name} {value:+.1f} %"
         for name, value in (

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from lesionlens._napari.model.wording.candidates import volume_words
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.followup import PRODUCT_LIMITS, VOLUME_LIMITS, Change, ChangeKind, percent
+from lesionlens.records.followup import (
+    PRODUCT_LIMITS,
+    VOLUME_LIMITS,
+    Change,
+    ChangeKind,
+    Comparison,
+    percent,
+)
 
 
 def title_of(analysis: Analysis) -> str:
@@ -22,7 +29,7 @@ def lines_of(analysis: Analysis) -> tuple[tuple[int | None, str], ...]:
     found = analysis.compared
     if found is None:
         return ()
-    return tuple((None if c.now is None else c.now.id, _words(c)) for c in found.changes)
+    return tuple((None if c.now is None else c.now.id, _words(c, found)) for c in found.changes)
 
 
 def sums_of(analysis: Analysis) -> str:
@@ -39,13 +46,17 @@ def sums_of(analysis: Analysis) -> str:
     )
 
 
-def _words(change: Change) -> str:
+def _words(change: Change, found: Comparison) -> str:
     before = None if change.before is None else change.before.whole_ml
     now = None if change.now is None else change.now.whole_ml
     if change.kind is ChangeKind.NEW:
         words = f"new, {volume_words(now)}"
     elif change.kind is ChangeKind.GONE:
         words = f"no longer flagged, was {volume_words(before)}"
+    elif change.kind is ChangeKind.SPLIT:
+        words = f"split off, {volume_words(now)}"
+    elif change.kind is ChangeKind.MERGED:
+        words = f"merged, was {volume_words(before)}"
     else:
         words = (
             f"{volume_words(before)} → {volume_words(now)} · {_signed(change.volume_percent)} · "
@@ -54,6 +65,9 @@ def _words(change: Change) -> str:
     shown = change.now or change.before
     beside = ", ".join(str(one) for one in change.beside)
     place = "" if shown is None else f"{shown.place}: "
+    together = found.together(change) if change.kind is ChangeKind.MATCHED else None
+    if together is not None:
+        words += f"; with all that merged or split {_signed(percent(*together))}"
     return f"{place}{words}{f' (overlaps {beside} too)' if beside else ''}"
 
 
