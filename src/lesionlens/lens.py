@@ -33,6 +33,7 @@ from lesionlens.findings.components import (
 from lesionlens.inference import native
 from lesionlens.inference.engine import Engine
 from lesionlens.inference.engines.remote.address import ServerAddress
+from lesionlens.inference.kept_memory import kept_memory
 from lesionlens.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.reading.readers import hashes_of
 from lesionlens.records.analysis import Analysis, RunInfo, Volumes
@@ -145,7 +146,7 @@ class Lens:
         """
         started = utc_now()
         clock = StageClock(progress, cancel)
-        with ThreadPoolExecutor(1) as aside:
+        with ThreadPoolExecutor(1) as aside, kept_memory():
             hashes = aside.submit(hashes_of, study)
             prepared = prepare(study, clock, options)
             preliminary.tell(self._engine, prepared, clock, first)

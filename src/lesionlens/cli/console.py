@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lesionlens.base.stages import Progress
+from lesionlens.base.stages import Progress, no_progress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -79,6 +79,8 @@ def plain(text: str) -> str:
     >>> plain("T1 " + chr(27) + "[31mred")
     'T1 [31mred'
     """
+    if text.isprintable():
+        return text
     return "".join(c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf"))
 
 
@@ -112,9 +114,10 @@ def progress_bar() -> Iterator[Progress]:
 
     columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
+    if not console.is_terminal:
+        yield no_progress
+        return
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("starting", total=1.0)
 
         def report(stage: str, fraction: float) -> None:

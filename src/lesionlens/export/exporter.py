@@ -26,6 +26,7 @@ from lesionlens.base.peak_memory import peak_memory_mib
 from lesionlens.base.stages import Progress, StageTime, no_progress
 from lesionlens.base.staging import staged
 from lesionlens.export.original import write_original
+from lesionlens.export.page import kept_pages
 from lesionlens.export.run import ExportRecord, warnings_of, write_run
 from lesionlens.export.written import Written, reason_of
 from lesionlens.findings.edits import applied
@@ -170,7 +171,8 @@ def write_result(analysis: Analysis, out: Path, aside: Path, progress: Progress)
     """
     documents = tuple(dict.fromkeys((*analysis.run.documents, *documents_of(out))))
     analysis = replace(analysis, run=replace(analysis.run, documents=documents))
-    record = _write_all(analysis, aside, progress)
+    with kept_pages():
+        record = _write_all(analysis, aside, progress)
     write_original(analysis, aside)
     _keep_review(out, aside, analysis.review)
     write_run(analysis, aside, record)

@@ -7,7 +7,9 @@ checks and provenance in full follow as an annex.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import pydicom
@@ -108,7 +110,30 @@ class Page:
         return self.words("checks_passed", n=len(checks))
 
 
+_kept: ContextVar[dict[int, Page] | None] = ContextVar("pages by analysis", default=None)
+
+
+@contextmanager
+def kept_pages() -> Iterator[None]:
+    """Gather each analysis's page once within the block, whatever it is written as."""
+    before = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(before)
+
+
 def page_of(analysis: Analysis) -> Page:
+    """Return what a report of an analysis shows; within `kept_pages` it is gathered once."""
+    kept = _kept.get()
+    if kept is None:
+        return _gathered(analysis)
+    if id(analysis) not in kept:
+        kept[id(analysis)] = _gathered(analysis)
+    return kept[id(analysis)]
+
+
+def _gathered(analysis: Analysis) -> Page:
     """Gather what a report shows; drawing the pictures takes most of its time."""
     words, hidden = load(analysis.options.language), analysis.options.hidden
     content, scene = findings_file(analysis), SliceScene(analysis)

@@ -13,7 +13,12 @@ from lesionlens.base.stages import Cancel, Progress, check
 
 @contextmanager
 def interruptible(
-    network: nn.Module, stage: str, progress: Progress, cancel: Cancel, passes: int = 1
+    network: nn.Module,
+    stage: str,
+    progress: Progress,
+    cancel: Cancel,
+    passes: int = 1,
+    seldom: nn.Module | None = None,
 ) -> Iterator[None]:
     """Check before every layer whether to stop, and report how many layers are done.
 
@@ -25,6 +30,8 @@ def interruptible(
         Name for progress, in words.
     passes : int
         How many passes follow.
+    seldom : nn.Module or None
+        A part that most passes leave out; it is not watched.
 
     Raises
     ------
@@ -33,7 +40,8 @@ def interruptible(
     ResourceError
         The device's memory does not suffice.
     """
-    leaves = [module for module in network.modules() if not any(module.children())]
+    unseen = set() if seldom is None else set(seldom.modules())
+    leaves = [m for m in network.modules() if m not in unseen and not any(m.children())]
     total, done = max(1, len(leaves) * passes), 0
 
     def before(module: nn.Module, arguments: tuple[object, ...]) -> None:

@@ -29,10 +29,12 @@ class PassCache:
         Edge of the cubes that the network reads.
     device : torch.device or None
         Where it reads them; None for numpy arrays.
+    together : int
+        How many inputs are predicted in one pass.
     """
 
-    def __init__(self, spacing_mm: float, device: Device) -> None:
-        self._spacing_mm, self._device = spacing_mm, device
+    def __init__(self, spacing_mm: float, device: Device, together: int = 1) -> None:
+        self._spacing_mm, self._device, self._together = spacing_mm, device, together
         self._last: tuple[PreparedStudy, network_input.NetworkInput] | None = None
         self._known: dict[Key, Floats] = {}
 
@@ -51,7 +53,7 @@ class PassCache:
         self,
         prepared: PreparedStudy,
         groups: Sequence[Sequence[InputPerturbation]],
-        take: Callable[[InputPerturbation], Array],
+        take: Callable[[Sequence[InputPerturbation]], Sequence[Array]],
         watch: Callable[[int], AbstractContextManager[None]],
     ) -> PerturbedPrediction:
         """Answer each group by the mean over its inputs; predict those that are not known.
@@ -63,20 +65,24 @@ class PassCache:
         groups : sequence of sequences of InputPerturbation
             Inputs whose predictions are averaged to one answer.
         take : callable
-            An input to the (I, J, K) probability, mirrored where the input is.
+            At most `together` inputs to the (I, J, K) probability of each, mirrored where the
+            input is.
         watch : callable
-            How many inputs follow, to the context in which they are predicted.
+            How many passes follow, to the context in which they are run.
         """
         study = self.of(prepared)
         new = {_key(one): one for group in groups for one in group}
         new = {key: one for key, one in new.items() if key not in self._known}
         seen = dict(self._known)
-        with watch(len(new)):
-            for key, one in new.items():
-                whole = take(one)
-                seen[key] = give(namespace(whole).flip(whole, (0,)) if one.mirrored else whole)
-                if one.hidden is None:
-                    self._known[key] = seen[key]
+        waiting, size = list(new.items()), self._together
+        batches = [waiting[i : i + size] for i in range(0, len(waiting), size)]
+        with watch(len(batches)):
+            for batch in batches:
+                answers = take([one for _, one in batch])
+                for (key, one), whole in zip(batch, answers, strict=True):
+                    seen[key] = give(namespace(whole).flip(whole, (0,)) if one.mirrored else whole)
+                    if one.hidden is None:
+                        self._known[key] = seen[key]
         votes = [np.mean([seen[_key(one)] for one in group], axis=0) for group in groups]
         return PerturbedPrediction(np.stack(votes), study.grid)
 

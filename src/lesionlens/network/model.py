@@ -100,7 +100,14 @@ class LensNetwork(nn.Module):
                 module.form = chosen
 
     @override
-    def forward(self, x: Tensor, *, place: Tensor | None = None, trace: bool = False) -> LensOutput:
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        place: Tensor | None = None,
+        trace: bool = False,
+        lesions: bool = True,
+    ) -> LensOutput:
         """Predict a batch.
 
         Parameters
@@ -112,6 +119,8 @@ class LensNetwork(nn.Module):
             from -1 to 1; None is the whole brain.
         trace : bool
             Also keep the queries, keys and weights of every attention layer.
+        lesions : bool
+            Also ask the lesion queries, where the network has them.
         """
         i, j, k = x.shape[2:]
         shown = _hold_back_t1(x) if self.config.t1_in_reserve else x
@@ -133,7 +142,7 @@ class LensNetwork(nn.Module):
             presence=self.exists(answers.query)[..., 0].float(),
             attention=_add_up_to_one(answers.attention[..., :i, :j, :k]),
             trace=kept,
-            lesions=self.lesions(pyramid) if self.lesions is not None else None,
+            lesions=self.lesions(pyramid) if self.lesions is not None and lesions else None,
         )
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from lesionlens.base.errors import ExportError, ResourceError, UnusableInputError
 from lesionlens.base.labels import ReviewState
-from lesionlens.export import exporter
+from lesionlens.export import exporter, page
 from lesionlens.export.exporter import EARLIER, save
+from lesionlens.export.sections import sections_of
 from lesionlens.records.review import Review, ReviewEvent
 
 CONTRACT = {
@@ -200,3 +201,12 @@ def test_progress_ends_at_one(make, tmp_path):
     fractions = [f for _, f in said]
     assert fractions == sorted(fractions)
     assert said[-1] == ("saving", 1.0)
+
+
+def test_report_and_pdf_show_the_same_pictures_drawn_once(make, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(page, "sections_of", lambda *a: drawn.append(a) or sections_of(*a))
+    save(make(), tmp_path / "out")
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert (tmp_path / "out" / "report.pdf").is_file()
+    assert len(drawn) == 1

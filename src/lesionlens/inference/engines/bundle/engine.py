@@ -221,8 +221,9 @@ class BundleEngine:
         study = self._memory.of(prepared)
         groups = [[self._as_shown(perturbation, study)] for perturbation in perturbations]
 
-        def take(one: InputPerturbation) -> Tensor:
-            return self._shares(self._input(study, one), fast=self._fast)[self._whole]
+        def take(inputs: Sequence[InputPerturbation]) -> list[Tensor]:
+            shares = (self._shares(self._input(study, one), fast=self._fast) for one in inputs)
+            return [share[self._whole] for share in shares]
 
         def watch(count: int) -> AbstractContextManager[None]:
             passes = count * self._windows(study.grid)

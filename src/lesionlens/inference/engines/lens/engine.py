@@ -43,6 +43,7 @@ class LensEngine(LensMethod):
     """
 
     name = "lens"
+    _together = 2  # measured: a seventh less time than one by one; four do not fit into the cache
 
     def __init__(self, device: str = "auto", weights: str | Path | None = None) -> None:
         place = devices.choose(device)
@@ -103,13 +104,14 @@ class LensEngine(LensMethod):
     def _watch(
         self, stage: str, progress: Progress, cancel: Cancel, passes: int
     ) -> AbstractContextManager[None]:
-        return interruptible(self._network, stage, progress, cancel, passes=passes)
+        seldom = self._network.lesions
+        return interruptible(self._network, stage, progress, cancel, passes, seldom)
 
     @override
     def _pass(self, x: Tensor, *, place: Tensor | None = None, trace: bool = False) -> LensOutput:
         x = x.to(memory_format=torch.channels_last_3d)
         with torch.inference_mode(), devices.autocast(self._device, wanted=True):
-            out: LensOutput = self._network(x, place=place, trace=trace)
+            out: LensOutput = self._network(x, place=place, trace=trace, lesions=trace)
         return out
 
 

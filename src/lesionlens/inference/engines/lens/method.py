@@ -92,13 +92,15 @@ class LensMethod(ABC):
     """
 
     name: str
+    _together = 1
+    """How many perturbed inputs go into one pass."""
 
     def __init__(self, about: WeightsInfo, device: Device) -> None:
         self._about = about
         self._memory = self._fresh_memory(device)
 
     def _fresh_memory(self, device: Device) -> PassCache:
-        return PassCache(_SCALE * self._about.spacing_mm, device)
+        return PassCache(_SCALE * self._about.spacing_mm, device, self._together)
 
     def forget(self) -> None:
         """Let go the last study; see `inference.engine.SupportsForgetting`."""
@@ -236,8 +238,10 @@ class LensMethod(ABC):
         study = self._memory.of(prepared)
         groups = [self._ensemble(perturbation, study.present) for perturbation in perturbations]
 
-        def answer(one: InputPerturbation) -> Array:
-            return sigmoid(self._calibrated(self._pass(study.input_of(one)).logits)[0, 0])
+        def answer(inputs: Sequence[InputPerturbation]) -> Sequence[Array]:
+            shown = [study.input_of(one) for one in inputs]
+            x = shown[0] if len(shown) == 1 else namespace(shown[0]).concatenate(shown)
+            return list(sigmoid(self._calibrated(self._pass(x).logits)[:, 0]))
 
         def watch(passes: int) -> AbstractContextManager[None]:
             return self._watch(PERTURBATION, progress, cancel, passes)

@@ -105,10 +105,10 @@ def test_variants_are_what_they_say(engine, study):
 
 
 def glances(engine, monkeypatch):
-    """Count the passes that glances take from now on."""
+    """Collect the inputs that the network reads from now on, however many in one pass."""
     taken = []
     taking = engine._pass
-    monkeypatch.setattr(engine, "_pass", lambda x: taken.append(x) or taking(x))
+    monkeypatch.setattr(engine, "_pass", lambda x: taken.extend(x) or taking(x))
     return taken
 
 
