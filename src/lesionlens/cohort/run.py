@@ -26,6 +26,8 @@ _ASK_S = 1.0
 _CONNECT_S = 20
 _GRACE_S = 120.0  # how long workers have to stop at a next step
 _LEFT = "left behind: its worker did not stop in time"
+_ENDED = ("finished", "error", "cancelled")
+"""Of dask's states: an outcome that went with its worker is "lost", and made anew elsewhere."""
 _LOST = "left: the dask scheduler no longer answers; start it again, then go on with --resume"
 _DIED = "its worker died, most likely for lack of memory; give fewer --workers"
 
@@ -179,7 +181,7 @@ def _on_cluster(
             if cancelled is not None and time.monotonic() - cancelled > _GRACE_S:
                 yield from (Outcome(j.name, Status.STOPPED, 130, _LEFT) for j in waiting.values())
                 return
-            for future in [f for f in waiting if f.done()]:
+            for future in [f for f in waiting if f.done() and f.status in _ENDED]:
                 job = waiting.pop(future)
                 yield future.result() if future.status == "finished" else _unanswered(job, future)
             time.sleep(_POLL_S)
