@@ -16,6 +16,8 @@ FORBIDDEN = {
     "a package host": re.compile(r"(?:index-url|find-links|download\.pytorch)", re.IGNORECASE),
     "a note to finish later": re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b"),
 }
+IMAGES = REPOSITORY / "packaging"
+"""Paths there are those of an image, the same wherever it runs."""
 SAYS_NEVER = re.compile(r"\bno tumou?r\b", re.IGNORECASE)
 
 
@@ -35,7 +37,7 @@ def test_no_file_holds(what):
     found = [
         f"{path.relative_to(REPOSITORY)}:{number}"
         for path in tracked()
-        if path != me
+        if path != me and not (what.startswith("an absolute") and path.is_relative_to(IMAGES))
         for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1)
         if FORBIDDEN[what].search(line)
     ]

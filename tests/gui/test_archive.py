@@ -224,23 +224,25 @@ def test_a_result_without_dicom_objects_says_why(dialog, peer, qtbot, tmp_path, 
     assert "NIfTI" in reads(dialog.problem)
 
 
-def test_closing_stops_what_runs(dialog, peer, qtbot):
+@pytest.fixture
+def retrieving(dialog, peer, qtbot):
     search(dialog, qtbot)
     dialog.table.selectRow(0)
     peer.go_on.clear()
     control(dialog, "Retrieve and open").click()
+    return dialog
+
+
+def test_closing_stops_what_runs(retrieving, qtbot):
+    dialog = retrieving
     dialog.close()
     qtbot.waitUntil(lambda: not dialog.jobs.running, timeout=5000)
     assert not dialog.isVisible()
 
 
-def test_a_panel_that_goes_takes_the_dialog_with_it(dialog, panel, peer, qtbot):
-    search(dialog, qtbot)
-    dialog.table.selectRow(0)
-    peer.go_on.clear()
-    control(dialog, "Retrieve and open").click()
+def test_a_panel_that_goes_takes_the_dialog_with_it(retrieving, panel, peer, qtbot):
     panel.release()
-    assert not dialog.isVisible()
+    assert not retrieving.isVisible()
     peer.go_on.set()
     qtbot.wait(50)
 

@@ -334,7 +334,7 @@ def test_where_no_sequence_is_known_the_reader_names_them(panel, window, qtbot, 
     assert state.study is None
     assert "--" not in state.problem.next_step
     assert panel.assign.isVisibleTo(panel)
-    box = control(panel.assign, "FLAIR")
+    box = control(panel.assign, "Series that is FLAIR")
     box.setCurrentIndex(box.findText("scan_b", Qt.MatchFlag.MatchStartsWith))
     panel.assign.applied.emit(panel.assign.assignment())
     settled(panel, qtbot)

@@ -136,14 +136,18 @@ def test_a_study_opens_with_its_result_and_keys_go_on(panel, listed, qtbot):
     assert "last study" in panel.session.state.message
 
 
-def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(
-    panel, loaded, result, prefer, qtbot
-):
+@pytest.fixture
+def unaided(panel, loaded, prefer):
+    """The panel of a reader who reads before the analysis is shown."""
     prefer(unaided_first=True)
-    acts, session = panel.actions_, panel.session
-    study = session.state.study
-    session.close()
-    session.open(study)
+    study = panel.session.state.study
+    panel.session.close()
+    panel.session.open(study)
+    return panel.actions_, panel.session
+
+
+def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(panel, unaided, result):
+    acts, session = unaided
     acts.take(result, overlays_of(result.analysis))
     assert acts.reading.waiting
     assert session.state.analysis is None
@@ -181,13 +185,9 @@ def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(
 
 
 def test_a_mark_of_the_unaided_read_becomes_a_candidate_by_one_key_or_button(
-    panel, loaded, analysis, prefer, qtbot
+    panel, unaided, analysis, qtbot
 ):
-    prefer(unaided_first=True)
-    acts, session = panel.actions_, panel.session
-    study = session.state.study
-    session.close()
-    session.open(study)
+    acts, session = unaided
     panel.viewer.cursor.position = LEFT  # the network finds it too
     acts.mark_here()
     panel.viewer.cursor.position = RIGHT  # it does not find this one

@@ -84,6 +84,32 @@ class ServerError(LesionLensError):
     """A server that cannot be reached, refuses, or speaks another version (exit status 1)."""
 
 
+class GoneError(ServerError):
+    """What a server does not hold, or no longer; it is to be sent again.
+
+    Parameters
+    ----------
+    what : str
+        "session", "study" or "trace".
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        found: str = "",
+        expected: str = "one that was opened here and is kept alive",
+        next_step: str = "Send it again",
+    ) -> None:
+        self.what = what
+        found = found or f"a {what} that this server does not hold"
+        super().__init__(found=found, expected=expected, next_step=next_step)
+
+
+class FullError(ServerError):
+    """A server has no room for another study or session now."""
+
+
 class ExportError(LesionLensError):
     """What was written differs, read back, from what was meant (exit status 1)."""
 

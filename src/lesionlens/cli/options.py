@@ -341,8 +341,8 @@ def save(
     from lesionlens.export.bids import save_bids
     from lesionlens.reading.bids import RESULTS
 
-    told = save_bids(analysis, out, progress=progress)
-    return out / RESULTS / analysis.study.name, told
+    notices = save_bids(analysis, out, progress=progress)
+    return out / RESULTS / analysis.study.name, notices
 
 
 def check_file(file: Path | None) -> None:

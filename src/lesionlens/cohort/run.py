@@ -26,6 +26,9 @@ _ASK_S = 1.0
 _CONNECT_S = 20
 _GRACE_S = 120.0  # how long workers have to stop at a next step
 _LEFT = "left behind: its worker did not stop in time"
+_ENDED = ("finished", "error", "cancelled")
+"""Of dask's states: an outcome that went with its worker is "lost", and made anew elsewhere."""
+_LOST = "left: the dask scheduler no longer answers; start it again, then go on with --resume"
 _DIED = "its worker died, most likely for lack of memory; give fewer --workers"
 
 
@@ -178,10 +181,9 @@ def _on_cluster(
             if cancelled is not None and time.monotonic() - cancelled > _GRACE_S:
                 yield from (Outcome(j.name, Status.STOPPED, 130, _LEFT) for j in waiting.values())
                 return
-            for future in [f for f in waiting if f.done()]:
+            for future in [f for f in waiting if f.done() and f.status in _ENDED]:
                 job = waiting.pop(future)
-                broken = future.status != "finished"
-                yield _dead(job) if broken else future.result()
+                yield future.result() if future.status == "finished" else _unanswered(job, future)
             time.sleep(_POLL_S)
 
 
@@ -190,8 +192,11 @@ def _absolute(job: StudyJob) -> StudyJob:
     return StudyJob(job.name, job.study.resolve(), job.out.resolve(), dataset)
 
 
-def _dead(job: StudyJob) -> Outcome:
-    return Outcome(job.name, Status.FAILED, 1, _DIED)
+def _unanswered(job: StudyJob, future: Any) -> Outcome:
+    """Tell a study whose worker died (an error of dask) from one that nobody works on any more."""
+    if future.status == "error":
+        return Outcome(job.name, Status.FAILED, 1, _DIED)
+    return Outcome(job.name, Status.STOPPED, 1, _LOST)
 
 
 def _client(crew: Crew) -> Any:
@@ -199,7 +204,14 @@ def _client(crew: Crew) -> Any:
     import dask  # noqa: PLC0415  (an extra)
     import distributed  # noqa: PLC0415
 
-    dask.config.set({"distributed.scheduler.allowed-failures": 1})
+    dask.config.set(
+        {
+            "distributed.scheduler.allowed-failures": 1,
+            # a machine that is busy with other work answers late, and is not gone
+            "distributed.comm.timeouts.connect": "120s",
+            "distributed.comm.timeouts.tcp": "300s",
+        }
+    )
     if crew.scheduler is None:
         with _deaf_to_interrupts():
             return distributed.Client(

@@ -7,6 +7,7 @@ records, never raises, and loads the network once a process.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -20,6 +21,7 @@ from lesionlens.cohort.studies import StudyJob
 from lesionlens.records.export import ExportOptions
 
 if TYPE_CHECKING:
+    from lesionlens.inference.engines.remote.address import ServerAddress
     from lesionlens.lens import Lens
 
 logger = logging.getLogger(__name__)
@@ -37,6 +39,7 @@ class Status(StrEnum):
 class Choice:
     """What analyses: the device, a MONAI bundle in place of our network, threads of a worker.
 
+    `engine` and `server` are those that `Lens` takes: with a server it chooses among its models.
     `weights` are those that `Lens` takes; `stripper` and `bias` are those of
     `preparation.steps.PrepareOptions`; `files` is what is asked of the files.
     """
@@ -48,6 +51,8 @@ class Choice:
     bias: bool = False
     weights: str | None = None
     files: ExportOptions = field(default_factory=ExportOptions)
+    engine: str = "lens"
+    server: ServerAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +80,18 @@ class Outcome:
 @lru_cache(maxsize=1)
 def load_lens(choice: Choice) -> Lens:
     """Return this process's network, loaded once."""
-    import torch  # noqa: PLC0415  (a cohort is listed without it)
+    from lesionlens.lens import Lens  # noqa: PLC0415  (a cohort is listed without it)
 
-    from lesionlens.lens import Lens  # noqa: PLC0415
-
+    if choice.server is not None:
+        return Lens(server=choice.server, engine=choice.engine)
     if choice.threads is not None:
-        torch.set_num_threads(choice.threads)
-    return Lens(choice.device, weights=choice.weights, bundle=choice.bundle)
+        if choice.engine == "onnx":
+            os.environ["OMP_NUM_THREADS"] = str(choice.threads)
+        else:
+            import torch  # noqa: PLC0415
+
+            torch.set_num_threads(choice.threads)
+    return Lens(choice.device, weights=choice.weights, bundle=choice.bundle, engine=choice.engine)
 
 
 def engine_of(lens: Lens, choice: Choice) -> str:

@@ -89,23 +89,23 @@ def deidentify_folder(
         telling |= telling_words(_read(path, stop_before_pixels=True))
     cleaner = Cleaner(options, pseudonyms, frozenset(telling))
     faces = None if options.keep_faces else find_faces(files, cancel=cancel)
-    told: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     kept: Counter[Outcome] = Counter()
     if left := len(paths) - len(files):
-        told["not DICOM and not copied"] = left
+        counts["not DICOM and not copied"] = left
     with staged(out) as aside:
         written = 0
         for number, path in enumerate(files):
             check(cancel, "de-identifying")
             progress("de-identifying", 0.5 + 0.5 * number / len(files))
-            written += _one(path, aside, cleaner, (faces, kept, told))
+            written += _one(path, aside, cleaner, faces, kept, counts)
         if not written:
             raise UnusableInputError(
-                found="only files that cannot be de-identified: " + "; ".join(told),
+                found="only files that cannot be de-identified: " + "; ".join(counts),
                 expected="images or structured reports",
                 next_step="Look at them; --burned-in takes pictures with text along",
             )
-    notices = (f"{count} × {what}" for what, count in told.items())
+    notices = (f"{count} × {what}" for what, count in counts.items())
     return Done(written, (*notices, *_of_faces(kept)))
 
 
@@ -134,17 +134,18 @@ def _one(
     path: Path,
     aside: Path,
     cleaner: Cleaner,
-    counted: tuple[Faces | None, Counter[Outcome], Counter[str]],
+    faces: Faces | None,
+    kept: Counter[Outcome],
+    counts: Counter[str],
 ) -> bool:
-    """Write one file, or tell why not."""
-    faces, kept, told = counted
+    """Write one file, or count why not."""
     dataset = _read(path)
     reason = left_out(dataset, burned_in=cleaner.options.burned_in)
     if reason is not None:
-        told[f"left out: {reason}"] += 1
+        counts[f"left out: {reason}"] += 1
         return False
     if _overlays(dataset):
-        told["with an overlay plane, which was removed"] += 1
+        counts["with an overlay plane, which was removed"] += 1
     outcome = take_off(dataset, path, faces or Faces({}, frozenset()))
     cleaner.clean(dataset)
     if outcome is Outcome.TAKEN_OFF:

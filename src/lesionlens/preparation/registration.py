@@ -126,6 +126,16 @@ class Level(NamedTuple):
     excluding: bool
     """Whether something was taken out of `near`; as the moving image it is masked too then."""
 
+    def copy(self) -> Level:
+        """Return one that shares no memory: ITK may write into what it is given."""
+        return Level(_unshared(self.image), _unshared(self.near), self.excluding)
+
+
+def _unshared(image: sitk.Image) -> sitk.Image:
+    own = sitk.Image(image)
+    own.MakeUnique()
+    return own
+
 
 def _near(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
     head = (values > HEAD_SHARE * values.max()).astype(np.float32)
@@ -159,6 +169,11 @@ class ResolutionPyramid:
     """(3,) float64: middle of what is bright."""
     finest: Level | None = None
     """On RAS+ cubes of 1 mm; None where the fine level is enough."""
+
+    def copy(self) -> ResolutionPyramid:
+        """Return one for another thread, which shares no image with this."""
+        last = None if self.finest is None else self.finest.copy()
+        return ResolutionPyramid(self.coarse.copy(), self.fine.copy(), self.centre_mm, last)
 
 
 def pyramid(

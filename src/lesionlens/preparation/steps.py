@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +58,7 @@ class PrepareOptions:
     sides: bool = True
     """Look whether one sequence is mirrored against the others."""
     threads: int = 2
-    """Files read at a time."""
+    """Files read, and sequences registered, at a time."""
     cache: bool = True
     """Use and keep movements and brain masks in the user's cache folder."""
 
@@ -99,17 +101,33 @@ def bring_together(
     if not options.register:
         notes.steps.append(PreparationStep(StepName.REGISTER, None, False, "Left out on request."))
         return
-    fixed_pyramid: list[ResolutionPyramid] = []
-    for number, sequence in enumerate(others):
-        check(clock.cancel, "registration")
-        moving = loaded[sequence]
-        found = _registered(fixed, moving, fixed_pyramid, options, clock.cancel)
-        if _at_rest(fixed, moving, found):
-            found = replace(found, moved=np.eye(4), shift_mm=0.0, angle_deg=0.0)
-        else:
-            moving.moved = found.moved
-        _note_registration(sequence, found, notes)
-        clock.progress("register", (number + 1) / len(others))
+    lent = _lender(fixed)
+    with ThreadPoolExecutor(max(options.threads, 1)) as pool:  # ITK lets the interpreter go
+        jobs = [
+            pool.submit(_registered, fixed, loaded[s], lent, options, clock.cancel) for s in others
+        ]
+        for number, (sequence, job) in enumerate(zip(others, jobs, strict=True), 1):
+            found, moving = job.result(), loaded[sequence]
+            if _at_rest(fixed, moving, found):
+                found = replace(found, moved=np.eye(4), shift_mm=0.0, angle_deg=0.0)
+            else:
+                moving.moved = found.moved
+            _note_registration(sequence, found, notes)
+            clock.progress("register", number / len(others))
+
+
+def _lender(fixed: Loaded) -> Callable[[], ResolutionPyramid]:
+    """Return what lends the reference's pyramid, made when first asked for, a copy to each."""
+    lock = Lock()
+    made: list[ResolutionPyramid] = []
+
+    def lend() -> ResolutionPyramid:
+        with lock:
+            if not made:
+                made.append(pyramid(fixed.values, fixed.series.grid))
+            return made[0].copy()
+
+    return lend
 
 
 def _apart(fixed: Loaded, moving: Loaded) -> bool:
@@ -128,14 +146,12 @@ def _apart(fixed: Loaded, moving: Loaded) -> bool:
 def _registered(
     fixed: Loaded,
     moving: Loaded,
-    fixed_pyramid: list[ResolutionPyramid],
+    lent: Callable[[], ResolutionPyramid],
     options: PrepareOptions,
     cancel: Cancel,
 ) -> Registration:
-    """Register, or take what was found for these very voxels before.
-
-    `fixed_pyramid` is empty until the first one needs it.
-    """
+    """Register, or take what was found for these very voxels before."""
+    check(cancel, "registration")
     key = ""
     if options.cache:
         pair = {"fixed": fixed, "moving": moving}
@@ -145,10 +161,8 @@ def _registered(
         if kept is not None and {"moved", "figures"} <= set(kept):
             shift, angle, information, pronounced = kept["figures"].tolist()
             return Registration(kept["moved"], shift, angle, information, pronounced)
-    if not fixed_pyramid:
-        fixed_pyramid.append(pyramid(fixed.values, fixed.series.grid))
     its = pyramid(moving.values, moving.series.grid)
-    found = register(fixed_pyramid[0], its, cancel=cancel)
+    found = register(lent(), its, cancel=cancel)
     if options.cache:
         figures = (found.shift_mm, found.angle_deg, found.information, found.pronounced)
         cache.save(key, {"moved": found.moved, "figures": np.array(figures)})

@@ -15,13 +15,19 @@ from fastapi.responses import JSONResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
-from lesionlens.base.errors import LesionLensError, ServerError, UnusableInputError
+from lesionlens.base.errors import (
+    FullError,
+    GoneError,
+    LesionLensError,
+    ServerError,
+    UnusableInputError,
+)
 from lesionlens.inference.engine import Engine, SupportsFirstLook
 from lesionlens.inference.engines.remote.connection import PROTOCOL
 from lesionlens.inference.engines.remote.messages import Header, info_out
 from lesionlens.serving.admission import Admission, RefusedError, admitted
 from lesionlens.serving.monailabel.routes import Adapter, NotFoundError, make_router
-from lesionlens.serving.sessions import FullError, GoneError, Session, Sessions
+from lesionlens.serving.sessions import Session, Sessions
 
 _LONGEST_WAIT_S, _NEWS_S = 10.0, 0.1  # a client is told of news at most so often, an answer at once
 _NO_TELEMETRY: Any = dict.fromkeys(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lesionlens.base.errors import LesionLensError, ServerError
+from lesionlens.base.errors import FullError, GoneError, ServerError
 from lesionlens.inference.engine import Engine, SupportsForgetting
 from lesionlens.inference.engines.remote import messages
 from lesionlens.inference.engines.remote.packing import unpack
@@ -21,22 +21,6 @@ from lesionlens.serving.questions import HeldStudy, NoTraceError, Question, answ
 from lesionlens.serving.turns import Job, Turns
 
 _QUESTION_BYTES = 2**28
-
-
-class GoneError(LesionLensError):
-    """A session or study that the server does not hold, or no longer; `what` says which."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-        super().__init__(
-            found=f"a {what} that this server does not hold",
-            expected="one that was opened here and is kept alive",
-            next_step="Send it again",
-        )
-
-
-class FullError(LesionLensError):
-    """No room for another study or session now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Hashable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.study import StudyKind
+from lesionlens.records.study import Study, StudyKind
 from lesionlens.testing.acquire import Acquisition
 from lesionlens.testing.analysis import make_analysis, write_study
 from lesionlens.testing.simple import Lesion, Patient, make_patient
@@ -24,8 +26,35 @@ def two_lesions() -> Patient:
     return make_patient(spacing_mm=4.0, lesions=TWO)
 
 
+@pytest.fixture(scope="session")
+def made() -> dict[Hashable, Analysis]:
+    """The analyses that were made before, whose studies lie in folders of the session."""
+    return {}
+
+
+def moved(study: Study, folder: Path) -> Study:
+    """Return a copy of a study, its files too: a test may spoil them."""
+    assert study.root is not None
+    shutil.copytree(study.root, folder, dirs_exist_ok=True)
+    series = {
+        sequence: replace(
+            one,
+            files=tuple(
+                replace(f, path=folder / f.path.relative_to(study.root)) for f in one.files
+            ),
+        )
+        for sequence, one in study.series.items()
+    }
+    return replace(study, root=folder, series=series)
+
+
 @pytest.fixture
-def make(tmp_path: Path, two_lesions: Patient) -> MakeAnalysis:
+def make(
+    tmp_path: Path,
+    two_lesions: Patient,
+    made: dict[Hashable, Analysis],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> MakeAnalysis:
     """`make(dicom=True, orientation="PIR", spacing_mm=(2, 2, 5), tilt_deg=8, lesions=())`."""
 
     def build(
@@ -38,12 +67,16 @@ def make(tmp_path: Path, two_lesions: Patient) -> MakeAnalysis:
         sequences: tuple[MrSequence, ...] = (MrSequence.T1C, MrSequence.FLAIR),
         name: str = "study",
     ) -> Analysis:
-        patient = two_lesions
-        if lesions is not None:
-            patient = make_patient(spacing_mm=4.0, lesions=lesions)
         how = Acquisition(orientation or ("LPS" if dicom else "RAS"), spacing_mm, tilt_deg)
         kind = StudyKind.DICOM if dicom else StudyKind.NIFTI
-        study = write_study(patient, tmp_path / name, kind=kind, sequences=sequences, how=how)
-        return make_analysis(patient, study)
+        key = (kind, how, lesions, sequences, name)
+        if key not in made:
+            patient = two_lesions
+            if lesions is not None:
+                patient = make_patient(spacing_mm=4.0, lesions=lesions)
+            place = tmp_path_factory.mktemp("made") / name
+            study = write_study(patient, place, kind=kind, sequences=sequences, how=how)
+            made[key] = make_analysis(patient, study)
+        return replace(made[key], study=moved(made[key].study, tmp_path / name))
 
     return build

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.storage_order import grid_stored, orders, stored
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
@@ -177,22 +178,12 @@ def test_a_tracking_uid_ignores_the_order_of_voxels():
 
 
 @settings(max_examples=16, deadline=None)
-@given(st.permutations(range(3)), st.tuples(*[st.booleans()] * 3))
-def test_storage_order_changes_nothing_in_millimetres(order, mirrored):
+@given(orders())
+def test_storage_order_changes_nothing_in_millimetres(order):
     probability = drawn(((16, 22, 18), 8), ((44, 30, 22), 5))
     grid = make_grid()
-    to_old = np.zeros((4, 4))
-    to_old[3, 3] = 1
-    for new, old in enumerate(order):
-        to_old[old, new] = -1 if mirrored[new] else 1
-        to_old[old, 3] = SHAPE[old] - 1 if mirrored[new] else 0
-
-    def stored(array):
-        axes = tuple(axis for axis in range(3) if mirrored[axis])
-        return np.ascontiguousarray(np.flip(array.transpose(order), axes))
-
-    turned = {region: stored(array) for region, array in probability.items()}
-    other = Grid(turned[Region.WT].shape, grid.affine @ to_old)
+    turned = {region: stored(array, order) for region, array in probability.items()}
+    other = grid_stored(grid, order)
 
     def candidates(maps, on):
         marked = draw_components(maps, on)

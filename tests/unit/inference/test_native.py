@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
+from tests.storage_order import grid_stored, orders, stored
 
 from lesionlens.base.geometry import index_map
 from lesionlens.base.grid import Grid
@@ -20,19 +20,13 @@ def with_native(study, affine, shape):
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.permutations(range(3)), st.tuples(*[st.booleans()] * 3))
-def test_a_reordered_native_grid_gets_the_same_voxels(make_prepared, order, mirrored):
+@given(orders())
+def test_a_reordered_native_grid_gets_the_same_voxels(make_prepared, order):
     study = make_prepared()
     values = np.random.default_rng(0).random(study.working.shape).astype(np.float32)
     values *= study.brain
-    shape = study.working.shape
-    turn = np.zeros((4, 4))
-    turn[3, 3] = 1
-    for new, old in enumerate(order):
-        turn[old, new] = -1 if mirrored[new] else 1
-        turn[old, 3] = shape[old] - 1 if mirrored[new] else 0
-    want = np.flip(values.transpose(order), [a for a in range(3) if mirrored[a]])
-    study = with_native(study, study.working.affine @ turn, want.shape)
+    want, grid = stored(values, order), grid_stored(study.working, order)
+    study = with_native(study, grid.affine, grid.shape)
     np.testing.assert_allclose(native.bring(values, study), want, atol=0.5 / 4096 + 1e-6)
 
 

@@ -68,16 +68,13 @@ def sign(log):
     log.mark(WHOLE_STUDY, ReviewState.ACCEPTED, reader="A. Reader", reason="nothing further")
 
 
-def accept_all(log, candidates):
-    for one in candidates:
-        log.mark(one.tracking_uid, ReviewState.ACCEPTED, reader="A. Reader")
-    sign(log)
+def decide_all(state):
+    def decide(log, candidates):
+        for one in candidates:
+            log.mark(one.tracking_uid, state, reader="A. Reader")
+        sign(log)
 
-
-def reject_all(log, candidates):
-    for one in candidates:
-        log.mark(one.tracking_uid, ReviewState.REJECTED, reader="A. Reader")
-    sign(log)
+    return decide
 
 
 def edit_and_add(log, candidates):
@@ -103,6 +100,7 @@ def digest(random_weights):
 def reviews(tmp_path_factory, digest):
     """Four studies; one is not signed."""
     place = tmp_path_factory.mktemp("learn")
+    accept_all, reject_all = map(decide_all, (ReviewState.ACCEPTED, ReviewState.REJECTED))
     acts = {"a": accept_all, "b": edit_and_add, "c": reject_all, "d": unsigned}
     for seed, (name, act) in enumerate(acts.items()):
         reviewed(place, name, seed, act, digest)
@@ -180,8 +178,23 @@ def test_a_word_after_the_signature_opens_a_study_again(reviews, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def learnt(reviews, tmp_path_factory, random_weights):
-    out = tmp_path_factory.mktemp("out")
+def begun(reviews, tmp_path_factory, random_weights):
+    """A run that was stopped at once: cases are prepared, brains are drawn."""
+    out = tmp_path_factory.mktemp("begun")
+    return out, learn(job(reviews, out, random_weights), minutes=0)
+
+
+def from_there(begun, out, *names):
+    """Copy what was begun, or these parts of it alone: preparing takes long."""
+    for name in names or [place.name for place in begun[0].iterdir()]:
+        place = begun[0] / name
+        (shutil.copytree if place.is_dir() else shutil.copy)(place, out / name)
+    return out
+
+
+@pytest.fixture(scope="module")
+def learnt(reviews, begun, tmp_path_factory, random_weights):
+    out = from_there(begun, tmp_path_factory.mktemp("out"))
     return out, learn(job(reviews, out, random_weights))
 
 
@@ -231,12 +244,14 @@ def test_the_page_shows_what_is_hostile_as_text(learnt):
     assert "http" not in page
 
 
-def test_stopped_training_goes_on_and_another_recipe_is_refused(reviews, tmp_path, random_weights):
-    begun = learn(job(reviews, tmp_path, random_weights), minutes=0)
-    assert begun.proposal is None
+def test_stopped_training_proposes_nothing_and_another_recipe_is_refused(
+    reviews, begun, random_weights
+):
+    out, stopped = begun
+    assert stopped.proposal is None
     other = dataclasses.replace(RECIPE, seed=7)
     with pytest.raises(ConfigError, match="begun with other weights, another recipe"):
-        learn(dataclasses.replace(job(reviews, tmp_path, random_weights), recipe=other))
+        learn(dataclasses.replace(job(reviews, out, random_weights), recipe=other))
 
 
 def test_a_recipe_that_forgets_unseen_is_refused(reviews, tmp_path, random_weights):
@@ -245,7 +260,9 @@ def test_a_recipe_that_forgets_unseen_is_refused(reviews, tmp_path, random_weigh
         learn(dataclasses.replace(job(reviews, tmp_path, random_weights), recipe=bare))
 
 
-def test_a_request_to_stop_is_heard_while_judging(reviews, tmp_path, random_weights):
+def test_stopped_training_goes_on_and_a_request_to_stop_is_heard_while_judging(
+    reviews, begun, tmp_path, random_weights
+):
     class Late:
         def __init__(self):
             self.now = False
@@ -258,16 +275,20 @@ def test_a_request_to_stop_is_heard_while_judging(reviews, tmp_path, random_weig
     def tell(stage, fraction):
         cancel.now = stage.startswith("before")
 
+    from_there(begun, tmp_path)
     with pytest.raises(CancelledError):
         learn(job(reviews, tmp_path, random_weights), progress=tell, cancel=cancel)
     assert not (tmp_path / "proposal.json").exists()
 
 
-def test_who_was_learnt_from_never_judges_later_weights(reviews, tmp_path, random_weights, store):
+def test_who_was_learnt_from_never_judges_later_weights(
+    reviews, begun, tmp_path, random_weights, store
+):
     """Patient c judged when v1 learnt, and judges again; a and b never do."""
     line = Lineage("test+learnt.20260105", "0" * 64, digests(["a", "b"]), digests(["c"]))
     store.accept(random_weights, line, by="A. Reader")
-    out = tmp_path / "second"
+    (tmp_path / "second").mkdir()
+    out = from_there(begun, tmp_path / "second", "cases")
     learn(dataclasses.replace(job(reviews, out, "v1")), minutes=0)
     split = json.loads((out / "split.json").read_text())
     assert (set(split["training"]), set(split["validation"])) == ({"a", "b"}, {"c"})

@@ -100,6 +100,22 @@ def test_sequences_on_their_own_grids_come_together(make_study, patient):
         assert near.max() > 1.3 * np.median(prepared.channels[channel][prepared.brain])
 
 
+def test_registered_at_once_they_lie_as_registered_one_by_one(make_study):
+    how = {
+        "t1c": Acquisition("LPS", (4, 4, 4)),
+        "t2": Acquisition("RAS", (4, 4, 5), tilt_deg=5),
+        "flair": Acquisition("LIP", (4, 4, 6), tilt_deg=8),
+    }
+    study = open_study(make_study(sequences=set(how), how=how))
+    one, both = (
+        prepare(study, StageClock(), replace(COARSE, threads=n, cache=False)) for n in (1, 2)
+    )
+    registered = [step.sequence for step in both.steps if step.step is StepName.REGISTER]
+    assert registered == [T2, FLAIR]
+    assert both.steps == one.steps
+    np.testing.assert_array_equal(both.channels, one.channels)
+
+
 def test_voxels_that_thick_slices_fill_in_part_are_not_brain():
     fine = Grid((80, 80, 80), np.diag([2.0, 2.0, 2.0, 1.0]))
     away = np.linalg.norm(np.indices(fine.shape) - 39.5, axis=0)

@@ -12,13 +12,13 @@ pytest.importorskip("fastapi")
 
 from tests.serving_here import QuickEngine
 
-from lesionlens.base.errors import CancelledError, ServerError
+from lesionlens.base.errors import CancelledError, FullError, GoneError, ServerError
 from lesionlens.inference.engines.remote import messages
 from lesionlens.inference.engines.remote.packing import pack, unpack
 from lesionlens.serving.admission import Admission
 from lesionlens.serving.app import make_app
 from lesionlens.serving.held import held_bytes
-from lesionlens.serving.sessions import FullError, GoneError, Limits, Sessions
+from lesionlens.serving.sessions import Limits, Sessions
 from lesionlens.serving.turns import Job, Turns
 from lesionlens.testing.engine_contract import prepared_head
 

@@ -17,15 +17,9 @@ from lesionlens.training.data import SynthSource
 from lesionlens.training.distributed import ProcessGroup
 from lesionlens.training.loop import train
 
-from .runs import average_of
+from .runs import average_of, small_recipe
 
-RECIPE = parse_config({
-    "network": "tiny",
-    "validation_volumes": 0,
-    "data": {"workers": 0},
-    "optimiser": {"warmup": 2},
-    "stages": [{"steps": 4, "shape": [32, 40, 32], "spacing_mm": [5.0, 6.0], "batch": 1}],
-})  # fmt: skip
+RECIPE = small_recipe(4, 6.0)
 
 
 @pytest.fixture(scope="module")

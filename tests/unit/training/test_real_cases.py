@@ -30,13 +30,14 @@ from lesionlens.training.config import (
     DataConfig,
     PatchConfig,
     StageConfig,
-    parse_config,
     read_config,
 )
 from lesionlens.training.kept_volumes import FolderSource, Start, read
 from lesionlens.training.loop import train
 from lesionlens.training.real_cases import RealCases, pack_case, part, with_start
 from lesionlens.training.references import find_real_cases, split
+
+from .runs import small_recipe
 
 STAGE = StageConfig(4, (32, 40, 32), (5.0, 5.0), batch=2)
 DATA = DataConfig(workers=0, pool=2)
@@ -153,6 +154,13 @@ def files(root, tmp_path_factory):
     return cases._ready([*cases.parts.training, *cases.parts.validation], STAGE)
 
 
+@pytest.fixture
+def out(files, tmp_path):
+    """A folder of a run in which every case is prepared."""
+    shutil.copytree(files[0].parent, tmp_path / "cases")
+    return tmp_path
+
+
 def test_batches_repeat_and_a_resumed_source_goes_on(files):
     whole = FolderSource(files, STAGE, DATA, Start(3, 0))
     first, second = whole.batch(2), whole.batch(2)
@@ -178,37 +186,31 @@ def test_windows_are_cut(files):
     assert batch.labels.shape[2:] == (16, 16, 16)
 
 
-RECIPE = parse_config({
-    "network": "tiny",
-    "validation_volumes": 0,
-    "data": {"workers": 0},
-    "optimiser": {"warmup": 2},
-    "stages": [{"steps": 3, "shape": [32, 40, 32], "spacing_mm": [5.0, 5.0], "batch": 1}],
-})  # fmt: skip
+RECIPE = small_recipe(3, 5.0)
 
 
-def test_a_run_learns_from_cases_and_judges_on_those_held_out(root, tmp_path, random_weights):
+def test_a_run_learns_from_cases_and_judges_on_those_held_out(root, out, random_weights):
     recipe = dataclasses.replace(RECIPE, init=str(random_weights))
-    cases = RealCases(find(root), tmp_path, recipe)
-    summary = train(recipe, tmp_path, cases=cases)
+    cases = RealCases(find(root), out, recipe)
+    summary = train(recipe, out, cases=cases)
     assert summary.finished
     _, info = weights.load(summary.weights)
     learnt = cases.parts.training
     assert f"{len(learnt)} real cases of 1 patients" in info.provenance["data"]
-    row = json.loads((tmp_path / "validation.jsonl").read_text().splitlines()[-1])
+    row = json.loads((out / "validation.jsonl").read_text().splitlines()[-1])
     assert 0 <= row["patients_wt"] <= 1
-    assert len(list((tmp_path / "cases").glob("*.npz"))) == len(NAMES)
+    assert len(list((out / "cases").glob("*.npz"))) == len(NAMES)
 
 
-def test_real_and_drawn_are_mixed_whole_and_in_windows(root, tmp_path):
+def test_real_and_drawn_are_mixed_whole_and_in_windows(root, out):
     data = dataclasses.replace(DATA, drawn_share=0.5, drawn_kept=2, paintings=1)
     patches = PatchConfig(0.5, (32, 40, 32), (4.0, 5.0), (16, 16, 16))
     stage = dataclasses.replace(STAGE, patches=patches)
-    cases = RealCases(find(root), tmp_path, RECIPE)
+    cases = RealCases(find(root), out, RECIPE)
     source = cases.source(stage, data, 3, 0)
     windows = [source.batch(1).labels.shape[2:] == (16, 16, 16) for _ in range(24)]
     assert 6 < sum(windows) < 18
-    assert len(list((tmp_path / "drawn").glob("*/*/*.npz"))) == 2 + 4
+    assert len(list((out / "drawn").glob("*/*/*.npz"))) == 2 + 4
     resumed = cases.source(stage, data, 3, 23)
     assert torch.equal(
         resumed.batch(1).channels, cases.source(stage, data, 3, 23).batch(1).channels
@@ -223,15 +225,15 @@ def test_weights_of_another_network_are_refused(tmp_path, random_weights):
         train(other, tmp_path)
 
 
-def test_the_recipe_for_own_cases_goes_on_from_the_default_weights(root, tmp_path):
+def test_the_recipe_for_own_cases_goes_on_from_the_default_weights(root, out):
     recipe = with_start(read_config(Path(__file__).parents[3] / "configs/finetune.toml"))
     small = dataclasses.replace(RECIPE.stages[0], steps=2)
     recipe = dataclasses.replace(recipe, stages=(small,))
     shipped, about = weights.load_shipped()
     for step in (1, 2):  # the second sitting resumes
         one = dataclasses.replace(recipe, stages=(dataclasses.replace(small, steps=step),))
-        assert train(one, tmp_path, cases=RealCases(find(root), tmp_path, one)).step == step
-    learnt, info = weights.load(tmp_path / "weights.safetensors")
+        assert train(one, out, cases=RealCases(find(root), out, one)).step == step
+    learnt, info = weights.load(out / "weights.safetensors")
     assert info.config == about.config
     assert (info.temperature, info.thresholds) == (about.temperature, about.thresholds)
     assert (info.score, info.score_floor) == (about.score, about.score_floor)

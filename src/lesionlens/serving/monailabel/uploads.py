@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lesionlens.base.errors import GoneError
 from lesionlens.serving.monailabel.images import safe_name, suffix_of
-from lesionlens.serving.sessions import GoneError
 
 _EXPIRY_S = 3600
 _PREFIX = "lesionlens-serve-"

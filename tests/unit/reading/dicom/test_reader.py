@@ -144,13 +144,25 @@ def test_a_missing_slice_elsewhere_is_interpolated_with_a_notice(make_study):
     np.testing.assert_allclose(values[:, :, 20], expected, atol=1e-2)
 
 
-def test_many_missing_slices_set_a_series_aside(make_study):
+def without_many_slices(series):
+    for file in sorted(series.iterdir())[5:30]:
+        file.unlink()
+
+
+def as_a_mosaic(series):
+    kind = ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]
+    rewrite(series, lambda ds: setattr(ds, "ImageType", kind))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"), [(without_many_slices, "set aside"), (as_a_mosaic, "Siemens mosaic")]
+)
+def test_a_series_that_is_no_volume_is_set_aside_with_a_notice(make_study, spoil, words):
     folder = make_study(dicom=True, sequences={"t1c", "flair"})
-    for file in open_study(folder).series[FLAIR].files[5:30]:
-        file.path.unlink()
+    spoil(folder / "S02")
     study = open_study(folder)
     assert list(study.series) == [T1C]
-    assert any("set aside" in notice for notice in study.notices)
+    assert any(words in notice for notice in study.notices)
 
 
 def test_two_images_at_one_position_keep_the_lower_number(one):
@@ -206,15 +218,6 @@ def test_a_localiser_and_a_derived_map_are_set_aside(make_study):
         "a derived map or projection",
         "a localiser",
     }
-
-
-def test_a_mosaic_is_set_aside_with_a_notice(make_study):
-    folder = make_study(dicom=True, sequences={"t1c", "flair"})
-    mosaic = ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]
-    rewrite(folder / "S02", lambda ds: setattr(ds, "ImageType", mosaic))
-    study = open_study(folder)
-    assert list(study.series) == [T1C]
-    assert any("Siemens mosaic" in notice for notice in study.notices)
 
 
 def test_a_derived_image_is_second_choice(make_study):

@@ -171,31 +171,30 @@ def test_a_fourth_axis_of_length_one_is_a_volume(save, tmp_path, voxels):
     assert open_study(tmp_path).series[MrSequence.T2].load().shape == SHAPE
 
 
-def test_without_an_orientation_no_side_is_guessed(tmp_path, voxels):
-    image = nib.Nifti1Image(voxels, None)
-    image.set_sform(None, code=0)
-    image.set_qform(None, code=0)
-    image.to_filename(tmp_path / "t1.nii.gz")
-    with pytest.raises(GeometryError, match="no orientation"):
-        open_study(tmp_path)
+def with_forms(folder, voxels, qform, sform):
+    image = nib.Nifti1Image(voxels, sform)
+    image.set_qform(qform, code=int(qform is not None))
+    image.set_sform(sform, code=int(sform is not None))
+    image.to_filename(folder / "t1.nii.gz")
 
 
-def test_forms_that_disagree_on_the_side_are_refused(tmp_path, voxels):
-    image = nib.Nifti1Image(voxels, AFFINE)
-    image.set_qform(AFFINE @ np.diag([-1.0, 1, 1, 1]), code=1)
-    image.set_sform(AFFINE, code=1)
-    image.to_filename(tmp_path / "t1.nii.gz")
-    with pytest.raises(GeometryError, match="which side is left"):
+@pytest.mark.parametrize(
+    ("qform", "sform", "words"),
+    [
+        (None, None, "no orientation"),
+        (AFFINE @ np.diag([-1.0, 1, 1, 1]), AFFINE, "which side is left"),
+    ],
+)
+def test_no_side_is_guessed(tmp_path, voxels, qform, sform, words):
+    with_forms(tmp_path, voxels, qform, sform)
+    with pytest.raises(GeometryError, match=words):
         open_study(tmp_path)
 
 
 def test_forms_that_are_shifted_give_a_notice(tmp_path, voxels):
     other = AFFINE.copy()
     other[0, 3] += 30
-    image = nib.Nifti1Image(voxels, AFFINE)
-    image.set_qform(other, code=1)
-    image.set_sform(AFFINE, code=1)
-    image.to_filename(tmp_path / "t1.nii.gz")
+    with_forms(tmp_path, voxels, other, AFFINE)
     assert any("disagree by up to 30 mm" in n for n in open_study(tmp_path).notices)
 
 

@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("fastapi")
 
+from lesionlens.base.errors import GoneError
 from lesionlens.serving.monailabel.uploads import Uploads, own_prefix
-from lesionlens.serving.sessions import GoneError
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from requests.exceptions import ChunkedEncodingError, RequestException, SSLError
 from requests.exceptions import ConnectionError as CutError
 
 from lesionlens.base import errors
-from lesionlens.base.errors import LesionLensError, ServerError
+from lesionlens.base.errors import FullError, GoneError, LesionLensError, ServerError
 from lesionlens.base.stages import Cancel, Progress, check
 from lesionlens.inference.engines.remote.address import KEY_VARIABLE, ServerAddress
 
@@ -41,21 +41,8 @@ _RAISED: dict[str, type[LesionLensError]] = {
 }
 
 
-class GoneError(ServerError):
-    """The server no longer holds what was asked about; it is sent again.
-
-    `what` is "session", "study" or "trace".
-    """
-
-    what: str = "session"
-
-
 class CutLineError(ServerError):
     """No answer: the line was cut, or nobody listens."""
-
-
-class FullError(ServerError):
-    """The server has no room for another study now."""
 
 
 @dataclass
@@ -249,9 +236,7 @@ def _refused(answer: requests.Response, address: ServerAddress) -> NoReturn:
         "next_step": str(body.get("next_step", "Check the address")),
     }
     if code in _GONE:
-        gone = GoneError(**words)
-        gone.what = str(code)
-        raise gone
+        raise GoneError(str(code), **words)
     if code == "full":
         raise FullError(**words)
     raise _RAISED.get(str(code), ServerError)(**words)

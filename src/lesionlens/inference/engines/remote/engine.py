@@ -16,14 +16,14 @@ import numpy as np
 import requests
 from numpy.typing import NDArray
 
-from lesionlens.base.errors import ResourceError, ServerError, UnusableInputError
+from lesionlens.base.errors import GoneError, ResourceError, ServerError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
 from lesionlens.inference.engine import Target
 from lesionlens.inference.engines.remote import messages
 from lesionlens.inference.engines.remote.address import ServerAddress
-from lesionlens.inference.engines.remote.connection import WAITING, Connection, GoneError
+from lesionlens.inference.engines.remote.connection import WAITING, Connection
 from lesionlens.inference.engines.remote.messages import Arrays, Header
 from lesionlens.inference.engines.remote.packing import pack
 from lesionlens.records.arrays import Volume
