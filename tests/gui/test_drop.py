@@ -46,7 +46,7 @@ def drop(widget, *places):
 @pytest.fixture
 def window(panel, qtbot):
     """Return what holds the canvas, once the panel listens there; kept, it would be a leak."""
-    qtbot.waitUntil(lambda: panel.settled, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: panel.drops is not None, timeout=PATIENCE_MS)
     return lambda: panel.viewer.window._qt_viewer
 
 

@@ -38,7 +38,7 @@ PATIENCE_MS = 120_000
 
 
 def settled_in(panel, qtbot):
-    qtbot.waitUntil(lambda: panel.settled, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: panel.drops is not None, timeout=PATIENCE_MS)
     return panel
 
 
@@ -74,7 +74,7 @@ def test_there_is_one_panel_however_it_was_opened(
     for way in (*ways.values(), *ways.values()):
         way()
         assert panels(viewer) == [one]
-        assert not one.released
+        assert one.here
     one.release()
 
 

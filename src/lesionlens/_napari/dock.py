@@ -84,9 +84,9 @@ class LesionLens(Panel):
             key: getattr(self if key.act == "show_keys" else self.actions_, key.act) for key in KEYS
         }
         self.keyboard = Keyboard(self, acts, self._is_left)
-        self._here = True
+        self.here = True
         self._moving = False
-        self._drops: Drops | None = None
+        self.drops: Drops | None = None
         self.room: Room | None = None
         when_idle(self._settle_in)
         self.show_screen(self._screen, session.state)
@@ -176,26 +176,16 @@ class LesionLens(Panel):
 
     def _settle_in(self) -> None:
         """Hear keys and take drops on the canvas, once the panel is docked beside it."""
-        window = main_window(self) if self._here else None
-        if window is None or self._drops is not None:
+        window = main_window(self) if self.here else None
+        if window is None or self.drops is not None:
             return
         canvas = canvas_of(window)
-        self._drops = Drops(canvas, self.take_dropped, self)
+        self.drops = Drops(canvas, self.take_dropped, self)
         self.keyboard.listen(window, *canvas)
         self.show_clashes(clashes(self.viewer))
         self.room = Room(window, self)
         self._make_room()
         self._make_ready()
-
-    @property
-    def settled(self) -> bool:
-        """Whether keys are heard and drops are taken in the window that it is docked in."""
-        return self._drops is not None
-
-    @property
-    def released(self) -> bool:
-        """Whether it has let go of its viewer."""
-        return not self._here
 
     def _make_room(self) -> None:
         """Leave the picture its share of the window."""
@@ -252,9 +242,9 @@ class LesionLens(Panel):
 
     def release(self) -> None:
         """Let go of the viewer: nothing of it is heard or bound any more; once is enough."""
-        if not self._here:
+        if not self.here:
             return
-        self._here = False
+        self.here = False
         viewer = self.viewer
         self.jobs.abandon()
         self.questions.abandon()
@@ -272,8 +262,8 @@ class LesionLens(Panel):
         if self._on_move in viewer.mouse_move_callbacks:
             viewer.mouse_move_callbacks.remove(self._on_move)
         self.views.release()
-        if self._drops is not None:
-            self._drops.release()
+        if self.drops is not None:
+            self.drops.release()
         if self.room is not None:
             self.room.release()
             self.room = None
@@ -283,7 +273,7 @@ class LesionLens(Panel):
         """Let go of the viewer when the dock is closed: napari then takes the widget out of it."""
         super().changeEvent(event)
         gone = event.type() == QEvent.Type.ParentChange and self.parent() is None
-        if gone and getattr(self, "_here", False) and not self._moving:
+        if gone and getattr(self, "here", False) and not self._moving:
             self.release()
             self.deleteLater()
 
