@@ -2,7 +2,7 @@ r"""Calibrate a run's averaged weights and make them weights of the package.
 
     lesionlens train configs/default.toml --out runs/default
     python bench/release_weights.py runs/default --version 2 --patients 300 --workers 2 \
-        --minutes 12 --focus 1.3 --t1-in-reserve
+        --minutes 12 --focus 1.3
 
 Scores are fitted on drawn patients, and with `--folds` also on real ones, each shown to the
 weights of a run that left it out:
@@ -76,7 +76,6 @@ def options() -> argparse.Namespace:
     p.add_argument("--minutes", type=float, default=float("inf"), help="for the patients")
     p.add_argument("--thresholds", type=float, nargs=3, default=(0.5, 0.4, 0.3), help="WT, TC, ET")
     p.add_argument("--most-false", type=float, default=0.3, help="a scan, at the threshold")
-    p.add_argument("--t1-in-reserve", action="store_true", help="see NetworkConfig")
     p.add_argument("--recipe", default="configs/default.toml", help="for the record")
     p.add_argument("--target", type=Path, default=TARGET)
     p.add_argument("--results", type=Path, default=HERE / "RESULTS.md")
@@ -102,7 +101,6 @@ def adjusted(runs: list[Path], a: argparse.Namespace) -> tuple[LensNetwork, Weig
         about["mean"] = f"{own:g} of these runs, {1 - own:g} of version {other}"
         sources.append((a.mean_with, 1 - own))
     network = mean_of(sources)
-    network.config = dataclasses.replace(network.config, t1_in_reserve=a.t1_in_reserve)
     notes = WeightsNotes(
         version=a.version,
         spacing_mm=a.spacing,
@@ -130,7 +128,7 @@ def _learnt_from(runs: list[Path]) -> str | None:
 def workplace(runs: list[Path], a: argparse.Namespace) -> Path:
     """Return the folder of what was seen with exactly these weights and settings."""
     settings = repr((
-        a.spacing, a.focus, tuple(a.thresholds), a.t1_in_reserve, a.mean_with, a.share,
+        a.spacing, a.focus, tuple(a.thresholds), a.mean_with, a.share,
         a.folds, a.warm_up, a.drawn_mm,
     ))  # fmt: skip
     given = b"".join(weights_in(run).read_bytes() for run in runs)

@@ -30,9 +30,6 @@ class NetworkConfig:
     """Region queries and lesion queries; 0 lesion queries leaves that branch out."""
     inputs: int = 8
     """Sequences and presence channels."""
-    t1_in_reserve: bool = False
-    """Read T1 only where T1c or FLAIR is missing: drawn T1 differs most from real T1, and the
-    weights are measurably better without it."""
     design: str = "hybrid"
     """"hybrid", or for comparison "cnn-only" and "transformer-only", as `network.variants` has it.
     """

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from lesionlens.base.labels import MrSequence
 from lesionlens.network.attention import Form, GridCrossAttention, SelfAttention, SelfTrace
 from lesionlens.network.config import NetworkConfig
 from lesionlens.network.decoder import Decoder
@@ -62,18 +61,6 @@ def _add_up_to_one(attention: Tensor) -> Tensor:
     return attention / attention.sum((2, 3, 4), keepdim=True).clamp_min(1e-12)
 
 
-def _hold_back_t1(x: Tensor) -> Tensor:
-    """Hide T1 of the (B, 8, I, J, K) volumes that show both T1c and FLAIR."""
-    t1, t1c, flair = (
-        list(MrSequence).index(s) for s in (MrSequence.T1, MrSequence.T1C, MrSequence.FLAIR)
-    )
-    there = x[:, len(MrSequence) :].flatten(2).amax(2) > 0
-    keep = torch.ones(x.shape[:2], dtype=x.dtype, device=x.device)
-    alone = ~(there[:, t1c] & there[:, flair])
-    keep[:, t1] = keep[:, len(MrSequence) + t1] = alone.to(x.dtype)
-    return x * keep[:, :, None, None, None]
-
-
 class LensNetwork(nn.Module):
     """Hybrid of convolutions, global self-attention, region queries and lesion queries."""
 
@@ -123,8 +110,7 @@ class LensNetwork(nn.Module):
             Also ask the lesion queries, where the network has them.
         """
         i, j, k = x.shape[2:]
-        shown = _hold_back_t1(x) if self.config.t1_in_reserve else x
-        padded = functional.pad(shown, _padding(x.shape[2:]))
+        padded = functional.pad(x, _padding(x.shape[2:]))
         if place is None:
             place = x.new_tensor([-1.0, 1.0]).expand(len(x), 3, 2)
         seen = self.encoder(padded, place, trace=trace)

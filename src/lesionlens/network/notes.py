@@ -51,6 +51,21 @@ class WeightsInfo(WeightsNotes):
     config: NetworkConfig
 
 
+def sizes_from_json(text: str) -> NetworkConfig:
+    """Read the sizes of a network that travel with its weights.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is no such record, or one of weights that read T1 only where T1c or FLAIR is missing, as
+        some until version 0.3 did.
+    """
+    table = json.loads(text)
+    if table.pop("t1_in_reserve", False):
+        raise ValueError("weights that hold T1 back, of version 0.3 or before")
+    return from_json(NetworkConfig, json.dumps(table))
+
+
 def from_json(kind: Callable[..., _T], text: str) -> _T:
     """Read a record of tuples and numbers that was written as JSON.
 

@@ -175,7 +175,6 @@ def _filled(
         "thresholds": about.thresholds,
         "score": about.score,
         "score_floor": about.score_floor,
-        "t1_in_reserve": about.config.t1_in_reserve,
     }
     words = f"Weights {about.version}, SHA-256 {about.sha256}"
     parts = {

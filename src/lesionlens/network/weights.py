@@ -19,7 +19,7 @@ from lesionlens.base.whole_file import unwritten, whole_file
 from lesionlens.network.build import build
 from lesionlens.network.config import NetworkConfig
 from lesionlens.network.model import LensNetwork, channels_last
-from lesionlens.network.notes import WeightsInfo, WeightsNotes, from_json
+from lesionlens.network.notes import WeightsInfo, WeightsNotes, from_json, sizes_from_json
 
 DEFAULT_NAME = "default"
 SYNTHETIC_NAME = "synthetic"
@@ -110,7 +110,7 @@ def load(
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata() or {}
             state = {name: stream.get_tensor(name).float() for name in stream.keys()}  # noqa: SIM118
-        config = from_json(NetworkConfig, metadata["network"])
+        config = sizes_from_json(metadata["network"])
         notes = from_json(WeightsNotes, metadata["notes"])
         network = build(config)
         network.load_state_dict(state)

@@ -127,8 +127,6 @@ class TrainConfig:
     validation_volumes: int = 6
     init: str | None = None
     """Weights to start from, safetensors."""
-    t1_in_reserve: bool | None = None
-    """Whether T1 is read only where T1c or FLAIR is missing; None as the network has it."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     data: DataConfig = field(default_factory=DataConfig)

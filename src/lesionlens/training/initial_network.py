@@ -21,10 +21,10 @@ def initial_network(config: TrainConfig) -> tuple[LensNetwork, WeightsNotes]:
     false candidates, which were measured with those, do not.
     """
     if config.init is None:
-        return build(_with_t1(preset(name_of(config)), config)), WeightsNotes()
+        return build(preset(name_of(config))), WeightsNotes()
     start, info = weights.load(Path(config.init))
     sizes = info.config if config.network is None else _like(info.config, config)
-    network = build(_with_t1(sizes, config))
+    network = build(sizes)
     network.load_state_dict(start.state_dict(), strict=sizes.lesions == info.config.lesions)
     kept = {f.name: getattr(info, f.name) for f in dataclasses.fields(WeightsNotes)}
     notes = WeightsNotes(**kept | {"version": "0", "operating_points": ()})
@@ -39,17 +39,11 @@ def name_of(config: TrainConfig) -> str:
 def _like(given: NetworkConfig, config: TrainConfig) -> NetworkConfig:
     """Check that weights fit the recipe's network; lesion queries that they lack begin afresh."""
     own = preset(name_of(config))
-    alike = dataclasses.replace(own, lesions=given.lesions, t1_in_reserve=given.t1_in_reserve)
+    alike = dataclasses.replace(own, lesions=given.lesions)
     if given != alike or given.lesions not in (0, own.lesions):
         raise WeightsError(
             found=f"weights of another network in {Path(config.init or '').name}",
             expected=f'those of a network "{config.network}", as in the recipe',
             next_step="Change `init` in the recipe, or leave `network` out",
         )
-    return dataclasses.replace(own, t1_in_reserve=given.t1_in_reserve)
-
-
-def _with_t1(sizes: NetworkConfig, config: TrainConfig) -> NetworkConfig:
-    if config.t1_in_reserve is None:
-        return sizes
-    return dataclasses.replace(sizes, t1_in_reserve=config.t1_in_reserve)
+    return own

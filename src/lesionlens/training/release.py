@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,8 +35,7 @@ def mean_of(sources: Sequence[tuple[Path, float]]) -> LensNetwork:
     total: dict[str, Tensor] = {}
     for path, share in sources:
         one, about = weights.load(path)
-        alike = dataclasses.replace(about.config, t1_in_reserve=info.config.t1_in_reserve)
-        if info.config != alike:
+        if info.config != about.config:
             raise WeightsError(
                 found=f"{path.name}, weights of another network than {sources[0][0].name}",
                 expected="all of one network",

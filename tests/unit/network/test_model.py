@@ -1,14 +1,11 @@
 """The wiring: any grid in, nested logits and honest attention out."""
 
-import dataclasses
-
 import pytest
 import torch
 
 from lesionlens.base.errors import ConfigError
 from lesionlens.network.build import build
 from lesionlens.network.config import PRESETS, preset
-from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence
 
 
@@ -93,24 +90,3 @@ def test_shipped_sizes_fit_in_16_mb_at_half_precision(name):
 def test_unknown_preset_is_refused():
     with pytest.raises(ConfigError, match="tiny, base, large"):
         preset("huge")
-
-
-def test_t1_in_reserve_is_read_only_where_t1c_or_flair_is_missing():
-    torch.manual_seed(0)
-    network = LensNetwork(dataclasses.replace(preset("tiny"), t1_in_reserve=True)).eval()
-    brain = torch.ones(1, 16, 16, 16, dtype=torch.bool)
-    channels = torch.randn(1, 4, 16, 16, 16, generator=torch.Generator().manual_seed(2))
-    other = channels.clone()
-    other[:, 0] = 1
-
-    def moved(present):
-        seen = [with_presence(c, torch.tensor([present]), brain) for c in (channels, other)]
-        with torch.no_grad():
-            one, two = (network(x).logits for x in seen)
-        return bool((one != two).any())
-
-    assert not moved([1, 1, 1, 1])
-    assert not moved([1, 1, 0, 1])
-    assert moved([1, 0, 1, 1])
-    assert moved([1, 1, 1, 0])
-    assert moved([1, 0, 0, 0])

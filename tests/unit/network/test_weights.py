@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 
 from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.network import weights
@@ -95,6 +96,21 @@ def test_weights_of_another_network_are_refused(saved, tmp_path):
     weights.save(path, build("base").config, build("tiny").state_dict(), notes)
     with pytest.raises(WeightsError, match="cannot be used"):
         weights.load(path)
+
+
+def test_weights_that_hold_t1_back_are_refused_and_those_that_said_they_do_not_load(
+    saved, tmp_path
+):
+    _, _, path, _ = saved
+    with safe_open(path, "pt") as stream:
+        metadata = stream.metadata()
+    for held_back in (False, True):
+        sizes = json.loads(metadata["network"]) | {"t1_in_reserve": held_back}
+        older = tmp_path / f"{held_back}.safetensors"
+        save_file(load_file(path), older, metadata | {"network": json.dumps(sizes)})
+    assert weights.load(tmp_path / "False.safetensors")[1].config == weights.load(path)[1].config
+    with pytest.raises(WeightsError, match="hold T1 back"):
+        weights.load(tmp_path / "True.safetensors")
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -6,7 +6,7 @@ import { near } from "./parts.js";
 import { quantile } from "./prepare.js";
 import { applied, matrices, smoothed } from "./resample.js";
 
-const [FLAIR, T1, T1C] = [3, 0, 1];
+const [FLAIR, T1C] = [3, 1];
 const SCALE = 1.5; // of the spacing, for the pass that candidates are scored by
 const BLUR = 0.7;
 const SHARE = 0.7; // of the refinement in what is shown of the enhancing tumour
@@ -237,23 +237,19 @@ export async function candidates(run, prepared, marked, notes, tell) {
   if (!marked.count) return [];
   tell("scoring candidates");
   const study = networkInput(prepared, SCALE * notes.spacing_mm);
-  const spare = (shown) => notes.t1_in_reserve && shown.includes(T1C) && shown.includes(FLAIR);
   const answers = [];
   for (const shown of ensemble(shownOf(prepared.present))) {
-    const read = spare(shown) ? shown.filter((c) => c !== T1) : shown;
-    const out = await pass(run, shownInput(study, read), study.grid.shape);
+    const out = await pass(run, shownInput(study, shown), study.grid.shape);
     answers.push(calibrated(notes, out.logits).map((l) => l.map(sigmoid)));
   }
   const whole = answers[0][0].map(
     (_, at) => answers.reduce((sum, a) => sum + a[0][at], 0) / answers.length,
   );
-  const core = answers[0][1];
-  const [intercept, slope, perMl, perCore = 0] = notes.score;
+  const [intercept, slope, perMl] = notes.score;
   return parts(prepared.grid, marked, study.grid)
     .map((part) => {
       let total = intercept + slope * surest(part.voxels.map((v) => whole[v]));
       total += perMl * Math.log(Math.max(part.volume_ml.wt, 1e-3));
-      total += perCore * surest(part.voxels.map((v) => core[v]));
       const { voxels, ...rest } = part;
       return { ...rest, score: sigmoid(total) };
     })

@@ -58,7 +58,6 @@ Floats = NDArray[np.float32]
 FIRST_PASS, REFINEMENT = "predicting the whole brain", "refining candidates"
 PERTURBATION = "predicting perturbed inputs"
 EVERYTHING = InputPerturbation()
-_T1_SPARE = frozenset({MrSequence.T1C, MrSequence.FLAIR})
 _EDGE = 1e-6
 _SCALE = 1.5
 """Perturbed inputs are predicted at this many times the spacing: another scale, at which false
@@ -251,18 +250,10 @@ class LensMethod(ABC):
     def _ensemble(
         self, perturbation: InputPerturbation, present: Sequence[bool]
     ) -> list[InputPerturbation]:
-        """Return the inputs that are averaged for one, by what the network reads of them."""
+        """Return the inputs that are averaged for one."""
         shown = _shown([a and b for a, b in zip(perturbation.keep, present, strict=True)])
         members = (shown,) if perturbation.alone else ensemble.of_whole_tumour(shown)
-        return [
-            replace(perturbation, keep=InputPerturbation.showing(self._read(one)).keep)
-            for one in members
-        ]
-
-    def _read(self, shown: ensemble.Shown) -> ensemble.Shown:
-        """Leave out what the network holds back, so that no pass is run twice."""
-        held_back = self._about.config.t1_in_reserve and shown >= _T1_SPARE
-        return shown - {MrSequence.T1} if held_back else shown
+        return [replace(perturbation, keep=InputPerturbation.showing(one).keep) for one in members]
 
     def _calibrated(self, logits: Array) -> Array:
         temperature = np.asarray(self._about.temperature, np.float32).reshape(-1, 1, 1, 1)

@@ -17,8 +17,13 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.base.stages import NEVER, Cancel, Progress, check
 from lesionlens.inference.engine import Target, unknown_method
 from lesionlens.inference.engines.lens.method import LensMethod
-from lesionlens.network.config import NetworkConfig
-from lesionlens.network.notes import ONNX_FORMAT, WeightsInfo, WeightsNotes, from_json
+from lesionlens.network.notes import (
+    ONNX_FORMAT,
+    WeightsInfo,
+    WeightsNotes,
+    from_json,
+    sizes_from_json,
+)
 from lesionlens.network.onnx_session import OnnxSession
 from lesionlens.records.study import PreparedStudy
 
@@ -170,7 +175,7 @@ def _about(path: Path, session: OnnxSession) -> WeightsInfo:
             next_step="Write it with: lesionlens export-model --format onnx",
             in_window="Export the network, as the page on ONNX says",
         )
-    config = from_json(NetworkConfig, session.metadata["network"])
+    config = sizes_from_json(session.metadata["network"])
     notes = from_json(WeightsNotes, session.metadata["notes"])
     known = {name: getattr(notes, name) for name in WeightsNotes.__dataclass_fields__}
     return WeightsInfo(sha256=sha256_of(path), config=config, **known)

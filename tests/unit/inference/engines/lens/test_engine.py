@@ -1,7 +1,6 @@
 """The Lens engine on a phantom with untrained weights: shapes, laws, cancelling, memory."""
 
 import threading
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -136,25 +135,6 @@ def test_weights_say_where_to_cut(tmp_path, make_prepared):
     weights.save(path, preset("tiny"), build("tiny").state_dict(), notes)
     found = LensEngine("cpu", path).predict(make_prepared(), progress=no_progress, cancel=NEVER)
     assert found.thresholds == {Region.WT: 0.5, Region.TC: 0.4, Region.ET: 0.3}
-
-
-def test_what_the_network_holds_back_costs_no_look(tmp_path, make_prepared, monkeypatch):
-    sizes = replace(preset("tiny"), t1_in_reserve=True)
-    path = tmp_path / "reserve.safetensors"
-    torch.manual_seed(3)
-    notes = WeightsNotes(version="test", spacing_mm=4.0)
-    weights.save(path, sizes, build(sizes).state_dict(), notes)
-    engine, study = LensEngine("cpu", path), make_prepared()
-    taken = glances(engine, monkeypatch)
-    without = InputPerturbation.showing(set(MrSequence) - {MrSequence.T1})
-    asked = [InputPerturbation(alone=True), replace(without, alone=True)]
-    said = engine.predict_perturbed(study, asked, progress=no_progress, cancel=NEVER).probability
-    assert len(taken) == 1
-    np.testing.assert_array_equal(said[0], said[1])
-    with torch.inference_mode():
-        x = engine._memory.of(study).input_of(InputPerturbation())
-        with_t1 = torch.sigmoid(engine.network(x).logits[0, 0].float())
-    np.testing.assert_allclose(said[0], with_t1, atol=0.02)
 
 
 def test_an_absent_sequence_stays_absent(engine, make_prepared):
