@@ -223,12 +223,14 @@ def table(result: Calibration, notes: WeightsNotes) -> str:
     intercept, logit, volume = result.score
     whole, core, enhancing = notes.temperature
     even, odd = (np.round(score, 2).tolist() for score in result.trial.score)
+    whose, others = "all drawn", "drawn"
+    if result.real:
+        whose = f"drawn but for those of {result.real} real patients, shown to weights without them"
+        others = "drawn and on the same real ones"
     lines = [
-        f"Weights {notes.version}: {result.patients} scans that no step has seen, drawn but for "
-        f"those of {result.real} real patients, each shown to weights that left them out; "
+        f"Weights {notes.version}: {result.patients} scans that no step has seen, {whose}; "
         f"{result.lesions} lesions, {result.candidates} candidates. Temperatures "
-        f"{whole:.2f}/{core:.2f}/{enhancing:.2f} (WT/TC/ET), fitted on others that are "
-        f"drawn and on the same real ones; "
+        f"{whole:.2f}/{core:.2f}/{enhancing:.2f} (WT/TC/ET), fitted on others that are {others}; "
         f"calibration error of whole-tumour probability {result.voxel_error:.4f}. "
         f"A candidate's score is sigmoid({intercept:.2f} + {logit:.2f} mean logit + {volume:.2f} "
         f"ln ml); fitted on either half of the patients: {even}, {odd}. Below, each candidate is "
