@@ -271,8 +271,8 @@ def dock(peer, panel, monkeypatch, tmp_path):
     monkeypatch.setattr(
         "qtpy.QtWidgets.QFileDialog.getExistingDirectory", lambda *_: str(tmp_path / "list")
     )
-    made = WorklistDock(panel._viewer, panel.actions_)
-    panel._viewer.window.add_dock_widget(made, name="Worklist")
+    made = WorklistDock(panel.viewer, panel.actions_)
+    panel.viewer.window.add_dock_widget(made, name="Worklist")
     yield made
     made.release()
 

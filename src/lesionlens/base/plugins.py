@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from importlib.metadata import EntryPoints, entry_points
 from typing import Any
@@ -15,9 +16,13 @@ VIEWERS = "lesionlens.viewers"
 
 
 @cache
-def _points(group: str) -> EntryPoints:
-    """Return the entry points of a group; a look through all that is installed takes .05 s."""
+def _points_on(path: tuple[str, ...], group: str) -> EntryPoints:  # noqa: ARG001 (the cache's key)
     return entry_points(group=group)
+
+
+def _points(group: str) -> EntryPoints:
+    """Return a group's entry points, looked up once for each `sys.path`, for that takes .05 s."""
+    return _points_on(tuple(sys.path), group)
 
 
 def names(group: str) -> tuple[str, ...]:

@@ -13,13 +13,22 @@ EVERY_ERROR = [
 ]
 
 
-@pytest.mark.parametrize("kind", [k for k in EVERY_ERROR if k is not errors.CancelledError])
+WORDED = (errors.CancelledError, errors.GoneError)
+"""Errors that bring their own words."""
+
+
+@pytest.mark.parametrize("kind", [k for k in EVERY_ERROR if k not in WORDED])
 def test_an_error_says_what_was_found_expected_and_to_do(kind):
     error = kind(found="a cat", expected="a dog.", next_step="Fetch one")
     assert str(error) == "Found a cat. Expected a dog. Fetch one."
     assert error.exit_status in (1, 2)
     with pytest.raises(TypeError):
         kind("a cat")
+
+
+def test_what_a_server_no_longer_holds_is_named_and_to_be_sent_again():
+    assert "Found a study that" in str(errors.GoneError("study"))
+    assert str(errors.GoneError("study")).endswith("Send it again.")
 
 
 def test_what_the_user_can_mend_ends_with_2():
