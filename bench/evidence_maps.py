@@ -54,7 +54,7 @@ LEAST_ML = 1.0
 class Row:
     """Of one lesion: what was named, which share was called tumour, seconds."""
 
-    named: MrSequence
+    named: MrSequence | None
     called: float
     passes_s: float
     maps_s: float
@@ -150,10 +150,7 @@ def found_ones(engine: LensEngine, wanted: int, first: int) -> dict[MrSequence, 
                 truth = one.labels[0, 0].numpy() > 0
                 if is_seen(engine, study, truth):
                     some.append(asked(engine, study, truth))
-                    say(
-                        f"{seed} {sequence.words}, {gain:.0f} SD: {some[-1].named.words}, "
-                        f"{some[-1].called:.0%} called tumour"
-                    )
+                    say(f"{seed} {sequence.words}, {gain:.0f} SD: {words_of(some[-1])}")
                     break
     for sequence, number in tried.items():
         say(f"{sequence.words}: the network found {len(rows[sequence])} of {number} drawn")
@@ -205,10 +202,16 @@ def main() -> None:
             truth = one.labels[0, 0].numpy() > 0
             row = asked(engine, prepared_of(one, np.ones(4, dtype=bool)), truth)
             rows[sequence].append(row)
-            say(f"{seed} {sequence.words}: {row.named.words}, {row.called:.0%} called tumour")
+            say(f"{seed} {sequence.words}: {words_of(row)}")
         if len(rows[MrSequence.T1]) == a.patients:
             break
     told(rows)
+
+
+def words_of(row: Row) -> str:
+    """Say what was named, and how much of it the network calls tumour."""
+    named = "nothing carries it" if row.named is None else row.named.words
+    return f"{named}, {row.called:.0%} called tumour"
 
 
 def told(rows: dict[MrSequence, list[Row]]) -> None:

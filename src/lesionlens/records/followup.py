@@ -88,6 +88,11 @@ class Measured:
         return self.volume_ml.get(Region.WT)
 
     @property
+    def measured_part(self) -> Region:
+        """What the diameters are of: the enhancing part where there is one, else the whole."""
+        return Region.ET if self.volume_ml.get(Region.ET) else Region.WT
+
+    @property
     def product_mm2(self) -> float | None:
         """Product of the two diameters, mm²."""
         if self.longest_mm is None or self.perpendicular_mm is None:
@@ -141,6 +146,9 @@ class Change:
     before: Measured | None
     now: Measured | None
     beside: tuple[int, ...] = ()
+    joint_ml: tuple[float, float] | None = None
+    """Ml before and now where both examinations were read together, with all that merged or split;
+    their ratio is meant. None where that could not be done, or a reader drew an outline."""
 
     @property
     def kind(self) -> ChangeKind:
@@ -159,9 +167,16 @@ class Change:
         return percent(self.before.whole_ml, self.now.whole_ml)
 
     @property
+    def joint_percent(self) -> float | None:
+        """Change of the volume where both examinations were read together."""
+        return None if self.joint_ml is None else percent(*self.joint_ml)
+
+    @property
     def product_percent(self) -> float | None:
-        """Change of the product of diameters."""
+        """Change of the product of diameters; None where they are of different parts."""
         if self.before is None or self.now is None:
+            return None
+        if self.before.measured_part is not self.now.measured_part:
             return None
         return percent(self.before.product_mm2, self.now.product_mm2)
 
@@ -184,10 +199,7 @@ class Comparison:
         now = tuple(Measured.of(c, review.state_of(c.tracking_uid)) for c in candidates)
         by_uid = {one.tracking_uid: one for one in now}
         last = replace(self.points[-1], lesions=now)
-        changes = tuple(
-            c if c.now is None else replace(c, now=by_uid.get(c.now.tracking_uid, c.now))
-            for c in self.changes
-        )
+        changes = tuple(_with(c, by_uid) for c in self.changes)
         known = {c.now.tracking_uid for c in changes if c.now is not None}
         added = tuple(Change(None, one) for one in now if one.tracking_uid not in known)
         return replace(self, points=(*self.points[:-1], last), changes=(*changes, *added))
@@ -198,14 +210,14 @@ class Comparison:
         None where it is alone, or a volume is not known. Change in percent of such a lesion by
         itself says little; that of the sum does.
         """
-        group = self._linked(change)
+        group = self.linked(change)
         if len(group) < 2:
             return None
         before = [c.before.whole_ml for c in group if c.before is not None]
         now = [c.now.whole_ml for c in group if c.now is not None]
         return None if None in (*before, *now) else (_total(before), _total(now))
 
-    def _linked(self, change: Change) -> tuple[Change, ...]:
+    def linked(self, change: Change) -> tuple[Change, ...]:
         """Return the changes that share a lesion with this one, directly or through others."""
         links = [(c, _sides(c)) for c in self.changes]
         held = _sides(change)
@@ -263,6 +275,15 @@ class Comparison:
         if not found or any(b < a for a, b in pairwise(found)) or found[0] == found[-1]:
             return tuple(float(n) for n in range(len(self.points)))
         return tuple(float(day - found[0]) for day in found)
+
+
+def _with(change: Change, measured: Mapping[str, Measured]) -> Change:
+    """Return a change with what is measured now; a redrawn outline was not read together."""
+    if change.now is None:
+        return change
+    now = measured.get(change.now.tracking_uid, change.now)
+    same = now.volume_ml == change.now.volume_ml
+    return replace(change, now=now, joint_ml=change.joint_ml if same else None)
 
 
 def _sides(change: Change) -> frozenset[tuple[str, int]]:

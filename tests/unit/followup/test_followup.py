@@ -94,8 +94,20 @@ def test_a_lesion_keeps_its_name_and_its_growth_is_measured(compared, before):
     true = 100 * (new.volume_ml[Region.WT] / old.volume_ml[Region.WT] - 1)
     assert grown.volume_percent == pytest.approx(true)
     assert 60 < grown.volume_percent < 85  # a radius of 18 instead of 15 mm: +73 %
+    assert 40 < grown.joint_percent < 85
     gone = next(c for c in compared.followup.changes if c.kind == "gone")
-    assert gone.volume_percent is None
+    assert gone.volume_percent is gone.joint_percent is None
+
+
+def test_an_outline_that_a_reader_redrew_was_not_read_together(compared):
+    candidates = [
+        replace(c, volume_ml={**c.volume_ml, Region.WT: 1.25 * c.volume_ml[Region.WT]})
+        for c in compared.findings.candidates
+    ]
+    again = compared.followup.at(candidates, compared.review)
+    assert all(change.joint_ml is None for change in again.changes)
+    same = compared.followup.at(compared.findings.candidates, compared.review)
+    assert [c.joint_ml for c in same.changes] == [c.joint_ml for c in compared.followup.changes]
 
 
 def test_what_a_reader_said_goes_on_under_the_new_name(compared):
@@ -138,6 +150,15 @@ def test_a_part_of_an_earlier_lesion_is_not_called_new_and_what_merged_not_gone(
     assert "10.0 ml → 11.0 ml, +10 %" in page
 
 
+def test_diameters_of_the_whole_are_not_compared_with_those_of_the_enhancing_part():
+    whole = Measured("2.25.1", 1, "here", {Region.WT: 29.5, Region.ET: 0.0}, 45.0, 36.0, False)
+    part = Measured("2.25.1", 1, "here", {Region.WT: 45.1, Region.ET: 0.6}, 12.0, 4.0, False)
+    larger = replace(part, longest_mm=24.0)
+    assert Change(whole, part).product_percent is None
+    assert Change(part, larger).product_percent == pytest.approx(100.0)
+    assert Change(whole, part).volume_percent == pytest.approx(100 * (45.1 / 29.5 - 1))
+
+
 def test_what_changed_is_left_out_of_the_alignment(before):
     out = changed(before)
     lesions = np.argwhere(before.findings.components > 0)
@@ -158,12 +179,14 @@ def test_the_comparison_is_written_and_read_back(compared, tmp_path, monkeypatch
     for one, other in zip(read.changes, compared.followup.changes, strict=True):
         assert (one.kind, one.beside) == (other.kind, other.beside)
         assert one.volume_percent == pytest.approx(other.volume_percent, abs=0.01)
+        assert one.joint_percent == pytest.approx(other.joint_percent, abs=0.01)
     content = json.loads((out / "followup.json").read_text())
     assert {row["kind"] for row in content["changes"]} == {"gone", "matched", "new"}
     page = (out / "report.html").read_text()
     assert "Comparison with earlier examinations" in page
     assert "2026-01-05" in page
     assert "<polyline" in page
+    assert "both examinations read together: +" in page
     assert "the category is the reader" in page
     again = compare(compared, Visit("x", "2026-05-05"), Prior(Visit("x", "2026-03-05"), compared))
     assert [p.date for p in again.followup.points] == ["2026-01-05", "2026-03-05", "2026-05-05"]
