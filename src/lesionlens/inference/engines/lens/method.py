@@ -188,7 +188,7 @@ class LensMethod(ABC):
                 prepared, [EVERYTHING], progress=progress, cancel=cancel
             ),
             thresholds=dict(zip(Region, self._about.thresholds, strict=True)),
-            scoring=Scoring(*self._about.score, self._floor),
+            scoring=self._scoring,
             class_probabilities=_class_probabilities(out, study.grid),
         )
 
@@ -219,7 +219,7 @@ class LensMethod(ABC):
     ) -> FirstLook:
         """Predict at the spacing of perturbed inputs; see `inference.engine.SupportsFirstLook`."""
         seen = self.predict_perturbed(prepared, [EVERYTHING], progress=progress, cancel=cancel)
-        return FirstLook(seen, self._about.thresholds[0], Scoring(*self._about.score, self._floor))
+        return FirstLook(seen, self._about.thresholds[0], self._scoring)
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`."""
