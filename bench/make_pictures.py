@@ -43,7 +43,7 @@ class Studio:
 
     def __init__(self, panel: LesionLens, docs: Path) -> None:
         self.panel, self.docs = panel, docs
-        self.viewer = panel._viewer  # noqa: SLF001 (a tool of this repository)
+        self.viewer = panel.viewer
         self.size = (0, 0)
 
     def settle(self, seconds: float = 0.6) -> None:

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QDockWidget,
     QHeaderView,
     QPushButton,
+    QScrollBar,
     QSlider,
     QToolButton,
 )
@@ -252,6 +253,26 @@ def test_a_large_font_cuts_nothing_off_and_the_canvas_keeps_its_share(reviewed, 
         window.resize(1270, 800)
         QApplication.processEvents()
         assert own[0].isVisible()
+    finally:
+        settings.font_size = before
+        window.hide()
+
+
+def test_no_font_puts_the_panels_edge_below_its_scroll_bar(reviewed, qtbot):
+    settled_in(reviewed, qtbot)
+    settings = get_settings().appearance
+    before, window = settings.font_size, reviewed.window()
+    reviewed.session.go_to(1)
+    reviewed.session.choose_overlay(Overlay.MAP)
+    inner = reviewed.study.parentWidget()
+    bar = reviewed.findChild(QScrollBar)
+    window.show()
+    try:
+        for points in (9, 10, 12):
+            settings.font_size = points
+            qtbot.wait(300)
+            room = reviewed.minimumWidth() - bar.sizeHint().width()
+            assert inner.minimumSizeHint().width() <= room, points
     finally:
         settings.font_size = before
         window.hide()

@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
-WIDTH, PLAIN_PT = 360, 9.0
+WIDTH, PLAIN_PT = 372, 9.0
 """Pixels that the panel needs with napari's own font size."""
 
 
