@@ -439,7 +439,7 @@ def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown
         swapped = sequence in (MrSequence.T1C, MrSequence.FLAIR)
         assert drawing.words[0].startswith("prior") is swapped
         assert (drawing.image.data.max() == now[sequence]) is not swapped
-    low, high = shown.views.linked.window(tiles(shown)[1].tile)
+    low, high = shown.views.linked.limits(tiles(shown)[1].tile)
     assert 450 < low < high < 950
     acts.hold_other(False)
     assert all(not drawn(shown, v).words[0].startswith("prior") for v in tiles(shown))
@@ -452,6 +452,14 @@ def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown
     acts.compare_with(None)
     acts.hold_other(True)
     assert "prior" not in shown.viewer.canvas.overlays["lesionlens_caption"].text
+
+
+def test_linked_views_are_a_widget_like_any_other(loaded):
+    """Qt and napari ask the widget in focus for its window."""
+    loaded.actions_.four_views()
+    linked = loaded.views.linked
+    assert linked.window() is loaded.window()
+    assert linked.tiles[0].focusProxy() is linked
 
 
 def test_the_buttons_above_the_views_are_as_large_as_there_is_room(loaded):
