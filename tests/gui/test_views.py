@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from napari.layers import Layer
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
-from qtpy.QtGui import QMouseEvent, QResizeEvent, QWheelEvent
+from qtpy.QtGui import QFont, QFontMetricsF, QMouseEvent, QResizeEvent, QWheelEvent
 from qtpy.QtWidgets import QApplication, QToolButton
 
 from lesionlens._napari.loading import layers_of
@@ -18,6 +18,7 @@ from lesionlens._napari.model.choices.choices import Overlay
 from lesionlens._napari.model.choices.views import Compared, Layout, Window
 from lesionlens._napari.model.geometry.planes import Plane
 from lesionlens._napari.model.overlays.window_level import full_range, limits_of
+from lesionlens._napari.viewer.paint import rows_below
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import NEVER, no_progress
@@ -471,3 +472,13 @@ def test_the_buttons_above_the_views_are_as_large_as_there_is_room(loaded):
         words.append(strip.findChild(QToolButton).sizeHint().width())
     assert words[1] > words[0]
     assert strip.minimumSizeHint().width() < 768
+
+
+def test_words_at_the_top_of_a_narrow_view_do_not_meet(qtbot):
+    """Beside each other where there is room for both and the letter between, else one below."""
+    metrics = QFontMetricsF(QFont())
+    left, right = ("FLAIR · axial", "slice 99 of 146 · 1 mm"), ("A Patient", "ID 0123456789")
+    wide = max(map(metrics.horizontalAdvance, (*left, *right)))
+    assert rows_below(metrics, left, right, 2 * wide + 80) == 0
+    assert rows_below(metrics, left, right, 2 * wide + 10) == 2
+    assert rows_below(metrics, left, (), 50.0) == 0

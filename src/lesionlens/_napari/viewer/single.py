@@ -95,8 +95,7 @@ class SingleView:
             self._caption.visible = True
         overlays.scale_bar.visible = True
         overlays.scale_bar.font_size = 10
-        overlays.scale_bar.box = True
-        overlays.scale_bar.box_color = _BEHIND_WORDS
+        overlays.scale_bar.box = False
 
     def tear_down(self) -> None:
         """Hear no more of the viewer."""
