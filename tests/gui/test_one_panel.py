@@ -9,6 +9,7 @@ import pytest
 from napari.settings import get_settings
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QKeyEvent, QWheelEvent
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import (
     QApplication,
     QComboBox,
@@ -25,6 +26,7 @@ from tests.gui.window import control, reads
 
 from lesionlens._napari import dock
 from lesionlens._napari.model.choices.choices import Overlay
+from lesionlens._napari.model.choices.views import Layout
 from lesionlens._napari.model.geometry.planes import Plane
 from lesionlens._napari.model.state.state import Problem
 from lesionlens._napari.qt.candidate_model import cells_of
@@ -271,18 +273,40 @@ def test_blocks_fold(reviewed):
     assert overlay.isVisibleTo(reviewed)
 
 
-def test_tab_reaches_analyse_in_five_steps(loaded, qtbot):
-    settled_in(loaded, qtbot)
-    window = loaded.window()
+@pytest.mark.parametrize("layout", [Layout.SINGLE, Layout.FOUR])
+def test_tab_reaches_analyse_in_five_steps_from_the_picture(loaded, qtbot, layout):
+    window = settled_in(loaded, qtbot).window()
     window.show()
     window.activateWindow()
-    loaded.setFocus()
-    widget, steps = loaded, 0
-    while widget is not control(loaded.run, "Analyse"):
-        widget = widget.nextInFocusChain()
-        halts = widget.focusPolicy() & Qt.FocusPolicy.TabFocus and widget.isEnabled()
-        steps += bool(halts and widget.isVisibleTo(loaded) and widget is not loaded)
-        assert steps <= 5
+    qtbot.waitUntil(lambda: QApplication.activeWindow() is window, timeout=20_000)
+    loaded.actions_.show_layout(layout)
+    if layout is Layout.SINGLE:
+        loaded.views.canvas.setFocus()
+    else:
+        QTest.mouseClick(loaded.views.linked.tiles[0], Qt.MouseButton.LeftButton)
+    halts = []
+    while len(halts) < 5 and "Analyse" not in halts:
+        QTest.keyClick(QApplication.focusWidget(), Qt.Key.Key_Tab)
+        halts.append(getattr(QApplication.focusWidget(), "text", str)())
+    assert halts[-1] == "Analyse", halts
+    window.hide()
+
+
+def test_where_the_keys_go_is_seen(reviewed, qtbot):
+    """A ring of its own around the control in focus, in both themes."""
+    window = settled_in(reviewed, qtbot).window()
+    window.show()
+    window.activateWindow()
+    qtbot.waitUntil(lambda: QApplication.activeWindow() is window, timeout=20_000)
+    for name in ("Open", "T1c", "Analyse", "contour", "Keys", "Accept"):
+        widget = control(reviewed, name)
+        widget.clearFocus()
+        QApplication.processEvents()
+        without = widget.grab().toImage()
+        widget.setFocus()
+        QApplication.processEvents()
+        if widget.isEnabled():
+            assert widget.grab().toImage() != without, name
     window.hide()
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from napari.layers import Layer
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
-from qtpy.QtGui import QMouseEvent, QWheelEvent
-from qtpy.QtWidgets import QApplication
+from qtpy.QtGui import QMouseEvent, QResizeEvent, QWheelEvent
+from qtpy.QtWidgets import QApplication, QToolButton
 
 from lesionlens._napari.loading import layers_of
 from lesionlens._napari.model.acts import hanging
@@ -461,3 +461,14 @@ def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown
     acts.compare_with(None)
     acts.hold_other(True)
     assert "prior" not in shown.viewer.canvas.overlays["lesionlens_caption"].text
+
+
+def test_the_buttons_above_the_views_are_as_large_as_there_is_room(loaded):
+    """Larger ones in a wide window, and none of them keeps it from becoming narrow again."""
+    strip, words = loaded.views.strip, []
+    for width in (760, 1200):
+        strip.resize(width, 30)
+        QApplication.sendEvent(strip, QResizeEvent(strip.size(), strip.size()))
+        words.append(strip.findChild(QToolButton).sizeHint().width())
+    assert words[1] > words[0]
+    assert strip.minimumSizeHint().width() < 768

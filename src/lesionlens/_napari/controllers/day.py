@@ -26,12 +26,13 @@ from lesionlens.pacs.server import Server
 from lesionlens.preparation.prepare import PrepareOptions, prepare
 from lesionlens.records.review import Review
 from lesionlens.records.study import Study
-from lesionlens.review.reopen import is_result, reopen_folder
+from lesionlens.review.reopen import is_result, options_for, reopen_folder
 from lesionlens.worklist.ahead import ARCHIVE, at_hand
 from lesionlens.worklist.book import NAME, Book, book_of, open_book
 from lesionlens.worklist.describing import describe_all
 from lesionlens.worklist.records import StudyEntry, WorklistRow
 from lesionlens.worklist.sources import archived, studies_at
+from lesionlens.worklist.table import WrittenTables, tables_of
 
 _POLL_MS = 1000
 
@@ -76,7 +77,7 @@ def _reopened(
     from lesionlens._napari.model.overlays.maps import overlays_of  # noqa: PLC0415
     from lesionlens.result import Result  # noqa: PLC0415
 
-    prepared = prepare(study, StageClock(progress, cancel), replace(options, strip=False))
+    prepared = prepare(study, StageClock(progress, cancel), options_for(result, options))
     analysis = replace(reopen_folder(result, study, prepared), review=Review())
     return Result(analysis), overlays_of(analysis)
 
@@ -167,6 +168,20 @@ class Day:
             return new
 
         return self._list(folder, add)
+
+    def write_tables(self, out: Path) -> bool:
+        """Write the tables of all reads of this list into a folder."""
+        folder = self.session.state.folder
+        if folder is None:
+            return False
+
+        def task(progress: Progress, cancel: Cancel) -> WrittenTables:  # noqa: ARG001
+            return tables_of(folder, out)
+
+        def done(written: WrittenTables) -> str:
+            return f"{written.words}. {written.reads.name} and {written.marks.name} in {out.name}."
+
+        return self.jobs.start("Writing the tables", task, done)
 
     def _list(self, folder: Path, add: Callable[[Book], int]) -> bool:
         def task(progress: Progress, cancel: Cancel) -> int:
