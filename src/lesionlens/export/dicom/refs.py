@@ -81,9 +81,15 @@ class SourceFrames:
         return np.asarray(across / np.linalg.norm(across))
 
     def stack(self, volume: NDArray[Any]) -> NDArray[Any]:
-        """Return a native volume (I, J, K) as frames (F, rows, columns) of the source, a copy."""
+        """Return a native volume (I, J, K) as frames (F, rows, columns) of the source.
+
+        A view where the frames follow each other as the volume's slices do, else a copy.
+        """
         turned = self.places[0].upright(volume)
-        return np.ascontiguousarray(turned[[place.index for place in self.places]])
+        indices = [place.index for place in self.places]
+        if indices == list(range(len(turned))):
+            return turned
+        return turned[::-1] if indices == list(range(len(turned)))[::-1] else turned[indices]
 
     def images(self, chosen: NDArray[np.intp]) -> list[Dataset]:
         """Return the source datasets of chosen frames (all of a multi-frame instance)."""
@@ -156,12 +162,11 @@ def _headers(files: tuple[SourceFile, ...]) -> tuple[list[Dataset], tuple[str, .
     """
     first = _header(files[0], None)
     shared = travelling(first)
+    repeated = {element.tag: element for element in shared.dataset}
     headers = []
     for header in (first, *(_header(file, first) for file in files[1:])):
-        made = Dataset()
-        made.update({e.tag: e for e in shared.dataset})
-        made.update({e.tag: e for e in map(header.get_item, _GEOMETRY_TAGS) if e is not None})
-        headers.append(made)
+        own = {e.tag: e for e in map(header.get_item, _GEOMETRY_TAGS) if e is not None}
+        headers.append(Dataset({**repeated, **own}))
     return headers, shared.notices
 
 
