@@ -9,6 +9,7 @@ import pytest
 from napari.settings import get_settings
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QKeyEvent, QWheelEvent
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import (
     QApplication,
     QComboBox,
@@ -25,6 +26,7 @@ from tests.gui.window import control, reads
 
 from lesionlens._napari import dock
 from lesionlens._napari.model.choices.choices import Overlay
+from lesionlens._napari.model.choices.views import Layout
 from lesionlens._napari.model.geometry.planes import Plane
 from lesionlens._napari.model.state.state import Problem
 from lesionlens._napari.qt.candidate_model import cells_of
@@ -78,19 +80,19 @@ def test_there_is_one_panel_however_it_was_opened(
     one.release()
 
 
-@pytest.mark.parametrize("where", ["canvas", "table", "window"])
-def test_keys_work_wherever_the_focus_is(reviewed, qtbot, where):
+def test_keys_work_wherever_the_focus_is(reviewed, qtbot):
     settled_in(reviewed, qtbot)
-    window = reviewed.window()
-    canvas = napari_canvas()
-    widget = {"canvas": canvas, "table": reviewed.candidates.table, "window": window}[where]
-    QApplication.instance().focusChanged.emit(None, widget)
-    qtbot.keyClick(widget, Qt.Key.Key_N)
-    qtbot.keyClick(widget, Qt.Key.Key_N)
-    assert reviewed.session.state.choices.candidate == 2
-    qtbot.keyClick(widget, Qt.Key.Key_N, Qt.KeyboardModifier.ShiftModifier)
-    qtbot.keyClick(widget, Qt.Key.Key_R)
-    assert reviewed.candidates.model.rows[0].state is ReviewState.REJECTED
+    row = lambda: reviewed.candidates.model.rows[0]  # noqa: E731
+    for widget in (napari_canvas(), reviewed.candidates.table, reviewed.window()):
+        reviewed.session.go_to(1)
+        QApplication.instance().focusChanged.emit(None, widget)
+        qtbot.keyClick(widget, Qt.Key.Key_N)
+        assert reviewed.session.state.choices.candidate == 2
+        qtbot.keyClick(widget, Qt.Key.Key_N, Qt.KeyboardModifier.ShiftModifier)
+        qtbot.keyClick(widget, Qt.Key.Key_R)
+        assert row().state is ReviewState.REJECTED
+        reviewed.actions_.undo()
+        assert row().state is not ReviewState.REJECTED
 
 
 def test_letters_typed_as_a_reason_decide_nothing(reviewed, qtbot):
@@ -217,15 +219,19 @@ def test_a_question_answered_takes_the_failure_of_the_last_one_away(reviewed, qt
     assert reviewed.session.state.problem is None
 
 
-@pytest.mark.parametrize("where", ["canvas", "panel"])
-def test_wrong_things_are_answered_alike_on_canvas_and_panel(panel, qtbot, tmp_path: Path, where):
+def test_wrong_things_are_answered_alike_on_canvas_and_panel(panel, qtbot, tmp_path: Path):
     settled_in(panel, qtbot)
     wrong = tmp_path / "notes.txt"
     wrong.write_text("no scan")
-    drop(panel if where == "panel" else panel.viewer.window._qt_viewer, wrong)
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
-    assert panel.session.state.problem is not None
-    assert panel.session.state.problem.next_step
+    answers = []
+    for widget in (panel, panel.viewer.window._qt_viewer):
+        drop(widget, wrong)
+        qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
+        answers.append(panel.session.state.problem)
+        panel.session.dismiss()
+        assert panel.session.state.problem is None
+    assert answers[0].next_step
+    assert answers[0] == answers[1]
 
 
 def test_a_large_font_cuts_nothing_off_and_the_canvas_keeps_its_share(reviewed, qtbot):
@@ -267,18 +273,40 @@ def test_blocks_fold(reviewed):
     assert overlay.isVisibleTo(reviewed)
 
 
-def test_tab_reaches_analyse_in_five_steps(loaded, qtbot):
-    settled_in(loaded, qtbot)
-    window = loaded.window()
+@pytest.mark.parametrize("layout", [Layout.SINGLE, Layout.FOUR])
+def test_tab_reaches_analyse_in_five_steps_from_the_picture(loaded, qtbot, layout):
+    window = settled_in(loaded, qtbot).window()
     window.show()
     window.activateWindow()
-    loaded.setFocus()
-    widget, steps = loaded, 0
-    while widget is not control(loaded.run, "Analyse"):
-        widget = widget.nextInFocusChain()
-        halts = widget.focusPolicy() & Qt.FocusPolicy.TabFocus and widget.isEnabled()
-        steps += bool(halts and widget.isVisibleTo(loaded) and widget is not loaded)
-        assert steps <= 5
+    qtbot.waitUntil(lambda: QApplication.activeWindow() is window, timeout=20_000)
+    loaded.actions_.show_layout(layout)
+    if layout is Layout.SINGLE:
+        loaded.views.canvas.setFocus()
+    else:
+        QTest.mouseClick(loaded.views.linked.tiles[0], Qt.MouseButton.LeftButton)
+    halts = []
+    while len(halts) < 5 and "Analyse" not in halts:
+        QTest.keyClick(QApplication.focusWidget(), Qt.Key.Key_Tab)
+        halts.append(getattr(QApplication.focusWidget(), "text", str)())
+    assert halts[-1] == "Analyse", halts
+    window.hide()
+
+
+def test_where_the_keys_go_is_seen(reviewed, qtbot):
+    """A ring of its own around the control in focus, in both themes."""
+    window = settled_in(reviewed, qtbot).window()
+    window.show()
+    window.activateWindow()
+    qtbot.waitUntil(lambda: QApplication.activeWindow() is window, timeout=20_000)
+    for name in ("Open", "T1c", "Analyse", "contour", "Keys", "Accept"):
+        widget = control(reviewed, name)
+        widget.clearFocus()
+        QApplication.processEvents()
+        without = widget.grab().toImage()
+        widget.setFocus()
+        QApplication.processEvents()
+        if widget.isEnabled():
+            assert widget.grab().toImage() != without, name
     window.hide()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 from napari.layers import Layer
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
-from qtpy.QtGui import QMouseEvent, QWheelEvent
-from qtpy.QtWidgets import QApplication
+from qtpy.QtGui import QMouseEvent, QResizeEvent, QWheelEvent
+from qtpy.QtWidgets import QApplication, QToolButton
 
 from lesionlens._napari.loading import layers_of
 from lesionlens._napari.model.acts import hanging
@@ -76,17 +77,15 @@ def test_four_sequences_stand_side_by_side_and_one_key_goes_back(shown):
     assert shown.session.state.choices.views.layout is Layout.SINGLE
 
 
-@pytest.mark.parametrize(("presses", "count"), [(1, 2), (2, 3), (3, 0)])
-def test_two_and_three_in_a_row_by_key(shown, presses, count):
-    for _ in range(presses):
+def test_two_and_three_in_a_row_by_key(shown):
+    for count in (2, 3):
         shown.actions_.row_of_views()
-    if not count:
-        assert not shown.views.linked.isVisible()
-        return
-    views = tiles(shown)
-    assert len(views) == count
-    assert len({view.y() for view in views}) == 1
-    assert shown.session.state.choices.sequence in {view.tile.sequence for view in views}
+        views = tiles(shown)
+        assert len(views) == count
+        assert len({view.y() for view in views}) == 1
+        assert shown.session.state.choices.sequence in {view.tile.sequence for view in views}
+    shown.actions_.row_of_views()
+    assert not shown.views.linked.isVisible()
 
 
 def test_three_planes_of_one_sequence_stand_together(shown):
@@ -95,39 +94,49 @@ def test_three_planes_of_one_sequence_stand_together(shown):
     assert {view.tile.sequence for view in tiles(shown)} == {MrSequence.T1C}
 
 
-@pytest.mark.parametrize("layout", [Layout.PLANES, Layout.FOUR, Layout.ONE])
-@pytest.mark.parametrize("plane", list(Plane))
-def test_letters_on_every_view_name_the_side_that_is_painted_there(shown, layout, plane):
-    shown.session.choose_plane(plane)
-    shown.actions_.show_layout(layout)
-    shown.session.choose_overlay(Overlay.OFF)
+def painted_on(shown, axis):
+    """Paint the upper half of an axis white in every sequence."""
+    for layer in shown.viewer.layers:
+        data = np.zeros(layer.data.shape, np.float32)
+        data[(slice(None),) * axis + (slice(data.shape[axis] // 2, None),)] = 1.0
+        layer.data = data
+    shown.viewer.reset_view()
+    shown.actions_.toggle_names()  # what is drawn follows the layers' voxels
+
+
+def where_white(view):
+    """The middle of what is white, right of and below the view's middle."""
+    image = view.grab().toImage()
+    white = np.argwhere([
+        [image.pixelColor(x, y).lightness() > 200 for x in range(0, image.width(), 4)]
+        for y in range(0, image.height(), 4)
+    ])  # fmt: skip
+    assert len(white) > 50
+    down, right = white.mean(axis=0) * 4 - (image.height() / 2, image.width() / 2)
+    return right, down
+
+
+def test_letters_on_every_view_name_the_side_that_is_painted_there(shown):
     for layer in shown.viewer.layers:
         layer.contrast_limits = (0.0, 1.0)
-    for axis, (grows, other) in enumerate(SIDES):
-        for layer in shown.viewer.layers:
-            data = np.zeros(layer.data.shape, np.float32)
-            data[(slice(None),) * axis + (slice(data.shape[axis] // 2, None),)] = 1.0
-            layer.data = data
-        shown.viewer.reset_view()
-        shown.actions_.toggle_names()  # what is drawn follows the layers' voxels
+    shown.session.choose_overlay(Overlay.OFF)
+    layouts = (Layout.PLANES, Layout.FOUR, Layout.ONE)
+    for layout, plane, axis in itertools.product(layouts, Plane, range(3)):
+        shown.session.choose_plane(plane)
+        shown.actions_.show_layout(layout)
+        painted_on(shown, axis)
+        grows, other = SIDES[axis]
         for view in tiles(shown):
-            through = {Plane.AXIAL: 2, Plane.CORONAL: 1, Plane.SAGITTAL: 0}[view.tile.plane]
-            if axis == through:
+            if axis == {Plane.AXIAL: 2, Plane.CORONAL: 1, Plane.SAGITTAL: 0}[view.tile.plane]:
                 continue
-            image = view.grab().toImage()
-            white = np.argwhere([
-                [image.pixelColor(x, y).lightness() > 200 for x in range(0, image.width(), 4)]
-                for y in range(0, image.height(), 4)
-            ])  # fmt: skip
-            assert len(white) > 50
-            down, right = white.mean(axis=0) * 4 - (image.height() / 2, image.width() / 2)
+            right, down = where_white(view)
             left_letter, right_letter, top, bottom = drawn(shown, view).edges
             if abs(right) > abs(down):
                 expected = (other, grows) if right > 0 else (grows, other)
-                assert (left_letter, right_letter) == expected, (view.tile, right, down)
+                assert (left_letter, right_letter) == expected, (layout, view.tile, right, down)
             else:
                 expected = (other, grows) if down > 0 else (grows, other)
-                assert (top, bottom) == expected, (view.tile, right, down)
+                assert (top, bottom) == expected, (layout, view.tile, right, down)
 
 
 def test_a_candidate_is_centred_and_fits_in_every_view_also_when_zoomed_in(shown, analysis):
@@ -452,3 +461,14 @@ def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown
     acts.compare_with(None)
     acts.hold_other(True)
     assert "prior" not in shown.viewer.canvas.overlays["lesionlens_caption"].text
+
+
+def test_the_buttons_above_the_views_are_as_large_as_there_is_room(loaded):
+    """Larger ones in a wide window, and none of them keeps it from becoming narrow again."""
+    strip, words = loaded.views.strip, []
+    for width in (760, 1200):
+        strip.resize(width, 30)
+        QApplication.sendEvent(strip, QResizeEvent(strip.size(), strip.size()))
+        words.append(strip.findChild(QToolButton).sizeHint().width())
+    assert words[1] > words[0]
+    assert strip.minimumSizeHint().width() < 768

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from lesionlens.base.errors import LesionLensError
+from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
 from lesionlens.cohort.studies import StudyJob, fingerprint
 from lesionlens.cohort.work import Choice, Outcome, Status, analyse, engine_of, load_lens
@@ -84,7 +84,7 @@ def _one(
     """Analyse one study; None where that was done before."""
     choice, engine = what
     try:
-        entry = _at_hand(book, entry, cancel)
+        entry = at_hand(book, entry, cancel)
         place = Path(entry.place)
         job = StudyJob(entry.name, place, book.folder / entry.name)
         mark = fingerprint(place) if place.is_dir() else str(place.stat().st_mtime_ns)
@@ -112,13 +112,27 @@ def _one(
     return outcome
 
 
-def _at_hand(book: Book, entry: StudyEntry, cancel: Cancel) -> StudyEntry:
-    """Fetch a study that is in the archive alone, and look at one that nobody looked at."""
-    archive = book.note(ARCHIVE)
-    if not entry.place and archive is not None:
+def at_hand(book: Book, entry: StudyEntry, cancel: Cancel) -> StudyEntry:
+    """Return a study that is on this machine and described; the list keeps what was found.
+
+    One that is in the archive alone is fetched.
+
+    Raises
+    ------
+    UnusableInputError
+        It has no folder, and the list knows no archive.
+    """
+    if not entry.place:
+        archive = book.note(ARCHIVE)
+        if archive is None:
+            raise UnusableInputError(
+                found=f"{entry.name}, without a folder, and a list that knows no archive",
+                expected="a study on this machine, or a list that was made from an archive",
+                next_step="Make the list anew from the archive: List ▾",
+            )
         entry = fetched(entry, Server(**archive), book.folder, cancel=cancel)
         book.update(entry)
-    if entry.place and not (entry.sequences or entry.warnings):
+    if not (entry.sequences or entry.warnings):
         entry = described(entry)
         book.update(entry)
     return entry

@@ -81,6 +81,7 @@ class TileView(QWidget):
         self._images: dict[str, tuple[Any, QImage]] = {}
         self.setMouseTracking(True)
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        self.setFocusProxy(parent)  # tiles come and go; keys and Tab go on from where all lie
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
         self.setMinimumSize(_SMALLEST)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)

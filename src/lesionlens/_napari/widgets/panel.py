@@ -26,6 +26,7 @@ from qtpy.QtWidgets import (
 )
 
 from lesionlens._napari.controllers.actions import Actions
+from lesionlens._napari.controllers.reading import analyse_words
 from lesionlens._napari.loading import places_of
 from lesionlens._napari.model.acts.keys import KEYS
 from lesionlens._napari.model.acts.session import ReviewSession
@@ -142,7 +143,7 @@ class Panel(QWidget):
         guard = Unwheeled(self)
         for kind in (QComboBox, QSlider, QAbstractSpinBox):
             guard.guard(*self.findChildren(kind))
-        self._order_tabs()
+        self.lead_tabs()
 
     def _lay_out(self) -> None:
         """Put the blocks into a column that scrolls, with failures below it, always in sight."""
@@ -171,9 +172,9 @@ class Panel(QWidget):
         outer.addWidget(scroll)
         outer.addWidget(self.problem)
 
-    def _order_tabs(self) -> None:
-        """Let Tab come by the sequences to *Analyse* before it comes by everything else."""
-        stops = (*self.study.stops(), *self.run.stops(), *self.preparation.stops())
+    def lead_tabs(self, *views: QWidget) -> None:
+        """Let Tab come from the views by the sequences to *Analyse*, then by everything else."""
+        stops = (*views, *self.study.stops(), *self.run.stops(), *self.preparation.stops())
         for before, behind in itertools.pairwise(stops):
             QWidget.setTabOrder(before, behind)
 
@@ -216,6 +217,7 @@ class Panel(QWidget):
         self.problem.here.connect(acts.analyse_here)
         self.studies.chosen.connect(acts.opener.choose_study)
         self.studies.rejected.connect(session.dismiss)
+        acts.reading.changed.connect(self._show_closed)
         self.reading.marked.connect(acts.mark_by_mouse)
         self.reading.taken_back.connect(acts.unmark)
         self.reading.added.connect(acts.mark_to_candidate)
@@ -225,7 +227,7 @@ class Panel(QWidget):
         self.candidates.threshold_chosen.connect(session.choose_threshold)
         self.candidates.reason_changed.connect(session.type_reason)
         self.candidates.reason_settled.connect(acts.reviewing.settle_reason)
-        self.candidates.marked.connect(self._mark)
+        self.candidates.marked.connect(lambda act: getattr(acts, act)())
         self.candidates.merged.connect(acts.adding.merge)
         self.candidates.tools.limit_chosen.connect(session.choose_limit)
         self.candidates.tools.range_chosen.connect(session.choose_range)
@@ -259,6 +261,7 @@ class Panel(QWidget):
         self.preparation.setVisible(opened and screen.activity is None)
         self.problem.show_problem(screen.problem)
         self._ask(state.query)
+        self._show_closed()
         self.run.show_screen(screen)
         self.candidates.show_screen(screen)
         self.considered.show_screen(screen)
@@ -270,6 +273,9 @@ class Panel(QWidget):
         self._export.setEnabled(screen.can_export)
         set_role(self._export, "primary" if screen.all_reviewed else "")
         self._footer.setVisible(screen.analysed)
+
+    def _show_closed(self) -> None:
+        self.run.show_closed(analyse_words(self.actions_.reading))
 
     def _ask(self, query: Query | None) -> None:
         """Ask which study is meant, or which series is which sequence."""
@@ -373,9 +379,6 @@ class Panel(QWidget):
         except LesionLensError as error:
             self.session.failed(problem_of(error))
         self.preparation.show_preferences(read_preferences())
-
-    def _mark(self, act: str) -> None:
-        getattr(self.actions_, act)()
 
     def take_dropped(self, paths: Sequence[Path]) -> None:
         """Open what was dropped, on the panel or on the canvas; say why where it is no scan."""

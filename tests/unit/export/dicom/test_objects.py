@@ -44,7 +44,18 @@ PLANES = ("LPS", "PIR", "LIP", "RAI", "AIL")
 
 def _written(analysis, folder):
     DicomExporter().write(analysis, folder)
-    return {p.stem: pydicom.dcmread(p) for p in (folder / "dicom").iterdir()}
+    return _read(folder / "dicom")
+
+
+def _read(folder):
+    return {p.stem: pydicom.dcmread(p) for p in folder.iterdir()}
+
+
+@pytest.fixture(params=PLANES)
+def tilted(request, exported):
+    """An analysis of each plane, on a tilted grid of edges that differ, and its objects' folder."""
+    how = {"orientation": request.param, "spacing_mm": (3.0, 4.0, 6.0), "tilt_deg": 11}
+    return exported(dicom=True, **how)
 
 
 def _marked_mm(ds, keep):
@@ -69,10 +80,9 @@ def _sorted(points):
     return rounded[np.lexsort(rounded.T)]
 
 
-@pytest.mark.parametrize("orientation", PLANES)
-def test_segments_lie_where_the_labels_lie(make, tmp_path, orientation):
-    analysis = make(dicom=True, orientation=orientation, spacing_mm=(3.0, 4.0, 6.0), tilt_deg=11)
-    ds = _written(analysis, tmp_path)["seg"]
+def test_segments_lie_where_the_labels_lie(tilted):
+    analysis, folder = tilted
+    ds = _read(folder)["seg"]
     volumes, components = analysis.volumes, analysis.findings.components
     for candidate in analysis.findings.candidates:
         for region in Region:
@@ -116,8 +126,8 @@ def test_an_empty_frame_makes_whole_bytes_even(rows, columns, held):
     assert not filled[added[:, 0], added[:, 1]].any()
 
 
-def test_segments_go_from_the_top_down_so_that_ohif_loses_no_slice(make, tmp_path):
-    ds = _written(make(dicom=True), tmp_path)["seg"]
+def test_segments_go_from_the_top_down_so_that_ohif_loses_no_slice(exported):
+    ds = _read(exported(dicom=True)[1])["seg"]
     words = [s.SegmentLabel.split(" ", 1)[1] for s in ds.SegmentSequence]
     assert words == sorted(words, key=[r.words for r in Region].index)
     lowest = {}
@@ -139,11 +149,9 @@ def test_left_stays_left(make, tmp_path):
     assert candidate.location.side == "left"
 
 
-@pytest.mark.parametrize("orientation", PLANES)
-def test_highdicom_reads_the_same_voxels(make, tmp_path, orientation):
-    analysis = make(dicom=True, orientation=orientation, spacing_mm=(4.0, 3.0, 5.0), tilt_deg=5)
-    _written(analysis, tmp_path)
-    read = highdicom.seg.segread(tmp_path / "dicom" / "seg.dcm")
+def test_highdicom_reads_the_same_voxels(tilted):
+    analysis, folder = tilted
+    read = highdicom.seg.segread(folder / "seg.dcm")
     whole = [s.SegmentNumber for s in read.SegmentSequence if "whole" in s.SegmentLabel]
     volume = read.get_volume(segment_numbers=whole, combine_segments=True, relabel=True)
     affine = geometry.ras_from_lps(volume.affine)
@@ -176,10 +184,9 @@ def _put_back(ds, grid):
     return out
 
 
-@pytest.mark.parametrize("orientation", PLANES)
-def test_attention_put_back_is_the_map_wherever_it_can_be_seen(make, tmp_path, orientation):
-    analysis = make(dicom=True, orientation=orientation, spacing_mm=(3.0, 4.0, 6.0), tilt_deg=11)
-    written = _written(analysis, tmp_path)
+def test_attention_put_back_is_the_map_wherever_it_can_be_seen(tilted):
+    analysis, folder = tilted
+    written = _read(folder)
     for region, name in MAPS.items():
         mapping = written[name].SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
         assert mapping.LUTLabel == f"attention_{region.value}"
@@ -191,9 +198,8 @@ def test_attention_put_back_is_the_map_wherever_it_can_be_seen(make, tmp_path, o
         assert written[name].Rows * written[name].Columns < volume.data[..., 0].size
 
 
-@pytest.mark.parametrize("orientation", PLANES)
-def test_frames_of_a_map_rise_evenly_as_3d_slicer_takes_them(make, tmp_path, orientation):
-    ds = _written(make(dicom=True, orientation=orientation, tilt_deg=11), tmp_path)["attention"]
+def test_frames_of_a_map_rise_evenly_as_3d_slicer_takes_them(tilted):
+    ds = _read(tilted[1])["attention"]
     shared = ds.SharedFunctionalGroupsSequence[0]
     orient = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)
     normal = np.cross(orient[:3], orient[3:])
@@ -234,9 +240,9 @@ def test_a_map_without_anything_to_see_is_one_frame(make, tmp_path):
     assert _written(other, tmp_path)["attention"].NumberOfFrames == 1
 
 
-def test_the_three_share_study_frame_and_tracking(make, tmp_path):
-    analysis = make(dicom=True)
-    written = _written(analysis, tmp_path)
+def test_the_three_share_study_frame_and_tracking(exported):
+    analysis, folder = exported(dicom=True)
+    written = _read(folder)
     first = pydicom.dcmread(analysis.study.series[MrSequence.T1C].files[0].path)
     uids = {c.tracking_uid for c in analysis.findings.candidates}
     assert set(written) == {"seg", "sr", "key_objects", *MAPS.values()}
@@ -247,7 +253,7 @@ def test_the_three_share_study_frame_and_tracking(make, tmp_path):
     for name in ("seg", *MAPS.values()):
         assert written[name].FrameOfReferenceUID == first.FrameOfReferenceUID
     assert {s.TrackingUID for s in written["seg"].SegmentSequence} == uids
-    report = highdicom.sr.srread(tmp_path / "dicom" / "sr.dcm")
+    report = highdicom.sr.srread(folder / "sr.dcm")
     groups = report.content.get_volumetric_roi_measurement_groups()
     assert {g.tracking_uid for g in groups} == uids
     assert written["sr"].VerificationFlag == "UNVERIFIED"
@@ -266,9 +272,9 @@ def _named(group, code):
     return [i for i in group if i.ConceptNameCodeSequence[0].CodeValue == code.value]
 
 
-def test_a_group_points_at_one_segment_that_is_its_region(make, tmp_path):
-    analysis = make(dicom=True)
-    written = _written(analysis, tmp_path)
+def test_a_group_points_at_one_segment_that_is_its_region(exported):
+    _, folder = exported(dicom=True)
+    written = _read(folder)
     segments = {int(s.SegmentNumber): s for s in written["seg"].SegmentSequence}
     groups = _groups(written["sr"])
     used = []
@@ -283,7 +289,7 @@ def test_a_group_points_at_one_segment_that_is_its_region(make, tmp_path):
         words = segments[number].SegmentLabel.split(" ", 1)[1]
         assert identifier.TextValue.endswith(f", {words}")
     assert sorted(used) == sorted(segments)
-    report = highdicom.sr.srread(tmp_path / "dicom" / "sr.dcm")
+    report = highdicom.sr.srread(folder / "sr.dcm")
     for group in report.content.get_volumetric_roi_measurement_groups():
         assert group.referenced_segment.referenced_segment_numbers[0] in segments
 
@@ -377,8 +383,8 @@ def test_on_images_that_are_not_axial_a_point_is_drawn_not_a_line_too_short(make
     assert axis.ContentSequence[0].GraphicType == "POINT"
 
 
-def test_each_group_points_at_the_attention_map(make, tmp_path):
-    written = _written(make(dicom=True), tmp_path)
+def test_each_group_points_at_the_attention_map(exported):
+    written = _read(exported(dicom=True)[1])
     for group in _groups(written["sr"]):
         (item,) = _named(group, own.VISUAL_EXPLANATION)
         (reference,) = item.ReferencedSOPSequence
