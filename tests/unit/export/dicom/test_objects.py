@@ -118,12 +118,12 @@ def test_frames_begin_with_a_byte_and_fill_an_even_number(make, tmp_path, spacin
 
 @given(rows=st.integers(2, 9), columns=st.integers(2, 9), held=st.integers(1, 20))
 def test_an_empty_frame_makes_whole_bytes_even(rows, columns, held):
-    frames = np.zeros((40, rows, columns, 2), np.uint8)
-    frames[:held, 0, 0, 0] = 1
-    added = even.empty_frames(frames)
+    filled = np.zeros((40, 2), bool)
+    filled[:held, 0] = True
+    added = even.empty_frames(filled, rows * columns)
     octets, rest = divmod(rows * columns, 8)
     assert len(added) == (0 if rest else held * octets % 2)
-    assert not frames[added[:, 0], :, :, added[:, 1]].any()
+    assert not filled[added[:, 0], added[:, 1]].any()
 
 
 def test_segments_go_from_the_top_down_so_that_ohif_loses_no_slice(exported):
@@ -294,16 +294,46 @@ def test_a_group_points_at_one_segment_that_is_its_region(exported):
         assert group.referenced_segment.referenced_segment_numbers[0] in segments
 
 
-def test_a_table_with_the_first_groups_columns_is_right_for_all(exported):
-    """3D Slicer fills the columns of the first group by position."""
-    groups = _groups(_read(exported(dicom=True)[1])["sr"])
-    rows = [
-        [i.ConceptNameCodeSequence[0].CodeMeaning for i in group if i.ValueType == "NUM"]
-        for group in groups
+def _slicers_table(groups):
+    """Return (identifier, {column: value}) of each row as 3D Slicer's QuantitativeReporting reads.
+
+    Columns are the measures of the first group; a row's values follow each other in its cells.
+    """
+    rows = [[i for i in group if i.ValueType == "NUM"] for group in groups]
+    columns = [
+        f"{i.ConceptNameCodeSequence[0].CodeMeaning} "
+        f"[{i.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0].CodeValue}]"
+        for i in rows[0]
     ]
-    assert rows[0] == ["Volume", "Long axis", "Short axis"]
-    for row in rows:
-        assert row == rows[0][: len(row)]
+    for group, row in zip(groups, rows, strict=True):
+        name = next(i for i in group if i.ConceptNameCodeSequence[0].CodeValue == "112039")
+        values = [float(i.MeasuredValueSequence[0].NumericValue) for i in row]
+        assert len(values) <= len(columns), "a value without a column"
+        yield name.TextValue, dict(zip(columns, values, strict=False))
+
+
+@pytest.mark.parametrize("unknown", [(), (1,), (1, 2)])
+def test_each_cell_of_slicers_table_stands_below_its_own_measure(make, tmp_path, unknown):
+    """Whichever candidate's diameters are not known; and no score is among the measures."""
+    analysis = make(dicom=True)
+    candidates = tuple(
+        replace(c, longest_axial_diameter_mm=None, perpendicular_diameter_mm=None)
+        if c.id in unknown
+        else c
+        for c in analysis.findings.candidates
+    )
+    analysis = replace(analysis, findings=replace(analysis.findings, candidates=candidates))
+    sr = _written(analysis, tmp_path)["sr"]
+    table = dict(_slicers_table(_groups(sr)))
+    assert len(table) == 6
+    for candidate in candidates:
+        for region in Region:
+            wanted = {"Volume [cm3]": candidate.volume_ml[region]}
+            if region is Region.ET and candidate.id not in unknown:
+                wanted["Long axis [mm]"] = candidate.longest_axial_diameter_mm
+                wanted["Short axis [mm]"] = candidate.perpendicular_diameter_mm
+            row = table[f"Candidate {candidate.id}, {region.words}"]
+            assert row == pytest.approx(wanted, rel=1e-3)
 
 
 def test_the_long_axis_lies_on_a_source_image_and_has_its_length(make, tmp_path):
@@ -659,25 +689,24 @@ def test_a_changed_voxel_is_noticed(make, tmp_path):
     sources = refs.read_sources(analysis.study.series[MrSequence.T1C])
     segments = seg.segments_of(analysis, sources)
     path = tmp_path / "dicom" / "seg.dcm"
-    seg.check_seg(path, analysis, sources, segments)
+    seg.check_seg(path, sources, segments)
     ds = pydicom.dcmread(path)
     ds.PixelData = bytes([ds.PixelData[0] ^ 1]) + ds.PixelData[1:]
     ds.save_as(path)
     with pytest.raises(ExportError, match="differs"):
-        seg.check_seg(path, analysis, sources, segments)
+        seg.check_seg(path, sources, segments)
     path = tmp_path / "dicom" / "attention.dcm"
     ds = pydicom.dcmread(path)
     ds.FloatPixelData = np.float32(0.5).tobytes() + ds.FloatPixelData[4:]
     ds.save_as(path)
     with pytest.raises(ExportError, match="differs"):
-        pmap.check_pmap(path, analysis, sources, Region.WT)
+        pmap.check_pmap(path, sources, pmap.frames_of(analysis, sources, Region.WT))
 
 
 def test_a_missing_frame_is_noticed(make, tmp_path):
     analysis = make(dicom=True)
     _written(analysis, tmp_path)
     sources = refs.read_sources(analysis.study.series[MrSequence.T1C])
-    segments = seg.segments_of(analysis, sources)
     labels = analysis.volumes.labels.data.copy()
     free = np.argwhere((labels == 0) & (analysis.findings.components == 0))[0]
     components = analysis.findings.components.copy()
@@ -688,7 +717,8 @@ def test_a_missing_frame_is_noticed(make, tmp_path):
         findings=replace(analysis.findings, components=components),
     )
     with pytest.raises(ExportError, match="differs"):
-        seg.check_seg(tmp_path / "dicom" / "seg.dcm", other, sources, segments)
+        path = tmp_path / "dicom" / "seg.dcm"
+        seg.check_seg(path, sources, seg.segments_of(other, sources))
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy is not installed")
@@ -772,7 +802,8 @@ def test_every_pixel_is_its_voxel_however_the_grid_is_turned(
     for k in range(slices):
         position = geometry.apply(frame, (0, 0, k))
         plane = refs.plane_matrix(position, cosines, (spacing[1], spacing[0]))
-        cut = refs._placed(plane, rows, columns, grid).cut(volume)
+        place = refs._placed(plane, rows, columns, grid)
+        cut = place.upright(volume)[place.index]
         assert cut.shape == (rows, columns)
         for row in range(rows):
             for column in range(columns):
