@@ -140,31 +140,26 @@ def test_cancel_keeps_nothing_and_says_so(dialog, peer, panel, qtbot, tmp_path):
     assert not panel.viewer.layers
 
 
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (
-            ResourceError(found="no answer", expected="an archive", next_step="Check --user"),
-            "Check the user name.",
-        ),
-        (UnusableInputError(found="<i>x</i>", expected="y", next_step="Ask"), "Ask."),
-    ],
-)
-def test_a_failure_says_what_was_found_expected_and_next(dialog, peer, qtbot, error, words):
-    peer.answer = error
-    search(dialog, qtbot)
-    assert dialog.problem.isVisibleTo(dialog)
-    lines = {f"Found {error.found}.", f"Expected {error.expected}.", words}
-    assert lines <= set(reads(dialog.problem).splitlines())
-    dialog.problem.dismissed.emit()
-    assert not dialog.problem.isVisibleTo(dialog)
+def test_a_failure_says_what_was_found_expected_and_next(dialog, peer, qtbot):
+    no_answer = ResourceError(found="no answer", expected="an archive", next_step="Check --user")
+    refused = UnusableInputError(found="<i>x</i>", expected="y", next_step="Ask")
+    for error, words in ((no_answer, "Check the user name."), (refused, "Ask.")):
+        peer.answer = error
+        search(dialog, qtbot)
+        assert dialog.problem.isVisibleTo(dialog)
+        lines = {f"Found {error.found}.", f"Expected {error.expected}.", words}
+        assert lines <= set(reads(dialog.problem).splitlines())
+        dialog.problem.dismissed.emit()
+        assert not dialog.problem.isVisibleTo(dialog)
 
 
-@pytest.mark.parametrize("said", [{"patient_id": " "}, {"first": "2026-13-01"}, {"last": "soon"}])
-def test_a_search_for_everything_or_for_no_day_is_not_sent(dialog, peer, qtbot, said):
-    search(dialog, qtbot, **said)
-    assert dialog.problem.isVisibleTo(dialog)
-    assert not peer.connected
+def test_a_search_for_everything_or_for_no_day_is_not_sent(dialog, peer, qtbot):
+    for field, text in (("patient_id", " "), ("first", "2026-13-01"), ("last", "soon")):
+        search(dialog, qtbot, **{field: text})
+        assert dialog.problem.isVisibleTo(dialog), field
+        assert not peer.connected
+        dialog.problem.dismissed.emit()
+        dialog.form.fields[field].setText("")
 
 
 def test_an_empty_answer_says_what_to_try(dialog, peer, qtbot):

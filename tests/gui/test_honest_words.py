@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from qtpy.QtCore import Qt
 from tests.gui.conftest import LEFT, FakeResult
 from tests.gui.window import control, reads
@@ -85,26 +84,32 @@ def test_deferred_is_not_reviewed(reviewed, analysis):
     assert [s for s in ReviewState if s.decided] == ["accepted", "rejected", "edited"]
 
 
-@pytest.mark.parametrize("shown", ["probe", "alone", "look"])
-def test_a_verdict_is_said_of_the_map_that_was_checked_only(reviewed, qtbot, shown):
+def test_a_verdict_is_said_of_the_map_that_was_checked_only(reviewed, qtbot):
     good = MapChecks(True, 0.9, 0.01, reliable=True, words="passed its checks")
     analysis = reviewed.session.state.analysis
     maps = replace(analysis.maps, checks=dict.fromkeys(Region, good))
     checked = replace(analysis, maps=maps)
     reviewed.session.settle(reviewed.session.log(), checked, overlays_of(checked))
-    reviewed.session.go_to(1)
-    reviewed.session.choose_overlay(Overlay.MAP)
-    assert resolve(reviewed.session.state).verdict.good is True
-    if shown == "probe":
+    session = reviewed.session
+    session.go_to(1)
+    session.choose_overlay(Overlay.MAP)
+
+    def probe():
         assert reviewed.actions_.probe(LEFT)
         qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
-    elif shown == "alone":
-        reviewed.session.choose_alone(1)
-    else:
-        reviewed.session.choose_layer(0)
-    fact = resolve(reviewed.session.state).verdict
-    assert fact.good is None
-    assert "not checked by itself" in fact.words
+
+    ways = (
+        (lambda: session.choose_alone(1), lambda: session.choose_alone(None)),
+        (lambda: session.choose_layer(0), lambda: session.choose_layer(None)),
+        (probe, lambda: None),
+    )
+    for show, back in ways:
+        assert resolve(session.state).verdict.good is True
+        show()
+        fact = resolve(session.state).verdict
+        assert fact.good is None
+        assert "not checked by itself" in fact.words
+        back()
 
 
 def test_sizes_say_of_what_they_are(reviewed):

@@ -9,12 +9,14 @@ import pytest
 from napari.settings import get_settings
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QKeyEvent, QWheelEvent
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import (
     QApplication,
     QComboBox,
     QDockWidget,
     QHeaderView,
     QPushButton,
+    QScrollBar,
     QSlider,
     QToolButton,
 )
@@ -25,10 +27,12 @@ from tests.gui.window import control, reads
 
 from lesionlens._napari import dock
 from lesionlens._napari.model.choices.choices import Overlay
+from lesionlens._napari.model.choices.views import Layout
 from lesionlens._napari.model.geometry.planes import Plane
 from lesionlens._napari.model.state.state import Problem
 from lesionlens._napari.qt.candidate_model import cells_of
 from lesionlens._napari.qt.clashes import clashes
+from lesionlens._napari.qt.jobs import problem_of
 from lesionlens._napari.widgets.parts import Bars
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.labels import ReviewState
@@ -78,19 +82,19 @@ def test_there_is_one_panel_however_it_was_opened(
     one.release()
 
 
-@pytest.mark.parametrize("where", ["canvas", "table", "window"])
-def test_keys_work_wherever_the_focus_is(reviewed, qtbot, where):
+def test_keys_work_wherever_the_focus_is(reviewed, qtbot):
     settled_in(reviewed, qtbot)
-    window = reviewed.window()
-    canvas = napari_canvas()
-    widget = {"canvas": canvas, "table": reviewed.candidates.table, "window": window}[where]
-    QApplication.instance().focusChanged.emit(None, widget)
-    qtbot.keyClick(widget, Qt.Key.Key_N)
-    qtbot.keyClick(widget, Qt.Key.Key_N)
-    assert reviewed.session.state.choices.candidate == 2
-    qtbot.keyClick(widget, Qt.Key.Key_N, Qt.KeyboardModifier.ShiftModifier)
-    qtbot.keyClick(widget, Qt.Key.Key_R)
-    assert reviewed.candidates.model.rows[0].state is ReviewState.REJECTED
+    row = lambda: reviewed.candidates.model.rows[0]  # noqa: E731
+    for widget in (napari_canvas(), reviewed.candidates.table, reviewed.window()):
+        reviewed.session.go_to(1)
+        QApplication.instance().focusChanged.emit(None, widget)
+        qtbot.keyClick(widget, Qt.Key.Key_N)
+        assert reviewed.session.state.choices.candidate == 2
+        qtbot.keyClick(widget, Qt.Key.Key_N, Qt.KeyboardModifier.ShiftModifier)
+        qtbot.keyClick(widget, Qt.Key.Key_R)
+        assert row().state is ReviewState.REJECTED
+        reviewed.actions_.undo()
+        assert row().state is not ReviewState.REJECTED
 
 
 def test_letters_typed_as_a_reason_decide_nothing(reviewed, qtbot):
@@ -217,15 +221,19 @@ def test_a_question_answered_takes_the_failure_of_the_last_one_away(reviewed, qt
     assert reviewed.session.state.problem is None
 
 
-@pytest.mark.parametrize("where", ["canvas", "panel"])
-def test_wrong_things_are_answered_alike_on_canvas_and_panel(panel, qtbot, tmp_path: Path, where):
+def test_wrong_things_are_answered_alike_on_canvas_and_panel(panel, qtbot, tmp_path: Path):
     settled_in(panel, qtbot)
     wrong = tmp_path / "notes.txt"
     wrong.write_text("no scan")
-    drop(panel if where == "panel" else panel.viewer.window._qt_viewer, wrong)
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
-    assert panel.session.state.problem is not None
-    assert panel.session.state.problem.next_step
+    answers = []
+    for widget in (panel, panel.viewer.window._qt_viewer):
+        drop(widget, wrong)
+        qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
+        answers.append(panel.session.state.problem)
+        panel.session.dismiss()
+        assert panel.session.state.problem is None
+    assert answers[0].next_step
+    assert answers[0] == answers[1]
 
 
 def test_a_large_font_cuts_nothing_off_and_the_canvas_keeps_its_share(reviewed, qtbot):
@@ -255,6 +263,37 @@ def test_a_large_font_cuts_nothing_off_and_the_canvas_keeps_its_share(reviewed, 
         window.hide()
 
 
+@pytest.mark.parametrize("act", ["next_candidate", "accept"])
+def test_a_refusal_at_one_place_goes_as_the_reader_goes_on(reviewed, act):
+    reviewed.session.go_to(1)
+    refusal = ResourceError(found="nothing there", expected="a place", next_step="Point at it")
+    for cause in ("outline", "question"):
+        reviewed.session.refused(replace(problem_of(refusal), cause=cause))
+        assert reviewed.session.state.problem is not None
+        getattr(reviewed.actions_, act)()
+        assert reviewed.session.state.problem is None
+
+
+def test_no_font_puts_the_panels_edge_below_its_scroll_bar(reviewed, qtbot):
+    settled_in(reviewed, qtbot)
+    settings = get_settings().appearance
+    before, window = settings.font_size, reviewed.window()
+    reviewed.session.go_to(1)
+    reviewed.session.choose_overlay(Overlay.MAP)
+    inner = reviewed.study.parentWidget()
+    bar = reviewed.findChild(QScrollBar)
+    window.show()
+    try:
+        for points in (9, 10, 12):
+            settings.font_size = points
+            qtbot.wait(300)
+            room = reviewed.minimumWidth() - bar.sizeHint().width()
+            assert inner.minimumSizeHint().width() <= room, points
+    finally:
+        settings.font_size = before
+        window.hide()
+
+
 def test_blocks_fold(reviewed):
     block = reviewed.attention
     overlay = control(block, "contour")
@@ -267,18 +306,40 @@ def test_blocks_fold(reviewed):
     assert overlay.isVisibleTo(reviewed)
 
 
-def test_tab_reaches_analyse_in_five_steps(loaded, qtbot):
-    settled_in(loaded, qtbot)
-    window = loaded.window()
+@pytest.mark.parametrize("layout", [Layout.SINGLE, Layout.FOUR])
+def test_tab_reaches_analyse_in_five_steps_from_the_picture(loaded, qtbot, layout):
+    window = settled_in(loaded, qtbot).window()
     window.show()
     window.activateWindow()
-    loaded.setFocus()
-    widget, steps = loaded, 0
-    while widget is not control(loaded.run, "Analyse"):
-        widget = widget.nextInFocusChain()
-        halts = widget.focusPolicy() & Qt.FocusPolicy.TabFocus and widget.isEnabled()
-        steps += bool(halts and widget.isVisibleTo(loaded) and widget is not loaded)
-        assert steps <= 5
+    qtbot.waitUntil(lambda: QApplication.activeWindow() is window, timeout=20_000)
+    loaded.actions_.show_layout(layout)
+    if layout is Layout.SINGLE:
+        loaded.views.canvas.setFocus()
+    else:
+        QTest.mouseClick(loaded.views.linked.tiles[0], Qt.MouseButton.LeftButton)
+    halts = []
+    while len(halts) < 5 and "Analyse" not in halts:
+        QTest.keyClick(QApplication.focusWidget(), Qt.Key.Key_Tab)
+        halts.append(getattr(QApplication.focusWidget(), "text", str)())
+    assert halts[-1] == "Analyse", halts
+    window.hide()
+
+
+def test_where_the_keys_go_is_seen(reviewed, qtbot):
+    """A ring of its own around the control in focus, in both themes."""
+    window = settled_in(reviewed, qtbot).window()
+    window.show()
+    window.activateWindow()
+    qtbot.waitUntil(lambda: QApplication.activeWindow() is window, timeout=20_000)
+    for name in ("Open", "T1c", "Analyse", "contour", "Keys", "Accept"):
+        widget = control(reviewed, name)
+        widget.clearFocus()
+        QApplication.processEvents()
+        without = widget.grab().toImage()
+        widget.setFocus()
+        QApplication.processEvents()
+        if widget.isEnabled():
+            assert widget.grab().toImage() != without, name
     window.hide()
 
 

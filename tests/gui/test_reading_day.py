@@ -321,3 +321,53 @@ def test_a_folder_without_a_list_is_refused_and_stays_as_it_was(panel, tmp_path,
     assert "no list of studies in 'photos'" in reads(dock)
     assert list((tmp_path / "photos").iterdir()) == []
     dock.release()
+
+
+def test_the_tables_of_a_list_are_written_from_its_menu(
+    panel, listed, qtbot, tmp_path, monkeypatch
+):
+    """The same two files as from the command line, with what was marked in them."""
+    menu = control(listed, "List").menu()
+    (entry,) = [one for one in menu.actions() if "tables" in one.text()]
+    assert not entry.isEnabled()  # no list is open
+    assert listed.day.open(listed.list_folder)
+    assert entry.isEnabled()
+    panel.actions_.next_study()
+    wait(qtbot, panel)
+    panel.actions_.next_candidate()
+    panel.actions_.accept()
+    out = tmp_path / "tables"
+    monkeypatch.setattr(
+        "lesionlens._napari.widgets.worklist_dock.QFileDialog.getExistingDirectory",
+        lambda *_: str(out),
+    )
+    entry.trigger()
+    qtbot.waitUntil(lambda: not listed.day.jobs.running, timeout=60_000)
+    assert "0 of 1 reads complete" in reads(listed)
+    assert "accepted" in (out / "marks.csv").read_text()
+    assert (out / "reads.csv").read_text().count("A. Reader") == 1
+
+
+def test_a_closed_read_calls_for_the_readers_own_read_first(panel, unaided, qtbot):
+    """No primary *Analyse* while candidates stay closed; what it does then is on the button."""
+    button = control(panel.run, "Analyse")
+    assert button.text() == "Analyse: opens once you have signed"
+    assert button.property("role") != "primary"
+    assert control(panel.reading, "Nothing seen").property("role") == "primary"
+    panel.actions_.sign()
+    assert button.text() == "Analyse"
+    assert button.property("role") == "primary"
+
+
+def test_an_unaided_arm_has_nothing_to_analyse(panel, listed, qtbot):
+    (listed.list_folder / "protocol.toml").write_text(
+        'title = "t"\nseed = 1\nreaders = ["A. Reader"]\narms = ["unaided"]\n', encoding="utf-8"
+    )
+    assert listed.day.open(listed.list_folder)
+    panel.actions_.next_study()
+    wait(qtbot, panel)
+    assert panel.session.state.study is not None
+    assert control(panel.run, "Analyse").isHidden()
+    panel.actions_.sign()
+    assert control(panel.run, "Analyse").isHidden()
+    assert panel.session.state.analysis is None

@@ -76,26 +76,26 @@ def seen_letters(panel):
     return found
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-def test_letters_name_the_side_that_is_there_whatever_napari_prefers(shown, order):
+def test_letters_name_the_side_that_is_there_whatever_napari_prefers(shown):
     settings, viewer = get_settings().application, current_viewer()
-    for vertical, horizontal in itertools.product(VERTICAL, HORIZONTAL):
+    orders = itertools.permutations(range(3))
+    for order, vertical, horizontal in itertools.product(orders, VERTICAL, HORIZONTAL):
         viewer.dims.order = order
         settings.vertical_axis_orientation = "down" if vertical == "up" else "up"
         settings.vertical_axis_orientation = vertical
         settings.horizontal_axis_orientation = "right" if horizontal == "left" else "left"
         settings.horizontal_axis_orientation = horizontal
-        assert letters(shown) == seen_letters(shown), (vertical, horizontal)
+        assert letters(shown) == seen_letters(shown), (order, vertical, horizontal)
 
 
-@pytest.mark.parametrize("plane", list(Plane))
-@pytest.mark.parametrize("mirrored", [(0,), (1,), (2,), (0, 1, 2)])
-def test_letters_follow_a_picture_that_was_mirrored_by_hand(shown, plane, mirrored):
-    shown.session.choose_plane(plane)
+def test_letters_follow_a_picture_that_was_mirrored_by_hand(shown):
     layer = current_viewer().layers["T1c"]
-    layer.scale = [-edge if axis in mirrored else edge for axis, edge in enumerate(layer.scale)]
-    layer.translate = [-at if axis in mirrored else at for axis, at in enumerate(layer.translate)]
-    assert letters(shown) == seen_letters(shown)
+    edges, places = tuple(layer.scale), tuple(layer.translate)
+    for plane, mirrored in itertools.product(Plane, [(0,), (1,), (2,), (0, 1, 2)]):
+        shown.session.choose_plane(plane)
+        layer.scale = [-edge if axis in mirrored else edge for axis, edge in enumerate(edges)]
+        layer.translate = [-at if axis in mirrored else at for axis, at in enumerate(places)]
+        assert letters(shown) == seen_letters(shown), (plane, mirrored)
 
 
 def test_letters_follow_a_picture_that_was_turned_by_hand(shown):
@@ -160,3 +160,19 @@ def test_a_candidate_that_fits_keeps_the_zoom(reviewed):
     viewer.scene.camera.zoom = 0.5
     reviewed.session.go_to(2)
     assert viewer.scene.camera.zoom == pytest.approx(0.5)
+
+
+def test_letters_are_read_over_a_bright_skull(shown):
+    """Behind each lies a darker patch: yellow on white says no side."""
+    viewer, layer = current_viewer(), current_viewer().layers["T1c"]
+    layer.data = np.ones(layer.data.shape, np.float32)
+    layer.colormap, layer.contrast_limits = "gray", (0.0, 1.0)
+    viewer.reset_view()
+    viewer.scene.camera.zoom *= 4  # nothing but white
+    QApplication.processEvents()
+    red = viewer.screenshot(canvas_only=True, flash=False)[..., 0]
+    rows, columns = red.shape
+    assert red[rows // 3, columns // 3] > 240
+    down, right = slice(rows // 2 - 20, rows // 2 + 20), slice(columns // 2 - 20, columns // 2 + 20)
+    for where in ((down, slice(0, 45)), (down, slice(-45, None)), (slice(0, 45), right)):
+        assert red[where].min() < 180

@@ -63,7 +63,7 @@ class LesionLens(Panel):
         self.viewer = viewer
         self._screen = Screen()
         self._state = session.state
-        self._drawing = False
+        self._drawing = self._moving = False
         self.layers = Layers(viewer)
         self.views = Views(viewer, self.layers, self.actions_, self)
         self.views.asked.connect(self.actions_.probe)
@@ -71,6 +71,7 @@ class LesionLens(Panel):
         self.mark_asked.connect(self.views.go_to)
         self.worklist_asked.connect(open_worklist)
         self.views.added.connect(self.actions_.adding.grow)
+        self.views.laid.connect(self.lead_tabs)
         self.actions_.opener.arrived = self.views.arrive
         session.changed.connect(self._on_changed)
         viewer.layers.events.inserted.connect(self._on_inserted)
@@ -85,7 +86,6 @@ class LesionLens(Panel):
         }
         self.keyboard = Keyboard(self, acts, self._is_left)
         self.here = True
-        self._moving = False
         self.drops: Drops | None = None
         self.room: Room | None = None
         when_idle(self._settle_in)

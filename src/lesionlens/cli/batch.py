@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, MapExtent
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
-from lesionlens.cli.network import server_address
+from lesionlens.cli.network import refuse_beside_server, server_address
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -78,7 +76,7 @@ def batch(
     asked = options.wishes(language, hide, surfaces, maps)
     address = server_address(server, api_key_file, server_ca, plain_http)
     if address is not None:
-        _alone({"--weights": weights, "--bundle": bundle, "--scheduler": scheduler}, device)
+        refuse_beside_server(device, weights=weights, bundle=bundle, scheduler=scheduler)
     with progress_bar() as progress:
         progress("looking for studies", 0.0)
         from lesionlens.cohort.run import Cohort, Crew, has_distributed, run_cohort
@@ -121,24 +119,6 @@ def batch(
     tables = ", ".join(plain(str(path)) for path in written)
     last = (_counts(done), f"Tables: {tables}", RESEARCH_USE_NOTICE)
     return Answer((_table(done), *last), tuple(notes), done.exit_status)
-
-
-def _alone(beside: Mapping[str, object], device: str) -> None:
-    """Refuse what cannot stand beside a server.
-
-    Raises
-    ------
-    UnusableInputError
-        A network is named that would run here, or a scheduler that would be sent the server's key.
-    """
-    named = [name for name, value in beside.items() if value is not None]
-    named += ["--device"] if device != "auto" else []
-    if named:
-        raise UnusableInputError(
-            found=f"{', '.join(named)} beside --server",
-            expected="the server alone: network and device are chosen there, its key stays here",
-            next_step="Leave it out; --engine NAME chooses one of the server's models",
-        )
 
 
 def _counts(done: CohortRun) -> str:

@@ -40,17 +40,14 @@ class ChosenNetwork:
         ------
         ServerError
             The server does not answer, and nothing was said of falling back.
+        UnusableInputError
+            A network or device of this machine is named beside a server.
         """
         from lesionlens.lens import Lens
 
         if self.server is None:
             return work(self._here()), ()
-        if self.weights is not None or self.bundle is not None or self.device != "auto":
-            raise UnusableInputError(
-                found="--weights, --bundle or --device beside --server",
-                expected="the server alone: which network and device it uses is chosen there",
-                next_step="Leave them out; --engine NAME chooses one of the server's models",
-            )
+        refuse_beside_server(self.device, weights=self.weights, bundle=self.bundle)
         try:
             return work(Lens(server=self.server, engine=self.engine)), ()
         except ServerError as error:
@@ -66,6 +63,25 @@ class ChosenNetwork:
             return Lens(self.device, weights=self.weights, bundle=self.bundle, engine=self.engine)
         load = plugins.load(plugins.ENGINES, "monai-bundle")
         return Lens(engine=load(self.device, bundle=self.bundle, patience_s=60 * self.patience))
+
+
+def refuse_beside_server(device: str, **named: object) -> None:
+    """Refuse what cannot stand beside a server; options by name, None where not given.
+
+    Raises
+    ------
+    UnusableInputError
+        A network or device is named that would run here, or a scheduler that would be sent the
+        server's key.
+    """
+    given = [f"--{name}" for name, value in named.items() if value is not None]
+    given += ["--device"] if device != "auto" else []
+    if given:
+        raise UnusableInputError(
+            found=f"{', '.join(given)} beside --server",
+            expected="the server alone: network and device are chosen there, its key stays here",
+            next_step="Leave it out; --engine NAME chooses one of the server's models",
+        )
 
 
 def server_address(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json as json_text
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesionlens.base.errors import ReadError
-from lesionlens.base.staging import check_target
 from lesionlens.cli import options
 from lesionlens.cli.console import Answer, new_table, plain
 from lesionlens.cli.worklist import List
@@ -45,20 +43,10 @@ def table(folder: List, out: options.Out, debug: options.Debug = False) -> Answe
     Without LIST/protocol.toml it is the tables of a worklist's plain reads.
     """
     del debug
-    check_target(out)
-    from lesionlens.worklist.book import book_of
-    from lesionlens.worklist.protocol import read_protocol
-    from lesionlens.worklist.table import scores_in, write_tables
+    from lesionlens.worklist.table import tables_of
 
-    with book_of(folder) as book:
-        study = read_protocol(folder) is not None
-        reads = [read for read in book.reads() if bool(read.key.session) is study]
-        scores = scores_in(folder, (entry.name for entry in book.entries()))
-    written = write_tables(reads, scores, out)
-    arms = Counter(read.key.arm.value for read in reads if read.complete)
-    counts = ", ".join(f"{count} {arm}" for arm, count in arms.items())
-    lines = [f"{sum(arms.values())} of {len(reads)} reads complete" + (f": {counts}" * bool(arms))]
-    return Answer((*lines, *(plain(str(place)) for place in written)))
+    written = tables_of(folder, out)
+    return Answer((written.words, plain(str(written.reads)), plain(str(written.marks))))
 
 
 def _protocol(folder: Path) -> Protocol:

@@ -54,11 +54,12 @@ def review(
     with progress_bar() as progress:
         from lesionlens.base.stages import StageClock
         from lesionlens.preparation.prepare import PrepareOptions, prepare
-        from lesionlens.review.reopen import reopen_folder
+        from lesionlens.review.reopen import options_for, reopen_folder
 
         progress("reading the study", 0.0)
         opened = options.open_named(study, options.named(t1, t1c, t2, flair), study_uid, progress)
-        prepared = prepare(opened, StageClock(progress, STOP), PrepareOptions(strip=False))
+        wishes = options_for(result, PrepareOptions())
+        prepared = prepare(opened, StageClock(progress, STOP), wishes)
         progress("reading the result", 0.0)
         analysis = replace(reopen_folder(result, opened, prepared), options=wanted)
         notes = analysis.run.notices

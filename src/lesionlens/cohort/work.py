@@ -7,7 +7,6 @@ records, never raises, and loads the network once a process.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -86,7 +85,9 @@ def load_lens(choice: Choice) -> Lens:
         return Lens(server=choice.server, engine=choice.engine)
     if choice.threads is not None:
         if choice.engine == "onnx":
-            os.environ["OMP_NUM_THREADS"] = str(choice.threads)
+            from lesionlens.network.onnx_session import OnnxSession  # noqa: PLC0415
+
+            OnnxSession.threads = choice.threads
         else:
             import torch  # noqa: PLC0415
 

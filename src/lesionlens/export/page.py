@@ -110,7 +110,7 @@ class Page:
         return self.words("checks_passed", n=len(checks))
 
 
-_kept: ContextVar[dict[int, Page] | None] = ContextVar("pages by analysis", default=None)
+_kept: ContextVar[dict[Analysis, Page] | None] = ContextVar("pages by analysis", default=None)
 
 
 @contextmanager
@@ -128,9 +128,9 @@ def page_of(analysis: Analysis) -> Page:
     kept = _kept.get()
     if kept is None:
         return _gathered(analysis)
-    if id(analysis) not in kept:
-        kept[id(analysis)] = _gathered(analysis)
-    return kept[id(analysis)]
+    if analysis not in kept:
+        kept[analysis] = _gathered(analysis)
+    return kept[analysis]
 
 
 def _gathered(analysis: Analysis) -> Page:

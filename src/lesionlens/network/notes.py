@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from lesionlens.network.config import NetworkConfig
@@ -51,6 +51,11 @@ class WeightsInfo(WeightsNotes):
     config: NetworkConfig
 
 
+def notes_of(about: WeightsNotes) -> dict[str, Any]:
+    """Return what `WeightsNotes` has, by name; of `WeightsInfo` neither sizes nor hash."""
+    return {one.name: getattr(about, one.name) for one in fields(WeightsNotes)}
+
+
 def sizes_from_json(text: str) -> NetworkConfig:
     """Read the sizes of a network that travel with its weights.
 
@@ -63,7 +68,7 @@ def sizes_from_json(text: str) -> NetworkConfig:
     table = json.loads(text)
     if table.pop("t1_in_reserve", False):
         raise ValueError("weights that hold T1 back, of version 0.3 or before")
-    return from_json(NetworkConfig, json.dumps(table))
+    return _record(NetworkConfig, table)
 
 
 def from_json(kind: Callable[..., _T], text: str) -> _T:
@@ -74,5 +79,8 @@ def from_json(kind: Callable[..., _T], text: str) -> _T:
     TypeError, ValueError
         It is another record's, or no JSON.
     """
-    table = json.loads(text)
+    return _record(kind, json.loads(text))
+
+
+def _record(kind: Callable[..., _T], table: Mapping[str, Any]) -> _T:
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,9 @@ class OnnxSession:
         onnxruntime is not installed; the device is not there; its name means nothing.
     """
 
+    threads: ClassVar[int | None] = None
+    """Of each session opened from now on; None for `OMP_NUM_THREADS`, else every core."""
+
     def __init__(self, path: Path, device: str = "cpu") -> None:
         ort = runtime()
         if not path.is_file():
@@ -101,7 +104,8 @@ class OnnxSession:
             )
         chosen = _providers(device, ort.get_available_providers())
         settings = ort.SessionOptions()
-        settings.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
+        threads = self.threads or int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
+        settings.intra_op_num_threads = threads
         # threads that wait for one another sleep: awake they take the cores from whatever else runs
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         settings.log_severity_level = 4

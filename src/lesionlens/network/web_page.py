@@ -25,7 +25,7 @@ import platformdirs
 
 from lesionlens.base.errors import MissingPluginError, ResourceError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
-from lesionlens.base.whole_file import unwritten, whole_file
+from lesionlens.base.whole_file import unwritten, write_whole
 from lesionlens.network.brain import ONNX_NAME, shipped_file
 from lesionlens.network.notes import WeightsInfo
 
@@ -60,8 +60,7 @@ def write_page(network: Path, about: WeightsInfo, path: Path) -> None:
         built = _built(sources, packages)
         text = _filled(sources, built, _blocks(network), about)
     try:
-        with whole_file(path) as aside:
-            aside.write_text(text, "utf-8", newline="\n")
+        write_whole(path, text)
     except OSError as error:
         raise unwritten("a page", path, error) from error
 

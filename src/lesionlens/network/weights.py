@@ -19,7 +19,7 @@ from lesionlens.base.whole_file import unwritten, whole_file
 from lesionlens.network.build import build
 from lesionlens.network.config import NetworkConfig
 from lesionlens.network.model import LensNetwork, channels_last
-from lesionlens.network.notes import WeightsInfo, WeightsNotes, from_json, sizes_from_json
+from lesionlens.network.notes import WeightsInfo, WeightsNotes, from_json, notes_of, sizes_from_json
 
 DEFAULT_NAME = "default"
 SYNTHETIC_NAME = "synthetic"
@@ -50,11 +50,10 @@ def save(
     ResourceError
         The disk is full or cannot be written.
     """
-    kept = {field.name: getattr(notes, field.name) for field in dataclasses.fields(WeightsNotes)}
     metadata = {
         "format": "lesionlens-weights-1",
         "network": json.dumps(dataclasses.asdict(config)),
-        "notes": json.dumps(kept),
+        "notes": json.dumps(notes_of(notes)),
     }
     tensors = {name: value.detach().cpu().contiguous().to(dtype) for name, value in state.items()}
     try:
@@ -117,8 +116,7 @@ def load(
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise _unreadable(path, error) from error
     network = channels_last(network.to(device)).eval()
-    about = {f.name: getattr(notes, f.name) for f in dataclasses.fields(notes)}
-    return network, WeightsInfo(sha256=actual, config=config, **about)
+    return network, WeightsInfo(sha256=actual, config=config, **notes_of(notes))
 
 
 def shipped_path(name: str = DEFAULT_NAME) -> Path:

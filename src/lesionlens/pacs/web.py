@@ -163,7 +163,6 @@ class WebPacs(Pacs):
 
 class _Session(Session):
     @override
-    @override
     def send(self, request: PreparedRequest, **more: Any) -> Response:
         """Leave wildcards as they are, and let our certificates win over the environment's."""
         request.url = (request.url or "").replace("%2A", "*")  # Orthanc's plug-in 1.7 needs it

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens.base.geometry import bounding_box
 from lesionlens.base.grid import Grid
 
 MAX_BRAIN_ML = 2300.0
@@ -108,12 +109,17 @@ def is_even(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> bool:
 
 def largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Keep the largest connected part (faces)."""
-    parts, count = ndimage.label(mask)
+    box = bounding_box(mask)  # half of a head's image is air
+    if box is None:
+        return mask
+    parts, count = ndimage.label(mask[box])
     if count <= 1:
         return mask
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
-    return np.asarray(parts == int(sizes.argmax()))
+    kept = np.zeros_like(mask)
+    kept[box] = parts == int(sizes.argmax())
+    return kept
 
 
 def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

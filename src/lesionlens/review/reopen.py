@@ -11,7 +11,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -45,6 +45,9 @@ from lesionlens.records.review import Review
 from lesionlens.records.study import PreparedStudy, Study
 from lesionlens.review import store
 
+if TYPE_CHECKING:
+    from lesionlens.preparation.steps import PrepareOptions
+
 ORIGINAL = Path(store.EDITS) / "original"
 """What the network drew, where readers redrew some of it."""
 
@@ -74,6 +77,14 @@ class SavedResult:
 def is_result(folder: Path) -> bool:
     """Whether a folder looks like a saved result; reads no file."""
     return (folder / "findings.json").is_file() and (folder / "run.json").is_file()
+
+
+def options_for(place: Path, options: PrepareOptions) -> PrepareOptions:
+    """Return how a study is prepared for what is reopened: without the network that finds brains.
+
+    The sides are compared for a mask alone: a result holds what was found of them.
+    """
+    return replace(options, strip=False, sides=not is_result(place))
 
 
 def results_in(folder: Path) -> list[Path]:
@@ -179,7 +190,7 @@ def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysi
         )
     analysis = Analysis(
         study=study,
-        prepared=prepared,
+        prepared=replace(prepared, quality=saved.findings.quality),
         maps=_maps(saved, prepared),
         volumes=saved.volumes,
         findings=saved.findings,

@@ -10,7 +10,7 @@ from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.config import NetworkConfig, preset
 from lesionlens.network.model import LensNetwork
-from lesionlens.network.notes import WeightsNotes
+from lesionlens.network.notes import WeightsNotes, notes_of
 from lesionlens.training.config import TrainConfig
 
 
@@ -26,8 +26,7 @@ def initial_network(config: TrainConfig) -> tuple[LensNetwork, WeightsNotes]:
     sizes = info.config if config.network is None else _like(info.config, config)
     network = build(sizes)
     network.load_state_dict(start.state_dict(), strict=sizes.lesions == info.config.lesions)
-    kept = {f.name: getattr(info, f.name) for f in dataclasses.fields(WeightsNotes)}
-    notes = WeightsNotes(**kept | {"version": "0", "operating_points": ()})
+    notes = WeightsNotes(**notes_of(info) | {"version": "0", "operating_points": ()})
     return network, notes
 
 

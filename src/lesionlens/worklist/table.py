@@ -5,13 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from lesionlens.base.labels import ReviewState
+from lesionlens.base.staging import check_target
 from lesionlens.base.whole_file import write_whole
 from lesionlens.export.tables import safe_text
+from lesionlens.worklist.book import book_of
 from lesionlens.worklist.describing import RESULT
+from lesionlens.worklist.protocol import read_protocol
 from lesionlens.worklist.records import Phase, Read
 
 READS, MARKS = "reads.csv", "marks.csv"
@@ -24,6 +29,51 @@ MARK_COLUMNS = (
     *_WHO, "phase", "kind", "id", "x_mm", "y_mm", "z_mm", "rating", "verdict", "score", "reason",
 )  # fmt: skip
 _LESION = (ReviewState.ACCEPTED, ReviewState.EDITED)
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenTables:
+    """The two tables of a list, and how far its reads are."""
+
+    reads: Path
+    """One row a read."""
+    marks: Path
+    """One row a mark or a decided candidate."""
+    begun: int
+    """Reads in them."""
+    complete: tuple[tuple[str, int], ...]
+    """Complete reads, by arm."""
+
+    @property
+    def words(self) -> str:
+        """How many reads are complete, and in which arms.
+
+        Examples
+        --------
+        >>> WrittenTables(Path("r"), Path("m"), 3, (("unaided", 2),)).words
+        '2 of 3 reads complete: 2 unaided'
+        """
+        arms = ", ".join(f"{count} {arm}" for arm, count in self.complete)
+        done = sum(count for _, count in self.complete)
+        return f"{done} of {self.begun} reads complete" + (f": {arms}" * bool(arms))
+
+
+def tables_of(folder: Path, out: Path) -> WrittenTables:
+    """Write the tables of a list: of its reader study, or without a protocol of its plain reads.
+
+    Raises
+    ------
+    LesionLensError
+        There is no list, its protocol cannot be read, or `out` cannot be a folder.
+    """
+    check_target(out)
+    with book_of(folder) as book:
+        study = read_protocol(folder) is not None
+        reads = [read for read in book.reads() if bool(read.key.session) is study]
+        scores = scores_in(folder, (entry.name for entry in book.entries()))
+    written = write_tables(reads, scores, out)
+    arms = Counter(read.key.arm.value for read in reads if read.complete)
+    return WrittenTables(*written, len(reads), tuple(arms.items()))
 
 
 def write_tables(

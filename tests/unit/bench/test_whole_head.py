@@ -3,12 +3,19 @@
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "bench"))
 from whole_head import draw_heads
 
 SHAPE, SPACING = (48, 56, 56), 4.5
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Two dozen heads: drawing takes most of the time of these tests."""
+    return draw_heads(SHAPE, SPACING, range(24), [1, 2])
 
 
 def test_the_same_seed_draws_the_same_image_alone_or_among_others():
@@ -19,8 +26,7 @@ def test_the_same_seed_draws_the_same_image_alone_or_among_others():
     assert not torch.equal(both.image[0], both.image[1])
 
 
-def test_brains_have_the_size_of_brains_or_are_cut_and_some_images_show_none():
-    drawn = draw_heads(SHAPE, SPACING, range(24), [1, 2])
+def test_brains_have_the_size_of_brains_or_are_cut_and_some_images_show_none(drawn):
     litres = drawn.brain.flatten(1).sum(1) * SPACING**3 / 1e6
     assert 2 <= int((litres == 0).sum()) <= 20
     assert float(litres.max()) < 2.6
@@ -29,16 +35,14 @@ def test_brains_have_the_size_of_brains_or_are_cut_and_some_images_show_none():
     assert float(drawn.image.min()) >= 0
 
 
-def test_a_brain_is_seen_wherever_it_is_said_to_be():
-    drawn = draw_heads(SHAPE, SPACING, range(20), [1])
+def test_a_brain_is_seen_wherever_it_is_said_to_be(drawn):
     for image, brain in zip(drawn.image, drawn.brain, strict=True):
         inside = image[brain > 0.9]
         if inside.numel() > 200:
             assert float((inside > 0).float().mean()) > 0.5
 
 
-def test_contrasts_differ():
-    drawn = draw_heads(SHAPE, SPACING, range(20), [1])
+def test_contrasts_differ(drawn):
     level = [
         float(image[brain > 0.9].median()) / float(image.quantile(0.99))
         for image, brain in zip(drawn.image, drawn.brain, strict=True)

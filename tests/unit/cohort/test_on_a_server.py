@@ -1,5 +1,8 @@
 """A cohort whose network is on a server, or another engine."""
 
+import os
+from pathlib import Path
+
 import pytest
 from tests.serving_here import QuickEngine, serving
 
@@ -9,6 +12,7 @@ from lesionlens.cohort import work
 from lesionlens.cohort.run import Cohort, Crew, run_cohort
 from lesionlens.cohort.work import Choice, Status
 from lesionlens.inference.engines.remote.address import ServerAddress
+from lesionlens.network.onnx_session import OnnxSession
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +42,14 @@ def test_what_cannot_stand_beside_a_server_is_refused(tmp_path, beside):
     server = "http://127.0.0.1:1"
     with pytest.raises(UnusableInputError, match="beside --server"):
         batch(tmp_path / "studies", tmp_path / "out", server=server, **beside)
+
+
+def test_a_worker_hands_its_threads_to_onnxruntime_not_to_the_environment(monkeypatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(OnnxSession, "threads", None)
+    before = dict(os.environ)
+    tiny = Path(__file__).parents[1] / "inference" / "engines" / "onnx" / "tiny.onnx"
+    lens = work.load_lens(Choice("cpu", engine="onnx", weights=str(tiny), threads=3))
+    settings = lens.engine._session._session.get_session_options()
+    assert settings.intra_op_num_threads == 3
+    assert dict(os.environ) == before

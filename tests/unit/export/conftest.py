@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lesionlens.base.labels import MrSequence
+from lesionlens.export.dicom.exporter import DicomExporter
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.study import Study, StudyKind
 from lesionlens.testing.acquire import Acquisition
@@ -78,5 +79,31 @@ def make(
             study = write_study(patient, place, kind=kind, sequences=sequences, how=how)
             made[key] = make_analysis(patient, study)
         return replace(made[key], study=moved(made[key].study, tmp_path / name))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def objects() -> dict[Hashable, Path]:
+    """The folders of DICOM objects that were written before."""
+    return {}
+
+
+@pytest.fixture
+def exported(
+    make: MakeAnalysis, objects: dict[Hashable, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., tuple[Analysis, Path]]:
+    """`exported(dicom=True, tilt_deg=8)`: what `make` makes, and its objects, written once.
+
+    The folder is everybody's: read, never changed.
+    """
+
+    def build(**how: object) -> tuple[Analysis, Path]:
+        analysis = make(**how)
+        key = tuple(sorted(how.items()))
+        if key not in objects:
+            objects[key] = tmp_path_factory.mktemp("objects")
+            DicomExporter().write(analysis, objects[key])
+        return analysis, objects[key] / "dicom"
 
     return build

@@ -190,3 +190,14 @@ def test_the_brain_under_a_drawn_skull_is_found(case, sequences):
     mask = resample(found.mask.astype(np.float32), found.grid, grid) > 0.5
     assert dice(mask, truth) >= 0.95
     assert found.doubtful is None
+
+
+def test_the_largest_part_is_found_wherever_it_lies():
+    mask = np.zeros((20, 18, 16), bool)
+    mask[1:3, 1:3, 1:3] = True
+    mask[8:14, 7:12, 9:15] = True
+    wanted = mask.copy()
+    wanted[:5] = False
+    np.testing.assert_array_equal(largest(mask), wanted)
+    np.testing.assert_array_equal(largest(mask[:5]), mask[:5])
+    assert not largest(np.zeros_like(mask)).any()

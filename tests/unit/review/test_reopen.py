@@ -10,11 +10,20 @@ import pytest
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.stages import StageClock
 from lesionlens.export.exporter import save
 from lesionlens.export.tables import findings_json
+from lesionlens.preparation.prepare import PrepareOptions, prepare
 from lesionlens.records.review import Outline
 from lesionlens.review.log import ReviewLog
-from lesionlens.review.reopen import difference, is_result, read_result, reopen
+from lesionlens.review.reopen import (
+    difference,
+    is_result,
+    options_for,
+    read_result,
+    reopen,
+    reopen_folder,
+)
 from lesionlens.testing.acquire import Acquisition
 from lesionlens.testing.analysis import make_analysis, write_study
 from lesionlens.testing.simple import Lesion, make_patient
@@ -142,3 +151,16 @@ def test_a_damaged_result_is_named(closed, tmp_path, name, content):
 def test_a_result_is_recognised_by_its_files(closed, tmp_path):
     assert is_result(closed[1])
     assert not is_result(tmp_path)
+
+
+def test_a_result_is_prepared_without_comparing_sides_and_keeps_what_was_found(closed, tmp_path):
+    """What the result holds is not computed again; a mask from elsewhere is checked."""
+    analysis, folder = closed
+    assert options_for(folder, PrepareOptions()) == PrepareOptions(strip=False, sides=False)
+    assert options_for(tmp_path / "mask.nii.gz", PrepareOptions()).sides
+    prepared = prepare(analysis.study, StageClock(), options_for(folder, PrepareOptions()))
+    assert "sides" not in {check.check for check in prepared.quality}
+    saved = read_result(folder)
+    assert (
+        reopen_folder(folder, analysis.study, prepared).prepared.quality == saved.findings.quality
+    )

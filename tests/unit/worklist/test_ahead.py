@@ -167,3 +167,14 @@ def test_a_site_can_require_unaided_reads_and_a_wrong_file_is_not_passed_over(
         place.write_text(wrong)
         with pytest.raises(ConfigError, match=r"settings\.toml"):
             site.unaided_first_required()
+
+
+def test_a_study_without_a_folder_or_an_archive_fails_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(ahead, "load_lens", lambda choice: None)
+    monkeypatch.setattr(ahead, "engine_of", lambda lens, choice: "x")
+    book = open_book(tmp_path / "list")
+    book.add_studies([StudyEntry("nowhere", "")])
+    (outcome,) = run_ahead(book, Choice())
+    assert outcome.exit_status == 2
+    assert "knows no archive" in book.entries()[0].warnings[0]
+    book.close()

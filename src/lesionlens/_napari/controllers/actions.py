@@ -34,7 +34,7 @@ from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import Cancel, Progress, StageClock
 from lesionlens.preparation.prepare import prepare
 from lesionlens.review import journal, store
-from lesionlens.review.reopen import is_mask, is_result, reopen_folder
+from lesionlens.review.reopen import is_mask, is_result, options_for, reopen_folder
 from lesionlens.worklist.records import Mark
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ class Actions(Marking, EditActs, Asking):
         def task(progress: Progress, cancel: Cancel) -> Any:
             from lesionlens.result import Result  # noqa: PLC0415
 
-            options = replace(preferences.preparation, strip=False)  # no network for a review
+            options = options_for(folder, preferences.preparation)
             prepared = prepare(study, StageClock(progress, cancel), options)
             analysis = reopen_folder(folder, study, prepared)
             return Result(analysis), overlays_of(analysis)

@@ -19,19 +19,20 @@ from lesionlens._napari.model.state.state import Problem, Request
 from lesionlens._napari.model.studies.worklist import WorklistSession
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
-from lesionlens.base.errors import CancelledError, LesionLensError, UnusableInputError
+from lesionlens.base.errors import CancelledError, LesionLensError
 from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, no_progress
 from lesionlens.pacs.peer import FoundStudy
 from lesionlens.pacs.server import Server
 from lesionlens.preparation.prepare import PrepareOptions, prepare
 from lesionlens.records.review import Review
 from lesionlens.records.study import Study
-from lesionlens.review.reopen import is_result, reopen_folder
-from lesionlens.worklist.ahead import ARCHIVE
+from lesionlens.review.reopen import is_result, options_for, reopen_folder
+from lesionlens.worklist.ahead import ARCHIVE, at_hand
 from lesionlens.worklist.book import NAME, Book, book_of, open_book
-from lesionlens.worklist.describing import describe_all, described
+from lesionlens.worklist.describing import describe_all
 from lesionlens.worklist.records import StudyEntry, WorklistRow
-from lesionlens.worklist.sources import archived, fetched, studies_at
+from lesionlens.worklist.sources import archived, studies_at
+from lesionlens.worklist.table import WrittenTables, tables_of
 
 _POLL_MS = 1000
 
@@ -58,7 +59,8 @@ def read_entry(
 
     if not entry.place:
         progress("fetch it from the archive", 0.0)
-        entry = _fetch(entry, result.parent, cancel)
+        with book_of(result.parent) as book:
+            entry = at_hand(book, entry, cancel)
     uid = entry.study_uid or None
     layers = read_study(Path(entry.place), study_uid=uid, progress=progress, cancel=cancel)
     study = layers[0][1]["metadata"][KEY]["study"]
@@ -69,28 +71,13 @@ def read_entry(
     )
 
 
-def _fetch(entry: StudyEntry, folder: Path, cancel: Cancel) -> StudyEntry:
-    """Fetch a study that is in the archive alone, and keep in the list where it is now."""
-    with book_of(folder) as book:
-        archive = book.note(ARCHIVE)
-        if archive is None:
-            raise UnusableInputError(
-                found=f"{entry.name}, without a folder, and a list that knows no archive",
-                expected="a study on this machine, or a list that was made from an archive",
-                next_step="Make the list anew from the archive: List ▾",
-            )
-        entry = described(fetched(entry, Server(**archive), folder, cancel=cancel))
-        book.update(entry)
-    return entry
-
-
 def _reopened(
     study: Study, result: Path, options: PrepareOptions, progress: Progress, cancel: Cancel
 ) -> tuple[Any, Any]:
     from lesionlens._napari.model.overlays.maps import overlays_of  # noqa: PLC0415
     from lesionlens.result import Result  # noqa: PLC0415
 
-    prepared = prepare(study, StageClock(progress, cancel), replace(options, strip=False))
+    prepared = prepare(study, StageClock(progress, cancel), options_for(result, options))
     analysis = replace(reopen_folder(result, study, prepared), review=Review())
     return Result(analysis), overlays_of(analysis)
 
@@ -181,6 +168,20 @@ class Day:
             return new
 
         return self._list(folder, add)
+
+    def write_tables(self, out: Path) -> bool:
+        """Write the tables of all reads of this list into a folder."""
+        folder = self.session.state.folder
+        if folder is None:
+            return False
+
+        def task(progress: Progress, cancel: Cancel) -> WrittenTables:  # noqa: ARG001
+            return tables_of(folder, out)
+
+        def done(written: WrittenTables) -> str:
+            return f"{written.words}. {written.reads.name} and {written.marks.name} in {out.name}."
+
+        return self.jobs.start("Writing the tables", task, done)
 
     def _list(self, folder: Path, add: Callable[[Book], int]) -> bool:
         def task(progress: Progress, cancel: Cancel) -> int:

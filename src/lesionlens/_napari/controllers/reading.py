@@ -285,6 +285,24 @@ def phase_words(reading: Reading) -> str:
     return f"{session}{there} stays closed until you sign your own read."
 
 
+def analyse_words(reading: Reading) -> str | None:
+    """Say what *Analyse* does while a read is closed; empty where nothing is to be analysed.
+
+    None where nothing is closed.
+
+    Examples
+    --------
+    >>> analyse_words(Reading(ReviewSession())) is None
+    True
+    """
+    sitting = reading.sitting
+    if sitting is None or not sitting.closed:
+        return None
+    if not sitting.key.arm.aided or reading.waiting or sitting.locked:
+        return ""
+    return "Analyse: opens once you have signed"
+
+
 def sign_words(reading: Reading) -> str:
     """Say what would be signed now.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QToolButton, QWidget
 
 from lesionlens._napari.model.acts.keys import KEYS
@@ -33,11 +34,17 @@ _SWITCHES = (
 )
 
 _STYLE = """
-QToolButton { border: none; border-radius: 3px; padding: 2px 4px; }
+QToolButton { border: none; border-radius: 3px; padding: 4px %dpx; }
 QToolButton:hover { background: rgba(128, 140, 160, 60); }
 QToolButton:checked { background: #2F6FB5; color: white; }
 QToolButton:disabled { color: rgba(128, 128, 128, 140); }
 """
+_ROOMY, _NARROW = 9, 3
+"""Pixels beside a button's words: easy to hit, and what a window of 1280 pixels has room for."""
+
+
+def _style(roomy: bool) -> str:
+    return _STYLE % (_ROOMY if roomy else _NARROW)
 
 
 class Strip(QWidget):
@@ -54,6 +61,7 @@ class Strip(QWidget):
     def __init__(self, acts: Viewing, parent: QWidget) -> None:
         super().__init__(parent)
         self.setObjectName("lesionlens_strip")
+        self._is_roomy = False
         row = QHBoxLayout(self)
         row.setContentsMargins(2, 2, 2, 2)
         row.setSpacing(1)
@@ -77,7 +85,7 @@ class Strip(QWidget):
             line.setFrameShape(QFrame.Shape.VLine)
             row.addWidget(line)
         row.addStretch(1)
-        self.setStyleSheet(_STYLE)
+        self.setStyleSheet(_style(self._is_roomy))
 
     def _button(self, words: str, tip: str, act: object) -> QToolButton:
         button = QToolButton()
@@ -89,10 +97,30 @@ class Strip(QWidget):
         button.clicked.connect(act)
         return button
 
+    def minimumSizeHint(self) -> QSize:
+        """Return what the narrow buttons need: larger ones do not keep a window wide."""
+        hint = super().minimumSizeHint()
+        return QSize(hint.width() - self._more(), hint.height()) if self._is_roomy else hint
+
+    def _more(self) -> int:
+        """Return how much wider the row is with the larger padding."""
+        shown = [button for button in self.findChildren(QToolButton) if not button.isHidden()]
+        return 2 * (_ROOMY - _NARROW) * len(shown)
+
+    def _fit(self) -> None:
+        wanted = self.width() >= self.minimumSizeHint().width() + self._more()
+        if wanted is not self._is_roomy:
+            self._is_roomy = wanted
+            self.setStyleSheet(_style(wanted))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Let the buttons be as large as there is room for."""
+        super().resizeEvent(event)
+        self._fit()
+
     def show_state(self, state: State) -> None:
         """Show which of them hold."""
         views, study = state.choices.views, state.study
-        self.setVisible(study is not None)
         there = 0 if study is None else len(study.series)
         for layout, button in self.layouts.items():
             button.setChecked(layout is views.layout)
@@ -109,3 +137,4 @@ class Strip(QWidget):
         }
         for act, button in self.switches.items():
             button.setChecked(held[act])
+        self.setVisible(study is not None)  # last: what is seen is laid out anew at every change

@@ -33,7 +33,7 @@ class Hears(Protocol):
     def drawing(self, tile: Tile) -> Drawing | None:
         """Return what the tile shows."""
 
-    def window(self, tile: Tile) -> tuple[float, float]:
+    def limits(self, tile: Tile) -> tuple[float, float]:
         """Return which values are black and white."""
 
     def zoom(self) -> float:
@@ -81,6 +81,7 @@ class TileView(QWidget):
         self._images: dict[str, tuple[Any, QImage]] = {}
         self.setMouseTracking(True)
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        self.setFocusProxy(parent)  # tiles come and go; keys and Tab go on from where all lie
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
         self.setMinimumSize(_SMALLEST)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
@@ -100,7 +101,7 @@ class TileView(QWidget):
             painter.fillRect(self.rect(), Qt.GlobalColor.black)
             painter.end()
             return
-        window, to = self._hears.window(self.tile), self.projection(drawing)
+        window, to = self._hears.limits(self.tile), self.projection(drawing)
         grey = colours = None
         if drawing.image is not None:
             image: Slice = drawing.image

@@ -65,6 +65,8 @@ class Views(QObject):
     """A voxel is to be probed: RAS+ mm."""
     added = Signal(object)
     """A lesion is to be added: RAS+ mm."""
+    laid = Signal(object, object)
+    """The linked views lie in the place of napari's canvas: those, and that."""
 
     def __init__(self, viewer: ViewerModel, layers: Layers, acts: Viewing, docked: QWidget) -> None:
         super().__init__(docked)
@@ -254,6 +256,7 @@ class Views(QObject):
         layout.insertWidget(layout.indexOf(canvas), view, 1)
         layout.insertWidget(0, self.strip)
         self.canvas, self.linked = canvas, view
+        self.laid.emit(view, canvas)
 
     def _reveal(self, linked: bool) -> None:
         if self.linked is not None and self.canvas is not None:

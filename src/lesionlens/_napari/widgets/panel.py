@@ -16,7 +16,6 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFrame,
     QMenu,
-    QMessageBox,
     QPushButton,
     QScrollArea,
     QSlider,
@@ -26,8 +25,8 @@ from qtpy.QtWidgets import (
 )
 
 from lesionlens._napari.controllers.actions import Actions
+from lesionlens._napari.controllers.reading import analyse_words
 from lesionlens._napari.loading import places_of
-from lesionlens._napari.model.acts.keys import KEYS
 from lesionlens._napari.model.acts.session import ReviewSession
 from lesionlens._napari.model.screen.screen import Screen
 from lesionlens._napari.model.state.state import Query, State
@@ -47,6 +46,7 @@ from lesionlens._napari.widgets.attention_block import AttentionBlock
 from lesionlens._napari.widgets.candidate_block import CandidateBlock
 from lesionlens._napari.widgets.considered_block import ConsideredBlock
 from lesionlens._napari.widgets.followup_block import FollowupBlock
+from lesionlens._napari.widgets.keys_dialog import KeysDialog
 from lesionlens._napari.widgets.pacs_dialog import PacsDialog
 from lesionlens._napari.widgets.parts import label, row, set_role, style_sheet
 from lesionlens._napari.widgets.preparation_block import PreparationBlock
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
-WIDTH, PLAIN_PT = 360, 9.0
+WIDTH, PLAIN_PT = 372, 9.0
 """Pixels that the panel needs with napari's own font size."""
 
 
@@ -142,7 +142,7 @@ class Panel(QWidget):
         guard = Unwheeled(self)
         for kind in (QComboBox, QSlider, QAbstractSpinBox):
             guard.guard(*self.findChildren(kind))
-        self._order_tabs()
+        self.lead_tabs()
 
     def _lay_out(self) -> None:
         """Put the blocks into a column that scrolls, with failures below it, always in sight."""
@@ -171,9 +171,9 @@ class Panel(QWidget):
         outer.addWidget(scroll)
         outer.addWidget(self.problem)
 
-    def _order_tabs(self) -> None:
-        """Let Tab come by the sequences to *Analyse* before it comes by everything else."""
-        stops = (*self.study.stops(), *self.run.stops(), *self.preparation.stops())
+    def lead_tabs(self, *views: QWidget) -> None:
+        """Let Tab come from the views by the sequences to *Analyse*, then by everything else."""
+        stops = (*views, *self.study.stops(), *self.run.stops(), *self.preparation.stops())
         for before, behind in itertools.pairwise(stops):
             QWidget.setTabOrder(before, behind)
 
@@ -216,6 +216,7 @@ class Panel(QWidget):
         self.problem.here.connect(acts.analyse_here)
         self.studies.chosen.connect(acts.opener.choose_study)
         self.studies.rejected.connect(session.dismiss)
+        acts.reading.changed.connect(self._show_closed)
         self.reading.marked.connect(acts.mark_by_mouse)
         self.reading.taken_back.connect(acts.unmark)
         self.reading.added.connect(acts.mark_to_candidate)
@@ -225,7 +226,7 @@ class Panel(QWidget):
         self.candidates.threshold_chosen.connect(session.choose_threshold)
         self.candidates.reason_changed.connect(session.type_reason)
         self.candidates.reason_settled.connect(acts.reviewing.settle_reason)
-        self.candidates.marked.connect(self._mark)
+        self.candidates.marked.connect(lambda act: getattr(acts, act)())
         self.candidates.merged.connect(acts.adding.merge)
         self.candidates.tools.limit_chosen.connect(session.choose_limit)
         self.candidates.tools.range_chosen.connect(session.choose_range)
@@ -259,6 +260,7 @@ class Panel(QWidget):
         self.preparation.setVisible(opened and screen.activity is None)
         self.problem.show_problem(screen.problem)
         self._ask(state.query)
+        self._show_closed()
         self.run.show_screen(screen)
         self.candidates.show_screen(screen)
         self.considered.show_screen(screen)
@@ -270,6 +272,9 @@ class Panel(QWidget):
         self._export.setEnabled(screen.can_export)
         set_role(self._export, "primary" if screen.all_reviewed else "")
         self._footer.setVisible(screen.analysed)
+
+    def _show_closed(self) -> None:
+        self.run.show_closed(analyse_words(self.actions_.reading))
 
     def _ask(self, query: Query | None) -> None:
         """Ask which study is meant, or which series is which sequence."""
@@ -298,15 +303,7 @@ class Panel(QWidget):
 
     def show_keys(self) -> None:
         """Show the table of keys."""
-        rows = "".join(
-            f"<tr><td><b>{key.shown}</b></td><td>&nbsp;&nbsp;{key.words}</td></tr>" for key in KEYS
-        )
-        box = QMessageBox(self)
-        box.setWindowTitle("LesionLens keys")
-        box.setText(f"<table>{rows}</table>")
-        box.setModal(False)
-        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        box.show()
+        KeysDialog(self).show()
 
     # --- asked ----------------------------------------------------------------------------
 
@@ -373,9 +370,6 @@ class Panel(QWidget):
         except LesionLensError as error:
             self.session.failed(problem_of(error))
         self.preparation.show_preferences(read_preferences())
-
-    def _mark(self, act: str) -> None:
-        getattr(self.actions_, act)()
 
     def take_dropped(self, paths: Sequence[Path]) -> None:
         """Open what was dropped, on the panel or on the canvas; say why where it is no scan."""

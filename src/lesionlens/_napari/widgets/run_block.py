@@ -51,6 +51,7 @@ class RunBlock(QWidget):
         layout.addWidget(self._bar)
         layout.addWidget(self._message)
         self._began = 0.0
+        self._closed: str | None = None
         self._screen = Screen()
         self._clock = QTimer(self)
         self._clock.setInterval(500)
@@ -69,16 +70,31 @@ class RunBlock(QWidget):
         if not running:
             self._clock.stop()
         self._screen = screen
-        self._analyse.setVisible(not running and bool(screen.title))
-        self._analyse.setEnabled(screen.can_analyse)
-        self._analyse.setText("Analyse again" if screen.analysed else "Analyse")
-        set_role(self._analyse, "" if screen.analysed else "primary")
+        self._show_button()
         for widget in (self._bar, self._stage, self._cancel):
             widget.setVisible(running)
         self._message.setText(screen.message)
         self._message.setVisible(bool(screen.message))
         self._tick()
         self.setVisible(running or bool(screen.title) or bool(screen.message))
+
+    def show_closed(self, words: str | None) -> None:
+        """Show that what an analysis finds stays closed now, in words for the button.
+
+        Empty words: there is nothing to analyse for; None: nothing is closed.
+        """
+        if words != self._closed:
+            self._closed = words
+            self._show_button()
+
+    def _show_button(self) -> None:
+        """Call for an analysis, unless the reader's own read comes before it."""
+        screen, closed = self._screen, self._closed
+        running, opened = screen.activity is not None, bool(screen.title)
+        self._analyse.setVisible(not running and opened and closed != "")
+        self._analyse.setEnabled(screen.can_analyse)
+        self._analyse.setText(closed or ("Analyse again" if screen.analysed else "Analyse"))
+        set_role(self._analyse, "" if screen.analysed or closed else "primary")
 
     def _tick(self) -> None:
         activity = self._screen.activity

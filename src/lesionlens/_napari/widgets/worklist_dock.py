@@ -116,6 +116,10 @@ class WorklistDock(QWidget):
             ("New list from an archive (PACS)…", self.ask_archive),
         ):
             menu.addAction(words).triggered.connect(lambda _=False, slot=slot: slot())
+        menu.addSeparator()
+        self._tables = menu.addAction("Write the tables of all reads…")
+        self._tables.setToolTip("reads.csv and marks.csv, ready for a FROC analysis")
+        self._tables.triggered.connect(lambda _=False: self.ask_tables())
         return menu
 
     # --- shown ----------------------------------------------------------------------------
@@ -128,7 +132,7 @@ class WorklistDock(QWidget):
             self._fit_columns()
         opened = state.folder is not None
         self._title.setText(state.title or "No list is open")
-        for widget in (self.filter, self._before, self._next, self._ahead):
+        for widget in (self.filter, self._before, self._next, self._ahead, self._tables):
             widget.setEnabled(opened)
         self._ahead.setText("Stop" if state.ahead else "Analyse ahead")
         running = (
@@ -181,6 +185,12 @@ class WorklistDock(QWidget):
         chosen, _ = QFileDialog.getOpenFileName(self, "Table of studies", "", "CSV (*.csv)")
         if chosen:
             self._ask_target(Path(chosen))
+
+    def ask_tables(self) -> None:
+        """Ask for a folder and write the tables of all reads into it."""
+        chosen = QFileDialog.getExistingDirectory(self, "Write reads.csv and marks.csv here")
+        if chosen:
+            self.day.write_tables(Path(chosen))
 
     def ask_archive(self) -> None:
         """Open the archive's dialog: what a search finds there becomes a list."""

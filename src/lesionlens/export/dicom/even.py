@@ -28,13 +28,15 @@ def kind_of(rows: int, columns: int) -> SegmentationTypeValues:
     return SegmentationTypeValues.BINARY if whole else SegmentationTypeValues.FRACTIONAL
 
 
-def empty_frames(frames: NDArray[np.uint8]) -> NDArray[np.intp]:
+def empty_frames(held: NDArray[np.bool_], pixels: int) -> NDArray[np.intp]:
     """Return which empty frame to write too, so that the bytes of all come out even.
 
     Parameters
     ----------
-    frames : (F, rows, columns, S) uint8
-        Of S segments; those without a voxel are else left out.
+    held : (F, S) bool
+        On which of F frames each of S segments has a voxel; the others are else left out.
+    pixels : int
+        Of a frame.
 
     Returns
     -------
@@ -43,16 +45,15 @@ def empty_frames(frames: NDArray[np.uint8]) -> NDArray[np.intp]:
 
     Examples
     --------
-    >>> frames = np.zeros((9, 4, 6, 1), np.uint8)
-    >>> frames[3] = 1
-    >>> empty_frames(frames)
+    >>> held = np.zeros((9, 1), bool)
+    >>> held[3] = True
+    >>> empty_frames(held, 4 * 6)
     array([[2, 0]])
     """
-    held = frames.any(axis=(1, 2))
-    octets, rest = divmod(frames.shape[1] * frames.shape[2], 8)
+    octets, rest = divmod(pixels, 8)
     odd = rest == 0 and int(held.sum()) * octets % 2
     free, used = np.argwhere(~held), np.argwhere(held)
-    gaps = np.abs(free[:, None, 0] - used[None, :, 0]).min(axis=1, initial=len(frames))
+    gaps = np.abs(free[:, None, 0] - used[None, :, 0]).min(axis=1, initial=len(held))
     nearest: NDArray[np.intp] = free[np.argsort(gaps, kind="stable")[: int(odd)]]
     return nearest
 

@@ -53,13 +53,15 @@ def groups_of(
     """Return the groups of every candidate that is sent; see `sr.build_sr` for the parameters.
 
     Of a candidate the region whose diameters were measured comes first: it has all measures, and
-    the others the first of them. So a table whose columns are the first group's is right, and cells
-    of what was not measured stay empty. Items without a value would say the same, but highdicom
-    (0.28) opens no report that holds one; in a group without a segment, 3D Slicer would show the
-    diameters in the column of volumes, and outside of the groups OHIF would not see them.
+    the others the first of them; and a candidate whose diameters are known before one whose are
+    not. So a table whose columns are the first group's is right, and cells of what was not measured
+    stay empty. A score is text, never a row. Items without a value would say the same, but
+    highdicom (0.28) takes none; in a group without a segment, 3D Slicer would show the diameters in
+    the column of volumes, and outside of the groups OHIF would not see them; the candidate's
+    diameters repeated in each group would be read as those of another region.
     """
     found: list[Any] = []
-    for candidate in identity.exported(analysis):
+    for candidate in sorted(identity.exported(analysis), key=_unknown):
         parts = [segment for segment in segments if segment.candidate is candidate]
         if not parts:
             found.append(_without_outline(analysis, sources, candidate))
@@ -149,6 +151,12 @@ def _measures(candidate: Candidate, region: Region) -> list[Measurement]:
         for name, value, digits, unit in rows
         if value is not None
     ]
+
+
+def _unknown(candidate: Candidate) -> int:
+    """Count what is not known of a candidate's measures: the fullest group names the columns."""
+    rows = (candidate.longest_axial_diameter_mm, candidate.perpendicular_diameter_mm)
+    return rows.count(None)
 
 
 def _draw(group: Any, analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from pydicom.charset import default_encoding
 from pydicom.dataset import Dataset
 
 from lesionlens.base.errors import ExportError
-from lesionlens.base.labels import Region
 from lesionlens.export.dicom import ko, pmap, refs, seg, sr
 from lesionlens.export.written import Written, reason_of
 from lesionlens.records.analysis import Analysis
@@ -49,17 +49,18 @@ def write_all(analysis: Analysis, folder: Path) -> Written:
     segments = seg.segments_of(analysis, sources)
     objects: dict[str, Dataset] = {}
     for region, name in pmap.files_of(analysis).items():
+        frames = pmap.frames_of(analysis, sources, region)
         made = writer.write(
             name,
-            partial(pmap.build_pmap, analysis, sources, region),
-            partial(_check_map, analysis, sources, region),
+            partial(pmap.build_pmap, analysis, sources, frames),
+            partial(_check_map, sources, frames),
         )
         if made is not None:
             objects.setdefault("attention", made)
     segmentation = writer.write(
         "seg.dcm",
         lambda: seg.build_seg(analysis, sources, segments) if segments else None,
-        lambda path, _: seg.check_seg(path, analysis, sources, segments),
+        lambda path, _: seg.check_seg(path, sources, segments),
     )
     if segmentation is not None:
         objects["seg"] = segmentation
@@ -78,10 +79,26 @@ def write_all(analysis: Analysis, folder: Path) -> Written:
     return Written(tuple(writer.files), sources.notices, writer.left_out)
 
 
-def _check_map(
-    analysis: Analysis, sources: refs.SourceFrames, region: Region, path: Path, _: Dataset
-) -> None:
-    pmap.check_pmap(path, analysis, sources, region)
+def _check_map(sources: refs.SourceFrames, frames: pmap.MapFrames, path: Path, _: Dataset) -> None:
+    pmap.check_pmap(path, sources, frames)
+
+
+def _save(made: Dataset, path: Path) -> None:
+    """Write an object.
+
+    pydicom looks for ambiguous types in all that is below the first level, and in each item that
+    was made, not read, once more at every depth. Once is enough.
+    """
+    _mark_encoded(made)
+    made.save_as(path)
+
+
+def _mark_encoded(dataset: Dataset) -> None:
+    for element in dataset.elements():
+        for item in (element.value or ()) if element.VR == "SQ" else ():
+            if item.original_encoding == (None, None):
+                item.set_original_encoding(False, True, default_encoding)
+            _mark_encoded(item)
 
 
 class _Writer:
@@ -104,7 +121,7 @@ class _Writer:
             made = build()
             if made is None:
                 return None
-            made.save_as(path)
+            _save(made, path)
             check(path, made)
         except Exception as error:
             logger.debug("%s failed", name, exc_info=True)

@@ -15,6 +15,7 @@ stored by 100 in signed 16 bits.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from lesionlens.base.codes import BRAIN, SALIENCY
 from lesionlens.base.errors import ExportError
+from lesionlens.base.geometry import Box, bounding_box
 from lesionlens.base.labels import MapExtent, MrSequence, Region
 from lesionlens.export.dicom import identity
 from lesionlens.export.dicom.geometry import plane_positions
@@ -42,8 +44,6 @@ INVISIBLE = 1 / 512
 
 FULL_LEVELS = 327
 """What stands for 1 in 16 bits."""
-
-Box = tuple[slice, slice, slice]
 
 
 def files_of(analysis: Analysis) -> dict[Region, str]:
@@ -92,38 +92,30 @@ def box_of(frames: NDArray[np.float32]) -> Box:
     >>> box_of(frames)
     (slice(2, 4, None), slice(5, 6, None), slice(6, 7, None))
     """
-    seen = np.argwhere(frames >= INVISIBLE)
-    if not seen.size:
+    box = bounding_box(frames >= INVISIBLE)
+    if box is None:
         middle = len(frames) // 2
         return slice(middle, middle + 1), slice(0, frames.shape[1]), slice(0, frames.shape[2])
-    low, high = seen.min(axis=0).tolist(), (seen.max(axis=0) + 1).tolist()
-    return slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])
+    return box
 
 
-def _boxed(
-    analysis: Analysis, sources: SourceFrames, region: Region
-) -> tuple[NDArray[Any], NDArray[np.intp], Box]:
-    """Return a map's frames in rising order along the normal, their source frames, and the box.
+@dataclass(frozen=True, slots=True, eq=False)
+class MapFrames:
+    """The frames of one region's map as they are stored, in rising order along the normal."""
 
-    The frames are as they are stored: float32, or uint16 of `FULL_LEVELS` where all are wanted.
-    """
-    order = np.argsort(sources.positions @ sources.normal)
-    frames = sources.stack(analysis.volumes.attention[region].data)[order]
-    if is_full(analysis):
-        whole = (slice(0, len(frames)), slice(0, sources.rows), slice(0, sources.columns))
-        return np.rint(frames * FULL_LEVELS).astype(np.uint16), order, whole
-    return frames, order, box_of(frames)
-
-
-def is_full(analysis: Analysis) -> bool:
-    """Whether maps of every frame at its own size were asked for."""
-    return analysis.options.maps is MapExtent.FULL
+    region: Region
+    pixels: NDArray[Any]
+    """(f, r, c): float32, or uint16 of `FULL_LEVELS` where all are wanted."""
+    chosen: NDArray[np.intp]
+    """(f,): of each frame the source's."""
+    corner: tuple[int, int]
+    """Row and column of the source's pixel that is the first of each frame."""
+    visible: int
+    """How many values of the whole map can be seen."""
 
 
-def build_pmap(
-    analysis: Analysis, sources: SourceFrames, region: Region
-) -> highdicom.pm.ParametricMap:
-    """Build the Parametric Map of one region.
+def frames_of(analysis: Analysis, sources: SourceFrames, region: Region) -> MapFrames:
+    """Cut what is stored out of a region's map.
 
     Parameters
     ----------
@@ -134,13 +126,45 @@ def build_pmap(
     region : Region
         Which map.
     """
-    frames, order, box = _boxed(analysis, sources, region)
-    chosen = order[box[0]]
+    depths = sources.positions @ sources.normal
+    values = analysis.volumes.attention[region].data
+    order, frames = np.argsort(depths), sources.stack(values)
+    visible = int(np.count_nonzero(values >= INVISIBLE))
+    if is_full(analysis):
+        levels = np.rint(frames[order] * FULL_LEVELS).astype(np.uint16)
+        return MapFrames(region, levels, order, (0, 0), visible)
+    across, rows, columns = box_of(frames)
+    chosen = np.arange(across.start, across.stop)
+    chosen = chosen[np.argsort(depths[chosen])]
+    pixels = np.ascontiguousarray(frames[chosen, rows, columns])
+    return MapFrames(region, pixels, chosen, (rows.start, columns.start), visible)
+
+
+def is_full(analysis: Analysis) -> bool:
+    """Whether maps of every frame at its own size were asked for."""
+    return analysis.options.maps is MapExtent.FULL
+
+
+def build_pmap(
+    analysis: Analysis, sources: SourceFrames, frames: MapFrames
+) -> highdicom.pm.ParametricMap:
+    """Build the Parametric Map of one region.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Whose map it is.
+    sources : SourceFrames
+        Of the reference series.
+    frames : MapFrames
+        What it holds.
+    """
+    region = frames.region
     top = FULL_LEVELS if is_full(analysis) else 1
     method = analysis.maps.method if analysis.maps is not None else "attention"
     made = highdicom.pm.ParametricMap(
-        source_images=sources.images(chosen),
-        pixel_array=np.ascontiguousarray(frames[box]),
+        source_images=sources.images(frames.chosen),
+        pixel_array=frames.pixels,
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[_mapping(region, method, top)],
         voi_lut_transformations=[
@@ -149,7 +173,7 @@ def build_pmap(
         content_label="ATTENTION",
         content_description="Attention of the network, research use only",
         pixel_measures=_measures(sources),
-        plane_positions=plane_positions(sources, chosen, (box[1].start, box[2].start)),
+        plane_positions=plane_positions(sources, frames.chosen, frames.corner),
         transfer_syntax_uid=ExplicitVRLittleEndian,
         **identity.of_new_object(analysis, label_of(region)),
     )
@@ -217,7 +241,7 @@ def _mapping(region: Region, method: str, top: int) -> RealWorldValueMapping:
     )
 
 
-def check_pmap(path: Path, analysis: Analysis, sources: SourceFrames, region: Region) -> None:
+def check_pmap(path: Path, sources: SourceFrames, frames: MapFrames) -> None:
     """Read a Parametric Map back and compare every frame with the attention volume.
 
     Raises
@@ -226,20 +250,18 @@ def check_pmap(path: Path, analysis: Analysis, sources: SourceFrames, region: Re
         A value or a place differs, or something that can be seen is left out.
     """
     read = pydicom.dcmread(path)
-    frames, order, box = _boxed(analysis, sources, region)
     label = read.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0].LUTLabel
-    if label != label_of(region) or not np.array_equal(_pixels(read), frames[box]):
+    pixels = _pixels(read)
+    if label != label_of(frames.region) or not np.array_equal(pixels, frames.pixels):
         raise _differs()
-    wanted = sources.planes[order[box[0]]] @ (box[2].start, box[1].start, 1.0)
+    wanted = sources.planes[frames.chosen] @ (*frames.corner[::-1], 1.0)
     found = [
         [float(v) for v in groups.PlanePositionSequence[0].ImagePositionPatient]
         for groups in read.PerFrameFunctionalGroupsSequence
     ]
     if np.shape(found) != wanted.shape or not np.allclose(found, wanted, rtol=0, atol=1e-3):
         raise _differs()
-    outside = np.ones(frames.shape, bool)
-    outside[box] = False
-    if (frames[outside] >= INVISIBLE).any():
+    if pixels.dtype.kind == "f" and np.count_nonzero(pixels >= INVISIBLE) != frames.visible:
         raise _differs()
 
 

@@ -43,12 +43,10 @@ class Placement:
     column_back: bool
     """Whether they run from high to low voxel indices."""
 
-    def cut(self, volume: NDArray[Any]) -> NDArray[Any]:
-        """Return the frame of a volume as (rows, columns), a view."""
-        plane = np.take(volume, self.index, axis=self.fixed)
-        if self.row_axis > self.column_axis:
-            plane = plane.T
-        return np.asarray(plane[:: -1 if self.row_back else 1, :: -1 if self.column_back else 1])
+    def upright(self, volume: NDArray[Any]) -> NDArray[Any]:
+        """Return a volume (I, J, K) as (slices, rows, columns) along the frame's axes, a view."""
+        turned = volume.transpose(self.fixed, self.row_axis, self.column_axis)
+        return turned[:, :: -1 if self.row_back else 1, :: -1 if self.column_back else 1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,11 +81,15 @@ class SourceFrames:
         return np.asarray(across / np.linalg.norm(across))
 
     def stack(self, volume: NDArray[Any]) -> NDArray[Any]:
-        """Return a native volume (I, J, K) as frames (F, rows, columns) of the source."""
-        out = np.empty((len(self.places), self.rows, self.columns), dtype=volume.dtype)
-        for number, place in enumerate(self.places):
-            out[number] = place.cut(volume)
-        return out
+        """Return a native volume (I, J, K) as frames (F, rows, columns) of the source.
+
+        A view where the frames follow each other as the volume's slices do, else a copy.
+        """
+        turned = self.places[0].upright(volume)
+        indices = [place.index for place in self.places]
+        if indices == list(range(len(turned))):
+            return turned
+        return turned[::-1] if indices == list(range(len(turned)))[::-1] else turned[indices]
 
     def images(self, chosen: NDArray[np.intp]) -> list[Dataset]:
         """Return the source datasets of chosen frames (all of a multi-frame instance)."""
@@ -160,12 +162,11 @@ def _headers(files: tuple[SourceFile, ...]) -> tuple[list[Dataset], tuple[str, .
     """
     first = _header(files[0], None)
     shared = travelling(first)
+    repeated = {element.tag: element for element in shared.dataset}
     headers = []
     for header in (first, *(_header(file, first) for file in files[1:])):
-        made = Dataset()
-        made.update({e.tag: e for e in shared.dataset})
-        made.update({e.tag: e for e in map(header.get_item, _GEOMETRY_TAGS) if e is not None})
-        headers.append(made)
+        own = {e.tag: e for e in map(header.get_item, _GEOMETRY_TAGS) if e is not None}
+        headers.append(Dataset({**repeated, **own}))
     return headers, shared.notices
 
 
@@ -288,10 +289,10 @@ def _axes(plane: NDArray[np.float64], grid: Grid) -> tuple[int, int]:
 
 
 def _check_covered(frames: SourceFrames) -> None:
-    fixed = {place.fixed for place in frames.places}
-    if len(fixed) != 1:
+    first = frames.places[0]
+    if any(replace(place, index=first.index) != first for place in frames.places):
         raise _beside("images in several planes in one series")
-    wanted = frames.grid.shape[fixed.pop()]
+    wanted = frames.grid.shape[first.fixed]
     found = {place.index for place in frames.places}
     if len(found) != wanted or len(found) != len(frames.places):
         raise _beside(f"{len(frames.places)} source images for {wanted} slices of the result")

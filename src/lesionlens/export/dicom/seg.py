@@ -21,9 +21,11 @@ from highdicom.seg import (
 )
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from scipy import ndimage
 
 from lesionlens.base.codes import ABNORMAL_STRUCTURE, BRAIN, REGION_TYPES
 from lesionlens.base.errors import ExportError
+from lesionlens.base.geometry import Box
 from lesionlens.base.labels import Drawn, Region, ReviewState, Source
 from lesionlens.export.dicom import even, identity
 from lesionlens.export.dicom.geometry import plane_positions
@@ -32,13 +34,25 @@ from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Segment:
-    """One region of one candidate; `number` is its place in the Segmentation, from 1."""
+    """One region of one candidate, on the source's frames."""
 
     number: int
+    """Its place in the Segmentation, from 1."""
     candidate: Candidate
     region: Region
+    box: Box
+    """Frames, rows and columns outside which it has no voxel."""
+    inside: NDArray[np.bool_]
+    """(f, r, c): its voxels within the box."""
+
+    def frame(self, index: int, rows: int, columns: int) -> NDArray[np.bool_]:
+        """Return its voxels on a whole frame, (rows, columns)."""
+        whole = np.zeros((rows, columns), bool)
+        if self.box[0].start <= index < self.box[0].stop:
+            whole[self.box[1:]] = self.inside[index - self.box[0].start]
+        return whole
 
 
 def segments_of(analysis: Analysis, sources: SourceFrames) -> tuple[Segment, ...]:
@@ -47,39 +61,43 @@ def segments_of(analysis: Analysis, sources: SourceFrames) -> tuple[Segment, ...
     Viewers draw segments that do not overlap as one labelled volume. OHIF (3.13) loses slices of
     one whose last slice comes before that of another drawn earlier: in this order none does.
     """
-    labels, components = analysis.volumes.labels.data, analysis.findings.components
-    fixed = sources.places[0].fixed
-    depths = np.empty(len(sources.places))
-    depths[[place.index for place in sources.places]] = sources.positions @ sources.normal
-    found: list[tuple[float, Candidate, Region]] = []
+    labels = sources.stack(analysis.volumes.labels.data)
+    components = sources.stack(analysis.findings.components)
+    boxes = ndimage.find_objects(components)
+    depths = sources.positions @ sources.normal
+    found: list[tuple[float, Candidate, Region, Box, NDArray[np.bool_]]] = []
     for region in Region:
-        inside = np.where(np.isin(labels, region.labels), components, 0)
-        rows: list[tuple[float, Candidate, Region]] = []
+        rows = []
         for candidate in identity.exported(analysis):
-            others = tuple(axis for axis in range(3) if axis != fixed)
-            held = (inside == candidate.id).any(axis=others)
+            box = boxes[candidate.id - 1] if candidate.id <= len(boxes) else None
+            if box is None:
+                continue
+            inside = (components[box] == candidate.id) & np.isin(labels[box], region.labels)
+            held = inside.any(axis=(1, 2))
             if held.any():
-                rows.append((float(depths[held].min()), candidate, region))
+                rows.append((float(depths[box[0]][held].min()), candidate, region, box, inside))
         found += sorted(rows, key=lambda row: -row[0])
-    return tuple(Segment(number, c, region) for number, (_, c, region) in enumerate(found, 1))
+    return tuple(Segment(number, *row[1:]) for number, row in enumerate(found, 1))
 
 
-def mask_of(analysis: Analysis, segment: Segment) -> NDArray[np.bool_]:
-    """Return a segment's voxels on the native grid, (I, J, K)."""
-    labels, components = analysis.volumes.labels.data, analysis.findings.components
-    inside: NDArray[np.bool_] = components == segment.candidate.id
-    return inside & np.isin(labels, segment.region.labels)
+def frames_of(sources: SourceFrames, segments: tuple[Segment, ...]) -> NDArray[np.uint8]:
+    """Return all segments as (F, rows, columns, S) uint8 on the source's frames.
 
-
-def frames_of(
-    analysis: Analysis, sources: SourceFrames, segments: tuple[Segment, ...]
-) -> NDArray[np.uint8]:
-    """Return all segments as (F, rows, columns, S) uint8 on the source's frames."""
-    shape = (len(sources.places), sources.rows, sources.columns, len(segments))
+    Each frame of a segment lies in one piece of memory.
+    """
+    shape = (len(sources.places), len(segments), sources.rows, sources.columns)
     frames = np.zeros(shape, np.uint8)
     for index, segment in enumerate(segments):
-        frames[..., index] = sources.stack(mask_of(analysis, segment))
-    return frames
+        frames[segment.box[0], index, *segment.box[1:]] = segment.inside
+    return frames.transpose(0, 2, 3, 1)
+
+
+def frames_held(segments: tuple[Segment, ...], count: int) -> NDArray[np.bool_]:
+    """Return on which of `count` frames each segment has a voxel, (F, S)."""
+    held = np.zeros((count, len(segments)), bool)
+    for index, segment in enumerate(segments):
+        held[segment.box[0], index] = segment.inside.any(axis=(1, 2))
+    return held
 
 
 def algorithm_type(analysis: Analysis, candidate: Candidate) -> SegmentAlgorithmTypeValues:
@@ -128,8 +146,8 @@ def build_seg(
         From `segments_of`.
     """
     every = np.arange(len(sources.places))
-    frames = frames_of(analysis, sources, segments)
-    added = even.empty_frames(frames)
+    frames = frames_of(sources, segments)
+    added = even.empty_frames(frames_held(segments, len(every)), sources.rows * sources.columns)
     frames[added[:, 0], 0, 0, added[:, 1]] = 1  # else highdicom leaves an empty frame out
     seg = highdicom.seg.Segmentation(
         source_images=sources.images(every),
@@ -164,10 +182,8 @@ def _name_segment_per_frame(seg: Dataset) -> None:
     del shared.SegmentIdentificationSequence
 
 
-def check_seg(
-    path: Path, analysis: Analysis, sources: SourceFrames, segments: tuple[Segment, ...]
-) -> None:
-    """Read a Segmentation back and compare every frame with the labels.
+def check_seg(path: Path, sources: SourceFrames, segments: tuple[Segment, ...]) -> None:
+    """Read a Segmentation back and compare every frame with what was meant.
 
     Raises
     ------
@@ -175,18 +191,20 @@ def check_seg(
         A voxel, a place or a tracking UID differs.
     """
     read = pydicom.dcmread(path)
-    left = frames_of(analysis, sources, segments)
+    left = {tuple(row) for row in np.argwhere(frames_held(segments, len(sources.places))).tolist()}
     places = {tuple(np.round(p, 3)): n for n, p in enumerate(sources.positions)}
     frames = np.asarray(read.pixel_array).reshape(-1, read.Rows, read.Columns)
     frames = frames[: int(read.NumberOfFrames)]  # of a tiny frame, padding reads as another one
     for frame, groups in zip(frames, read.PerFrameFunctionalGroupsSequence, strict=True):
         position = groups.PlanePositionSequence[0].ImagePositionPatient
-        number = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        index = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber) - 1
         at = places.get(tuple(np.round([float(v) for v in position], 3)))
-        if at is None or not np.array_equal(frame > 0, left[at, ..., number - 1] > 0):
+        if at is None or not np.array_equal(frame > 0, segments[index].frame(at, *frame.shape)):
             raise _differs("frame")
-        left[at, ..., number - 1] = 0
-    if left.any():
+        if frame.any() and (at, index) not in left:
+            raise _differs("frame that is there twice")
+        left.discard((at, index))
+    if left:
         raise _differs("missing frame")
     named = [str(s.TrackingUID) for s in read.SegmentSequence]
     if named != [s.candidate.tracking_uid for s in segments]:

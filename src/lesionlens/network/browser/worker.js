@@ -34,7 +34,11 @@ async function analyse({ files, runtime, networks, notes }) {
     return { logits: answer.logits.data, attention: answer.attention.data };
   };
   const { probability, attention } = await predict(run, prepared, notes, tell);
-  const marked = drawn(probability, prepared.grid, notes.thresholds);
+  // as `ensemble.least_of_whole_tumour`: without FLAIR and T2 oedema is a guess
+  const least = items.flair || items.t2 ? 0 : 0.8;
+  const [outer, ...inner] = notes.thresholds;
+  const cuts = [Math.max(outer, least), ...inner];
+  const marked = drawn(probability, prepared.grid, cuts);
   const found = await candidates(run, prepared, marked, notes, tell);
   const kept = new Set(found.map((one) => one.component));
   const labels = marked.labels.map((label, at) => (kept.has(marked.components[at]) ? label : 0));

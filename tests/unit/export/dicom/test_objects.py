@@ -44,7 +44,18 @@ PLANES = ("LPS", "PIR", "LIP", "RAI", "AIL")
 
 def _written(analysis, folder):
     DicomExporter().write(analysis, folder)
-    return {p.stem: pydicom.dcmread(p) for p in (folder / "dicom").iterdir()}
+    return _read(folder / "dicom")
+
+
+def _read(folder):
+    return {p.stem: pydicom.dcmread(p) for p in folder.iterdir()}
+
+
+@pytest.fixture(params=PLANES)
+def tilted(request, exported):
+    """An analysis of each plane, on a tilted grid of edges that differ, and its objects' folder."""
+    how = {"orientation": request.param, "spacing_mm": (3.0, 4.0, 6.0), "tilt_deg": 11}
+    return exported(dicom=True, **how)
 
 
 def _marked_mm(ds, keep):
@@ -69,10 +80,9 @@ def _sorted(points):
     return rounded[np.lexsort(rounded.T)]
 
 
-@pytest.mark.parametrize("orientation", PLANES)
-def test_segments_lie_where_the_labels_lie(make, tmp_path, orientation):
-    analysis = make(dicom=True, orientation=orientation, spacing_mm=(3.0, 4.0, 6.0), tilt_deg=11)
-    ds = _written(analysis, tmp_path)["seg"]
+def test_segments_lie_where_the_labels_lie(tilted):
+    analysis, folder = tilted
+    ds = _read(folder)["seg"]
     volumes, components = analysis.volumes, analysis.findings.components
     for candidate in analysis.findings.candidates:
         for region in Region:
@@ -108,16 +118,16 @@ def test_frames_begin_with_a_byte_and_fill_an_even_number(make, tmp_path, spacin
 
 @given(rows=st.integers(2, 9), columns=st.integers(2, 9), held=st.integers(1, 20))
 def test_an_empty_frame_makes_whole_bytes_even(rows, columns, held):
-    frames = np.zeros((40, rows, columns, 2), np.uint8)
-    frames[:held, 0, 0, 0] = 1
-    added = even.empty_frames(frames)
+    filled = np.zeros((40, 2), bool)
+    filled[:held, 0] = True
+    added = even.empty_frames(filled, rows * columns)
     octets, rest = divmod(rows * columns, 8)
     assert len(added) == (0 if rest else held * octets % 2)
-    assert not frames[added[:, 0], :, :, added[:, 1]].any()
+    assert not filled[added[:, 0], added[:, 1]].any()
 
 
-def test_segments_go_from_the_top_down_so_that_ohif_loses_no_slice(make, tmp_path):
-    ds = _written(make(dicom=True), tmp_path)["seg"]
+def test_segments_go_from_the_top_down_so_that_ohif_loses_no_slice(exported):
+    ds = _read(exported(dicom=True)[1])["seg"]
     words = [s.SegmentLabel.split(" ", 1)[1] for s in ds.SegmentSequence]
     assert words == sorted(words, key=[r.words for r in Region].index)
     lowest = {}
@@ -139,11 +149,9 @@ def test_left_stays_left(make, tmp_path):
     assert candidate.location.side == "left"
 
 
-@pytest.mark.parametrize("orientation", PLANES)
-def test_highdicom_reads_the_same_voxels(make, tmp_path, orientation):
-    analysis = make(dicom=True, orientation=orientation, spacing_mm=(4.0, 3.0, 5.0), tilt_deg=5)
-    _written(analysis, tmp_path)
-    read = highdicom.seg.segread(tmp_path / "dicom" / "seg.dcm")
+def test_highdicom_reads_the_same_voxels(tilted):
+    analysis, folder = tilted
+    read = highdicom.seg.segread(folder / "seg.dcm")
     whole = [s.SegmentNumber for s in read.SegmentSequence if "whole" in s.SegmentLabel]
     volume = read.get_volume(segment_numbers=whole, combine_segments=True, relabel=True)
     affine = geometry.ras_from_lps(volume.affine)
@@ -176,10 +184,9 @@ def _put_back(ds, grid):
     return out
 
 
-@pytest.mark.parametrize("orientation", PLANES)
-def test_attention_put_back_is_the_map_wherever_it_can_be_seen(make, tmp_path, orientation):
-    analysis = make(dicom=True, orientation=orientation, spacing_mm=(3.0, 4.0, 6.0), tilt_deg=11)
-    written = _written(analysis, tmp_path)
+def test_attention_put_back_is_the_map_wherever_it_can_be_seen(tilted):
+    analysis, folder = tilted
+    written = _read(folder)
     for region, name in MAPS.items():
         mapping = written[name].SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
         assert mapping.LUTLabel == f"attention_{region.value}"
@@ -191,9 +198,8 @@ def test_attention_put_back_is_the_map_wherever_it_can_be_seen(make, tmp_path, o
         assert written[name].Rows * written[name].Columns < volume.data[..., 0].size
 
 
-@pytest.mark.parametrize("orientation", PLANES)
-def test_frames_of_a_map_rise_evenly_as_3d_slicer_takes_them(make, tmp_path, orientation):
-    ds = _written(make(dicom=True, orientation=orientation, tilt_deg=11), tmp_path)["attention"]
+def test_frames_of_a_map_rise_evenly_as_3d_slicer_takes_them(tilted):
+    ds = _read(tilted[1])["attention"]
     shared = ds.SharedFunctionalGroupsSequence[0]
     orient = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)
     normal = np.cross(orient[:3], orient[3:])
@@ -234,9 +240,9 @@ def test_a_map_without_anything_to_see_is_one_frame(make, tmp_path):
     assert _written(other, tmp_path)["attention"].NumberOfFrames == 1
 
 
-def test_the_three_share_study_frame_and_tracking(make, tmp_path):
-    analysis = make(dicom=True)
-    written = _written(analysis, tmp_path)
+def test_the_three_share_study_frame_and_tracking(exported):
+    analysis, folder = exported(dicom=True)
+    written = _read(folder)
     first = pydicom.dcmread(analysis.study.series[MrSequence.T1C].files[0].path)
     uids = {c.tracking_uid for c in analysis.findings.candidates}
     assert set(written) == {"seg", "sr", "key_objects", *MAPS.values()}
@@ -247,7 +253,7 @@ def test_the_three_share_study_frame_and_tracking(make, tmp_path):
     for name in ("seg", *MAPS.values()):
         assert written[name].FrameOfReferenceUID == first.FrameOfReferenceUID
     assert {s.TrackingUID for s in written["seg"].SegmentSequence} == uids
-    report = highdicom.sr.srread(tmp_path / "dicom" / "sr.dcm")
+    report = highdicom.sr.srread(folder / "sr.dcm")
     groups = report.content.get_volumetric_roi_measurement_groups()
     assert {g.tracking_uid for g in groups} == uids
     assert written["sr"].VerificationFlag == "UNVERIFIED"
@@ -266,9 +272,9 @@ def _named(group, code):
     return [i for i in group if i.ConceptNameCodeSequence[0].CodeValue == code.value]
 
 
-def test_a_group_points_at_one_segment_that_is_its_region(make, tmp_path):
-    analysis = make(dicom=True)
-    written = _written(analysis, tmp_path)
+def test_a_group_points_at_one_segment_that_is_its_region(exported):
+    _, folder = exported(dicom=True)
+    written = _read(folder)
     segments = {int(s.SegmentNumber): s for s in written["seg"].SegmentSequence}
     groups = _groups(written["sr"])
     used = []
@@ -283,21 +289,51 @@ def test_a_group_points_at_one_segment_that_is_its_region(make, tmp_path):
         words = segments[number].SegmentLabel.split(" ", 1)[1]
         assert identifier.TextValue.endswith(f", {words}")
     assert sorted(used) == sorted(segments)
-    report = highdicom.sr.srread(tmp_path / "dicom" / "sr.dcm")
+    report = highdicom.sr.srread(folder / "sr.dcm")
     for group in report.content.get_volumetric_roi_measurement_groups():
         assert group.referenced_segment.referenced_segment_numbers[0] in segments
 
 
-def test_a_table_with_the_first_groups_columns_is_right_for_all(make, tmp_path):
-    """3D Slicer fills the columns of the first group by position."""
-    groups = _groups(_written(make(dicom=True), tmp_path)["sr"])
-    rows = [
-        [i.ConceptNameCodeSequence[0].CodeMeaning for i in group if i.ValueType == "NUM"]
-        for group in groups
+def _slicers_table(groups):
+    """Return (identifier, {column: value}) of each row as 3D Slicer's QuantitativeReporting reads.
+
+    Columns are the measures of the first group; a row's values follow each other in its cells.
+    """
+    rows = [[i for i in group if i.ValueType == "NUM"] for group in groups]
+    columns = [
+        f"{i.ConceptNameCodeSequence[0].CodeMeaning} "
+        f"[{i.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0].CodeValue}]"
+        for i in rows[0]
     ]
-    assert rows[0] == ["Volume", "Long axis", "Short axis"]
-    for row in rows:
-        assert row == rows[0][: len(row)]
+    for group, row in zip(groups, rows, strict=True):
+        name = next(i for i in group if i.ConceptNameCodeSequence[0].CodeValue == "112039")
+        values = [float(i.MeasuredValueSequence[0].NumericValue) for i in row]
+        assert len(values) <= len(columns), "a value without a column"
+        yield name.TextValue, dict(zip(columns, values, strict=False))
+
+
+@pytest.mark.parametrize("unknown", [(), (1,), (1, 2)])
+def test_each_cell_of_slicers_table_stands_below_its_own_measure(make, tmp_path, unknown):
+    """Whichever candidate's diameters are not known; and no score is among the measures."""
+    analysis = make(dicom=True)
+    candidates = tuple(
+        replace(c, longest_axial_diameter_mm=None, perpendicular_diameter_mm=None)
+        if c.id in unknown
+        else c
+        for c in analysis.findings.candidates
+    )
+    analysis = replace(analysis, findings=replace(analysis.findings, candidates=candidates))
+    sr = _written(analysis, tmp_path)["sr"]
+    table = dict(_slicers_table(_groups(sr)))
+    assert len(table) == 6
+    for candidate in candidates:
+        for region in Region:
+            wanted = {"Volume [cm3]": candidate.volume_ml[region]}
+            if region is Region.ET and candidate.id not in unknown:
+                wanted["Long axis [mm]"] = candidate.longest_axial_diameter_mm
+                wanted["Short axis [mm]"] = candidate.perpendicular_diameter_mm
+            row = table[f"Candidate {candidate.id}, {region.words}"]
+            assert row == pytest.approx(wanted, rel=1e-3)
 
 
 def test_the_long_axis_lies_on_a_source_image_and_has_its_length(make, tmp_path):
@@ -347,8 +383,8 @@ def test_on_images_that_are_not_axial_a_point_is_drawn_not_a_line_too_short(make
     assert axis.ContentSequence[0].GraphicType == "POINT"
 
 
-def test_each_group_points_at_the_attention_map(make, tmp_path):
-    written = _written(make(dicom=True), tmp_path)
+def test_each_group_points_at_the_attention_map(exported):
+    written = _read(exported(dicom=True)[1])
     for group in _groups(written["sr"]):
         (item,) = _named(group, own.VISUAL_EXPLANATION)
         (reference,) = item.ReferencedSOPSequence
@@ -653,25 +689,24 @@ def test_a_changed_voxel_is_noticed(make, tmp_path):
     sources = refs.read_sources(analysis.study.series[MrSequence.T1C])
     segments = seg.segments_of(analysis, sources)
     path = tmp_path / "dicom" / "seg.dcm"
-    seg.check_seg(path, analysis, sources, segments)
+    seg.check_seg(path, sources, segments)
     ds = pydicom.dcmread(path)
     ds.PixelData = bytes([ds.PixelData[0] ^ 1]) + ds.PixelData[1:]
     ds.save_as(path)
     with pytest.raises(ExportError, match="differs"):
-        seg.check_seg(path, analysis, sources, segments)
+        seg.check_seg(path, sources, segments)
     path = tmp_path / "dicom" / "attention.dcm"
     ds = pydicom.dcmread(path)
     ds.FloatPixelData = np.float32(0.5).tobytes() + ds.FloatPixelData[4:]
     ds.save_as(path)
     with pytest.raises(ExportError, match="differs"):
-        pmap.check_pmap(path, analysis, sources, Region.WT)
+        pmap.check_pmap(path, sources, pmap.frames_of(analysis, sources, Region.WT))
 
 
 def test_a_missing_frame_is_noticed(make, tmp_path):
     analysis = make(dicom=True)
     _written(analysis, tmp_path)
     sources = refs.read_sources(analysis.study.series[MrSequence.T1C])
-    segments = seg.segments_of(analysis, sources)
     labels = analysis.volumes.labels.data.copy()
     free = np.argwhere((labels == 0) & (analysis.findings.components == 0))[0]
     components = analysis.findings.components.copy()
@@ -682,7 +717,8 @@ def test_a_missing_frame_is_noticed(make, tmp_path):
         findings=replace(analysis.findings, components=components),
     )
     with pytest.raises(ExportError, match="differs"):
-        seg.check_seg(tmp_path / "dicom" / "seg.dcm", other, sources, segments)
+        path = tmp_path / "dicom" / "seg.dcm"
+        seg.check_seg(path, sources, seg.segments_of(other, sources))
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy is not installed")
@@ -766,7 +802,8 @@ def test_every_pixel_is_its_voxel_however_the_grid_is_turned(
     for k in range(slices):
         position = geometry.apply(frame, (0, 0, k))
         plane = refs.plane_matrix(position, cosines, (spacing[1], spacing[0]))
-        cut = refs._placed(plane, rows, columns, grid).cut(volume)
+        place = refs._placed(plane, rows, columns, grid)
+        cut = place.upright(volume)[place.index]
         assert cut.shape == (rows, columns)
         for row in range(rows):
             for column in range(columns):

@@ -53,7 +53,7 @@ def _row(candidate: PreliminaryCandidate, *, focus: bool) -> ShownCandidate:
     return ShownCandidate(
         id=candidate.id,
         place="preliminary",
-        size="…",
+        size="–",
         volume=volume_words(candidate.volume_ml),
         score=score_words(candidate.score),
         state=ReviewState.UNREVIEWED,

@@ -187,8 +187,8 @@ class LensMethod(ABC):
             unperturbed=self.predict_perturbed(
                 prepared, [EVERYTHING], progress=progress, cancel=cancel
             ),
-            thresholds=dict(zip(Region, self._about.thresholds, strict=True)),
-            scoring=Scoring(*self._about.score, self._floor),
+            thresholds=self._thresholds(study.present),
+            scoring=self._scoring,
             class_probabilities=_class_probabilities(out, study.grid),
         )
 
@@ -210,6 +210,12 @@ class LensMethod(ABC):
         mean[0] = namespace(mean).maximum(mean[0] / (1 + len(others)), mean[1])
         return out, logit(mean, _EDGE)
 
+    def _thresholds(self, present: Sequence[bool]) -> dict[Region, float]:
+        """Return the probability from which each region is drawn, by what was shown."""
+        least = ensemble.least_of_whole_tumour(_shown(present))
+        outer, *inner = self._about.thresholds
+        return dict(zip(Region, (max(outer, least), *inner), strict=True))
+
     @property
     def _scoring(self) -> Scoring:
         return Scoring(*self._about.score, self._floor)
@@ -219,7 +225,8 @@ class LensMethod(ABC):
     ) -> FirstLook:
         """Predict at the spacing of perturbed inputs; see `inference.engine.SupportsFirstLook`."""
         seen = self.predict_perturbed(prepared, [EVERYTHING], progress=progress, cancel=cancel)
-        return FirstLook(seen, self._about.thresholds[0], Scoring(*self._about.score, self._floor))
+        cut = self._thresholds(prepared.present.tolist())[Region.WT]
+        return FirstLook(seen, cut, self._scoring)
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`."""

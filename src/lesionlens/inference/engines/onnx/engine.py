@@ -22,6 +22,7 @@ from lesionlens.network.notes import (
     WeightsInfo,
     WeightsNotes,
     from_json,
+    notes_of,
     sizes_from_json,
 )
 from lesionlens.network.onnx_session import OnnxSession
@@ -177,5 +178,4 @@ def _about(path: Path, session: OnnxSession) -> WeightsInfo:
         )
     config = sizes_from_json(session.metadata["network"])
     notes = from_json(WeightsNotes, session.metadata["notes"])
-    known = {name: getattr(notes, name) for name in WeightsNotes.__dataclass_fields__}
-    return WeightsInfo(sha256=sha256_of(path), config=config, **known)
+    return WeightsInfo(sha256=sha256_of(path), config=config, **notes_of(notes))

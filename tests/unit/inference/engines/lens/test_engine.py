@@ -137,6 +137,18 @@ def test_weights_say_where_to_cut(tmp_path, make_prepared):
     assert found.thresholds == {Region.WT: 0.5, Region.TC: 0.4, Region.ET: 0.3}
 
 
+def test_where_no_sequence_shows_oedema_only_what_is_nearly_certain_is_drawn(engine, make_prepared):
+    def cut(*sequences):
+        study = make_prepared(present=set(sequences))
+        found = engine.predict(study, progress=no_progress, cancel=NEVER)
+        first = engine.first_look(study, progress=no_progress, cancel=NEVER)
+        assert first.threshold == found.thresholds[Region.WT]
+        return found.thresholds[Region.WT]
+
+    assert cut("t1", "t1c") == cut("t1c") == 0.8
+    assert cut("t1c", "t2") == cut("t1c", "flair") == cut("flair") == 0.5
+
+
 def test_an_absent_sequence_stays_absent(engine, make_prepared):
     study = make_prepared(present={"flair", "t2"})
     x = engine._memory.of(study).input_of(InputPerturbation((True,) * 4))
