@@ -72,9 +72,7 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
     from lesionlens.records.followup import ChangeKind
 
     day = found.points[-2].date or "an earlier day"
-    table = new_table(
-        ("", "where", "ml before", "ml now", "change", "read together", "product"), words=2
-    )
+    table = new_table(("", "where", "ml before", "ml now", "change", "product"), words=2)
     for change in found.changes:
         shown = change.now or change.before
         if shown is None:
@@ -86,7 +84,6 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
             _ml(change.before.whole_ml if change.before else None),
             _ml(change.now.whole_ml if change.now else None),
             _percent(change.volume_percent) if matched else change.kind.value,
-            _percent(change.joint_percent) if matched else "",
             _percent(change.product_percent) if matched else "",
         )
     doubt = ". The alignment is doubtful: check it by eye" if found.alignment.doubtful else ""

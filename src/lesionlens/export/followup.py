@@ -149,8 +149,6 @@ def _note(change: Change, found: Comparison, words: Words) -> str:
         before, now = (words.volume(ml) for ml in together)
         changed = _signed(percent(*together), words)
         said.append(words("fu_together", before=before, now=now, changed=changed))
-    if change.joint_percent is not None:
-        said.append(words("fu_joint", changed=_signed(change.joint_percent, words)))
     return "; ".join(said)
 
 
@@ -241,9 +239,9 @@ def followup_json(found: Comparison) -> str:
     content = adapter.dump_python(adapter.validate_python(found), mode="json")  # rounds
     for change, row in zip(found.changes, content["changes"], strict=True):
         row["kind"] = change.kind.value
-        row["volume_percent"], row["product_percent"], row["joint_percent"] = (
+        row["volume_percent"], row["product_percent"] = (
             None if value is None else round(value, 2)
-            for value in (change.volume_percent, change.product_percent, change.joint_percent)
+            for value in (change.volume_percent, change.product_percent)
         )
         together = found.together(change)
         row["together_ml"] = None if together is None else [round(ml, 4) for ml in together]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from lesionlens.base.geometry import Affine
 from lesionlens.base.stages import NEVER, Cancel
 from lesionlens.findings.edits import applied
 from lesionlens.followup.alignment import align
-from lesionlens.followup.joint import Side, read_together
 from lesionlens.followup.matching import Matches, match
 from lesionlens.followup.patient import Visit
 from lesionlens.followup.prior import Prior
@@ -21,7 +19,6 @@ from lesionlens.records.findings import Findings
 from lesionlens.records.followup import (
     Alignment,
     Change,
-    ChangeKind,
     Comparison,
     Measured,
     TimePoint,
@@ -65,37 +62,7 @@ def compare(now: Analysis, visit: Visit, prior: Prior, *, cancel: Cancel = NEVER
     earlier = () if before.followup is None else before.followup.points[:-1]
     points = (*earlier, _point(before, prior.visit), _point(named, visit))
     changes = _changes(points[-2], points[-1], matches)
-    listed = Comparison(points, changes, _alignment(found, sequence.words))
-    joint = tuple(
-        replace(c, joint_ml=_joint(listed.linked(c), before, named, found.moved))
-        if c.kind is ChangeKind.MATCHED
-        else c
-        for c in changes
-    )
-    return replace(named, followup=replace(listed, changes=joint))
-
-
-def _joint(
-    group: Sequence[Change], before: Analysis, now: Analysis, moved: Affine
-) -> tuple[float, float] | None:
-    """Read a lesion, with all that it merged with or split into, at both examinations together."""
-    old = {c.before.id for c in group if c.before is not None}
-    new = {c.now.id for c in group if c.now is not None}
-    if _redrawn(before, old) or _redrawn(now, new):
-        return None
-    return read_together(Side(before, old), Side(now, new), moved)
-
-
-def _redrawn(analysis: Analysis, ids: Collection[int]) -> bool:
-    """Whether a reader drew any of these candidates: their outlines are then what counts."""
-    if analysis.original is None:
-        return False
-    drawn = {c.tracking_uid: c.volume_ml for c in analysis.original.findings.candidates}
-    return any(
-        drawn.get(c.tracking_uid) != c.volume_ml
-        for c in analysis.findings.candidates
-        if c.id in ids
-    )
+    return replace(named, followup=Comparison(points, changes, _alignment(found, sequence.words)))
 
 
 def _names(matches: Matches, before: Findings, now: Findings) -> Iterator[tuple[str, str]]:

@@ -146,9 +146,6 @@ class Change:
     before: Measured | None
     now: Measured | None
     beside: tuple[int, ...] = ()
-    joint_ml: tuple[float, float] | None = None
-    """Ml before and now where both examinations were read together, with all that merged or split;
-    their ratio is meant. None where that could not be done, or a reader drew an outline."""
 
     @property
     def kind(self) -> ChangeKind:
@@ -165,11 +162,6 @@ class Change:
         if self.before is None or self.now is None:
             return None
         return percent(self.before.whole_ml, self.now.whole_ml)
-
-    @property
-    def joint_percent(self) -> float | None:
-        """Change of the volume where both examinations were read together."""
-        return None if self.joint_ml is None else percent(*self.joint_ml)
 
     @property
     def product_percent(self) -> float | None:
@@ -199,7 +191,10 @@ class Comparison:
         now = tuple(Measured.of(c, review.state_of(c.tracking_uid)) for c in candidates)
         by_uid = {one.tracking_uid: one for one in now}
         last = replace(self.points[-1], lesions=now)
-        changes = tuple(_with(c, by_uid) for c in self.changes)
+        changes = tuple(
+            c if c.now is None else replace(c, now=by_uid.get(c.now.tracking_uid, c.now))
+            for c in self.changes
+        )
         known = {c.now.tracking_uid for c in changes if c.now is not None}
         added = tuple(Change(None, one) for one in now if one.tracking_uid not in known)
         return replace(self, points=(*self.points[:-1], last), changes=(*changes, *added))
@@ -210,14 +205,14 @@ class Comparison:
         None where it is alone, or a volume is not known. Change in percent of such a lesion by
         itself says little; that of the sum does.
         """
-        group = self.linked(change)
+        group = self._linked(change)
         if len(group) < 2:
             return None
         before = [c.before.whole_ml for c in group if c.before is not None]
         now = [c.now.whole_ml for c in group if c.now is not None]
         return None if None in (*before, *now) else (_total(before), _total(now))
 
-    def linked(self, change: Change) -> tuple[Change, ...]:
+    def _linked(self, change: Change) -> tuple[Change, ...]:
         """Return the changes that share a lesion with this one, directly or through others."""
         links = [(c, _sides(c)) for c in self.changes]
         held = _sides(change)
@@ -275,15 +270,6 @@ class Comparison:
         if not found or any(b < a for a, b in pairwise(found)) or found[0] == found[-1]:
             return tuple(float(n) for n in range(len(self.points)))
         return tuple(float(day - found[0]) for day in found)
-
-
-def _with(change: Change, measured: Mapping[str, Measured]) -> Change:
-    """Return a change with what is measured now; a redrawn outline was not read together."""
-    if change.now is None:
-        return change
-    now = measured.get(change.now.tracking_uid, change.now)
-    same = now.volume_ml == change.now.volume_ml
-    return replace(change, now=now, joint_ml=change.joint_ml if same else None)
 
 
 def _sides(change: Change) -> frozenset[tuple[str, int]]:

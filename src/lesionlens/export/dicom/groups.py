@@ -128,7 +128,6 @@ def _compared(analysis: Analysis, candidate: Candidate) -> str:
         f"{name} {value:+.1f} %"
         for name, value in (
             ("volume", change.volume_percent),
-            ("volume with both read together", change.joint_percent),
             ("product of diameters", change.product_percent),
         )
         if value is not None

@@ -68,8 +68,6 @@ def _words(change: Change, found: Comparison) -> str:
     together = found.together(change) if change.kind is ChangeKind.MATCHED else None
     if together is not None:
         words += f"; with all that merged or split {_signed(percent(*together))}"
-    if change.joint_percent is not None:
-        words += f"; both read together {_signed(change.joint_percent)}"
     return f"{place}{words}{f' (overlaps {beside} too)' if beside else ''}"
 
 
