@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from napari.layers import Layer
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
-from qtpy.QtGui import QMouseEvent, QResizeEvent, QWheelEvent
+from qtpy.QtGui import QFont, QFontMetricsF, QMouseEvent, QResizeEvent, QWheelEvent
 from qtpy.QtWidgets import QApplication, QToolButton
 
 from lesionlens._napari.loading import layers_of
@@ -19,6 +19,7 @@ from lesionlens._napari.model.choices.choices import Overlay
 from lesionlens._napari.model.choices.views import Compared, Layout, Window
 from lesionlens._napari.model.geometry.planes import Plane
 from lesionlens._napari.model.overlays.window_level import full_range, limits_of
+from lesionlens._napari.viewer.paint import rows_below
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import NEVER, no_progress
@@ -428,7 +429,7 @@ def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown
         swapped = sequence in (MrSequence.T1C, MrSequence.FLAIR)
         assert drawing.words[0].startswith("prior") is swapped
         assert (drawing.image.data.max() == now[sequence]) is not swapped
-    low, high = shown.views.linked.window(tiles(shown)[1].tile)
+    low, high = shown.views.linked.limits(tiles(shown)[1].tile)
     assert 450 < low < high < 950
     acts.hold_other(False)
     assert all(not drawn(shown, v).words[0].startswith("prior") for v in tiles(shown))
@@ -443,6 +444,14 @@ def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown
     assert "prior" not in shown.viewer.canvas.overlays["lesionlens_caption"].text
 
 
+def test_linked_views_are_a_widget_like_any_other(loaded):
+    """Qt and napari ask the widget in focus for its window."""
+    loaded.actions_.four_views()
+    linked = loaded.views.linked
+    assert linked.window() is loaded.window()
+    assert linked.tiles[0].focusProxy() is linked
+
+
 def test_the_buttons_above_the_views_are_as_large_as_there_is_room(loaded):
     """Larger ones in a wide window, and none of them keeps it from becoming narrow again."""
     strip, words = loaded.views.strip, []
@@ -452,3 +461,13 @@ def test_the_buttons_above_the_views_are_as_large_as_there_is_room(loaded):
         words.append(strip.findChild(QToolButton).sizeHint().width())
     assert words[1] > words[0]
     assert strip.minimumSizeHint().width() < 768
+
+
+def test_words_at_the_top_of_a_narrow_view_do_not_meet(qtbot):
+    """Beside each other where there is room for both and the letter between, else one below."""
+    metrics = QFontMetricsF(QFont())
+    left, right = ("FLAIR · axial", "slice 99 of 146 · 1 mm"), ("A Patient", "ID 0123456789")
+    wide = max(map(metrics.horizontalAdvance, (*left, *right)))
+    assert rows_below(metrics, left, right, 2 * wide + 80) == 0
+    assert rows_below(metrics, left, right, 2 * wide + 10) == 2
+    assert rows_below(metrics, left, (), 50.0) == 0
