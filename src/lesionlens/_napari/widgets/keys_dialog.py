@@ -5,7 +5,8 @@ from __future__ import annotations
 from html import escape
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDialog, QLabel, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QDialog, QLabel, QScrollArea, QStyle, QVBoxLayout, QWidget
 
 from lesionlens._napari.model.acts.keys import KEYS
 
@@ -22,22 +23,26 @@ class KeysDialog(QDialog):
         super().__init__(parent)
         self.setWindowTitle("LesionLens keys")
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        table = QLabel(_table())
-        table.setTextFormat(Qt.TextFormat.RichText)
-        table.setContentsMargins(12, 8, 12, 8)
-        screen = self.screen().availableSize()
-        wide = min(
-            table.fontMetrics().averageCharWidth() * _LETTERS, round(_SHARE * screen.width())
-        )
-        table.setWordWrap(True)
-        table.setFixedSize(wide, table.heightForWidth(wide))
+        self._table = QLabel(_table())
+        self._table.setTextFormat(Qt.TextFormat.RichText)
+        self._table.setWordWrap(True)
+        self._table.setContentsMargins(12, 8, 12, 8)
         scroll = QScrollArea()
-        scroll.setWidget(table)
+        scroll.setWidget(self._table)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(scroll)
-        bar = scroll.verticalScrollBar().sizeHint().width()
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Take the room that the words need in the window's own font."""
+        super().showEvent(event)
+        table, screen = self._table, self.screen().availableSize()
+        table.ensurePolished()
+        letters = table.fontMetrics().averageCharWidth() * _LETTERS
+        wide = min(letters, round(_SHARE * screen.width()))
+        table.setFixedSize(wide, table.heightForWidth(wide))
+        bar = self.style().pixelMetric(QStyle.PixelMetric.PM_ScrollBarExtent)
         self.resize(wide + bar, min(table.height() + 2, round(_SHARE * screen.height())))
 
 
