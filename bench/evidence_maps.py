@@ -54,7 +54,7 @@ LEAST_ML = 1.0
 class Row:
     """Of one lesion: what was named, which share was called tumour, seconds."""
 
-    named: MrSequence
+    named: MrSequence | None
     called: float
     passes_s: float
     maps_s: float
@@ -83,8 +83,19 @@ def in_one_alone(seed: int) -> dict[MrSequence, Drawn] | None:
     return found
 
 
-def strong(seed: int, sequence: MrSequence) -> Iterator[Drawn]:
-    """Draw a patient with one lesion in one sequence alone, with more and more contrast."""
+@dataclass(frozen=True, slots=True)
+class Healthy:
+    """A patient painted without a tumour, and the share of one lesion that may be added."""
+
+    free: Drawn
+    inside: torch.Tensor
+    """(1, I, J, K) float32."""
+    labels: torch.Tensor
+    """(1, 3, I, J, K) uint8 of the lesion."""
+
+
+def healthy(seed: int) -> Healthy:
+    """Draw a patient and where one lesion would lie."""
     plan = tumour.plan_lesions
 
     def single(*args: object, **kwargs: object) -> tumour.LesionPlan:
@@ -100,15 +111,20 @@ def strong(seed: int, sequence: MrSequence) -> Iterator[Drawn]:
     finally:
         drawing.lesions.plan_lesions = plan
     free = paint(GRID, without_tumour(geometry), [seed])
-    at, brain = list(MrSequence).index(sequence), free.brain[0]
-    spread = float(free.channels[0, at][brain].std())
-    inside = geometry.membership[:, 5:9].sum(1)
+    return Healthy(free, geometry.membership[:, 5:9].sum(1), geometry.labels)
+
+
+def strong(one: Healthy, sequence: MrSequence) -> Iterator[Drawn]:
+    """Add the lesion to one sequence alone, with more and more contrast."""
+    at, brain = list(MrSequence).index(sequence), one.free.brain[0]
+    spread = float(one.free.channels[0, at][brain].std())
     for gain in GAINS:
-        channels = free.channels.clone()
+        channels = one.free.channels.clone()
         way = -gain if sequence is MrSequence.T1 else gain
-        channels[:, at] = (channels[:, at] + way * spread * inside).clamp_min(0) * free.brain
-        zscored = zscore(channels, free.brain)
-        yield replace(free, channels=channels, zscored=zscored, labels=geometry.labels)
+        added = (channels[:, at] + way * spread * one.inside).clamp_min(0)
+        channels[:, at] = added * one.free.brain
+        zscored = zscore(channels, one.free.brain)
+        yield replace(one.free, channels=channels, zscored=zscored, labels=one.labels)
 
 
 def is_seen(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) -> bool:
@@ -124,19 +140,17 @@ def found_ones(engine: LensEngine, wanted: int, first: int) -> dict[MrSequence, 
     rows: dict[MrSequence, list[Row]] = {sequence: [] for sequence in MrSequence}
     tried = dict.fromkeys(MrSequence, 0)
     for seed in range(FIRST_SEED + first, FIRST_SEED + first + 2 * wanted):
+        patient = healthy(seed)
         for sequence, some in rows.items():
             if len(some) >= wanted:
                 continue
             tried[sequence] += 1
-            for gain, one in zip(GAINS, strong(seed, sequence), strict=True):
+            for gain, one in zip(GAINS, strong(patient, sequence), strict=True):
                 study = prepared_of(one, np.ones(4, dtype=bool))
                 truth = one.labels[0, 0].numpy() > 0
                 if is_seen(engine, study, truth):
                     some.append(asked(engine, study, truth))
-                    say(
-                        f"{seed} {sequence.words}, {gain:.0f} SD: {some[-1].named.words}, "
-                        f"{some[-1].called:.0%} called tumour"
-                    )
+                    say(f"{seed} {sequence.words}, {gain:.0f} SD: {words_of(some[-1])}")
                     break
     for sequence, number in tried.items():
         say(f"{sequence.words}: the network found {len(rows[sequence])} of {number} drawn")
@@ -188,10 +202,16 @@ def main() -> None:
             truth = one.labels[0, 0].numpy() > 0
             row = asked(engine, prepared_of(one, np.ones(4, dtype=bool)), truth)
             rows[sequence].append(row)
-            say(f"{seed} {sequence.words}: {row.named.words}, {row.called:.0%} called tumour")
+            say(f"{seed} {sequence.words}: {words_of(row)}")
         if len(rows[MrSequence.T1]) == a.patients:
             break
     told(rows)
+
+
+def words_of(row: Row) -> str:
+    """Say what was named, and how much of it the network calls tumour."""
+    named = "nothing carries it" if row.named is None else row.named.words
+    return f"{named}, {row.called:.0%} called tumour"
 
 
 def told(rows: dict[MrSequence, list[Row]]) -> None:

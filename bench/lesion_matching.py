@@ -11,7 +11,7 @@ the true movement, off by `--off-mm` in a random direction: what it errs by at m
 Counted by drawn lesion, whatever it was merged with: one that is there twice is right where the
 candidates that hold it are linked (the same, merged or split); one that is there once, in a
 candidate of its own, where that candidate is called new or gone. False links join candidates that
-share no drawn lesion.
+share no drawn lesion; there a lone fragment of a drawn lesion counts as that lesion.
 """
 
 from __future__ import annotations
@@ -82,13 +82,16 @@ def marked(seed: int, scales: NDArray[np.float64], moved: NDArray[np.float64], h
     grid = next(iter(regions.values())).grid
     found = draw_components({r: v.data.astype(np.float32) for r, v in regions.items()}, grid)
     which = np.where(nested[0] > 0, seen[0].nearest[0, 0].numpy() + 1, 0)
-    return Marked(found.components, grid, _held(found.components, grid, which, there))
+    return Marked(found.components, grid, *_held(found.components, grid, which, there))
 
 
 def _held(
     components: NDArray[np.int32], grid: Grid, which: NDArray[np.int64], there: Grid
-) -> dict[int, set[int]]:
+) -> tuple[dict[int, set[int]], dict[int, set[int]]]:
+    """Return which drawn lesions each candidate holds, and which it is made of."""
     holds: dict[int, set[int]] = {n: set() for n in range(1, int(components.max()) + 1)}
+    most = dict.fromkeys(holds, 0)
+    largest: dict[int, set[int]] = {n: set() for n in holds}
     for lesion in np.unique(which[which > 0]).tolist():
         index = np.rint(grid.to_voxel(there.to_mm(np.argwhere(which == lesion)))).astype(int)
         inside = np.all((index >= 0) & (index < grid.shape), axis=1)
@@ -96,7 +99,9 @@ def _held(
         for candidate, held in holds.items():
             if under[candidate] >= LEAST_SHARE * max(under.sum(), 1):
                 held.add(int(lesion))
-    return holds
+            if under[candidate] > most[candidate]:
+                most[candidate], largest[candidate] = int(under[candidate]), {int(lesion)}
+    return holds, {n: held or largest[n] for n, held in holds.items()}
 
 
 @dataclass(slots=True)
@@ -114,7 +119,7 @@ class Tally:
 def count(tally: Tally, then: Marked, now: Marked, links: set[tuple[int, int]]) -> None:
     """Add one pair."""
     true = {(a, b) for a in then.holds for b in now.holds if then.holds[a] & now.holds[b]}
-    tally.false_links += len(links - true)
+    tally.false_links += sum(not then.made_of[a] & now.made_of[b] for a, b in links)
     before, after = (set().union(*one.holds.values()) for one in (then, now))
     for lesion in before & after:
         mine = {(a, b) for a, b in true if lesion in then.holds[a] & now.holds[b]}

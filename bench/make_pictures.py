@@ -43,7 +43,7 @@ class Studio:
 
     def __init__(self, panel: LesionLens, docs: Path) -> None:
         self.panel, self.docs = panel, docs
-        self.viewer = panel._viewer  # noqa: SLF001 (a tool of this repository)
+        self.viewer = panel.viewer
         self.size = (0, 0)
 
     def settle(self, seconds: float = 0.6) -> None:
@@ -152,6 +152,10 @@ def linked(studio: Studio, panel: LesionLens) -> None:
     acts.show_layout(Layout.FOUR)
     acts.go_to(1)
     studio.window("pictures/four-views.png")
+    for layout, name in ((Layout.PAIR, "two-views"), (Layout.TRIPLE, "three-views")):
+        acts.show_layout(layout)
+        acts.go_to(1)
+        studio.window(f"pictures/{name}.png")
     session.choose_overlay(Overlay.MAP)
     acts.show_layout(Layout.PLANES)
     acts.go_to(1)
@@ -162,6 +166,9 @@ def linked(studio: Studio, panel: LesionLens) -> None:
     acts.toggle_rulers()
     studio.window("pictures/rulers.png")
     acts.toggle_rulers()
+    acts.toggle_slab()
+    studio.window("pictures/slab.png")
+    acts.toggle_slab()
     acts.show_layout(Layout.SINGLE)
     acts.go_to(1)
 

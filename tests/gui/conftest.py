@@ -40,11 +40,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=why))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def modules_at_rest() -> None:
     """Load what a window needs and keep it from the collector, which napari asks at every layer.
 
-    Half of the time of these tests went into looking through modules that stay anyway.
+    Half of the time of these tests went into looking through modules that stay anyway; what the
+    tests of other files loaded meanwhile is looked through once.
     """
     import napari.viewer  # noqa: F401
 

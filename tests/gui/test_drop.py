@@ -172,20 +172,21 @@ def test_the_first_picture_is_there_before_the_others(panel, qtbot, make_study, 
     check_layers(panel.viewer, ALL)
 
 
-def test_the_welcome_page_takes_a_drop_as_well(panel, window, qtbot, make_study, no_question):
+def test_welcome_page_and_panel_take_a_drop_and_a_second_one_waits_for_nothing(
+    panel, window, qtbot, make_study, no_question, tmp_path
+):
     drop(window()._welcome_widget, make_study())
+    drop(window(), make_study(name="other", sequences={"t2"}))
+    assert "Cancel it first" in panel.session.state.message
     settled(panel, qtbot)
     check_layers(panel.viewer, ALL)
-
-
-def test_the_panel_takes_a_drop_and_refuses_what_is_no_scan(panel, qtbot, make_study, tmp_path):
     (tmp_path / "notes.txt").write_text("no scan")
     drop(panel, tmp_path / "notes.txt")
     settled(panel, qtbot)
     assert panel.session.state.problem.next_step
-    drop(panel, make_study())
+    drop(panel, tmp_path / "other")
     settled(panel, qtbot)
-    check_layers(panel.viewer, ALL)
+    check_layers(panel.viewer, {"T2"})
 
 
 def test_with_alt_held_napari_opens_what_is_dropped(panel, window, monkeypatch, tmp_path):
@@ -206,14 +207,6 @@ def test_once_the_panel_is_closed_napari_gets_every_drop(panel, window, monkeypa
     folder = make_study()
     drop(window(), folder)
     assert opened == [str(folder)]
-
-
-def test_a_second_drop_waits_for_nothing_and_says_so(panel, window, qtbot, make_study, no_question):
-    drop(window(), make_study())
-    drop(window(), make_study(name="other", sequences={"t2"}))
-    assert "Cancel it first" in panel.session.state.message
-    settled(panel, qtbot)
-    check_layers(panel.viewer, ALL)
 
 
 def test_a_dropped_result_is_shown_again(

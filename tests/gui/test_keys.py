@@ -1,5 +1,9 @@
 """Our keys beside napari's own."""
 
+from html import escape
+
+from qtpy.QtWidgets import QDialog, QLabel, QScrollArea
+
 from lesionlens._napari.model.acts.keys import KEYS
 
 
@@ -16,3 +20,18 @@ def test_no_key_takes_one_of_naparis():
     ours = {key.shown for key in KEYS}
     assert not (ours & viewer_and_layers)
     assert (ours & taken) <= shapes_only
+
+
+def test_all_keys_are_read_at_once_on_a_small_screen(panel):
+    """In columns: one column of them was taller than the screen, and could not be scrolled."""
+    panel.window().show()
+    panel.show_keys()
+    dialogs = [one for one in panel.findChildren(QDialog) if one.windowTitle() == "LesionLens keys"]
+    (dialog,) = dialogs
+    table = dialog.findChild(QLabel)
+    assert all(escape(key.words) in table.text() for key in KEYS)
+    assert table.heightForWidth(table.width()) <= table.height() < 0.9 * 1000
+    assert table.width() < 0.9 * 1280
+    assert dialog.findChild(QScrollArea).widget() is table
+    dialog.close()
+    panel.window().hide()

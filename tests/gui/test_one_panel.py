@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QDockWidget,
     QHeaderView,
     QPushButton,
+    QScrollBar,
     QSlider,
     QToolButton,
 )
@@ -31,6 +32,7 @@ from lesionlens._napari.model.geometry.planes import Plane
 from lesionlens._napari.model.state.state import Problem
 from lesionlens._napari.qt.candidate_model import cells_of
 from lesionlens._napari.qt.clashes import clashes
+from lesionlens._napari.qt.jobs import problem_of
 from lesionlens._napari.widgets.parts import Bars
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.labels import ReviewState
@@ -256,6 +258,37 @@ def test_a_large_font_cuts_nothing_off_and_the_canvas_keeps_its_share(reviewed, 
         window.resize(1270, 800)
         QApplication.processEvents()
         assert own[0].isVisible()
+    finally:
+        settings.font_size = before
+        window.hide()
+
+
+@pytest.mark.parametrize("act", ["next_candidate", "accept"])
+def test_a_refusal_at_one_place_goes_as_the_reader_goes_on(reviewed, act):
+    reviewed.session.go_to(1)
+    refusal = ResourceError(found="nothing there", expected="a place", next_step="Point at it")
+    for cause in ("outline", "question"):
+        reviewed.session.refused(replace(problem_of(refusal), cause=cause))
+        assert reviewed.session.state.problem is not None
+        getattr(reviewed.actions_, act)()
+        assert reviewed.session.state.problem is None
+
+
+def test_no_font_puts_the_panels_edge_below_its_scroll_bar(reviewed, qtbot):
+    settled_in(reviewed, qtbot)
+    settings = get_settings().appearance
+    before, window = settings.font_size, reviewed.window()
+    reviewed.session.go_to(1)
+    reviewed.session.choose_overlay(Overlay.MAP)
+    inner = reviewed.study.parentWidget()
+    bar = reviewed.findChild(QScrollBar)
+    window.show()
+    try:
+        for points in (9, 10, 12):
+            settings.font_size = points
+            qtbot.wait(300)
+            room = reviewed.minimumWidth() - bar.sizeHint().width()
+            assert inner.minimumSizeHint().width() <= room, points
     finally:
         settings.font_size = before
         window.hide()

@@ -160,3 +160,19 @@ def test_a_candidate_that_fits_keeps_the_zoom(reviewed):
     viewer.scene.camera.zoom = 0.5
     reviewed.session.go_to(2)
     assert viewer.scene.camera.zoom == pytest.approx(0.5)
+
+
+def test_letters_are_read_over_a_bright_skull(shown):
+    """Behind each lies a darker patch: yellow on white says no side."""
+    viewer, layer = current_viewer(), current_viewer().layers["T1c"]
+    layer.data = np.ones(layer.data.shape, np.float32)
+    layer.colormap, layer.contrast_limits = "gray", (0.0, 1.0)
+    viewer.reset_view()
+    viewer.scene.camera.zoom *= 4  # nothing but white
+    QApplication.processEvents()
+    red = viewer.screenshot(canvas_only=True, flash=False)[..., 0]
+    rows, columns = red.shape
+    assert red[rows // 3, columns // 3] > 240
+    down, right = slice(rows // 2 - 20, rows // 2 + 20), slice(columns // 2 - 20, columns // 2 + 20)
+    for where in ((down, slice(0, 45)), (down, slice(-45, None)), (slice(0, 45), right)):
+        assert red[where].min() < 180

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from napari.layers import Layer
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
-from qtpy.QtGui import QMouseEvent, QResizeEvent, QWheelEvent
+from qtpy.QtGui import QFont, QFontMetricsF, QMouseEvent, QResizeEvent, QWheelEvent
 from qtpy.QtWidgets import QApplication, QToolButton
 
 from lesionlens._napari.loading import layers_of
@@ -19,6 +19,7 @@ from lesionlens._napari.model.choices.choices import Overlay
 from lesionlens._napari.model.choices.views import Compared, Layout, Window
 from lesionlens._napari.model.geometry.planes import Plane
 from lesionlens._napari.model.overlays.window_level import full_range, limits_of
+from lesionlens._napari.viewer.paint import rows_below
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import NEVER, no_progress
@@ -65,7 +66,7 @@ def drag(qtbot, view, button, start, end, modifiers=Qt.KeyboardModifier.NoModifi
     qtbot.mouseRelease(view, button, modifiers, end)
 
 
-def test_four_sequences_stand_side_by_side_and_one_key_goes_back(shown):
+def test_a_key_shows_four_sequences_two_or_three_in_a_row_or_three_planes(shown):
     shown.actions_.four_views()
     views = tiles(shown)
     assert [view.tile.sequence for view in views] == list(MrSequence)
@@ -75,9 +76,6 @@ def test_four_sequences_stand_side_by_side_and_one_key_goes_back(shown):
     shown.actions_.four_views()
     assert not shown.views.linked.isVisible()
     assert shown.session.state.choices.views.layout is Layout.SINGLE
-
-
-def test_two_and_three_in_a_row_by_key(shown):
     for count in (2, 3):
         shown.actions_.row_of_views()
         views = tiles(shown)
@@ -86,9 +84,6 @@ def test_two_and_three_in_a_row_by_key(shown):
         assert shown.session.state.choices.sequence in {view.tile.sequence for view in views}
     shown.actions_.row_of_views()
     assert not shown.views.linked.isVisible()
-
-
-def test_three_planes_of_one_sequence_stand_together(shown):
     shown.actions_.three_planes()
     assert [view.tile.plane for view in tiles(shown)] == list(Plane)
     assert {view.tile.sequence for view in tiles(shown)} == {MrSequence.T1C}
@@ -139,7 +134,20 @@ def test_letters_on_every_view_name_the_side_that_is_painted_there(shown):
                 assert (top, bottom) == expected, (layout, view.tile, right, down)
 
 
-def test_a_candidate_is_centred_and_fits_in_every_view_also_when_zoomed_in(shown, analysis):
+def check_outlines(shown, candidate):
+    """Contour and box lie round the lesion on every view."""
+    where = shown.views.linked.board.frame.on_screen
+    for view in tiles(shown):
+        seen, centre = drawn(shown, view), where(view.tile.plane, candidate.centroid_mm)
+        x, y, width, height = seen.box
+        lines = [line for _, lines in seen.outlines for line in lines]
+        mine = min(lines, key=lambda line: np.linalg.norm(line.mean(axis=0) - centre))
+        assert (mine >= (x - 2.5, y - 2.5)).all()
+        assert (mine <= (x + width + 2.5, y + height + 2.5)).all()
+        np.testing.assert_allclose(mine.mean(axis=0), centre, atol=5.0)
+
+
+def test_a_candidate_is_centred_outlined_and_fits_in_every_view_zoomed_in_or_not(shown, analysis):
     second = analysis.findings.candidates[1]
     for layout in (Layout.FOUR, Layout.PLANES, Layout.TRIPLE):
         shown.actions_.show_layout(layout)
@@ -159,22 +167,7 @@ def test_a_candidate_is_centred_and_fits_in_every_view_also_when_zoomed_in(shown
             assert box.top() >= 0
             assert box.right() <= view.width()
             assert box.bottom() <= view.height()
-
-
-def test_contour_and_box_lie_round_the_lesion_on_every_view(shown, analysis):
-    shown.session.go_to(2)
-    candidate = analysis.findings.candidates[1]
-    for layout in (Layout.FOUR, Layout.PLANES):
-        shown.actions_.show_layout(layout)
-        for view in tiles(shown):
-            seen = drawn(shown, view)
-            x, y, width, height = seen.box
-            where = shown.views.linked.board.frame.on_screen(view.tile.plane, candidate.centroid_mm)
-            lines = [line for _, lines in seen.outlines for line in lines]
-            mine = min(lines, key=lambda line: np.linalg.norm(line.mean(axis=0) - where))
-            assert (mine >= (x - 2.5, y - 2.5)).all()
-            assert (mine <= (x + width + 2.5, y + height + 2.5)).all()
-            np.testing.assert_allclose(mine.mean(axis=0), where, atol=5.0)
+        check_outlines(shown, second)
 
 
 def test_overlays_follow_the_choices_in_linked_views(shown):
@@ -193,7 +186,7 @@ def test_overlays_follow_the_choices_in_linked_views(shown):
     assert drawn(shown, view).outlines
 
 
-def test_a_click_puts_the_crosshair_there_in_all_views(shown, qtbot):
+def test_a_click_puts_the_crosshair_there_and_two_show_one_view_alone(shown, qtbot):
     shown.actions_.three_planes()
     axial, coronal, _ = tiles(shown)
     at = QPoint(axial.width() // 2 + 30, axial.height() // 2 - 20)
@@ -204,6 +197,10 @@ def test_a_click_puts_the_crosshair_there_in_all_views(shown, qtbot):
     assert drawn(shown, coronal).crosshair[0] == pytest.approx(x, abs=0.6)
     shown.views.settle()
     np.testing.assert_allclose(shown.viewer.dims.point, place.point_mm, atol=2.1)
+    qtbot.mouseDClick(coronal, Qt.MouseButton.LeftButton)
+    assert [view.tile.plane for view in tiles(shown)] == [Plane.CORONAL]
+    qtbot.mouseDClick(tiles(shown)[0], Qt.MouseButton.LeftButton)
+    assert len(tiles(shown)) == 3
 
 
 def test_a_candidate_gone_to_at_once_leaves_new_views_as_large_as_they_can_be(shown, qtbot):
@@ -215,7 +212,7 @@ def test_a_candidate_gone_to_at_once_leaves_new_views_as_large_as_they_can_be(sh
         assert shown.actions_.travel.place.zoom >= 0.98 * linked.whole_zoom()
 
 
-def test_the_wheel_scrolls_slices_and_control_zooms_about_the_pointer(shown):
+def test_wheel_and_napari_sliders_scroll_and_control_zooms_about_the_pointer(shown):
     shown.actions_.four_views()
     view = tiles(shown)[0]
     before = drawn(shown, view).image.number
@@ -226,6 +223,12 @@ def test_the_wheel_scrolls_slices_and_control_zooms_about_the_pointer(shown):
     wheel(view, 3, Qt.KeyboardModifier.ControlModifier, at)
     np.testing.assert_allclose(view.projection(drawn(shown, view)).at(at), under, atol=1e-6)
     assert drawn(shown, view).image.number == before + 1
+    viewer = shown.viewer
+    viewer.dims.set_point(2, 20.0)  # napari's slider
+    assert shown.actions_.travel.place.point_mm[2] == pytest.approx(viewer.dims.point[2])
+    shown.actions_.next_slice()
+    shown.views.settle()
+    assert viewer.dims.point[2] == pytest.approx(shown.actions_.travel.place.point_mm[2], abs=2.1)
     shown.views.set_wheel(zooms=True)
     zoom = shown.actions_.travel.place.zoom
     wheel(view, 1)
@@ -259,17 +262,7 @@ def test_presets_of_brightness_reach_the_full_range(shown):
     assert limits_of(data, Window.BRAIN) != limits_of(data, Window.AUTO)
 
 
-def test_napari_sliders_and_linked_views_stand_at_the_same_place(shown):
-    shown.actions_.four_views()
-    viewer = shown.viewer
-    viewer.dims.set_point(2, 20.0)
-    assert shown.actions_.travel.place.point_mm[2] == pytest.approx(viewer.dims.point[2])
-    shown.actions_.next_slice()
-    shown.views.settle()
-    assert viewer.dims.point[2] == pytest.approx(shown.actions_.travel.place.point_mm[2], abs=2.1)
-
-
-def test_redrawing_an_outline_goes_to_naparis_tools_and_back(shown):
+def test_redrawing_and_three_dimensions_are_naparis_and_the_views_come_back(shown):
     shown.actions_.four_views()
     shown.session.go_to(1)
     shown.actions_.edit_outline()
@@ -278,10 +271,6 @@ def test_redrawing_an_outline_goes_to_naparis_tools_and_back(shown):
     shown.actions_.discard_edit()
     assert shown.views.linked.isVisible()
     assert len(tiles(shown)) == 4
-
-
-def test_three_dimensions_are_naparis_and_two_bring_the_views_back(shown):
-    shown.actions_.four_views()
     shown.viewer.dims.ndisplay = 3
     assert not shown.views.linked.isVisible()
     shown.viewer.dims.ndisplay = 2
@@ -320,14 +309,6 @@ def test_cine_runs_from_the_last_slice_to_the_first(shown, qtbot):
     shown.actions_.toggle_cine()
     qtbot.waitUntil(lambda: drawn(shown, view).image.number > 3, timeout=20_000)
     shown.actions_.toggle_cine()
-
-
-def test_a_double_click_shows_one_view_alone_and_all_again(shown, qtbot):
-    shown.actions_.three_planes()
-    qtbot.mouseDClick(tiles(shown)[1], Qt.MouseButton.LeftButton)
-    assert [view.tile.plane for view in tiles(shown)] == [Plane.CORONAL]
-    qtbot.mouseDClick(tiles(shown)[0], Qt.MouseButton.LeftButton)
-    assert len(tiles(shown)) == 3
 
 
 def test_every_view_act_has_a_button(shown):
@@ -448,7 +429,7 @@ def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown
         swapped = sequence in (MrSequence.T1C, MrSequence.FLAIR)
         assert drawing.words[0].startswith("prior") is swapped
         assert (drawing.image.data.max() == now[sequence]) is not swapped
-    low, high = shown.views.linked.window(tiles(shown)[1].tile)
+    low, high = shown.views.linked.limits(tiles(shown)[1].tile)
     assert 450 < low < high < 950
     acts.hold_other(False)
     assert all(not drawn(shown, v).words[0].startswith("prior") for v in tiles(shown))
@@ -463,6 +444,14 @@ def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown
     assert "prior" not in shown.viewer.canvas.overlays["lesionlens_caption"].text
 
 
+def test_linked_views_are_a_widget_like_any_other(loaded):
+    """Qt and napari ask the widget in focus for its window."""
+    loaded.actions_.four_views()
+    linked = loaded.views.linked
+    assert linked.window() is loaded.window()
+    assert linked.tiles[0].focusProxy() is linked
+
+
 def test_the_buttons_above_the_views_are_as_large_as_there_is_room(loaded):
     """Larger ones in a wide window, and none of them keeps it from becoming narrow again."""
     strip, words = loaded.views.strip, []
@@ -472,3 +461,13 @@ def test_the_buttons_above_the_views_are_as_large_as_there_is_room(loaded):
         words.append(strip.findChild(QToolButton).sizeHint().width())
     assert words[1] > words[0]
     assert strip.minimumSizeHint().width() < 768
+
+
+def test_words_at_the_top_of_a_narrow_view_do_not_meet(qtbot):
+    """Beside each other where there is room for both and the letter between, else one below."""
+    metrics = QFontMetricsF(QFont())
+    left, right = ("FLAIR · axial", "slice 99 of 146 · 1 mm"), ("A Patient", "ID 0123456789")
+    wide = max(map(metrics.horizontalAdvance, (*left, *right)))
+    assert rows_below(metrics, left, right, 2 * wide + 80) == 0
+    assert rows_below(metrics, left, right, 2 * wide + 10) == 2
+    assert rows_below(metrics, left, (), 50.0) == 0

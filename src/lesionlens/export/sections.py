@@ -66,10 +66,9 @@ def sections_of(
     words : Words
         The language.
     """
-    shown = None if analysis.maps is None else analysis.maps.checks.get(Region.WT)
-    sound = shown is None or shown.reliable is not False
+    checked = None if analysis.maps is None else analysis.maps.checks.get(Region.WT)
     return tuple(
-        _block(analysis, scene, words, (row, candidate), (sound, shown))
+        _block(analysis, scene, words, row, candidate, checked)
         for row, candidate in zip(content.candidates, analysis.findings.candidates, strict=True)
     )
 
@@ -78,16 +77,17 @@ def _block(
     analysis: Analysis,
     scene: SliceScene,
     words: Words,
-    one: tuple[CandidateRow, Candidate],
-    map_of: tuple[bool, MapChecks | None],
+    row: CandidateRow,
+    candidate: Candidate,
+    checked: MapChecks | None,
 ) -> CandidateSection:
-    (row, candidate), (sound, shown) = one, map_of
+    sound = checked is None or checked.reliable is not False
     trusted = sound and row.attention.peak_inside is not False
     size, measured = _size(row, 0, words), words.measured(candidate.has_enhancing)
     place, state = words.place(candidate.location), words.state(row.review.state)
     if candidate.source is Source.READER:
         state = f"{state}, {words('added')}"
-    attention = attention_words(row.attention, shown, words, _times_even(analysis, row.id))
+    attention = attention_words(row.attention, checked, words, _times_even(analysis, row.id))
     volume = words.volume(row.volume_ml[Region.WT])
     return CandidateSection(
         row=row,

@@ -179,19 +179,19 @@ def measured_again(
 
 
 def added_candidate(
-    named: tuple[str, Drawn],
+    tracking_uid: str,
+    drawn: Drawn,
     part: Component,
     evidence: Evidence,
     context: Context,
     fit: Agreement,
 ) -> Candidate:
-    """Measure a candidate that a reader brought in, `named` by its UID and how it was drawn.
+    """Measure a candidate that a reader brought in.
 
     It has no score, and its number is that of its component.
     """
     made = _candidate(part, evidence, context, part.index + 1, fit)
-    uid, drawn = named
-    return replace(made, tracking_uid=uid, source=Source.READER, drawn=drawn)
+    return replace(made, tracking_uid=tracking_uid, source=Source.READER, drawn=drawn)
 
 
 @dataclass(frozen=True, slots=True)

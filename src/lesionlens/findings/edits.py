@@ -93,8 +93,8 @@ def _findings(
             found[number] = measured_again(before[number], part, evidence, context, fit)
         elif number in drawn:
             uid = drawn[number].tracking_uid
-            named = (uid, shown.review.added[uid])
-            found[number] = added_candidate(named, part, evidence, context, fit)
+            how = shown.review.added[uid]
+            found[number] = added_candidate(uid, how, part, evidence, context, fit)
     notices = tuple(_notice(before[n]) for n in sorted(set(drawn) & set(before) - gone))
     readers = sum(c.source is Source.READER for c in found.values())
     if readers > sum(c.source is Source.READER for c in before.values()):

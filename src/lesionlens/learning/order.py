@@ -107,6 +107,18 @@ def expected_loss(
     return float(1.0 - (2.0 * both + 1.0) / (expected + flagged + 1.0))
 
 
+@dataclass(frozen=True, slots=True)
+class _FeatureTable:
+    """What is known of studies, alike in scale."""
+
+    names: Sequence[str]
+    """Of the columns."""
+    values: NDArray[np.float64]
+    """(studies, features), in robust standard deviations; unknown ones at the median."""
+    spread: NDArray[np.float64]
+    """(features,): one standard deviation."""
+
+
 def order(unread: Sequence[Card], read: Sequence[Card]) -> tuple[Suggestion, ...]:
     """Order unread studies by what reading them would teach.
 
@@ -117,12 +129,11 @@ def order(unread: Sequence[Card], read: Sequence[Card]) -> tuple[Suggestion, ...
     """
     if not unread:
         return ()
-    names = sorted({name for card in (*unread, *read) for name in card.features})
-    table, spread = _table((*unread, *read), names)
+    table = _table((*unread, *read))
     known = list(range(len(unread), len(unread) + len(read)))
     left, found = list(range(len(unread))), []
     while left:
-        novelty, nearest = _novelty(table, left, known)
+        novelty, nearest = _novelty(table.values, left, known)
         ranks = np.stack([
             _ranks(np.array([unread[n].unsure for n in left])),
             _ranks(np.array([unread[n].disputed for n in left])),
@@ -131,46 +142,43 @@ def order(unread: Sequence[Card], read: Sequence[Card]) -> tuple[Suggestion, ...
         at = int(ranks.sum(axis=0).argmax())
         pick = left.pop(at)
         found.append(
-            _suggestion(unread[pick], table, (pick, nearest[at]), (names, spread),
-                        (float(novelty[at]), ranks[:, at]))
-        )  # fmt: skip
+            _suggestion(unread[pick], table, pick, nearest[at], float(novelty[at]), ranks[:, at])
+        )
         known.append(pick)
     return tuple(found)
 
 
 def _suggestion(
     card: Card,
-    table: NDArray[np.float64],
-    pair: tuple[int, int | None],
-    scale: tuple[Sequence[str], NDArray[np.float64]],
-    ranked: tuple[float, NDArray[np.float64]],
+    table: _FeatureTable,
+    pick: int,
+    nearest: int | None,
+    novelty: float,
+    ranks: NDArray[np.float64],
 ) -> Suggestion:
-    names, spread = scale
-    novelty, ranks = ranked
     three = float(ranks[0]), float(ranks[1]), float(ranks[2])
-    if pair[1] is None or not names:
+    if nearest is None or not table.names:
         return Suggestion(card, novelty, "", 0.0, 0.0, three)
-    gap = table[pair[0]] - table[pair[1]]
+    gap = table.values[pick] - table.values[nearest]
     most = int(np.abs(gap).argmax())
-    if names[most] not in card.features:
+    name = table.names[most]
+    if name not in card.features:
         return Suggestion(card, novelty, "", 0.0, 0.0, three)
-    value = card.features[names[most]]
-    return Suggestion(card, novelty, names[most], value, value - gap[most] * spread[most], three)
+    value = card.features[name]
+    return Suggestion(card, novelty, name, value, value - gap[most] * table.spread[most], three)
 
 
-def _table(
-    cards: Sequence[Card], names: Sequence[str]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return features in robust standard deviations, unknown ones at the median, and the scale."""
+def _table(cards: Sequence[Card]) -> _FeatureTable:
+    names = sorted({name for card in cards for name in card.features})
     raw = np.array([[card.features.get(name, np.nan) for name in names] for card in cards])
     if not names:
-        return np.zeros((len(cards), 0)), np.zeros(0)
+        return _FeatureTable(names, np.zeros((len(cards), 0)), np.zeros(0))
     middle = np.nanmedian(raw, axis=0)
     spread = 1.4826 * np.nanmedian(np.abs(raw - middle), axis=0)
     plain = np.nanstd(raw, axis=0)
     spread = np.where(spread > _LEAST_SPREAD, spread, np.maximum(plain, _LEAST_SPREAD))
     scaled = np.where(np.isnan(raw), 0.0, (raw - middle) / spread)
-    return np.clip(scaled, -_FAR, _FAR), spread
+    return _FeatureTable(names, np.clip(scaled, -_FAR, _FAR), spread)
 
 
 def _novelty(

@@ -13,6 +13,8 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.records.arrays import frozen
 
 Floats = NDArray[np.float32]
+LEAST_SHARE = 0.05
+"""Mean probability that a sequence must add for a place to be said to show in it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +45,11 @@ class SequenceEvidence:
         """Return the mean of each map over flat indices of voxels, such as a candidate's."""
         return {s: float(share.ravel()[voxels].mean()) for s, share in self.shares.items()}
 
-    def named(self, voxels: NDArray[np.intp]) -> MrSequence:
-        """Return the sequence that adds most over flat indices of voxels."""
+    def named(self, voxels: NDArray[np.intp]) -> MrSequence | None:
+        """Return the sequence that adds most over flat indices of voxels.
+
+        None where none adds `LEAST_SHARE`: nothing carries what the network does not see there.
+        """
         means = self.within(voxels)
-        return max(means, key=lambda sequence: means[sequence])
+        first = max(means, key=lambda sequence: means[sequence])
+        return first if means[first] >= LEAST_SHARE else None

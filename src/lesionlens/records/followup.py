@@ -88,6 +88,11 @@ class Measured:
         return self.volume_ml.get(Region.WT)
 
     @property
+    def measured_part(self) -> Region:
+        """What the diameters are of: the enhancing part where there is one, else the whole."""
+        return Region.ET if self.volume_ml.get(Region.ET) else Region.WT
+
+    @property
     def product_mm2(self) -> float | None:
         """Product of the two diameters, mm²."""
         if self.longest_mm is None or self.perpendicular_mm is None:
@@ -160,8 +165,10 @@ class Change:
 
     @property
     def product_percent(self) -> float | None:
-        """Change of the product of diameters."""
+        """Change of the product of diameters; None where they are of different parts."""
         if self.before is None or self.now is None:
+            return None
+        if self.before.measured_part is not self.now.measured_part:
             return None
         return percent(self.before.product_mm2, self.now.product_mm2)
 

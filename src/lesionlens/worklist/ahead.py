@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lesionlens.base.errors import LesionLensError, UnusableInputError
@@ -50,13 +50,14 @@ def run_ahead(
     engine = engine_of(load_lens(choice), choice)
     done: dict[str, Outcome] = {}
     with open_worklist(book.folder) as outcomes:
+        run = _Run(book, outcomes, choice, engine, progress, cancel)
         left = {entry.name for entry in book.entries()}
         while not cancel.is_set():
             entry = next((e for e in from_cursor(book) if e.name in left), None)
             if entry is None:
                 break
             left.discard(entry.name)
-            found = _one(book, outcomes, entry, (choice, engine), progress, cancel)
+            found = run.analyse(entry)
             if found is not None:
                 done[entry.name] = found
         book.take_note(UNDER_WAY, None)
@@ -73,43 +74,48 @@ def from_cursor(book: Book) -> Iterator[StudyEntry]:
     yield from entries[:start]
 
 
-def _one(
-    book: Book,
-    outcomes: Worklist,
-    entry: StudyEntry,
-    what: tuple[Choice, str],
-    progress: Progress,
-    cancel: Cancel,
-) -> Outcome | None:
-    """Analyse one study; None where that was done before."""
-    choice, engine = what
-    try:
-        entry = at_hand(book, entry, cancel)
-        place = Path(entry.place)
-        job = StudyJob(entry.name, place, book.folder / entry.name)
-        mark = fingerprint(place) if place.is_dir() else str(place.stat().st_mtime_ns)
-    except (LesionLensError, OSError) as error:
-        words = error.found if isinstance(error, LesionLensError) else str(error.strerror)
-        book.update(_warned(entry, f"not at hand: {words}"))
-        return Outcome(entry.name, Status.FAILED, 2, words)
-    if outcomes.complete(job, mark, engine) is not None:
-        if entry.candidates is None:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What every study of a list is analysed with, and where its outcome goes."""
+
+    book: Book
+    outcomes: Worklist
+    choice: Choice
+    engine: str
+    """As `cohort.work.engine_of` names it."""
+    progress: Progress
+    cancel: Cancel
+
+    def analyse(self, entry: StudyEntry) -> Outcome | None:
+        """Analyse one study; None where that was done before."""
+        book = self.book
+        try:
+            entry = at_hand(book, entry, self.cancel)
+            place = Path(entry.place)
+            job = StudyJob(entry.name, place, book.folder / entry.name)
+            mark = fingerprint(place) if place.is_dir() else str(place.stat().st_mtime_ns)
+        except (LesionLensError, OSError) as error:
+            words = error.found if isinstance(error, LesionLensError) else str(error.strerror)
+            book.update(_warned(entry, f"not at hand: {words}"))
+            return Outcome(entry.name, Status.FAILED, 2, words)
+        if self.outcomes.complete(job, mark, self.engine) is not None:
+            if entry.candidates is None:
+                book.update(with_result(entry, job.out))
+            return None
+
+        def tell(stage: str, fraction: float) -> None:
+            self.progress(f"{entry.name}: {stage}", fraction)
+
+        book.take_note(UNDER_WAY, entry.name)
+        outcome = analyse(job, self.choice, self.cancel, tell)
+        if outcome.status is Status.STOPPED:
+            return outcome
+        self.outcomes.record(outcome, mark)
+        if outcome.status is Status.ANALYSED:
             book.update(with_result(entry, job.out))
-        return None
-
-    def tell(stage: str, fraction: float) -> None:
-        progress(f"{entry.name}: {stage}", fraction)
-
-    book.take_note(UNDER_WAY, entry.name)
-    outcome = analyse(job, choice, cancel, tell)
-    if outcome.status is Status.STOPPED:
+        else:
+            book.update(_warned(entry, outcome.message))
         return outcome
-    outcomes.record(outcome, mark)
-    if outcome.status is Status.ANALYSED:
-        book.update(with_result(entry, job.out))
-    else:
-        book.update(_warned(entry, outcome.message))
-    return outcome
 
 
 def at_hand(book: Book, entry: StudyEntry, cancel: Cancel) -> StudyEntry:

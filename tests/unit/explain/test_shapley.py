@@ -131,3 +131,5 @@ def test_the_map_names_the_sequence_that_a_place_shows_in():
     assert found.named(np.arange(32)) is MrSequence.FLAIR
     assert found.named(np.arange(32, 64)) is MrSequence.T1C
     assert found.within(np.arange(32))[MrSequence.T1C] == pytest.approx(0.0, abs=1e-6)
+    unseen = {shown: np.full(grid.shape, 0.02 * len(shown), np.float32) for shown in answers}
+    assert relevance.evidence_maps(present, unseen, grid).named(np.arange(32)) is None

@@ -138,6 +138,15 @@ def test_a_part_of_an_earlier_lesion_is_not_called_new_and_what_merged_not_gone(
     assert "10.0 ml → 11.0 ml, +10 %" in page
 
 
+def test_diameters_of_the_whole_are_not_compared_with_those_of_the_enhancing_part():
+    whole = Measured("2.25.1", 1, "here", {Region.WT: 29.5, Region.ET: 0.0}, 45.0, 36.0, False)
+    part = Measured("2.25.1", 1, "here", {Region.WT: 45.1, Region.ET: 0.6}, 12.0, 4.0, False)
+    larger = replace(part, longest_mm=24.0)
+    assert Change(whole, part).product_percent is None
+    assert Change(part, larger).product_percent == pytest.approx(100.0)
+    assert Change(whole, part).volume_percent == pytest.approx(100 * (45.1 / 29.5 - 1))
+
+
 def test_what_changed_is_left_out_of_the_alignment(before):
     out = changed(before)
     lesions = np.argwhere(before.findings.components > 0)

@@ -208,7 +208,7 @@ class BoardView(QWidget):
             self._other = (compared, Artist(pictures), limits)
         return self._other
 
-    def window(self, tile: Tile) -> Window:
+    def limits(self, tile: Tile) -> Window:
         """Return which values are black and white."""
         other = self._compared(tile)
         return self._window_of(tile.sequence) if other is None else other[2][tile.sequence]
@@ -230,7 +230,7 @@ class BoardView(QWidget):
         """Return the value under the pointer, else the window."""
         if self._foot is not None and self._foot[0] == tile:
             return self._foot[1]
-        low, high = self.window(tile)
+        low, high = self.limits(tile)
         return f"W {high - low:.4g}  L {(low + high) / 2:.4g}"
 
     def pressed(self, tile: Tile, at: tuple[float, float], *, ask: bool) -> None:

@@ -22,6 +22,8 @@ MARK = QColor(255, 120, 220)
 _HANDLE, _RING = 4.0, 9.0
 _OUTLINE_WIDTH, _BOX_WIDTH, _ISO_WIDTH = 1.6, 1.0, 1.2
 _GAP, _MARGIN = 12.0, 8.0
+_BESIDE_LETTER = 12.0
+"""Pixels on each side of the middle that the letter of the upper edge takes."""
 _BARS_MM = (100.0, 50.0, 20.0, 10.0, 5.0, 2.0, 1.0)
 _LEVELS = 256
 
@@ -181,11 +183,12 @@ def paint_words(
     font.setPointSizeF(9.0)
     painter.setFont(font)
     metrics = QFontMetricsF(font)
-    room = to.width * (0.5 if corner else 0.92) - _MARGIN
+    room = to.width - 2 * _MARGIN
+    below = rows_below(metrics, drawing.words, corner, to.width)
     for row, words in enumerate(drawing.words):
         shown = metrics.elidedText(words, Qt.TextElideMode.ElideRight, room)
         _text(painter, QPointF(_MARGIN, _MARGIN + metrics.ascent() + row * metrics.height()), shown)
-    for row, words in enumerate(corner):
+    for row, words in enumerate(corner, below):
         shown = metrics.elidedText(words, Qt.TextElideMode.ElideRight, room)
         x = to.width - _MARGIN - metrics.horizontalAdvance(shown)
         _text(painter, QPointF(x, _MARGIN + metrics.ascent() + row * metrics.height()), shown)
@@ -204,6 +207,18 @@ def paint_words(
         (bottom, across - metrics.horizontalAdvance(bottom) / 2, to.height - _MARGIN),
     ):
         _text(painter, QPointF(x, y), words, LETTER)
+
+
+def rows_below(
+    metrics: QFontMetricsF, left: Sequence[str], right: Sequence[str], width: float
+) -> int:
+    """Return how many rows lower the words at the right begin: beside those at the left, or below.
+
+    The letter of the upper edge stands between both; neither may come under it.
+    """
+    widest = [max(map(metrics.horizontalAdvance, words), default=0.0) for words in (left, right)]
+    beside = max(widest) <= width / 2 - _MARGIN - _BESIDE_LETTER
+    return 0 if beside or not right else len(left)
 
 
 def _text(painter: QPainter, at: QPointF, words: str, colour: QColor = WORDS) -> None:

@@ -33,6 +33,8 @@ ROOM = 1.25
 """How much larger than a candidate the view must be that it is gone to in."""
 _PLACES = ("middle_left", "middle_right", "top_center", "bottom_center")
 _CAPTION_COLOUR = (0.85, 0.87, 0.9, 1.0)
+_BEHIND_WORDS = (0.0, 0.0, 0.0, 0.5)
+"""A letter over a bright skull is read all the same."""
 _LETTER_COLOUR = (1.0, 0.85, 0.35, 1.0)
 _TRANSFORM = ("scale", "translate", "rotate", "shear", "affine")
 
@@ -57,8 +59,9 @@ class SingleView:
         self._ready = False
         self._words = ""
         self._picture: Any = None
-        self._letters = [TextOverlay(position=place, box=False) for place in _PLACES]
-        self._caption = TextOverlay(position="top_left", box=False)
+        boxed = {"box": True, "box_color": _BEHIND_WORDS}
+        self._letters = [TextOverlay(position=place, **boxed) for place in _PLACES]
+        self._caption = TextOverlay(position="top_left", **boxed)
 
     def set_up(self) -> None:
         """Turn the viewer to radiological convention, on black in every theme; letters appear."""

@@ -33,7 +33,7 @@ class Hears(Protocol):
     def drawing(self, tile: Tile) -> Drawing | None:
         """Return what the tile shows."""
 
-    def window(self, tile: Tile) -> tuple[float, float]:
+    def limits(self, tile: Tile) -> tuple[float, float]:
         """Return which values are black and white."""
 
     def zoom(self) -> float:
@@ -101,7 +101,7 @@ class TileView(QWidget):
             painter.fillRect(self.rect(), Qt.GlobalColor.black)
             painter.end()
             return
-        window, to = self._hears.window(self.tile), self.projection(drawing)
+        window, to = self._hears.limits(self.tile), self.projection(drawing)
         grey = colours = None
         if drawing.image is not None:
             image: Slice = drawing.image

@@ -49,7 +49,7 @@ class LayerChooser(QWidget):
         )
         names = [name for name, _ in screen.attention_layers]
         layers: list[tuple[str, object]] = [
-            (f"{n + 1} · {name}", n) for n, name in enumerate(names)
+            (f"{n + 1} · {name.removesuffix(' resolution')}", n) for n, name in enumerate(names)
         ]
         layers += [(second.words, second) for second in screen.seconds]
         _offer(self.layer, "all layers", layers, screen.layer)

@@ -16,7 +16,6 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFrame,
     QMenu,
-    QMessageBox,
     QPushButton,
     QScrollArea,
     QSlider,
@@ -28,7 +27,6 @@ from qtpy.QtWidgets import (
 from lesionlens._napari.controllers.actions import Actions
 from lesionlens._napari.controllers.reading import analyse_words
 from lesionlens._napari.loading import places_of
-from lesionlens._napari.model.acts.keys import KEYS
 from lesionlens._napari.model.acts.session import ReviewSession
 from lesionlens._napari.model.screen.screen import Screen
 from lesionlens._napari.model.state.state import Query, State
@@ -48,6 +46,7 @@ from lesionlens._napari.widgets.attention_block import AttentionBlock
 from lesionlens._napari.widgets.candidate_block import CandidateBlock
 from lesionlens._napari.widgets.considered_block import ConsideredBlock
 from lesionlens._napari.widgets.followup_block import FollowupBlock
+from lesionlens._napari.widgets.keys_dialog import KeysDialog
 from lesionlens._napari.widgets.pacs_dialog import PacsDialog
 from lesionlens._napari.widgets.parts import label, row, set_role, style_sheet
 from lesionlens._napari.widgets.preparation_block import PreparationBlock
@@ -70,7 +69,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
-WIDTH, PLAIN_PT = 360, 9.0
+WIDTH, PLAIN_PT = 372, 9.0
 """Pixels that the panel needs with napari's own font size."""
 
 
@@ -304,15 +303,7 @@ class Panel(QWidget):
 
     def show_keys(self) -> None:
         """Show the table of keys."""
-        rows = "".join(
-            f"<tr><td><b>{key.shown}</b></td><td>&nbsp;&nbsp;{key.words}</td></tr>" for key in KEYS
-        )
-        box = QMessageBox(self)
-        box.setWindowTitle("LesionLens keys")
-        box.setText(f"<table>{rows}</table>")
-        box.setModal(False)
-        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        box.show()
+        KeysDialog(self).show()
 
     # --- asked ----------------------------------------------------------------------------
 

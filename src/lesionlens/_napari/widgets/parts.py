@@ -54,9 +54,7 @@ QWidget#lesionlens QToolButton[role="flat"]:hover {{ color: {text}; }}
 QWidget#lesionlens QPushButton {{
   padding: 4px 3px; border: 1px solid transparent; border-radius: 3px; min-width: 40px;
   font-size: {plain}; }}
-QWidget#lesionlens QComboBox, QWidget#lesionlens QCheckBox {{
-  border: 1px solid transparent; border-radius: 3px; font-size: {plain}; }}
-QWidget#lesionlens QSlider {{ border: 1px solid transparent; border-radius: 3px; }}
+QWidget#lesionlens QComboBox, QWidget#lesionlens QCheckBox {{ font-size: {plain}; }}
 QWidget#lesionlens QPushButton[role="primary"] {{
   background: {accent}; color: #ffffff; font-weight: 600; }}
 QWidget#lesionlens QPushButton[role="primary"]:disabled {{ background: {rule}; color: {off}; }}
@@ -68,13 +66,12 @@ QWidget#lesionlens QTableView::item:selected {{ background: {select}; color: {te
 QWidget#lesionlens QHeaderView::section {{
   background: {card}; color: {dim}; border: none; font-size: {small}; padding: 3px 2px; }}
 QWidget#lesionlens QToolButton:focus, QWidget#lesionlens QPushButton:focus,
-QWidget#lesionlens QComboBox:focus, QWidget#lesionlens QCheckBox:focus,
-QWidget#lesionlens QSlider:focus, QWidget#lesionlens QTableView:focus,
-QWidget#lesionlens QListWidget:focus, QWidget#lesionlens QSpinBox:focus,
-QWidget#lesionlens QLineEdit:focus {{ border: 1px solid {focus}; }}
-QWidget#lesionlens QPushButton[role="primary"]:focus,
-QWidget#lesionlens QToolButton[role="segment"]:checked:focus {{
-  border: 1px solid {focus}; }}
+QWidget#lesionlens QTableView:focus, QWidget#lesionlens QPushButton[role="primary"]:focus,
+QWidget#lesionlens QToolButton[role="segment"]:checked:focus {{ border: 1px solid {focus}; }}
+QWidget#lesionlens QComboBox:focus, QWidget#lesionlens QListWidget:focus,
+QWidget#lesionlens QSpinBox:focus, QWidget#lesionlens QLineEdit:focus {{ background: {select}; }}
+QWidget#lesionlens QCheckBox:focus {{ color: {focus}; }}
+QWidget#lesionlens QSlider::handle:focus {{ background: {focus}; }}
 """
 """Filled from the theme by `style_sheet`."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from lesionlens._napari.model.acts.editing import ENDED, Editing
+from lesionlens._napari.model.acts.editing import ENDED, OUTLINE, Editing
 from lesionlens._napari.model.choices.choices import Choices, Overlay, Second
 from lesionlens._napari.model.geometry.planes import Plane
 from lesionlens._napari.model.overlays.redraw import redrawn, reviewed
@@ -184,6 +184,12 @@ class ReviewSession(Editing):
             if not choices.asked and overlay is Overlay.OFF:
                 overlay = Overlay.CONTOUR
             self._choose(candidate=candidate_id, overlay=overlay, visits=choices.visits + 1)
+            self._moved_on()
+
+    def _moved_on(self) -> None:
+        """Put away what was refused at a place that the reader has left."""
+        for cause in (QUESTION, OUTLINE):
+            self.cured(cause)
 
     def step(self, by: int) -> None:
         """Go `by` candidates on; from the last one on to the first."""
@@ -335,6 +341,7 @@ class ReviewSession(Editing):
             can_undo=self._log.can_undo,
             can_redo=self._log.can_redo,
         )
+        self._moved_on()
 
     def _untold(self, review: Review) -> dict[str, str]:
         """Return the reasons typed for candidates of which nothing new was said in a review."""

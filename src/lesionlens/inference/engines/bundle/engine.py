@@ -198,7 +198,8 @@ class BundleEngine:
             self._reader,
             lambda: self._input(self._memory.of(seen.prepared)),
             shares,
-            (seen.study.grid, seen.prepared),
+            seen.study.grid,
+            seen.prepared,
             bundle_maps.onto_working,
         )
         how, layers = METHODS[method], asked.attention_layers

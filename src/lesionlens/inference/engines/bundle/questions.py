@@ -36,8 +36,10 @@ class Asked:
         To the (1, C, I, J, K) input of the study that was analysed.
     shares : mapping of Region to (I, J, K) Tensor
         The network's probabilities, 0 to 1.
-    grids : (grid, prepared)
-        Of the input, and the study with its working grid.
+    grid : Grid
+        Of the input.
+    prepared : PreparedStudy
+        The study, with its working grid.
     onto_working : callable
         Brings an (I, J, K) map to the working grid, zero outside the brain.
     """
@@ -47,12 +49,13 @@ class Asked:
         reader: Reader,
         image: Callable[[], Tensor],
         shares: Mapping[Region, Tensor],
-        grids: tuple[Grid, PreparedStudy],
+        grid: Grid,
+        prepared: PreparedStudy,
         onto_working: Callable[[Tensor, Grid, PreparedStudy], Floats],
     ) -> None:
         self._reader, self._image = reader, image
         self._drawn = {region: maps.drawn(share) for region, share in shares.items()}
-        self._grid, self._prepared = grids
+        self._grid, self._prepared = grid, prepared
         self._onto_working = onto_working
         self._blocks = bundle_attention.blocks(reader.network)
         self._last: tuple[Place, list[bundle_attention.Layer]] | None = None
