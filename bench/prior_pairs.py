@@ -1,20 +1,23 @@
 """How true a comparison with a prior examination is, on drawn pairs of known growth.
 
-    python bench/prior_pairs.py OUT [--pairs 20] [--network 6] [--first 0]
+    python bench/prior_pairs.py OUT [--pairs 20] [--network 6] [--first 0] [--one-scanner]
 
 Each pair is one drawn brain twice: the lesions' radii scaled, other contrasts and noise, the head
-moved by up to 10 mm and 8 degrees, other slices. Known are both truths and the movement. The truth
-path takes the drawn masks through registration, matching and measures; the network path (for the
-first few pairs, as it is slow) analyses both scans. Printed: error of the alignment over the brain,
-share of lesions matched, error of the change of volume (now by before) of lesions above 1 ml.
+moved by up to 10 mm and 8 degrees, other slices; of `--one-scanner` the same contrasts and slices,
+with other noise, field and artefacts, and volumes that change by -30 to +60 %. Known are both
+truths and the movement. The truth path takes the drawn masks through registration, matching and
+measures; the network path (for the first few pairs, as it is slow) analyses both scans. Printed:
+error of the alignment over the brain, share of lesions matched, error of the change of volume (now
+by before) of lesions above 1 ml.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +41,7 @@ from lesionlens.synth import draw as drawing
 from lesionlens.synth import tumour
 from lesionlens.synth.artefacts import Damage
 from lesionlens.synth.draw import DrawConfig, draw_geometry, paint
+from lesionlens.synth.fields import RandomStreams
 from lesionlens.testing.acquire import Acquisition, acquire
 from lesionlens.testing.analysis import make_analysis
 from lesionlens.testing.files import write_nifti
@@ -66,9 +70,11 @@ class Drawn:
     moved: NDArray[np.float64]
 
 
-def drawn(seed: int, scale: float, round_: int, moved: NDArray[np.float64]) -> Drawn:
+def drawn(
+    seed: int, scale: float, round_: int, moved: NDArray[np.float64], *, one_scanner: bool = False
+) -> Drawn:
     """Draw one examination of a patient with lesions of scaled radius."""
-    plan = tumour.plan_lesions
+    plan, scan = tumour.plan_lesions, drawing.acquire
 
     def scaled(*args: object, **kwargs: object) -> tumour.LesionPlan:
         made = plan(*args, **kwargs)  # type: ignore[arg-type]
@@ -79,7 +85,12 @@ def drawn(seed: int, scale: float, round_: int, moved: NDArray[np.float64]) -> D
         geometry = draw_geometry(GRID, [seed])
     finally:
         drawing.lesions.plan_lesions = plan
-    made = paint(GRID, geometry, [seed], round_)
+    if one_scanner:
+        drawing.acquire = partial(scanned_again, scan, seed, round_)  # type: ignore[assignment]
+    try:
+        made = paint(GRID, geometry, [seed], 0 if one_scanner else round_)
+    finally:
+        drawing.acquire = scan
     affine = np.diag([EDGE_MM, EDGE_MM, EDGE_MM, 1.0])
     affine[:3, 3] = -EDGE_MM / 2 * (np.asarray(GRID.shape) - 1)
     grid = Grid(GRID.shape, moved @ affine)
@@ -94,6 +105,12 @@ def drawn(seed: int, scale: float, round_: int, moved: NDArray[np.float64]) -> D
     }
     patient = Patient(images, Volume(labels, grid), Volume(made.brain[0].numpy(), grid), seed)
     return Drawn(patient, moved)
+
+
+def scanned_again(scan: Callable[..., object], seed: int, round_: int, *rest: object) -> object:
+    """Scan with noise, field and artefacts of its own; `rest` as `artefacts.acquire` takes it."""
+    streams = RandomStreams([seed], torch.device("cpu"), stream=70 + round_)
+    return scan(streams if round_ else rest[0], *rest[1:])
 
 
 def movement(seed: int) -> NDArray[np.float64]:
@@ -203,11 +220,15 @@ def count(
             say(f"    {before:.1f} ml: {true:+.1f} % drawn, {change.volume_percent:+.1f} % found")
 
 
-def pairs(number: int, first: int = 0) -> Iterator[tuple[int, Drawn, Drawn]]:
+def pairs(
+    number: int, first: int = 0, *, one_scanner: bool = False
+) -> Iterator[tuple[int, Drawn, Drawn]]:
     """Yield pairs with lesions that grow or shrink."""
     for seed in range(FIRST_SEED + first, FIRST_SEED + first + number):
-        scale = float(np.random.default_rng(seed).uniform(0.85, 1.2))
-        yield seed, drawn(seed, scale, 1, np.eye(4)), drawn(seed, 1.0, 0, movement(seed))
+        rng = np.random.default_rng(seed)
+        scale = (1 + rng.uniform(-0.3, 0.6)) ** (1 / 3) if one_scanner else rng.uniform(0.85, 1.2)
+        now = drawn(seed, float(scale), 1, np.eye(4), one_scanner=one_scanner)
+        yield seed, now, drawn(seed, 1.0, 0, movement(seed), one_scanner=one_scanner)
 
 
 def say(words: str) -> None:
@@ -234,13 +255,15 @@ def main() -> None:
     p.add_argument("--pairs", type=int, default=20)
     p.add_argument("--first", type=int, default=0, help="how many seeds to pass over")
     p.add_argument("--network", type=int, default=6, help="pairs that the network analyses too")
+    p.add_argument("--one-scanner", action="store_true", help="the same contrasts and slices")
     a = p.parse_args()
+    before_how = NOW if a.one_scanner else THEN
     torch.set_num_threads(1)
     truth, network = Tally([], wrong_percent=[]), Tally([], wrong_percent=[])
     lens = Lens("cpu") if a.network else None
-    for number, (seed, now, then) in enumerate(pairs(a.pairs, a.first)):
+    for number, (seed, now, then) in enumerate(pairs(a.pairs, a.first, one_scanner=a.one_scanner)):
         place = a.out / str(seed)
-        first = with_truth(then, place / "then", THEN)
+        first = with_truth(then, place / "then", before_how)
         second = with_truth(now, place / "now", NOW)
         visit, before = Visit("drawn", "2026-03-01"), Visit("drawn", "2026-01-01")
         found = compare(second, visit, Prior(before, first))
