@@ -159,7 +159,8 @@ def _sums(found: Comparison, words: Words) -> tuple[FollowupRow, ...]:
         return ()
     rows = []
     *earlier, now = sums
-    least = tuple(min(one[at] for one in earlier) for at in (0, 1))
+    products = [product for product, _ in earlier if product is not None]
+    least = min(products, default=None), min(volume for _, volume in earlier)
     for key, (product, volume) in (("fu_sum", earlier[-1]), ("fu_least", least)):
         rows.append(
             FollowupRow(
@@ -245,7 +246,10 @@ def followup_json(found: Comparison) -> str:
         )
         together = found.together(change)
         row["together_ml"] = None if together is None else [round(ml, 4) for ml in together]
-    sums = [{"product_mm2": round(a, 2), "volume_ml": round(b, 4)} for a, b in found.sums()]
+    sums = [
+        {"product_mm2": None if a is None else round(a, 2), "volume_ml": round(b, 4)}
+        for a, b in found.sums()
+    ]
     targets = {"tracking_uids": found.targets(), "sums": sums}
     return json.dumps({"schema": SCHEMA, **content, "targets": targets}, indent=2) + "\n"
 

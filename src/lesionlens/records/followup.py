@@ -237,19 +237,24 @@ class Comparison:
                     found.setdefault(one.tracking_uid, one.product_mm2)
         return tuple(sorted(found, key=lambda uid: -found[uid])[:TARGETS])
 
-    def sums(self) -> tuple[tuple[float, float], ...]:
-        """Return for each examination the targets' summed products (mm²) and volumes (ml)."""
+    def sums(self) -> tuple[tuple[float | None, float], ...]:
+        """Return for each examination the targets' summed products (mm²) and volumes (ml).
+
+        A sum of products is None where a target's diameters are of another part than at the last
+        examination that has it: the whole lesion cannot be set beside its enhancing part.
+        """
         targets = self.targets()
         rows = []
-        for point in self.points:
+        parts: dict[str, Region] = {}
+        for point in reversed(self.points):
             there = [one for uid in targets if (one := point.lesion(uid)) is not None]
-            rows.append(
-                (
-                    sum(one.product_mm2 or 0.0 for one in there),
-                    sum(one.whole_ml or 0.0 for one in there),
-                )
+            alike = all(
+                parts.setdefault(one.tracking_uid, one.measured_part) is one.measured_part
+                for one in there
             )
-        return tuple(rows)
+            product = sum(one.product_mm2 or 0.0 for one in there) if alike else None
+            rows.append((product, sum(one.whole_ml or 0.0 for one in there)))
+        return tuple(reversed(rows))
 
     def curve(self, tracking_uid: str) -> Iterator[tuple[int, float]]:
         """Yield the number of each examination at which a lesion was found, and its ml."""

@@ -26,7 +26,14 @@ from lesionlens.followup.patient import Visit, check_same_patient, visit_of, vis
 from lesionlens.followup.prior import Prior, find_prior, latest_before, open_prior
 from lesionlens.reading.readers import open_study
 from lesionlens.records.export import ExportOptions
-from lesionlens.records.followup import Alignment, Change, Comparison, Measured, percent
+from lesionlens.records.followup import (
+    Alignment,
+    Change,
+    Comparison,
+    Measured,
+    TimePoint,
+    percent,
+)
 from lesionlens.review.log import ReviewLog
 from lesionlens.review.reopen import read_result
 from lesionlens.testing.analysis import make_analysis, write_study
@@ -145,6 +152,12 @@ def test_diameters_of_the_whole_are_not_compared_with_those_of_the_enhancing_par
     assert Change(whole, part).product_percent is None
     assert Change(part, larger).product_percent == pytest.approx(100.0)
     assert Change(whole, part).volume_percent == pytest.approx(100 * (45.1 / 29.5 - 1))
+    points = tuple(
+        TimePoint("", None, (replace(one, measurable=True),)) for one in (whole, part, larger)
+    )
+    laid = Alignment(((1.0, 0.0, 0.0, 0.0),) * 3 + ((0.0, 0.0, 0.0, 1.0),), 0.0, 0.0, False, "T1c")
+    sums = Comparison(points, (Change(part, larger),), laid).sums()
+    assert sums == ((None, 29.5), (48.0, 45.1), (96.0, 45.1))
 
 
 def test_what_changed_is_left_out_of_the_alignment(before):
