@@ -14,10 +14,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.grid import Grid
-from lesionlens.findings.anatomy import find_head
+from lesionlens.findings.anatomy import Head, find_head
 from lesionlens.findings.places import ORIGIN_MNI, SHAPE, STEP_MM, STRUCTURES
 
 LABELS = {
@@ -32,8 +33,8 @@ LABELS = {
 }
 
 
-def votes_of(path: Path) -> np.ndarray:
-    """Return (structures, *SHAPE) counts of one head."""
+def head_of(path: Path) -> tuple[NDArray[np.int16], Grid, Head | None]:
+    """Return the labels of one head at 2 mm, their grid, and where its brain lies."""
     image = nib.as_closest_canonical(nib.load(path))
     labels = np.asarray(image.dataobj).astype(np.int16)[::2, ::2, ::2]
     affine = image.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
@@ -42,7 +43,12 @@ def votes_of(path: Path) -> np.ndarray:
     known = np.isin(labels, [n for numbers in LABELS.values() for n in numbers])
     brain = ndimage.binary_fill_holes(ndimage.binary_closing(known, iterations=2)) | known
     grid = Grid(labels.shape, straight)
-    head = find_head(brain, grid)
+    return labels, grid, find_head(brain, grid)
+
+
+def votes_of(path: Path) -> np.ndarray:
+    """Return (structures, *SHAPE) counts of one head."""
+    labels, grid, head = head_of(path)
     found = np.zeros((len(STRUCTURES), *SHAPE), np.float32)
     for number, name in enumerate(STRUCTURES):
         mni = head.to_mni(grid.to_mm(np.argwhere(np.isin(labels, LABELS[name]))))

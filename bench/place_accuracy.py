@@ -17,15 +17,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-from make_places import LABELS, votes_of
+from make_places import LABELS, head_of, votes_of
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.grid import Grid
 from lesionlens.findings import anatomy, places
-from lesionlens.findings.anatomy import Head, find_head, locate
+from lesionlens.findings.anatomy import locate
 from lesionlens.records.findings import BOTH_SIDES, UNCERTAIN_PLACE
 
 RADII_MM = (5.0, 10.0, 15.0)
@@ -35,19 +34,6 @@ LEFT = (2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 17, 18, 26, 28)
 RIGHT = (41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 58, 60)
 LOBAR = (*anatomy.LOBES, "corpus callosum", "deep white matter")
 ONE_SIDE = 0.85
-
-
-def head_of(path: Path) -> tuple[NDArray[np.int16], Grid, Head | None]:
-    """Return the labels of one head at 2 mm, their grid, and where its brain lies."""
-    image = nib.as_closest_canonical(nib.load(path))
-    labels = np.asarray(image.dataobj).astype(np.int16)[::2, ::2, ::2]
-    affine = image.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
-    straight = np.diag([*np.abs(np.diag(affine)[:3]), 1.0])
-    straight[:3, 3] = affine[:3, 3]
-    known = np.isin(labels, [n for numbers in LABELS.values() for n in numbers])
-    brain = ndimage.binary_fill_holes(ndimage.binary_closing(known, iterations=2)) | known
-    grid = Grid(labels.shape, straight)
-    return labels, grid, find_head(brain, grid)
 
 
 def balls(labels: NDArray[np.int16], grid: Grid, seed: int) -> Iterator[NDArray[np.intp]]:
