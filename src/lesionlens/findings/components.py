@@ -192,16 +192,20 @@ class Component:
         return self.grid.to_mm(np.argwhere(self.mask))
 
 
+def boxes_of(components: NDArray[np.integer]) -> dict[int, Box]:
+    """Return the box of each number from 1 on that a voxel of an (I, J, K) array has, rising."""
+    found = enumerate(ndimage.find_objects(components), 1)
+    return {number: box for number, box in found if box is not None}
+
+
 def components_of(marked: ComponentMask) -> Iterator[Component]:
     """Yield each component of a `ComponentMask`, in order."""
-    for index, box in enumerate(ndimage.find_objects(marked.components)):
-        if box is None:  # a number that no voxel has
-            continue
-        mask: Mask = marked.components[box] == index + 1
+    for number, box in boxes_of(marked.components).items():
+        mask: Mask = marked.components[box] == number
         affine = marked.grid.affine.copy()
         affine[:3, 3] = marked.grid.to_mm([side.start for side in box])
         labels = np.where(mask, marked.labels[box], 0)
-        yield Component(index, box, mask, labels, Grid(mask.shape, affine))
+        yield Component(number - 1, box, mask, labels, Grid(mask.shape, affine))
 
 
 def component_voxels(marked: ComponentMask, grid: Grid) -> list[ComponentVoxels]:

@@ -21,7 +21,6 @@ from highdicom.seg import (
 )
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from scipy import ndimage
 
 from lesionlens.base.codes import ABNORMAL_STRUCTURE, BRAIN, REGION_TYPES
 from lesionlens.base.errors import ExportError
@@ -30,6 +29,7 @@ from lesionlens.base.labels import Drawn, Region, ReviewState, Source
 from lesionlens.export.dicom import even, identity
 from lesionlens.export.dicom.geometry import plane_positions
 from lesionlens.export.dicom.refs import SourceFrames
+from lesionlens.findings.components import boxes_of
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate
 
@@ -63,13 +63,13 @@ def segments_of(analysis: Analysis, sources: SourceFrames) -> tuple[Segment, ...
     """
     labels = sources.stack(analysis.volumes.labels.data)
     components = sources.stack(analysis.findings.components)
-    boxes = ndimage.find_objects(components)
+    boxes = boxes_of(components)
     depths = sources.positions @ sources.normal
     found: list[tuple[float, Candidate, Region, Box, NDArray[np.bool_]]] = []
     for region in Region:
         rows = []
         for candidate in identity.exported(analysis):
-            box = boxes[candidate.id - 1] if candidate.id <= len(boxes) else None
+            box = boxes.get(candidate.id)
             if box is None:
                 continue
             inside = (components[box] == candidate.id) & np.isin(labels[box], region.labels)
