@@ -1,6 +1,6 @@
 """How many cases must be read to reach the same Dice: as `suggest` orders them, and at random.
 
-    python bench/suggest_order.py runs/suggest [--pool 24] [--steps 40] [--orders 4]
+    python bench/suggest_order.py runs/suggest [--pool 24] [--steps 40] [--orders 4] [--seeds 2]
 
 A drawn site: most patients as the generator draws them, some from another scanner of lower field
 strength (noisier, blurred, contrast pressed together), which the network has never seen. The
@@ -197,6 +197,7 @@ def asked() -> argparse.Namespace:
     p.add_argument("--base-steps", type=int, default=200)
     p.add_argument("--steps", type=int, default=40)
     p.add_argument("--orders", type=int, default=4, help="random ones; 0 trains nothing on")
+    p.add_argument("--seeds", type=int, default=2, help="of training, for the suggested order")
     p.add_argument("--read", type=int, nargs="+", default=[2, 4, 8])
     return p.parse_args()
 
@@ -230,10 +231,10 @@ def main() -> None:
     if not a.orders:
         return
     rows = []
-    for name, names in orders.items():
-        for count in a.read:
+    for count in a.read:
+        for at, (name, names) in enumerate(orders.items()):
             chosen = [by_name[n] for n in names[:count]]
-            for seed in range(2 if name == "suggest" else 1):
+            for seed in range(a.seeds) if name == "suggest" else [at % a.seeds]:
                 out = a.out / f"{name.replace(' ', '-')}-{count}-{seed}"
                 cases = Reviews(tuple(one.file for one in chosen), ordinary)
                 done = train(recipe(a.steps, base, 11 + seed), out, cases=cases)

@@ -181,14 +181,38 @@ class Actions(Marking, EditActs, Asking):
 
     def _lens_for(self, preferences: Preferences) -> Any:
         server = preferences.server_address
-        where = preferences.device if server is None else server
+        model = preferences.server_model or "lens"  # that is: the server's first
+        where = preferences.device if server is None else (server, model)
         with self._loading:
             if self._lens is None or self._lens[0] != where:
                 from lesionlens.lens import Lens  # noqa: PLC0415
 
-                made = Lens(preferences.device) if server is None else Lens(server=server)
+                here = server is None
+                made = Lens(preferences.device) if here else Lens(server=server, engine=model)
                 self._lens = (where, made)
             return self._lens[1]
+
+    def name_models(self, done: Callable[[str, Sequence[str]], None]) -> None:
+        """Ask the chosen server which models it has; one that does not answer has none."""
+        preferences = read_preferences()
+        try:
+            address = preferences.server_address
+        except LesionLensError:  # said when the analysis is asked for
+            return
+        if address is None:
+            return
+
+        def task(progress: Progress, cancel: Cancel) -> tuple[str, ...]:  # noqa: ARG001
+            from lesionlens.inference.engines.remote.connection import models_of  # noqa: PLC0415
+
+            return models_of(address)
+
+        self.questions.ask(
+            ("models", address),
+            task,
+            lambda names: done(preferences.server, names),
+            lambda _: done(preferences.server, ()),
+        )
 
     def export(self, folder: Path) -> bool:
         """Write everything of the result, with the review, into a folder."""
