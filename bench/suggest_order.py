@@ -25,10 +25,10 @@ from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
 from lesionlens.learning.order import Card, expected_loss, order
-from lesionlens.learning.suggest import brightness
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence, zscore
+from lesionlens.reading.image_features import brightness
 from lesionlens.synth.draw import DrawConfig, Drawn, draw
 from lesionlens.training.config import (
     DataConfig,
@@ -198,7 +198,9 @@ def asked() -> argparse.Namespace:
     p.add_argument("--steps", type=int, default=40)
     p.add_argument("--orders", type=int, default=4, help="random ones; 0 trains nothing on")
     p.add_argument("--seeds", type=int, default=2, help="of training, for the suggested order")
-    p.add_argument("--read", type=int, nargs="+", default=[2, 4, 8])
+    p.add_argument("--read", type=int, nargs="+", default=[2, 4, 8],
+                   help="how many; 0 is as many steps on drawn brains alone")  # fmt: skip
+    p.add_argument("--only", nargs="+", help="orders of this process, such as suggest, 'random 0'")
     return p.parse_args()
 
 
@@ -233,16 +235,20 @@ def main() -> None:
     rows = []
     for count in a.read:
         for at, (name, names) in enumerate(orders.items()):
+            if a.only and name not in a.only:
+                continue
             chosen = [by_name[n] for n in names[:count]]
             for seed in range(a.seeds) if name == "suggest" else [at % a.seeds]:
                 out = a.out / f"{name.replace(' ', '-')}-{count}-{seed}"
-                cases = Reviews(tuple(one.file for one in chosen), ordinary)
+                cases = Reviews(tuple(one.file for one in chosen) or ordinary, ordinary)
                 done = train(recipe(a.steps, base, 11 + seed), out, cases=cases)
                 scores = mean_dice(weights.load(done.weights)[0], test)
                 new = sum(one.other_scanner for one in chosen)
                 rows.append({"order": name, "read": count, "dice": scores, "other": new})
                 print(f"{time.process_time() - begun:.0f} CPU s; {name}, {count} read, {new} of "
                       f"the other scanner: {told(scores, other)}", flush=True)  # fmt: skip
+    if a.only:
+        return
     (a.out / "rows.json").write_text(json.dumps({"other": other, "rows": rows}, indent=1))
     curves: dict[str, dict[int, float]] = {}
     for kind in ("suggest", "random"):

@@ -51,9 +51,14 @@ def objects(tmp_path_factory):
     return found
 
 
-def of_report(folder):
+def groups_of(folder):
+    """Return what is measured of each candidate, and where: a segment, so a volume."""
     report = highdicom.sr.srread(folder / "sr.dcm")
-    return {str(g.tracking_uid) for g in report.content.get_image_measurement_groups()}
+    return report.content.get_volumetric_roi_measurement_groups()
+
+
+def of_report(folder):
+    return {str(group.tracking_uid) for group in groups_of(folder)}
 
 
 def of_segments(folder):
@@ -83,12 +88,11 @@ def test_a_matched_lesion_has_one_uid_in_every_report_and_segmentation(objects):
 
 def test_the_change_stands_in_the_group_of_that_uid(objects):
     analysis, folder = objects[1]
-    report = highdicom.sr.srread(folder / "sr.dcm")
     said = {
         str(group.tracking_uid): " ".join(
             str(e.value) for item in group for e in item.iterall() if e.keyword == "TextValue"
         )
-        for group in report.content.get_image_measurement_groups()
+        for group in groups_of(folder)
     }
     assert f"since {DAYS[0]}: volume +" in said[near(analysis, STAYS)]
     assert "since" not in said[near(analysis, COMES)]

@@ -20,6 +20,7 @@ from lesionlens._napari.controllers.editor import OutlineEditor
 from lesionlens._napari.controllers.marking import Marking
 from lesionlens._napari.controllers.opener import Opener
 from lesionlens._napari.controllers.reviewing import Reviewing
+from lesionlens._napari.controllers.units import read_units, take_units
 from lesionlens._napari.loading import SAMPLES
 from lesionlens._napari.model.acts.session import ReviewSession
 from lesionlens._napari.model.choices.choices import Overlay
@@ -168,13 +169,11 @@ class Actions(Marking, EditActs, Asking):
         self.session.offer(journal.found(analysis, self.reading.whose()))
 
     def make_ready(self) -> None:
-        """Load the network in a thread of its own, before the reader asks for it."""
+        """Load the network and units in threads of their own, before the reader asks for them."""
+        self.questions.ask("units", lambda *_: read_units(), take_units)
         threading.Thread(target=self._load, name="lesionlens-network", daemon=True).start()
 
     def _load(self) -> None:
-        from pint import Quantity  # noqa: PLC0415
-
-        Quantity("1 mm")  # the first one reads all units there are: a second, for a scale bar
         with contextlib.suppress(LesionLensError):  # said when the analysis is asked for
             self._lens_for(read_preferences())
             gc.freeze()  # until the next `rest`
