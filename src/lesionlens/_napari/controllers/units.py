@@ -18,8 +18,9 @@ def read_units() -> Any:
 
 def take_units(read: Any) -> None:
     """Let napari use units that were read, unless it has read them itself; main thread only."""
-    from pint import application_registry as known  # noqa: PLC0415
+    from pint import application_registry  # noqa: PLC0415
     from pint.registry import LazyRegistry  # noqa: PLC0415
 
+    known: Any = application_registry
     if type(known.get()) is LazyRegistry:  # nobody holds a unit of another registry yet
         known.set(read)
