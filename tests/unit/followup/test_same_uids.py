@@ -84,15 +84,3 @@ def test_a_matched_lesion_has_one_uid_in_every_report_and_segmentation(objects):
     comes = near(objects[1][0], COMES)
     assert reports[1] == reports[2] == {stays, comes}
     assert near(objects[0][0], GOES) not in reports[1] | reports[2]
-
-
-def test_the_change_stands_in_the_group_of_that_uid(objects):
-    analysis, folder = objects[1]
-    said = {
-        str(group.tracking_uid): " ".join(
-            str(e.value) for item in group for e in item.iterall() if e.keyword == "TextValue"
-        )
-        for group in groups_of(folder)
-    }
-    assert f"since {DAYS[0]}: volume +" in said[near(analysis, STAYS)]
-    assert "since" not in said[near(analysis, COMES)]
