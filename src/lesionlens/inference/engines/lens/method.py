@@ -30,7 +30,11 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import Cancel, Progress
 from lesionlens.inference import network_input, rollout, separable, windows
-from lesionlens.inference.engines.lens import ensemble, patch_refinement
+from lesionlens.inference.engines.lens import (
+    ensemble,
+    outline_refinement,
+    patch_refinement,
+)
 from lesionlens.inference.engines.lens.attention import (
     AttentionRollout,
     CrossAttentionMaps,
@@ -168,7 +172,12 @@ class LensMethod(ABC):
         if refined is not None:
             fine[-1] += refined[0]
         brain = take(prepared.brain[box].copy(), self._device)
-        probability = _nested(fine) * brain
+        probability = outline_refinement.refine(
+            give(floats(_nested(fine) * brain)),
+            prepared.channels[(slice(None), *box)],
+            prepared.present,
+            prepared.brain[box],
+        )
         trace = None
         if self._attends:
             softened = separable.smooth(out.attention[0], _ATTENTION_BLUR_VOX)
