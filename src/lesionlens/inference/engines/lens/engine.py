@@ -17,9 +17,9 @@ from lesionlens.inference import gradcam, network_input, separable
 from lesionlens.inference.engine import Target, unknown_method
 from lesionlens.inference.engines.lens.method import EVERYTHING, LensMethod, whole
 from lesionlens.inference.interruptible import interruptible
-from lesionlens.inference.side_by_side import R, T, side_by_side
 from lesionlens.network import weights as weight_files
 from lesionlens.network.model import LensNetwork, LensOutput
+from lesionlens.network.side_by_side import R, T, side_by_side
 from lesionlens.records.arrays import Volume
 from lesionlens.records.study import PreparedStudy
 

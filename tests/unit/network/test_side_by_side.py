@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from lesionlens.inference.side_by_side import side_by_side
+from lesionlens.network.side_by_side import side_by_side
 
 
 @pytest.fixture(autouse=True)
