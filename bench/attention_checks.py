@@ -45,7 +45,7 @@ from lesionlens.reading.readers import open_study
 from lesionlens.records.prediction import InputPerturbation
 from lesionlens.records.study import PreparedStudy
 from lesionlens.result import Result
-from lesionlens.synth.draw import Drawn, draw
+from lesionlens.synth.draw import SyntheticBatch, draw
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import VALIDATION_SEED, SynthSource
 from lesionlens.training.loop import train
@@ -292,7 +292,7 @@ def label_randomisation(steps: int) -> dict[str, Any]:
     }
 
 
-def _held_out(networks: dict[str, LensNetwork], drawn: Drawn) -> dict[str, float] | None:
+def _held_out(networks: dict[str, LensNetwork], drawn: SyntheticBatch) -> dict[str, float] | None:
     """Share of each map that lies in the tumour of a drawn brain; None without a tumour."""
     inside, brain = drawn.labels[0, 0].numpy() > 0, drawn.brain[0].numpy()
     if not inside.any():

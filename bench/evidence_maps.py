@@ -36,7 +36,7 @@ from lesionlens.records.prediction import InputPerturbation
 from lesionlens.records.study import PreparedStudy
 from lesionlens.synth import draw as drawing
 from lesionlens.synth import tumour
-from lesionlens.synth.draw import DrawConfig, Drawn, Geometry, draw_geometry, paint
+from lesionlens.synth.draw import DrawConfig, Geometry, SyntheticBatch, draw_geometry, paint
 from lesionlens.training.data import VALIDATION_SEED
 
 FIRST_SEED = VALIDATION_SEED + 830_000_000
@@ -69,7 +69,7 @@ def without_tumour(geometry: Geometry) -> Geometry:
     return replace(geometry, membership=share, labels=labels)
 
 
-def in_one_alone(seed: int) -> dict[MrSequence, Drawn] | None:
+def in_one_alone(seed: int) -> dict[MrSequence, SyntheticBatch] | None:
     """Draw a patient whose tumour shows in one sequence alone, for each; None of a small one."""
     geometry = draw_geometry(GRID, [seed])
     if float(geometry.labels[0, 0].sum()) * ML < LEAST_ML:
@@ -87,7 +87,7 @@ def in_one_alone(seed: int) -> dict[MrSequence, Drawn] | None:
 class Healthy:
     """A patient painted without a tumour, and the share of one lesion that may be added."""
 
-    free: Drawn
+    free: SyntheticBatch
     inside: torch.Tensor
     """(1, I, J, K) float32."""
     labels: torch.Tensor
@@ -114,7 +114,7 @@ def healthy(seed: int) -> Healthy:
     return Healthy(free, geometry.membership[:, 5:9].sum(1), geometry.labels)
 
 
-def strong(one: Healthy, sequence: MrSequence) -> Iterator[Drawn]:
+def strong(one: Healthy, sequence: MrSequence) -> Iterator[SyntheticBatch]:
     """Add the lesion to one sequence alone, with more and more contrast."""
     at, brain = list(MrSequence).index(sequence), one.free.brain[0]
     spread = float(one.free.channels[0, at][brain].std())

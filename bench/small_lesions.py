@@ -24,7 +24,7 @@ from lesionlens.calibration.calibrate import prepared_of
 from lesionlens.evaluation.metrics import dice
 from lesionlens.findings.components import draw_components
 from lesionlens.inference.engines.lens.engine import LensEngine
-from lesionlens.synth.draw import DrawConfig, Drawn, draw
+from lesionlens.synth.draw import DrawConfig, SyntheticBatch, draw
 from lesionlens.training.data import VALIDATION_SEED
 
 FIRST_SEED = VALIDATION_SEED + 800_000_000
@@ -34,13 +34,13 @@ NEIGHBOURS = np.ones((3, 3, 3))
 Row = tuple[float, float, float]
 
 
-def pieces(drawn: Drawn) -> tuple[NDArray[np.int32], int]:
+def pieces(drawn: SyntheticBatch) -> tuple[NDArray[np.int32], int]:
     """Return the pieces of the first patient's tumour core, and how many."""
     found, count = ndimage.label(drawn.labels[0, 1].numpy() > 0, NEIGHBOURS)
     return found, int(count)
 
 
-def look(engine: LensEngine, drawn: Drawn) -> tuple[list[Row], int]:
+def look(engine: LensEngine, drawn: SyntheticBatch) -> tuple[list[Row], int]:
     """Return (ml, share found, Dice of the enhancing part) a piece, and the false candidates."""
     study = prepared_of(drawn, np.ones(4, dtype=bool))
     prediction = engine.predict(study, progress=no_progress, cancel=NEVER)

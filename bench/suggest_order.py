@@ -29,7 +29,7 @@ from lesionlens.learning.suggest import brightness
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence, zscore
-from lesionlens.synth.draw import DrawConfig, Drawn, draw
+from lesionlens.synth.draw import DrawConfig, SyntheticBatch, draw
 from lesionlens.training.config import (
     DataConfig,
     OptimiserConfig,
@@ -58,7 +58,7 @@ class SitePatient:
     other_scanner: bool
 
 
-def low_field(drawn: Drawn, seed: int) -> Tensor:
+def low_field(drawn: SyntheticBatch, seed: int) -> Tensor:
     """Return (1, 4, I, J, K) channels as another scanner gives them: blurred, flat, noisy."""
     rng = torch.Generator().manual_seed(seed)
     image, brain = drawn.channels, drawn.brain[:, None]

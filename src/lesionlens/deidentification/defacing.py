@@ -54,7 +54,7 @@ _UNDECODABLE = (
 )  # fmt: skip
 
 
-class Outcome(Enum):
+class FaceOutcome(Enum):
     """What became of the face in one object."""
 
     NO_IMAGE = "no image"
@@ -147,7 +147,7 @@ def _face_of(stack: Stack, cancel: Cancel) -> Face | None:
     return find_face(brain.mask, brain.grid)
 
 
-def take_off(dataset: Dataset, path: Path, faces: Faces) -> Outcome:
+def take_off(dataset: Dataset, path: Path, faces: Faces) -> FaceOutcome:
     """Take the face off the pixels of an object, in place, where it is known.
 
     Parameters
@@ -161,27 +161,27 @@ def take_off(dataset: Dataset, path: Path, faces: Faces) -> Outcome:
     """
     kind = str(dataset.get("SOPClassUID") or "")
     if "PixelData" not in dataset or kind in _NO_IMAGES:
-        return Outcome.NO_IMAGE
+        return FaceOutcome.NO_IMAGE
     if str(dataset.get("SeriesInstanceUID") or "") in faces.bare:
         dataset.RecognizableVisualFeatures = "NO"
-        return Outcome.BARE
+        return FaceOutcome.BARE
     planes = [*_planes(dataset, path)]
     face = faces.found.get(_frame_of(planes[0])) if planes else None
     if face is None or not _usable(dataset, planes):
         dataset.RecognizableVisualFeatures = "YES"
-        return Outcome.REMAINS
+        return FaceOutcome.REMAINS
     try:
         pixels = _native(dataset)
     except _UNDECODABLE:
         dataset.RecognizableVisualFeatures = "YES"
-        return Outcome.REMAINS
+        return FaceOutcome.REMAINS
     fill = min(int(pixels.min()), 0)
     frames = pixels.reshape(len(planes), *pixels.shape[-2:])
     for frame, plane in zip(frames, planes, strict=True):
         frame[_mask(plane, frame.shape, face)] = fill
     dataset.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
     dataset.RecognizableVisualFeatures = "NO"
-    return Outcome.TAKEN_OFF
+    return FaceOutcome.TAKEN_OFF
 
 
 def _planes(dataset: Dataset, path: Path) -> Iterator[DicomSlice]:

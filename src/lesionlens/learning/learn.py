@@ -25,8 +25,8 @@ from lesionlens.learning.judge import Judge, Side, drawn_figures
 from lesionlens.learning.proposal import (
     PAGE,
     WEIGHTS,
-    Compared,
     HeldOutCase,
+    MetricChange,
     NamedWeights,
     Proposal,
     digests,
@@ -268,10 +268,10 @@ def _compared(
     rows: Sequence[tuple[str, str, int]],
     before: Sequence[Mapping[str, float | None]],
     after: Sequence[Mapping[str, float | None]],
-) -> tuple[Compared, ...]:
+) -> tuple[MetricChange, ...]:
     found = {one.key: one for one in paired(before, after, [key for _, key, _ in rows])}
     return tuple(
-        Compared(
+        MetricChange(
             title=title,
             better=1 if better > 0 else -1,
             key=key,
@@ -333,8 +333,8 @@ def _proposal(
 
 
 def cautions(
-    patients: Sequence[Compared],
-    drawn: Sequence[Compared],
+    patients: Sequence[MetricChange],
+    drawn: Sequence[MetricChange],
     held: Sequence[SignedReview],
     parent_sha256: str,
 ) -> tuple[str, ...]:

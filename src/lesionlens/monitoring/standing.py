@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from lesionlens.base.errors import ResourceError
+from lesionlens.base.file_model import FileModel
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.whole_file import write_whole
 
 
-class Standing(BaseModel):
+class Standing(FileModel):
     """Which stop rules are broken.
 
     Parameters
@@ -24,8 +25,6 @@ class Standing(BaseModel):
     page : str
         Where the page lies on this machine.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     time: str
     stops: tuple[str, ...]

@@ -22,7 +22,7 @@ from scipy import ndimage
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Drawn, MrSequence, Region, Source
+from lesionlens.base.labels import DrawingMethod, MrSequence, Region, Source
 from lesionlens.base.provenance import versions
 from lesionlens.findings import anatomy
 from lesionlens.findings.candidates import Context, Evidence, describe
@@ -260,7 +260,9 @@ def _theirs(
         replace(
             c,
             source=Source.READER,
-            drawn=Drawn.MANUAL if c.tracking_uid in by_hand else Drawn.SEMIAUTOMATIC,
+            drawn=DrawingMethod.MANUAL
+            if c.tracking_uid in by_hand
+            else DrawingMethod.SEMIAUTOMATIC,
         )
         if c.tracking_uid in reported and reported[c.tracking_uid].source is Source.READER
         else c

@@ -141,7 +141,7 @@ class Mark(UnaidedMark):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ReaderVerdict:
     """What a reader last said of one candidate."""
 
     tracking_uid: str
@@ -159,7 +159,7 @@ class Read:
     """Whose, and of which study."""
     marks: tuple[Mark, ...] = ()
     """Those that were not taken back, oldest first; each says in which phase it was set."""
-    verdicts: tuple[Verdict, ...] = ()
+    verdicts: tuple[ReaderVerdict, ...] = ()
     """The last on each candidate."""
     unaided: str | None = None
     signed: str | None = None

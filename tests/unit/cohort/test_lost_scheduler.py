@@ -9,7 +9,7 @@ from lesionlens.base.stages import NEVER
 from lesionlens.cohort import run
 from lesionlens.cohort.run import CohortRun, Crew
 from lesionlens.cohort.studies import StudyJob
-from lesionlens.cohort.work import Choice, Outcome, Status
+from lesionlens.cohort.work import Choice, Status, StudyOutcome
 
 JOB = StudyJob("case", Path("study"), Path("out"))
 
@@ -43,7 +43,7 @@ class Remade:
         return next(self.states)
 
     def result(self):
-        return Outcome("case", Status.ANALYSED, 0, "no candidate region")
+        return StudyOutcome("case", Status.ANALYSED, 0, "no candidate region")
 
 
 def test_an_outcome_that_went_with_its_worker_is_waited_for(monkeypatch):

@@ -9,11 +9,11 @@ import pytest
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.monitoring import figures, page, standing
 from lesionlens.monitoring.gather import gather
-from lesionlens.monitoring.stop_rules import Bounds
+from lesionlens.monitoring.stop_rules import StopBounds
 from lesionlens.monitoring.watch import watch, write
 
 START = date(2026, 1, 5)
-BOUNDS = Bounds()
+BOUNDS = StopBounds()
 
 
 def result(folder, number, verdicts, *, day=START, score=0.9, brain=1300.0, added=()):

@@ -17,7 +17,7 @@ from lesionlens._napari.model.state.state import shown_sequence
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.jobs import problem_of
 from lesionlens.base.errors import LesionLensError
-from lesionlens.base.labels import Drawn, ReviewState
+from lesionlens.base.labels import DrawingMethod, ReviewState
 from lesionlens.findings import additions, edit_tools
 from lesionlens.findings.edits import outline_of
 from lesionlens.records.findings import Candidate, Point
@@ -64,7 +64,7 @@ class Adding:
         def make(log: ReviewLog) -> None:
             drawn = additions.grown_at(analysis, point_mm, shown)
             outline = outline_of(analysis, uid, np.zeros_like(drawn), drawn)
-            log.add(outline, Drawn.SEMIAUTOMATIC, reader=reader)
+            log.add(outline, DrawingMethod.SEMIAUTOMATIC, reader=reader)
 
         return self.reviewing.change(
             "Growing a region", make, lambda: self.reviewing.go_to_uid(uid)
@@ -229,7 +229,7 @@ class Adding:
             words = f"split from candidate {candidate.id}"
             with log.one_act():
                 log.mark(candidate.tracking_uid, ReviewState.EDITED, reader=reader, outline=kept)
-                log.add(rest, Drawn.SEMIAUTOMATIC, reader=reader, reason=words)
+                log.add(rest, DrawingMethod.SEMIAUTOMATIC, reader=reader, reason=words)
 
         self.reviewing.change("Splitting", make, lambda: self.reviewing.go_to_uid(uid))
 

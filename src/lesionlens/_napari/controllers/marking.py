@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
-class Worklist(Protocol):
+class WindowWorklist(Protocol):
     """The worklist of a window."""
 
     def step(self, by: int) -> bool:
@@ -36,7 +36,7 @@ class Marking(Viewing):
         super().__init__(session)
         self.viewer = viewer
         self.reading = Reading(session)
-        self.worklist: Worklist | None = None
+        self.worklist: WindowWorklist | None = None
         self.placing = False
 
     def _then(self, act: Callable[[], object]) -> bool:

@@ -13,7 +13,7 @@ from lesionlens._napari.model.overlays.redraw import redraws, reviewed
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens.base.errors import CancelledError, LesionLensError
-from lesionlens.base.labels import Drawn, ReviewState
+from lesionlens.base.labels import DrawingMethod, ReviewState
 from lesionlens.base.stages import Cancel, Progress, check
 from lesionlens.findings.edits import outline_of
 from lesionlens.records.review import WHOLE_STUDY
@@ -134,7 +134,7 @@ class Reviewing:
 
         def make(log: ReviewLog) -> None:
             if candidate is None:
-                drawn = Drawn.SEMIAUTOMATIC if assisted else Drawn.MANUAL
+                drawn = DrawingMethod.SEMIAUTOMATIC if assisted else DrawingMethod.MANUAL
                 log.add(outline_of(analysis, uid, *sides), drawn, reader=reader)
             else:
                 outline = outline_of(analysis, candidate, *sides)

@@ -28,7 +28,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from lesionlens.base import codes as own
-from lesionlens.base.labels import Drawn, Region, Source
+from lesionlens.base.labels import DrawingMethod, Region, Source
 from lesionlens.export.dicom import identity
 from lesionlens.export.dicom.axis import axis_of, coordinates, measured_region
 from lesionlens.export.dicom.ko import best_frame
@@ -202,7 +202,7 @@ def _without_outline(analysis: Analysis, sources: SourceFrames, candidate: Candi
 
 def _algorithm(analysis: Analysis, candidate: Candidate) -> AlgorithmIdentification | None:
     """Name the engine that drew a candidate; a reader's own drawing has none."""
-    if candidate.drawn is Drawn.MANUAL:
+    if candidate.drawn is DrawingMethod.MANUAL:
         return None
     engine = analysis.run.engine
     digest = engine.weights_sha256

@@ -25,7 +25,7 @@ from pydicom.dataset import Dataset
 from lesionlens.base.codes import ABNORMAL_STRUCTURE, BRAIN, REGION_TYPES
 from lesionlens.base.errors import ExportError
 from lesionlens.base.geometry import Box
-from lesionlens.base.labels import Drawn, Region, ReviewState, Source
+from lesionlens.base.labels import DrawingMethod, Region, ReviewState, Source
 from lesionlens.export.dicom import even, identity
 from lesionlens.export.dicom.geometry import plane_positions
 from lesionlens.export.dicom.refs import SourceFrames
@@ -108,7 +108,7 @@ def algorithm_type(analysis: Analysis, candidate: Candidate) -> SegmentAlgorithm
     """
     uid, review = candidate.tracking_uid, analysis.review
     if candidate.source is Source.READER:
-        return SegmentAlgorithmTypeValues((candidate.drawn or Drawn.MANUAL).value.upper())
+        return SegmentAlgorithmTypeValues((candidate.drawn or DrawingMethod.MANUAL).value.upper())
     if review.state_of(uid) is ReviewState.EDITED or review.outline_of(uid) is not None:
         return SegmentAlgorithmTypeValues.SEMIAUTOMATIC
     return SegmentAlgorithmTypeValues.AUTOMATIC

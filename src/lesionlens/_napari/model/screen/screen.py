@@ -7,7 +7,7 @@ from typing import Any
 
 from lesionlens._napari.model.choices.choices import Choices, LayerChoice, Overlay, Second
 from lesionlens._napari.model.choices.tools import Tools
-from lesionlens._napari.model.choices.views import Compared
+from lesionlens._napari.model.choices.views import ComparedPictures
 from lesionlens._napari.model.geometry.planes import Plane
 from lesionlens._napari.model.state.state import (
     Activity,
@@ -90,7 +90,7 @@ class ShownOutline:
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class VisitedCandidate:
     """A candidate that was gone to: which time that was, its middle and its box (RAS+ mm)."""
 
     number: int
@@ -110,12 +110,12 @@ class ShownScene:
     uncertainty: bool = False
     probe: bool = False
     opacity: float = 0.6
-    compared: Compared | None = None
+    compared: ComparedPictures | None = None
     """What stands in the place of the sequence now."""
     isolines: bool = False
     """Whether maps are drawn as lines, which are no layers."""
     plane: Plane = Plane.AXIAL
-    visit: Visit | None = None
+    visit: VisitedCandidate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +315,7 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
         plane=choices.plane,
         visit=None
         if focus is None
-        else Visit(choices.visits, focus.centroid_mm, focus.bounding_box_mm),
+        else VisitedCandidate(choices.visits, focus.centroid_mm, focus.bounding_box_mm),
     )
 
 

@@ -12,7 +12,7 @@ from lesionlens._napari.model.state.state import Activity, Problem
 from lesionlens.base.errors import LesionLensError, ReadError
 from lesionlens.worklist.ahead import CURSOR, UNDER_WAY
 from lesionlens.worklist.book import Book, open_book
-from lesionlens.worklist.protocol import Protocol, read_protocol
+from lesionlens.worklist.protocol import ReadingProtocol, read_protocol
 from lesionlens.worklist.records import ReadKey, StudyState, WorklistRow
 from lesionlens.worklist.rows import matching, rows_of, too_early
 
@@ -54,7 +54,7 @@ class WorklistSession:
     def __init__(self) -> None:
         self.state = WorklistState()
         self.book: Book | None = None
-        self.protocol: Protocol | None = None
+        self.protocol: ReadingProtocol | None = None
         self.reader, self.unaided_first = "", False
         self._all: tuple[WorklistRow, ...] = ()
         self._seen: tuple[int, int] | None = None

@@ -97,7 +97,7 @@ class BundleEngine:
     def __init__(
         self, device: str = "auto", *, bundle: Path, patience_s: float = PATIENCE_S
     ) -> None:
-        self.placement = devices.Placement(devices.choose(device), self._move)
+        self.placement = devices.DevicePlacement(devices.choose(device), self._move)
         self._bundle = files.read(bundle)
         self._network = self._bundle.network
         self._attends = bool(bundle_attention.blocks(self._network))
