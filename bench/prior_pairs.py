@@ -217,7 +217,9 @@ def count(
             true = 100 * (after - before) / before
             error = 100 * abs((100 + change.volume_percent) / (100 + true) - 1)
             (tally.wrong_percent if tally.wrong_percent is not None else []).append(error)
-            say(f"    {before:.1f} ml: {true:+.1f} % drawn, {change.volume_percent:+.1f} % found")
+            print_line(
+                f"    {before:.1f} ml: {true:+.1f} % drawn, {change.volume_percent:+.1f} % found"
+            )
 
 
 def pairs(
@@ -231,16 +233,16 @@ def pairs(
         yield seed, now, drawn(seed, 1.0, 0, movement(seed), one_scanner=one_scanner)
 
 
-def say(words: str) -> None:
+def print_line(words: str) -> None:
     """Print at once."""
     sys.stdout.write(f"{words}\n")
     sys.stdout.flush()
 
 
-def told(name: str, tally: Tally) -> None:
+def summarise(name: str, tally: Tally) -> None:
     """Print the figures of a path."""
     wrong = tally.wrong_percent or [float("nan")]
-    say(
+    print_line(
         f"{name}: alignment median {np.median(tally.errors_mm):.2f}, worst "
         f"{max(tally.errors_mm):.2f} mm; matched {tally.matched} of {tally.pairs}; volume now by "
         f"volume before off by median {np.median(wrong):.1f} %, worst {max(wrong):.1f} %, within "
@@ -267,16 +269,16 @@ def main() -> None:
         second = with_truth(now, place / "now", NOW)
         visit, before = Examination("drawn", "2026-03-01"), Examination("drawn", "2026-01-01")
         found = compare(second, visit, Prior(before, first))
-        say(f"{seed} truth: {alignment_error(found, now, then):.2f} mm")
+        print_line(f"{seed} truth: {alignment_error(found, now, then):.2f} mm")
         count(truth, (now, then), (second, first), found, first)
         if lens is not None and number < a.network:
             one, two = (lens(x.study).analysis for x in (first, second))
             again = compare(two, visit, Prior(before, one))
-            say(f"{seed} network: {alignment_error(again, now, then):.2f} mm")
+            print_line(f"{seed} network: {alignment_error(again, now, then):.2f} mm")
             count(network, (now, then), (second, first), again, one)
-    told("truth", truth)
+    summarise("truth", truth)
     if network.errors_mm:
-        told("network", network)
+        summarise("network", network)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def pieces(drawn: SyntheticBatch) -> tuple[NDArray[np.int32], int]:
     return found, int(count)
 
 
-def look(engine: LensEngine, drawn: SyntheticBatch) -> tuple[list[Row], int]:
+def examine(engine: LensEngine, drawn: SyntheticBatch) -> tuple[list[Row], int]:
     """Return (ml, share found, Dice of the enhancing part) a piece, and the false candidates."""
     study = prepared_of(drawn, np.ones(4, dtype=bool))
     prediction = engine.predict(study, progress=no_progress, cancel=NEVER)
@@ -51,8 +51,8 @@ def look(engine: LensEngine, drawn: SyntheticBatch) -> tuple[list[Row], int]:
     for number, box in enumerate(ndimage.find_objects(cores), start=1):
         own = cores[box] == number
         ml = float(own.sum()) * study.working.voxel_ml
-        said, meant = enhancing[box] & own, truth[2][box] & own
-        rows.append((ml, float(whole[box][own].mean()), dice(said, meant)))
+        drawn_region, meant = enhancing[box] & own, truth[2][box] & own
+        rows.append((ml, float(whole[box][own].mean()), dice(drawn_region, meant)))
     marked = draw_components(known, study.working)
     there = [truth[0][marked.components == n].any() for n in range(1, marked.count + 1)]
     return rows, len(there) - sum(there)
@@ -73,7 +73,7 @@ def main() -> None:
     for seed in range(FIRST_SEED, FIRST_SEED + a.patients):
         drawn = draw(grid, [seed])
         if pieces(drawn)[1] >= LEAST_PIECES:
-            some, wrong = look(engine, drawn)
+            some, wrong = examine(engine, drawn)
             rows += some
             false.append(wrong)
     sys.stdout.write(f"{len(false)} patients, {np.mean(false):.2f} false candidates each\n")

@@ -67,7 +67,7 @@ def accept(
     ----------
     test : SiteTest
     progress, cancel
-        Told of, and asked before, each case.
+        Called, and polled for a stop, before each case.
 
     Raises
     ------

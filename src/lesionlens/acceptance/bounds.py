@@ -49,9 +49,9 @@ class AcceptanceBounds(BaseModel):
     Parameters
     ----------
     least_cases : int
-        Cases of a group below which it is not judged, and said so.
+        Cases of a group below which it is not judged, which the report states.
     least_cases_in_all : int
-        Fewer cases fail the test as a whole: nothing can be said.
+        Fewer cases fail the test as a whole: they prove nothing.
     surely : bool
         Judge by the unfavourable end of the 95 % interval in place of the mean.
     overall, groups : mapping of str to float

@@ -290,7 +290,7 @@ def examine(
     kept : Path or None
         Gets a line a patient.
     progress : Progress
-        Told after each.
+        Called after each.
     """
     known = {seen.patient: seen for seen in read_kept(kept)}
     missing = [n for n in range(effort.patients) if n not in known]

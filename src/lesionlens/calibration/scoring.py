@@ -55,7 +55,7 @@ class CrossValidation:
     """Expected calibration error and Brier score of the candidates, each judged by the fit that has
     not seen its patient."""
     bins: tuple[Mapping[str, float], ...]
-    """Tuple of dict. Reliability by score: ``from``, ``to``, ``count``, ``said``, ``true``."""
+    """Tuple of dict. Reliability by score: ``from``, ``to``, ``count``, ``predicted``, ``true``."""
 
 
 def _features(found: Sequence[Found]) -> Floats:
@@ -158,7 +158,7 @@ def try_by_halves(found: Sequence[Found]) -> CrossValidation:
             "from": n / BINS,
             "to": (n + 1) / BINS,
             "count": int(count),
-            "said": round(confidence / count, 3),
+            "predicted": round(confidence / count, 3),
             "true": round(positive / count, 3),
         }
         for n, (count, confidence, positive) in enumerate(

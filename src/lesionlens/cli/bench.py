@@ -166,7 +166,7 @@ def busy_words(about: Mapping[str, Any]) -> str | None:
 
 
 def machine_words(figures: Mapping[str, Any]) -> str:
-    """Say in a line what the figures were taken on."""
+    """Describe in a line what the figures were taken on."""
     about = figures["machine"]
     load = about["load_before"]
     monai = f", MONAI {about['monai']}" if about["monai"] else ""
@@ -179,7 +179,7 @@ def machine_words(figures: Mapping[str, Any]) -> str:
 
 
 def summary_words(figures: Mapping[str, Any]) -> str:
-    """Say in a line how long an analysis takes."""
+    """Describe in a line how long an analysis takes."""
     return (
         f"{figures['median_seconds']:.2f} s a study (median of {figures['runs']} warm runs), "
         f"{figures['cold_seconds']:.2f} s the first time, {figures['loading_seconds']:.2f} s to "

@@ -27,7 +27,7 @@ _GROUPS = (plugins.READERS, plugins.ENGINES, plugins.EXPORTERS, plugins.VIEWERS)
 
 
 def doctor(json: options.Json = False, debug: options.Debug = False) -> Answer:
-    """Say what is installed, which device is used, what is missing and how to add it.
+    """Report what is installed, which device is used, what is missing and how to add it.
 
     Exit status 1 where the core itself cannot run.
     """
@@ -40,7 +40,7 @@ def doctor(json: options.Json = False, debug: options.Debug = False) -> Answer:
 
 
 def examine() -> dict[str, Any]:
-    """Return all that the command says, as JSON types."""
+    """Return all that the command prints, as JSON types."""
     weights, in_use = _weights("default"), _in_use()
     core = {name: _version(name) for name in _CORE}
     return {

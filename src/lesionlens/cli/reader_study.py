@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def plan(folder: List, json: options.Json = False, debug: options.Debug = False) -> Answer:
-    """Say in which order each reader of LIST/protocol.toml reads, and in which arms."""
+    """Report in which order each reader of LIST/protocol.toml reads, and in which arms."""
     del debug
     from lesionlens.worklist.book import book_of
     from lesionlens.worklist.protocol import assignments

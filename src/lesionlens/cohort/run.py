@@ -94,7 +94,7 @@ def run_cohort(
     crew : Crew
         Who works.
     progress, cancel
-        Told of each study's end, asked before and within each; a stop keeps what is complete.
+        Called at each study's end, polled before and within each; a stop keeps what is complete.
 
     Raises
     ------
@@ -147,13 +147,13 @@ def _outcomes(
 
 
 def _within(progress: Progress, number: int, count: int) -> Progress:
-    """Tell a study's stages as those of one of many."""
+    """Report a study's stages as those of one of many."""
 
-    def tell(stage: str, fraction: float) -> None:
+    def report(stage: str, fraction: float) -> None:
         del fraction
         progress(f"{number + 1} of {count}: {stage}", number / count)
 
-    return tell
+    return report
 
 
 def _on_cluster(
@@ -195,7 +195,7 @@ def _absolute(job: StudyJob) -> StudyJob:
 
 
 def _unanswered(job: StudyJob, future: Any) -> StudyOutcome:
-    """Tell a study whose worker died (an error of dask) from one that nobody works on any more."""
+    """Distinguish a study whose worker died (an error of dask) from one that was given up."""
     if future.status == "error":
         return StudyOutcome(job.name, Status.FAILED, 1, _DIED)
     return StudyOutcome(job.name, Status.STOPPED, 1, _LOST)

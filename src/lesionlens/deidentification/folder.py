@@ -65,7 +65,7 @@ def deidentify_folder(
     pseudonyms, options
         How; see `Cleaner`.
     progress, cancel
-        Told of, and asked, between files.
+        Called, and polled for a stop, between files.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def deidentify_folder(
 
 
 def _of_faces(kept: Counter[FaceOutcome]) -> list[str]:
-    """Say what became of the faces."""
+    """Report what became of the faces."""
     notices = []
     if kept[FaceOutcome.TAKEN_OFF]:
         notices.append(f"{kept[FaceOutcome.TAKEN_OFF]} × {TAKEN_OFF}")
@@ -158,7 +158,7 @@ def _one(
 
 
 def left_out(dataset: Any, *, burned_in: bool) -> str | None:
-    """Say why an object cannot be handed on, None where it can.
+    """Report why an object cannot be handed on, None where it can.
 
     Parameters
     ----------

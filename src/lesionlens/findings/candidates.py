@@ -102,7 +102,7 @@ def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Fin
 def considered(
     marked: ComponentMask, scores: Sequence[float], context: Context
 ) -> tuple[Considered, ...]:
-    """Say where regions lie that were drawn but score too little to be flagged.
+    """Report where regions lie that were drawn but score too little to be flagged.
 
     Parameters
     ----------

@@ -164,7 +164,7 @@ def _holds_results(folder: Path) -> bool:
 
 
 def _study_of(result: Path, given: Path | None) -> Study:
-    """Open the study that a result was made of, from where it was or is said to be."""
+    """Open the study that a result was made of, from where it was or was named to be."""
     if given is not None:
         return open_study(given, study_uid=_uid_of(result), recall=True)
     known = places.recall(read_result(result).run.inputs)

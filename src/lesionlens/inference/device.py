@@ -108,7 +108,7 @@ def name_of(device: torch.device) -> str:
 
 
 def describe(device: torch.device) -> str:
-    """Say in words what a device is, for the run's record."""
+    """Describe in words what a device is, for the run's record."""
     if device.type != "cpu":
         return f"{name_of(device)} ({device.type}:{device.index or 0})"
     threads = torch.get_num_threads()

@@ -59,7 +59,7 @@ def html(proposal: Proposal) -> str:
         table(_CASE, [_case(one) for one in shown]),
         paragraph(
             "Before: the weights that training began with. Intervals are of the mean difference, "
-            "by bootstrap over cases; better and worse are said of five cases or more where the "
+            "by bootstrap over cases; better and worse are stated for five cases or more where the "
             "whole interval lies on one side. The truth is what readers signed."
         ),
         heading("To accept, or not"),

@@ -19,7 +19,7 @@ class Standing(FileModel):
     Parameters
     ----------
     time : str
-        When they were looked at: ISO 8601, UTC.
+        When they were examined: ISO 8601, UTC.
     stops : tuple of str
         Those that are broken, in words; empty where none is.
     page : str
@@ -64,9 +64,9 @@ def keep(stops: tuple[str, ...], page: Path) -> None:
 
 
 def standing() -> Standing | None:
-    """Return what was found last; None where nobody looked.
+    """Return what was found last; None where nothing was examined.
 
-    A file that cannot be read is itself a reason to look: it is said as a broken rule.
+    A file that cannot be read is itself a reason to stop: it is reported as a broken rule.
     """
     place = _place()
     try:

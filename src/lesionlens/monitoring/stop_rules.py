@@ -31,7 +31,7 @@ def broken(
     drifts: Sequence[Drift],
     bounds: StopBounds,
 ) -> tuple[str, ...]:
-    """Return which rules are broken, in words; the latest week is looked at."""
+    """Return which rules are broken, in words; of the latest week."""
     sentences = []
     if weeks:
         last = weeks[-1]

@@ -27,13 +27,13 @@ class BrainMask:
     """A brain mask and how far to trust it."""
 
     mask: NDArray[np.bool_]
-    """(I, J, K) bool: brain; empty where none is seen."""
+    """(I, J, K) bool: brain; empty where none is found."""
     grid: Grid
     """Where it lies."""
     method: str
     """In words."""
     doubtful: str | None = None
-    """Why a reader should look, or None."""
+    """Why a reader should check it, or None."""
 
     @property
     def volume_ml(self) -> float:

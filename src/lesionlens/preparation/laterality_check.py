@@ -39,7 +39,7 @@ def sides(
     *,
     cancel: Cancel = NEVER,
 ) -> QualityCheck | None:
-    """Say whether left and right agree between the sequences.
+    """Report whether left and right agree between the sequences.
 
     Parameters
     ----------

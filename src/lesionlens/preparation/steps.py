@@ -56,7 +56,7 @@ class PrepareOptions:
     """Take the coils' shading out of each sequence (N4). Off: our network was trained to read
     through it, and it costs more time than the rest of the preparation."""
     sides: bool = True
-    """Look whether one sequence is mirrored against the others."""
+    """Check whether one sequence is mirrored against the others."""
     threads: int = 2
     """Files read, and sequences registered, at a time."""
     cache: bool = True
@@ -234,7 +234,7 @@ def brain_of(
 
 
 def _confirm(item: Loaded, mask: NDArray[np.bool_], notes: Notes) -> None:
-    """Look whether what lies alone in the air is a brain; say so, or refuse, where it is none.
+    """Check whether what lies alone in the air is a brain; report it, or refuse, where it is none.
 
     Raises
     ------
@@ -363,7 +363,7 @@ def take_bias_out(
         check(clock.cancel, StepName.BIAS)
         found = _kept_field(values, brain, working, options)
         if found is None:
-            words = "Left out: too little of the brain is seen."
+            words = "Left out: too little of the brain is shown."
             notes.steps.append(PreparationStep(StepName.BIAS, sequence, False, words))
         else:
             values[...] = bias_field.corrected(values, working, found)

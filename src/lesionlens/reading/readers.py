@@ -220,7 +220,7 @@ def _what_is_there(place: Path) -> str:
 
 
 def _state_of(item: Path) -> str:
-    """Say what is odd about a directory entry, empty where nothing is."""
+    """Report what is odd about a directory entry, empty where nothing is."""
     if item.is_symlink() and not item.exists():
         return "a link to what does not exist or to itself"
     if not item.is_file():

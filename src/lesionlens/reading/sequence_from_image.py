@@ -156,7 +156,7 @@ def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
     image, where = on_ras_grid(values, grid, EDGE_MM)
     found = figures(image, *tissues(image, where, load_template()))
     if found is None:
-        return Guess(None, "nothing tells the sequence, and no brain is seen in the image", 0.0)
+        return Guess(None, "nothing tells the sequence, and no brain is found in the image", 0.0)
     chances, distance = posterior(found.features, MEANS, INVERSE)
     order = np.argsort(chances)[::-1]
     first, second = (list(MrSequence)[i] for i in order[:2])

@@ -193,7 +193,7 @@ class Findings:
 
 
 def conclusion_of(count: int, added: int = 0) -> str:
-    """Say how many candidates were flagged, and how many readers added; never that there is none.
+    """State how many candidates were flagged, and how many readers added; never that there is none.
 
     Examples
     --------
@@ -207,7 +207,7 @@ def conclusion_of(count: int, added: int = 0) -> str:
 
 
 def resemblance_words(shares: Mapping[LesionClass, float]) -> str:
-    """Say what a candidate looks like, the likest first.
+    """Report what a candidate looks like, the likest first.
 
     Examples
     --------

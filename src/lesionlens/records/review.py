@@ -125,7 +125,7 @@ class UnaidedRead:
     words: str
     """What was signed."""
     marks: tuple[UnaidedMark, ...] = ()
-    """Empty where nothing was seen."""
+    """Empty where nothing was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class Review:
         return event.state if event else ReviewState.UNREVIEWED
 
     def words(self, tracking_uids: Sequence[str]) -> str:
-        """Say how far the review of these candidates is; what is deferred is not decided.
+        """Report how far the review of these candidates is; what is deferred is not decided.
 
         Examples
         --------
@@ -198,7 +198,7 @@ class Review:
         return {e.tracking_uid: e.added for e in self.events if e.added is not None}
 
     def speaks_of(self, known: Container[str]) -> Review:
-        """Return what was said of the whole study, of some candidates and of those added."""
+        """Return the remarks on the whole study, on some candidates and on those added."""
         ours = self.added
         kept = [uid for uid in {e.tracking_uid for e in self.events} if uid in known or uid in ours]
         kept_uids = {WHOLE_STUDY, *kept}

@@ -255,7 +255,7 @@ def _score(one: ReportedCandidate) -> float | None:
 def _theirs(
     found: Findings, reported: Mapping[str, ReportedCandidate], by_hand: set[str | None]
 ) -> Findings:
-    """Say of each candidate that a reader added that it is one, and how it was drawn."""
+    """Record which candidates a reader added, and how each was drawn."""
     candidates = tuple(
         replace(
             c,
@@ -299,7 +299,7 @@ def _attention(
 
 
 def _run(objects: Objects, study: Study, notices: tuple[str, ...]) -> RunInfo:
-    """Say who made the objects, as far as they tell."""
+    """Report who made the objects, as far as they tell."""
     seg, report = objects.seg, objects.report
     ds: Any = seg if seg is not None else report
     segments = seg.SegmentSequence if seg is not None else [Dataset()]

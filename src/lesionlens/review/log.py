@@ -111,7 +111,7 @@ class ReviewLog:
 
     @contextmanager
     def one_act(self) -> Iterator[None]:
-        """Make what is said within one act, which is taken back and repeated as a whole."""
+        """Make what is recorded within one act, which is taken back and repeated as a whole."""
         self._together = len(self._events)
         try:
             yield

@@ -72,7 +72,7 @@ def wanted(parts: Tensor, present: Tensor, like: Tensor) -> InstanceTargets:
     parts : (I, J, K) uint8 Tensor
         From `synth.instances.number`.
     present : (4,) bool Tensor
-        A distractor is asked for only where a sequence is shown in which it can be told.
+        A distractor is asked for only where a sequence is shown in which it can be recognised.
     like : (Q, I/2, J/2, K/2) Tensor
         The queries' masks, whose padded grid is taken.
     """

@@ -103,11 +103,11 @@ class _AheadRun:
                 book.update(with_result(entry, job.out))
             return None
 
-        def tell(stage: str, fraction: float) -> None:
+        def report(stage: str, fraction: float) -> None:
             self.progress(f"{entry.name}: {stage}", fraction)
 
         book.take_note(UNDER_WAY, entry.name)
-        outcome = analyse(job, self.choice, self.cancel, tell)
+        outcome = analyse(job, self.choice, self.cancel, report)
         if outcome.status is Status.STOPPED:
             return outcome
         self.outcomes.record(outcome, mark)

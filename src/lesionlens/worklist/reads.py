@@ -59,7 +59,7 @@ def read_of(key: ReadKey, acts: Sequence[Act]) -> Read:
 
 
 def state_of(read: Read | None, *, analysed: bool) -> StudyState:
-    """Say how far a reader is; a study that was only looked at is not in review yet.
+    """Report how far a reader is; a study that was only opened is not in review yet.
 
     Examples
     --------

@@ -102,7 +102,7 @@ class StudyEntry:
     date: str = ""
     """YYYY-MM-DD, empty where nothing says it."""
     sequences: tuple[str, ...] = ()
-    """Present ones; empty before the study was looked at."""
+    """Present ones; empty before the study was described."""
     study_uid: str = ""
     """Where a folder holds several, or the study is in an archive."""
     candidates: int | None = None
@@ -142,7 +142,7 @@ class Mark(UnaidedMark):
 
 @dataclass(frozen=True, slots=True)
 class ReaderVerdict:
-    """What a reader last said of one candidate."""
+    """What a reader last decided on one candidate."""
 
     tracking_uid: str
     state: ReviewState

@@ -74,7 +74,7 @@ def _planned(entry: StudyEntry, one: Assignment, reads: dict[ReadKey, Read]) -> 
 def too_early(
     protocol: ReadingProtocol, row: WorklistRow, reads: Iterable[Read], now: datetime | None = None
 ) -> str | None:
-    """Say until when a row must wait for the time between sessions to pass; None where it need not.
+    """Return until when a row must wait for the time between sessions; None where it need not.
 
     Parameters
     ----------

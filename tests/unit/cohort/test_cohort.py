@@ -96,7 +96,7 @@ def _failed(job):
     return StudyOutcome(job.name, Status.FAILED, 1, "no memory")
 
 
-def test_a_defect_is_told_in_words_and_wins_over_unusable_input(
+def test_a_defect_is_reported_in_words_and_wins_over_unusable_input(
     quick, studies, tmp_path, monkeypatch
 ):
     real = work._analyse

@@ -19,7 +19,7 @@ class Future:
         self.status = status
 
 
-def test_a_worker_that_died_and_a_scheduler_that_went_are_told_apart():
+def test_a_worker_that_died_and_a_scheduler_that_went_are_distinguished():
     died = run._unanswered(JOB, Future("error"))
     left = run._unanswered(JOB, Future("cancelled"))
     assert (died.status, died.exit_status) == (Status.FAILED, 1)

@@ -107,7 +107,7 @@ def test_a_lesion_keeps_its_name_and_its_growth_is_measured(compared, before):
     assert gone.volume_percent is None
 
 
-def test_what_a_reader_said_goes_on_under_the_new_name(compared):
+def test_what_a_reader_decided_goes_on_under_the_new_name(compared):
     uid = next(c.now.tracking_uid for c in compared.followup.changes if c.now and c.now.id == 1)
     assert compared.review.state_of(uid) is ReviewState.ACCEPTED
 

@@ -77,7 +77,7 @@ def test_bfloat16_is_left_where_it_would_be_emulated(monkeypatch, found, fast):
     assert singular.max() < 1.3
 
 
-def test_an_operation_that_a_device_lacks_is_done_on_the_cpu_and_that_is_said():
+def test_an_operation_that_a_device_lacks_is_done_on_the_cpu_and_that_is_reported():
     moved, tried = [], []
 
     def act():

@@ -46,8 +46,8 @@ def bare():
 
 
 def test_registered_stripped_input_is_left_alone_and_stages_are_timed(make_study):
-    told = []
-    clock = StageClock(progress=lambda stage, fraction: told.append((stage, fraction)))
+    reported = []
+    clock = StageClock(progress=lambda stage, fraction: reported.append((stage, fraction)))
     prepared = prepare(open_study(make_study()), clock)
     assert not any(step.done for step in prepared.steps)
     assert prepared.present.all()
@@ -56,8 +56,8 @@ def test_registered_stripped_input_is_left_alone_and_stages_are_timed(make_study
     assert 1000 < prepared.brain.sum() / 1000 < 2000
     names = [time.name for time in clock.times]
     assert names == ["load", "register", "find the brain", "resample", "check quality"]
-    assert {stage for stage, _ in told} == set(names)
-    assert all(0 <= fraction <= 1 for _, fraction in told)
+    assert {stage for stage, _ in reported} == set(names)
+    assert all(0 <= fraction <= 1 for _, fraction in reported)
 
 
 def test_voxels_that_coincide_are_copied_not_interpolated(make_study):
@@ -79,7 +79,7 @@ def test_absent_t1c_makes_flair_the_reference_and_so_on(make_study, there, refer
         assert prepared.channels[index].any() == (sequence in there)
 
 
-def test_an_absent_t1c_is_told_with_its_cost(make_study):
+def test_an_absent_t1c_is_reported_with_its_cost(make_study):
     prepared = prepare(open_study(make_study(sequences={"flair"})), StageClock(), COARSE)
     missing = next(q for q in prepared.quality if q.check == "missing")
     assert not missing.passed

@@ -56,7 +56,7 @@ def compare_with(
     """
     analysis = session.state.analysis or closed
     if analysis is None:
-        session.say("Analyse the study first: the earlier one is laid onto its result.")
+        session.notify("Analyse the study first: the earlier one is laid onto its result.")
         return False
     options = read_preferences().preparation
 

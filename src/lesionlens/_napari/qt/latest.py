@@ -30,7 +30,7 @@ class Latest(QObject):
     Parameters
     ----------
     session : ReviewSession
-        Told of failures, on the main thread.
+        Notified of failures, on the main thread.
     parent : QObject or None
         When it goes, what is being answered is dropped.
     """

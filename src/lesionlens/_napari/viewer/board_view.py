@@ -301,7 +301,7 @@ class BoardView(QWidget):
             self._travel.move(centre_mm=_point(np.asarray(place.centre_mm) + move))
 
     def hovered(self, tile: Tile | None, at: tuple[float, float]) -> None:
-        """Say the value under the pointer."""
+        """Show the value under the pointer."""
         point = None if tile is None else self._patient(tile, at)
         before, self._foot = self._foot, None
         if tile is not None and point is not None:

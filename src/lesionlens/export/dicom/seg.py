@@ -1,7 +1,7 @@
 """Segmentation (voxels 0 or 1): per candidate one segment for each region that it has.
 
 The regions are nested, so that segments overlap: whoever takes one segment has the whole of what
-the report measured, and the labels are told apart by which segments hold a voxel.
+the report measured, and the labels are distinguished by which segments hold a voxel.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def frames_held(segments: tuple[Segment, ...], count: int) -> NDArray[np.bool_]:
 
 
 def algorithm_type(analysis: Analysis, candidate: Candidate) -> SegmentAlgorithmTypeValues:
-    """Say how a candidate was drawn (PS3.3 C.8.20.4, Segment Algorithm Type).
+    """Report how a candidate was drawn (PS3.3 C.8.20.4, Segment Algorithm Type).
 
     AUTOMATIC as the network drew it, SEMIAUTOMATIC where a reader changed that or the program grew
     it from where a reader pointed, MANUAL where a reader drew it.

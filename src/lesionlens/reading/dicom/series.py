@@ -267,7 +267,7 @@ def gap_problem(stack: Stack) -> str | None:
 
 
 def _differences(stacks: list[Stack]) -> list[str]:
-    """Say in words by what the stacks of one series differ."""
+    """Describe in words by what the stacks of one series differ."""
     one = stacks[0]
     notices = []
     for other in stacks[1:]:

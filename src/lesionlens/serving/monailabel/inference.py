@@ -61,9 +61,9 @@ def infer(
 
     def work(job: Job) -> bytes:
         with tempfile.TemporaryDirectory(prefix=own_prefix()) as aside:
-            study = study_of(image, wishes, Path(aside), job.tell, job.cancel)
+            study = study_of(image, wishes, Path(aside), job.report, job.cancel)
             began = time.perf_counter()
-            result = Lens(engine=engine)(study, progress=job.tell, cancel=job.cancel)
+            result = Lens(engine=engine)(study, progress=job.report, cancel=job.cancel)
             seconds = time.perf_counter() - began
             found.append(_inferred(result.analysis, wanted, seconds))
         return b"done"

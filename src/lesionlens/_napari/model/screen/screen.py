@@ -184,7 +184,7 @@ class Screen:
 
 
 def resolve(state: State) -> Screen:
-    """Say what the window shows in a state."""
+    """Report what the window shows in a state."""
     if state.study is None:
         return Screen(activity=state.activity, problem=state.problem, message=state.message)
     study, analysis, choices = state.study, state.analysis, state.choices
@@ -257,7 +257,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
 
 
 def _drawn(state: State, analysis: Analysis, focus: Candidate | None) -> dict[str, Any]:
-    """Say what is drawn, and with what."""
+    """Report what is drawn, and with what."""
     return {
         "editing": state.editing is not None,
         "tools": state.tools,
@@ -267,7 +267,7 @@ def _drawn(state: State, analysis: Analysis, focus: Candidate | None) -> dict[st
 
 
 def _about(state: State, focus: Candidate | None, capabilities: set[str]) -> dict[str, Any]:
-    """Say all that is known of the candidate in focus; nothing where none is."""
+    """Describe all that is known of the candidate in focus; nothing where none is."""
     if focus is None:
         return {}
     asked = state.without

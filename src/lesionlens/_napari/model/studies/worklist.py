@@ -170,7 +170,7 @@ class WorklistSession:
             )
 
     def ahead(self, running: bool) -> None:
-        """Say whether studies are analysed ahead."""
+        """Report whether studies are analysed ahead."""
         now = self.state
         self._set(
             ahead=running,
@@ -181,21 +181,21 @@ class WorklistSession:
     # --- what runs, what failed (qt.jobs.Listener) ----------------------------------------
 
     def begin(self, words: str) -> None:
-        """Say that something runs."""
+        """Report that something runs."""
         self._set(activity=Activity(words), problem=None, message="")
 
     def progressed(self, stage: str, fraction: float) -> None:
-        """Say how far it is."""
+        """Report how far it is."""
         if self.state.activity is not None:
             self._set(activity=self.state.activity.at(stage, fraction))
 
     def stopping(self) -> None:
-        """Say that a stop was asked for."""
+        """Report that a stop was asked for."""
 
     def ended(self, message: str = "") -> None:
-        """Say that nothing runs any more."""
+        """Report that nothing runs any more."""
         self._set(activity=None, message=message)
 
     def failed(self, problem: Problem) -> None:
-        """Say why something did not work; the list stays."""
+        """Report why something did not work; the list stays."""
         self._set(activity=None, problem=problem)

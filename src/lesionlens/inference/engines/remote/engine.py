@@ -126,7 +126,7 @@ class RemoteEngine:
         check(cancel, SENDING)
         if not prepared.knows_brain:
             raise UnusableInputError(
-                found="a head whose brain could not be told from the rest",
+                found="a head whose brain could not be outlined",
                 expected="a brain: nothing else leaves this machine",
                 next_step="Look at the brain's outline, or analyse on this machine",
             )
