@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import multiprocessing as processes
 
+from lesionlens.base import array_ops
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region
 from lesionlens.base.stages import NEVER, Progress, no_progress
@@ -141,8 +142,7 @@ def prepared_of(drawn: SyntheticBatch, present: NDArray[np.bool_]) -> PreparedSt
 
 def logit(probability: NDArray[np.floating]) -> Floats:
     """Return log-odds, as float64, of probabilities that are kept off 0 and 1."""
-    p = np.clip(probability.astype(np.float64), _EDGE, 1 - _EDGE)
-    return np.asarray(np.log(p / (1 - p)))
+    return np.asarray(array_ops.logit(probability.astype(np.float64), _EDGE))
 
 
 def _truth(drawn: SyntheticBatch, grid: Grid) -> ComponentMask:

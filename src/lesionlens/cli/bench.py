@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lesionlens.base.provenance import version_of
 from lesionlens.base.staging import check_target, staged
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
@@ -127,7 +128,7 @@ def circumstances(device: str, study: Path) -> dict[str, Any]:
         "system": platform.system(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "monai": _version("monai"),
+        "monai": version_of("monai"),
         "date": datetime.now(UTC).date().isoformat(),
     }
     return {
@@ -136,13 +137,6 @@ def circumstances(device: str, study: Path) -> dict[str, Any]:
         "machine": machine,
         "device": device,
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _processor() -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import pydicom
 from pydicom.errors import InvalidDicomError
 
+from lesionlens.base.dates import iso_date
 from lesionlens.base.labels import Identity, MrSequence, Region, ReviewState
 from lesionlens.export import pictures
 from lesionlens.export.followup import FollowupSection, section_of
@@ -208,7 +209,7 @@ def _header(study: Study) -> Mapping[str, object]:
 def _day(value: object) -> str:
     """Write a DICOM date with hyphens; another text stays as it is."""
     text = str(value or "")
-    return f"{text[:4]}-{text[4:6]}-{text[6:]}" if len(text) == 8 and text.isdigit() else text
+    return iso_date(text) or text
 
 
 def _technique(sequences: tuple[SequenceLine, ...], absent: tuple[str, ...], words: Words) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pydicom
 from pydicom.errors import InvalidDicomError
 
+from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.reading.bids import entities
 from lesionlens.records.study import Study, StudyKind
@@ -38,7 +39,7 @@ def visit_of(study: Study) -> Examination:
         subject, session = entities(f"{name}_")
         if subject:
             return Examination(
-                f"sub-{subject}", _day(session) or session or _session(files[0].path)
+                f"sub-{subject}", iso_date(session) or session or _session(files[0].path)
             )
     return Examination()
 
@@ -49,7 +50,7 @@ def visit_of_result(folder: Path, study_name: str = "") -> Examination:
         if (folder / "dicom" / name).is_file():
             return _of_header(folder / "dicom" / name)
     subject, session = entities(f"{study_name or folder.name}_")
-    return Examination(f"sub-{subject}", _day(session) or session) if subject else Examination()
+    return Examination(f"sub-{subject}", iso_date(session) or session) if subject else Examination()
 
 
 def check_same_patient(now: Examination, prior: Examination) -> None:
@@ -85,19 +86,11 @@ def _of_header(path: Path) -> Examination:
     patient = values["PatientID"]
     if patient and values["IssuerOfPatientID"]:
         patient = f"{patient}^{values['IssuerOfPatientID']}"
-    date = _day(values["StudyDate"]) or _day(values["AcquisitionDate"])
+    date = iso_date(values["StudyDate"]) or iso_date(values["AcquisitionDate"])
     return Examination(patient, date, values["StudyInstanceUID"] or None)
-
-
-def _day(text: str) -> str:
-    """Write YYYYMMDD as ISO 8601; empty where it is no day."""
-    digits = text.replace("-", "")
-    if len(digits) != 8 or not digits.isdigit():
-        return ""
-    return f"{digits[:4]}-{digits[4:6]}-{digits[6:]}"
 
 
 def _session(path: Path) -> str:
     """Return the session of a BIDS folder (`ses-…`), empty where there is none."""
     found = next((part[4:] for part in path.parts if part.startswith("ses-")), "")
-    return _day(found) or found
+    return iso_date(found) or found

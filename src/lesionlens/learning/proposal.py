@@ -63,7 +63,7 @@ class Proposal(FileModel):
     ----------
     counts : mapping of str to int
         What was learnt from and judged on: studies, patients, candidates by verdict.
-    patients, drawn : tuple of Compared
+    patients, drawn : tuple of MetricChange
         On held-out patients by the whole analysis; on drawn brains by one pass.
     cautions : tuple of str
         What a person must weigh before accepting.

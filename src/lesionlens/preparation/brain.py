@@ -135,8 +135,3 @@ def eroded(mask: NDArray[np.bool_], distance_vox: float) -> NDArray[np.bool_]:
     return np.asarray(
         ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1, 1:-1] > distance_vox
     )
-
-
-def dilated(mask: NDArray[np.bool_], distance_vox: float) -> NDArray[np.bool_]:
-    """Add what lies within a distance of the mask."""
-    return np.asarray(ndimage.distance_transform_edt(~mask) <= distance_vox)

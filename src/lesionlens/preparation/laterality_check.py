@@ -129,6 +129,8 @@ def gain_of_mirror(
         Reference and sequence on `grid`.
     inside : (I, J, K) bool
         Where to compare.
+    grid : Grid
+        Of all three.
     reflection : (4, 4) float64
         From `symmetry`.
     """

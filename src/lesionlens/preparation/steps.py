@@ -50,7 +50,7 @@ class PrepareOptions:
     found in these voxels before is taken, or the whole head counts: for a review of what is there
     already."""
     stripper: str = skull_stripping.AUTO
-    """"own", a program that the user has (a name in `strippers.PROGRAMS`), or "auto": the own
+    """"own", a program that the user has (a name in `skull_stripping.PROGRAMS`), or "auto": the own
     method, and an installed program where its mask is doubtful."""
     bias: bool = False
     """Take the coils' shading out of each sequence (N4). Off: our network was trained to read
@@ -353,10 +353,10 @@ def take_bias_out(
 
     Parameters
     ----------
-    channels : (4, I, J, K) float32
-        On `working`, in the order of MrSequence.
-    brain : (I, J, K) bool
-        On `working`.
+    channels, brain : (4, I, J, K) float32, (I, J, K) bool
+        On `working`; channels in the order of MrSequence.
+    working, clock, options, notes
+        As in `preparation.prepare.prepare`; `notes` gets a step for each sequence.
     """
     there = [pair for pair in zip(MrSequence, channels, strict=True) if pair[1].any()]
     for number, (sequence, values) in enumerate(there, 1):

@@ -75,8 +75,8 @@ def open_study(
     study_uid : str or None
         Which study, where the folder holds several: a `ListedStudy.uid`.
     recall : bool
-        Follow what the user chose for this very study before (`choices.remember`), where `named`
-        is empty; a notice says so.
+        Follow what the user chose for this very study before (`remembered_series.remember`),
+        where `named` is empty; a notice says so.
     progress, cancel
         Called between files.
 

@@ -88,6 +88,8 @@ def tissues(
         With or without skull.
     grid : Grid
         RAS+ cubes of `EDGE_MM`.
+    template : Template
+        The maps, and the brain that the image is fitted to.
 
     Returns
     -------

@@ -155,6 +155,10 @@ def _onto(
     ----------
     values : (I, J, K) int32
         On `source`.
+    numbers : frozenset of int
+        Which of its values to bring; all others are background.
+    source, grid : Grid
+        From and to.
 
     Returns
     -------

@@ -90,7 +90,7 @@ def listen(app: FastAPI, where: Listening, on_open: Callable[[str], None], cance
         What is served.
     where : Listening
         Checked before.
-    tell : callable
+    on_open : callable
         Called with the address as soon as it is open.
     cancel : Cancel
         Asked whether to stop.

@@ -66,7 +66,7 @@ class Geometry:
     labels: Tensor
     """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
     instances: Tensor
-    """(B, I, J, K) uint8, from `parts.number`."""
+    """(B, I, J, K) uint8, from `instances.number`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class SyntheticBatch:
     labels: Tensor
     """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
     instances: Tensor
-    """(B, I, J, K) uint8: which lesion or distractor, from `parts.number`."""
+    """(B, I, J, K) uint8: which lesion or distractor, from `instances.number`."""
     brain: Tensor
     """(B, I, J, K) bool."""
     spacing_mm: Tensor

@@ -128,7 +128,7 @@ def noise(
 
     Parameters
     ----------
-    dice, frame
+    streams, frame
         Where the numbers come from and the grids they fill.
     wavelength : (B,) Tensor
         Distance of the lattice nodes of the first octave, mm.

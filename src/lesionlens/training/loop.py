@@ -335,6 +335,7 @@ def train(  # noqa: PLR0913  (what the command line offers)
     Parameters
     ----------
     config : TrainConfig
+        The recipe.
     out : Path
         Gets `checkpoint/`, `weights.safetensors` (the moving average), `log.jsonl`,
         `validation.jsonl` and, where TensorBoard is installed, `board/`.
@@ -342,9 +343,9 @@ def train(  # noqa: PLR0913  (what the command line offers)
         Stop after this long; the next call goes on.
     device : str
         As `inference.device.choose` reads it.
-    team : Team or None
-        The processes that train together, from `team.joined`; then `device` is not read. Each
-        draws its own volumes, so a step reads as many times `batch`; one writes.
+    team : ProcessGroup or None
+        The processes that train together, from `distributed.joined`; then `device` is not read.
+        Each draws its own volumes, so a step reads as many times `batch`; one writes.
     resume : bool
         Go on from the checkpoint in `out`, if there is one.
     cases : Cases or None

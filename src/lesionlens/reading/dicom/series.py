@@ -36,7 +36,7 @@ class Stack:
 
     Parameters
     ----------
-    slices : tuple of Slice
+    slices : tuple of DicomSlice
         By rising position.
     grid : Grid
         i along the rows, j down the columns, k along the normal.
@@ -46,8 +46,6 @@ class Stack:
         Whether the slices lie on the grid's planes.
     notices : tuple of str
         What was odd.
-    problem : str or None
-        Why it cannot be used, or None.
     """
 
     slices: tuple[DicomSlice, ...]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lesionlens._napari.model.overlays.maps import UNCERTAIN
+from lesionlens.base.dates import iso_date
 from lesionlens.base.labels import Label, LesionClass, MrSequence, Region, Source
 from lesionlens.explain.shapley import deciding_words
 from lesionlens.records.analysis import Analysis
@@ -150,9 +151,7 @@ def date_words(date: str) -> str:
     >>> date_words("20260105"), date_words(""), date_words("1997.04")
     ('2026-01-05', 'date unknown', '1997.04')
     """
-    if len(date) == 8 and date.isdigit():
-        return f"{date[:4]}-{date[4:6]}-{date[6:]}"
-    return date or "date unknown"
+    return iso_date(date) or date or "date unknown"
 
 
 def volume_words(volume_ml: float | None) -> str:
