@@ -44,7 +44,7 @@ def run_ahead(
 
     Returns
     -------
-    tuple of Outcome
+    tuple of StudyOutcome
         Of the studies that were begun here.
     """
     engine = engine_of(load_lens(choice), choice)

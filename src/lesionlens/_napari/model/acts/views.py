@@ -43,7 +43,7 @@ class Viewing:
         """Whether an outline is being redrawn, which linked views cannot show; that is said."""
         drawing = self.session.state.editing is not None
         if drawing:
-            self.session.say(_DRAWING)
+            self.session.notify(_DRAWING)
         return drawing
 
     def hang(self) -> None:
