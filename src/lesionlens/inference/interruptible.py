@@ -29,6 +29,8 @@ def interruptible(
         Whose leaves are watched.
     stage : str
         Name for progress, in words.
+    progress, cancel
+        Called with the share of layers done; polled before each layer.
     passes : int
         How many passes follow.
     seldom : nn.Module or None

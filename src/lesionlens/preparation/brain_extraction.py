@@ -100,7 +100,7 @@ def find_brain(
     Returns
     -------
     BrainMask
-        On a grid finer than `grid`, cut to the brain; empty where no brain is seen.
+        On a grid finer than `grid`, cut to the brain; empty where no brain is found.
     """
     logit = brain_logit(images, cancel=cancel)
     doubt = _absent(logit, next(iter(images.values())), grid)
@@ -195,12 +195,12 @@ def _finer(grid: Grid) -> Grid:
 
 
 def _doubt(logit: NDArray[np.float32], part: NDArray[np.bool_], volume_ml: float) -> str | None:
-    """Return why the mask should be looked at, or None."""
+    """Return why the mask should be checked, or None."""
     if not 700.0 < volume_ml < 2000.0:
         return f"it measures {volume_ml:.0f} ml"
     other = float((logit > 0).sum() - part.sum()) / float(part.sum())
     if other > 0.1:
-        return f"the network sees brain elsewhere, too ({other:.0%} as much)"
+        return f"the network finds brain elsewhere, too ({other:.0%} as much)"
     unsure = float((np.abs(logit[part]) < 1.0).mean())
     if unsure > 0.2:
         return f"the network is unsure of {unsure:.0%} of it"

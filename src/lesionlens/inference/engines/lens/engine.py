@@ -48,7 +48,7 @@ class LensEngine(LensMethod):
     def __init__(self, device: str = "auto", weights: str | Path | None = None) -> None:
         place = devices.choose(device)
         self._network, about = weight_files.load_chosen(weights, place)
-        self.placement = devices.Placement(place, self._move)
+        self.placement = devices.DevicePlacement(place, self._move)
         super().__init__(about, place)
 
     def _move(self, device: torch.device) -> None:
