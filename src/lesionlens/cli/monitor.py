@@ -43,10 +43,10 @@ def monitor(
     """
     del debug
     from lesionlens.monitoring import standing
-    from lesionlens.monitoring.stop_rules import Bounds
+    from lesionlens.monitoring.stop_rules import StopBounds
     from lesionlens.monitoring.watch import PAGE, watch, write
 
-    bounds = Bounds(least_acceptance=least_acceptance, most_candidates=most_candidates)
+    bounds = StopBounds(least_acceptance=least_acceptance, most_candidates=most_candidates)
     with progress_bar() as progress:
         watched = watch(
             results, bounds, baseline_weeks, images=studies, progress=progress, cancel=STOP

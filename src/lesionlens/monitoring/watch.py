@@ -9,14 +9,14 @@ from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
 from lesionlens.base.staging import check_target
 from lesionlens.monitoring import figures, page, stop_rules
 from lesionlens.monitoring.gather import gather, with_images
-from lesionlens.monitoring.stop_rules import Bounds
+from lesionlens.monitoring.stop_rules import StopBounds
 
 PAGE, TABLE, PROMETHEUS = "monitor.html", "monitor.csv", "monitor.prom"
 
 
 def watch(
     folder: Path,
-    bounds: Bounds,
+    bounds: StopBounds,
     baseline_weeks: int = 4,
     *,
     images: Path | None = None,
@@ -29,7 +29,7 @@ def watch(
     ----------
     folder : Path
         Holds result folders at any depth.
-    bounds : Bounds
+    bounds : StopBounds
         Of the stop rules.
     baseline_weeks : int
         The first weeks, against which all later ones are compared.
