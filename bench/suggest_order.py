@@ -29,7 +29,7 @@ from lesionlens.learning.suggest import brightness
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence, zscore
-from lesionlens.synth.draw import DrawConfig, Drawn, draw
+from lesionlens.synth.draw import DrawConfig, SyntheticBatch, draw
 from lesionlens.training.config import (
     DataConfig,
     OptimiserConfig,
@@ -58,7 +58,7 @@ class SitePatient:
     other_scanner: bool
 
 
-def low_field(drawn: Drawn, seed: int) -> Tensor:
+def low_field(drawn: SyntheticBatch, seed: int) -> Tensor:
     """Return (1, 4, I, J, K) channels as another scanner gives them: blurred, flat, noisy."""
     rng = torch.Generator().manual_seed(seed)
     image, brain = drawn.channels, drawn.brain[:, None]
@@ -215,14 +215,14 @@ def main() -> None:
     scores = mean_dice(network, test)
     other = [one.other_scanner for one in test]
     print(
-        f"{time.process_time() - begun:.0f} CPU s; before reading: {told(scores, other)}",
+        f"{time.process_time() - begun:.0f} CPU s; before reading: {summarise(scores, other)}",
         flush=True,
     )
     by_name = {one.file.stem: one for one in pool}
     cards = {one.file.stem: card(network, one) for one in pool}
     orders = {"suggest": [s.card.name for s in order(list(cards.values()), [])]}
-    told_before = dict(zip(by_name, mean_dice(network, pool), strict=True))
-    print(first_of(orders["suggest"], told_before, by_name), flush=True)
+    summary_before = dict(zip(by_name, mean_dice(network, pool), strict=True))
+    print(first_of(orders["suggest"], summary_before, by_name), flush=True)
     for seed in range(a.orders):
         names = sorted(by_name)
         np.random.default_rng(seed).shuffle(names)
@@ -241,7 +241,7 @@ def main() -> None:
                 new = sum(one.other_scanner for one in chosen)
                 rows.append({"order": name, "read": count, "dice": scores, "other": new})
                 print(f"{time.process_time() - begun:.0f} CPU s; {name}, {count} read, {new} of "
-                      f"the other scanner: {told(scores, other)}", flush=True)  # fmt: skip
+                      f"the other scanner: {summarise(scores, other)}", flush=True)  # fmt: skip
     (a.out / "rows.json").write_text(json.dumps({"other": other, "rows": rows}, indent=1))
     curves: dict[str, dict[int, float]] = {}
     for kind in ("suggest", "random"):
@@ -259,7 +259,7 @@ def main() -> None:
 def first_of(
     names: Sequence[str], dice_of: dict[str, float], patients: dict[str, SitePatient]
 ) -> str:
-    """Say whom the order puts first: how well they are outlined already, and of which scanner."""
+    """Report whom the order puts first: how well outlined already, and of which scanner."""
     lines = [f"pool: Dice {np.mean(list(dice_of.values())):.3f} before reading"]
     for count in (3, 5, 10):
         some = names[:count]
@@ -269,8 +269,8 @@ def first_of(
     return "; ".join(lines)
 
 
-def told(scores: Sequence[float], other: Sequence[bool]) -> str:
-    """Say the mean Dice over all, and by scanner."""
+def summarise(scores: Sequence[float], other: Sequence[bool]) -> str:
+    """Write the mean Dice over all, and by scanner."""
     values, mask = np.asarray(scores), np.asarray(other)
     return (
         f"Dice {values.mean():.3f} (ordinary {values[~mask].mean():.3f}, other scanner "

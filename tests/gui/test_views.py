@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QApplication, QToolButton
 from lesionlens._napari.loading import layers_of
 from lesionlens._napari.model.acts import hanging
 from lesionlens._napari.model.choices.choices import Overlay
-from lesionlens._napari.model.choices.views import Compared, Layout, Window
+from lesionlens._napari.model.choices.views import ComparedPictures, Layout, Window
 from lesionlens._napari.model.geometry.planes import Plane
 from lesionlens._napari.model.overlays.window_level import full_range, limits_of
 from lesionlens._napari.viewer.paint import rows_below
@@ -491,7 +491,7 @@ def prior_of(panel):
     shape = tuple(-(-n // 2) for n in series.grid.shape)
     data = np.linspace(500.0, 900.0, int(np.prod(shape)), dtype=np.float32).reshape(shape)
     volume = Volume(data, Grid(shape, affine))
-    return Compared("prior", {MrSequence.T1C: volume, MrSequence.FLAIR: volume})
+    return ComparedPictures("prior", {MrSequence.T1C: volume, MrSequence.FLAIR: volume})
 
 
 def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown):

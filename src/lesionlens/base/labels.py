@@ -141,7 +141,7 @@ class Source(StrEnum):
     """Added in the review."""
 
 
-class Drawn(StrEnum):
+class DrawingMethod(StrEnum):
     """How a reader's own candidate was drawn, in the words of DICOM's Segment Algorithm Type."""
 
     MANUAL = "manual"

@@ -35,10 +35,10 @@ def monitor(
     """
     del debug
     from lesionlens.monitoring import standing
-    from lesionlens.monitoring.stop_rules import Bounds
+    from lesionlens.monitoring.stop_rules import StopBounds
     from lesionlens.monitoring.watch import PAGE, watch, write
 
-    bounds = Bounds(least_acceptance=least_acceptance, most_candidates=most_candidates)
+    bounds = StopBounds(least_acceptance=least_acceptance, most_candidates=most_candidates)
     watched = watch(results, bounds, baseline_weeks)
     write(watched, out)
     standing.keep(watched.stops, out / PAGE)

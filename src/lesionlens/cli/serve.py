@@ -106,16 +106,16 @@ def serve(
     limits = Limits(memory_bytes=int(memory * 2**30), heartbeat_s=heartbeat)
     app = make_app(Sessions(models, limits), Admission(keys, where.hosts), datastore)
 
-    def tell(address: str) -> None:
+    def opened(address: str) -> None:
         devices = {model.info.device for model in models.values()}
-        say(f"Serving {', '.join(models)} ({', '.join(devices)}) at {address}")
+        print_line(f"Serving {', '.join(models)} ({', '.join(devices)}) at {address}")
 
-    listen(app, where, tell, STOP)
+    listen(app, where, opened, STOP)
     return Answer((), ("the server has stopped; what it held is gone",))
 
 
-def say(line: str) -> None:
-    """Tell who started the server something while it runs."""
+def print_line(line: str) -> None:
+    """Print a line for whoever started the server, while it runs."""
     sys.stderr.write(f"{plain(line)}\n")
     sys.stderr.flush()
 

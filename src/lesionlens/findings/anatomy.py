@@ -4,9 +4,9 @@ The brain mask alone places the head: the mid-sagittal plane is fitted to the mi
 left and right surface (so it follows a turned or tilted head, and mass effect inside does not
 move it), then the brain is scaled onto the MNI152 brain by width, length and top. The lower end
 is not used, because a field of view often cuts it. Deep structures, cerebellum, brainstem and
-ventricles are told by how many of twenty heads show them there (`places`); lobes, insula and corpus
-callosum by a few planes and boxes, set by hand after the sulci in MNI152. What holds most of a
-candidate is named, a second place where it spans two, and "uncertain" where the heads of the map
+ventricles are named by how many of twenty heads show them there (`places`); lobes, insula and
+corpus callosum by a few planes and boxes, set by hand after the sulci in MNI152. What holds most of
+a candidate is named, a second place where it spans two, and "uncertain" where the heads of the map
 disagree about what lies there: good for words beside a picture, not for planning.
 """
 
@@ -38,8 +38,8 @@ _HALF_WIDTH, _FRONT, _BACK, _TOP = 70.0, 72.0, -106.0, 79.0
 _ONE_SIDE, _MIDLINE_MM = 0.85, 3.0
 """Of what lies off the midline, the share on one side from which the other is not named.
 
-Of 840 balls in ten heads, none was told on the other side with or without the band; of those on one
-side, 17 were told on both without it (seven in a thalamus), 2 with it.
+Of 840 balls in ten heads, none was put on the other side with or without the band; of those on
+one side, 17 were placed on both without it (seven in a thalamus), 2 with it.
 """
 _BOTH, _BESIDE, _ALONE = 0.25, 0.6, 0.6
 """A second place is named from this share, or this part of the first one's; the first alone is

@@ -54,7 +54,7 @@ def suggest(
     readers : sequence of str
         See `learning.signed_reviews.gather`.
     progress, cancel
-        Told of, and asked before, each result.
+        Called, and polled for a stop, before each result.
 
     Raises
     ------

@@ -154,7 +154,7 @@ def agreement(
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
+class ScoreReliability:
     """How scores fit verdicts: bins of (mean score, accepted share, count), and their mean gap."""
 
     bins: tuple[tuple[float, float, int], ...]
@@ -162,7 +162,7 @@ class Calibration:
     judged: int
 
 
-def calibration(studies: Sequence[MonitoredStudy]) -> Calibration:
+def calibration(studies: Sequence[MonitoredStudy]) -> ScoreReliability:
     """Compare scores with verdicts, in ten bins; of several readers the majority counts."""
     scores, truth = [], []
     for study in studies:
@@ -172,7 +172,7 @@ def calibration(studies: Sequence[MonitoredStudy]) -> Calibration:
                 scores.append(one.score)
                 truth.append(sum(votes) * 2 > len(votes))
     if not scores:
-        return Calibration((), None, 0)
+        return ScoreReliability((), None, 0)
     s, t = np.asarray(scores), np.asarray(truth, float)
     place = np.minimum((s * _BINS).astype(int), _BINS - 1)
     bins = [
@@ -181,7 +181,7 @@ def calibration(studies: Sequence[MonitoredStudy]) -> Calibration:
         if (place == b).any()
     ]
     error = sum(count * abs(mean - share) for mean, share, count in bins) / len(s)
-    return Calibration(tuple(bins), error, len(s))
+    return ScoreReliability(tuple(bins), error, len(s))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ VERDICTS = frozenset({*SEEN_TRUE, ReviewState.REJECTED})
 
 @dataclass(frozen=True, slots=True)
 class MonitoredCandidate:
-    """One candidate and what each reader said of it last."""
+    """One candidate and what each reader last decided on it."""
 
     tracking_uid: str
     """The same in every reader's copy of a result."""
@@ -153,7 +153,7 @@ def _candidate(
 def _verdicts(
     events: list[dict[str, Any]],
 ) -> tuple[dict[str, dict[str, ReviewState]], set[str]]:
-    """Fold the events: what each reader said last of each candidate; which were added."""
+    """Fold the events: what each reader last decided on each candidate; which were added."""
     states: dict[str, dict[str, ReviewState]] = {}
     added = set()
     for event in events:

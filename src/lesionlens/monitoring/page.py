@@ -9,7 +9,7 @@ from html import escape
 
 from lesionlens.export.plain_page import number, page, paragraph, table, warned
 from lesionlens.export.tables import safe_text
-from lesionlens.monitoring.figures import Calibration, Drift, Group, Rate
+from lesionlens.monitoring.figures import Drift, Group, Rate, ScoreReliability
 from lesionlens.monitoring.gather import MonitoredStudy
 
 LIMITS = (
@@ -31,7 +31,7 @@ class Watched:
     readers: tuple[Group, ...]
     engines: tuple[Group, ...]
     agreement: tuple[tuple[str, str, int, float | None], ...]
-    calibration: Calibration
+    calibration: ScoreReliability
     drifts: tuple[Drift, ...]
     baseline: str
     stops: tuple[str, ...]
@@ -56,7 +56,7 @@ def _cells(group: Group) -> tuple[str, ...]:
     )
 
 
-def _diagram(calibration: Calibration) -> str:
+def _diagram(calibration: ScoreReliability) -> str:
     """Draw scores against accepted shares."""
     dots = "".join(
         f'<circle cx="{20 + 200 * s:.0f}" cy="{220 - 200 * t:.0f}" r="{3 + min(n, 25) / 4:.1f}" '

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lesionlens.monitoring.figures import Calibration, Drift, Group
+from lesionlens.monitoring.figures import Drift, Group, ScoreReliability
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class StopBounds:
     """What a site takes as tolerable."""
 
     least_acceptance: float = 0.5
@@ -26,9 +26,12 @@ _FEW = 10  # studies or verdicts below which no rule speaks
 
 
 def broken(
-    weeks: Sequence[Group], calibration: Calibration, drifts: Sequence[Drift], bounds: Bounds
+    weeks: Sequence[Group],
+    calibration: ScoreReliability,
+    drifts: Sequence[Drift],
+    bounds: StopBounds,
 ) -> tuple[str, ...]:
-    """Return which rules are broken, in words; the latest week is looked at."""
+    """Return which rules are broken, in words; of the latest week."""
     sentences = []
     if weeks:
         last = weeks[-1]

@@ -8,19 +8,19 @@ from pathlib import Path
 from lesionlens.base.staging import check_target
 from lesionlens.monitoring import figures, page, stop_rules
 from lesionlens.monitoring.gather import gather
-from lesionlens.monitoring.stop_rules import Bounds
+from lesionlens.monitoring.stop_rules import StopBounds
 
 PAGE, TABLE, PROMETHEUS = "monitor.html", "monitor.csv", "monitor.prom"
 
 
-def watch(folder: Path, bounds: Bounds, baseline_weeks: int = 4) -> page.Watched:
+def watch(folder: Path, bounds: StopBounds, baseline_weeks: int = 4) -> page.Watched:
     """Read the results below a folder and compare.
 
     Parameters
     ----------
     folder : Path
         Holds result folders at any depth.
-    bounds : Bounds
+    bounds : StopBounds
         Of the stop rules.
     baseline_weeks : int
         The first weeks, against which all later ones are compared.

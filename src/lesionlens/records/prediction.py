@@ -142,7 +142,7 @@ class Scoring:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FirstLook:
-    """What an engine says of a study at a first, coarse look."""
+    """What an engine predicts for a study at a first, coarse look."""
 
     seen: PerturbedPrediction
     """The answer to the study as it is, V = 1."""

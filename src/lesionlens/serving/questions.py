@@ -70,7 +70,7 @@ def answer(engine: Engine, study: HeldStudy, question: Question, job: Job) -> by
 
 def _predict(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
     del question
-    found = engine.predict(study.prepared, progress=job.tell, cancel=job.cancel)
+    found = engine.predict(study.prepared, progress=job.report, cancel=job.cancel)
     study.trace = found.trace
     return messages.prediction_out(found)
 
@@ -79,7 +79,7 @@ def _perturbed(engine: Engine, study: HeldStudy, question: Question, job: Job) -
     variants = messages.variants_in(question.header, question.arrays)
     able = _able(engine, SupportsPerturbation)
     return messages.perturbed_out(
-        able.predict_perturbed(study.prepared, variants, progress=job.tell, cancel=job.cancel)
+        able.predict_perturbed(study.prepared, variants, progress=job.report, cancel=job.cancel)
     )
 
 
@@ -87,7 +87,7 @@ def _first_look(engine: Engine, study: HeldStudy, question: Question, job: Job) 
     del question
     able = _able(engine, SupportsFirstLook)
     return messages.first_look_out(
-        able.first_look(study.prepared, progress=job.tell, cancel=job.cancel)
+        able.first_look(study.prepared, progress=job.report, cancel=job.cancel)
     )
 
 

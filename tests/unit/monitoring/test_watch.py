@@ -9,11 +9,11 @@ import pytest
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.monitoring import figures, page, standing
 from lesionlens.monitoring.gather import gather
-from lesionlens.monitoring.stop_rules import Bounds
+from lesionlens.monitoring.stop_rules import StopBounds
 from lesionlens.monitoring.watch import watch, write
 
 START = date(2026, 1, 5)
-BOUNDS = Bounds()
+BOUNDS = StopBounds()
 
 
 def result(folder, number, verdicts, *, day=START, score=0.9, brain=1300.0, added=()):
@@ -81,7 +81,7 @@ def test_scores_that_verdicts_contradict_break_a_rule(tmp_path):
     assert any("differ from verdicts by 0.90" in words for words in watched.stops)
 
 
-def test_a_shift_is_told_and_no_shift_is_not(tmp_path):
+def test_a_shift_is_reported_and_no_shift_is_not(tmp_path):
     rng = np.random.default_rng(0)
     for n in range(60):
         late = START + timedelta(weeks=6 * (n >= 30))
@@ -158,7 +158,7 @@ def test_a_result_exported_with_an_added_candidate_is_read(tmp_path):
     assert (watched.weeks[0].candidates, watched.weeks[0].added) == (1, 1)
 
 
-def test_weights_are_told_apart(tmp_path):
+def test_weights_are_distinguished(tmp_path):
     result(tmp_path, 1, [[("A", "accepted")]])
     result(tmp_path, 2, [[("A", "rejected")]])
     run = tmp_path / "study2" / "run.json"

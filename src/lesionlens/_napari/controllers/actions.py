@@ -92,7 +92,7 @@ class Actions(Marking, EditActs, Asking):
     def take_in(self, places: tuple[Path, ...]) -> bool:
         """Open what was dropped: scans, or a saved result of the study that is open."""
         if self.jobs.running:
-            self.session.say("Something still runs. Cancel it first, then drop again.")
+            self.session.notify("Something still runs. Cancel it first, then drop again.")
             return False
         opened = self.session.state.study is not None
         if len(places) == 1 and (is_result(places[0]) or (opened and is_mask(places[0]))):
@@ -175,7 +175,7 @@ class Actions(Marking, EditActs, Asking):
         from pint import Quantity  # noqa: PLC0415
 
         Quantity("1 mm")  # the first one reads all units there are: a second, for a scale bar
-        with contextlib.suppress(LesionLensError):  # said when the analysis is asked for
+        with contextlib.suppress(LesionLensError):  # reported when the analysis is asked for
             self._lens_for(read_preferences())
             gc.freeze()  # until the next `rest`
 
@@ -301,7 +301,7 @@ class Actions(Marking, EditActs, Asking):
         """Make a mark a candidate: the one named, else the last that lies in none yet."""
         marks = self.reading.marks
         if not marks:
-            self.session.say("There is no mark of yours. Ctrl and a click add a lesion.")
+            self.session.notify("There is no mark of yours. Ctrl and a click add a lesion.")
             return
         named = next((mark for mark in marks if mark.uid == uid), None)
         self.adding.from_mark((named or self._unlisted(marks)).at_mm)

@@ -188,7 +188,7 @@ class Views(QObject):
             shown.repaint()
 
     def identify(self, words: tuple[str, ...]) -> None:
-        """Say who is shown, at the top right of linked views."""
+        """Report who is shown, at the top right of linked views."""
         self._identity = words
         if self.linked is not None:
             self.linked.identity = words
@@ -275,7 +275,7 @@ class Views(QObject):
             (self.linked if linked else self.canvas).setFocus()
 
     def _enter(self) -> None:
-        """Look where napari's canvas looked, as near as it did."""
+        """Show what napari's canvas showed, as near as it did."""
         camera, dims = self._viewer.scene.camera, self._viewer.dims
         if self.linked is None or dims.ndim < SPACE:
             return

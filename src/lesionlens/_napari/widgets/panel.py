@@ -290,14 +290,14 @@ class Panel(QWidget):
         self.setMinimumWidth(round(WIDTH * (1 + 0.55 * max(size / PLAIN_PT - 1, 0.0))))
 
     def show_stops(self) -> None:
-        """Warn of stop rules that `lesionlens monitor` found broken when it looked last."""
+        """Warn of stop rules that `lesionlens monitor` found broken when it last ran."""
         found = standing()
         self._stops.setText(found.words if found else "")
         self._stops.setToolTip(found.page if found else "")
         self._stops.setVisible(bool(self._stops.text()))
 
     def show_clashes(self, words: Sequence[str]) -> None:
-        """Say which keys are somebody else's too."""
+        """Report which keys are somebody else's too."""
         self._clash.setText("\n".join(words))
         self._clash.setVisible(bool(words))
 

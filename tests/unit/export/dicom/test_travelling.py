@@ -114,8 +114,8 @@ def test_a_dirty_header_costs_nothing_and_leaves_valid(make, tmp_path, name):
     _dirty(analysis, DIRTY[name])
     done = DicomExporter().write(analysis, tmp_path)
     assert done.left_out == {}
-    told = [text for text in done.notices if "DICOM does not allow" in text]
-    assert bool(told) == (name not in UNSAID)
+    reported = [text for text in done.notices if "DICOM does not allow" in text]
+    assert bool(reported) == (name not in UNSAID)
     for path in done.files:
         ds = pydicom.dcmread(path)
         assert ds.SpecificCharacterSet == "ISO_IR 192"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lesionlens._napari.model.acts import hanging
 from lesionlens._napari.model.acts.session import ReviewSession
 from lesionlens._napari.model.choices.choices import Overlay, Second
-from lesionlens._napari.model.choices.views import Compared, Layout, Window
+from lesionlens._napari.model.choices.views import ComparedPictures, Layout, Window
 from lesionlens._napari.model.geometry.rulers import Ruler, rulers_of
 from lesionlens._napari.model.geometry.viewpoint import Travel
 from lesionlens._napari.model.screen.board import slices_of, stepped
@@ -43,7 +43,7 @@ class Viewing:
         """Whether an outline is being redrawn, which linked views cannot show; that is said."""
         drawing = self.session.state.editing is not None
         if drawing:
-            self.session.say(_DRAWING)
+            self.session.notify(_DRAWING)
         return drawing
 
     def hang(self) -> None:
@@ -141,7 +141,7 @@ class Viewing:
         """Show what is compared in place of this: a prior, else the sequence shown before."""
         self.session.choose_views(swapped=held)
 
-    def compare_with(self, compared: Compared | None) -> None:
+    def compare_with(self, compared: ComparedPictures | None) -> None:
         """Let the key that shows the other sequence show these pictures instead; None ends that."""
         self.session.choose_views(compared=compared, swapped=False)
 

@@ -60,7 +60,7 @@ def seen(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) -> Map
         return probed(result, prepared, (i, j, k))
     view = attention_view(layer_attention_raw(result.trace, prepared, region, int(layer), head))
     if layer == 0 and head is None:
-        return replace(view, said=search_words(result.analysis, result.trace, region))
+        return replace(view, words=search_words(result.analysis, result.trace, region))
     return view
 
 

@@ -57,7 +57,7 @@ class Board:
 
 
 def board_of(state: State, scene: ShownScene) -> Board:
-    """Say which views stand together in a state; none while an outline is redrawn."""
+    """Report which views stand together in a state; none while an outline is redrawn."""
     free = state.study is not None and state.editing is None
     return Board(
         tiles=tiles_of(state) if free else (),

@@ -76,7 +76,7 @@ class RemoteEngine:
 
     def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
         """Answer on the working grid; see `inference.engine.Engine.predict`."""
-        header, arrays = self._ask(prepared, _Question("predict"), progress, cancel)
+        header, arrays = self._ask(prepared, _RemoteQuestion("predict"), progress, cancel)
         found = messages.prediction_in(
             header,
             arrays,
@@ -95,19 +95,21 @@ class RemoteEngine:
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
         """Explain by a method of the server's engine; see `inference.engine.Engine.attribute`."""
         about = {"region": target.region.value, "method": method}
-        _, arrays = self._ask(prepared, _Question("attribute", about), no_progress, NEVER)
+        _, arrays = self._ask(prepared, _RemoteQuestion("attribute", about), no_progress, NEVER)
         return Volume(arrays["values"], prepared.working)
 
     def _probe(self, prepared: PreparedStudy, voxel: tuple[int, int, int]) -> Floats:
-        return self._ask_trace(prepared, _Question("probe", {"voxel": [int(v) for v in voxel]}))
+        return self._ask_trace(
+            prepared, _RemoteQuestion("probe", {"voxel": [int(v) for v in voxel]})
+        )
 
     def _layer(
         self, prepared: PreparedStudy, region: Region, layer: int, head: int | None
     ) -> Floats:
         about = {"region": region.value, "layer": layer, "head": head}
-        return self._ask_trace(prepared, _Question("layer", about))
+        return self._ask_trace(prepared, _RemoteQuestion("layer", about))
 
-    def _ask_trace(self, prepared: PreparedStudy, question: _Question) -> Floats:
+    def _ask_trace(self, prepared: PreparedStudy, question: _RemoteQuestion) -> Floats:
         """Ask what the server's trace answers; where it is gone, the study is predicted again."""
         patience = _Losses(self._line.address)
         while True:
@@ -115,16 +117,16 @@ class RemoteEngine:
                 return self._ask(prepared, question, no_progress, NEVER)[1]["values"]
             except GoneError:
                 patience.one_more()
-                self._ask(prepared, _Question("predict"), no_progress, NEVER)
+                self._ask(prepared, _RemoteQuestion("predict"), no_progress, NEVER)
 
     def _ask(
-        self, prepared: PreparedStudy, question: _Question, progress: Progress, cancel: Cancel
+        self, prepared: PreparedStudy, question: _RemoteQuestion, progress: Progress, cancel: Cancel
     ) -> tuple[Header, Mapping[str, NDArray[Any]]]:
         """Ask one question about a study; what the server lost meanwhile is sent again."""
         check(cancel, SENDING)
         if not prepared.knows_brain:
             raise UnusableInputError(
-                found="a head whose brain could not be told from the rest",
+                found="a head whose brain could not be outlined",
                 expected="a brain: nothing else leaves this machine",
                 next_step="Look at the brain's outline, or analyse on this machine",
             )
@@ -224,7 +226,7 @@ class _Losses:
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class _RemoteQuestion:
     """What is asked of a study: the kind of question, what it is about, arrays that go with it."""
 
     kind: str
@@ -237,7 +239,7 @@ class RemotePerturbable(RemoteEngine):
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`."""
-        return messages.grid_in(self._ask(prepared, _Question("grid"), no_progress, NEVER)[0])
+        return messages.grid_in(self._ask(prepared, _RemoteQuestion("grid"), no_progress, NEVER)[0])
 
     def predict_perturbed(
         self,
@@ -249,7 +251,7 @@ class RemotePerturbable(RemoteEngine):
     ) -> PerturbedPrediction:
         """Run a pass on each input; see `inference.engine.SupportsPerturbation`."""
         about, hidden = messages.variants_out(perturbations)
-        question = _Question("perturbed", about, hidden)
+        question = _RemoteQuestion("perturbed", about, hidden)
         return messages.perturbed_in(*self._ask(prepared, question, progress, cancel))
 
 
@@ -260,7 +262,7 @@ class RemoteQuick(RemotePerturbable):
         self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel
     ) -> FirstLook:
         """Run a coarse pass; see `inference.engine.SupportsFirstLook`."""
-        question = _Question("first look")
+        question = _RemoteQuestion("first look")
         return messages.first_look_in(*self._ask(prepared, question, progress, cancel))
 
 

@@ -49,7 +49,7 @@ def test_the_map_of_a_sequence_has_a_sign_and_says_what_was_measured(asked):
     view = seen(asked, asked.analysis.prepared, LayerChoice(Region.ET, Second.BY_FLAIR))
     assert view.data.max() == pytest.approx(0.6)
     assert view.low == -view.top
-    assert "candidates · 1: +0.60, 2: +0.60" in view.said
+    assert "candidates · 1: +0.60, 2: +0.60" in view.words
     against = seen(asked, asked.analysis.prepared, LayerChoice(Region.WT, Second.BY_T1C))
     assert against.data.min() == pytest.approx(-0.1)
     with pytest.raises(UnusableInputError, match="T2"):
@@ -84,7 +84,7 @@ def test_the_first_look_says_where_it_went(session, asked):
     Viewing(session).toggle_first_layer()
     assert session.state.choices.layer == 0
     view = seen(asked, asked.analysis.prepared, LayerChoice(Region.WT, 0))
-    assert "First layer: 100% in candidates, 0% opposite them" in view.said
+    assert "First layer: 100% in candidates, 0% opposite them" in view.words
     Viewing(session).toggle_first_layer()
     assert session.state.choices.layer is None
 

@@ -203,7 +203,7 @@ def test_a_transformer_bundle_gives_grad_cam_beside(tmp_path, make_prepared):
     assert np.abs(cam - attention).max() > 1e-6
 
 
-def test_a_missing_sequence_is_said(bundle, make_prepared):
+def test_a_missing_sequence_is_reported(bundle, make_prepared):
     engine = BundleEngine("cpu", bundle=bundle)
     found = engine.predict(make_prepared(present={"flair"}), progress=no_progress, cancel=NEVER)
     assert "T1c, T1, T2" in found.notices[0]
@@ -226,7 +226,7 @@ def test_a_left_out_sequence_is_an_empty_image(bundle, make_prepared):
 
 
 @pytest.mark.parametrize("fast", [False, True])
-def test_no_variant_is_looked_at_twice(bundle, make_prepared, monkeypatch, fast):
+def test_no_perturbation_is_predicted_twice(bundle, make_prepared, monkeypatch, fast):
     """Where perturbed inputs are computed in bfloat16, so is the study as it is, once more."""
     engine, study = patient_engine(bundle), make_prepared(present={"flair", "t2"})
     asked = []
@@ -284,7 +284,7 @@ def said_of_time(result):
     return " ".join(n for n in result.analysis.run.notices if n.startswith("Left out"))
 
 
-def test_without_patience_nothing_is_asked_and_that_is_said(keen_bundle, make_study):
+def test_without_patience_nothing_is_asked_and_that_is_reported(keen_bundle, make_study):
     engine = BundleEngine("cpu", bundle=keen_bundle, patience_s=0.0)
     result = Lens(engine=engine)(open_study(make_study()))
     assert result.candidates
