@@ -114,16 +114,16 @@ class Adding:
             self.session.notify("There is no other candidate to merge with.")
             return False
         reader = read_preferences().reader_name
-        into, gone = _kept_first(into, chosen)
+        kept, gone = _kept_first(into, chosen)
 
         def make(log: ReviewLog) -> None:
-            both, nothing = additions.merged(analysis, into, gone)
+            both, nothing = additions.merged(analysis, kept, gone)
             with log.one_act():
                 words = f"merged with candidate {gone.id}"
                 log.mark(
-                    into.tracking_uid, ReviewState.EDITED, reader=reader, reason=words, outline=both
+                    kept.tracking_uid, ReviewState.EDITED, reader=reader, reason=words, outline=both
                 )
-                words = f"merged into candidate {into.id}"
+                words = f"merged into candidate {kept.id}"
                 log.mark(
                     gone.tracking_uid,
                     ReviewState.EDITED,
@@ -133,8 +133,8 @@ class Adding:
                 )
 
         def then() -> None:
-            self.reviewing.go_to_uid(into.tracking_uid)
-            self.session.notify(f"Candidate {gone.id} is part of {into.id} now; U takes that back.")
+            self.reviewing.go_to_uid(kept.tracking_uid)
+            self.session.notify(f"Candidate {gone.id} is part of {kept.id} now; U takes that back.")
 
         return self.reviewing.change("Merging", make, then)
 
