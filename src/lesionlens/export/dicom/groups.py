@@ -54,19 +54,15 @@ def groups_of(
 
     Of a candidate the region whose diameters were measured comes first: it has all measures, and
     the others the first of them; and a candidate of which more was measured before one of which
-    less was. So a table whose columns are the first group's is right, and cells of what was not measured
-    stay empty. A score is text, never a row. Items without a value would say the same, but
+    less was. So a table whose columns are the first group's is right, and cells of what was not
+    measured stay empty. A score is text, never a row. Items without a value would say the same, but
     highdicom (0.28) takes none; in a group without a segment, 3D Slicer would show the diameters in
     the column of volumes, and outside of the groups OHIF would not see them; the candidate's
     diameters repeated in each group would be read as those of another region.
     """
     found: list[Any] = []
-    rows = []
-    for candidate in identity.exported(analysis):
-        parts = [segment for segment in segments if segment.candidate is candidate]
-        parts.sort(key=lambda part, of=candidate: part.region is not measured_region(of))
-        rows.append((candidate, parts, parts[0].region if parts else Region.WT))
-    for candidate, parts, _ in sorted(rows, key=lambda row: -len(_measures(row[0], row[2]))):
+    rows = [(one, _parts(one, segments)) for one in identity.exported(analysis)]
+    for candidate, parts in sorted(rows, key=lambda row: -_known(*row)):
         if not parts:
             found.append(_without_outline(analysis, sources, candidate))
         for index, part in enumerate(parts):
@@ -77,6 +73,17 @@ def groups_of(
             _explain(group, objects.get("attention"))
             found.append(group)
     return found
+
+
+def _parts(candidate: Candidate, segments: tuple[Segment, ...]) -> list[Segment]:
+    """Return a candidate's segments, that of the region whose diameters were measured first."""
+    mine = [segment for segment in segments if segment.candidate is candidate]
+    return sorted(mine, key=lambda part: part.region is not measured_region(candidate))
+
+
+def _known(candidate: Candidate, parts: list[Segment]) -> int:
+    """Count the measures of a candidate's first group: the fullest one names the columns."""
+    return len(_measures(candidate, parts[0].region if parts else Region.WT))
 
 
 def _group(analysis: Analysis, sources: SourceFrames, part: Segment, seg: Dataset) -> Any:

@@ -353,7 +353,8 @@ KINDS = {
 }
 """What a candidate may be, and what differs then."""
 PLACES = (
-    (-30, 10, 25), (30, -40, 12), (28, 22, 38), (-28, -45, 30), (30, 10, 0), (-30, 30, 0), (0, 45, 30)
+    (-30, 10, 25), (30, -40, 12), (28, 22, 38), (-28, -45, 30),
+    (30, 10, 0), (-30, 30, 0), (0, 45, 30),
 )  # fmt: skip
 MEASURES = ["Volume [cm3]", "Long axis [mm]", "Short axis [mm]"]
 
