@@ -76,10 +76,12 @@ def _predict(engine: Engine, study: HeldStudy, question: Question, job: Job) -> 
 
 
 def _perturbed(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
-    variants = messages.variants_in(question.header, question.arrays)
+    perturbations = messages.perturbations_in(question.header, question.arrays)
     able = _able(engine, SupportsPerturbation)
     return messages.perturbed_out(
-        able.predict_perturbed(study.prepared, variants, progress=job.report, cancel=job.cancel)
+        able.predict_perturbed(
+            study.prepared, perturbations, progress=job.report, cancel=job.cancel
+        )
     )
 
 

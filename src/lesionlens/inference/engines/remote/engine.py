@@ -257,7 +257,7 @@ class RemotePerturbable(RemoteEngine):
         cancel: Cancel,
     ) -> PerturbedPrediction:
         """Run a pass on each input; see `inference.engine.SupportsPerturbation`."""
-        about, hidden = messages.variants_out(perturbations)
+        about, hidden = messages.perturbations_out(perturbations)
         question = _RemoteQuestion(QuestionKind.PERTURBED, about, hidden)
         return messages.perturbed_in(*self._ask(prepared, question, progress, cancel))
 
