@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -222,16 +221,14 @@ class BundleEngine:
         study = self._memory.of(prepared)
         groups = [[self._as_shown(perturbation, study)] for perturbation in perturbations]
 
-        def take(inputs: Sequence[InputPerturbation]) -> list[Tensor]:
-            shares = (self._shares(self._input(study, one), fast=self._fast) for one in inputs)
-            return [share[self._whole] for share in shares]
-
-        def watch(count: int) -> AbstractContextManager[None]:
-            passes = count * self._windows(study.grid)
-            return interruptible(self._network, AGAIN, progress, cancel, passes=passes)
+        def take(inputs: Sequence[InputPerturbation]) -> Iterator[Tensor]:
+            passes = len(inputs) * self._windows(study.grid)
+            with interruptible(self._network, AGAIN, progress, cancel, passes=passes):
+                for one in inputs:
+                    yield self._shares(self._input(study, one), fast=self._fast)[self._whole]
 
         with kept_memory():
-            return self._memory.predict_perturbed(prepared, groups, take, watch)
+            return self._memory.predict_perturbed(prepared, groups, take)
 
     @devices.on_its_device
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
