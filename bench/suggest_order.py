@@ -1,6 +1,6 @@
 """How many cases must be read to reach the same Dice: as `suggest` orders them, and at random.
 
-    python bench/suggest_order.py runs/suggest [--pool 24] [--steps 40] [--orders 4]
+    python bench/suggest_order.py runs/suggest [--pool 24] [--steps 40] [--orders 4] [--seeds 2]
 
 A drawn site: most patients as the generator draws them, some from another scanner of lower field
 strength (noisier, blurred, contrast pressed together), which the network has never seen. The
@@ -25,10 +25,10 @@ from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
 from lesionlens.learning.order import Card, expected_loss, order
-from lesionlens.learning.suggest import brightness
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence, zscore
+from lesionlens.reading.image_features import brightness
 from lesionlens.synth.draw import DrawConfig, SyntheticBatch, draw
 from lesionlens.training.config import (
     DataConfig,
@@ -197,7 +197,10 @@ def asked() -> argparse.Namespace:
     p.add_argument("--base-steps", type=int, default=200)
     p.add_argument("--steps", type=int, default=40)
     p.add_argument("--orders", type=int, default=4, help="random ones; 0 trains nothing on")
-    p.add_argument("--read", type=int, nargs="+", default=[2, 4, 8])
+    p.add_argument("--seeds", type=int, default=2, help="of training, for the suggested order")
+    p.add_argument("--read", type=int, nargs="+", default=[2, 4, 8],
+                   help="how many; 0 is as many steps on drawn brains alone")  # fmt: skip
+    p.add_argument("--only", nargs="+", help="orders of this process, such as suggest, 'random 0'")
     return p.parse_args()
 
 
@@ -230,18 +233,22 @@ def main() -> None:
     if not a.orders:
         return
     rows = []
-    for name, names in orders.items():
-        for count in a.read:
+    for count in a.read:
+        for at, (name, names) in enumerate(orders.items()):
+            if a.only and name not in a.only:
+                continue
             chosen = [by_name[n] for n in names[:count]]
-            for seed in range(2 if name == "suggest" else 1):
+            for seed in range(a.seeds) if name == "suggest" else [at % a.seeds]:
                 out = a.out / f"{name.replace(' ', '-')}-{count}-{seed}"
-                cases = Reviews(tuple(one.file for one in chosen), ordinary)
+                cases = Reviews(tuple(one.file for one in chosen) or ordinary, ordinary)
                 done = train(recipe(a.steps, base, 11 + seed), out, cases=cases)
                 scores = mean_dice(weights.load(done.weights)[0], test)
                 new = sum(one.other_scanner for one in chosen)
                 rows.append({"order": name, "read": count, "dice": scores, "other": new})
                 print(f"{time.process_time() - begun:.0f} CPU s; {name}, {count} read, {new} of "
                       f"the other scanner: {summarise(scores, other)}", flush=True)  # fmt: skip
+    if a.only:
+        return
     (a.out / "rows.json").write_text(json.dumps({"other": other, "rows": rows}, indent=1))
     curves: dict[str, dict[int, float]] = {}
     for kind in ("suggest", "random"):

@@ -16,7 +16,8 @@ LIMITS = (
     "A shift of inputs or scores does not prove that the network became worse, and no shift does "
     "not prove that it did not (arXiv 2410.13174): look at cases. Verdicts are of readers who saw "
     "the candidates, so that what the network missed counts only where a reader added it. "
-    "Contrast, spacing and noise of the images are not compared: results do not hold them."
+    "Contrast, noise and voxels of the images are compared only where the studies were named "
+    "(--studies): results do not hold them."
 )
 _GROUP = ("", "studies", "candidates", "accepted", "edited", "rejected", "added", "acceptance",
           "edit rate")  # fmt: skip

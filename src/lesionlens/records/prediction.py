@@ -166,7 +166,8 @@ class QuestionTime:
         """Return the notice that questions were left out for want of time."""
         return (
             f"Left out, as the time for asking this network did not suffice: {', '.join(what)}. "
-            "Allow more with --patience, or with BundleEngine(..., patience_s=...)"
+            "Allow more with --patience (that of `serve`, where a server was asked), or with "
+            "BundleEngine(..., patience_s=...)"
         )
 
 

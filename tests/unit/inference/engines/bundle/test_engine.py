@@ -13,7 +13,7 @@ import torch
 pytest.importorskip("monai")
 
 from monai.networks import nets
-from tests.bundles import SEGRESNET, write_bundle
+from tests.bundles import SEGRESNET, write_bundle, write_flagging_bundle
 
 from lesionlens.base.errors import ResourceError, UnusableInputError, WeightsError
 from lesionlens.base.labels import MrSequence, Region
@@ -245,15 +245,8 @@ def test_no_perturbation_is_predicted_twice(bundle, make_prepared, monkeypatch, 
 @pytest.fixture(scope="module")
 def keen_bundle(tmp_path_factory, bundle, make_prepared):
     """Return the same network, shifted so that it flags a thirtieth of the brain."""
-    engine = patient_engine(bundle)
-    with torch.inference_mode():
-        study = engine._memory.of(make_prepared())
-        shares = engine._shares(engine._input(study))[1][study.brain[0]]
-        shift = -torch.logit(shares.quantile(1 - 1 / 30))
-    state = engine._network.state_dict()
-    last = [n for n in state if n.startswith("conv_final") and n.endswith("conv.bias")][-1]
-    state[last] = state[last] + torch.tensor([0, float(shift), 0])
-    return write_bundle(tmp_path_factory.mktemp("bundle") / "keen", state=state, window=64)
+    folder = tmp_path_factory.mktemp("bundle") / "keen"
+    return write_flagging_bundle(folder, patient_engine(bundle), make_prepared())
 
 
 def test_the_whole_analysis_runs_on_a_bundle(keen_bundle, make_study):
