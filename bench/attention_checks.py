@@ -45,7 +45,7 @@ from lesionlens.reading.readers import open_study
 from lesionlens.records.prediction import InputPerturbation
 from lesionlens.records.study import PreparedStudy
 from lesionlens.result import Result
-from lesionlens.synth.draw import Drawn, draw
+from lesionlens.synth.draw import SyntheticBatch, draw
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import VALIDATION_SEED, SynthSource
 from lesionlens.training.loop import train
@@ -66,23 +66,23 @@ class Clocked:
     """An engine that counts the CPU seconds of its answers, which a busy machine hardly changes."""
 
     def __init__(self, engine: LensEngine) -> None:
-        self._engine, self.network_s, self.looks_s = engine, 0.0, 0.0
+        self._engine, self.network_s, self.perturbed_s = engine, 0.0, 0.0
         self.info, self.perturbation_grid = engine.info, engine.perturbation_grid
         self.attribute = engine.attribute
 
     def predict(self, *given: Any, **named: Any) -> Any:
         """Answer as the engine does."""
         begun = time.process_time()
-        said = self._engine.predict(*given, **named)
+        found = self._engine.predict(*given, **named)
         self.network_s += time.process_time() - begun
-        return said
+        return found
 
     def predict_perturbed(self, *given: Any, **named: Any) -> Any:
-        """Look as the engine does."""
+        """Predict as the engine does."""
         begun = time.process_time()
-        said = self._engine.predict_perturbed(*given, **named)
-        self.looks_s += time.process_time() - begun
-        return said
+        found = self._engine.predict_perturbed(*given, **named)
+        self.perturbed_s += time.process_time() - begun
+        return found
 
 
 def map_of(network: LensNetwork, x: torch.Tensor) -> np.ndarray:
@@ -136,9 +136,9 @@ def robustness(network: LensNetwork, prepared: PreparedStudy, spacing_mm: float)
 
 
 def top_hurts_most(result: Result) -> list[dict[str, bool]]:
-    """Say for each candidate whether leaving out its most relevant sequence costs it most.
+    """Report for each candidate whether leaving out its most relevant sequence costs it most.
 
-    And whether a reader is told that this sequence decides, or that none does.
+    And whether the reader is shown that this sequence decides, or that none does.
     """
     answers = []
     for candidate in result.candidates:
@@ -191,7 +191,7 @@ def check_case(engine: LensEngine, network: LensNetwork, spacing_mm: float, fold
         "top_sequence_hurts_most": top_hurts_most(result),
         "score_left_out": [dict(c.score_left_out or {}) for c in result.candidates],
         "network_cpu_s": clocked.network_s,
-        "looks_cpu_s": clocked.looks_s,
+        "looks_cpu_s": clocked.perturbed_s,
         "probe_ms": probe_ms(result),
     }
     if (folder / "seg.nii.gz").is_file():
@@ -292,7 +292,7 @@ def label_randomisation(steps: int) -> dict[str, Any]:
     }
 
 
-def _held_out(networks: dict[str, LensNetwork], drawn: Drawn) -> dict[str, float] | None:
+def _held_out(networks: dict[str, LensNetwork], drawn: SyntheticBatch) -> dict[str, float] | None:
     """Share of each map that lies in the tumour of a drawn brain; None without a tumour."""
     inside, brain = drawn.labels[0, 0].numpy() > 0, drawn.brain[0].numpy()
     if not inside.any():

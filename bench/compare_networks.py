@@ -66,7 +66,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def against(rows: Sequence[Row]) -> list[str]:
-    """Say in words how often MONAI's time holds ours, alike precision by alike precision."""
+    """Describe in words how often MONAI's time holds ours, alike precision by alike precision."""
     shipped = [r for r in rows if r["network"] == rows[0]["network"] and "flash" in r["form"]]
     ours = {_precision(r): r for r in shipped}
     lines = []

@@ -36,7 +36,7 @@ from lesionlens.records.prediction import InputPerturbation
 from lesionlens.records.study import PreparedStudy
 from lesionlens.synth import draw as drawing
 from lesionlens.synth import tumour
-from lesionlens.synth.draw import DrawConfig, Drawn, Geometry, draw_geometry, paint
+from lesionlens.synth.draw import DrawConfig, Geometry, SyntheticBatch, draw_geometry, paint
 from lesionlens.training.data import VALIDATION_SEED
 
 FIRST_SEED = VALIDATION_SEED + 830_000_000
@@ -69,7 +69,7 @@ def without_tumour(geometry: Geometry) -> Geometry:
     return replace(geometry, membership=share, labels=labels)
 
 
-def in_one_alone(seed: int) -> dict[MrSequence, Drawn] | None:
+def in_one_alone(seed: int) -> dict[MrSequence, SyntheticBatch] | None:
     """Draw a patient whose tumour shows in one sequence alone, for each; None of a small one."""
     geometry = draw_geometry(GRID, [seed])
     if float(geometry.labels[0, 0].sum()) * ML < LEAST_ML:
@@ -87,7 +87,7 @@ def in_one_alone(seed: int) -> dict[MrSequence, Drawn] | None:
 class Healthy:
     """A patient painted without a tumour, and the share of one lesion that may be added."""
 
-    free: Drawn
+    free: SyntheticBatch
     inside: torch.Tensor
     """(1, I, J, K) float32."""
     labels: torch.Tensor
@@ -114,7 +114,7 @@ def healthy(seed: int) -> Healthy:
     return Healthy(free, geometry.membership[:, 5:9].sum(1), geometry.labels)
 
 
-def strong(one: Healthy, sequence: MrSequence) -> Iterator[Drawn]:
+def strong(one: Healthy, sequence: MrSequence) -> Iterator[SyntheticBatch]:
     """Add the lesion to one sequence alone, with more and more contrast."""
     at, brain = list(MrSequence).index(sequence), one.free.brain[0]
     spread = float(one.free.channels[0, at][brain].std())
@@ -150,10 +150,10 @@ def found_ones(engine: LensEngine, wanted: int, first: int) -> dict[MrSequence, 
                 truth = one.labels[0, 0].numpy() > 0
                 if is_seen(engine, study, truth):
                     some.append(asked(engine, study, truth))
-                    say(f"{seed} {sequence.words}, {gain:.0f} SD: {words_of(some[-1])}")
+                    print_line(f"{seed} {sequence.words}, {gain:.0f} SD: {words_of(some[-1])}")
                     break
     for sequence, number in tried.items():
-        say(f"{sequence.words}: the network found {len(rows[sequence])} of {number} drawn")
+        print_line(f"{sequence.words}: the network found {len(rows[sequence])} of {number} drawn")
     return rows
 
 
@@ -191,7 +191,7 @@ def main() -> None:
     a = p.parse_args()
     engine = LensEngine("cpu", a.weights)
     if a.strong:
-        told(found_ones(engine, a.strong, a.first))
+        summarise(found_ones(engine, a.strong, a.first))
         return
     rows: dict[MrSequence, list[Row]] = {sequence: [] for sequence in MrSequence}
     for seed in range(FIRST_SEED + a.first, FIRST_SEED + a.first + 10 * a.patients):
@@ -202,36 +202,36 @@ def main() -> None:
             truth = one.labels[0, 0].numpy() > 0
             row = asked(engine, prepared_of(one, np.ones(4, dtype=bool)), truth)
             rows[sequence].append(row)
-            say(f"{seed} {sequence.words}: {words_of(row)}")
+            print_line(f"{seed} {sequence.words}: {words_of(row)}")
         if len(rows[MrSequence.T1]) == a.patients:
             break
-    told(rows)
+    summarise(rows)
 
 
 def words_of(row: Row) -> str:
-    """Say what was named, and how much of it the network calls tumour."""
+    """Report what was named, and how much of it the network calls tumour."""
     named = "nothing carries it" if row.named is None else row.named.words
     return f"{named}, {row.called:.0%} called tumour"
 
 
-def told(rows: dict[MrSequence, list[Row]]) -> None:
+def summarise(rows: dict[MrSequence, list[Row]]) -> None:
     """Print one line a sequence, and the cost."""
     for sequence, some in rows.items():
-        say(f"{sequence.words}: {counted(some, sequence)}")
+        print_line(f"{sequence.words}: {counted(some, sequence)}")
     every = [row for some in rows.values() for row in some]
     cost = sum(row.maps_s for row in every) / sum(row.passes_s for row in every)
-    say(f"maps take {cost:.2%} of the time of the passes that they are made of")
+    print_line(f"maps take {cost:.2%} of the time of the passes that they are made of")
 
 
 def counted(rows: list[Row], sequence: MrSequence) -> str:
-    """Say how often a sequence was named: of the lesions seen, and of all."""
+    """Report how often a sequence was named: of the lesions seen, and of all."""
     seen = [row for row in rows if row.called >= LEAST_CALLED]
     right = sum(row.named is sequence for row in seen)
     every = sum(row.named is sequence for row in rows)
     return f"{right} of {len(seen)} seen, {every} of all {len(rows)}"
 
 
-def say(words: str) -> None:
+def print_line(words: str) -> None:
     """Print at once."""
     sys.stdout.write(f"{words}\n")
     sys.stdout.flush()

@@ -64,8 +64,8 @@ def judge(folder: Path) -> None:
     for case in sorted(p for p in folder.rglob("*") if p.is_dir() and any(p.glob("*.nii.gz"))):
         for sequence, series in open_study(case).series.items():
             found = sequence_from_image.guess(series.load(), series.grid)
-            said = found.sequence.value if found.sequence else "-"
-            sys.stdout.write(f"{case.name}\t{sequence.value}\t{said}\t{found.evidence}\n")
+            named = found.sequence.value if found.sequence else "-"
+            sys.stdout.write(f"{case.name}\t{sequence.value}\t{named}\t{found.evidence}\n")
             sys.stdout.flush()
 
 

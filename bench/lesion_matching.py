@@ -164,15 +164,15 @@ def main() -> None:
         how[:3, 3] += a.off_mm * off / np.linalg.norm(off)
         found = match(then.components, then.grid, now.components, now.grid, how)
         count(tally, then, now, {*found.pairs, *found.beside})
-        say(f"{seed}: {len(then.holds)} then, {len(now.holds)} now; up to here {tally}")
-    say(
+        print_line(f"{seed}: {len(then.holds)} then, {len(now.holds)} now; up to here {tally}")
+    print_line(
         f"there twice and linked: {tally.linked} of {tally.twice} ({tally.together} of them in "
         f"one that merged or split); there once and called new or gone: {tally.named} of "
         f"{tally.once}; false links: {tally.false_links}"
     )
 
 
-def say(words: str) -> None:
+def print_line(words: str) -> None:
     """Print at once."""
     sys.stdout.write(f"{words}\n")
     sys.stdout.flush()

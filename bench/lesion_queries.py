@@ -37,7 +37,9 @@ def overlaps(found: torch.Tensor, parts: torch.Tensor) -> tuple[torch.Tensor, to
     return both / (total - both).clamp_min(1), 2 * both / total.clamp_min(1)
 
 
-def look(network: LensNetwork, seed: int, spacing_mm: float, counts: Counter[str]) -> list[float]:
+def examine(
+    network: LensNetwork, seed: int, spacing_mm: float, counts: Counter[str]
+) -> list[float]:
     """Add one patient to the counts; the Dice of every tumour that was found."""
     config = DrawConfig((92, 112, 88), (spacing_mm, spacing_mm))
     drawn = draw(config, [seed])
@@ -48,8 +50,8 @@ def look(network: LensNetwork, seed: int, spacing_mm: float, counts: Counter[str
         sys.exit("These weights have no lesion queries")
     masks = out.masks[0][0].float()
     goal = wanted(drawn.instances[0], present[0] > 0, masks)
-    said, kind = out.classes[0].softmax(-1)[:, : len(LesionClass)].max(1)
-    sure = said >= 0.5
+    confidence, kind = out.classes[0].softmax(-1)[:, : len(LesionClass)].max(1)
+    sure = confidence >= 0.5
     union, dice = overlaps(masks[sure] > 0, goal.masks > 0.5)
     rows, columns = assign(-(union * (kind[sure, None] == goal.classes)).numpy())
     pair = dict(zip(columns.tolist(), rows.tolist(), strict=True))
@@ -84,7 +86,7 @@ def main() -> None:
     counts: Counter[str] = Counter()
     dice: list[float] = []
     for index in range(a.patients):
-        dice += look(network, FIRST_SEED + index, info.spacing_mm, counts)
+        dice += examine(network, FIRST_SEED + index, info.spacing_mm, counts)
     for name in sorted({key.split("|")[0] for key in counts}):
         there, found = counts[f"{name}|there"], counts[f"{name}|found"]
         word = "right" if name == "queries" else "found"

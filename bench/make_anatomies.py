@@ -4,7 +4,7 @@
 
 FOLDER holds head_01.nii.gz to head_20.nii.gz: `data/training_label_maps` of BBillot/SynthSeg
 (Apache License 2.0). Each is cut to the head and grouped to the classes of `synth.classes` at the
-source's 1 mm; sulcal fluid within the brain's outline is told from fluid beyond it. The affine
+source's 1 mm; sulcal fluid within the brain's outline is parted from fluid beyond it. The affine
 turns each head so that its midsagittal plane is x = 0, and puts zero into the brain's middle.
 """
 
@@ -75,7 +75,7 @@ def outline(labels: np.ndarray) -> np.ndarray:
 
 
 def split_fluid(labels: np.ndarray) -> np.ndarray:
-    """Tell the fluid beyond the outline; strays of brain outside of it become fluid, too."""
+    """Mark the fluid beyond the outline; strays of brain outside of it become fluid, too."""
     inside = outline(labels)
     out = labels.copy()
     out[~inside & np.isin(labels, classes.BRAIN)] = classes.OUTER_FLUID

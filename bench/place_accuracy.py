@@ -85,19 +85,19 @@ def main() -> None:
         labels, grid, head = head_of(path)
         for at in balls(labels, grid, number):
             place, side = truth_of(labels[tuple(at.T)])
-            said = locate(grid.to_mm(at), head)
-            words = (said.region or "").removesuffix(UNCERTAIN_PLACE)
+            place = locate(grid.to_mm(at), head)
+            words = (place.region or "").removesuffix(UNCERTAIN_PLACE)
             named = words.split(" and ")
             meant = LOBAR if place == "lobe" else (place,)
-            unsure = (said.region or "").endswith(UNCERTAIN_PLACE)
+            unsure = (place.region or "").endswith(UNCERTAIN_PLACE)
             rows[place].append((named[0] in meant, any(n in meant for n in named), unsure))
             if side is not None:
-                sides[side, said.side or "none"] += 1
+                sides[side, place.side or "none"] += 1
     print("| place | balls | named first | named | uncertain |\n|---|---|---|---|---|")
     for place, found in (*rows.items(), ("all", [one for of in rows.values() for one in of])):
         cells = " | ".join(str(int(sum(column))) for column in zip(*found, strict=True))
         print(f"| {place} | {len(found)} | {cells} |")
-    print("\n| side by labels | said | balls |\n|---|---|---|")
+    print("\n| side by labels | named | balls |\n|---|---|---|")
     for (meant, said_side), count in sorted(sides.items()):
         print(f"| {meant} | {said_side} | {count} |")
 

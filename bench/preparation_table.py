@@ -97,10 +97,10 @@ def made(clean: Images, variant: str, seed: int) -> tuple[Study, dict[MrSequence
 
 def labels_of(lens: Lens, prepared: PreparedStudy) -> np.ndarray:
     """Segment a prepared study; labels on its native grid."""
-    said = lens.engine.predict(prepared, progress=no_progress, cancel=NEVER)
-    chances = native.bring_regions(said.probability or {}, prepared, nested=True)
+    found = lens.engine.predict(prepared, progress=no_progress, cancel=NEVER)
+    chances = native.bring_regions(found.probability or {}, prepared, nested=True)
     marked = draw_components(
-        {r: chances[r] for r in Region}, prepared.native, CandidateCriteria(said.thresholds)
+        {r: chances[r] for r in Region}, prepared.native, CandidateCriteria(found.thresholds)
     )
     return marked.labels
 

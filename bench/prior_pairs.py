@@ -30,7 +30,7 @@ from lesionlens.base.stages import StageClock
 from lesionlens.findings.candidates import Context, Evidence, describe
 from lesionlens.findings.components import draw_components
 from lesionlens.followup.compare import compare
-from lesionlens.followup.patient import Visit
+from lesionlens.followup.patient import Examination
 from lesionlens.followup.prior import Prior
 from lesionlens.lens import Lens
 from lesionlens.preparation.prepare import PrepareOptions, prepare
@@ -63,7 +63,7 @@ TOP = 1000.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Drawn:
+class SyntheticBatch:
     """One examination as it was drawn, and the head's movement (RAS+ mm, own to moved)."""
 
     patient: Patient
@@ -72,7 +72,7 @@ class Drawn:
 
 def drawn(
     seed: int, scale: float, round_: int, moved: NDArray[np.float64], *, one_scanner: bool = False
-) -> Drawn:
+) -> SyntheticBatch:
     """Draw one examination of a patient with lesions of scaled radius."""
     plan, scan = tumour.plan_lesions, drawing.acquire
 
@@ -104,7 +104,7 @@ def drawn(
         for n, s in enumerate(MrSequence)
     }
     patient = Patient(images, Volume(labels, grid), Volume(made.brain[0].numpy(), grid), seed)
-    return Drawn(patient, moved)
+    return SyntheticBatch(patient, moved)
 
 
 def scanned_again(scan: Callable[..., object], seed: int, round_: int, *rest: object) -> object:
@@ -128,7 +128,7 @@ def movement(seed: int) -> NDArray[np.float64]:
     return out
 
 
-def with_truth(one: Drawn, folder: Path, how: Acquisition) -> Analysis:
+def with_truth(one: SyntheticBatch, folder: Path, how: Acquisition) -> Analysis:
     """Return the analysis of a perfect engine: prepared as any study, measured from the truth."""
     write_nifti(one.patient, folder, sequences=SEQUENCES, how=how)
     study = open_study(folder)
@@ -143,7 +143,7 @@ def with_truth(one: Drawn, folder: Path, how: Acquisition) -> Analysis:
     return Analysis(study, prepared, None, volumes, findings, run)
 
 
-def alignment_error(found: Analysis, now: Drawn, then: Drawn) -> float:
+def alignment_error(found: Analysis, now: SyntheticBatch, then: SyntheticBatch) -> float:
     """Return the largest of the brain's 95 % smallest errors of the alignment, mm."""
     brain = now.patient.brain
     points = brain.grid.to_mm(np.argwhere(brain.data)[::997])
@@ -154,7 +154,7 @@ def alignment_error(found: Analysis, now: Drawn, then: Drawn) -> float:
     return float(np.percentile(np.linalg.norm(apart[0] - apart[1], axis=1), 95))
 
 
-def true_volumes(one: Drawn, perfect: Analysis, found: Analysis) -> dict[int, float]:
+def true_volumes(one: SyntheticBatch, perfect: Analysis, found: Analysis) -> dict[int, float]:
     """Return the drawn volume (ml) of the whole lesion that each candidate lies on most.
 
     `perfect` knows the lesions of the truth; 0 where a candidate lies on none.
@@ -193,7 +193,7 @@ class Tally:
 
 def count(
     tally: Tally,
-    scans: tuple[Drawn, Drawn],
+    scans: tuple[SyntheticBatch, SyntheticBatch],
     perfect: tuple[Analysis, Analysis],
     found: Analysis,
     prior: Analysis,
@@ -217,12 +217,14 @@ def count(
             true = 100 * (after - before) / before
             error = 100 * abs((100 + change.volume_percent) / (100 + true) - 1)
             (tally.wrong_percent if tally.wrong_percent is not None else []).append(error)
-            say(f"    {before:.1f} ml: {true:+.1f} % drawn, {change.volume_percent:+.1f} % found")
+            print_line(
+                f"    {before:.1f} ml: {true:+.1f} % drawn, {change.volume_percent:+.1f} % found"
+            )
 
 
 def pairs(
     number: int, first: int = 0, *, one_scanner: bool = False
-) -> Iterator[tuple[int, Drawn, Drawn]]:
+) -> Iterator[tuple[int, SyntheticBatch, SyntheticBatch]]:
     """Yield pairs with lesions that grow or shrink."""
     for seed in range(FIRST_SEED + first, FIRST_SEED + first + number):
         rng = np.random.default_rng(seed)
@@ -231,16 +233,16 @@ def pairs(
         yield seed, now, drawn(seed, 1.0, 0, movement(seed), one_scanner=one_scanner)
 
 
-def say(words: str) -> None:
+def print_line(words: str) -> None:
     """Print at once."""
     sys.stdout.write(f"{words}\n")
     sys.stdout.flush()
 
 
-def told(name: str, tally: Tally) -> None:
+def summarise(name: str, tally: Tally) -> None:
     """Print the figures of a path."""
     wrong = tally.wrong_percent or [float("nan")]
-    say(
+    print_line(
         f"{name}: alignment median {np.median(tally.errors_mm):.2f}, worst "
         f"{max(tally.errors_mm):.2f} mm; matched {tally.matched} of {tally.pairs}; volume now by "
         f"volume before off by median {np.median(wrong):.1f} %, worst {max(wrong):.1f} %, within "
@@ -265,18 +267,18 @@ def main() -> None:
         place = a.out / str(seed)
         first = with_truth(then, place / "then", before_how)
         second = with_truth(now, place / "now", NOW)
-        visit, before = Visit("drawn", "2026-03-01"), Visit("drawn", "2026-01-01")
+        visit, before = Examination("drawn", "2026-03-01"), Examination("drawn", "2026-01-01")
         found = compare(second, visit, Prior(before, first))
-        say(f"{seed} truth: {alignment_error(found, now, then):.2f} mm")
+        print_line(f"{seed} truth: {alignment_error(found, now, then):.2f} mm")
         count(truth, (now, then), (second, first), found, first)
         if lens is not None and number < a.network:
             one, two = (lens(x.study).analysis for x in (first, second))
             again = compare(two, visit, Prior(before, one))
-            say(f"{seed} network: {alignment_error(again, now, then):.2f} mm")
+            print_line(f"{seed} network: {alignment_error(again, now, then):.2f} mm")
             count(network, (now, then), (second, first), again, one)
-    told("truth", truth)
+    summarise("truth", truth)
     if network.errors_mm:
-        told("network", network)
+        summarise("network", network)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def adjusted(runs: list[Path], a: argparse.Namespace) -> tuple[LensNetwork, Weig
 
 
 def _learnt_from(runs: list[Path]) -> str | None:
-    """Say from how many cases runs have learnt together; None of those on drawn brains alone."""
+    """Report from how many cases runs have learnt together; None of those on drawn brains alone."""
     splits = [run / "split.json" for run in runs]
     if not all(split.is_file() for split in splits):
         return None
@@ -213,7 +213,7 @@ def fitted_notes(a: argparse.Namespace) -> tuple[WeightsNotes, Calibration]:
 
 
 def print_to_stderr(text: str) -> None:
-    """Tell how far it is."""
+    """Report how far it is."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
@@ -237,12 +237,13 @@ def table(result: Calibration, notes: WeightsNotes) -> str:
         f"judged by the half that it does not belong to: calibration error "
         f"{result.trial.error:.3f}, Brier score {result.trial.brier:.3f}.",
         "",
-        "| score | candidates | said | true |",
+        "| score | candidates | predicted | true |",
         "|---|---:|---:|---:|",
     ]
     lines += [
-        f"| {b['from']:.1f} to {b['to']:.1f} | {b['count']} | {b['said']:.2f} | {b['true']:.2f} |"
-        for b in result.trial.bins
+        f"| {row['from']:.1f} to {row['to']:.1f} | {row['count']} "
+        f"| {row['predicted']:.2f} | {row['true']:.2f} |"
+        for row in result.trial.bins
     ]
     lines += ["", "| score from | lesions found | false candidates a scan |", "|---|---:|---:|"]
     lines += [

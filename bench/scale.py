@@ -121,8 +121,8 @@ def watch(
 ) -> dict:
     """Run a batch; end a process of it outright after so many studies; return what was seen."""
     start, seen, killed = time.monotonic(), [], victim is None
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command, env=env, stdout=said, stderr=said)
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, env=env, stdout=output, stderr=output)
         while process.poll() is None:
             count, family = done(out), [process.pid, *below(process.pid)]
             used = [resident_mib(one) for one in family]
@@ -131,10 +131,10 @@ def watch(
                 os.kill(victim or _worker(process.pid), signal.SIGKILL)
                 killed = True
             time.sleep(1.0)
-        said.seek(0)
-        text = said.read().decode("utf-8", "replace")
+        output.seek(0)
+        text = output.read().decode("utf-8", "replace")
     last = [line for line in text.splitlines() if line.strip()][-6:]
-    return {"status": process.returncode, "done": done(out), "seen": seen, "said": last}
+    return {"status": process.returncode, "done": done(out), "seen": seen, "output": last}
 
 
 def _worker(batch: int) -> int:
@@ -167,7 +167,7 @@ def cluster(stack: ExitStack, workers: int, env: dict[str, str]) -> tuple[str, i
 
 
 def report(name: str, run: dict, count: int) -> None:
-    """Say a run in a few lines: status, seconds a hundred studies, memory at the begin and end."""
+    """Write a run in a few lines: status, seconds a hundred studies, memory at begin and end."""
     print(f"{name}: status {run['status']}, {run['done']} of {count} studies")
     step = max(count // 10, 1)
     for goal in range(step, count + 1, step):
@@ -175,7 +175,7 @@ def report(name: str, run: dict, count: int) -> None:
         if row:
             print("  {1:5d} studies {0:7.1f} s {4:7.1f} CPU s, largest {2:6.0f} MiB, all {3:6.0f}"
                   .format(*row))  # fmt: skip
-    for line in run["said"]:
+    for line in run["output"]:
         print("  |", line[:160])
 
 

@@ -24,7 +24,7 @@ from lesionlens.calibration.calibrate import prepared_of
 from lesionlens.evaluation.metrics import dice
 from lesionlens.findings.components import draw_components
 from lesionlens.inference.engines.lens.engine import LensEngine
-from lesionlens.synth.draw import DrawConfig, Drawn, draw
+from lesionlens.synth.draw import DrawConfig, SyntheticBatch, draw
 from lesionlens.training.data import VALIDATION_SEED
 
 FIRST_SEED = VALIDATION_SEED + 800_000_000
@@ -34,13 +34,13 @@ NEIGHBOURS = np.ones((3, 3, 3))
 Row = tuple[float, float, float]
 
 
-def pieces(drawn: Drawn) -> tuple[NDArray[np.int32], int]:
+def pieces(drawn: SyntheticBatch) -> tuple[NDArray[np.int32], int]:
     """Return the pieces of the first patient's tumour core, and how many."""
     found, count = ndimage.label(drawn.labels[0, 1].numpy() > 0, NEIGHBOURS)
     return found, int(count)
 
 
-def look(engine: LensEngine, drawn: Drawn) -> tuple[list[Row], int]:
+def examine(engine: LensEngine, drawn: SyntheticBatch) -> tuple[list[Row], int]:
     """Return (ml, share found, Dice of the enhancing part) a piece, and the false candidates."""
     study = prepared_of(drawn, np.ones(4, dtype=bool))
     prediction = engine.predict(study, progress=no_progress, cancel=NEVER)
@@ -51,8 +51,8 @@ def look(engine: LensEngine, drawn: Drawn) -> tuple[list[Row], int]:
     for number, box in enumerate(ndimage.find_objects(cores), start=1):
         own = cores[box] == number
         ml = float(own.sum()) * study.working.voxel_ml
-        said, meant = enhancing[box] & own, truth[2][box] & own
-        rows.append((ml, float(whole[box][own].mean()), dice(said, meant)))
+        drawn_region, meant = enhancing[box] & own, truth[2][box] & own
+        rows.append((ml, float(whole[box][own].mean()), dice(drawn_region, meant)))
     marked = draw_components(known, study.working)
     there = [truth[0][marked.components == n].any() for n in range(1, marked.count + 1)]
     return rows, len(there) - sum(there)
@@ -73,7 +73,7 @@ def main() -> None:
     for seed in range(FIRST_SEED, FIRST_SEED + a.patients):
         drawn = draw(grid, [seed])
         if pieces(drawn)[1] >= LEAST_PIECES:
-            some, wrong = look(engine, drawn)
+            some, wrong = examine(engine, drawn)
             rows += some
             false.append(wrong)
     sys.stdout.write(f"{len(false)} patients, {np.mean(false):.2f} false candidates each\n")

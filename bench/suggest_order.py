@@ -1,6 +1,6 @@
 """How many cases must be read to reach the same Dice: as `suggest` orders them, and at random.
 
-    python bench/suggest_order.py runs/suggest [--pool 24] [--steps 40] [--orders 4]
+    python bench/suggest_order.py runs/suggest [--pool 24] [--steps 40] [--orders 4] [--seeds 2]
 
 A drawn site: most patients as the generator draws them, some from another scanner of lower field
 strength (noisier, blurred, contrast pressed together), which the network has never seen. The
@@ -25,11 +25,11 @@ from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
 from lesionlens.learning.order import Card, expected_loss, order
-from lesionlens.learning.suggest import brightness
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence, zscore
-from lesionlens.synth.draw import DrawConfig, Drawn, draw
+from lesionlens.reading.image_features import brightness
+from lesionlens.synth.draw import DrawConfig, SyntheticBatch, draw
 from lesionlens.training.config import (
     DataConfig,
     OptimiserConfig,
@@ -58,7 +58,7 @@ class SitePatient:
     other_scanner: bool
 
 
-def low_field(drawn: Drawn, seed: int) -> Tensor:
+def low_field(drawn: SyntheticBatch, seed: int) -> Tensor:
     """Return (1, 4, I, J, K) channels as another scanner gives them: blurred, flat, noisy."""
     rng = torch.Generator().manual_seed(seed)
     image, brain = drawn.channels, drawn.brain[:, None]
@@ -197,7 +197,10 @@ def asked() -> argparse.Namespace:
     p.add_argument("--base-steps", type=int, default=200)
     p.add_argument("--steps", type=int, default=40)
     p.add_argument("--orders", type=int, default=4, help="random ones; 0 trains nothing on")
-    p.add_argument("--read", type=int, nargs="+", default=[2, 4, 8])
+    p.add_argument("--seeds", type=int, default=2, help="of training, for the suggested order")
+    p.add_argument("--read", type=int, nargs="+", default=[2, 4, 8],
+                   help="how many; 0 is as many steps on drawn brains alone")  # fmt: skip
+    p.add_argument("--only", nargs="+", help="orders of this process, such as suggest, 'random 0'")
     return p.parse_args()
 
 
@@ -215,14 +218,14 @@ def main() -> None:
     scores = mean_dice(network, test)
     other = [one.other_scanner for one in test]
     print(
-        f"{time.process_time() - begun:.0f} CPU s; before reading: {told(scores, other)}",
+        f"{time.process_time() - begun:.0f} CPU s; before reading: {summarise(scores, other)}",
         flush=True,
     )
     by_name = {one.file.stem: one for one in pool}
     cards = {one.file.stem: card(network, one) for one in pool}
     orders = {"suggest": [s.card.name for s in order(list(cards.values()), [])]}
-    told_before = dict(zip(by_name, mean_dice(network, pool), strict=True))
-    print(first_of(orders["suggest"], told_before, by_name), flush=True)
+    summary_before = dict(zip(by_name, mean_dice(network, pool), strict=True))
+    print(first_of(orders["suggest"], summary_before, by_name), flush=True)
     for seed in range(a.orders):
         names = sorted(by_name)
         np.random.default_rng(seed).shuffle(names)
@@ -230,18 +233,22 @@ def main() -> None:
     if not a.orders:
         return
     rows = []
-    for name, names in orders.items():
-        for count in a.read:
+    for count in a.read:
+        for at, (name, names) in enumerate(orders.items()):
+            if a.only and name not in a.only:
+                continue
             chosen = [by_name[n] for n in names[:count]]
-            for seed in range(2 if name == "suggest" else 1):
+            for seed in range(a.seeds) if name == "suggest" else [at % a.seeds]:
                 out = a.out / f"{name.replace(' ', '-')}-{count}-{seed}"
-                cases = Reviews(tuple(one.file for one in chosen), ordinary)
+                cases = Reviews(tuple(one.file for one in chosen) or ordinary, ordinary)
                 done = train(recipe(a.steps, base, 11 + seed), out, cases=cases)
                 scores = mean_dice(weights.load(done.weights)[0], test)
                 new = sum(one.other_scanner for one in chosen)
                 rows.append({"order": name, "read": count, "dice": scores, "other": new})
                 print(f"{time.process_time() - begun:.0f} CPU s; {name}, {count} read, {new} of "
-                      f"the other scanner: {told(scores, other)}", flush=True)  # fmt: skip
+                      f"the other scanner: {summarise(scores, other)}", flush=True)  # fmt: skip
+    if a.only:
+        return
     (a.out / "rows.json").write_text(json.dumps({"other": other, "rows": rows}, indent=1))
     curves: dict[str, dict[int, float]] = {}
     for kind in ("suggest", "random"):
@@ -259,7 +266,7 @@ def main() -> None:
 def first_of(
     names: Sequence[str], dice_of: dict[str, float], patients: dict[str, SitePatient]
 ) -> str:
-    """Say whom the order puts first: how well they are outlined already, and of which scanner."""
+    """Report whom the order puts first: how well outlined already, and of which scanner."""
     lines = [f"pool: Dice {np.mean(list(dice_of.values())):.3f} before reading"]
     for count in (3, 5, 10):
         some = names[:count]
@@ -269,8 +276,8 @@ def first_of(
     return "; ".join(lines)
 
 
-def told(scores: Sequence[float], other: Sequence[bool]) -> str:
-    """Say the mean Dice over all, and by scanner."""
+def summarise(scores: Sequence[float], other: Sequence[bool]) -> str:
+    """Write the mean Dice over all, and by scanner."""
     values, mask = np.asarray(scores), np.asarray(other)
     return (
         f"Dice {values.mean():.3f} (ordinary {values[~mask].mean():.3f}, other scanner "

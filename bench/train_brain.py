@@ -99,16 +99,16 @@ def train(out: Path, minutes: float, held_out: list[int]) -> None:
             tensors = {f"network/{k}": v for k, v in network.state_dict().items()}
             tensors |= {f"opt/{k}": v for k, v in optimiser.state().items()}
             checkpoint.save(out, checkpoint.Checkpoint(tensors, {"step": step, "minutes": now}))
-            told: dict[str, float] = {
+            figures: dict[str, float] = {
                 "step": step,
                 "minutes": now,
                 "loss": sum(losses) / len(losses),
             }
             if step % 500 == 0:
-                told |= validate(averaged(out), held_out or heads)
+                figures |= validate(averaged(out), held_out or heads)
             losses.clear()
             with (out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(told) + "\n")
+                log.write(json.dumps(figures) + "\n")
 
 
 def averaged(out: Path) -> BrainUNet:

@@ -67,14 +67,16 @@ def learn(network: str, a: argparse.Namespace) -> dict[str, Any]:
     spent = json.loads(clock.read_text("utf-8")) if clock.is_file() else 0.0
     begun = time.process_time()
     config = recipe(network, a.steps, a.seed)
-    summary = train(config, out, progress=lambda e: tell(f"{network}: {e.step}, {e.loss:.3f}"))
+    summary = train(
+        config, out, progress=lambda e: print_line(f"{network}: {e.step}, {e.loss:.3f}")
+    )
     spent += time.process_time() - begun
     clock.write_text(json.dumps(spent), "utf-8")
     return {"weights": summary.weights, "steps": summary.step, "cpu_seconds": spent}
 
 
-def tell(text: str) -> None:
-    """Say how far it is."""
+def print_line(text: str) -> None:
+    """Report how far it is."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
@@ -167,7 +169,7 @@ def main() -> None:
             found[name]["real"] = judge_real(network, a.data)
         (a.out / "found.json").write_text(json.dumps(found, indent=1), "utf-8")
         means = {r: round(float(np.mean(v)), 3) for r, v in found[name]["drawn"].items()}
-        tell(f"{name}: {means}")
+        print_line(f"{name}: {means}")
     text = table(found, a)
     sys.stdout.write(text + "\n")
     if a.results is not None:

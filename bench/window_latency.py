@@ -61,7 +61,7 @@ def painted() -> None:
         QApplication.sendPostedEvents(None, QEvent.Type.UpdateRequest)
 
 
-def say(what: str, seconds: list[tuple[float, ...]], asked: str) -> None:
+def print_line(what: str, seconds: list[tuple[float, ...]], asked: str) -> None:
     """Print one row of the table."""
     columns = list(zip(*seconds, strict=True))
     cells = [
@@ -123,10 +123,10 @@ def opened(panel: LesionLens, study: Path) -> None:
     panel.take_dropped([study])
     until(lambda: len(panel.viewer.layers) > 0)
     painted()
-    say("drop → picture", [watch.read()], "2000")
+    print_line("drop → picture", [watch.read()], "2000")
     until(lambda: not panel.jobs.running)
     painted()
-    say("drop → all sequences", [watch.read()], "")
+    print_line("drop → all sequences", [watch.read()], "")
 
 
 def analysed(panel: LesionLens) -> None:
@@ -135,10 +135,10 @@ def analysed(panel: LesionLens) -> None:
     panel.actions_.analyse()
     until(lambda: panel.session.state.preliminary is not None or not panel.jobs.running)
     painted()
-    say("*Analyse* → preliminary", [watch.read()], "2000")
+    print_line("*Analyse* → preliminary", [watch.read()], "2000")
     until(lambda: not panel.jobs.running)
     painted()
-    say("*Analyse* → final", [watch.read()], "6000")
+    print_line("*Analyse* → final", [watch.read()], "6000")
 
 
 def reopened(panel: LesionLens, study: Path, folder: Path) -> None:
@@ -155,15 +155,15 @@ def reopened(panel: LesionLens, study: Path, folder: Path) -> None:
     panel.actions_.reopen(folder)
     until(lambda: not panel.jobs.running)
     painted()
-    say("reopen", [watch.read()], "3000")
+    print_line("reopen", [watch.read()], "3000")
 
 
 def walked(panel: LesionLens, views: str, target: QWidget) -> None:
     """Every act of the reader in the views of now."""
-    say(f"next candidate, {views}", pressed(target, "N"), "100")
-    say(f"overlay off or on, {views}", pressed(target, "T"), "50")
-    say(f"next slice, {views}", pressed(target, "Up"), "50")
-    say(f"probe → map, {views}", probed(panel, target), "150")
+    print_line(f"next candidate, {views}", pressed(target, "N"), "100")
+    print_line(f"overlay off or on, {views}", pressed(target, "T"), "50")
+    print_line(f"next slice, {views}", pressed(target, "Up"), "50")
+    print_line(f"probe → map, {views}", probed(panel, target), "150")
 
 
 def main(

@@ -109,7 +109,7 @@ class FakeResult:
         )
 
     def what_if(self, candidate: int, *, progress: Any, cancel: Any) -> Any:
-        """Say what the real one would."""
+        """Report what the real one would."""
         return SimpleNamespace(words=f"Without candidate {candidate} its score falls.")
 
 

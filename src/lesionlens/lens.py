@@ -137,7 +137,7 @@ class Lens:
         progress, cancel
             Called with, and checked between, all steps; both may come from another thread.
         first : callable, optional
-            Told what the engine's first look flags, where it has one.
+            Called with what the engine's first look flags, where it has one.
 
         Raises
         ------
@@ -149,7 +149,7 @@ class Lens:
         with ThreadPoolExecutor(1) as aside, kept_memory():
             hashes = aside.submit(hashes_of, study)
             prepared = prepare(study, clock, options)
-            preliminary.tell(self._engine, prepared, clock, first)
+            preliminary.notify(self._engine, prepared, clock, first)
             with clock.stage("network"):
                 prediction = self._engine.predict(prepared, progress=progress, cancel=cancel)
             found = _Steps(self._engine, prepared, prediction, clock).run(study, hashes)

@@ -32,7 +32,7 @@ CONFIG = """window.config = {routerBasename: '/', extensions: [], modes: [],
 
 
 def missing():
-    """Say in words what is not installed; empty where all is."""
+    """Describe in words what is not installed; empty where all is."""
     dist = Path(os.environ.get("OHIF_DIST", "-"))
     lacks = [name for name in ("Orthanc", "chromium") if shutil.which(name) is None]
     lacks += [] if PLUGIN.exists() else ["orthanc-dicomweb"]

@@ -1,6 +1,7 @@
 """What packs LesionLens agrees with the package, and passes the linters that are here."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -67,14 +68,90 @@ def test_containers_pass_the_linter(path):
     assert done.returncode == 0, done.stdout
 
 
-def test_the_monai_application_names_what_is_in_its_image():
+@pytest.fixture
+def manifests():
+    """Return the MONAI application package's two manifests, by name."""
     folder = PACKAGING / "monai-deploy"
-    app, package = (json.loads((folder / f"{n}.json").read_text("utf-8")) for n in ("app", "pkg"))
+    return {n: json.loads((folder / f"{n}.json").read_text("utf-8")) for n in ("app", "pkg")}
+
+
+def test_the_monai_application_has_the_keys_of_its_specification(manifests):
+    """MONAI Application Package 1.0.0: tables of manifest fields, and who is required."""
+    app, package = manifests["app"], manifests["pkg"]
+    assert {"command", "input", "output", "type"} <= app.keys()
+    assert app.keys() <= {
+        "apiVersion", "command", "environment", "input", "liveness", "output", "readiness", "sdk",
+        "sdkVersion", "timeout", "type", "version", "workingDirectory",
+    }  # fmt: skip
+    assert package.keys() <= {
+        "apiVersion", "applicationRoot", "modelRoot", "models", "resources", "version",
+    }  # fmt: skip
+    assert {app["apiVersion"], package["apiVersion"]} == {"1.0.0"}
+    assert app["type"] in ("application", "service")
+    assert all(isinstance(one, dict) for one in app["input"]["formats"])
+    assert isinstance(app["output"]["format"], dict)
+    assert package["resources"].keys() == {"cpu", "gpu", "memory", "sharedMemory"}
+    assert re.fullmatch(r"\d+(\.\d)?[MG]i", package["resources"]["memory"])
+
+
+def test_the_monai_application_names_what_is_in_its_image(manifests):
+    app, package = manifests["app"], manifests["pkg"]
     assert app["version"] == package["version"] == PROJECT["version"]
-    image = (folder / "Containerfile").read_text("utf-8")
+    image = (PACKAGING / "monai-deploy/Containerfile").read_text("utf-8")
     assert f'ENTRYPOINT ["{app["command"]}"]' in image
+    assert app["command"].startswith(package["applicationRoot"])
     for part in ("input", "output"):
-        assert f"{app['working-directory']}{app[part]['path']}" in image
+        place = f"{app['workingDirectory']}{app[part]['path']}"
+        assert place.rstrip("/") in image
+        assert app["environment"][f"HOLOSCAN_{part.upper()}_PATH"] == place
+    for name, value in app["environment"].items():
+        assert f"{name}={value}" in image
+    for copied in re.findall(r"^COPY (.+) \S+$", image, re.MULTILINE):
+        assert all((REPOSITORY / source).is_file() for source in copied.split())
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="no POSIX shell")
+def test_the_monai_application_analyses_shows_and_hands_out(tmp_path):
+    """Its script, with the root of the image moved to a folder and the command one that echoes."""
+    folder, root = PACKAGING / "monai-deploy", tmp_path / "image"
+    for name in ("etc/holoscan", "opt/holoscan/app", "opt/holoscan/models", "opt/holoscan/docs"):
+        (root / name).mkdir(parents=True)
+    for name in ("app", "pkg"):
+        shutil.copy(folder / f"{name}.json", root / "etc/holoscan")
+    text = re.sub(r"/(etc|opt|var)/", rf"{root}/\1/", (folder / "app.sh").read_text("utf-8"))
+    script = root / "opt/holoscan/app/app.sh"
+    script.write_text(text, "utf-8")
+    command = tmp_path / "bin/lesionlens"
+    command.parent.mkdir()
+    command.write_text('#!/bin/sh\necho "$@"\nexit 3\n', "utf-8")
+    command.chmod(0o755)
+
+    def run(*words, **variables):
+        path = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
+        return subprocess.run(
+            ["sh", script, *words],
+            env={"PATH": path, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = run(HOLOSCAN_INPUT_PATH="/in", HOLOSCAN_OUTPUT_PATH="/out")
+    assert (done.returncode, done.stdout) == (3, "analyze /in --out /out/lesionlens\n")
+    assert "--device cuda" in run("--device", "cuda").stdout
+    assert json.loads(run("show", "pkg").stdout)["applicationRoot"]
+    assert run("extract").returncode == 2
+    mounted = root / "var/run/holoscan/export"
+    (mounted / "config").mkdir(parents=True)
+    assert run().returncode == 0
+    assert (mounted / "config/app.json").is_file()
+    assert not (mounted / "app").exists()
+    (mounted / "config/app.json").unlink()
+    (mounted / "config/pkg.json").unlink()
+    (mounted / "config").rmdir()
+    assert run("extract").returncode == 0
+    assert (mounted / "app/app.sh").is_file()
+    assert (mounted / "config/pkg.json").is_file()
 
 
 def test_the_wheel_can_be_listed_by_napari():

@@ -14,7 +14,7 @@ from tests.reviewed_head import without_right
 from lesionlens._napari.model.choices.tools import Limit
 from lesionlens._napari.model.choices.views import Layout
 from lesionlens._napari.model.overlays.maps import overlays_of
-from lesionlens.base.labels import Drawn, ReviewState, Source
+from lesionlens.base.labels import DrawingMethod, ReviewState, Source
 from lesionlens.export.exporter import save
 from lesionlens.review import journal
 from lesionlens.review.reopen import read_result, reopen
@@ -57,7 +57,7 @@ def test_a_missed_lesion_is_added_by_a_click_or_a_key_and_leaves_with_the_rest(
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ControlModifier, middle)
     settled(missed, qtbot)
     new = rows(missed)[-1]
-    assert (new.source, new.drawn, new.score) == (Source.READER, Drawn.SEMIAUTOMATIC, None)
+    assert (new.source, new.drawn, new.score) == (Source.READER, DrawingMethod.SEMIAUTOMATIC, None)
     grown = missed.session.state.analysis.findings.components == new.id
     assert np.count_nonzero(grown & truth) > 0.5 * np.count_nonzero(truth)
     assert missed.session.state.choices.candidate == new.id
@@ -108,7 +108,7 @@ def test_a_lesion_drawn_in_one_stroke_stays_in_tissue_and_in_its_range(missed, q
     assert image[drawn > 0].min() >= bright
     missed.actions_.edit_outline()
     settled(missed, qtbot)
-    assert rows(missed)[-1].drawn is Drawn.SEMIAUTOMATIC  # the range helped
+    assert rows(missed)[-1].drawn is DrawingMethod.SEMIAUTOMATIC  # the range helped
     assert missed.session.state.review.state_of(rows(missed)[-1].tracking_uid) is (
         ReviewState.ACCEPTED
     )

@@ -73,15 +73,15 @@ def test_a_stopped_analysis_takes_its_first_look_away(looked, qtbot):
     assert not panel.candidates.isVisibleTo(panel)
 
 
-def test_words_of_progress_reach_the_bar_alone_and_few_of_a_thousand_are_told(
+def test_words_of_progress_reach_the_bar_alone_and_few_of_a_thousand_are_reported(
     loaded, qtbot, monkeypatch
 ):
-    drawn, told = [], []
+    drawn, reported = [], []
     show = loaded.candidates.show_screen
     monkeypatch.setattr(
         loaded.candidates, "show_screen", lambda screen: (drawn.append(screen), show(screen))
     )
-    loaded.session.changed.connect(lambda _, new: told.append(new.activity))
+    loaded.session.changed.connect(lambda _, new: reported.append(new.activity))
 
     def task(progress, cancel):
         del cancel
@@ -91,9 +91,9 @@ def test_words_of_progress_reach_the_bar_alone_and_few_of_a_thousand_are_told(
 
     assert loaded.jobs.start("Analysing", task, lambda _: None)
     qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=PATIENCE_MS)
-    stages = [activity.stage for activity in told if activity is not None]
+    stages = [activity.stage for activity in reported if activity is not None]
     assert stages[-1] == "measures"
     assert len(stages) < 100
     assert len(drawn) <= 4
-    fractions = [activity.fraction for activity in told if activity is not None]
+    fractions = [activity.fraction for activity in reported if activity is not None]
     assert fractions == sorted(fractions)

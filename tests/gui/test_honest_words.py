@@ -84,7 +84,7 @@ def test_deferred_is_not_reviewed(reviewed, analysis):
     assert [s for s in ReviewState if s.decided] == ["accepted", "rejected", "edited"]
 
 
-def test_a_verdict_is_said_of_the_map_that_was_checked_only(reviewed, qtbot):
+def test_a_verdict_is_reported_of_the_map_that_was_checked_only(reviewed, qtbot):
     good = MapChecks(True, 0.9, 0.01, reliable=True, words="passed its checks")
     analysis = reviewed.session.state.analysis
     maps = replace(analysis.maps, checks=dict.fromkeys(Region, good))

@@ -150,7 +150,7 @@ def test_a_key_of_napari_is_left_to_a_layer_of_somebody_else(reviewed, qtbot):
     assert reviewed.session.state.choices.candidate == 2
 
 
-def test_keys_that_clash_are_said(reviewed, qtbot):
+def test_keys_that_clash_are_reported(reviewed, qtbot):
     viewer = reviewed.viewer
     assert clashes(viewer) == ()
     viewer.bind_key("N", lambda _: None, overwrite=True)

@@ -157,7 +157,7 @@ def test_region_and_opacity_reach_the_map(reviewed):
     assert layer.data is expected.data
 
 
-def test_a_failure_is_told_in_the_panel_and_loses_nothing(reviewed, qtbot, caplog):
+def test_a_failure_is_reported_in_the_panel_and_loses_nothing(reviewed, qtbot, caplog):
     def task(progress, cancel):
         raise UnusableInputError(found="no scan", expected="a scan", next_step="Choose another")
 
@@ -236,7 +236,9 @@ def test_a_saved_result_is_shown_again_with_its_review(reviewed, analysis, qtbot
     assert saved.review.state_of(uid) is ReviewState.REJECTED
 
 
-def test_what_an_export_left_out_is_said_in_the_panel(reviewed, qtbot, tmp_path: Path, monkeypatch):
+def test_what_an_export_left_out_is_reported_in_the_panel(
+    reviewed, qtbot, tmp_path: Path, monkeypatch
+):
     def build(*_):
         raise ValueError("no glyph of this name")
 
@@ -578,7 +580,9 @@ def test_strokes_are_taken_back_one_by_one_and_a_decision_ends_the_edit(reviewed
     assert reviewed.session.state.review.outline_of(uid) is not None
 
 
-def test_analysing_again_keeps_what_was_said_of_the_same_candidates(reviewed, result, monkeypatch):
+def test_analysing_again_keeps_what_was_decided_on_the_same_candidates(
+    reviewed, result, monkeypatch
+):
     monkeypatch.setattr("lesionlens.review.store.recover", lambda _: pytest.fail("not needed"))
     reviewed.session.go_to(2)
     reviewed.session.mark(ReviewState.REJECTED)

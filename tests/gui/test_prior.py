@@ -5,14 +5,14 @@ import pytest
 from lesionlens._napari.model.choices.views import Layout
 from lesionlens._napari.model.screen.board import tiles_of
 from lesionlens.base.labels import ReviewState
-from lesionlens.followup.patient import Visit
+from lesionlens.followup.patient import Examination
 from lesionlens.followup.prior import Prior, PriorImagesError
 
 
 @pytest.fixture
 def compared(reviewed, analysis, monkeypatch):
     """The panel once the study was compared with itself, as of two months before."""
-    prior = Prior(Visit("x", "2026-01-05"), analysis)
+    prior = Prior(Examination("x", "2026-01-05"), analysis)
     monkeypatch.setattr("lesionlens._napari.controllers.comparing.find_prior", lambda *_: None)
     monkeypatch.setattr("lesionlens._napari.controllers.comparing.open_prior", lambda *_: prior)
     assert reviewed.actions_.compare(analysis.study.root)

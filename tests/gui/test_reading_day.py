@@ -17,7 +17,7 @@ from lesionlens.base.labels import MrSequence, ReviewState, Source
 from lesionlens.export.nifti import NiftiExporter
 from lesionlens.export.run import write_run
 from lesionlens.export.tables import TablesExporter
-from lesionlens.followup.patient import Visit
+from lesionlens.followup.patient import Examination
 from lesionlens.followup.prior import Prior
 from lesionlens.review.store import ReviewExporter
 from lesionlens.testing.analysis import make_analysis, write_study
@@ -219,7 +219,7 @@ def test_an_earlier_examination_shows_its_pictures_alone_until_the_reader_signed
     panel, loaded, analysis, prefer, monkeypatch, qtbot
 ):
     prefer(unaided_first=True)
-    prior = Prior(Visit("x", "2026-01-05"), analysis)
+    prior = Prior(Examination("x", "2026-01-05"), analysis)
     monkeypatch.setattr("lesionlens._napari.controllers.comparing.find_prior", lambda *_: None)
     monkeypatch.setattr("lesionlens._napari.controllers.comparing.open_prior", lambda *_: prior)
     acts, session = panel.actions_, panel.session

@@ -41,6 +41,26 @@ def test_a_server_is_chosen_asked_and_named(loaded, qtbot):
         assert "on the server 127.0.0.1" in analysis.run.device
 
 
+def test_one_of_the_servers_models_is_chosen(loaded, qtbot, monkeypatch):
+    other = QuickEngine(can=frozenset({Capability.SEGMENT}))
+    with serving({"plain": QuickEngine(), "another one": other}) as server:
+        choose(loaded, server.url)
+        models = control(loaded.preparation, "Model of the server")
+        qtbot.waitUntil(lambda: models.count() == 3, timeout=PATIENCE_MS)
+        assert [models.itemText(n) for n in range(3)] == [
+            "its first (plain)", "plain", "another one"
+        ]  # fmt: skip
+        models.setCurrentIndex(2)
+        models.activated.emit(2)
+        assert read_preferences().server_model == "another one"
+        assert "(another one)" in reads(loaded.preparation)
+        lens = loaded.actions_._lens_for(read_preferences())
+        assert lens.engine.info.capabilities == other.can
+        lens.engine.close()
+    choose(loaded, "")
+    assert read_preferences().server_model == ""
+
+
 def test_a_dead_server_is_explained_and_this_machine_offered(loaded, qtbot, result, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -27,5 +27,5 @@ def test_a_broken_stop_rule_stands_at_the_top_until_none_is(broken, panel, tmp_p
     assert "Stop and look" not in reads(panel)
 
 
-def test_nothing_is_said_where_nobody_looked(panel):
+def test_nothing_is_reported_before_the_first_run(panel):
     assert "Stop and look" not in reads(panel)

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QApplication, QToolButton
 from lesionlens._napari.loading import layers_of
 from lesionlens._napari.model.acts import hanging
 from lesionlens._napari.model.choices.choices import Overlay
-from lesionlens._napari.model.choices.views import Compared, Layout, Window
+from lesionlens._napari.model.choices.views import ComparedPictures, Layout, Window
 from lesionlens._napari.model.geometry.planes import Plane
 from lesionlens._napari.model.overlays.window_level import full_range, limits_of
 from lesionlens._napari.viewer.paint import rows_below
@@ -324,6 +324,45 @@ def test_every_view_act_has_a_button(shown):
     assert shown.session.state.choices.views.layout is Layout.FOUR
 
 
+def lit(panel):
+    return [layout for layout, one in panel.views.strip.layouts.items() if one.isChecked()]
+
+
+def test_the_button_of_the_layout_that_is_seen_is_lit_and_stays_so_when_it_is_clicked(shown):
+    strip = shown.views.strip
+    strip.layouts[Layout.FOUR].click()
+    strip.layouts[Layout.FOUR].click()
+    strip.windows[Window.AUTO].click()
+    assert lit(shown) == [Layout.FOUR]
+    assert strip.windows[Window.AUTO].isChecked()
+
+
+def test_while_an_outline_is_redrawn_the_buttons_say_that_napari_s_canvas_is_seen(shown):
+    strip = shown.views.strip
+    shown.actions_.four_views()
+    shown.actions_.go_to(1)
+    shown.actions_.edit_outline()
+    assert shown.session.state.editing is not None
+    assert lit(shown) == [Layout.SINGLE]
+    assert not strip.layouts[Layout.FOUR].isEnabled()
+    assert not strip.switches["toggle_slab"].isEnabled()
+    shown.actions_.three_planes()
+    assert "end that first" in shown.session.state.message.lower()
+    shown.actions_.discard_edit()
+    assert lit(shown) == [Layout.FOUR]
+    assert strip.layouts[Layout.FOUR].isEnabled()
+
+
+def test_in_three_dimensions_the_button_of_the_single_view_is_lit(shown):
+    shown.actions_.four_views()
+    shown.viewer.dims.ndisplay = 3
+    assert lit(shown) == [Layout.SINGLE]
+    assert not shown.views.bar.isVisible()
+    shown.viewer.dims.ndisplay = 2
+    assert lit(shown) == [Layout.FOUR]
+    assert shown.views.bar.isVisible()
+
+
 def test_the_wheel_on_naparis_canvas_scrolls_and_control_zooms(shown):
     viewer = shown.viewer
     before, zoom = viewer.dims.point[2], viewer.scene.camera.zoom
@@ -362,9 +401,47 @@ def test_an_oblique_study_opens_in_the_slices_that_were_acquired(panel, analysis
     assert not seen.image.interpolated
     assert seen.image.count == study.series[MrSequence.T1C].grid.shape[2]
     assert "interpolated" not in " ".join(seen.words)
+    bar = panel.views.bar
+    assert bar.slider.maximum() == seen.image.count
+    assert bar.words.text() == f"slice {seen.image.number} of {seen.image.count}"
+    panel.actions_.show_layout(Layout.SINGLE)
+    assert bar.words.text().endswith("interpolated")
     panel.actions_.show_layout(Layout.FOUR)
     panel.actions_.own_slices()
     assert "interpolated" in " ".join(drawn(panel, tiles(panel)[0]).words)
+
+
+def test_the_slider_below_the_views_goes_one_step_a_slice_as_acquired(panel, analysis):
+    """Thick slices of T2 beside thin ones of T1c: napari's slider counts the thin ones."""
+    study = analysis.study
+    thin = study.series[MrSequence.T1C]
+    i, j, k = thin.grid.shape
+    thick_grid = Grid((i, j, k // 4), thin.grid.affine @ np.diag([1.0, 1.0, 4.0, 1.0]))
+    data = np.ascontiguousarray(thin.load()[:, :, : k // 4 * 4 : 4])
+    thick = replace(study.series[MrSequence.T2], grid=thick_grid, load=lambda: data)
+    mixed = replace(study, series={MrSequence.T1C: thin, MrSequence.T2: thick})
+    for one in layers_of(mixed, no_progress, NEVER):
+        panel.viewer.layers.append(Layer.create(*one))
+    panel.viewer.show()
+    panel.session.choose_sequence(MrSequence.T2)
+    bar, dims = panel.views.bar, panel.viewer.dims
+    assert bar.isVisible()
+    assert not panel.viewer.window._qt_viewer.dims.isVisible()
+    assert bar.slider.maximum() == k // 4 < dims.nsteps[2]
+    seen = []
+    for number in range(1, k // 4 + 1):
+        bar.slider.setValue(number)
+        seen.append(round(dims.point[2], 3))
+        assert bar.words.text() == f"slice {number} of {k // 4}"
+    middles = [thick_grid.to_mm((0, 0, number))[2] for number in range(k // 4)]
+    assert seen == pytest.approx(middles, abs=0.01)
+    panel.actions_.previous_slice()
+    assert bar.slider.value() == k // 4 - 1
+    panel.session.choose_sequence(MrSequence.T1C)
+    assert bar.slider.maximum() == k
+    panel.actions_.close()
+    assert not bar.isVisible()
+    assert panel.viewer.window._qt_viewer.dims.isVisible()
 
 
 def test_another_plane_keeps_place_and_zoom(shown):
@@ -414,7 +491,7 @@ def prior_of(panel):
     shape = tuple(-(-n // 2) for n in series.grid.shape)
     data = np.linspace(500.0, 900.0, int(np.prod(shape)), dtype=np.float32).reshape(shape)
     volume = Volume(data, Grid(shape, affine))
-    return Compared("prior", {MrSequence.T1C: volume, MrSequence.FLAIR: volume})
+    return ComparedPictures("prior", {MrSequence.T1C: volume, MrSequence.FLAIR: volume})
 
 
 def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown):

@@ -42,7 +42,7 @@ def by_pydicom(path):
     )
 
 
-def said(header, key):
+def spoken(header, key):
     """Return value, its text and its kind, or the kind of error that asking for it is."""
     try:
         value = header.get(key)
@@ -56,7 +56,7 @@ def said(header, key):
 
 def assert_same(ours, theirs):
     for key in dicom_scan._TAGS:
-        assert said(ours, key) == said(theirs, key), key
+        assert spoken(ours, key) == spoken(theirs, key), key
 
 
 def nested(depth):
@@ -164,11 +164,11 @@ def test_a_damaged_header_is_left_to_pydicom_or_says_the_same(
 def test_every_real_header_says_what_pydicom_says():
     if not DATA.is_dir():
         pytest.skip("the developers' folder of real scans is not here")
-    told = {True: 0, False: 0}
+    reported = {True: 0, False: 0}
     for path in (p for p in dicom_scan.walk(DATA) if dicom_scan.looks_like_dicom(p)):
         ours, theirs = split(path), by_pydicom(path)
-        told[ours is not None] += 1
+        reported[ours is not None] += 1
         if ours is not None:
             assert_same(ours, theirs)
-    assert told[True] > 100
-    assert told[False] <= 10, "most of what scanners write needs no second reading"
+    assert reported[True] > 100
+    assert reported[False] <= 10, "most of what scanners write needs no second reading"

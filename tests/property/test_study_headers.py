@@ -56,7 +56,7 @@ def test_a_patched_nifti_header_is_read_or_refused(tmp_path, offset, patch, zipp
 @given(
     position=triples, orientation=triples, spacing=triples, rows=numbers, te=numbers, echo=numbers
 )
-def test_slices_of_any_header_are_sorted_or_told_about(
+def test_slices_of_any_header_are_sorted_or_reported(
     position, orientation, spacing, rows, te, echo
 ):
     values = {

@@ -131,7 +131,7 @@ def test_a_probe_answers_and_a_reopened_result_says_why_it_cannot(result):
         type(result)(result.analysis).probe(middle)
 
 
-def test_single_layers_can_be_looked_at_and_wrong_ones_are_named(result):
+def test_single_layers_can_be_shown_and_wrong_ones_are_named(result):
     found = result.layer_attention("wt", 0, 1)
     assert found.data.shape == result.labels.data.shape
     assert 0 <= found.data.min() <= found.data.max() <= 1

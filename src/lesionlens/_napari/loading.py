@@ -75,13 +75,13 @@ def read_study(
     from lesionlens.reading import remembered_series  # noqa: PLC0415
     from lesionlens.reading.readers import open_study  # noqa: PLC0415
 
-    say, stop = progress or no_progress, cancel or NEVER
+    report, stop = progress or no_progress, cancel or NEVER
     study = open_study(
-        place, named=named, study_uid=study_uid, recall=True, progress=say, cancel=stop
+        place, named=named, study_uid=study_uid, recall=True, progress=report, cancel=stop
     )
     if named:
         remembered_series.remember(study)
-    return layers_of(study, say, stop)
+    return layers_of(study, report, stop)
 
 
 def layers_of(study: Study, progress: Progress, cancel: Cancel) -> list[LayerData]:

@@ -27,6 +27,8 @@ class Preferences:
     """auto, cpu, cuda, cuda:N, xpu or mps."""
     server: str = ""
     """Address of the server whose network is asked; empty for this machine's own."""
+    server_model: str = ""
+    """Which of its models; empty for its first."""
     server_key_file: str = ""
     """Holds the server's key."""
     server_ca: str = ""
@@ -82,6 +84,7 @@ def read_preferences() -> Preferences:
         opacity=float(review.opacity),
         device=engine.device.strip() or "auto",
         server=engine.server.strip(),
+        server_model=engine.server_model.strip(),
         server_key_file=engine.server_key_file.strip(),
         server_ca=engine.server_ca.strip(),
         open_panel=bool(review.open_panel),
@@ -101,8 +104,8 @@ def keep_preparation(brain_extraction: str, bias_correction: bool) -> None:
     settings.bias_correction = bias_correction
 
 
-def keep_server(server: str) -> None:
-    """Keep whose network is asked from now on; empty for this machine's own.
+def keep_server(server: str, model: str = "") -> None:
+    """Keep whose network is asked from now on, and which; empty for this machine's own.
 
     Raises
     ------
@@ -113,7 +116,8 @@ def keep_server(server: str) -> None:
 
     if server:
         ServerAddress(server)
-    get_plugin_settings("lesionlens").engine.server = server
+    settings = get_plugin_settings("lesionlens").engine
+    settings.server, settings.server_model = server, model
 
 
 FOLDERS = f"*{os.sep}"

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lesionlens.acceptance.bounds import METRICS, Bounds
+from lesionlens.acceptance.bounds import METRICS, AcceptanceBounds
 from lesionlens.acceptance.facts import Facts, facts_of, scanners_table
 from lesionlens.acceptance.report import (
     AcceptanceReport,
+    BoundVerdict,
     CaseReport,
     GroupReport,
     Judged,
-    Verdict,
     html,
 )
 from lesionlens.base.errors import CancelledError, UnusableInputError
@@ -47,7 +47,7 @@ class SiteTest:
     """One folder a case: its images (NIfTI or DICOM) and a segmentation."""
     out: Path
     """Gets `results/`, the report and its hashes."""
-    bounds: Bounds = field(default_factory=Bounds)
+    bounds: AcceptanceBounds = field(default_factory=AcceptanceBounds)
     choice: Choice = field(default_factory=Choice)
     """Weights, device and preparation, as `batch` takes them."""
     crew: Crew = field(default_factory=Crew)
@@ -67,7 +67,7 @@ def accept(
     ----------
     test : SiteTest
     progress, cancel
-        Told of, and asked before, each case.
+        Called, and polled for a stop, before each case.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def _report(
         groups += [_group(*key, by[key], bounds.groups, bounds) for key in sorted(by)]
     runs = [read_run(test.out / RESULTS / score.case) for score in scores]
     first = next((run for run in runs if run), {})
-    failed = any(row.verdict is Verdict.FAILED for one in groups for row in one.judged)
+    failed = any(row.verdict is BoundVerdict.FAILED for one in groups for row in one.judged)
     return AcceptanceReport(
         made=utc_now(),
         signed_by=test.signed_by,
@@ -152,25 +152,27 @@ def _group(
     name: str,
     scores: Sequence[CaseScore],
     asked: Mapping[str, float],
-    bounds: Bounds,
+    bounds: AcceptanceBounds,
 ) -> GroupReport:
     judged = tuple(_judge(metric, bound, scores, bounds) for metric, bound in asked.items())
     return GroupReport(dimension=dimension, group=name, cases=len(scores), judged=judged)
 
 
-def _judge(metric: str, bound: float, scores: Sequence[CaseScore], bounds: Bounds) -> Judged:
+def _judge(
+    metric: str, bound: float, scores: Sequence[CaseScore], bounds: AcceptanceBounds
+) -> Judged:
     about = METRICS[metric]
     failures = metric == "failures"
     values = [float(s.failed) for s in scores] if failures else column(scores, about.key)
     mean = sum(values) / len(values) if values else None
     spread = interval(values)
-    verdict = Verdict.TOO_FEW
+    verdict = BoundVerdict.TOO_FEW
     if mean is not None and (len(values) >= bounds.least_cases or (failures and mean > bound)):
         worst = mean
         if bounds.surely and spread is not None:
             worst = spread.low if about.better > 0 else spread.high
         kept = worst >= bound if about.better > 0 else worst <= bound
-        verdict = Verdict.PASSED if kept else Verdict.FAILED
+        verdict = BoundVerdict.PASSED if kept else BoundVerdict.FAILED
     return Judged(
         metric=metric, bound=bound, cases=len(values), mean=mean, interval=spread, verdict=verdict
     )

@@ -43,15 +43,15 @@ METRICS: Mapping[str, Metric] = MappingProxyType({
 })  # fmt: skip
 
 
-class Bounds(BaseModel):
+class AcceptanceBounds(BaseModel):
     """Bounds over all cases and over each group of them.
 
     Parameters
     ----------
     least_cases : int
-        Cases of a group below which it is not judged, and said so.
+        Cases of a group below which it is not judged, which the report states.
     least_cases_in_all : int
-        Fewer cases fail the test as a whole: nothing can be said.
+        Fewer cases fail the test as a whole: they prove nothing.
     surely : bool
         Judge by the unfavourable end of the 95 % interval in place of the mean.
     overall, groups : mapping of str to float
@@ -72,7 +72,7 @@ class Bounds(BaseModel):
     }  # fmt: skip
 
 
-def read_bounds(path: Path | None) -> Bounds:
+def read_bounds(path: Path | None) -> AcceptanceBounds:
     """Read bounds from a TOML file; the defaults where there is none.
 
     Raises
@@ -81,11 +81,11 @@ def read_bounds(path: Path | None) -> Bounds:
         An unknown key or metric, a wrong type, or no TOML.
     """
     if path is None:
-        return Bounds()
+        return AcceptanceBounds()
     try:
         table: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
         whole = {k: _floats(v) if isinstance(v, dict) else v for k, v in table.items()}
-        found = Bounds.model_validate(whole)
+        found = AcceptanceBounds.model_validate(whole)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -5,9 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from lesionlens.acceptance.bounds import METRICS, Bounds
+from lesionlens.acceptance.bounds import METRICS, AcceptanceBounds
+from lesionlens.base.file_model import FileModel
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.export.plain_page import heading, number, page, paragraph, table, warned
 
@@ -19,7 +20,7 @@ _LIMITS = (
 _NOT_SIGNED = "nobody: not signed yet"
 
 
-class Verdict(StrEnum):
+class BoundVerdict(StrEnum):
     """What came of a bound."""
 
     PASSED = "passed"
@@ -27,11 +28,7 @@ class Verdict(StrEnum):
     TOO_FEW = "too few cases"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Judged(_Frozen):
+class Judged(FileModel):
     """One bound on one group."""
 
     metric: str
@@ -39,10 +36,10 @@ class Judged(_Frozen):
     cases: int
     mean: float | None
     interval: tuple[float, float] | None
-    verdict: Verdict
+    verdict: BoundVerdict
 
 
-class GroupReport(_Frozen):
+class GroupReport(FileModel):
     """The cases that share something, or all of them."""
 
     dimension: str
@@ -51,7 +48,7 @@ class GroupReport(_Frozen):
     judged: tuple[Judged, ...]
 
 
-class CaseReport(_Frozen):
+class CaseReport(FileModel):
     """One case."""
 
     name: str
@@ -65,7 +62,7 @@ class CaseReport(_Frozen):
     """Of the SHA-256 of every file that was analysed, sorted."""
 
 
-class AcceptanceReport(_Frozen):
+class AcceptanceReport(FileModel):
     """The whole of acceptance.json."""
 
     schema_: Literal["lesionlens/acceptance/1"] = Field(
@@ -77,7 +74,7 @@ class AcceptanceReport(_Frozen):
     engine: str
     weights_sha256: str | None
     versions: dict[str, str]
-    bounds: Bounds
+    bounds: AcceptanceBounds
     groups: tuple[GroupReport, ...]
     cases: tuple[CaseReport, ...]
     notice: str = RESEARCH_USE_NOTICE
@@ -95,7 +92,7 @@ class AcceptanceReport(_Frozen):
                 f"{_asked(row)} was asked"
                 for one in self.groups
                 for row in one.judged
-                if row.verdict is Verdict.FAILED
+                if row.verdict is BoundVerdict.FAILED
             ),
         )
 

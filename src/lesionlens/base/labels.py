@@ -141,7 +141,7 @@ class Source(StrEnum):
     """Added in the review."""
 
 
-class Drawn(StrEnum):
+class DrawingMethod(StrEnum):
     """How a reader's own candidate was drawn, in the words of DICOM's Segment Algorithm Type."""
 
     MANUAL = "manual"
@@ -160,6 +160,23 @@ class ReviewAct(StrEnum):
     MARK = "mark"
     UNDO = "undo"
     REDO = "redo"
+
+
+class QuestionKind(StrEnum):
+    """What a client asks a server of a study; the value is the key in messages."""
+
+    PREDICT = "predict"
+    PERTURBED = "perturbed"
+    FIRST_LOOK = "first look"
+    GRID = "grid"
+    ATTRIBUTE = "attribute"
+    PROBE = "probe"
+    LAYER = "layer"
+
+    @property
+    def needs_trace(self) -> bool:
+        """Whether it is answered from what the last prediction attended to."""
+        return self in {QuestionKind.PROBE, QuestionKind.LAYER}
 
 
 class MapExtent(StrEnum):

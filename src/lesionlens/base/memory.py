@@ -32,7 +32,7 @@ def rest() -> bool:
     """As `give_back`, and spare what is left from collections until the next call.
 
     napari asks the collector whenever a layer goes, and going through the modules of a network
-    takes a quarter of a second each time. What is spared is looked at again here, so nothing is
+    takes a quarter of a second each time. What is spared is traced again here, so nothing is
     kept for good.
     """
     gc.unfreeze()

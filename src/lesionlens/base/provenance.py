@@ -34,10 +34,14 @@ def utc_now() -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python, of this package and of those that decide results."""
-    found = {"python": platform.python_version()}
-    for name in ("lesionlens", *_DECIDING):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    found = {name: version_of(name) for name in ("lesionlens", *_DECIDING)}
+    there = {name: version for name, version in found.items() if version is not None}
+    return {"python": platform.python_version(), **there}
+
+
+def version_of(distribution: str) -> str | None:
+    """Return the installed version of a distribution, None where it is not installed."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None

@@ -15,7 +15,7 @@ from lesionlens.base.peak_memory import peak_memory_mib
 
 
 class Progress(Protocol):
-    """Told of each step; must return quickly and may be called from a worker thread."""
+    """Called at each step; must return quickly and may be called from a worker thread."""
 
     def __call__(self, stage: str, fraction: float) -> None:
         """Take the stage's name in words and how much of it is done, 0 to 1."""
@@ -29,7 +29,7 @@ class Cancel(Protocol):
 
 
 def no_progress(stage: str, fraction: float) -> None:
-    """Tell nobody."""
+    """Report to nobody."""
 
 
 NEVER: Cancel = threading.Event()

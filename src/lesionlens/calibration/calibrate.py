@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import multiprocessing as processes
 
+from lesionlens.base import array_ops
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region
 from lesionlens.base.stages import NEVER, Progress, no_progress
@@ -39,7 +40,7 @@ from lesionlens.inference.component_score import component_score
 from lesionlens.inference.engines.lens.engine import LensEngine
 from lesionlens.records.prediction import Prediction, Scoring
 from lesionlens.records.study import PreparedStudy
-from lesionlens.synth.draw import DrawConfig, Drawn, draw
+from lesionlens.synth.draw import DrawConfig, SyntheticBatch, draw
 from lesionlens.training.config import DataConfig
 from lesionlens.training.data import VALIDATION_SEED, roll_presence
 
@@ -110,7 +111,7 @@ class Calibration:
     real: int
     lesions: int
     candidates: int
-    trial: scoring.Trial
+    trial: scoring.CrossValidation
     voxel_error: float
     """Expected calibration error of whole-tumour probability, the temperatures in place."""
 
@@ -121,7 +122,7 @@ def _grid(shape: Sequence[int], spacing: float) -> Grid:
     return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
 
 
-def prepared_of(drawn: Drawn, present: NDArray[np.bool_]) -> PreparedStudy:
+def prepared_of(drawn: SyntheticBatch, present: NDArray[np.bool_]) -> PreparedStudy:
     """Make a prepared study of the first drawn patient, on the grid it was drawn on."""
     channels = drawn.channels[0].cpu().numpy() * present[:, None, None, None]
     brain = drawn.brain[0].cpu().numpy()
@@ -141,11 +142,10 @@ def prepared_of(drawn: Drawn, present: NDArray[np.bool_]) -> PreparedStudy:
 
 def logit(probability: NDArray[np.floating]) -> Floats:
     """Return log-odds, as float64, of probabilities that are kept off 0 and 1."""
-    p = np.clip(probability.astype(np.float64), _EDGE, 1 - _EDGE)
-    return np.asarray(np.log(p / (1 - p)))
+    return np.asarray(array_ops.logit(probability.astype(np.float64), _EDGE))
 
 
-def _truth(drawn: Drawn, grid: Grid) -> ComponentMask:
+def _truth(drawn: SyntheticBatch, grid: Grid) -> ComponentMask:
     labels = drawn.labels[0].cpu().numpy().astype(np.float32)
     return draw_components(dict(zip(Region, labels, strict=True)), grid)
 
@@ -198,7 +198,7 @@ class _Looker:
 
     def _show(
         self, seed: int
-    ) -> tuple[Drawn, PreparedStudy, Prediction, NDArray[np.intp], np.random.Generator]:
+    ) -> tuple[SyntheticBatch, PreparedStudy, Prediction, NDArray[np.intp], np.random.Generator]:
         """Draw a patient and predict; also some voxels of the brain."""
         rng = np.random.default_rng(seed)
         drawn = draw(self.config, [seed], self.job.device)
@@ -290,7 +290,7 @@ def examine(
     kept : Path or None
         Gets a line a patient.
     progress : Progress
-        Told after each.
+        Called after each.
     """
     known = {seen.patient: seen for seen in read_kept(kept)}
     missing = [n for n in range(effort.patients) if n not in known]

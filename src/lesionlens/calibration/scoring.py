@@ -45,7 +45,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class CrossValidation:
     """How a fit on half of the patients does on the other half, both ways round."""
 
     score: tuple[Floats, Floats]
@@ -55,7 +55,7 @@ class Trial:
     """Expected calibration error and Brier score of the candidates, each judged by the fit that has
     not seen its patient."""
     bins: tuple[Mapping[str, float], ...]
-    """Tuple of dict. Reliability by score: ``from``, ``to``, ``count``, ``said``, ``true``."""
+    """Tuple of dict. Reliability by score: ``from``, ``to``, ``count``, ``predicted``, ``true``."""
 
 
 def _features(found: Sequence[Found]) -> Floats:
@@ -146,7 +146,7 @@ def fit_score(found: Sequence[Found]) -> Floats:
     return fit_logistic(_features(found), right, least=LEAST_SLOPES)
 
 
-def try_by_halves(found: Sequence[Found]) -> Trial:
+def try_by_halves(found: Sequence[Found]) -> CrossValidation:
     """Fit on every other pair of patients, judge the rest, and the other way round."""
     halves = [[f for f in found if f.patient // 2 % 2 == side] for side in (0, 1)]
     even, odd = (fit_score(half) for half in halves)
@@ -158,7 +158,7 @@ def try_by_halves(found: Sequence[Found]) -> Trial:
             "from": n / BINS,
             "to": (n + 1) / BINS,
             "count": int(count),
-            "said": round(confidence / count, 3),
+            "predicted": round(confidence / count, 3),
             "true": round(positive / count, 3),
         }
         for n, (count, confidence, positive) in enumerate(
@@ -167,7 +167,7 @@ def try_by_halves(found: Sequence[Found]) -> Trial:
         if count
     )
     brier = float(((predicted - true) ** 2).mean())
-    return Trial((even, odd), round(bins.error, 4), round(brier, 4), rows)
+    return CrossValidation((even, odd), round(bins.error, 4), round(brier, 4), rows)
 
 
 def operating_points(

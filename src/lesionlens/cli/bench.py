@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lesionlens.base.provenance import version_of
 from lesionlens.base.staging import check_target, staged
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
@@ -127,7 +128,7 @@ def circumstances(device: str, study: Path) -> dict[str, Any]:
         "system": platform.system(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "monai": _version("monai"),
+        "monai": version_of("monai"),
         "date": datetime.now(UTC).date().isoformat(),
     }
     return {
@@ -136,13 +137,6 @@ def circumstances(device: str, study: Path) -> dict[str, Any]:
         "machine": machine,
         "device": device,
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _processor() -> str:
@@ -166,7 +160,7 @@ def busy_words(about: Mapping[str, Any]) -> str | None:
 
 
 def machine_words(figures: Mapping[str, Any]) -> str:
-    """Say in a line what the figures were taken on."""
+    """Describe in a line what the figures were taken on."""
     about = figures["machine"]
     load = about["load_before"]
     monai = f", MONAI {about['monai']}" if about["monai"] else ""
@@ -179,7 +173,7 @@ def machine_words(figures: Mapping[str, Any]) -> str:
 
 
 def summary_words(figures: Mapping[str, Any]) -> str:
-    """Say in a line how long an analysis takes."""
+    """Describe in a line how long an analysis takes."""
     return (
         f"{figures['median_seconds']:.2f} s a study (median of {figures['runs']} warm runs), "
         f"{figures['cold_seconds']:.2f} s the first time, {figures['loading_seconds']:.2f} s to "

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a command says when it is done."""
+    """What a command prints when it is done."""
 
     output: tuple[RenderableType, ...] = ()
     """Tuple of str or rich renderable. For stdout, in this order; a str is printed as it is."""

@@ -80,7 +80,7 @@ def deidentify(
     """Write a de-identified copy of DICOM files, by DICOM PS3.15 (Basic Profile with options).
 
     Files that are not DICOM are not copied. Faces are taken off where a template fits the head;
-    what remains is said.
+    what remains is reported.
     """
     del debug
     check_target(out)

@@ -11,6 +11,7 @@ from typing import Any
 
 from lesionlens.base import plugins
 from lesionlens.base.errors import LesionLensError
+from lesionlens.base.provenance import version_of
 from lesionlens.cli import options
 from lesionlens.cli.console import Answer
 
@@ -27,7 +28,7 @@ _GROUPS = (plugins.READERS, plugins.ENGINES, plugins.EXPORTERS, plugins.VIEWERS)
 
 
 def doctor(json: options.Json = False, debug: options.Debug = False) -> Answer:
-    """Say what is installed, which device is used, what is missing and how to add it.
+    """Report what is installed, which device is used, what is missing and how to add it.
 
     Exit status 1 where the core itself cannot run.
     """
@@ -40,9 +41,9 @@ def doctor(json: options.Json = False, debug: options.Debug = False) -> Answer:
 
 
 def examine() -> dict[str, Any]:
-    """Return all that the command says, as JSON types."""
+    """Return all that the command prints, as JSON types."""
     weights, in_use = _weights("default"), _in_use()
-    core = {name: _version(name) for name in _CORE}
+    core = {name: version_of(name) for name in _CORE}
     return {
         "lesionlens": metadata.version("lesionlens"),
         "python": platform.python_version(),
@@ -65,25 +66,18 @@ def _has_display() -> bool:
     return bool(named) or sys.platform in ("win32", "darwin")
 
 
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _extra(extra: str, parts: tuple[tuple[str, str], ...]) -> dict[str, Any]:
     missing = [name for module, name in parts if util.find_spec(module) is None]
     return {
         "installed": not missing,
-        "versions": {name: _version(name) for _, name in parts if name not in missing},
+        "versions": {name: version_of(name) for _, name in parts if name not in missing},
         "add": f'pip install "lesionlens[{extra}]"' if missing else None,
     }
 
 
 def _device() -> dict[str, Any]:
     """Return what `--device auto` takes, and the accelerators there are."""
-    if _version("torch") is None:
+    if version_of("torch") is None:
         return {"auto": None, "gpus": [], "accelerators": [], "cpu_threads": os.cpu_count()}
     import torch
 

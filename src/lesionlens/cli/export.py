@@ -1,4 +1,4 @@
-"""`lesionlens export`: a reviewed result, written again with what the readers said."""
+"""`lesionlens export`: a reviewed result, written again with what the readers decided."""
 
 from __future__ import annotations
 

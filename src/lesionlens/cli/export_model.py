@@ -70,7 +70,7 @@ def export_model(
     if form is ModelFormat.WEB:
         from lesionlens.network.web_page import fetch_packages, write_page
 
-        fetch_packages()  # what is not to be had is said before the minutes of the export
+        fetch_packages()  # what cannot be had is reported before the minutes of the export
         with tempfile.TemporaryDirectory(prefix="lesionlens-") as aside:
             exported = Path(aside) / "lens.onnx"
             export_lens(network, about, exported, Precision(precision.value))

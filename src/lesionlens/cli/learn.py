@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from lesionlens.learning.learn import Learnt
-    from lesionlens.learning.proposal import Compared
+    from lesionlens.learning.proposal import MetricChange
 
 
 def learn(
@@ -145,7 +145,7 @@ def _answer(learnt: Learnt, out: Path) -> Answer:
     )
 
 
-def comparison(rows: tuple[Compared, ...], of_patients: int) -> Table:
+def comparison(rows: tuple[MetricChange, ...], of_patients: int) -> Table:
     """Return the figures before and after; the first rows are of patients, the rest of drawings."""
     from lesionlens.learning.page import compared_row
 

@@ -72,7 +72,7 @@ def run() -> int:
         if STOP.answered or not STOP.is_set():
             raise
     finally:
-        gc.freeze()  # the process ends: nothing needs to be looked through once more
+        gc.freeze()  # the process ends: no object needs to be traced once more
     print(f"lesionlens: {_INTERRUPTED}", file=sys.stderr)  # before the command itself began
     return 130
 
@@ -83,7 +83,7 @@ def _own_the_process() -> None:
     # whatever else runs (three times as slow beside one busy program). Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Importing makes hundreds of thousands of objects that stay: with Python's own threshold of 700
-    # they are looked through again and again, which takes a tenth of all imports.
+    # they are traced again and again, which takes a tenth of all imports.
     gc.set_threshold(50_000)
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal's encoding lacks ends no command
         sys.stdout.reconfigure(errors="backslashreplace")

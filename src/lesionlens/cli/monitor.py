@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lesionlens.cli import options
-from lesionlens.cli.console import Answer, plain
+from lesionlens.cli.console import STOP, Answer, plain, progress_bar
 
 
 def monitor(
@@ -25,21 +25,32 @@ def monitor(
     most_candidates: Annotated[
         float, typer.Option("--most-candidates", help="Stop rule: candidates a study in a week.")
     ] = 3.0,
+    studies: Annotated[
+        Path | None,
+        typer.Option(
+            "--studies",
+            help="The studies that they were made of: contrast, noise and voxels are compared too.",
+            metavar="DIR",
+        ),
+    ] = None,
     debug: options.Debug = False,
 ) -> Answer:
     """Count candidates and verdicts by week and reader, compare scores with verdicts, warn.
 
-    Reads findings.json, run.json and review.json of every result; writes a page, a table and
-    Prometheus' text. Exit status 0 also where a stop rule is broken: the answer says so, and the
-    panel in napari warns until a later look finds none broken.
+    Reads findings.json, run.json and review.json of every result, with --studies images; writes a
+    page, a table and Prometheus' text. Exit status 0 also where a stop rule is broken: the answer
+    says so, and the panel in napari warns until a later look finds none broken.
     """
     del debug
     from lesionlens.monitoring import standing
-    from lesionlens.monitoring.stop_rules import Bounds
+    from lesionlens.monitoring.stop_rules import StopBounds
     from lesionlens.monitoring.watch import PAGE, watch, write
 
-    bounds = Bounds(least_acceptance=least_acceptance, most_candidates=most_candidates)
-    watched = watch(results, bounds, baseline_weeks)
+    bounds = StopBounds(least_acceptance=least_acceptance, most_candidates=most_candidates)
+    with progress_bar() as progress:
+        watched = watch(
+            results, bounds, baseline_weeks, images=studies, progress=progress, cancel=STOP
+        )
     write(watched, out)
     standing.keep(watched.stops, out / PAGE)
     judged = sum(group.verdicts for group in watched.weeks)

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ChosenNetwork:
-    """What the user said of the network."""
+    """What the user chose of the network."""
 
     device: str
     weights: str | None
@@ -39,7 +39,7 @@ class ChosenNetwork:
         Raises
         ------
         ServerError
-            The server does not answer, and nothing was said of falling back.
+            The server does not answer, and falling back was not allowed.
         UnusableInputError
             A network or device of this machine is named beside a server.
         """

@@ -158,7 +158,7 @@ Surfaces = Annotated[
 ]
 Maps = Annotated[
     MapExtent,
-    typer.Option("--maps", help="DICOM attention maps: cut to what is seen, or full for OHIF."),
+    typer.Option("--maps", help="DICOM attention maps: cut to what is visible, or full for OHIF."),
 ]
 Evidence = Annotated[
     bool,

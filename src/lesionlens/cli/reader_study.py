@@ -12,11 +12,11 @@ from lesionlens.cli.console import Answer, new_table, plain
 from lesionlens.cli.worklist import List
 
 if TYPE_CHECKING:
-    from lesionlens.worklist.protocol import Protocol
+    from lesionlens.worklist.protocol import ReadingProtocol
 
 
 def plan(folder: List, json: options.Json = False, debug: options.Debug = False) -> Answer:
-    """Say in which order each reader of LIST/protocol.toml reads, and in which arms."""
+    """Report in which order each reader of LIST/protocol.toml reads, and in which arms."""
     del debug
     from lesionlens.worklist.book import book_of
     from lesionlens.worklist.protocol import assignments
@@ -49,7 +49,7 @@ def table(folder: List, out: options.Out, debug: options.Debug = False) -> Answe
     return Answer((written.words, plain(str(written.reads)), plain(str(written.marks))))
 
 
-def _protocol(folder: Path) -> Protocol:
+def _protocol(folder: Path) -> ReadingProtocol:
     from lesionlens.worklist.protocol import FILE, read_protocol
 
     found = read_protocol(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,6 +56,7 @@ def serve(
     weights: options.Weights = None,
     bundle: Bundles = None,
     engine: options.EngineName = "lens",
+    patience: options.Patience = 2.0,
     datastore: Annotated[
         Path | None,
         typer.Option(
@@ -102,31 +104,56 @@ def serve(
         )
     with progress_bar() as progress:
         progress("loading the network", 0.0)
-        models = _models(device, weights, bundle, engine)
+        models = load_models(ServedNetwork(device, weights, engine, patience), bundle)
     limits = Limits(memory_bytes=int(memory * 2**30), heartbeat_s=heartbeat)
     app = make_app(Sessions(models, limits), Admission(keys, where.hosts), datastore)
 
-    def tell(address: str) -> None:
+    def opened(address: str) -> None:
         devices = {model.info.device for model in models.values()}
-        say(f"Serving {', '.join(models)} ({', '.join(devices)}) at {address}")
+        print_line(f"Serving {', '.join(models)} ({', '.join(devices)}) at {address}")
 
-    listen(app, where, tell, STOP)
+    listen(app, where, opened, STOP)
     return Answer((), ("the server has stopped; what it held is gone",))
 
 
-def say(line: str) -> None:
-    """Tell who started the server something while it runs."""
+def print_line(line: str) -> None:
+    """Print a line for whoever started the server, while it runs."""
     sys.stderr.write(f"{plain(line)}\n")
     sys.stderr.flush()
 
 
-def _models(
-    device: str, weights: str | None, bundles: list[Path] | None, engine: str
-) -> dict[str, Engine]:
-    """Load what is served, by the names under which clients choose."""
+@dataclass(frozen=True, slots=True)
+class ServedNetwork:
+    """What was said of the network that is served."""
+
+    device: str
+    weights: str | None
+    engine: str
+    """As `Lens` takes them."""
+    patience: float
+    """Minutes that may go into asking a bundle about one study."""
+
+
+def load_models(wanted: ServedNetwork, bundles: list[Path] | None) -> dict[str, Engine]:
+    """Load what is served, by the names under which clients choose.
+
+    Raises
+    ------
+    UnusableInputError
+        A weights file beside bundles, or bundles of one name.
+    """
+    device, weights, engine = wanted.device, wanted.weights, wanted.engine
     if not bundles:
         given: dict[str, Any] = {} if weights is None else {"weights": weights}
         return {engine: plugins.load(plugins.ENGINES, engine)(device=device, **given)}
+    named = [folder.resolve().name for folder in bundles]
+    twice = sorted({name for name in named if named.count(name) > 1})
+    if twice:
+        raise UnusableInputError(
+            found=f"two bundles called {', '.join(twice)}",
+            expected="names that differ: clients choose by a bundle's folder",
+            next_step="Rename one of the folders",
+        )
     if weights is not None:
         raise UnusableInputError(
             found="both a weights file and a bundle",
@@ -134,7 +161,10 @@ def _models(
             next_step="Leave out --weights: a bundle brings its own",
         )
     make = plugins.load(plugins.ENGINES, "monai-bundle")
-    return {folder.resolve().name: make(device, bundle=folder) for folder in bundles}
+    return {
+        name: make(device, bundle=folder, patience_s=60 * wanted.patience)
+        for name, folder in zip(named, bundles, strict=True)
+    }
 
 
 def _check_installed() -> None:

@@ -63,7 +63,7 @@ def train(
         from lesionlens.training.distributed import joined
         from lesionlens.training.loop import train as run
 
-        def tell(event: TrainEvent) -> None:
+        def report(event: TrainEvent) -> None:
             progress(f"step {event.step}, loss {event.loss:.3f}", event.step / event.steps)
 
         recipe, cases = read_config(config), None
@@ -80,7 +80,7 @@ def train(
                 team=team,
                 resume=not fresh,
                 cases=cases,
-                progress=tell,
+                progress=report,
                 cancel=STOP,
             )
     return _answer(summary, speak=team.leads)

@@ -17,7 +17,7 @@ from typing import Any
 from lesionlens.base.errors import MissingPluginError, ResourceError
 from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
 from lesionlens.cohort.studies import StudyJob, find_jobs, fingerprint
-from lesionlens.cohort.work import Choice, Outcome, Status, analyse, engine_of, load_lens
+from lesionlens.cohort.work import Choice, Status, StudyOutcome, analyse, engine_of, load_lens
 from lesionlens.cohort.worklist import open_worklist
 from lesionlens.reading.bids import refuse_one_label
 
@@ -60,7 +60,7 @@ class Cohort:
 class CohortRun:
     """How a run ended: an outcome for each study, by name, and how many were kept as they were."""
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[StudyOutcome, ...]
     kept: int
 
     @property
@@ -94,7 +94,7 @@ def run_cohort(
     crew : Crew
         Who works.
     progress, cancel
-        Told of each study's end, asked before and within each; a stop keeps what is complete.
+        Called at each study's end, polled before and within each; a stop keeps what is complete.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def run_cohort(
         jobs = tuple(replace(job, dataset=cohort.dataset) for job in jobs)
     here = crew.scheduler is None or cohort.resume
     engine = engine_of(load_lens(choice), choice) if here else ""
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[str, StudyOutcome] = {}
     with open_worklist(cohort.out) as worklist:
         prints = {job.name: fingerprint(job.study) for job in jobs}
         for job in jobs if cohort.resume else ():
@@ -130,7 +130,7 @@ def run_cohort(
 
 def _outcomes(
     jobs: Sequence[StudyJob], choice: Choice, crew: Crew, progress: Progress, cancel: Cancel
-) -> Iterator[Outcome]:
+) -> Iterator[StudyOutcome]:
     if not jobs:
         return
     if crew.scheduler is None and crew.workers <= 1:
@@ -147,18 +147,18 @@ def _outcomes(
 
 
 def _within(progress: Progress, number: int, count: int) -> Progress:
-    """Tell a study's stages as those of one of many."""
+    """Report a study's stages as those of one of many."""
 
-    def tell(stage: str, fraction: float) -> None:
+    def report(stage: str, fraction: float) -> None:
         del fraction
         progress(f"{number + 1} of {count}: {stage}", number / count)
 
-    return tell
+    return report
 
 
 def _on_cluster(
     jobs: Sequence[StudyJob], choice: Choice, crew: Crew, cancel: Cancel
-) -> Iterator[Outcome]:
+) -> Iterator[StudyOutcome]:
     """Hand every study to the cluster and yield what comes back, until nothing is under way."""
     import distributed  # noqa: PLC0415  (an extra)
 
@@ -179,7 +179,9 @@ def _on_cluster(
                 stop.set()
                 cancelled = time.monotonic()
             if cancelled is not None and time.monotonic() - cancelled > _GRACE_S:
-                yield from (Outcome(j.name, Status.STOPPED, 130, _LEFT) for j in waiting.values())
+                yield from (
+                    StudyOutcome(j.name, Status.STOPPED, 130, _LEFT) for j in waiting.values()
+                )
                 return
             for future in [f for f in waiting if f.done() and f.status in _ENDED]:
                 job = waiting.pop(future)
@@ -192,11 +194,11 @@ def _absolute(job: StudyJob) -> StudyJob:
     return StudyJob(job.name, job.study.resolve(), job.out.resolve(), dataset)
 
 
-def _unanswered(job: StudyJob, future: Any) -> Outcome:
-    """Tell a study whose worker died (an error of dask) from one that nobody works on any more."""
+def _unanswered(job: StudyJob, future: Any) -> StudyOutcome:
+    """Distinguish a study whose worker died (an error of dask) from one that was given up."""
     if future.status == "error":
-        return Outcome(job.name, Status.FAILED, 1, _DIED)
-    return Outcome(job.name, Status.STOPPED, 1, _LOST)
+        return StudyOutcome(job.name, Status.FAILED, 1, _DIED)
+    return StudyOutcome(job.name, Status.STOPPED, 1, _LOST)
 
 
 def _client(crew: Crew) -> Any:
@@ -260,6 +262,6 @@ class _StopThere:
         return self._set
 
 
-def _analyse_there(job: StudyJob, choice: Choice, stop: str) -> Outcome:
+def _analyse_there(job: StudyJob, choice: Choice, stop: str) -> StudyOutcome:
     """Analyse in a worker of the cluster."""
     return analyse(job, choice, _StopThere(stop))

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lesionlens.base.whole_file import write_whole
-from lesionlens.cohort.work import Outcome, Status
+from lesionlens.cohort.work import Status, StudyOutcome
 from lesionlens.export.tables import columns, safe_text
 
 CSV_NAME, PARQUET_NAME = "cohort.csv", "cohort.parquet"
@@ -28,14 +28,14 @@ _TEXT = (
 )
 
 
-def write_table(out: Path, outcomes: Sequence[Outcome]) -> tuple[Path, ...]:
+def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[Path, ...]:
     """Write `cohort.csv`, and `cohort.parquet` where pyarrow is installed.
 
     Parameters
     ----------
     out : Path
         The cohort's folder, with one result folder a study.
-    outcomes : sequence of Outcome
+    outcomes : sequence of StudyOutcome
         Of every study, in the order of the rows.
 
     Returns
@@ -55,7 +55,7 @@ def write_table(out: Path, outcomes: Sequence[Outcome]) -> tuple[Path, ...]:
     return (out / CSV_NAME,)
 
 
-def _rows(out: Path, outcome: Outcome) -> Iterator[dict[str, str | int | float]]:
+def _rows(out: Path, outcome: StudyOutcome) -> Iterator[dict[str, str | int | float]]:
     about: dict[str, str | int | float] = {
         "study": safe_text(outcome.name),
         "status": outcome.status.value,

@@ -55,7 +55,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StudyOutcome:
     """What became of one study."""
 
     name: str
@@ -105,10 +105,10 @@ def engine_of(lens: Lens, choice: Choice) -> str:
 
 def analyse(
     job: StudyJob, choice: Choice, cancel: Cancel, progress: Progress = no_progress
-) -> Outcome:
+) -> StudyOutcome:
     """Analyse a study and write its result; a failure is an outcome, never an exception."""
     if cancel.is_set():
-        return Outcome(job.name, Status.STOPPED, 130, "not begun")
+        return StudyOutcome(job.name, Status.STOPPED, 130, "not begun")
     start = time.perf_counter()
     try:
         done = _analyse(job, choice, cancel, progress)
@@ -116,11 +116,11 @@ def analyse(
         logger.debug("a study of the cohort failed", exc_info=True)
         status, message = failure(error)
         state = Status.STOPPED if status == 130 else Status.FAILED
-        return Outcome(job.name, state, status, message, time.perf_counter() - start)
+        return StudyOutcome(job.name, state, status, message, time.perf_counter() - start)
     return done
 
 
-def _analyse(job: StudyJob, choice: Choice, cancel: Cancel, progress: Progress) -> Outcome:
+def _analyse(job: StudyJob, choice: Choice, cancel: Cancel, progress: Progress) -> StudyOutcome:
     from lesionlens.preparation.prepare import PrepareOptions  # noqa: PLC0415
     from lesionlens.reading.readers import open_study  # noqa: PLC0415
 
@@ -138,7 +138,7 @@ def _analyse(job: StudyJob, choice: Choice, cancel: Cancel, progress: Progress) 
         from lesionlens.export.bids import save_bids  # noqa: PLC0415
 
         save_bids(analysis, job.dataset, job.name)
-    return Outcome(
+    return StudyOutcome(
         name=job.name,
         status=Status.ANALYSED,
         exit_status=0,

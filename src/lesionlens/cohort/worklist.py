@@ -11,7 +11,7 @@ from pathlib import Path
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.provenance import utc_now
 from lesionlens.cohort.studies import StudyJob
-from lesionlens.cohort.work import Outcome, Status
+from lesionlens.cohort.work import Status, StudyOutcome
 
 NAME = "worklist.sqlite"
 RESULT = "findings.json"
@@ -25,12 +25,12 @@ _GET = "SELECT status, exit_status, message, seconds, candidates, engine, peak_m
 
 
 @dataclass(frozen=True, slots=True)
-class Worklist:
+class CohortWorklist:
     """What is known of the studies of one output folder; written by one process alone."""
 
     _connection: sqlite3.Connection
 
-    def record(self, outcome: Outcome, fingerprint: str) -> None:
+    def record(self, outcome: StudyOutcome, fingerprint: str) -> None:
         """Keep an outcome; it is on the disk when this returns."""
         row = (
             outcome.name,
@@ -47,13 +47,13 @@ class Worklist:
         with self._connection:
             self._connection.execute(_PUT, row)
 
-    def outcome(self, name: str) -> Outcome | None:
+    def outcome(self, name: str) -> StudyOutcome | None:
         """Return what became of a study, None where nothing is known of it."""
         query = f"{_GET} FROM studies WHERE name = ?"
         found = self._connection.execute(query, (name,)).fetchone()
-        return None if found is None else Outcome(name, Status(found[0]), *found[1:])
+        return None if found is None else StudyOutcome(name, Status(found[0]), *found[1:])
 
-    def complete(self, job: StudyJob, fingerprint: str, engine: str) -> Outcome | None:
+    def complete(self, job: StudyJob, fingerprint: str, engine: str) -> StudyOutcome | None:
         """Return the outcome of a study that need not be analysed again.
 
         Its files have not changed, the engine is the same, and its result is there.
@@ -68,7 +68,7 @@ class Worklist:
 
 
 @contextmanager
-def open_worklist(out: Path) -> Iterator[Worklist]:
+def open_worklist(out: Path) -> Iterator[CohortWorklist]:
     """Open the worklist of an output folder; both are made where they are not there.
 
     Raises
@@ -86,7 +86,7 @@ def open_worklist(out: Path) -> Iterator[Worklist]:
     try:
         with connection:
             connection.execute(_TABLE)
-        yield Worklist(connection)
+        yield CohortWorklist(connection)
     except sqlite3.OperationalError as error:
         raise _unwritable(out, error) from error
     except sqlite3.DatabaseError as error:

@@ -18,7 +18,7 @@ from lesionlens.deidentification.pseudonyms import Pseudonyms
 from lesionlens.deidentification.vocabulary import is_plain
 
 REMOVED = "REMOVED"
-_OLDEST = 90  # years from which an age is given as this one: the oldest could be told by it
+_OLDEST = 90  # years from which an age is given as this one: the oldest could be recognised by it
 _TELLING = frozenset({"AccessionNumber", "OtherPatientIDs", "PatientAddress", "PatientID"})
 _DUMMIES = {"AS": "000Y", "CS": REMOVED, "DS": "0", "IS": "0", "PN": "Anonymous"}
 _CONTRAST = "ContrastBolusAgent"
@@ -99,10 +99,10 @@ class Cleaner:
             scheme = str(dataset.get("CodingSchemeDesignator") or "")
             if scheme not in STANDARD_SCHEMES and not _all_plain(element):
                 element.value = REMOVED
-        if element.VR in _WRITTEN and self._tells(element):
+        if element.VR in _WRITTEN and self._identifies(element):
             element.value = REMOVED if element.VR in ("CS", "LO", "SH") else None
 
-    def _tells(self, element: DataElement) -> bool:
+    def _identifies(self, element: DataElement) -> bool:
         text = " ".join(map(str, _values(element))).lower()
         return any(word in text for word in self.telling) and not is_plain(text)
 

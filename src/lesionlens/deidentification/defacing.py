@@ -1,6 +1,6 @@
 """Faces taken off the images of a folder: found once a frame of reference, by one of its series.
 
-An image is changed only where a template fits the head (`face`); elsewhere the caller is told that
+An image is changed only where a template fits the head (`face`); elsewhere the outcome states that
 the face remains. What is taken off gets one even value, so that everyone sees that it is missing.
 """
 
@@ -54,7 +54,7 @@ _UNDECODABLE = (
 )  # fmt: skip
 
 
-class Outcome(Enum):
+class FaceOutcome(Enum):
     """What became of the face in one object."""
 
     NO_IMAGE = "no image"
@@ -83,7 +83,7 @@ def find_faces(
     files : list of Path
         Of any kind; what is no MR image is passed over.
     progress, cancel
-        Told of, and asked, between files and series.
+        Called, and polled for a stop, between files and series.
     """
     frames: dict[str, list[Stack]] = defaultdict(list)
     series: dict[str, list[DicomSlice]] = defaultdict(list)
@@ -98,7 +98,7 @@ def find_faces(
     for frame, stacks in frames.items():
         check(cancel, "finding faces")
         stacks.sort(key=_shown, reverse=True)
-        for stack in [s for s in stacks if _can_tell(s)][:TRIED]:
+        for stack in [s for s in stacks if _can_judge(s)][:TRIED]:
             answer = _face_of(stack, cancel)
             if answer is not None:
                 found[frame] = answer
@@ -118,7 +118,7 @@ def _shown(stack: Stack) -> float:
     return float(np.minimum(sides, _WHOLE_MM).prod() / stack.grid.spacing_mm.max())
 
 
-def _can_tell(stack: Stack) -> bool:
+def _can_judge(stack: Stack) -> bool:
     sides = stack.grid.spacing_mm * stack.grid.shape
     return len(stack.slices) >= LEAST_SLICES and float(sides.min()) >= LEAST_MM
 
@@ -131,7 +131,7 @@ def _values(stack: Stack) -> NDArray[np.float32] | None:
 
 
 def _is_bare(stack: Stack) -> bool:
-    values = _values(stack) if _can_tell(stack) else None
+    values = _values(stack) if _can_judge(stack) else None
     return values is not None and is_stripped(values, stack.grid)
 
 
@@ -147,7 +147,7 @@ def _face_of(stack: Stack, cancel: Cancel) -> Face | None:
     return find_face(brain.mask, brain.grid)
 
 
-def take_off(dataset: Dataset, path: Path, faces: Faces) -> Outcome:
+def take_off(dataset: Dataset, path: Path, faces: Faces) -> FaceOutcome:
     """Take the face off the pixels of an object, in place, where it is known.
 
     Parameters
@@ -161,27 +161,27 @@ def take_off(dataset: Dataset, path: Path, faces: Faces) -> Outcome:
     """
     kind = str(dataset.get("SOPClassUID") or "")
     if "PixelData" not in dataset or kind in _NO_IMAGES:
-        return Outcome.NO_IMAGE
+        return FaceOutcome.NO_IMAGE
     if str(dataset.get("SeriesInstanceUID") or "") in faces.bare:
         dataset.RecognizableVisualFeatures = "NO"
-        return Outcome.BARE
+        return FaceOutcome.BARE
     planes = [*_planes(dataset, path)]
     face = faces.found.get(_frame_of(planes[0])) if planes else None
     if face is None or not _usable(dataset, planes):
         dataset.RecognizableVisualFeatures = "YES"
-        return Outcome.REMAINS
+        return FaceOutcome.REMAINS
     try:
         pixels = _native(dataset)
     except _UNDECODABLE:
         dataset.RecognizableVisualFeatures = "YES"
-        return Outcome.REMAINS
+        return FaceOutcome.REMAINS
     fill = min(int(pixels.min()), 0)
     frames = pixels.reshape(len(planes), *pixels.shape[-2:])
     for frame, plane in zip(frames, planes, strict=True):
         frame[_mask(plane, frame.shape, face)] = fill
     dataset.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
     dataset.RecognizableVisualFeatures = "NO"
-    return Outcome.TAKEN_OFF
+    return FaceOutcome.TAKEN_OFF
 
 
 def _planes(dataset: Dataset, path: Path) -> Iterator[DicomSlice]:
@@ -215,7 +215,7 @@ def _native(dataset: Dataset) -> NDArray[Any]:
 
 
 def _mask(plane: DicomSlice, shape: tuple[int, ...], face: Face) -> NDArray[np.bool_]:
-    """Say which pixels of a plane, (rows, columns), are face."""
+    """Report which pixels of a plane, (rows, columns), are face."""
     turn, spacing = (plane.numbers(f"{name}", n) for name, n in _PLACE[:2])
     origin = plane.numbers(*_PLACE[2])
     if turn is None or spacing is None or origin is None:  # `_usable` has refused it

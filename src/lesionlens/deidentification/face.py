@@ -56,7 +56,7 @@ class Face:
     """Of `near`."""
 
     def at(self, points_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Say which points, (N, 3) RAS+ mm, lie in the face."""
+        """Report which points, (N, 3) RAS+ mm, lie in the face."""
         template = load_template()
         inside = _looked_up(template.zone, template.grid, apply(self.to_template, points_mm))
         out = np.zeros(len(points_mm), bool)

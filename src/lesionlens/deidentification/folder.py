@@ -16,7 +16,7 @@ from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
 from lesionlens.base.staging import staged
 from lesionlens.deidentification.clean import Cleaner, coded, telling_words
-from lesionlens.deidentification.defacing import METHOD, Faces, Outcome, find_faces, take_off
+from lesionlens.deidentification.defacing import METHOD, FaceOutcome, Faces, find_faces, take_off
 from lesionlens.deidentification.profile import Options
 from lesionlens.deidentification.pseudonyms import Pseudonyms
 from lesionlens.reading.dicom.scan import looks_like_dicom, walk
@@ -65,7 +65,7 @@ def deidentify_folder(
     pseudonyms, options
         How; see `Cleaner`.
     progress, cancel
-        Told of, and asked, between files.
+        Called, and polled for a stop, between files.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def deidentify_folder(
     cleaner = Cleaner(options, pseudonyms, frozenset(telling))
     faces = None if options.keep_faces else find_faces(files, cancel=cancel)
     counts: Counter[str] = Counter()
-    kept: Counter[Outcome] = Counter()
+    kept: Counter[FaceOutcome] = Counter()
     if left := len(paths) - len(files):
         counts["not DICOM and not copied"] = left
     with staged(out) as aside:
@@ -109,16 +109,16 @@ def deidentify_folder(
     return Done(written, (*notices, *_of_faces(kept)))
 
 
-def _of_faces(kept: Counter[Outcome]) -> list[str]:
-    """Say what became of the faces."""
+def _of_faces(kept: Counter[FaceOutcome]) -> list[str]:
+    """Report what became of the faces."""
     notices = []
-    if kept[Outcome.TAKEN_OFF]:
-        notices.append(f"{kept[Outcome.TAKEN_OFF]} × {TAKEN_OFF}")
-    if kept[Outcome.BARE]:
-        notices.append(f"{kept[Outcome.BARE]} × a brain without its head: no face to take off")
-    if kept[Outcome.REMAINS]:
-        some = kept[Outcome.TAKEN_OFF] or kept[Outcome.BARE]
-        notices.append(f"{kept[Outcome.REMAINS]} × {SOME_REMAIN}" if some else FACES_REMAIN)
+    if kept[FaceOutcome.TAKEN_OFF]:
+        notices.append(f"{kept[FaceOutcome.TAKEN_OFF]} × {TAKEN_OFF}")
+    if kept[FaceOutcome.BARE]:
+        notices.append(f"{kept[FaceOutcome.BARE]} × a brain without its head: no face to take off")
+    if kept[FaceOutcome.REMAINS]:
+        some = kept[FaceOutcome.TAKEN_OFF] or kept[FaceOutcome.BARE]
+        notices.append(f"{kept[FaceOutcome.REMAINS]} × {SOME_REMAIN}" if some else FACES_REMAIN)
     return notices
 
 
@@ -135,7 +135,7 @@ def _one(
     aside: Path,
     cleaner: Cleaner,
     faces: Faces | None,
-    kept: Counter[Outcome],
+    kept: Counter[FaceOutcome],
     counts: Counter[str],
 ) -> bool:
     """Write one file, or count why not."""
@@ -148,7 +148,7 @@ def _one(
         counts["with an overlay plane, which was removed"] += 1
     outcome = take_off(dataset, path, faces or Faces({}, frozenset()))
     cleaner.clean(dataset)
-    if outcome is Outcome.TAKEN_OFF:
+    if outcome is FaceOutcome.TAKEN_OFF:
         dataset.DeidentificationMethodCodeSequence.append(coded(*METHOD))
     kept[outcome] += 1
     place = aside / dataset.SeriesInstanceUID
@@ -158,7 +158,7 @@ def _one(
 
 
 def left_out(dataset: Any, *, burned_in: bool) -> str | None:
-    """Say why an object cannot be handed on, None where it can.
+    """Report why an object cannot be handed on, None where it can.
 
     Parameters
     ----------

@@ -163,7 +163,7 @@ def _channel_sequence(name: str) -> MrSequence | None:
 
 
 def _dataset_convention(labels: Any) -> str | None:
-    """Tell the Decathlon's order from the labels' own words, where they say it."""
+    """Infer the Decathlon's label order from the labels' own words, where they say it."""
     words = {str(k): str(v).lower() for k, v in labels.items()} if isinstance(labels, dict) else {}
     if "edema" in words.get("1", "") or "oedema" in words.get("1", ""):
         return "msd"

@@ -54,6 +54,8 @@ def evaluate(
         With their truth; without one, or with an empty one, a case is healthy.
     convention_of : callable
         Convention of a case's labels, None where it follows from the numbers themselves.
+    progress : Progress
+        Called before each case.
 
     Raises
     ------

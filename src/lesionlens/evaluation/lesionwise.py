@@ -19,11 +19,11 @@ from scipy import ndimage
 from lesionlens.base.geometry import Box, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.evaluation.metrics import Mask, dice, hd95
+from lesionlens.findings.components import TOUCHING
 
 DILATIONS = 3
 SMALLEST_MM3 = 50.0
 PENALTY_MM = 374.0
-_TOUCHING = np.ones((3, 3, 3), dtype=bool)
 _DILATION = ndimage.generate_binary_structure(3, 2)
 
 
@@ -60,9 +60,9 @@ def lesion_wise(predicted: Mask, truth: Mask, grid: Grid) -> LesionWise:
     if box is None:
         return LesionWise(1.0, 0.0, 0, 0, 0)
     predicted, truth = predicted[box], truth[box]
-    parts, part_count = ndimage.label(predicted, structure=_TOUCHING)
+    parts, part_count = ndimage.label(predicted, structure=TOUCHING)
     grown = _dilated(truth) if truth.any() else truth
-    groups, _ = ndimage.label(grown, structure=_TOUCHING)
+    groups, _ = ndimage.label(grown, structure=TOUCHING)
     lesions = np.where(truth, groups, 0)
     overlaps, distances, met = [], [], set[int]()
     found = missed = 0

@@ -22,7 +22,6 @@ Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 MERGE_MM, HIT_MM, SMALLEST_ML = 3.0, 5.0, 0.05
 BINS = 10
-_TOUCHING = np.ones((3, 3, 3), dtype=bool)
 _SKULL_SHARE = 0.7
 
 

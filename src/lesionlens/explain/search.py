@@ -1,4 +1,4 @@
-"""Where a network looked before it decided, beside what it decided from: shares of attention."""
+"""Where a network attended before it decided, beside what it decided from: shares of attention."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ def deciding(relevance: Mapping[str, float | None]) -> MrSequence | None:
 
 
 def deciding_words(relevance: Mapping[str, float | None] | None) -> str:
-    """Say which sequence decides, or that none does; empty where fewer than two were compared.
+    """Report which sequence decides, or that none does; empty where fewer than two were compared.
 
     Examples
     --------

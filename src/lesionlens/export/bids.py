@@ -84,7 +84,7 @@ def save_bids(
     name : str or None
         Of the study, `sub-01_ses-2` or any; by default the study's own.
     progress : Progress
-        Told of each exporter.
+        Called for each exporter.
 
     Returns
     -------
@@ -144,7 +144,7 @@ class _Named:
 
     own: str
     ending: str
-    said: Mapping[str, Any]
+    about: Mapping[str, Any]
 
 
 _KINDS = (".nii.gz", ".json", ".tsv")
@@ -209,7 +209,7 @@ def _attention(analysis: Analysis, region: Region) -> dict[str, Any]:
 def _sidecar(analysis: Analysis, source: _Source, volume: _Named) -> dict[str, Any]:
     series = analysis.study.series
     return {
-        **volume.said,
+        **volume.about,
         "SpatialReference": source.uri(series[analysis.prepared.reference]),
         "Sources": [source.uri(one) for one in series.values()],
         "ResearchUse": RESEARCH_USE_NOTICE,

@@ -88,7 +88,7 @@ class Exporter(Protocol):
     name: str
 
     def missing(self, analysis: Analysis) -> str | None:
-        """Say why this exporter cannot run, in words for the user; None when it can."""
+        """Report why this exporter cannot run, in words for the user; None when it can."""
 
     def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...] | Written:
         """Write into the staged folder and return the files, or `Written` with more to say.
@@ -127,7 +127,7 @@ def save(
     finish : callable or None
         Has the last word on the staged folder, such as `anonymous.Anonymous.finish`.
     progress : Progress
-        Told of each exporter.
+        Called for each exporter.
 
     Returns
     -------
@@ -162,7 +162,7 @@ def write_result(analysis: Analysis, out: Path, aside: Path, progress: Progress)
     out, aside : Path
         The folder whose earlier review is kept, and the staged one.
     progress : Progress
-        Told of each exporter.
+        Called for each exporter.
 
     Returns
     -------

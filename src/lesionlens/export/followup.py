@@ -143,13 +143,13 @@ _BESIDE = {
 
 def _note(change: Change, found: Comparison, words: Words) -> str:
     ids = ", ".join(str(one) for one in change.beside)
-    said = [words(_BESIDE[change.kind], ids=ids)] if ids else []
+    parts = [words(_BESIDE[change.kind], ids=ids)] if ids else []
     together = found.together(change) if change.kind is ChangeKind.MATCHED else None
     if together is not None:
         before, now = (words.volume(ml) for ml in together)
         changed = _signed(percent(*together), words)
-        said.append(words("fu_together", before=before, now=now, changed=changed))
-    return "; ".join(said)
+        parts.append(words("fu_together", before=before, now=now, changed=changed))
+    return "; ".join(parts)
 
 
 def _sums(found: Comparison, words: Words) -> tuple[FollowupRow, ...]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import pydicom
 from pydicom.errors import InvalidDicomError
 
+from lesionlens.base.dates import iso_date
 from lesionlens.base.labels import Identity, MrSequence, Region, ReviewState
 from lesionlens.export import pictures
 from lesionlens.export.followup import FollowupSection, section_of
@@ -170,7 +171,7 @@ def _gathered(analysis: Analysis) -> Page:
 def _heading(
     study: Study, hidden: frozenset[Identity], words: Words
 ) -> tuple[tuple[str, str], ...]:
-    """Say whose examination it is, of when, as far as that is known and wanted."""
+    """Report whose examination it is, of when, as far as that is known and wanted."""
     header = _header(study)
     patient, date = Identity.PATIENT not in hidden, Identity.DATE not in hidden
     name = str(header.get("PatientName") or "").replace("^", ", ").replace("=", " · ").strip(", ")
@@ -208,7 +209,7 @@ def _header(study: Study) -> Mapping[str, object]:
 def _day(value: object) -> str:
     """Write a DICOM date with hyphens; another text stays as it is."""
     text = str(value or "")
-    return f"{text[:4]}-{text[4:6]}-{text[6:]}" if len(text) == 8 and text.isdigit() else text
+    return iso_date(text) or text
 
 
 def _technique(sequences: tuple[SequenceLine, ...], absent: tuple[str, ...], words: Words) -> str:
@@ -252,7 +253,7 @@ def _impression(
     words: Words,
     followup: FollowupSection | None,
 ) -> tuple[str, ...]:
-    """Say what was flagged, how far it was reviewed and by whom, and whose the reading is."""
+    """Report what was flagged, how far it was reviewed and by whom, and whose the reading is."""
     lines = [f"{block.row.id}: {block.line}" for block in blocks]
     if blocks:
         states = [analysis.review.state_of(block.row.tracking_uid) for block in blocks]
@@ -271,13 +272,13 @@ def _impression(
 
 
 def _scale(maps: AttentionMaps | None, words: Words) -> str:
-    """Say what the colours of the attention stand for."""
+    """Report what the colours of the attention stand for."""
     scale = 0.0 if maps is None else maps.scale_of(Region.WT)
     return words("scale_even", times=words.number(scale, 0)) if scale > 1 else words("scale_plain")
 
 
 def checked_words(trust: MapChecks, words: Words) -> str:
-    """Say what the checks of a whole map came to, with the figures that a reader can weigh."""
+    """Report what the checks of a whole map came to, with the figures that a reader can weigh."""
     if trust.deletion is None or trust.deletion_random is None:
         return words.verdict(trust)
     left, random = words.percent(trust.deletion), words.percent(trust.deletion_random)

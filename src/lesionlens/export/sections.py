@@ -136,13 +136,13 @@ def _facts(
     review = row.review
     if review.reader or review.reason:
         who = [review.reader or words("not_named"), moment(review.time) if review.time else ""]
-        said_by = ", ".join(filter(None, who)) + (f": {review.reason}" if review.reason else "")
-        facts.append((words("f_reader"), said_by))
+        reader_line = ", ".join(filter(None, who)) + (f": {review.reason}" if review.reason else "")
+        facts.append((words("f_reader"), reader_line))
     return tuple(facts)
 
 
 def _deciding(candidate: Candidate, words: Words) -> str:
-    """Say which sequence decides; empty where fewer than two were compared."""
+    """Report which sequence decides; empty where fewer than two were compared."""
     if not shapley.deciding_words(candidate.sequence_relevance):
         return ""
     first = shapley.deciding(candidate.sequence_relevance or {})
@@ -152,7 +152,7 @@ def _deciding(candidate: Candidate, words: Words) -> str:
 def attention_words(
     row: Agreement, checked: MapChecks | None, words: Words, times: float | None = None
 ) -> str:
-    """Say where the attention lies, and what is wrong with the map where something is.
+    """Report where the attention lies, and what is wrong with the map where something is.
 
     `times`, where it is known, is the candidate's attention in multiples of even attention.
     """

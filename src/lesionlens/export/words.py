@@ -74,7 +74,7 @@ class Words:
         return self("unknown") if value is None else self("yes" if value else "no")
 
     def state(self, state: ReviewState) -> str:
-        """Write what a reader said."""
+        """Write what a reader decided."""
         return self._of("states", state.value)
 
     def region(self, region: Region) -> str:
@@ -82,7 +82,7 @@ class Words:
         return self._of("regions", region.value)
 
     def measured(self, enhancing: bool) -> str:
-        """Say what a candidate's diameters are of."""
+        """Report what a candidate's diameters are of."""
         return self("measured_enhancing" if enhancing else "measured_whole")
 
     def place(self, location: Location) -> str:
@@ -101,7 +101,7 @@ class Words:
         return " ".join(self("place", words=location.words, lobe=lobe, side=side).split())
 
     def conclusion(self, sources: Iterable[Source]) -> str:
-        """Say how many candidates were flagged and how many added; never that there is nothing.
+        """Report how many candidates were flagged and how many added; never that there is nothing.
 
         Examples
         --------
@@ -117,7 +117,7 @@ class Words:
         return f"{sentence.rstrip('.')}. {self('conclusion_added', n=added)}" if added else sentence
 
     def unsure(self, value: float) -> str:
-        """Say how sure the engine was.
+        """Report how sure the engine was.
 
         Examples
         --------
@@ -127,7 +127,7 @@ class Words:
         return self("unsure" if value < UNSURE else "very_unsure", value=self.number(value, 2))
 
     def looks_like(self, shares: Mapping[LesionClass, float]) -> str:
-        """Say what a candidate looks like to the engine, the likest first, and what that is not."""
+        """Describe what a candidate resembles to the engine, likest first, and what that is not."""
         likest = sorted(shares.items(), key=lambda item: -item[1])
         listed = (
             f"{self._of('kinds', one.value)} {self.percent(share)} %" for one, share in likest

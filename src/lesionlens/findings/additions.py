@@ -29,7 +29,7 @@ def grown_at(analysis: Analysis, point_mm: Point, shown: MrSequence | None = Non
     point_mm : (3,)
         RAS+ mm.
     shown : MrSequence or None
-        What the reader looked at.
+        What the reader had in view.
 
     Returns
     -------

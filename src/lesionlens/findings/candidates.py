@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.labels import Drawn, Region, Source
+from lesionlens.base.labels import DrawingMethod, Region, Source
 from lesionlens.findings import anatomy, class_probabilities, measure, pointing_game
 from lesionlens.findings.components import Component, ComponentMask, Floats, components_of
 from lesionlens.records.evidence import SequenceEvidence
@@ -102,7 +102,7 @@ def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Fin
 def considered(
     marked: ComponentMask, scores: Sequence[float], context: Context
 ) -> tuple[Considered, ...]:
-    """Say where regions lie that were drawn but score too little to be flagged.
+    """Report where regions lie that were drawn but score too little to be flagged.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def measured_again(
 
 def added_candidate(
     tracking_uid: str,
-    drawn: Drawn,
+    drawn: DrawingMethod,
     part: Component,
     evidence: Evidence,
     context: Context,

@@ -19,7 +19,8 @@ from lesionlens.records.prediction import DEFAULT_THRESHOLDS, Prediction
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-_TOUCHING = np.ones((3, 3, 3), dtype=bool)
+TOUCHING = np.ones((3, 3, 3), dtype=bool)
+"""(3, 3, 3): a voxel touches its 26 neighbours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ def _holes(mask: Mask, axis: int) -> Mask:
 
 
 def _without_specks(mask: Mask, smallest: int) -> Mask:
-    parts, count = ndimage.label(mask, structure=_TOUCHING)
+    parts, count = ndimage.label(mask, structure=TOUCHING)
     if not count:
         return mask
     keep = np.bincount(parts.ravel()) >= smallest
@@ -132,13 +133,13 @@ def _without_specks(mask: Mask, smallest: int) -> Mask:
 
 def merged(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32], int]:
     """Give each connected part a number, and parts with a small gap between them the same one."""
-    parts, count = ndimage.label(mask, structure=_TOUCHING)
+    parts, count = ndimage.label(mask, structure=TOUCHING)
     if count < 2:
         return parts.astype(np.int32), count
     reach = np.ceil(merge_mm / grid.spacing_mm).astype(int)
     padded = np.pad(mask, [(int(n), int(n)) for n in reach])
     near = ndimage.distance_transform_edt(~padded, sampling=grid.spacing_mm) <= merge_mm
-    groups, _ = ndimage.label(near, structure=_TOUCHING)
+    groups, _ = ndimage.label(near, structure=TOUCHING)
     inner = tuple(slice(int(n), size - int(n)) for n, size in zip(reach, groups.shape, strict=True))
     found, numbers = np.unique(np.where(mask, groups[inner], 0), return_inverse=True)
     return numbers.reshape(mask.shape).astype(np.int32), len(found) - 1

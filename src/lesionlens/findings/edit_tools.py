@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Label, Region
-from lesionlens.findings.components import filled
+from lesionlens.findings.components import TOUCHING, filled
 
 Labels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -27,7 +27,6 @@ SMOOTHING_MM = 1.5
 ISLAND = 0.1
 """Parts with less than this share of the largest part's voxels are islands."""
 _AIR = 0.15
-_TOUCHING = np.ones((3, 3, 3), bool)
 _LEVELS = 24
 _LOWEST_LEVEL = 0.3
 
@@ -112,7 +111,7 @@ def without_holes(labels: Labels, label: Label, allowed: Mask) -> Labels:
 
 def without_islands(labels: Labels) -> Labels:
     """Drop parts that are much smaller than the largest one (`ISLAND`)."""
-    parts, count = ndimage.label(labels > 0, structure=_TOUCHING)
+    parts, count = ndimage.label(labels > 0, structure=TOUCHING)
     if count < 2:
         return labels.copy()
     sizes = np.bincount(parts.ravel())
@@ -234,7 +233,7 @@ def _flooded(inside: Mask, marks: Labels, spacing_mm: NDArray[np.float64]) -> La
         free = inside & (depth >= level)
         while True:
             rest = free & ~grown[0] & ~grown[1]
-            new = [ndimage.binary_dilation(one, _TOUCHING, mask=rest | one) for one in grown]
+            new = [ndimage.binary_dilation(one, TOUCHING, mask=rest | one) for one in grown]
             new[1] &= ~new[0] | grown[1]
             if all((a == b).all() for a, b in zip(new, grown, strict=True)):
                 break

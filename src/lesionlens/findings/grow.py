@@ -49,7 +49,7 @@ class Surroundings:
     attention: Floats | None = None
     """(I, J, K) float32 or None: of the whole tumour, 0 to 1."""
     shown: MrSequence | None = None
-    """What the reader looked at: it goes before clearer ones, if the place stands out there."""
+    """The one in view: it goes before clearer ones, if the place stands out there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ def _of_network(around: Surroundings, core: Mask, ball: Mask) -> list[_Signal]:
 def _of_images(around: Surroundings, core: Mask, surround: Mask) -> list[_Signal]:
     """Return the intensity of each sequence in which the place stands out.
 
-    The one that the reader looked at comes first, then the clearest.
+    The one in view comes first, then the clearest.
     """
     found: list[tuple[bool, float, _Signal]] = []
     if np.count_nonzero(surround) < 30:
@@ -195,7 +195,7 @@ def _part_at(mask: Mask, core: Mask) -> Mask:
 
 
 def _labelled(region: Mask, around: Surroundings, signals: list[_Signal]) -> NDArray[np.uint8]:
-    """Tell the parts of a region apart."""
+    """Distinguish the parts of a region."""
     region = region & around.allowed
     labels = np.where(region, np.uint8(Label.OEDEMA), np.uint8(0))
     enhances = any(s.sequence is MrSequence.T1C and s.brighter for s in signals)

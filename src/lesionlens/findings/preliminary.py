@@ -24,19 +24,19 @@ from lesionlens.records.preliminary import PreliminaryCandidate, PreliminaryFind
 from lesionlens.records.study import PreparedStudy
 
 Listener = Callable[[PreliminaryFindings], None]
-"""Told once, from the thread that analyses; must return quickly."""
+"""Called once, from the thread that analyses; must return quickly."""
 
 
-def tell(
+def notify(
     engine: Engine, prepared: PreparedStudy, clock: StageClock, listener: Listener | None
 ) -> None:
-    """Tell a listener what the engine's first look flags; an engine without one is passed over."""
+    """Call a listener with what the engine's first look flags, where the engine has one."""
     if listener is not None and isinstance(engine, SupportsFirstLook):
         with clock.stage("first look"):
-            listener(look(engine, prepared, clock))
+            listener(flag(engine, prepared, clock))
 
 
-def look(
+def flag(
     engine: SupportsFirstLook, prepared: PreparedStudy, clock: StageClock
 ) -> PreliminaryFindings:
     """Draw and score what the engine's first look flags.

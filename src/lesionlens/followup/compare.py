@@ -11,7 +11,7 @@ from lesionlens.base.stages import NEVER, Cancel
 from lesionlens.findings.edits import applied
 from lesionlens.followup.alignment import align
 from lesionlens.followup.matching import Matches, match
-from lesionlens.followup.patient import Visit
+from lesionlens.followup.patient import Examination
 from lesionlens.followup.prior import Prior
 from lesionlens.preparation.registration import Registration
 from lesionlens.records.analysis import Analysis
@@ -26,14 +26,14 @@ from lesionlens.records.followup import (
 from lesionlens.records.review import Review
 
 
-def compare(now: Analysis, visit: Visit, prior: Prior, *, cancel: Cancel = NEVER) -> Analysis:
+def compare(now: Analysis, visit: Examination, prior: Prior, *, cancel: Cancel = NEVER) -> Analysis:
     """Return an analysis with its comparison; matched candidates take the prior's tracking UIDs.
 
     Parameters
     ----------
     now : Analysis
         Of this examination, with or without a review, which goes on under the new UIDs.
-    visit : Visit
+    visit : Examination
         Of this examination.
     prior : Prior
         Opened by `followup.prior.open_prior`.
@@ -99,7 +99,7 @@ def _review(review: Review, names: Mapping[str, str]) -> Review:
     return Review(events, {outline.sha256: outline for outline in drawn.values()})
 
 
-def _point(analysis: Analysis, visit: Visit) -> TimePoint:
+def _point(analysis: Analysis, visit: Examination) -> TimePoint:
     lesions = tuple(
         Measured.of(c, analysis.review.state_of(c.tracking_uid))
         for c in analysis.findings.candidates

@@ -10,6 +10,7 @@ from typing import Any
 import pydicom
 from pydicom.errors import InvalidDicomError
 
+from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.reading.bids import entities
 from lesionlens.records.study import Study, StudyKind
@@ -18,7 +19,7 @@ _TAGS = ("PatientID", "IssuerOfPatientID", "StudyDate", "AcquisitionDate", "Stud
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class Examination:
     """Patient and day of an examination; empty where the files do not say."""
 
     patient: str = ""
@@ -29,7 +30,7 @@ class Visit:
     """Study Instance UID."""
 
 
-def visit_of(study: Study) -> Visit:
+def visit_of(study: Study) -> Examination:
     """Return whose examination a study is: by its DICOM header, else by BIDS names."""
     files = [file for series in study.series.values() for file in series.files]
     if study.kind is StudyKind.DICOM and files:
@@ -37,20 +38,22 @@ def visit_of(study: Study) -> Visit:
     for name in (study.root.name, *(part for f in files for part in f.path.parts[-4:])):
         subject, session = entities(f"{name}_")
         if subject:
-            return Visit(f"sub-{subject}", _day(session) or session or _session(files[0].path))
-    return Visit()
+            return Examination(
+                f"sub-{subject}", iso_date(session) or session or _session(files[0].path)
+            )
+    return Examination()
 
 
-def visit_of_result(folder: Path, study_name: str = "") -> Visit:
+def visit_of_result(folder: Path, study_name: str = "") -> Examination:
     """Return whose examination a saved result is of: by its DICOM objects, else by BIDS names."""
     for name in ("sr.dcm", "seg.dcm", "attention.dcm"):
         if (folder / "dicom" / name).is_file():
             return _of_header(folder / "dicom" / name)
     subject, session = entities(f"{study_name or folder.name}_")
-    return Visit(f"sub-{subject}", _day(session) or session) if subject else Visit()
+    return Examination(f"sub-{subject}", iso_date(session) or session) if subject else Examination()
 
 
-def check_same_patient(now: Visit, prior: Visit) -> None:
+def check_same_patient(now: Examination, prior: Examination) -> None:
     """Refuse a prior examination of another patient, or of a later day.
 
     Raises
@@ -73,29 +76,21 @@ def check_same_patient(now: Visit, prior: Visit) -> None:
         )
 
 
-def _of_header(path: Path) -> Visit:
+def _of_header(path: Path) -> Examination:
     try:
         with warnings.catch_warnings(action="ignore"):
             header: Any = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*_TAGS])
     except (OSError, InvalidDicomError, ValueError):
-        return Visit()
+        return Examination()
     values = {tag: str(header.get(tag) or "").strip() for tag in _TAGS}
     patient = values["PatientID"]
     if patient and values["IssuerOfPatientID"]:
         patient = f"{patient}^{values['IssuerOfPatientID']}"
-    date = _day(values["StudyDate"]) or _day(values["AcquisitionDate"])
-    return Visit(patient, date, values["StudyInstanceUID"] or None)
-
-
-def _day(text: str) -> str:
-    """Write YYYYMMDD as ISO 8601; empty where it is no day."""
-    digits = text.replace("-", "")
-    if len(digits) != 8 or not digits.isdigit():
-        return ""
-    return f"{digits[:4]}-{digits[4:6]}-{digits[6:]}"
+    date = iso_date(values["StudyDate"]) or iso_date(values["AcquisitionDate"])
+    return Examination(patient, date, values["StudyInstanceUID"] or None)
 
 
 def _session(path: Path) -> str:
     """Return the session of a BIDS folder (`ses-…`), empty where there is none."""
     found = next((part[4:] for part in path.parts if part.startswith("ses-")), "")
-    return _day(found) or found
+    return iso_date(found) or found

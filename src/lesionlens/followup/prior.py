@@ -10,7 +10,7 @@ from pathlib import Path
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.stages import StageClock
 from lesionlens.followup import places
-from lesionlens.followup.patient import Visit, check_same_patient, visit_of, visit_of_result
+from lesionlens.followup.patient import Examination, check_same_patient, visit_of, visit_of_result
 from lesionlens.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.reading.readers import open_study
 from lesionlens.records.analysis import Analysis
@@ -24,7 +24,7 @@ Analyse = Callable[[Study], Analysis]
 class Located:
     """A prior examination that was found: its study, and its saved result where there is one."""
 
-    visit: Visit
+    visit: Examination
     study: Study
     result: Path | None
 
@@ -33,18 +33,18 @@ class Located:
 class Prior:
     """A prior examination: whose and when, and everything known of it."""
 
-    visit: Visit
+    visit: Examination
     analysis: Analysis
 
 
-def latest_before(folder: Path, now: Visit) -> Path:
+def latest_before(folder: Path, now: Examination) -> Path:
     """Return the latest earlier result of the same patient among the results below a folder.
 
     Parameters
     ----------
     folder : Path
         Holds result folders, at most three levels deep.
-    now : Visit
+    now : Examination
         Of this examination; patient and date must be known.
 
     Raises
@@ -164,7 +164,7 @@ def _holds_results(folder: Path) -> bool:
 
 
 def _study_of(result: Path, given: Path | None) -> Study:
-    """Open the study that a result was made of, from where it was or is said to be."""
+    """Open the study that a result was made of, from where it was or was named to be."""
     if given is not None:
         return open_study(given, study_uid=_uid_of(result), recall=True)
     known = places.recall(read_result(result).run.inputs)

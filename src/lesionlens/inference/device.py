@@ -108,7 +108,7 @@ def name_of(device: torch.device) -> str:
 
 
 def describe(device: torch.device) -> str:
-    """Say in words what a device is, for the run's record."""
+    """Describe in words what a device is, for the run's record."""
     if device.type != "cpu":
         return f"{name_of(device)} ({device.type}:{device.index or 0})"
     threads = torch.get_num_threads()
@@ -116,7 +116,7 @@ def describe(device: torch.device) -> str:
     return f"cpu ({threads} thread{'' if threads == 1 else 's'}{precision})"
 
 
-class Placement:
+class DevicePlacement:
     """Where a network computes: on its device, or on the CPU once that lacks an operation.
 
     Parameters
@@ -155,7 +155,7 @@ def on_its_device(
     """Run an engine's method by the engine's `placement`."""
 
     def placed(engine: Any, /, *given: _Given.args, **named: _Given.kwargs) -> _T:
-        placement: Placement = engine.placement
+        placement: DevicePlacement = engine.placement
         return placement.run(lambda: method(engine, *given, **named))
 
     update_wrapper(placed, method)

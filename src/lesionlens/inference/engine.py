@@ -63,6 +63,10 @@ class Engine(Protocol):
 
         Parameters
         ----------
+        prepared : PreparedStudy
+            The study.
+        target : Target
+            The region.
         method : str
             Such as "gradient", "grad-cam" or "occlusion".
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 from torch import nn
 
@@ -28,6 +29,8 @@ def interruptible(
         Whose leaves are watched.
     stage : str
         Name for progress, in words.
+    progress, cancel
+        Called with the share of layers done; polled before each layer.
     passes : int
         How many passes follow.
     seldom : nn.Module or None
@@ -42,14 +45,15 @@ def interruptible(
     """
     unseen = set() if seldom is None else set(seldom.modules())
     leaves = [m for m in network.modules() if m not in unseen and not any(m.children())]
-    total, done = max(1, len(leaves) * passes), 0
+    total, done, one_at_a_time = max(1, len(leaves) * passes), 0, Lock()
 
     def before(module: nn.Module, arguments: tuple[object, ...]) -> None:
         nonlocal done
         del module, arguments
         check(cancel, stage)
-        done += 1
-        progress(stage, min(done / total, 1.0))
+        with one_at_a_time:  # passes may run side by side, and progress never falls back
+            done += 1
+            progress(stage, min(done / total, 1.0))
 
     hooks = [leaf.register_forward_pre_hook(before) for leaf in leaves]
     try:

@@ -77,6 +77,8 @@ def bring_regions(
     ----------
     maps : mapping of Region to (I, J, K) float32
         On the working grid.
+    prepared : PreparedStudy
+        Both grids and the way between them.
     nested : bool
         Keep each region's probability at or below that of the region round it.
     """

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +28,10 @@ class PassCache:
         Edge of the cubes that the network reads.
     device : torch.device or None
         Where it reads them; None for numpy arrays.
-    together : int
-        How many inputs are predicted in one pass.
     """
 
-    def __init__(self, spacing_mm: float, device: Device, together: int = 1) -> None:
-        self._spacing_mm, self._device, self._together = spacing_mm, device, together
+    def __init__(self, spacing_mm: float, device: Device) -> None:
+        self._spacing_mm, self._device = spacing_mm, device
         self._last: tuple[PreparedStudy, network_input.NetworkInput] | None = None
         self._known: dict[Key, Floats] = {}
 
@@ -53,8 +50,7 @@ class PassCache:
         self,
         prepared: PreparedStudy,
         groups: Sequence[Sequence[InputPerturbation]],
-        take: Callable[[Sequence[InputPerturbation]], Sequence[Array]],
-        watch: Callable[[int], AbstractContextManager[None]],
+        take: Callable[[Sequence[InputPerturbation]], Iterable[Array]],
     ) -> PerturbedPrediction:
         """Answer each group by the mean over its inputs; predict those that are not known.
 
@@ -65,24 +61,18 @@ class PassCache:
         groups : sequence of sequences of InputPerturbation
             Inputs whose predictions are averaged to one answer.
         take : callable
-            At most `together` inputs to the (I, J, K) probability of each, mirrored where the
-            input is.
-        watch : callable
-            How many passes follow, to the context in which they are run.
+            Inputs to the (I, J, K) probability of each, mirrored where the input is. Those that
+            come before it is stopped are kept.
         """
         study = self.of(prepared)
         new = {_key(one): one for group in groups for one in group}
         new = {key: one for key, one in new.items() if key not in self._known}
         seen = dict(self._known)
-        waiting, size = list(new.items()), self._together
-        batches = [waiting[i : i + size] for i in range(0, len(waiting), size)]
-        with watch(len(batches)):
-            for batch in batches:
-                answers = take([one for _, one in batch])
-                for (key, one), whole in zip(batch, answers, strict=True):
-                    seen[key] = give(namespace(whole).flip(whole, (0,)) if one.mirrored else whole)
-                    if one.hidden is None:
-                        self._known[key] = seen[key]
+        if new:
+            for (key, one), whole in zip(new.items(), take(list(new.values())), strict=True):
+                seen[key] = give(namespace(whole).flip(whole, (0,)) if one.mirrored else whole)
+                if one.hidden is None:
+                    self._known[key] = seen[key]
         votes = [np.mean([seen[_key(one)] for one in group], axis=0) for group in groups]
         return PerturbedPrediction(np.stack(votes), study.grid)
 

@@ -117,10 +117,16 @@ def drawn_figures(
 
     Parameters
     ----------
+    side : Side
+        Whose weights.
     recipe : TrainConfig
-        Its last stage says on which grid.
+        Its last stage gives the grid.
     volumes : int
         How many.
+    device : str
+        As `inference.device.choose` reads it.
+    progress, cancel
+        Called, and polled for a stop, before each.
     """
     place = choose(device)
     network, _ = weight_files.load(side.weights, place)

@@ -25,8 +25,8 @@ from lesionlens.learning.judge import Judge, Side, drawn_figures
 from lesionlens.learning.proposal import (
     PAGE,
     WEIGHTS,
-    Compared,
     HeldOutCase,
+    MetricChange,
     NamedWeights,
     Proposal,
     digests,
@@ -115,7 +115,7 @@ def learn(
     minutes : float or None
         Stop training after this long.
     progress, cancel
-        Told of, and asked before, each step and case.
+        Called, and polled for a stop, before each step and case.
 
     Raises
     ------
@@ -139,12 +139,12 @@ def learn(
     )
     team = ProcessGroup(choose(job.device))
 
-    def tell(event: TrainEvent) -> None:
+    def report(event: TrainEvent) -> None:
         done = 0.1 + (_TRAINED - 0.1) * event.step / event.steps
         progress(f"step {event.step} of {event.steps}, loss {event.loss:.3f}", done)
 
     trained = train(
-        recipe, job.out, minutes=minutes, team=team, cases=cases, progress=tell, cancel=cancel
+        recipe, job.out, minutes=minutes, team=team, cases=cases, progress=report, cancel=cancel
     )
     if not trained.finished:
         return Learnt(trained, gathered, None)
@@ -268,10 +268,10 @@ def _compared(
     rows: Sequence[tuple[str, str, int]],
     before: Sequence[Mapping[str, float | None]],
     after: Sequence[Mapping[str, float | None]],
-) -> tuple[Compared, ...]:
+) -> tuple[MetricChange, ...]:
     found = {one.key: one for one in paired(before, after, [key for _, key, _ in rows])}
     return tuple(
-        Compared(
+        MetricChange(
             title=title,
             better=1 if better > 0 else -1,
             key=key,
@@ -333,12 +333,12 @@ def _proposal(
 
 
 def cautions(
-    patients: Sequence[Compared],
-    drawn: Sequence[Compared],
+    patients: Sequence[MetricChange],
+    drawn: Sequence[MetricChange],
     held: Sequence[SignedReview],
     parent_sha256: str,
 ) -> tuple[str, ...]:
-    """Say what a person must weigh before accepting weights."""
+    """Report what a person must weigh before accepting weights."""
     lines = [
         f"{one.title}: surely worse {where}"
         for rows, where in ((patients, "on held-out patients"), (drawn, "on drawn brains"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lesionlens.export.plain_page import heading, number, page, paragraph, table, warned
-from lesionlens.learning.proposal import Compared, HeldOutCase, Proposal
+from lesionlens.learning.proposal import HeldOutCase, MetricChange, Proposal
 
 _MOST_CASES = 60
 _HEADS = ("", "cases", "before", "after", "difference", "95 % interval", "")
@@ -13,7 +13,7 @@ _CASE = ("case", "Dice WT before", "after", "found before", "after", "false befo
 _WORDS = {1: "better", 0: "", -1: "worse"}
 
 
-def compared_row(one: Compared) -> tuple[str, ...]:
+def compared_row(one: MetricChange) -> tuple[str, ...]:
     """Return a row in words: title, cases, before, after, difference, interval, verdict."""
     figure = one.figure
     between = "–" if one.interval is None else "{:+.3f} – {:+.3f}".format(*one.interval)
@@ -22,7 +22,7 @@ def compared_row(one: Compared) -> tuple[str, ...]:
             f"{figure.difference:+.3f}", between, words)  # fmt: skip
 
 
-def _figures(rows: Sequence[Compared]) -> str:
+def _figures(rows: Sequence[MetricChange]) -> str:
     return table(_HEADS, [compared_row(one) for one in rows])
 
 
@@ -59,7 +59,7 @@ def html(proposal: Proposal) -> str:
         table(_CASE, [_case(one) for one in shown]),
         paragraph(
             "Before: the weights that training began with. Intervals are of the mean difference, "
-            "by bootstrap over cases; better and worse are said of five cases or more where the "
+            "by bootstrap over cases; better and worse are stated for five cases or more where the "
             "whole interval lies on one side. The truth is what readers signed."
         ),
         heading("To accept, or not"),

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from lesionlens.base.errors import UnusableInputError, WeightsError
+from lesionlens.base.file_model import FileModel
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.whole_file import write_whole
 from lesionlens.evaluation.paired import PairedFigure
@@ -17,18 +18,14 @@ from lesionlens.evaluation.paired import PairedFigure
 RECORD, WEIGHTS, PAGE = "proposal.json", "proposed.safetensors", "comparison.html"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class NamedWeights(_Frozen):
+class NamedWeights(FileModel):
     """Weights by version and hash."""
 
     version: str
     sha256: str
 
 
-class Compared(_Frozen):
+class MetricChange(FileModel):
     """A metric before and after; see `evaluation.paired.PairedFigure`."""
 
     title: str
@@ -48,7 +45,7 @@ class Compared(_Frozen):
         return PairedFigure(self.key, self.cases, self.before, self.after, found)
 
 
-class HeldOutCase(_Frozen):
+class HeldOutCase(FileModel):
     """One examination that only judged."""
 
     name: str
@@ -59,14 +56,14 @@ class HeldOutCase(_Frozen):
     problems: tuple[str, ...] = ()
 
 
-class Proposal(_Frozen):
+class Proposal(FileModel):
     """The whole of proposal.json.
 
     Parameters
     ----------
     counts : mapping of str to int
         What was learnt from and judged on: studies, patients, candidates by verdict.
-    patients, drawn : tuple of Compared
+    patients, drawn : tuple of MetricChange
         On held-out patients by the whole analysis; on drawn brains by one pass.
     cautions : tuple of str
         What a person must weigh before accepting.
@@ -83,8 +80,8 @@ class Proposal(_Frozen):
     steps: int
     counts: dict[str, int]
     left_out: tuple[tuple[str, str], ...]
-    patients: tuple[Compared, ...]
-    drawn: tuple[Compared, ...]
+    patients: tuple[MetricChange, ...]
+    drawn: tuple[MetricChange, ...]
     cases: tuple[HeldOutCase, ...]
     cautions: tuple[str, ...]
     learnt_from: tuple[str, ...]

@@ -16,6 +16,7 @@ from lesionlens.monitoring.gather import SEEN_TRUE, VERDICTS, MonitoredStudy
 
 _Z = 1.96
 _BINS = 10
+_OFTEN = 0.1  # share of one value that makes it a bin of its own
 _LEAST = 20  # values on either side below which drift is not judged
 
 
@@ -154,7 +155,7 @@ def agreement(
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
+class ScoreReliability:
     """How scores fit verdicts: bins of (mean score, accepted share, count), and their mean gap."""
 
     bins: tuple[tuple[float, float, int], ...]
@@ -162,7 +163,7 @@ class Calibration:
     judged: int
 
 
-def calibration(studies: Sequence[MonitoredStudy]) -> Calibration:
+def calibration(studies: Sequence[MonitoredStudy]) -> ScoreReliability:
     """Compare scores with verdicts, in ten bins; of several readers the majority counts."""
     scores, truth = [], []
     for study in studies:
@@ -172,7 +173,7 @@ def calibration(studies: Sequence[MonitoredStudy]) -> Calibration:
                 scores.append(one.score)
                 truth.append(sum(votes) * 2 > len(votes))
     if not scores:
-        return Calibration((), None, 0)
+        return ScoreReliability((), None, 0)
     s, t = np.asarray(scores), np.asarray(truth, float)
     place = np.minimum((s * _BINS).astype(int), _BINS - 1)
     bins = [
@@ -181,7 +182,7 @@ def calibration(studies: Sequence[MonitoredStudy]) -> Calibration:
         if (place == b).any()
     ]
     error = sum(count * abs(mean - share) for mean, share, count in bins) / len(s)
-    return Calibration(tuple(bins), error, len(s))
+    return ScoreReliability(tuple(bins), error, len(s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +201,7 @@ class Drift:
 
 
 def drift(first: Sequence[MonitoredStudy], later: Sequence[MonitoredStudy]) -> tuple[Drift, ...]:
-    """Compare inputs and outputs of two sets of studies."""
+    """Compare inputs and outputs of two sets of studies, images where they were looked at."""
     take: dict[str, Callable[[MonitoredStudy], Iterable[float | None]]] = {
         "brain volume (ml)": lambda s: [s.brain_ml],
         "registration, how pronounced": lambda s: [s.registration],
@@ -210,6 +211,8 @@ def drift(first: Sequence[MonitoredStudy], later: Sequence[MonitoredStudy]) -> t
         "volume (ml)": lambda s: [c.volume_ml for c in s.flagged],
         "uncertainty": lambda s: [c.uncertainty for c in s.flagged],
     }
+    for seen in sorted({name for study in (*first, *later) for name in study.images}):
+        take[seen] = lambda s, seen=seen: [s.images.get(seen)]  # type: ignore[misc]
     return tuple(_drift(name, _all(first, of), _all(later, of)) for name, of in take.items())
 
 
@@ -229,12 +232,19 @@ def _drift(name: str, before: list[float], after: list[float]) -> Drift:
 def stability_index(before: Sequence[float], after: Sequence[float]) -> float:
     """Return the population stability index over the deciles of `before`.
 
+    A value that many studies share is a bin of its own, apart from what lies above it.
+
     Examples
     --------
     >>> round(stability_index(range(100), range(100)), 3)
     0.0
+    >>> stability_index([1.0] * 30, [3.0] * 30) > 1
+    True
     """
-    edges = np.unique(np.quantile(np.asarray(before, float), np.linspace(0.1, 0.9, 9)))
+    known = np.asarray(before, float)
+    edges = np.unique(np.quantile(known, np.linspace(0.1, 0.9, 9)))
+    often = [edge for edge in edges if (known == edge).mean() > _OFTEN]
+    edges = np.unique([*edges, *np.nextafter(often, np.inf)])
     shares = []
     for values in (before, after):
         counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)

@@ -1,17 +1,22 @@
-"""Read what many results and their reviews say; no image is opened, no name of a patient read."""
+"""Read what many results and their reviews say; no name of a patient is read.
+
+Images are opened only where their folder is named, for contrast, noise and voxels.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.labels import ReviewState
+from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.reading.image_features import image_features
 from lesionlens.records.study import StepName
 
 SEEN_TRUE = frozenset({ReviewState.ACCEPTED, ReviewState.EDITED})
@@ -20,7 +25,7 @@ VERDICTS = frozenset({*SEEN_TRUE, ReviewState.REJECTED})
 
 @dataclass(frozen=True, slots=True)
 class MonitoredCandidate:
-    """One candidate and what each reader said of it last."""
+    """One candidate and what each reader last decided on it."""
 
     tracking_uid: str
     """The same in every reader's copy of a result."""
@@ -55,6 +60,8 @@ class MonitoredStudy:
     """From the preparation: volume of the brain; least pronounced registration."""
     seconds: float = 0.0
     """Of the analysis."""
+    images: Mapping[str, float] = field(default_factory=dict)
+    """How its images look, see `reading.image_features`; empty where they were not looked at."""
 
     @property
     def flagged(self) -> tuple[MonitoredCandidate, ...]:
@@ -99,6 +106,53 @@ def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
             next_step="Name the folder that holds them",
         )
     return sorted(found, key=lambda one: (one.day, one.name)), notices
+
+
+def with_images(
+    studies: Sequence[MonitoredStudy],
+    folder: Path,
+    *,
+    progress: Progress = no_progress,
+    cancel: Cancel = NEVER,
+) -> tuple[list[MonitoredStudy], list[str]]:
+    """Add how the images look, of studies that lie in a folder under the names of their results.
+
+    Returns
+    -------
+    list of MonitoredStudy
+        All of them; one whose images cannot be opened has none.
+    list of str
+        Notices: of how many there are no images, and which could not be opened.
+
+    Raises
+    ------
+    UnusableInputError
+        There is no such folder, or no study in it bears the name of a result.
+    """
+    stage = "looking at images"
+    found, notices, missing = [], [], 0
+    for number, study in enumerate(studies):
+        check(cancel, stage)
+        progress(stage, number / len(studies))
+        place = folder / study.name
+        if not place.is_dir():
+            missing += 1
+            found.append(study)
+            continue
+        try:
+            found.append(replace(study, images=image_features(place)))
+        except LesionLensError as error:
+            found.append(study)
+            notices.append(f"The images of {study.name} were left out: {error.found}")
+    if missing == len(studies):
+        raise UnusableInputError(
+            found=f"no study in {folder.name!r} that bears the name of a result",
+            expected="the folder that the results were made of, by `lesionlens batch`",
+            next_step="Name that folder, or leave --studies out",
+        )
+    if missing:
+        notices.append(f"Images of {missing} of {len(studies)} studies are not there")
+    return found, notices
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -153,7 +207,7 @@ def _candidate(
 def _verdicts(
     events: list[dict[str, Any]],
 ) -> tuple[dict[str, dict[str, ReviewState]], set[str]]:
-    """Fold the events: what each reader said last of each candidate; which were added."""
+    """Fold the events: what each reader last decided on each candidate; which were added."""
     states: dict[str, dict[str, ReviewState]] = {}
     added = set()
     for event in events:

@@ -9,14 +9,15 @@ from html import escape
 
 from lesionlens.export.plain_page import number, page, paragraph, table, warned
 from lesionlens.export.tables import safe_text
-from lesionlens.monitoring.figures import Calibration, Drift, Group, Rate
+from lesionlens.monitoring.figures import Drift, Group, Rate, ScoreReliability
 from lesionlens.monitoring.gather import MonitoredStudy
 
 LIMITS = (
     "A shift of inputs or scores does not prove that the network became worse, and no shift does "
     "not prove that it did not (arXiv 2410.13174): look at cases. Verdicts are of readers who saw "
     "the candidates, so that what the network missed counts only where a reader added it. "
-    "Contrast, spacing and noise of the images are not compared: results do not hold them."
+    "Contrast, noise and voxels of the images are compared only where the studies were named "
+    "(--studies): results do not hold them."
 )
 _GROUP = ("", "studies", "candidates", "accepted", "edited", "rejected", "added", "acceptance",
           "edit rate")  # fmt: skip
@@ -31,7 +32,7 @@ class Watched:
     readers: tuple[Group, ...]
     engines: tuple[Group, ...]
     agreement: tuple[tuple[str, str, int, float | None], ...]
-    calibration: Calibration
+    calibration: ScoreReliability
     drifts: tuple[Drift, ...]
     baseline: str
     stops: tuple[str, ...]
@@ -56,7 +57,7 @@ def _cells(group: Group) -> tuple[str, ...]:
     )
 
 
-def _diagram(calibration: Calibration) -> str:
+def _diagram(calibration: ScoreReliability) -> str:
     """Draw scores against accepted shares."""
     dots = "".join(
         f'<circle cx="{20 + 200 * s:.0f}" cy="{220 - 200 * t:.0f}" r="{3 + min(n, 25) / 4:.1f}" '

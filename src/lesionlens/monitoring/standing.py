@@ -5,27 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from lesionlens.base.errors import ResourceError
+from lesionlens.base.file_model import FileModel
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.whole_file import write_whole
 
 
-class Standing(BaseModel):
+class Standing(FileModel):
     """Which stop rules are broken.
 
     Parameters
     ----------
     time : str
-        When they were looked at: ISO 8601, UTC.
+        When they were examined: ISO 8601, UTC.
     stops : tuple of str
         Those that are broken, in words; empty where none is.
     page : str
         Where the page lies on this machine.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     time: str
     stops: tuple[str, ...]
@@ -65,9 +64,9 @@ def keep(stops: tuple[str, ...], page: Path) -> None:
 
 
 def standing() -> Standing | None:
-    """Return what was found last; None where nobody looked.
+    """Return what was found last; None where nothing was examined.
 
-    A file that cannot be read is itself a reason to look: it is said as a broken rule.
+    A file that cannot be read is itself a reason to stop: it is reported as a broken rule.
     """
     place = _place()
     try:

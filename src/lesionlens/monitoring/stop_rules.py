@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lesionlens.monitoring.figures import Calibration, Drift, Group
+from lesionlens.monitoring.figures import Drift, Group, ScoreReliability
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class StopBounds:
     """What a site takes as tolerable."""
 
     least_acceptance: float = 0.5
@@ -22,13 +22,18 @@ class Bounds:
     """Population stability index; above 0.25 is called a large shift."""
 
 
+_BY_CHANCE = 0.01
+"""Of all figures that are compared together (Bonferroni)."""
 _FEW = 10  # studies or verdicts below which no rule speaks
 
 
 def broken(
-    weeks: Sequence[Group], calibration: Calibration, drifts: Sequence[Drift], bounds: Bounds
+    weeks: Sequence[Group],
+    calibration: ScoreReliability,
+    drifts: Sequence[Drift],
+    bounds: StopBounds,
 ) -> tuple[str, ...]:
-    """Return which rules are broken, in words; the latest week is looked at."""
+    """Return which rules are broken, in words; of the latest week."""
     sentences = []
     if weeks:
         last = weeks[-1]
@@ -43,15 +48,17 @@ def broken(
             sentences.append(
                 f"{last.name}: {mean:.1f} candidates a study, more than {bounds.most_candidates:g}"
             )
+    judged = [
+        (one.name, one.stability, one.p)
+        for one in drifts
+        if one.stability is not None and one.p is not None
+    ]
     error = calibration.error
     if error is not None and calibration.judged >= _FEW and error > bounds.most_calibration_error:
         sentences.append(f"Scores differ from verdicts by {error:.2f} in the mean")
     sentences += [
-        f"{one.name} has shifted: stability index {one.stability:.2f}, p {one.p:.2g}"
-        for one in drifts
-        if one.stability is not None
-        and one.p is not None
-        and one.stability > bounds.most_drift
-        and one.p < 0.01
+        f"{name} has shifted: stability index {stability:.2f}, p {p:.2g}"
+        for name, stability, p in judged
+        if stability > bounds.most_drift and p < _BY_CHANCE / len(judged)
     ]
     return tuple(sentences)

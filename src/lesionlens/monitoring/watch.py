@@ -5,32 +5,48 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
 from lesionlens.base.staging import check_target
 from lesionlens.monitoring import figures, page, stop_rules
-from lesionlens.monitoring.gather import gather
-from lesionlens.monitoring.stop_rules import Bounds
+from lesionlens.monitoring.gather import gather, with_images
+from lesionlens.monitoring.stop_rules import StopBounds
 
 PAGE, TABLE, PROMETHEUS = "monitor.html", "monitor.csv", "monitor.prom"
 
 
-def watch(folder: Path, bounds: Bounds, baseline_weeks: int = 4) -> page.Watched:
+def watch(
+    folder: Path,
+    bounds: StopBounds,
+    baseline_weeks: int = 4,
+    *,
+    images: Path | None = None,
+    progress: Progress = no_progress,
+    cancel: Cancel = NEVER,
+) -> page.Watched:
     """Read the results below a folder and compare.
 
     Parameters
     ----------
     folder : Path
         Holds result folders at any depth.
-    bounds : Bounds
+    bounds : StopBounds
         Of the stop rules.
     baseline_weeks : int
         The first weeks, against which all later ones are compared.
+    images : Path or None
+        The studies, under the names of their results: contrast, noise and voxels are compared too.
+    progress, cancel
+        Told of, and asked before, each study's images.
 
     Raises
     ------
     UnusableInputError
-        There is no result.
+        There is no result, or no study of that name.
     """
     studies, notices = gather(folder)
+    if images is not None:
+        studies, more = with_images(studies, images, progress=progress, cancel=cancel)
+        notices += more
     end = studies[0].day + timedelta(weeks=baseline_weeks)
     first = [study for study in studies if study.day < end]
     later = [study for study in studies if study.day >= end]

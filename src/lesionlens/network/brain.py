@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,8 +28,8 @@ MULTIPLE = 16
 ONNX_NAME = "brain.onnx"
 BRAIN_FORMAT = "lesionlens-brain-1"
 Floats = NDArray[np.float32]
-BrainNetwork = Callable[[Floats], Floats]
-"""An (I, J, K) image from `scaled` to the logit of brain."""
+BrainNetwork = Callable[[Sequence[Floats]], Iterator[Floats]]
+"""(I, J, K) images from `scaled` to the logit of brain in each."""
 
 
 def scaled(image: Array) -> Array:
@@ -105,6 +105,7 @@ def _by_torch() -> BrainNetwork:
     import torch  # noqa: PLC0415  loaded only where it takes part
 
     from lesionlens.network.brain_unet import load_brain_unet  # noqa: PLC0415
+    from lesionlens.network.side_by_side import side_by_side  # noqa: PLC0415
 
     network = load_brain_unet(shipped_file("brain.safetensors", "sha256"))
 
@@ -114,7 +115,7 @@ def _by_torch() -> BrainNetwork:
         logit = network(x.contiguous(memory_format=torch.channels_last_3d))[0, 0]
         return np.asarray(logit.numpy(), np.float32)
 
-    return run
+    return partial(side_by_side, run)
 
 
 @cache
@@ -126,4 +127,4 @@ def _by_onnxruntime() -> BrainNetwork:
     def run(image: Floats) -> Floats:
         return np.asarray(session.run({"image": image[None, None]}, ["logit"])[0][0, 0])
 
-    return run
+    return partial(map, run)

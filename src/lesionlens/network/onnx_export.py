@@ -167,7 +167,7 @@ def _write(model: Any, path: Path, metadata: Mapping[str, str], precision: Preci
     import onnx  # noqa: PLC0415  an extra
 
     if precision is not Precision.FP32:
-        _shrink(model, precision)
+        shrink(model, precision)
     for node in model.graph.node:
         node.ClearField("metadata_props")  # where in the source each node came from
         node.ClearField("doc_string")
@@ -181,7 +181,7 @@ def _write(model: Any, path: Path, metadata: Mapping[str, str], precision: Preci
         raise unwritten("a network", path, error) from error
 
 
-def _shrink(model: Any, precision: Precision) -> None:
+def shrink(model: Any, precision: Precision) -> None:
     """Store large weights in fewer bits, each with a node before its use that widens it."""
     from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from lesionlens.base.errors import ResourceError, WeightsError
+from lesionlens.base.file_model import FileModel
 from lesionlens.base.provenance import sha256_of, utc_now
 from lesionlens.base.whole_file import whole_file, write_whole
 
@@ -23,7 +24,7 @@ SHIPPED_NAME = "default"
 LOG_NAME = "versions.json"
 
 
-class WeightsVersion(BaseModel):
+class WeightsVersion(FileModel):
     """Weights that were accepted.
 
     Parameters
@@ -45,8 +46,6 @@ class WeightsVersion(BaseModel):
         never judges later weights, and one who judged is never learnt from.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     name: str = Field(pattern=r"^v[1-9][0-9]*$")
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     version: str
@@ -58,10 +57,8 @@ class WeightsVersion(BaseModel):
     held_out: tuple[str, ...] = ()
 
 
-class UseAct(BaseModel):
+class UseAct(FileModel):
     """Somebody's choice of what is in use from then on."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     use: str
     by: str
@@ -69,10 +66,8 @@ class UseAct(BaseModel):
     why: str = ""
 
 
-class _Log(BaseModel):
+class _Log(FileModel):
     """The whole of versions.json."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_: Literal["lesionlens/weights-versions/1"] = Field(
         default="lesionlens/weights-versions/1",

@@ -123,13 +123,13 @@ def _wasm(packages: Path) -> bytes:
 
 def _licences(packages: Path) -> str:
     """Return name, version and licence of what is in the page, with the texts that came along."""
-    said = []
+    licences = []
     for name in _FETCHED:
         about = json.loads((packages / name / "package.json").read_text("utf-8"))
-        said.append(f"{name} {about['version']}: {about['license']}")
+        licences.append(f"{name} {about['version']}: {about['license']}")
         texts = sorted((packages / name).glob("LICEN[CS]E*"))
-        said.extend(text.read_text("utf-8") for text in texts)
-    return "\n\n".join(said)
+        licences.extend(text.read_text("utf-8") for text in texts)
+    return "\n\n".join(licences)
 
 
 def _run(command: list[str], folder: Path, failed: str, **more: str) -> None:
@@ -143,12 +143,12 @@ def _run(command: list[str], folder: Path, failed: str, **more: str) -> None:
             timeout=_TIME_LIMIT_S,
             check=False,
         )
-        said = "" if done.returncode == 0 else (done.stderr or done.stdout)[-300:].strip()
+        output = "" if done.returncode == 0 else (done.stderr or done.stdout)[-300:].strip()
     except (OSError, subprocess.TimeoutExpired) as error:
-        said = str(error)[:300]
-    if said:
+        output = str(error)[:300]
+    if output:
         raise ResourceError(
-            found=f"{failed} ({said})",
+            found=f"{failed} ({output})",
             expected="Node.js 20 or later and, once, npm's registry; later pages need none",
             next_step="Check the connection and npm's settings, and start again",
         )

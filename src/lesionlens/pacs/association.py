@@ -177,7 +177,7 @@ def _keep_answers(link: Any) -> None:
     """Leave every message to the request that waits for it.
 
     pynetdicom's own thread looks for requests of the peer meanwhile, and is paused for ours; where
-    the system takes the processor from it between its look at the pause and its look at the queue,
+    the system takes the processor from it between reading the pause and reading the queue,
     it takes our answer and drops it. A peer that we called makes no such requests.
     """
     take = link.dimse.get_msg

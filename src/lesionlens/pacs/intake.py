@@ -45,7 +45,7 @@ class Intake:
     listed : mapping of str to str
         SOP Instance UID to SOP Class UID of what the archive says it has.
     progress, cancel
-        Told and asked with each file.
+        Called, and polled for a stop, with each file.
     """
 
     def __init__(

@@ -27,13 +27,13 @@ class BrainMask:
     """A brain mask and how far to trust it."""
 
     mask: NDArray[np.bool_]
-    """(I, J, K) bool: brain; empty where none is seen."""
+    """(I, J, K) bool: brain; empty where none is found."""
     grid: Grid
     """Where it lies."""
     method: str
     """In words."""
     doubtful: str | None = None
-    """Why a reader should look, or None."""
+    """Why a reader should check it, or None."""
 
     @property
     def volume_ml(self) -> float:
@@ -135,8 +135,3 @@ def eroded(mask: NDArray[np.bool_], distance_vox: float) -> NDArray[np.bool_]:
     return np.asarray(
         ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1, 1:-1] > distance_vox
     )
-
-
-def dilated(mask: NDArray[np.bool_], distance_vox: float) -> NDArray[np.bool_]:
-    """Add what lies within a distance of the mask."""
-    return np.asarray(ndimage.distance_transform_edt(~mask) <= distance_vox)

@@ -7,7 +7,7 @@ HD-BET and SynthStrip may take its place where installed (`preparation.skull_str
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ from lesionlens.base.stages import NEVER, Cancel, check
 from lesionlens.network.brain import (
     MULTIPLE,
     SPACING_MM,
-    BrainNetwork,
     load_brain_network,
     scaled,
 )
@@ -43,15 +42,18 @@ def reading_grid(native: Grid) -> Grid:
     return Grid(shape, affine, native.frame_uid)
 
 
-def logit_of(network: BrainNetwork, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the logit of brain in one image on `reading_grid`, (I, J, K) float32."""
-    room = [-length % MULTIPLE for length in image.shape]
-    before = [extra // 2 for extra in room]
-    sides = [(b, r - b) for b, r in zip(before, room, strict=True)]
-    padded = np.pad(image.astype(np.float32, copy=False), sides)
-    logit = network(scaled(padded.clip(0)[None, None])[0, 0])
-    kept = tuple(slice(b, b + length) for b, length in zip(before, image.shape, strict=True))
-    return np.ascontiguousarray(logit[kept])
+def logits_of(images: Sequence[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """Yield the logit of brain in each image on `reading_grid`, (I, J, K) float32."""
+    padded, kept = [], []
+    for image in images:
+        room = [-length % MULTIPLE for length in image.shape]
+        sides = [(extra // 2, extra - extra // 2) for extra in room]
+        wide = np.pad(image.astype(np.float32, copy=False), sides)
+        padded.append(scaled(wide.clip(0)[None, None])[0, 0])
+        inside = zip(sides, image.shape, strict=True)
+        kept.append(tuple(slice(before, before + length) for (before, _), length in inside))
+    for logit, own in zip(load_brain_network()(padded), kept, strict=True):
+        yield np.ascontiguousarray(logit[own])
 
 
 def brain_logit(
@@ -71,12 +73,12 @@ def brain_logit(
     (I, J, K) float32
         Above zero where brain is likelier than not.
     """
-    network = load_brain_network()
+    shown = list(images.values())
     total, weight = 0.0, 0.0
-    for image in images.values():
+    for image, logit in zip(shown, logits_of(shown), strict=True):
         check(cancel, "finding the brain")
         seen = (image != 0).astype(np.float32) + np.float32(1e-3)
-        total = total + seen * logit_of(network, image)
+        total = total + seen * logit
         weight = weight + seen
     return np.asarray(total / weight, dtype=np.float32)
 
@@ -98,7 +100,7 @@ def find_brain(
     Returns
     -------
     BrainMask
-        On a grid finer than `grid`, cut to the brain; empty where no brain is seen.
+        On a grid finer than `grid`, cut to the brain; empty where no brain is found.
     """
     logit = brain_logit(images, cancel=cancel)
     doubt = _absent(logit, next(iter(images.values())), grid)
@@ -166,7 +168,8 @@ def share_of_brain(values: NDArray[np.float32], grid: Grid, mask: NDArray[np.boo
     outline, _ = _binned(mask.astype(np.float32), grid, steps)
     target = reading_grid(small)
     inside = resample(outline, small, target) > 0.5
-    found = logit_of(load_brain_network(), resample(image, small, target)) > SURE
+    (logit,) = logits_of([resample(image, small, target)])
+    found = logit > SURE
     return float((found & inside).sum()) / max(float(inside.sum()), 1.0)
 
 
@@ -192,12 +195,12 @@ def _finer(grid: Grid) -> Grid:
 
 
 def _doubt(logit: NDArray[np.float32], part: NDArray[np.bool_], volume_ml: float) -> str | None:
-    """Return why the mask should be looked at, or None."""
+    """Return why the mask should be checked, or None."""
     if not 700.0 < volume_ml < 2000.0:
         return f"it measures {volume_ml:.0f} ml"
     other = float((logit > 0).sum() - part.sum()) / float(part.sum())
     if other > 0.1:
-        return f"the network sees brain elsewhere, too ({other:.0%} as much)"
+        return f"the network finds brain elsewhere, too ({other:.0%} as much)"
     unsure = float((np.abs(logit[part]) < 1.0).mean())
     if unsure > 0.2:
         return f"the network is unsure of {unsure:.0%} of it"

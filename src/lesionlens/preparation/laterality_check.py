@@ -39,7 +39,7 @@ def sides(
     *,
     cancel: Cancel = NEVER,
 ) -> QualityCheck | None:
-    """Say whether left and right agree between the sequences.
+    """Report whether left and right agree between the sequences.
 
     Parameters
     ----------
@@ -129,6 +129,8 @@ def gain_of_mirror(
         Reference and sequence on `grid`.
     inside : (I, J, K) bool
         Where to compare.
+    grid : Grid
+        Of all three.
     reflection : (4, 4) float64
         From `symmetry`.
     """

@@ -25,7 +25,7 @@ FAR_MM = 50.0
 
 
 def missing(series: Mapping[MrSequence, Series]) -> QualityCheck:
-    """Say which sequences are missing and what that costs."""
+    """Report which sequences are missing and what that costs."""
     absent = [
         s
         for s in (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)
@@ -40,7 +40,7 @@ def missing(series: Mapping[MrSequence, Series]) -> QualityCheck:
 
 
 def spacing(series: Mapping[MrSequence, Series]) -> QualityCheck:
-    """Say how thick the slices are."""
+    """Report how thick the slices are."""
     edges = {s: float(item.grid.spacing_mm.max()) for s, item in series.items()}
     thick = [f"{s.words} {edge:.1f} mm" for s, edge in edges.items() if edge > THICK_MM]
     if thick:
@@ -56,7 +56,7 @@ def spacing(series: Mapping[MrSequence, Series]) -> QualityCheck:
 def coverage(
     brain: NDArray[np.bool_], valid: Mapping[MrSequence, NDArray[np.bool_]], volume_ml: float
 ) -> QualityCheck:
-    """Say whether every sequence shows the whole brain.
+    """Report whether every sequence shows the whole brain.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def coverage(
 def contrast_agent(
     channels: Mapping[MrSequence, NDArray[np.float32]], brain: NDArray[np.bool_]
 ) -> QualityCheck | None:
-    """Say whether contrast agent is visible in T1c; None where T1 or T1c is missing.
+    """Report whether contrast agent is visible in T1c; None where T1 or T1c is missing.
 
     The bright tail of T1c against that of T1: after each is scaled by its median and spread
     within the brain, vessels, plexus and enhancing tissue lift the 99.8th percentile of the
@@ -150,7 +150,7 @@ NOISELESS = 1000
 
 
 def motion(volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]) -> QualityCheck:
-    """Look for jumps between slices, as a patient who moves leaves in interleaved 2-D scans.
+    """Detect jumps between slices, as a patient who moves leaves in interleaved 2-D scans.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ def signal_to_noise(values: NDArray[np.float32], brain: NDArray[np.bool_]) -> fl
 
 
 def registration(found: Mapping[MrSequence, Registration]) -> QualityCheck:
-    """Say how far the sequences were moved and whether that is sure.
+    """Report how far the sequences were moved and whether that is sure.
 
     Parameters
     ----------

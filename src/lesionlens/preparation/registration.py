@@ -119,7 +119,7 @@ class Excluded(NamedTuple):
 
 
 class Level(NamedTuple):
-    """One image for ITK, and where it is worth a look: the head and what is near it."""
+    """One image for ITK, and where it counts: the head and what is near it."""
 
     image: sitk.Image
     near: sitk.Image
@@ -236,7 +236,7 @@ def register(
     Returns
     -------
     Registration
-        Never silently bad: `doubtful` says when to look. The same images give the same bits.
+        Never silently bad: `doubtful` says when to check it. The same images give the same bits.
 
     Notes
     -----

@@ -50,13 +50,13 @@ class PrepareOptions:
     found in these voxels before is taken, or the whole head counts: for a review of what is there
     already."""
     stripper: str = skull_stripping.AUTO
-    """"own", a program that the user has (a name in `strippers.PROGRAMS`), or "auto": the own
+    """"own", a program that the user has (a name in `skull_stripping.PROGRAMS`), or "auto": the own
     method, and an installed program where its mask is doubtful."""
     bias: bool = False
     """Take the coils' shading out of each sequence (N4). Off: our network was trained to read
     through it, and it costs more time than the rest of the preparation."""
     sides: bool = True
-    """Look whether one sequence is mirrored against the others."""
+    """Check whether one sequence is mirrored against the others."""
     threads: int = 2
     """Files read, and sequences registered, at a time."""
     cache: bool = True
@@ -234,7 +234,7 @@ def brain_of(
 
 
 def _confirm(item: Loaded, mask: NDArray[np.bool_], notes: Notes) -> None:
-    """Look whether what lies alone in the air is a brain; say so, or refuse, where it is none.
+    """Check whether what lies alone in the air is a brain; report it, or refuse, where it is none.
 
     Raises
     ------
@@ -353,17 +353,17 @@ def take_bias_out(
 
     Parameters
     ----------
-    channels : (4, I, J, K) float32
-        On `working`, in the order of MrSequence.
-    brain : (I, J, K) bool
-        On `working`.
+    channels, brain : (4, I, J, K) float32, (I, J, K) bool
+        On `working`; channels in the order of MrSequence.
+    working, clock, options, notes
+        As in `preparation.prepare.prepare`; `notes` gets a step for each sequence.
     """
     there = [pair for pair in zip(MrSequence, channels, strict=True) if pair[1].any()]
     for number, (sequence, values) in enumerate(there, 1):
         check(clock.cancel, StepName.BIAS)
         found = _kept_field(values, brain, working, options)
         if found is None:
-            words = "Left out: too little of the brain is seen."
+            words = "Left out: too little of the brain is shown."
             notes.steps.append(PreparationStep(StepName.BIAS, sequence, False, words))
         else:
             values[...] = bias_field.corrected(values, working, found)

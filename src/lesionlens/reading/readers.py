@@ -75,8 +75,8 @@ def open_study(
     study_uid : str or None
         Which study, where the folder holds several: a `ListedStudy.uid`.
     recall : bool
-        Follow what the user chose for this very study before (`choices.remember`), where `named`
-        is empty; a notice says so.
+        Follow what the user chose for this very study before (`remembered_series.remember`),
+        where `named` is empty; a notice says so.
     progress, cancel
         Called between files.
 
@@ -220,7 +220,7 @@ def _what_is_there(place: Path) -> str:
 
 
 def _state_of(item: Path) -> str:
-    """Say what is odd about a directory entry, empty where nothing is."""
+    """Report what is odd about a directory entry, empty where nothing is."""
     if item.is_symlink() and not item.exists():
         return "a link to what does not exist or to itself"
     if not item.is_file():

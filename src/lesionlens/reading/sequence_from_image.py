@@ -88,6 +88,8 @@ def tissues(
         With or without skull.
     grid : Grid
         RAS+ cubes of `EDGE_MM`.
+    template : Template
+        The maps, and the brain that the image is fitted to.
 
     Returns
     -------
@@ -156,7 +158,7 @@ def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
     image, where = on_ras_grid(values, grid, EDGE_MM)
     found = figures(image, *tissues(image, where, load_template()))
     if found is None:
-        return Guess(None, "nothing tells the sequence, and no brain is seen in the image", 0.0)
+        return Guess(None, "nothing tells the sequence, and no brain is found in the image", 0.0)
     chances, distance = posterior(found.features, MEANS, INVERSE)
     order = np.argsort(chances)[::-1]
     first, second = (list(MrSequence)[i] for i in order[:2])

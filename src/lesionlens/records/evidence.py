@@ -14,7 +14,7 @@ from lesionlens.records.arrays import frozen
 
 Floats = NDArray[np.float32]
 LEAST_SHARE = 0.05
-"""Mean probability that a sequence must add for a place to be said to show in it."""
+"""Mean probability that a sequence must add for a place to count as showing in it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.file_fields import STRICT, Decimals, Keys
-from lesionlens.base.labels import Drawn, LesionClass, MrSequence, Region, Source
+from lesionlens.base.labels import DrawingMethod, LesionClass, MrSequence, Region, Source
 from lesionlens.records.arrays import frozen
 from lesionlens.records.study import QualityCheck
 
@@ -131,7 +131,7 @@ class Candidate:
     up to one, not the probability of a diagnosis."""
     source: Source = Source.NETWORK
     """Who flagged it."""
-    drawn: Drawn | None = None
+    drawn: DrawingMethod | None = None
     """How a reader's own was drawn; None of the network's."""
 
     @property
@@ -193,7 +193,7 @@ class Findings:
 
 
 def conclusion_of(count: int, added: int = 0) -> str:
-    """Say how many candidates were flagged, and how many readers added; never that there is none.
+    """State how many candidates were flagged, and how many readers added; never that there is none.
 
     Examples
     --------
@@ -207,7 +207,7 @@ def conclusion_of(count: int, added: int = 0) -> str:
 
 
 def resemblance_words(shares: Mapping[LesionClass, float]) -> str:
-    """Say what a candidate looks like, the likest first.
+    """Report what a candidate looks like, the likest first.
 
     Examples
     --------

@@ -66,7 +66,7 @@ class Measured:
     measurable: bool | None
     """By RANO."""
     state: ReviewState = ReviewState.UNREVIEWED
-    """What a reader said of it then."""
+    """What a reader decided on it then."""
 
     @classmethod
     def of(cls, candidate: Candidate, state: ReviewState = ReviewState.UNREVIEWED) -> Measured:

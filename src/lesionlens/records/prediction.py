@@ -142,7 +142,7 @@ class Scoring:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FirstLook:
-    """What an engine says of a study at a first, coarse look."""
+    """What an engine predicts for a study at a first, coarse look."""
 
     seen: PerturbedPrediction
     """The answer to the study as it is, V = 1."""
@@ -166,7 +166,8 @@ class QuestionTime:
         """Return the notice that questions were left out for want of time."""
         return (
             f"Left out, as the time for asking this network did not suffice: {', '.join(what)}. "
-            "Allow more with --patience, or with BundleEngine(..., patience_s=...)"
+            "Allow more with --patience (that of `serve`, where a server was asked), or with "
+            "BundleEngine(..., patience_s=...)"
         )
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lesionlens.base.file_fields import STRICT
-from lesionlens.base.labels import Drawn, ReviewAct, ReviewState
+from lesionlens.base.labels import DrawingMethod, ReviewAct, ReviewState
 from lesionlens.records.arrays import frozen
 
 WHOLE_STUDY = "study"
@@ -89,7 +89,7 @@ class ReviewEvent:
     """For UNDO and REDO, `state`, `reason` and `outline` are those that hold again."""
     outline: str | None = None
     """SHA-256 of the reader's outline that holds from now on; None for the network's own."""
-    added: Drawn | None = None
+    added: DrawingMethod | None = None
     """How the candidate was drawn, where this event brings it in; None of the network's."""
     with_previous: bool = False
     """Whether it is one act with the event before it: both are taken back together."""
@@ -125,7 +125,7 @@ class UnaidedRead:
     words: str
     """What was signed."""
     marks: tuple[UnaidedMark, ...] = ()
-    """Empty where nothing was seen."""
+    """Empty where nothing was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class Review:
         return event.state if event else ReviewState.UNREVIEWED
 
     def words(self, tracking_uids: Sequence[str]) -> str:
-        """Say how far the review of these candidates is; what is deferred is not decided.
+        """Report how far the review of these candidates is; what is deferred is not decided.
 
         Examples
         --------
@@ -193,12 +193,12 @@ class Review:
         return {uid: self.outlines[name] for uid, name in last.items() if name is not None}
 
     @property
-    def added(self) -> Mapping[str, Drawn]:
+    def added(self) -> Mapping[str, DrawingMethod]:
         """How each candidate that a reader ever brought in was drawn, by its tracking UID."""
         return {e.tracking_uid: e.added for e in self.events if e.added is not None}
 
     def speaks_of(self, known: Container[str]) -> Review:
-        """Return what was said of the whole study, of some candidates and of those added."""
+        """Return the remarks on the whole study, on some candidates and on those added."""
         ours = self.added
         kept = [uid for uid in {e.tracking_uid for e in self.events} if uid in known or uid in ours]
         kept_uids = {WHOLE_STUDY, *kept}

@@ -22,7 +22,7 @@ from scipy import ndimage
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Drawn, MrSequence, Region, Source
+from lesionlens.base.labels import DrawingMethod, MrSequence, Region, Source
 from lesionlens.base.provenance import versions
 from lesionlens.findings import anatomy
 from lesionlens.findings.candidates import Context, Evidence, describe
@@ -255,12 +255,14 @@ def _score(one: ReportedCandidate) -> float | None:
 def _theirs(
     found: Findings, reported: Mapping[str, ReportedCandidate], by_hand: set[str | None]
 ) -> Findings:
-    """Say of each candidate that a reader added that it is one, and how it was drawn."""
+    """Record which candidates a reader added, and how each was drawn."""
     candidates = tuple(
         replace(
             c,
             source=Source.READER,
-            drawn=Drawn.MANUAL if c.tracking_uid in by_hand else Drawn.SEMIAUTOMATIC,
+            drawn=DrawingMethod.MANUAL
+            if c.tracking_uid in by_hand
+            else DrawingMethod.SEMIAUTOMATIC,
         )
         if c.tracking_uid in reported and reported[c.tracking_uid].source is Source.READER
         else c
@@ -297,7 +299,7 @@ def _attention(
 
 
 def _run(objects: Objects, study: Study, notices: tuple[str, ...]) -> RunInfo:
-    """Say who made the objects, as far as they tell."""
+    """Report who made the objects, as far as they tell."""
     seg, report = objects.seg, objects.report
     ds: Any = seg if seg is not None else report
     segments = seg.SegmentSequence if seg is not None else [Dataset()]

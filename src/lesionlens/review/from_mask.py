@@ -1,7 +1,7 @@
 """A segmentation in NIfTI, of whoever made it, as a result that can be reviewed.
 
 Its regions are measured and placed like the network's own; no network is needed. What the numbers
-mean is told by which there are: one number is a lesion as a whole; 1, 2 and 3 are core, oedema and
+mean follows from which there are: one number is a whole lesion; 1, 2 and 3 are core, oedema and
 enhancing tumour as in our own files and in BraTS 2023, 4 in the place of 3 as in BraTS before; any
 others number the lesions.
 """
@@ -53,7 +53,7 @@ class Meaning(StrEnum):
 
 
 def meaning_of(numbers: frozenset[int]) -> Meaning:
-    """Tell from the numbers in a mask, without 0, what they stand for.
+    """Return, from the numbers in a mask, without 0, what they stand for.
 
     Examples
     --------
@@ -155,6 +155,10 @@ def _onto(
     ----------
     values : (I, J, K) int32
         On `source`.
+    numbers : frozenset of int
+        Which of its values to bring; all others are background.
+    source, grid : Grid
+        From and to.
 
     Returns
     -------

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from lesionlens.base.labels import Drawn, ReviewAct, ReviewState
+from lesionlens.base.labels import DrawingMethod, ReviewAct, ReviewState
 from lesionlens.records.review import Outline, Review, ReviewEvent
 
 
@@ -88,7 +88,7 @@ class ReviewLog:
     def add(
         self,
         outline: Outline,
-        drawn: Drawn,
+        drawn: DrawingMethod,
         *,
         reader: str | None = None,
         reason: str | None = None,
@@ -111,7 +111,7 @@ class ReviewLog:
 
     @contextmanager
     def one_act(self) -> Iterator[None]:
-        """Make what is said within one act, which is taken back and repeated as a whole."""
+        """Make what is recorded within one act, which is taken back and repeated as a whole."""
         self._together = len(self._events)
         try:
             yield

@@ -142,7 +142,7 @@ def read_result(folder: Path) -> SavedResult:
 
 
 def difference(saved: SavedResult, study: Study) -> str | None:
-    """Say in words how a study differs from the one a result was made of; None where it is it.
+    """Describe in words how a study differs from the one a result was made of; None where it is it.
 
     Parameters
     ----------

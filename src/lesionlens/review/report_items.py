@@ -18,7 +18,7 @@ SCORES = (codes.PROBABILITY.value, codes.CERTAINTY.value)
 
 @dataclass(frozen=True, slots=True)
 class ReportedCandidate:
-    """What a report says of one candidate; None where it says nothing."""
+    """What a report states of one candidate; None where it states nothing."""
 
     state: ReviewState = ReviewState.UNREVIEWED
     reader: str | None = None
@@ -29,12 +29,12 @@ class ReportedCandidate:
 
     @property
     def decided(self) -> bool:
-        """Whether a reader said anything of it."""
+        """Whether a reader decided anything on it."""
         return self.state is not ReviewState.UNREVIEWED
 
 
 def candidates_in(report: Dataset) -> dict[str, ReportedCandidate]:
-    """Return what a report says of each tracking UID; groups of one candidate are joined."""
+    """Return what a report states of each tracking UID; groups of one candidate are joined."""
     found: dict[str, dict[str, Dataset]] = {}
     for item in _below(report):
         if _name(item) == MEASUREMENT_GROUP:

@@ -148,6 +148,10 @@ def recover_of(
         Of the result.
     known : container of str
         Tracking UIDs of its candidates.
+    folder : Path or None
+        Where autosaved reviews lie; None for the user's own folder.
+    reader : str or None
+        Whose review.
     """
     own, nobodys = (
         (folder or sessions_folder()) / f"{_key_of(run, who)}.json" for who in (reader, None)

@@ -29,7 +29,7 @@ from lesionlens.serving.admission import Admission, RefusedError, admitted
 from lesionlens.serving.monailabel.routes import Adapter, NotFoundError, make_router
 from lesionlens.serving.sessions import Session, Sessions
 
-_LONGEST_WAIT_S, _NEWS_S = 10.0, 0.1  # a client is told of news at most so often, an answer at once
+_LONGEST_WAIT_S, _NEWS_S = 10.0, 0.1  # a client gets news at most so often, an answer at once
 _NO_TELEMETRY: Any = dict.fromkeys(
     ("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False
 )

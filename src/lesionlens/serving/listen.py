@@ -81,7 +81,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def listen(app: FastAPI, where: Listening, tell: Callable[[str], None], cancel: Cancel) -> None:
+def listen(app: FastAPI, where: Listening, on_open: Callable[[str], None], cancel: Cancel) -> None:
     """Serve until asked to stop.
 
     Parameters
@@ -90,8 +90,8 @@ def listen(app: FastAPI, where: Listening, tell: Callable[[str], None], cancel: 
         What is served.
     where : Listening
         Checked before.
-    tell : callable
-        Told the address as soon as it is open.
+    on_open : callable
+        Called with the address as soon as it is open.
     cancel : Cancel
         Asked whether to stop.
 
@@ -124,7 +124,7 @@ def listen(app: FastAPI, where: Listening, tell: Callable[[str], None], cancel: 
         ) from error
     scheme = "http" if where.certificate is None else "https"
     host = f"[{where.host}]" if ":" in where.host else where.host
-    tell(f"{scheme}://{host}:{door.getsockname()[1]}")
+    on_open(f"{scheme}://{host}:{door.getsockname()[1]}")
     asyncio.run(_serve(_Server(config), door, cancel))
 
 

@@ -38,7 +38,7 @@ class Job:
         """Whether there is an answer, or an error in its place."""
         return self.answer is not None or self.error is not None
 
-    def tell(self, stage: str, fraction: float) -> None:
+    def report(self, stage: str, fraction: float) -> None:
         """Note how far it is; wakes who waits for news."""
         with self.changed:
             self.stage, self.fraction = stage, min(max(float(fraction), 0.0), 1.0)
@@ -74,7 +74,7 @@ class Turns:
         """Queue a job of a session."""
         with self._news:
             self._queues.setdefault(who, deque()).append(job)
-            self._tell_places()
+            self._report_places()
             self._news.notify()
 
     def drop(self, job: Job) -> None:
@@ -87,7 +87,7 @@ class Turns:
                     job.finish(None, CancelledError())
                 if not queue:
                     del self._queues[who]
-            self._tell_places()
+            self._report_places()
 
     @property
     def waiting(self) -> int:
@@ -114,14 +114,14 @@ class Turns:
             self._queues.move_to_end(who)
             if not queue:
                 del self._queues[who]
-            self._tell_places()
+            self._report_places()
             return job
 
-    def _tell_places(self) -> None:
+    def _report_places(self) -> None:
         for place, queue in enumerate(self._queues.values(), 1):
             for later, job in enumerate(queue):
                 before = place + later * len(self._queues)
-                job.tell(f"{WAITING}: {before} before this", 0.0)
+                job.report(f"{WAITING}: {before} before this", 0.0)
 
     def _serve(self) -> None:
         while True:

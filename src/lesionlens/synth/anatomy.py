@@ -122,6 +122,8 @@ def grow(streams: RandomStreams, frame: DrawnFrame, heads: Sequence[int], point:
 
     Parameters
     ----------
+    streams, frame
+        Where the numbers come from and the grids they fill.
     heads : sequence of int
         Which anatomy each volume shows.
     point : (B, 3, I, J, K) Tensor

@@ -109,9 +109,14 @@ def acquire(
 
     Parameters
     ----------
+    streams, frame
+        Where the numbers come from and the grids they fill.
     image : (B, 4, I, J, K) Tensor
+        Positive inside the mask.
     mask : (B, 1, I, J, K) Tensor
         1 inside; nothing outside is mixed in, as after skull-stripping.
+    damage : Damage
+        How strong each artefact may be.
 
     Returns
     -------

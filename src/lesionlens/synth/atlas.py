@@ -23,7 +23,6 @@ INDIVIDUALS = tuple(range(1, 21))
 TISSUES = 5
 MASK, CEREBELLUM, SINUS = 5, 6, 7
 """Channels of `Atlas.maps` after the five tissues of `Anatomy.tissue`."""
-_AVERAGE_MM = 2.0
 _MARGIN_MM = 12  # kept round the brain
 _STREAM = 977  # separates the choice of an anatomy from what a seed draws besides
 
@@ -52,6 +51,8 @@ def choose(seeds: Sequence[int], individuals: float) -> list[int]:
 
     Parameters
     ----------
+    seeds : sequence of int
+        One a volume.
     individuals : float
         Share of volumes that are drawn from an individual.
     """

@@ -66,6 +66,10 @@ def scatter(
 
     Parameters
     ----------
+    streams, frame
+        Where the numbers come from and the grids they fill.
+    anatomy : Anatomy
+        The brains.
     lesion : (B, 1, I, J, K) Tensor
         Share of tumour tissue, where neither spots nor vessels are drawn.
     """

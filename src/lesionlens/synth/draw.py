@@ -66,11 +66,11 @@ class Geometry:
     labels: Tensor
     """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
     instances: Tensor
-    """(B, I, J, K) uint8, from `parts.number`."""
+    """(B, I, J, K) uint8, from `instances.number`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class SyntheticBatch:
     """A batch of synthetic patients.
 
     `channels` are positive, scanner-like, zero outside the brain unless a head was asked for;
@@ -84,7 +84,7 @@ class Drawn:
     labels: Tensor
     """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
     instances: Tensor
-    """(B, I, J, K) uint8: which lesion or distractor, from `parts.number`."""
+    """(B, I, J, K) uint8: which lesion or distractor, from `instances.number`."""
     brain: Tensor
     """(B, I, J, K) bool."""
     spacing_mm: Tensor
@@ -206,7 +206,9 @@ def _overlay(streams: RandomStreams, extra: Distractors, image: Tensor, values: 
 
 
 @torch.no_grad()
-def paint(config: DrawConfig, geometry: Geometry, seeds: Sequence[int], round_: int = 0) -> Drawn:
+def paint(
+    config: DrawConfig, geometry: Geometry, seeds: Sequence[int], round_: int = 0
+) -> SyntheticBatch:
     """Give a geometry contrasts and artefacts; another `round_`, another scanner."""
     streams = RandomStreams(seeds, geometry.membership.device, stream=1 + round_)
     share, frame = geometry.membership, geometry.frame
@@ -222,10 +224,10 @@ def paint(config: DrawConfig, geometry: Geometry, seeds: Sequence[int], round_: 
     brain = geometry.anatomy.mask[:, 0] > 0
     scale = spread(streams.log_uniform(200, 1500, SEQUENCES))
     labels, parts = geometry.labels, geometry.instances
-    return Drawn(image * scale, zscore(image, brain), labels, parts, brain, frame.spacing)
+    return SyntheticBatch(image * scale, zscore(image, brain), labels, parts, brain, frame.spacing)
 
 
-def draw(config: DrawConfig, seeds: Sequence[int], device: str = "cpu") -> Drawn:
+def draw(config: DrawConfig, seeds: Sequence[int], device: str = "cpu") -> SyntheticBatch:
     """Draw one patient for each seed.
 
     Parameters

@@ -57,7 +57,7 @@ class RandomStreams:
         return self._gather([s.standard_normal(shape, dtype=np.float32) for s in self.streams])
 
     def chance(self, probability: float, *shape: int) -> Tensor:
-        """Say yes with `probability`, (B, *shape) bool."""
+        """Draw true with `probability`, (B, *shape) bool."""
         return self.uniform(0.0, 1.0, *shape) < probability
 
 
@@ -128,7 +128,7 @@ def noise(
 
     Parameters
     ----------
-    dice, frame
+    streams, frame
         Where the numbers come from and the grids they fill.
     wavelength : (B,) Tensor
         Distance of the lattice nodes of the first octave, mm.

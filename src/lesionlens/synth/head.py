@@ -19,6 +19,8 @@ def add_head(
 
     Parameters
     ----------
+    streams, frame
+        Where the numbers come from and the grids they fill.
     image : (B, 4, I, J, K) Tensor
         Brain only.
     mask : (B, 1, I, J, K) Tensor

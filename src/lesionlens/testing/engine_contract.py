@@ -86,12 +86,12 @@ class Trial:
 
     @cached_property
     def prediction(self) -> Prediction:
-        """What it says of the study."""
+        """What it predicts for the study."""
         return self.predict()
 
     @property
     def can(self) -> frozenset[Capability]:
-        """What it says it can do."""
+        """What it declares that it can do."""
         return self.engine.info.capabilities
 
 

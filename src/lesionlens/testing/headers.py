@@ -15,7 +15,7 @@ from lesionlens.records.arrays import Volume
 
 
 @dataclass(frozen=True, slots=True)
-class Protocol:
+class SequenceProtocol:
     """What a scanner writes about one sequence; times in ms."""
 
     description: str
@@ -26,10 +26,10 @@ class Protocol:
 
 
 PROTOCOLS = {
-    MrSequence.T1: Protocol("T1", 10, 550),
-    MrSequence.T1C: Protocol("T1 POST", 10, 550, agent="GADOLINIUM"),
-    MrSequence.T2: Protocol("T2", 95, 4500),
-    MrSequence.FLAIR: Protocol("FLAIR", 120, 9000, inversion=2500),
+    MrSequence.T1: SequenceProtocol("T1", 10, 550),
+    MrSequence.T1C: SequenceProtocol("T1 POST", 10, 550, agent="GADOLINIUM"),
+    MrSequence.T2: SequenceProtocol("T2", 95, 4500),
+    MrSequence.FLAIR: SequenceProtocol("FLAIR", 120, 9000, inversion=2500),
 }
 
 

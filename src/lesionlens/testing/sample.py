@@ -19,7 +19,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.records.arrays import Volume
 from lesionlens.synth.artefacts import Damage
-from lesionlens.synth.draw import DrawConfig, Drawn, draw
+from lesionlens.synth.draw import DrawConfig, SyntheticBatch, draw
 from lesionlens.testing.acquire import AXIAL, SAGITTAL, Acquisition
 from lesionlens.testing.files import save_nifti, write_dicom, write_nifti
 from lesionlens.testing.headers import PatientIdentity
@@ -110,7 +110,7 @@ def write_sample(out: Path, patient: Patient) -> None:
     (out / "README.md").write_text(README.format(seed=patient.seed), encoding="utf-8")
 
 
-def _head(drawn: Drawn) -> NDArray[np.bool_]:
+def _head(drawn: SyntheticBatch) -> NDArray[np.bool_]:
     """Return the (I, J, K) head without scraps of scalp that lie apart from it."""
     parts, _ = ndimage.label((drawn.channels[0] > 0).any(0).numpy())
     middle = int(np.bincount(parts[drawn.brain[0].numpy()]).argmax())

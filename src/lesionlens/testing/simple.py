@@ -66,7 +66,7 @@ def make_patient(
     skull: bool = False,
     noise: float = 20.0,
 ) -> Patient:
-    """Draw a head with lesions; the left hemisphere's ventricle is larger, so sides can be told.
+    """Draw a head with lesions; the left ventricle is larger, so that the sides differ.
 
     Parameters
     ----------

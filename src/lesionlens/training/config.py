@@ -93,7 +93,7 @@ class DataConfig:
     workers: int = 1
     """Generator processes; 0 draws in the training process and is exactly repeatable."""
     pool: int = 160
-    """Volumes kept for another look."""
+    """Volumes kept to be shown again."""
     paintings: int = 2
     """Contrasts painted on one geometry."""
     complete: float = 0.5

@@ -1,6 +1,6 @@
 """Batches: drawn volumes by worker processes, kept in a pool, varied each time they are shown.
 
-`Source` is all that the loop knows, so that folders of real cases can take the generator's place.
+`BatchSource` is all that the loop knows: folders of real cases can take the generator's place.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Batch(NamedTuple):
     """(B, 3, 2) float32, where each volume lies in its brain, which reaches from -1 to 1."""
 
 
-class Source(Protocol):
+class BatchSource(Protocol):
     """Where batches come from."""
 
     def batch(self, size: int) -> Batch:
@@ -301,7 +301,9 @@ class MixedSource:
         Which do decides the number of the batch alone; `done` were handed over before.
     """
 
-    def __init__(self, first: Source, second: Source, share: float, seed: int, done: int) -> None:
+    def __init__(
+        self, first: BatchSource, second: BatchSource, share: float, seed: int, done: int
+    ) -> None:
         self._sources, self._share = (first, second), share
         self._seed, self._done = seed, done
 
@@ -333,12 +335,12 @@ def is_second(seed: int, number: int, share: float) -> bool:
 
 
 def mixed(
-    first: Callable[[int], Source],
-    second: Callable[[int], Source],
+    first: Callable[[int], BatchSource],
+    second: Callable[[int], BatchSource],
     share: float,
     seed: int,
     done: int,
-) -> Source:
+) -> BatchSource:
     """Mix two sources, each made with the number of batches that it handed over before.
 
     A source with no share is not made.

@@ -54,7 +54,7 @@ class Donors:
 
 
 class FolderSource:
-    """Prepared cases in random order, each varied as drawn ones are; a `training.data.Source`.
+    """Prepared cases in random order, each varied as drawn ones are; a `training.data.BatchSource`.
 
     Parameters
     ----------

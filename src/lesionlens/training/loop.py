@@ -28,7 +28,7 @@ from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import (
     SEEDS_A_SOURCE,
     Batch,
-    Source,
+    BatchSource,
     SynthSource,
     mixed,
     patch_stage,
@@ -82,7 +82,7 @@ class Cases(Protocol):
         """Where the weights come from, for their record."""
         ...
 
-    def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> Source:
+    def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> BatchSource:
         """Serve the cases that are learnt from."""
         ...
 
@@ -94,7 +94,7 @@ class Cases(Protocol):
 
 
 @dataclass(slots=True)
-class _Run:
+class _TrainingRun:
     """State of one sitting."""
 
     config: TrainConfig
@@ -177,11 +177,13 @@ def _focus_mm(stage: StageConfig) -> float | None:
 
 def _begin(
     config: TrainConfig, out: Path, team: ProcessGroup, *, resume: bool, cases: Cases | None
-) -> _Run:
+) -> _TrainingRun:
     torch.manual_seed(config.seed)
     begun, notes = initial_network(config)
     network = channels_last(begun.to(team.device))
-    run = _Run(config, out, team, network, Optimiser(network, config.optimiser), cases, notes)
+    run = _TrainingRun(
+        config, out, team, network, Optimiser(network, config.optimiser), cases, notes
+    )
     out.mkdir(parents=True, exist_ok=True)
     if resume:
         run.restore()
@@ -199,7 +201,7 @@ def _rate(config: TrainConfig, step: int) -> float:
     return (start + (end - start) * done) * min(1.0, (step + 1) / max(1, config.optimiser.warmup))
 
 
-def learn(run: _Run, batch: Batch) -> tuple[float, dict[str, float]]:
+def learn(run: _TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]:
     """One step on one batch; the loss and its parts."""
     device = run.team.device
     moved = Batch(*(t.to(device) for t in batch))
@@ -217,7 +219,7 @@ def learn(run: _Run, batch: Batch) -> tuple[float, dict[str, float]]:
     return value, parts
 
 
-def _source(run: _Run, stage: int) -> Source:
+def _source(run: _TrainingRun, stage: int) -> BatchSource:
     """Seeds never meet: each run, stage and, with workers, sitting has a million of its own.
 
     So has each process of a team, far beyond those of validation.
@@ -254,7 +256,9 @@ def _note(file: Path, row: Mapping[str, Any]) -> None:
         ) from error
 
 
-def _report(run: _Run, value: float, parts: dict[str, float], source: Any, board: Any) -> None:
+def _report(
+    run: _TrainingRun, value: float, parts: dict[str, float], source: Any, board: Any
+) -> None:
     row = {"step": run.step, "minutes": round(run.spent_s / 60, 2), "loss": round(run.loss, 4)}
     row |= {name: round(part, 4) for name, part in parts.items()}
     row |= {"drawn": getattr(source, "drawn", 0), "shown": getattr(source, "shown", 0)}
@@ -262,7 +266,7 @@ def _report(run: _Run, value: float, parts: dict[str, float], source: Any, board
     board.scalars({"loss": value, **parts}, run.step)
 
 
-def _check(run: _Run, board: Any) -> None:
+def _check(run: _TrainingRun, board: Any) -> None:
     """Validate on seeds and patients never trained on; one process writes a line."""
     config, device = run.config, run.team.device
     if not run.team.leads or (not config.validation_volumes and run.cases is None):
@@ -279,7 +283,7 @@ def _check(run: _Run, board: Any) -> None:
     board.picture("validation/t1c, truth, found", picture, run.step)
 
 
-def _sit(run: _Run, limit_s: float, progress: Progress | None, cancel: Cancel) -> None:
+def _sit(run: _TrainingRun, limit_s: float, progress: Progress | None, cancel: Cancel) -> None:
     """Step until the recipe or the time is used up, or the user asks to stop."""
     config, leads = run.config, run.team.leads
     board = open_event_writer(run.out if leads else None)
@@ -331,6 +335,7 @@ def train(  # noqa: PLR0913  (what the command line offers)
     Parameters
     ----------
     config : TrainConfig
+        The recipe.
     out : Path
         Gets `checkpoint/`, `weights.safetensors` (the moving average), `log.jsonl`,
         `validation.jsonl` and, where TensorBoard is installed, `board/`.
@@ -338,9 +343,9 @@ def train(  # noqa: PLR0913  (what the command line offers)
         Stop after this long; the next call goes on.
     device : str
         As `inference.device.choose` reads it.
-    team : Team or None
-        The processes that train together, from `team.joined`; then `device` is not read. Each
-        draws its own volumes, so a step reads as many times `batch`; one writes.
+    team : ProcessGroup or None
+        The processes that train together, from `distributed.joined`; then `device` is not read.
+        Each draws its own volumes, so a step reads as many times `batch`; one writes.
     resume : bool
         Go on from the checkpoint in `out`, if there is one.
     cases : Cases or None

@@ -27,6 +27,14 @@ def mask_loss(logits: Tensor, target: Tensor, smooth: float, config: LossConfig)
     ----------
     logits, target : (B, R, I, J, K) float Tensor
         `target` is 0-1 and may be fractional.
+    smooth : float
+        Added to both sides of the Dice fraction, voxels.
+    config : LossConfig
+        Weights of the two terms.
+
+    Returns
+    -------
+    (B, R) Tensor
     """
     probability = logits.sigmoid()
     overlap = (probability * target).sum(_SPATIAL)
@@ -46,8 +54,11 @@ def each_lesion_loss(logits: Tensor, batch: Batch, config: LossConfig) -> Tensor
     Parameters
     ----------
     logits : (B, R, I, J, K) float Tensor
+        Log-odds.
     batch : Batch
         Whose `instances` number the lesions.
+    config : LossConfig
+        Weights of the terms of `mask_loss`.
     """
     losses: list[Tensor] = []
     for item, parts in enumerate(batch.instances):

@@ -22,6 +22,9 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     Parameters
     ----------
     matrix : (M, N) Tensor
+        Not zero.
+    steps : int
+        Iterations.
 
     Returns
     -------

@@ -29,8 +29,8 @@ from lesionlens.records.study import PreparedStudy
 from lesionlens.synth.draw import DrawConfig
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import (
+    BatchSource,
     Packed,
-    Source,
     cuts,
     draw_packed,
     mixed,
@@ -102,7 +102,7 @@ class RealCases:
         patients = len({case.patient for case in cases})
         return f"synthetic, then {len(cases)} real cases of {patients} patients"
 
-    def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> Source:
+    def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> BatchSource:
         """Prepare the training cases for a stage, where that is not done yet, and serve them.
 
         With a `drawn_share` drawn volumes are mixed in, and patches are taken from both.
@@ -118,12 +118,14 @@ class RealCases:
             done,
         )
 
-    def _of_one_grid(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> Source:
-        def real(handed: int) -> Source:
+    def _of_one_grid(
+        self, stage: StageConfig, config: DataConfig, seed: int, done: int
+    ) -> BatchSource:
+        def real(handed: int) -> BatchSource:
             start = Start(seed, handed)
             return FolderSource(files, stage, config, start, _spacing(stage), donors)
 
-        def drawn(handed: int) -> Source:
+        def drawn(handed: int) -> BatchSource:
             kept, start = self._drawn(stage, config), Start(seed, handed)
             return FolderSource(kept, stage, config, start, donors=whole)
 

@@ -224,7 +224,7 @@ def _key(files: list[Path], more: str) -> str:
 def split(
     patients: Mapping[str, int], *, share: float, seed: int, known: Mapping[str, bool]
 ) -> dict[str, bool]:
-    """Say of each patient whether they are held out for validation.
+    """Report for each patient whether they are held out for validation.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ _CLASS, _MASK, _DICE, _BOX = 2.0, 5.0, 5.0, 2.0
 _SPATIAL = (-3, -2, -1)
 
 
-class Wanted(NamedTuple):
+class InstanceTargets(NamedTuple):
     """The parts of one volume, at 1/2 of the padded grid."""
 
     classes: Tensor
@@ -64,7 +64,7 @@ def _boxes(masks: Tensor) -> Tensor:
     return torch.stack([*columns[::2], *columns[1::2]], 1)
 
 
-def wanted(parts: Tensor, present: Tensor, like: Tensor) -> Wanted:
+def wanted(parts: Tensor, present: Tensor, like: Tensor) -> InstanceTargets:
     """Turn the numbered parts of one volume into what the queries are asked for.
 
     Parameters
@@ -72,7 +72,7 @@ def wanted(parts: Tensor, present: Tensor, like: Tensor) -> Wanted:
     parts : (I, J, K) uint8 Tensor
         From `synth.instances.number`.
     present : (4,) bool Tensor
-        A distractor is asked for only where a sequence is shown in which it can be told.
+        A distractor is asked for only where a sequence is shown in which it can be recognised.
     like : (Q, I/2, J/2, K/2) Tensor
         The queries' masks, whose padded grid is taken.
     """
@@ -90,7 +90,7 @@ def wanted(parts: Tensor, present: Tensor, like: Tensor) -> Wanted:
         masks[row] = pool_like((parts == n)[None, None].float(), like[None], 2)[0, 0]
     large = masks.sum(_SPATIAL) * 8 >= _LEAST_VOX
     classes = torch.tensor(list(kinds.values()), dtype=torch.int64, device=like.device)
-    return Wanted(classes[large], masks[large], _boxes(masks[large]))
+    return InstanceTargets(classes[large], masks[large], _boxes(masks[large]))
 
 
 def _pairs(masks: Tensor, goals: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,7 +104,7 @@ def _pairs(masks: Tensor, goals: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def match(output: LesionOutput, item: int, goal: Wanted) -> tuple[Tensor, Tensor]:
+def match(output: LesionOutput, item: int, goal: InstanceTargets) -> tuple[Tensor, Tensor]:
     """Pair queries with parts of one volume so that the whole costs least, both (M,) int64."""
     coarse = _halve(goal.masks)
     entropy, dice = _pairs(output.masks[1][item].float().flatten(1), coarse.flatten(1))

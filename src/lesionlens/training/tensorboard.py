@@ -42,7 +42,7 @@ class _NoBoard:
 
 @contextmanager
 def _disk_errors_named() -> Iterator[None]:
-    """Tell a disk that is full as what it is."""
+    """Report a full disk as a full disk."""
     try:
         yield
     except OSError as error:

@@ -38,8 +38,14 @@ def validate_each(
 
     Parameters
     ----------
+    network : LensNetwork
+        On `device`.
+    config : DrawConfig
+        Grid and contents of the volumes.
     volumes : sequence of int
         Which ones, from 0: of seeds that no step learns from.
+    device : torch.device
+        Where the volumes are drawn.
 
     Yields
     ------

@@ -56,12 +56,12 @@ def varied(
         Each sequence keeps the mean and the deviation that it had, so that a window keeps its
         place on the scale of its brain.
     """
-    dice = RandomStreams([int(rng.integers(2**31))], _CPU)
+    streams = RandomStreams([int(rng.integers(2**31))], _CPU)
     if window is None:
-        return _cropped_to_brain(_scanned(_bordered(packed), spacing_mm, dice))
+        return _cropped_to_brain(_scanned(_bordered(packed), spacing_mm, streams))
     wide = tuple(math.ceil(_ROOM * n) for n in window)
     near = cut_window(packed, (wide[0], wide[1], wide[2]), rng)
-    return _middle(_scanned(near, spacing_mm, dice), window)
+    return _middle(_scanned(near, spacing_mm, streams), window)
 
 
 def _bordered(packed: Packed) -> Packed:
@@ -102,17 +102,17 @@ def _middle(packed: Packed, window: Window) -> Packed:
     return dataclasses.replace(cut, place=place)
 
 
-def _scanned(packed: Packed, spacing_mm: float, dice: RandomStreams) -> Packed:
+def _scanned(packed: Packed, spacing_mm: float, streams: RandomStreams) -> Packed:
     i, j, k = packed.code.shape
     frame = DrawnFrame((i, j, k), torch.tensor([spacing_mm]))
-    where = _deformed(dice, frame)
+    where = _deformed(streams, frame)
     maps = np.stack([packed.code, packed.instances]).astype(np.float32)
     code, parts = _sample(torch.from_numpy(maps)[None], where, "nearest")[0].to(torch.uint8)
     if not bool((code > 0).any()):
         return packed
     before = torch.from_numpy(packed.channels.astype(np.float32))
     moved = _sample(before[None], where)
-    seen = _seen(dice, frame, moved, (code > 0)[None, None])
+    seen = _imaged(streams, frame, moved, (code > 0)[None, None])
     seen = _scaled_like(before[:, torch.from_numpy(packed.code > 0)], seen, code > 0)
     there = torch.from_numpy(packed.present)[:, None, None, None]
     return dataclasses.replace(
@@ -120,23 +120,23 @@ def _scanned(packed: Packed, spacing_mm: float, dice: RandomStreams) -> Packed:
     )
 
 
-def _turned(dice: RandomStreams) -> Tensor:
+def _turned(streams: RandomStreams) -> Tensor:
     """Draw rotation, scale and shear; (3, 3)."""
     turn = torch.zeros(3, 3)
-    angle = dice.normal(3)[0].clamp(-2, 2) * math.radians(7)
+    angle = streams.normal(3)[0].clamp(-2, 2) * math.radians(7)
     for n, (a, b) in enumerate(((0, 1), (0, 2), (1, 2))):
         turn[a, b], turn[b, a] = angle[n], -angle[n]
-    sheared = dice.normal(3, 3)[0].clamp(-2, 2) * 0.03
-    size = dice.log_uniform(0.86, 1.16)[0] * dice.log_uniform(0.95, 1.05, 3)[0]
+    sheared = streams.normal(3, 3)[0].clamp(-2, 2) * 0.03
+    size = streams.log_uniform(0.86, 1.16)[0] * streams.log_uniform(0.95, 1.05, 3)[0]
     matrix: Tensor = torch.linalg.matrix_exp(turn) @ (torch.eye(3) + sheared) @ torch.diag(size)
     return matrix
 
 
-def _deformed(dice: RandomStreams, frame: DrawnFrame) -> Tensor:
+def _deformed(streams: RandomStreams, frame: DrawnFrame) -> Tensor:
     """Where each voxel comes from, as `grid_sample` reads it; (1, I, J, K, 3)."""
-    place = torch.einsum("ab,nbijk->naijk", _turned(dice), frame.grid_mm())
-    strength = dice.uniform(0.0, 3.0)
-    place = place + strength * noise(dice, frame, dice.uniform(30, 70), low=30, channels=3)
+    place = torch.einsum("ab,nbijk->naijk", _turned(streams), frame.grid_mm())
+    strength = streams.uniform(0.0, 3.0)
+    place = place + strength * noise(streams, frame, streams.uniform(30, 70), low=30, channels=3)
     half = torch.tensor([max(1, n - 1) / 2 for n in frame.shape]) * frame.spacing
     return (place / half[None, :, None, None, None]).permute(0, 2, 3, 4, 1).flip(-1)
 
@@ -145,11 +145,11 @@ def _sample(volume: Tensor, where: Tensor, mode: str = "bilinear") -> Tensor:
     return functional.grid_sample(volume, where, mode=mode, align_corners=True)
 
 
-def _seen(dice: RandomStreams, frame: DrawnFrame, channels: Tensor, brain: Tensor) -> Tensor:
+def _imaged(streams: RandomStreams, frame: DrawnFrame, channels: Tensor, brain: Tensor) -> Tensor:
     """Put z-scores (1, 4, ...) through curves and a scanner; brightness, (4, I, J, K)."""
     lit = torch.stack([_lit(volume, brain[0, 0]) for volume in channels[0]])[None]
-    curved = _curved(dice, lit) * brain
-    return acquire(dice, frame, curved, brain.float(), _GENTLE)[0]
+    curved = _curved(streams, lit) * brain
+    return acquire(streams, frame, curved, brain.float(), _GENTLE)[0]
 
 
 def _scaled_like(before: Tensor, after: Tensor, inside: Tensor) -> Tensor:
@@ -170,10 +170,10 @@ def _lit(volume: Tensor, inside: Tensor) -> Tensor:
     return lit
 
 
-def _curved(dice: RandomStreams, lit: Tensor) -> Tensor:
+def _curved(streams: RandomStreams, lit: Tensor) -> Tensor:
     """Put each sequence through a random rising curve, most of them mild; (1, 4, I, J, K)."""
-    steps = dice.log_uniform(0.45, 2.2, SEQUENCES, _KNOTS)[0]
-    mild = dice.uniform(0.0, 1.0, SEQUENCES, 1)[0]
+    steps = streams.log_uniform(0.45, 2.2, SEQUENCES, _KNOTS)[0]
+    mild = streams.uniform(0.0, 1.0, SEQUENCES, 1)[0]
     steps = mild * steps / steps.mean(1, keepdim=True) + (1 - mild)
     knots = torch.cat([torch.zeros(SEQUENCES, 1), steps.cumsum(1)], 1) / _KNOTS
     place = lit[0].clamp(0, 1) * _KNOTS

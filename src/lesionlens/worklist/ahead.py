@@ -12,8 +12,8 @@ from pathlib import Path
 from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
 from lesionlens.cohort.studies import StudyJob, fingerprint
-from lesionlens.cohort.work import Choice, Outcome, Status, analyse, engine_of, load_lens
-from lesionlens.cohort.worklist import Worklist, open_worklist
+from lesionlens.cohort.work import Choice, Status, StudyOutcome, analyse, engine_of, load_lens
+from lesionlens.cohort.worklist import CohortWorklist, open_worklist
 from lesionlens.pacs.server import Server
 from lesionlens.worklist.book import Book
 from lesionlens.worklist.describing import described, with_result
@@ -26,7 +26,7 @@ CURSOR, UNDER_WAY, ARCHIVE = "cursor", "under way", "archive"
 
 def run_ahead(
     book: Book, choice: Choice, *, progress: Progress = no_progress, cancel: Cancel = NEVER
-) -> tuple[Outcome, ...]:
+) -> tuple[StudyOutcome, ...]:
     """Analyse every study of a list that has no result of this engine, each on its own.
 
     Before each study it looks again where the reader is: the study being read comes first, then
@@ -44,13 +44,13 @@ def run_ahead(
 
     Returns
     -------
-    tuple of Outcome
+    tuple of StudyOutcome
         Of the studies that were begun here.
     """
     engine = engine_of(load_lens(choice), choice)
-    done: dict[str, Outcome] = {}
+    done: dict[str, StudyOutcome] = {}
     with open_worklist(book.folder) as outcomes:
-        run = _Run(book, outcomes, choice, engine, progress, cancel)
+        run = _AheadRun(book, outcomes, choice, engine, progress, cancel)
         left = {entry.name for entry in book.entries()}
         while not cancel.is_set():
             entry = next((e for e in from_cursor(book) if e.name in left), None)
@@ -75,18 +75,18 @@ def from_cursor(book: Book) -> Iterator[StudyEntry]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _AheadRun:
     """What every study of a list is analysed with, and where its outcome goes."""
 
     book: Book
-    outcomes: Worklist
+    outcomes: CohortWorklist
     choice: Choice
     engine: str
     """As `cohort.work.engine_of` names it."""
     progress: Progress
     cancel: Cancel
 
-    def analyse(self, entry: StudyEntry) -> Outcome | None:
+    def analyse(self, entry: StudyEntry) -> StudyOutcome | None:
         """Analyse one study; None where that was done before."""
         book = self.book
         try:
@@ -97,17 +97,17 @@ class _Run:
         except (LesionLensError, OSError) as error:
             words = error.found if isinstance(error, LesionLensError) else str(error.strerror)
             book.update(_warned(entry, f"not at hand: {words}"))
-            return Outcome(entry.name, Status.FAILED, 2, words)
+            return StudyOutcome(entry.name, Status.FAILED, 2, words)
         if self.outcomes.complete(job, mark, self.engine) is not None:
             if entry.candidates is None:
                 book.update(with_result(entry, job.out))
             return None
 
-        def tell(stage: str, fraction: float) -> None:
+        def report(stage: str, fraction: float) -> None:
             self.progress(f"{entry.name}: {stage}", fraction)
 
         book.take_note(UNDER_WAY, entry.name)
-        outcome = analyse(job, self.choice, self.cancel, tell)
+        outcome = analyse(job, self.choice, self.cancel, report)
         if outcome.status is Status.STOPPED:
             return outcome
         self.outcomes.record(outcome, mark)

@@ -37,7 +37,7 @@ def describe_all(
     book : Book
         Is kept up to date, study by study.
     progress, cancel
-        Told of, and asked, between studies.
+        Called, and polled for a stop, between studies.
     again : bool
         Look at all of them.
 

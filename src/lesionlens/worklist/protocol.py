@@ -26,7 +26,7 @@ FILE = "protocol.toml"
 
 
 @checked(frozen=True, config=ConfigDict(extra="forbid"))
-class Protocol:
+class ReadingProtocol:
     """What `protocol.toml` beside a worklist says.
 
     Parameters
@@ -63,7 +63,7 @@ class Assignment:
     arm: Arm
 
 
-def read_protocol(folder: Path) -> Protocol | None:
+def read_protocol(folder: Path) -> ReadingProtocol | None:
     """Return the protocol of a worklist's folder, None where it has none.
 
     Raises
@@ -73,7 +73,7 @@ def read_protocol(folder: Path) -> Protocol | None:
     """
     try:
         table = tomllib.loads((folder / FILE).read_text(encoding="utf-8"))
-        protocol = TypeAdapter(Protocol).validate_python(table)
+        protocol = TypeAdapter(ReadingProtocol).validate_python(table)
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -89,12 +89,14 @@ def read_protocol(folder: Path) -> Protocol | None:
     return protocol
 
 
-def assignments(protocol: Protocol, reader: str, cases: Sequence[str]) -> tuple[Assignment, ...]:
+def assignments(
+    protocol: ReadingProtocol, reader: str, cases: Sequence[str]
+) -> tuple[Assignment, ...]:
     """Return what a reader reads, in the order in which they read it.
 
     Parameters
     ----------
-    protocol : Protocol
+    protocol : ReadingProtocol
         Seed, readers and arms.
     reader : str
         One of its readers.
@@ -130,7 +132,7 @@ def assignments(protocol: Protocol, reader: str, cases: Sequence[str]) -> tuple[
     return tuple(plan)
 
 
-def _drawn(protocol: Protocol, *about: str) -> bytes:
+def _drawn(protocol: ReadingProtocol, *about: str) -> bytes:
     return hashlib.sha256("\0".join((str(protocol.seed), *about)).encode()).digest()
 
 

@@ -11,9 +11,9 @@ from lesionlens.worklist.records import (
     Mark,
     Phase,
     Read,
+    ReaderVerdict,
     ReadKey,
     StudyState,
-    Verdict,
 )
 
 
@@ -24,7 +24,7 @@ def read_of(key: ReadKey, acts: Sequence[Act]) -> Read:
     signature stays, since what was shown cannot be unseen.
     """
     marks: dict[str, Mark] = {}
-    verdicts: dict[str, Verdict] = {}
+    verdicts: dict[str, ReaderVerdict] = {}
     unaided = signed = None
     seconds = dict.fromkeys(Phase, 0.0)
     for act in acts:
@@ -42,7 +42,7 @@ def read_of(key: ReadKey, acts: Sequence[Act]) -> Read:
         elif act.kind is ActKind.VERDICT and act.state is not None:
             verdicts.pop(act.target, None)
             if act.state is not ReviewState.UNREVIEWED:
-                verdicts[act.target] = Verdict(
+                verdicts[act.target] = ReaderVerdict(
                     act.target, act.state, act.at_mm, act.confidence, act.words
                 )
     return Read(
@@ -59,7 +59,7 @@ def read_of(key: ReadKey, acts: Sequence[Act]) -> Read:
 
 
 def state_of(read: Read | None, *, analysed: bool) -> StudyState:
-    """Say how far a reader is; a study that was only looked at is not in review yet.
+    """Report how far a reader is; a study that was only opened is not in review yet.
 
     Examples
     --------

@@ -102,7 +102,7 @@ class StudyEntry:
     date: str = ""
     """YYYY-MM-DD, empty where nothing says it."""
     sequences: tuple[str, ...] = ()
-    """Present ones; empty before the study was looked at."""
+    """Present ones; empty before the study was described."""
     study_uid: str = ""
     """Where a folder holds several, or the study is in an archive."""
     candidates: int | None = None
@@ -141,8 +141,8 @@ class Mark(UnaidedMark):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a reader last said of one candidate."""
+class ReaderVerdict:
+    """What a reader last decided on one candidate."""
 
     tracking_uid: str
     state: ReviewState
@@ -159,7 +159,7 @@ class Read:
     """Whose, and of which study."""
     marks: tuple[Mark, ...] = ()
     """Those that were not taken back, oldest first; each says in which phase it was set."""
-    verdicts: tuple[Verdict, ...] = ()
+    verdicts: tuple[ReaderVerdict, ...] = ()
     """The last on each candidate."""
     unaided: str | None = None
     signed: str | None = None

@@ -10,7 +10,7 @@ import numpy as np
 
 from lesionlens.base.labels import ReviewState
 from lesionlens.worklist.book import Book, closed
-from lesionlens.worklist.protocol import Assignment, Protocol, assignments
+from lesionlens.worklist.protocol import Assignment, ReadingProtocol, assignments
 from lesionlens.worklist.reads import state_of
 from lesionlens.worklist.records import Arm, Read, ReadKey, StudyEntry, WorklistRow
 
@@ -19,7 +19,7 @@ SAME_PLACE_MM = 10.0
 
 
 def rows_of(
-    book: Book, reader: str, protocol: Protocol | None = None, *, unaided_first: bool = False
+    book: Book, reader: str, protocol: ReadingProtocol | None = None, *, unaided_first: bool = False
 ) -> tuple[WorklistRow, ...]:
     """Return the rows of a list for one reader, in the order in which they read.
 
@@ -32,7 +32,7 @@ def rows_of(
         Of the list.
     reader : str
         Who reads; empty where nobody is named.
-    protocol : Protocol or None
+    protocol : ReadingProtocol or None
         Of a reader study: its order, one row a case and session; other readers are not shown.
     unaided_first : bool
         Whether the reader signs an unaided read first.
@@ -72,13 +72,13 @@ def _planned(entry: StudyEntry, one: Assignment, reads: dict[ReadKey, Read]) -> 
 
 
 def too_early(
-    protocol: Protocol, row: WorklistRow, reads: Iterable[Read], now: datetime | None = None
+    protocol: ReadingProtocol, row: WorklistRow, reads: Iterable[Read], now: datetime | None = None
 ) -> str | None:
-    """Say until when a row must wait for the time between sessions to pass; None where it need not.
+    """Return until when a row must wait for the time between sessions; None where it need not.
 
     Parameters
     ----------
-    protocol : Protocol
+    protocol : ReadingProtocol
         Its `washout_days`.
     row : WorklistRow
         What the reader wants to read.
@@ -130,7 +130,7 @@ def _text(row: WorklistRow) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ReaderComparison:
     """Two readers on one study."""
 
     study: str
@@ -144,7 +144,7 @@ class Compared:
     """Where they do not, in words."""
 
 
-def compare(first: Read, second: Read) -> Compared:
+def compare(first: Read, second: Read) -> ReaderComparison:
     """Compare two reads of one study: verdicts by candidate, marks by place (10 mm)."""
     one = {verdict.tracking_uid: verdict.state for verdict in first.verdicts}
     two = {verdict.tracking_uid: verdict.state for verdict in second.verdicts}
@@ -166,7 +166,7 @@ def compare(first: Read, second: Read) -> Compared:
             for number, mark in enumerate(read.marks)
             if number not in taken
         ]  # fmt: skip
-    return Compared(first.key.study, first, second, agreed, tuple(differing))
+    return ReaderComparison(first.key.study, first, second, agreed, tuple(differing))
 
 
 def _pairs(first: Read, second: Read) -> list[tuple[int, int]]:
@@ -185,7 +185,7 @@ def _pairs(first: Read, second: Read) -> list[tuple[int, int]]:
     return pairs
 
 
-def comparisons(book: Book) -> tuple[Compared, ...]:
+def comparisons(book: Book) -> tuple[ReaderComparison, ...]:
     """Compare every two readers of every study, outside of reader studies."""
     by_study: dict[str, list[Read]] = {}
     for read in book.reads():

@@ -111,7 +111,7 @@ class Sitting:
         confidence: int | None = None,
         words: str = "",
     ) -> None:
-        """Keep what was said of a candidate; UNREVIEWED where that was undone."""
+        """Keep what was decided on a candidate; UNREVIEWED where that was undone."""
         self._check(confidence)
         self._add(
             ActKind.VERDICT,

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.stages import NEVER, Cancel
 from lesionlens.cohort.studies import find_jobs
@@ -130,8 +131,7 @@ def studies_of(
 
 def archived(study: FoundStudy) -> StudyEntry:
     """Return a study that an archive found as a list holds it: its place is still empty."""
-    day = study.study_date
-    date = f"{day[:4]}-{day[4:6]}-{day[6:]}" if re.fullmatch(r"\d{8}", day) else ""
+    date = iso_date(study.study_date)
     return StudyEntry(study.study_uid, "", study.patient_id, date, study_uid=study.study_uid)
 
 

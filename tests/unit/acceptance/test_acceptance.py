@@ -10,7 +10,7 @@ import pytest
 
 from lesionlens.acceptance import accept as module
 from lesionlens.acceptance.accept import SiteTest, accept
-from lesionlens.acceptance.bounds import Bounds, read_bounds
+from lesionlens.acceptance.bounds import AcceptanceBounds, read_bounds
 from lesionlens.acceptance.facts import Facts, facts_of
 from lesionlens.acceptance.report import html
 from lesionlens.base.errors import CancelledError, ConfigError, UnusableInputError
@@ -26,7 +26,7 @@ def scores(values, **more):
 
 
 def judged(values, bound, **how):
-    bounds = Bounds(least_cases=3, overall={"dice_wt": bound}, **how)
+    bounds = AcceptanceBounds(least_cases=3, overall={"dice_wt": bound}, **how)
     return module._judge("dice_wt", bound, scores(values), bounds).verdict
 
 
@@ -40,9 +40,9 @@ def test_a_bound_is_judged_by_the_mean_or_by_the_interval():
 
 def test_one_failure_is_seen_in_the_smallest_group():
     failed = [CaseScore("x", False, failed=True)]
-    assert module._judge("failures", 0.0, failed, Bounds()).verdict == "failed"
+    assert module._judge("failures", 0.0, failed, AcceptanceBounds()).verdict == "failed"
     fine = [CaseScore("x", False)]
-    assert module._judge("failures", 0.0, fine, Bounds()).verdict == "too few cases"
+    assert module._judge("failures", 0.0, fine, AcceptanceBounds()).verdict == "too few cases"
 
 
 def test_bounds_are_read_and_unknown_ones_refused(tmp_path):
@@ -98,7 +98,9 @@ def site(tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_site_is_tested_signed_and_what_was_changed_is_seen(site, tmp_path, random_weights):
-    bounds = Bounds(least_cases=2, least_cases_in_all=3, groups={"dice_wt": 0.9, "failures": 0.0})
+    bounds = AcceptanceBounds(
+        least_cases=2, least_cases_in_all=3, groups={"dice_wt": 0.9, "failures": 0.0}
+    )
     test = SiteTest(site, tmp_path, bounds, Choice("cpu", weights=str(random_weights)))
     report = accept(test)
     assert not report.passed  # weights that learnt nothing
@@ -133,7 +135,7 @@ def test_a_case_that_fails_fails_the_test(site, tmp_path, monkeypatch):
         module, "evaluate",
         lambda _, cases, *__: [CaseScore(c.name, False, failed=True) for c in cases],
     )  # fmt: skip
-    report = accept(SiteTest(site, tmp_path, Bounds(least_cases_in_all=1)))
+    report = accept(SiteTest(site, tmp_path, AcceptanceBounds(least_cases_in_all=1)))
     assert not report.passed
     assert "cases without a result (share) 1.000, at most 0 was asked" in report.broken[0]
     assert "Bounds that are not kept" in html(report)
@@ -145,16 +147,16 @@ def test_too_few_cases_in_all_pass_nothing(site, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
     monkeypatch.setattr(module, "evaluate", lambda _, cases, *__: scores([1.0] * len(cases)))
     monkeypatch.setattr(module, "facts_of", lambda *_: Facts())
-    report = accept(SiteTest(site, tmp_path, Bounds(overall={}, groups={})))
+    report = accept(SiteTest(site, tmp_path, AcceptanceBounds(overall={}, groups={})))
     assert not report.passed
     assert report.broken == ("3 cases, fewer than 20 in all",)
 
 
 def test_a_request_to_stop_leaves_no_report(site, tmp_path, monkeypatch):
     from lesionlens.cohort.run import CohortRun
-    from lesionlens.cohort.work import Outcome, Status
+    from lesionlens.cohort.work import Status, StudyOutcome
 
-    stopped = CohortRun((Outcome("case0", Status.STOPPED, 130, "not begun"),), 0)
+    stopped = CohortRun((StudyOutcome("case0", Status.STOPPED, 130, "not begun"),), 0)
     monkeypatch.setattr(module, "run_cohort", lambda *_, **__: stopped)
     with pytest.raises(CancelledError):
         accept(SiteTest(site, tmp_path))

@@ -12,13 +12,13 @@ from lesionlens.base.peak_memory import peak_memory_mib
 from lesionlens.base.stages import StageClock, TimeLimit, check
 
 
-def test_a_stage_is_timed_told_and_stopped_before_it_begins():
-    told: list[tuple[str, float]] = []
+def test_a_stage_is_timed_reported_and_stopped_before_it_begins():
+    reported: list[tuple[str, float]] = []
     stop = threading.Event()
-    clock = StageClock(lambda stage, fraction: told.append((stage, fraction)), stop)
+    clock = StageClock(lambda stage, fraction: reported.append((stage, fraction)), stop)
     with clock.stage("first"):
         stop.set()
-    assert told == [("first", 0.0), ("first", 1.0)]
+    assert reported == [("first", 0.0), ("first", 1.0)]
     assert clock.times[0].name == "first"
     assert clock.times[0].seconds >= 0
     assert 0 < clock.times[0].peak_memory_mib <= peak_memory_mib()

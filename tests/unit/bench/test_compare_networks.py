@@ -96,7 +96,7 @@ def test_ours_read_the_whole_brain_in_one_pass(make_prepared, monkeypatch):
     assert found[0].cpu_seconds > 0
 
 
-def test_a_network_that_cannot_be_measured_is_told(monkeypatch, make_prepared):
+def test_a_network_that_cannot_be_measured_is_reported(monkeypatch, make_prepared):
     sent = []
 
     def broken(prepared, device):

@@ -35,7 +35,7 @@ def test_brains_have_the_size_of_brains_or_are_cut_and_some_images_show_none(dra
     assert float(drawn.image.min()) >= 0
 
 
-def test_a_brain_is_seen_wherever_it_is_said_to_be(drawn):
+def test_a_brain_is_seen_wherever_it_lies(drawn):
     for image, brain in zip(drawn.image, drawn.brain, strict=True):
         inside = image[brain > 0.9]
         if inside.numel() > 200:

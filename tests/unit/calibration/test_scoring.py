@@ -74,7 +74,7 @@ def test_other_patients_are_judged_honestly():
     assert trial.error < 0.03
     assert sum(row["count"] for row in trial.bins) == 6000
     for row in trial.bins:
-        assert row["from"] - 1e-9 <= row["said"] <= row["to"] + 1e-9
+        assert row["from"] - 1e-9 <= row["predicted"] <= row["to"] + 1e-9
     # a score that has nothing to do with the truth is called by the base rate
     blind = [
         Found(f.logit, f.log_ml, bool(rng.random() < 0.7), f.patient, f.lesions)

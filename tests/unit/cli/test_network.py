@@ -31,7 +31,7 @@ def chosen(**how):
     return ChosenNetwork(**{**plain, "server": address, **how})
 
 
-def test_a_server_that_fails_ends_the_command_unless_told_to_fall_back(made):
+def test_a_server_that_fails_ends_the_command_unless_allowed_to_fall_back(made):
     with pytest.raises(ServerError):
         chosen().run(lambda lens: lens)
     assert len(made) == 1

@@ -14,7 +14,7 @@ from lesionlens.cohort import run, work
 from lesionlens.cohort.run import Cohort, Crew, run_cohort
 from lesionlens.cohort.studies import StudyJob, find_jobs, fingerprint
 from lesionlens.cohort.table import write_table
-from lesionlens.cohort.work import Choice, Outcome, Status
+from lesionlens.cohort.work import Choice, Status, StudyOutcome
 from lesionlens.cohort.worklist import open_worklist
 from lesionlens.export.tables import TablesExporter
 from lesionlens.lens import Lens
@@ -29,7 +29,7 @@ HERE = Crew()
 def studies(tmp_path, make_study):
     """Two studies that can be analysed and, between them, one that cannot."""
     for name in ("a", "c"):
-        make_study(name=f"studies/{name}", sequences={"t1c", "flair"})
+        make_study(name=f"studies/{name}", sequences={"flair"})
     broken = tmp_path / "studies" / "b"
     broken.mkdir()
     broken.joinpath("t1c.nii.gz").write_bytes(b"not a scan")
@@ -55,7 +55,9 @@ def quick(patient, monkeypatch):
         TablesExporter().write(analysis, job.out)
         count = len(analysis.findings.candidates)
         lens = work.load_lens(choice)
-        return Outcome(job.name, Status.ANALYSED, 0, "", 1.0, count, work.engine_of(lens, choice))
+        return StudyOutcome(
+            job.name, Status.ANALYSED, 0, "", 1.0, count, work.engine_of(lens, choice)
+        )
 
     monkeypatch.setattr(work, "_analyse", analyse)
 
@@ -91,10 +93,10 @@ def test_a_resumed_run_leaves_complete_studies_alone(quick, studies, tmp_path, m
 
 
 def _failed(job):
-    return Outcome(job.name, Status.FAILED, 1, "no memory")
+    return StudyOutcome(job.name, Status.FAILED, 1, "no memory")
 
 
-def test_a_defect_is_told_in_words_and_wins_over_unusable_input(
+def test_a_defect_is_reported_in_words_and_wins_over_unusable_input(
     quick, studies, tmp_path, monkeypatch
 ):
     real = work._analyse
@@ -145,8 +147,8 @@ def test_the_table_has_a_row_a_candidate_and_one_for_other_studies(quick, studie
 def test_parquet_holds_the_same_as_csv(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet", reason="lesionlens[cohort] is not installed")
     outcomes = [
-        Outcome("007", Status.FAILED, 2, "=1+1"),
-        Outcome("x", Status.FAILED, 1, 'a "b",\nc'),
+        StudyOutcome("007", Status.FAILED, 2, "=1+1"),
+        StudyOutcome("x", Status.FAILED, 1, 'a "b",\nc'),
     ]
     written = write_table(tmp_path, outcomes)
     table = parquet.read_table(written[1]).to_pylist()
@@ -218,7 +220,7 @@ def test_another_engine_analyses_again(tmp_path):
     job.out.mkdir(parents=True)
     job.out.joinpath("findings.json").write_text("{}")
     with open_worklist(tmp_path / "out") as worklist:
-        worklist.record(Outcome("a", Status.ANALYSED, 0, "", engine="lens 1"), "f")
+        worklist.record(StudyOutcome("a", Status.ANALYSED, 0, "", engine="lens 1"), "f")
         assert worklist.complete(job, "f", "lens 1") is not None
         assert worklist.complete(job, "f", "lens 2") is None
         assert worklist.complete(job, "g", "lens 1") is None

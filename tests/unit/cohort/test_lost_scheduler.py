@@ -9,7 +9,7 @@ from lesionlens.base.stages import NEVER
 from lesionlens.cohort import run
 from lesionlens.cohort.run import CohortRun, Crew
 from lesionlens.cohort.studies import StudyJob
-from lesionlens.cohort.work import Choice, Outcome, Status
+from lesionlens.cohort.work import Choice, Status, StudyOutcome
 
 JOB = StudyJob("case", Path("study"), Path("out"))
 
@@ -19,7 +19,7 @@ class Future:
         self.status = status
 
 
-def test_a_worker_that_died_and_a_scheduler_that_went_are_told_apart():
+def test_a_worker_that_died_and_a_scheduler_that_went_are_distinguished():
     died = run._unanswered(JOB, Future("error"))
     left = run._unanswered(JOB, Future("cancelled"))
     assert (died.status, died.exit_status) == (Status.FAILED, 1)
@@ -43,7 +43,7 @@ class Remade:
         return next(self.states)
 
     def result(self):
-        return Outcome("case", Status.ANALYSED, 0, "no candidate region")
+        return StudyOutcome("case", Status.ANALYSED, 0, "no candidate region")
 
 
 def test_an_outcome_that_went_with_its_worker_is_waited_for(monkeypatch):

@@ -121,7 +121,7 @@ def test_eyes_and_nose_go_and_the_brain_stays(person, tmp_path, orientation, com
     assert not any("Faces remain" in notice for notice in done.notices)
 
 
-def test_on_request_pixels_stay_and_it_is_said(person, tmp_path):
+def test_on_request_pixels_stay_and_it_is_reported(person, tmp_path):
     patient, *_ = person
     write_dicom(patient, tmp_path / "in", sequences=(MrSequence.T1,))
     done = deidentify_folder(tmp_path / "in", tmp_path / "out", NAMES, Options(keep_faces=True))
@@ -132,7 +132,7 @@ def test_on_request_pixels_stay_and_it_is_said(person, tmp_path):
     assert FACES_REMAIN in done.notices
 
 
-def test_an_image_without_a_place_keeps_its_face_and_it_is_said(person, tmp_path):
+def test_an_image_without_a_place_keeps_its_face_and_it_is_reported(person, tmp_path):
     patient, *_ = person
     paths = write_dicom(patient, tmp_path / "in", sequences=(MrSequence.T1,))[MrSequence.T1]
     dataset = pydicom.dcmread(paths[0])

@@ -163,7 +163,7 @@ DAMAGES = ("cut off", "garbled", "four dimensions", "no numbers", "beyond one", 
 
 @pytest.mark.parametrize("how", DAMAGES)
 @pytest.mark.parametrize("name", ["segmentation", "probability_wt", "attention_et"])
-def test_a_damaged_map_is_told_and_never_counts_as_good(cohort, tmp_path, name, how):
+def test_a_damaged_map_is_reported_and_never_counts_as_good(cohort, tmp_path, name, how):
     results = tmp_path / "results"
     shutil.copytree(cohort[0] / "a", results)
     _damaged(results / f"{name}.nii.gz", how)

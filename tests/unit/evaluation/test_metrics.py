@@ -118,7 +118,7 @@ def test_calibration_error_by_hand_and_pooled():
 
 @settings(deadline=None)
 @given(arrays(np.float64, 40, elements=st.floats(0, 1)))
-def test_what_is_said_with_certainty_and_true_is_calibrated(values):
+def test_what_is_reported_with_certainty_and_true_is_calibrated(values):
     true = values > 0.5
     assert metrics.reliability(true.astype(float), true).error == 0
 

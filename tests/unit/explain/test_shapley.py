@@ -91,7 +91,7 @@ def test_a_sequence_is_named_only_where_it_leads_clearly(values):
         assert shares[named.value] == first
 
 
-def test_one_sequence_alone_is_not_said_to_decide():
+def test_one_sequence_alone_is_not_claimed_to_decide():
     assert relevance.deciding({"flair": 0.7, "t1": None, "t1c": None, "t2": None}) is None
 
 

@@ -275,7 +275,7 @@ def test_beside_a_bar_stands_what_its_sequence_alone_scores(make):
     assert bars["T2"].alone is bars["without any"].alone is None
 
 
-def test_several_candidates_are_told_how_much_each_was_looked_at(make):
+def test_several_candidates_show_how_much_attention_each_drew(make):
     analysis = make()
     faint = np.where(analysis.findings.components == 2, np.float32(0.001), np.float32(0.5))
     shown = {**analysis.volumes.attention, Region.WT: Volume(faint, analysis.volumes.labels.grid)}

@@ -62,14 +62,14 @@ def test_what_each_sequence_alone_scores_is_there_and_absent_ones_are_null(make)
         assert left_out["flair"] == pytest.approx(row["score"] - added["flair"], abs=1e-5)
 
 
-def test_without_t1c_the_enhancing_volume_is_null_and_said(make):
+def test_without_t1c_the_enhancing_volume_is_null_and_reported(make):
     content = findings_json(make(sequences=(MrSequence.FLAIR,)))
     assert content["candidates"][0]["volume_ml"]["et"] is None
     assert content["candidates"][0]["rano_measurable"] is None
     assert any("T1c" in text for text in content["warnings"])
 
 
-def test_no_candidate_is_said_so_and_nothing_more(make, tmp_path):
+def test_no_candidate_is_reported_and_nothing_more(make, tmp_path):
     analysis = make(lesions=())
     TablesExporter().write(analysis, tmp_path)
     text = (tmp_path / "findings.json").read_text()

@@ -128,7 +128,7 @@ def test_ids_follow_the_score():
     assert findings.conclusion == "2 candidate regions"
 
 
-def test_nothing_flagged_is_said_soberly():
+def test_nothing_flagged_is_reportedberly():
     findings, marked = found_in(drawn())
     assert findings.candidates == ()
     assert findings.conclusion == "no candidate region"

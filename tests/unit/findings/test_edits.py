@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import Drawn, Label, Region, ReviewState, Source
+from lesionlens.base.labels import DrawingMethod, Label, Region, ReviewState, Source
 from lesionlens.findings.edits import applied, outline_of, unedited
 from lesionlens.preparation.resampling import resample
 from lesionlens.records.review import Outline
@@ -160,7 +160,7 @@ def drawn_ball(analysis, centre_mm, radius_mm=9.0):
     return np.where((at**2).sum(-1) <= radius_mm**2, np.uint8(Label.ENHANCING), np.uint8(0))
 
 
-def added(analysis, centre_mm, drawn=Drawn.SEMIAUTOMATIC):
+def added(analysis, centre_mm, drawn=DrawingMethod.SEMIAUTOMATIC):
     ball = drawn_ball(analysis, centre_mm)
     outline = outline_of(analysis, new_tracking_uid(), np.zeros_like(ball), ball)
     log = ReviewLog(analysis.review)
@@ -176,7 +176,7 @@ def test_what_a_reader_adds_is_measured_listed_last_and_taken_back(analysis):
     assert (new.id, new.source, new.drawn, new.score) == (
         len(before) + 1,
         Source.READER,
-        Drawn.SEMIAUTOMATIC,
+        DrawingMethod.SEMIAUTOMATIC,
         None,
     )
     assert np.linalg.norm(np.subtract(new.centroid_mm, centre)) < 4.0
@@ -225,7 +225,7 @@ def test_a_candidate_is_added_where_the_network_flagged_nothing(analysis):
             conclusion="no candidate region",
         ),
     )
-    again, _ = added(nothing, FIRST, Drawn.MANUAL)
+    again, _ = added(nothing, FIRST, DrawingMethod.MANUAL)
     (only,) = again.findings.candidates
-    assert (only.id, only.drawn) == (1, Drawn.MANUAL)
+    assert (only.id, only.drawn) == (1, DrawingMethod.MANUAL)
     assert again.findings.conclusion == "no candidate region; added by a reader: 1"

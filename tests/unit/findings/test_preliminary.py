@@ -41,10 +41,10 @@ def prepared(tmp_path_factory):
 
 
 def test_a_first_look_flags_regions_where_they_are_by_falling_score(prepared):
-    told = []
+    reported = []
     clock = StageClock()
-    preliminary.tell(Looking(prepared), prepared, clock, told.append)
-    (found,) = told
+    preliminary.notify(Looking(prepared), prepared, clock, reported.append)
+    (found,) = reported
     assert [c.id for c in found.candidates] == [1, 2]
     assert [round(c.score, 1) for c in found.candidates] == [0.9, 0.6]
     assert found.components.shape == prepared.native.shape
@@ -63,19 +63,19 @@ def test_what_scores_below_the_floor_is_not_told(prepared):
     engine = Looking(prepared)
     seen = engine.found.seen
     engine.found = FirstLook(seen, 0.5, Scoring(floor=0.8))
-    found = preliminary.look(engine, prepared, StageClock())
+    found = preliminary.flag(engine, prepared, StageClock())
     assert len(found.candidates) == 1
     assert set(np.unique(found.components)) == {0, 1}
 
 
 def test_an_engine_without_a_first_look_is_passed_over(prepared):
-    told, clock = [], StageClock()
-    preliminary.tell(SimpleNamespace(predict=None), prepared, clock, told.append)
-    assert not told
+    reported, clock = [], StageClock()
+    preliminary.notify(SimpleNamespace(predict=None), prepared, clock, reported.append)
+    assert not reported
     assert not clock.times
 
 
 def test_it_is_not_begun_once_a_stop_was_asked_for(prepared):
     clock = StageClock(cancel=SimpleNamespace(is_set=lambda: True))
     with pytest.raises(CancelledError):
-        preliminary.tell(Looking(prepared), prepared, clock, pytest.fail)
+        preliminary.notify(Looking(prepared), prepared, clock, pytest.fail)

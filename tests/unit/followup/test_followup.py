@@ -22,7 +22,7 @@ from lesionlens.followup import places
 from lesionlens.followup.alignment import changed
 from lesionlens.followup.compare import compare
 from lesionlens.followup.matching import match
-from lesionlens.followup.patient import Visit, check_same_patient, visit_of, visit_of_result
+from lesionlens.followup.patient import Examination, check_same_patient, visit_of, visit_of_result
 from lesionlens.followup.prior import Prior, find_prior, latest_before, open_prior
 from lesionlens.reading.readers import open_study
 from lesionlens.records.export import ExportOptions
@@ -77,8 +77,10 @@ def now(tmp_path_factory):
 def compared(before, now):
     log = ReviewLog()
     log.mark(now.findings.candidates[0].tracking_uid, ReviewState.ACCEPTED, reader="A")
-    then = Visit("x", "2026-01-05", "1.2.3")
-    return compare(replace(now, review=log.review), Visit("x", "2026-03-05"), Prior(then, before))
+    then = Examination("x", "2026-01-05", "1.2.3")
+    return compare(
+        replace(now, review=log.review), Examination("x", "2026-03-05"), Prior(then, before)
+    )
 
 
 def test_the_prior_is_laid_onto_this_examination(compared, now):
@@ -105,7 +107,7 @@ def test_a_lesion_keeps_its_name_and_its_growth_is_measured(compared, before):
     assert gone.volume_percent is None
 
 
-def test_what_a_reader_said_goes_on_under_the_new_name(compared):
+def test_what_a_reader_decided_goes_on_under_the_new_name(compared):
     uid = next(c.now.tracking_uid for c in compared.followup.changes if c.now and c.now.id == 1)
     assert compared.review.state_of(uid) is ReviewState.ACCEPTED
 
@@ -187,7 +189,9 @@ def test_the_comparison_is_written_and_read_back(compared, tmp_path, monkeypatch
     assert "2026-01-05" in page
     assert "<polyline" in page
     assert "the category is the reader" in page
-    again = compare(compared, Visit("x", "2026-05-05"), Prior(Visit("x", "2026-03-05"), compared))
+    again = compare(
+        compared, Examination("x", "2026-05-05"), Prior(Examination("x", "2026-03-05"), compared)
+    )
     assert [p.date for p in again.followup.points] == ["2026-01-05", "2026-03-05", "2026-05-05"]
     assert again.followup.days() == (0, 59, 120)
     assert all(abs(c.volume_percent) < 1e-6 for c in again.followup.changes)
@@ -230,26 +234,26 @@ def test_the_latest_earlier_result_of_the_patient_is_taken(tmp_path):
         header.file_meta = FileMetaDataset()
         header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         header.save_as(folder / "dicom" / "sr.dcm", enforce_file_format=True)
-    here = Visit("P1", "2025-12-01", "1.2.9")
+    here = Examination("P1", "2025-12-01", "1.2.9")
     assert latest_before(tmp_path, here).name == "b"
-    assert visit_of_result(tmp_path / "c") == Visit("P2", "2025-07-01", "1.2.20250701")
+    assert visit_of_result(tmp_path / "c") == Examination("P2", "2025-07-01", "1.2.20250701")
     with pytest.raises(UnusableInputError, match="no earlier result"):
-        latest_before(tmp_path, Visit("P3", "2025-12-01"))
+        latest_before(tmp_path, Examination("P3", "2025-12-01"))
 
 
 def test_another_patient_or_a_later_day_is_refused():
-    one = Visit("P1", "2025-12-01")
-    check_same_patient(one, Visit("P1", "2025-11-01"))
-    check_same_patient(one, Visit("", ""))
+    one = Examination("P1", "2025-12-01")
+    check_same_patient(one, Examination("P1", "2025-11-01"))
+    check_same_patient(one, Examination("", ""))
     with pytest.raises(UnusableInputError, match="another patient"):
-        check_same_patient(one, Visit("P2", "2025-11-01"))
+        check_same_patient(one, Examination("P2", "2025-11-01"))
     with pytest.raises(UnusableInputError, match="after this one"):
-        check_same_patient(one, Visit("P1", "2026-01-01"))
+        check_same_patient(one, Examination("P1", "2026-01-01"))
 
 
 def test_patient_and_day_come_from_bids_names(tmp_path):
     head = make_patient(5, spacing_mm=8.0, lesions=())
     write_study(head, tmp_path / "sub-07_ses-20250301")
     study = open_study(tmp_path / "sub-07_ses-20250301")
-    assert visit_of(study) == Visit("sub-07", "2025-03-01")
+    assert visit_of(study) == Examination("sub-07", "2025-03-01")
     assert percent(None, 1.0) is None

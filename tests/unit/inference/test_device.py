@@ -77,7 +77,7 @@ def test_bfloat16_is_left_where_it_would_be_emulated(monkeypatch, found, fast):
     assert singular.max() < 1.3
 
 
-def test_an_operation_that_a_device_lacks_is_done_on_the_cpu_and_that_is_said():
+def test_an_operation_that_a_device_lacks_is_done_on_the_cpu_and_that_is_reported():
     moved, tried = [], []
 
     def act():
@@ -86,7 +86,7 @@ def test_an_operation_that_a_device_lacks_is_done_on_the_cpu_and_that_is_said():
             raise NotImplementedError("The operator 'aten::upsample_trilinear3d' is not there")
         return 7
 
-    placement = device.Placement(torch.device("mps", 0), moved.append)
+    placement = device.DevicePlacement(torch.device("mps", 0), moved.append)
     assert placement.run(act) == 7
     assert (tried, moved) == (["mps", "cpu"], [torch.device("cpu")])
     (notice,) = placement.notices
@@ -101,4 +101,4 @@ def test_what_the_cpu_lacks_is_an_error():
         raise NotImplementedError("not even here")
 
     with pytest.raises(NotImplementedError):
-        device.Placement(torch.device("cpu"), print).run(act)
+        device.DevicePlacement(torch.device("cpu"), print).run(act)

@@ -18,12 +18,12 @@ from lesionlens.base.errors import (
     UnusableInputError,
     WeightsError,
 )
-from lesionlens.base.labels import Drawn, ReviewState
+from lesionlens.base.labels import DrawingMethod, ReviewState
 from lesionlens.export.exporter import save
 from lesionlens.learning import judge
 from lesionlens.learning.learn import LearnJob, cautions, learn
 from lesionlens.learning.page import html
-from lesionlens.learning.proposal import Compared, digests, read_proposal
+from lesionlens.learning.proposal import MetricChange, digests, read_proposal
 from lesionlens.learning.signed_reviews import gather
 from lesionlens.network import versions, weights
 from lesionlens.network.versions import Lineage, WeightsStore
@@ -83,7 +83,7 @@ def edit_and_add(log, candidates):
     log.mark(first.tracking_uid, ReviewState.EDITED, outline=drawn)
     log.mark(second.tracking_uid, ReviewState.REJECTED)
     own = Outline(new_tracking_uid(), (9, 9, 9), np.full((3, 3, 3), 2, np.uint8))
-    log.add(own, Drawn.MANUAL, reader="A. Reader")
+    log.add(own, DrawingMethod.MANUAL, reader="A. Reader")
     sign(log)
 
 
@@ -272,12 +272,12 @@ def test_stopped_training_goes_on_and_a_request_to_stop_is_heard_while_judging(
 
     cancel = Late()
 
-    def tell(stage, fraction):
+    def report(stage, fraction):
         cancel.now = stage.startswith("before")
 
     from_there(begun, tmp_path)
     with pytest.raises(CancelledError):
-        learn(job(reviews, tmp_path, random_weights), progress=tell, cancel=cancel)
+        learn(job(reviews, tmp_path, random_weights), progress=report, cancel=cancel)
     assert not (tmp_path / "proposal.json").exists()
 
 
@@ -311,7 +311,7 @@ def test_changed_weights_are_not_those_that_were_compared(learnt, tmp_path):
 
 
 def figure(better, before, after, interval, title="Dice"):
-    return Compared(title=title, better=better, key="k", cases=5, before=before, after=after,
+    return MetricChange(title=title, better=better, key="k", cases=5, before=before, after=after,
                     interval=interval)  # fmt: skip
 
 

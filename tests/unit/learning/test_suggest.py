@@ -13,7 +13,8 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import ReviewState
 from lesionlens.export.exporter import save
 from lesionlens.learning.order import Card, expected_loss, order
-from lesionlens.learning.suggest import brightness, image_features, suggest
+from lesionlens.learning.suggest import suggest
+from lesionlens.reading.image_features import brightness, image_features
 from lesionlens.records.review import WHOLE_STUDY, Review, ReviewEvent
 from lesionlens.testing.analysis import make_analysis, write_study
 from lesionlens.testing.simple import Lesion, make_patient

@@ -3,17 +3,18 @@
 import json
 from datetime import date, timedelta
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.monitoring import figures, page, standing
 from lesionlens.monitoring.gather import gather
-from lesionlens.monitoring.stop_rules import Bounds
+from lesionlens.monitoring.stop_rules import StopBounds
 from lesionlens.monitoring.watch import watch, write
 
 START = date(2026, 1, 5)
-BOUNDS = Bounds()
+BOUNDS = StopBounds()
 
 
 def result(folder, number, verdicts, *, day=START, score=0.9, brain=1300.0, added=()):
@@ -81,7 +82,7 @@ def test_scores_that_verdicts_contradict_break_a_rule(tmp_path):
     assert any("differ from verdicts by 0.90" in words for words in watched.stops)
 
 
-def test_a_shift_is_told_and_no_shift_is_not(tmp_path):
+def test_a_shift_is_reported_and_no_shift_is_not(tmp_path):
     rng = np.random.default_rng(0)
     for n in range(60):
         late = START + timedelta(weeks=6 * (n >= 30))
@@ -92,6 +93,56 @@ def test_a_shift_is_told_and_no_shift_is_not(tmp_path):
     assert not [words for words in watched.stops if words.startswith("score")]
     few = figures.drift(watched.studies[:5], watched.studies[5:])
     assert few[0].stability is None
+
+
+def head(folder, number, gain=1.0, noise=0.0, thick=4.0):
+    """Write one sequence of a small head as scanned: its contrast, noise and slices."""
+    rng = np.random.default_rng(number)
+    values = np.zeros((20, 20, 20), np.float32)
+    values[3:17, 3:17, 3:17] = rng.uniform(0.9, 1.1) * np.linspace(60, 160, 14)[None, :, None]
+    values = (values / 160) ** gain * 160
+    values += (values > 0) * rng.normal(0, 2 + noise, values.shape)
+    folder.mkdir(parents=True)
+    image = nib.Nifti1Image(values.clip(0).astype(np.int16), np.diag([4.0, 4.0, thick, 1.0]))
+    nib.save(image, folder / "t1c.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({}, None),
+        ({"gain": 2.0}, "T1c median"),
+        ({"noise": 12.0}, "T1c noise"),
+        ({"thick": 6.0}, "T1c voxel (mm)"),
+    ],
+)
+def test_a_shift_of_contrast_noise_or_voxels_is_told_where_images_are_named(tmp_path, change, told):
+    for n in range(50):
+        late = n >= 25
+        result(tmp_path / "in", n, [[]], day=START + timedelta(weeks=6 * late))
+        head(tmp_path / "studies" / f"study{n}", n, **(change if late else {}))
+    watched = watch(tmp_path / "in", BOUNDS, images=tmp_path / "studies")
+    shifted = [words for words in watched.stops if "has shifted" in words]
+    if told is None:
+        assert shifted == []
+    else:
+        assert [words for words in shifted if words.startswith(told)]
+    assert not [d for d in watch(tmp_path / "in", BOUNDS).drifts if d.name.startswith("T1c")]
+
+
+def test_images_that_are_not_there_are_said(tmp_path):
+    for n in range(2):
+        result(tmp_path / "in", n, [[]])
+    with pytest.raises(UnusableInputError, match="bears the name"):
+        watch(tmp_path / "in", BOUNDS, images=tmp_path / "studies")
+    head(tmp_path / "studies" / "study0", 0)
+    watched = watch(tmp_path / "in", BOUNDS, images=tmp_path / "studies")
+    assert "Images of 1 of 2 studies are not there" in watched.notices
+    assert watched.studies[0].images["T1c voxel (mm)"] == 4.0
+    (tmp_path / "studies" / "study1").mkdir()
+    (tmp_path / "studies" / "study1" / "t1c.nii.gz").write_bytes(b"no scan")
+    watched = watch(tmp_path / "in", BOUNDS, images=tmp_path / "studies")
+    assert any("study1 were left out" in words for words in watched.notices)
 
 
 def test_everything_is_written_and_nothing_is_run_as_code(tmp_path):
@@ -158,7 +209,7 @@ def test_a_result_exported_with_an_added_candidate_is_read(tmp_path):
     assert (watched.weeks[0].candidates, watched.weeks[0].added) == (1, 1)
 
 
-def test_weights_are_told_apart(tmp_path):
+def test_weights_are_distinguished(tmp_path):
     result(tmp_path, 1, [[("A", "accepted")]])
     result(tmp_path, 2, [[("A", "rejected")]])
     run = tmp_path / "study2" / "run.json"

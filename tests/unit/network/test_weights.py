@@ -59,7 +59,7 @@ def test_half_precision_halves_the_file(saved, tmp_path):
     weights.load(small)
 
 
-def test_a_full_disk_is_told_and_leaves_what_was_there(saved, monkeypatch):
+def test_a_full_disk_is_reported_and_leaves_what_was_there(saved, monkeypatch):
     network, notes, path, digest = saved
 
     def full(_tensors, file, _metadata):
@@ -98,9 +98,7 @@ def test_weights_of_another_network_are_refused(saved, tmp_path):
         weights.load(path)
 
 
-def test_weights_that_hold_t1_back_are_refused_and_those_that_said_they_do_not_load(
-    saved, tmp_path
-):
+def test_weights_that_hold_t1_back_are_refused_and_those_declared_otherwise_load(saved, tmp_path):
     _, _, path, _ = saved
     with safe_open(path, "pt") as stream:
         metadata = stream.metadata()

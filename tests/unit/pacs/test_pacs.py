@@ -156,7 +156,7 @@ def test_a_port_in_use_is_named(orthanc, sent, tmp_path, password):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_wrong_password_is_told_without_showing_it(orthanc, monkeypatch):
+def test_a_wrong_password_is_reported_without_showing_it(orthanc, monkeypatch):
     monkeypatch.setenv("LESIONLENS_PACS_PASSWORD", "wrong secret")
     with pytest.raises(ResourceError, match="401") as caught:
         connect(orthanc.web, Access(user=USER)).find(StudyQuery())

@@ -27,17 +27,23 @@ def study(make_study):
     return open_study(make_study(sequences={"t1c", "flair"}, how=how))
 
 
-def test_a_second_preparation_searches_nothing_and_is_equal(study, monkeypatch, own_folder):
+def test_an_entry_spares_the_search_and_a_damaged_one_is_made_anew(study, monkeypatch, own_folder):
     first = prepare(study, StageClock(), COARSE)
-    assert list(own_folder.glob("*.npz"))
+    entries = list(own_folder.glob("*.npz"))
+    assert entries
 
     def never(*_, **__):
         raise AssertionError
 
-    monkeypatch.setattr(steps, "register", never)
-    second = prepare(study, StageClock(), COARSE)
-    np.testing.assert_array_equal(first.channels, second.channels)
-    assert first.steps == second.steps
+    with monkeypatch.context() as spared:
+        spared.setattr(steps, "register", never)
+        second = prepare(study, StageClock(), COARSE)
+    for path in entries:
+        path.write_bytes(b"not a zip")
+    anew = prepare(study, StageClock(), COARSE)
+    for again in (second, anew):
+        np.testing.assert_array_equal(again.channels, first.channels)
+        assert again.steps == first.steps
 
 
 def test_other_voxels_are_another_key(study):
@@ -51,22 +57,14 @@ def test_other_voxels_are_another_key(study):
     assert cache.key_of({"a": (np.ascontiguousarray(values), grid.affine)}, "x") == one
 
 
-def test_a_damaged_entry_is_made_anew(study, own_folder):
-    first = prepare(study, StageClock(), COARSE)
-    for path in own_folder.glob("*.npz"):
-        path.write_bytes(b"not a zip")
-    anew = prepare(study, StageClock(), COARSE)
-    np.testing.assert_array_equal(anew.channels, first.channels)
-    assert anew.steps == first.steps
-
-
-def test_a_cache_that_cannot_be_written_is_no_failure(study, monkeypatch, tmp_path):
+def test_a_cache_that_cannot_be_written_is_no_failure(make_study, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setattr(cache, "folder", lambda: tmp_path / "file" / "below")
-    prepare(study, StageClock(), COARSE)
+    prepare(open_study(make_study(sequences={"t1c", "t2"})), StageClock(), COARSE)
 
 
-def test_it_can_be_left_out(study, own_folder):
+def test_it_can_be_left_out(make_study, own_folder):
+    study = open_study(make_study(sequences={"t1c", "t2"}))
     prepare(study, StageClock(), replace(COARSE, cache=False))
     assert not own_folder.exists()
 

@@ -40,9 +40,23 @@ def stand_in(tmp_path, monkeypatch):
     return make
 
 
+COARSE = PrepareOptions(edge_mm=4.0, cache=False)
+"""The grid that the head is drawn on."""
+
+
 @pytest.fixture(scope="module")
-def head():
-    return make_patient(spacing_mm=4.0, skull=True).sequences[MrSequence.T1]
+def patient():
+    return make_patient(spacing_mm=4.0, skull=True)
+
+
+@pytest.fixture(scope="module")
+def head(patient):
+    return patient.sequences[MrSequence.T1]
+
+
+@pytest.fixture
+def head_study(make_study, patient):
+    return open_study(make_study(patient=patient, sequences={"t1"}))
 
 
 def test_the_program_s_mask_is_taken(stand_in, head):
@@ -53,11 +67,9 @@ def test_the_program_s_mask_is_taken(stand_in, head):
     assert found.method == "synthstrip"
 
 
-def test_preparation_uses_the_program_that_is_asked_for(stand_in, make_study):
+def test_preparation_uses_the_program_that_is_asked_for(stand_in, head_study):
     stand_in(GOOD)
-    head = make_patient(spacing_mm=4.0, skull=True)
-    study = open_study(make_study(patient=head, sequences={"t1"}))
-    prepared = prepare(study, StageClock(), PrepareOptions(stripper="synthstrip"))
+    prepared = prepare(head_study, StageClock(), replace(COARSE, stripper="synthstrip"))
     assert any("synthstrip" in step.message for step in prepared.steps)
 
 
@@ -99,20 +111,18 @@ def sure(images, grid, *, cancel):
 
 
 @pytest.mark.parametrize("own", [sure, doubtful])
-def test_a_program_mends_a_doubtful_mask_and_no_other(stand_in, make_study, monkeypatch, own):
+def test_a_program_mends_a_doubtful_mask_and_no_other(stand_in, head_study, monkeypatch, own):
     stand_in(GOOD)
     monkeypatch.setattr(brain_extraction, "find_brain", own)
-    study = open_study(make_study(patient=make_patient(spacing_mm=4.0, skull=True)))
-    prepared = prepare(study, StageClock(), PrepareOptions(cache=False))
+    prepared = prepare(head_study, StageClock(), COARSE)
     used = any("synthstrip" in step.message for step in prepared.steps)
     assert used == (own is doubtful)
 
 
-def test_a_program_that_fails_leaves_the_own_mask_with_a_notice(stand_in, make_study, monkeypatch):
+def test_a_program_that_fails_leaves_the_own_mask_with_a_notice(stand_in, head_study, monkeypatch):
     stand_in("import sys; sys.exit('no weights')")
     monkeypatch.setattr(brain_extraction, "find_brain", doubtful)
-    study = open_study(make_study(patient=make_patient(spacing_mm=4.0, skull=True)))
-    prepared = prepare(study, StageClock(), PrepareOptions(cache=False))
+    prepared = prepare(head_study, StageClock(), COARSE)
     assert any("no weights" in notice for notice in prepared.notices)
     assert any(step.message.startswith("own") for step in prepared.steps)
 

@@ -78,7 +78,7 @@ def test_a_sequence_that_is_there_already_is_not_given_twice(looks_like, by_name
     assert not notices
 
 
-def test_only_so_many_images_are_looked_at(looks_like):
+def test_only_so_many_images_are_read(looks_like):
     asked = looks_like(None)
     unlabelled_series.judge_by_image([SILENT] * 20, set())
     assert len(asked) == unlabelled_series.MOST_IMAGES

@@ -111,7 +111,7 @@ def test_words_and_timing_that_differ_lower_the_confidence():
     assert "timing" in contrary.evidence
 
 
-def test_a_recorded_agent_makes_t1_t1c_but_not_when_it_is_said_to_be_before():
+def test_a_recorded_agent_makes_t1_t1c_but_not_when_it_lies_before():
     assert (
         from_acquisition(AcquisitionParameters(description="AX T1", agent="Dotarem")).sequence
         is T1C

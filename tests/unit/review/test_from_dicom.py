@@ -15,7 +15,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from lesionlens.base.errors import ReadError
-from lesionlens.base.labels import Drawn, Label, MrSequence, Region, ReviewState, Source
+from lesionlens.base.labels import DrawingMethod, Label, MrSequence, Region, ReviewState, Source
 from lesionlens.export.dicom.exporter import DicomExporter
 from lesionlens.findings.edits import applied
 from lesionlens.findings.measure import volume_ml
@@ -94,7 +94,7 @@ def test_what_was_sent_comes_back_voxel_for_voxel(analysed, tmp_path, how):
         assert np.abs(back - volume.data).max() <= 1 / 512
 
 
-@pytest.mark.parametrize("drawn", Drawn)
+@pytest.mark.parametrize("drawn", DrawingMethod)
 def test_what_a_reader_added_and_signed_comes_back_from_the_archive(analysed, tmp_path, drawn):
     """By hand no algorithm may be named, though the network is still known by its own segments."""
     analysis = analysed()

@@ -35,7 +35,7 @@ LEFT_OUT = [InputPerturbation(keep=(True, True, True, False)), InputPerturbation
 KILLS = 20
 
 
-def say(figures):
+def record(figures):
     """Show figures with `pytest -s`."""
     sys.stderr.write(f"\n{figures}\n")
 
@@ -126,7 +126,7 @@ def test_eight_clients_and_fifty_studies_lose_and_mix_nothing_and_memory_stays_f
     finally:
         server.kill()
         server.join()
-    say(f"MiB {[round(size) for size in sizes]}; {time.monotonic() - began:.0f} s")
+    record(f"MiB {[round(size) for size in sizes]}; {time.monotonic() - began:.0f} s")
     assert len(sizes) == 50
     assert state["bytes"] <= room.memory_bytes
     assert max(sizes[25:]) - max(sizes[:25]) < 64
@@ -160,7 +160,7 @@ def test_a_server_killed_twenty_times_at_any_moment_costs_time_and_nothing_else(
         engine.close()
         kept[0].kill()
         kept[0].join()
-    say(f"{kills} kills, {answered} studies answered alike")
+    record(f"{kills} kills, {answered} studies answered alike")
     assert kills == KILLS
 
 

@@ -49,7 +49,7 @@ def certificate(tmp_path_factory):
     return folder / "cert.pem", folder / "key.pem"
 
 
-def test_over_tls_a_client_trusts_whom_it_was_told_to_and_nobody_else(certificate):
+def test_over_tls_a_client_trusts_whom_it_is_configured_to_and_nobody_else(certificate):
     file, key = certificate
     where = Listening(port=0, certificate=file, key=key)
     with serving({"quick": QuickEngine()}, where=where, keys=(KEY,)) as server:

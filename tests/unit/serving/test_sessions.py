@@ -227,7 +227,7 @@ def test_a_question_that_makes_no_sense_is_refused_and_the_next_is_served(make):
     assert unpack(predict(sessions, session, study, "after"), prepared_head().brain)
 
 
-def test_a_defect_of_an_engine_is_told_as_one_and_ends_nothing(make):
+def test_a_defect_of_an_engine_is_reported_as_one_and_ends_nothing(make):
     class Broken(QuickEngine):
         def predict(self, prepared, **how):
             raise ZeroDivisionError("the patient's name")

@@ -79,7 +79,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_one(tmp_path, monkeypatch, place, s
     assert len(list(tmp_path.glob("step-*"))) == 1
 
 
-def test_damage_is_told(tmp_path):
+def test_damage_is_reported(tmp_path):
     place = checkpoint.save(tmp_path, _state(1))
     (place / "part-000.safetensors").write_bytes(b"x")
     with pytest.raises(WeightsError, match="damaged checkpoint"):

@@ -24,7 +24,7 @@ def test_shipped_recipes_are_valid(path):
 
 
 @pytest.mark.parametrize(
-    ("table", "told"),
+    ("table", "message"),
     [
         ({"stages": [STAGE], "sead": 1}, 'unknown key "sead"'),
         ({"stages": [STAGE], "loss": {"dice": 1}}, r'unknown key "dice" in recipe\.loss'),
@@ -39,8 +39,8 @@ def test_shipped_recipes_are_valid(path):
         ({"stages": [STAGE], "loss": 3}, "a table"),
     ],
 )
-def test_a_wrong_recipe_is_refused_with_the_place(table, told):
-    with pytest.raises(ConfigError, match=told):
+def test_a_wrong_recipe_is_refused_with_the_place(table, message):
+    with pytest.raises(ConfigError, match=message):
         parse_config(table)
 
 

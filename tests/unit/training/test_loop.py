@@ -91,7 +91,7 @@ def test_a_checkpoint_of_an_older_network_of_that_name_is_refused(uninterrupted,
         train(RECIPE, tmp_path)
 
 
-def test_a_log_that_cannot_be_written_is_told(tmp_path):
+def test_a_log_that_cannot_be_written_is_reported(tmp_path):
     with pytest.raises(ResourceError, match="last checkpoint is intact"):
         loop._note(tmp_path, {"step": 1})
 

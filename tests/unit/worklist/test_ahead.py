@@ -11,7 +11,7 @@ import pytest
 
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.cli import worklist as commands
-from lesionlens.cohort.work import Choice, Outcome, Status
+from lesionlens.cohort.work import Choice, Status, StudyOutcome
 from lesionlens.pacs.peer import Access, FoundStudy, StudyQuery
 from lesionlens.pacs.server import Server
 from lesionlens.testing.headers import NOBODY
@@ -35,11 +35,11 @@ def list_of_three(tmp_path, monkeypatch):
     def analyse(job, choice, cancel, progress):
         begun.append(job.name)
         if job.name == "b":
-            return Outcome("b", Status.FAILED, 2, "no brain in the scan")
+            return StudyOutcome("b", Status.FAILED, 2, "no brain in the scan")
         job.out.mkdir(exist_ok=True)
         said = {"candidates": [{"score": 0.9}, {"score": None}], "quality": [], "warnings": ["w"]}
         (job.out / "findings.json").write_text(json.dumps(said))
-        return Outcome(job.name, Status.ANALYSED, 0, "", engine="x")
+        return StudyOutcome(job.name, Status.ANALYSED, 0, "", engine="x")
 
     monkeypatch.setattr(ahead, "analyse", analyse)
     monkeypatch.setattr(ahead, "load_lens", lambda choice: None)
@@ -135,7 +135,7 @@ def test_studies_of_an_archive_are_fetched_when_their_turn_comes(tmp_path, monke
     monkeypatch.setattr(ahead, "load_lens", lambda choice: None)
     monkeypatch.setattr(ahead, "engine_of", lambda lens, choice: "x")
     monkeypatch.setattr(
-        ahead, "analyse", lambda job, *_: Outcome(job.name, Status.FAILED, 1, job.study.name)
+        ahead, "analyse", lambda job, *_: StudyOutcome(job.name, Status.FAILED, 1, job.study.name)
     )
     run_ahead(book, Choice())
     (entry,) = book.entries()

@@ -12,14 +12,14 @@ import pytest
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import ReviewState
 from lesionlens.worklist.book import open_book
-from lesionlens.worklist.protocol import FILE, Protocol, assignments, read_protocol
+from lesionlens.worklist.protocol import FILE, ReadingProtocol, assignments, read_protocol
 from lesionlens.worklist.records import Arm, Phase, ReadKey, StudyEntry, StudyState
 from lesionlens.worklist.rows import comparisons, matching, rows_of, too_early
 from lesionlens.worklist.sitting import Sitting
 from lesionlens.worklist.table import write_tables
 
 CASES = tuple(f"case{n:02d}" for n in range(20))
-PROTOCOL = Protocol(title="drawn", seed=7, readers=("A", "B"))
+PROTOCOL = ReadingProtocol(title="drawn", seed=7, readers=("A", "B"))
 
 
 @pytest.mark.parametrize("reader", PROTOCOL.readers)
@@ -40,7 +40,7 @@ def test_the_order_is_the_same_again_and_another_for_each_reader_session_and_see
         return [one.case for one in plan if one.session == session]
 
     assert order(PROTOCOL, "A") == order(PROTOCOL, "A")
-    other = Protocol(title="drawn", seed=8, readers=("A", "B"))
+    other = ReadingProtocol(title="drawn", seed=8, readers=("A", "B"))
     orders = [
         order(PROTOCOL, "A"),
         order(PROTOCOL, "B"),
@@ -77,7 +77,7 @@ def test_a_wrong_protocol_is_refused_in_words(tmp_path, text, found):
 def test_a_reader_or_case_that_nobody_knows_is_refused():
     with pytest.raises(ReadError, match="'C'"):
         assignments(PROTOCOL, "C", CASES)
-    wrong = Protocol(title="x", seed=1, readers=("A",), cases=("none",))
+    wrong = ReadingProtocol(title="x", seed=1, readers=("A",), cases=("none",))
     with pytest.raises(ReadError, match="'none'"):
         assignments(wrong, "A", CASES)
 

@@ -20,6 +20,7 @@ from lesionlens._napari.controllers.editor import OutlineEditor
 from lesionlens._napari.controllers.marking import Marking
 from lesionlens._napari.controllers.opener import Opener
 from lesionlens._napari.controllers.reviewing import Reviewing
+from lesionlens._napari.controllers.units import read_units, take_units
 from lesionlens._napari.loading import SAMPLES
 from lesionlens._napari.model.acts.session import ReviewSession
 from lesionlens._napari.model.choices.choices import Overlay
@@ -92,7 +93,7 @@ class Actions(Marking, EditActs, Asking):
     def take_in(self, places: tuple[Path, ...]) -> bool:
         """Open what was dropped: scans, or a saved result of the study that is open."""
         if self.jobs.running:
-            self.session.say("Something still runs. Cancel it first, then drop again.")
+            self.session.notify("Something still runs. Cancel it first, then drop again.")
             return False
         opened = self.session.state.study is not None
         if len(places) == 1 and (is_result(places[0]) or (opened and is_mask(places[0]))):
@@ -168,27 +169,49 @@ class Actions(Marking, EditActs, Asking):
         self.session.offer(journal.found(analysis, self.reading.whose()))
 
     def make_ready(self) -> None:
-        """Load the network in a thread of its own, before the reader asks for it."""
+        """Load the network and units in threads of their own, before the reader asks for them."""
+        self.questions.ask("units", lambda *_: read_units(), take_units)
         threading.Thread(target=self._load, name="lesionlens-network", daemon=True).start()
 
     def _load(self) -> None:
-        from pint import Quantity  # noqa: PLC0415
-
-        Quantity("1 mm")  # the first one reads all units there are: a second, for a scale bar
-        with contextlib.suppress(LesionLensError):  # said when the analysis is asked for
+        with contextlib.suppress(LesionLensError):  # reported when the analysis is asked for
             self._lens_for(read_preferences())
             gc.freeze()  # until the next `rest`
 
     def _lens_for(self, preferences: Preferences) -> Any:
         server = preferences.server_address
-        where = preferences.device if server is None else server
+        model = preferences.server_model or "lens"  # that is: the server's first
+        where = preferences.device if server is None else (server, model)
         with self._loading:
             if self._lens is None or self._lens[0] != where:
                 from lesionlens.lens import Lens  # noqa: PLC0415
 
-                made = Lens(preferences.device) if server is None else Lens(server=server)
+                here = server is None
+                made = Lens(preferences.device) if here else Lens(server=server, engine=model)
                 self._lens = (where, made)
             return self._lens[1]
+
+    def name_models(self, done: Callable[[str, Sequence[str]], None]) -> None:
+        """Ask the chosen server which models it has; one that does not answer has none."""
+        preferences = read_preferences()
+        try:
+            address = preferences.server_address
+        except LesionLensError:  # said when the analysis is asked for
+            return
+        if address is None:
+            return
+
+        def task(progress: Progress, cancel: Cancel) -> tuple[str, ...]:  # noqa: ARG001
+            from lesionlens.inference.engines.remote.connection import models_of  # noqa: PLC0415
+
+            return models_of(address)
+
+        self.questions.ask(
+            ("models", address),
+            task,
+            lambda names: done(preferences.server, names),
+            lambda _: done(preferences.server, ()),
+        )
 
     def export(self, folder: Path) -> bool:
         """Write everything of the result, with the review, into a folder."""
@@ -301,7 +324,7 @@ class Actions(Marking, EditActs, Asking):
         """Make a mark a candidate: the one named, else the last that lies in none yet."""
         marks = self.reading.marks
         if not marks:
-            self.session.say("There is no mark of yours. Ctrl and a click add a lesion.")
+            self.session.notify("There is no mark of yours. Ctrl and a click add a lesion.")
             return
         named = next((mark for mark in marks if mark.uid == uid), None)
         self.adding.from_mark((named or self._unlisted(marks)).at_mm)

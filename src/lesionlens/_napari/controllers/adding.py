@@ -17,7 +17,7 @@ from lesionlens._napari.model.state.state import shown_sequence
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.jobs import problem_of
 from lesionlens.base.errors import LesionLensError
-from lesionlens.base.labels import Drawn, ReviewState
+from lesionlens.base.labels import DrawingMethod, ReviewState
 from lesionlens.findings import additions, edit_tools
 from lesionlens.findings.edits import outline_of
 from lesionlens.records.findings import Candidate, Point
@@ -38,7 +38,7 @@ class Adding:
     Parameters
     ----------
     session : ReviewSession
-        Holds what is said.
+        Holds the decisions.
     reviewing : Reviewing
         Records it, undoably, and measures anew.
     editor : OutlineEditor
@@ -58,13 +58,13 @@ class Adding:
         analysis, uid = self.session.state.analysis, new_tracking_uid()
         reader, shown = read_preferences().reader_name, shown_sequence(self.session.state)
         if analysis is None:
-            self.session.say("Analyse the study first: what is added stands beside its result.")
+            self.session.notify("Analyse the study first: what is added stands beside its result.")
             return False
 
         def make(log: ReviewLog) -> None:
             drawn = additions.grown_at(analysis, point_mm, shown)
             outline = outline_of(analysis, uid, np.zeros_like(drawn), drawn)
-            log.add(outline, Drawn.SEMIAUTOMATIC, reader=reader)
+            log.add(outline, DrawingMethod.SEMIAUTOMATIC, reader=reader)
 
         return self.reviewing.change(
             "Growing a region", make, lambda: self.reviewing.go_to_uid(uid)
@@ -74,7 +74,7 @@ class Adding:
         """Add the region at a mark of the reader's, or go to the candidate that lies there."""
         overlays = self.session.state.overlays
         if overlays is None:
-            self.session.say("Sign your own read first: what is added stands beside the result.")
+            self.session.notify("Sign your own read first: what is added stands beside the result.")
             return False
         there = overlays.candidate_at(point_mm)
         if there == 0:
@@ -83,7 +83,7 @@ class Adding:
 
     def _go_to_marked(self, candidate_id: int) -> bool:
         self.session.go_to(candidate_id)
-        self.session.say(f"Your mark lies in candidate {candidate_id}: it is in focus now.")
+        self.session.notify(f"Your mark lies in candidate {candidate_id}: it is in focus now.")
         return True
 
     def draw(self) -> None:
@@ -101,13 +101,13 @@ class Adding:
     def _merge(self, other: int | None) -> bool:
         analysis, into = self.session.state.analysis, self.session.candidate()
         if analysis is None or into is None:
-            self.session.say("Go to a candidate first: the other one is joined to it.")
+            self.session.notify("Go to a candidate first: the other one is joined to it.")
             return False
         others = [c for c in self.session.listed() if c.id != into.id]
         near = sorted(others, key=lambda c: _gap(c, into))
         chosen = next((c for c in near if other in (None, c.id)), None)
         if chosen is None:
-            self.session.say("There is no other candidate to merge with.")
+            self.session.notify("There is no other candidate to merge with.")
             return False
         reader = read_preferences().reader_name
         gone = replace(chosen)
@@ -130,7 +130,7 @@ class Adding:
 
         def then() -> None:
             self.reviewing.go_to_uid(into.tracking_uid)
-            self.session.say(f"Candidate {gone.id} is part of {into.id} now; U takes that back.")
+            self.session.notify(f"Candidate {gone.id} is part of {into.id} now; U takes that back.")
 
         return self.reviewing.change("Merging", make, then)
 
@@ -147,12 +147,12 @@ class Adding:
             self.session.refused(replace(problem_of(refusal), cause=OUTLINE))
         else:
             self.session.cured(OUTLINE)
-            self.session.say("" if changed else nothing)
+            self.session.notify("" if changed else nothing)
 
     def _sides(self) -> tuple[Labels, Labels] | None:
         sides = None if self.reviewing.busy else self.editor.drawn()
         if sides is None and not self.reviewing.busy:
-            self.session.say(_FIRST)
+            self.session.notify(_FIRST)
         return sides
 
     def smooth(self) -> None:
@@ -186,7 +186,7 @@ class Adding:
             return
         wanted = self.session.state.tools.points is None
         self.session.choose_tools(points=() if wanted else None)
-        self.session.say(_ONE if wanted else "")
+        self.session.notify(_ONE if wanted else "")
 
     def point(self, point_mm: Point) -> bool:
         """Take a point where to split; False while nothing is split."""
@@ -196,7 +196,7 @@ class Adding:
         points = (*points, point_mm)
         if len(points) < 2:
             self.session.choose_tools(points=points)
-            self.session.say(_OTHER)
+            self.session.notify(_OTHER)
             return True
         self.session.choose_tools(points=None)
         first, second = (self._voxel(one) for one in points)
@@ -216,7 +216,7 @@ class Adding:
         if sides is None or analysis is None:
             return
         if candidate is None:
-            self.session.say(_DONE_FIRST)
+            self.session.notify(_DONE_FIRST)
             return
         shown, drawn = sides
         uid = new_tracking_uid()
@@ -229,7 +229,7 @@ class Adding:
             words = f"split from candidate {candidate.id}"
             with log.one_act():
                 log.mark(candidate.tracking_uid, ReviewState.EDITED, reader=reader, outline=kept)
-                log.add(rest, Drawn.SEMIAUTOMATIC, reader=reader, reason=words)
+                log.add(rest, DrawingMethod.SEMIAUTOMATIC, reader=reader, reason=words)
 
         self.reviewing.change("Splitting", make, lambda: self.reviewing.go_to_uid(uid))
 

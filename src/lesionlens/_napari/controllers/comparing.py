@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lesionlens._napari.model.acts.session import ReviewSession
-from lesionlens._napari.model.choices.views import Compared, Layout
+from lesionlens._napari.model.choices.views import ComparedPictures, Layout
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens.base.errors import CancelledError
@@ -56,11 +56,11 @@ def compare_with(
     """
     analysis = session.state.analysis or closed
     if analysis is None:
-        session.say("Analyse the study first: the earlier one is laid onto its result.")
+        session.notify("Analyse the study first: the earlier one is laid onto its result.")
         return False
     options = read_preferences().preparation
 
-    def task(progress: Progress, cancel: Cancel) -> tuple[Analysis, Compared]:
+    def task(progress: Progress, cancel: Cancel) -> tuple[Analysis, ComparedPictures]:
         progress("looking for the earlier examination", 0.0)
         found = find_prior(place, analysis.study, study)
         prior = open_prior(found, StageClock(progress, cancel), options)
@@ -68,7 +68,7 @@ def compare_with(
         after = compare(analysis, visit_of(analysis.study), prior, cancel=cancel)
         return after, pictures_of(prior, after)
 
-    def done(value: tuple[Analysis, Compared]) -> str | None:
+    def done(value: tuple[Analysis, ComparedPictures]) -> str | None:
         after, pictures = value
         if closed is not None and session.state.analysis is None:
             if session.state.study is not analysis.study:
@@ -91,13 +91,13 @@ def compare_with(
     return jobs.start("Comparing", task, done, refused)
 
 
-def pictures_of(prior: Prior, after: Analysis) -> Compared:
+def pictures_of(prior: Prior, after: Analysis) -> ComparedPictures:
     """Return the prior's pictures and outlines where they lie in this examination's frame."""
     found: Any = after.followup
     back = np.linalg.inv(np.asarray(found.alignment.matrix))
     prepared = prior.analysis.prepared
     there = [n for n, is_there in enumerate(prepared.present) if is_there]
-    return Compared(
+    return ComparedPictures(
         f"prior of {prior.visit.date}" if prior.visit.date else "prior",
         {
             list(MrSequence)[n]: Volume(prepared.channels[n], _moved(prepared.working, back))

@@ -206,7 +206,7 @@ class Day:
         row = self.session.beside(by, None if going is None else going.key)
         if row is None:
             end = "last" if by > 0 else "first"
-            self.actions.session.say(f"This is the {end} study of the list as it is filtered.")
+            self.actions.session.notify(f"This is the {end} study of the list as it is filtered.")
             return False
         return self.open_row(row)
 
@@ -219,7 +219,7 @@ class Day:
             self.actions.jobs.stop()
             return True
         if self.actions.jobs.running:
-            self.actions.session.say("Something still runs. Cancel it first, then go on.")
+            self.actions.session.notify("Something still runs. Cancel it first, then go on.")
             return False
 
         def refused(error: BaseException) -> None:

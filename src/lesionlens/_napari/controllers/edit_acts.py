@@ -24,7 +24,7 @@ _NOWHERE = (
     "crosshair."
 )
 _SLICE_MM = 2.0
-"""How far from the slice shown the pointer may be said to be: it was there before the last turn."""
+"""How far off the slice shown the pointer may be: it was there before the last turn."""
 
 
 class EditActs(Viewing):
@@ -39,7 +39,7 @@ class EditActs(Viewing):
         """Add the region that grows at the crosshair, or under the pointer of the single view."""
         point = self.pointed()
         if point is None:
-            self.session.say(_NOWHERE)
+            self.session.notify(_NOWHERE)
         else:
             self.adding.grow(point)
 
@@ -126,7 +126,7 @@ class EditActs(Viewing):
             return
         point = self.pointed()
         if point is None:
-            self.session.say("Point at a half of the outline, on the slice shown.")
+            self.session.notify("Point at a half of the outline, on the slice shown.")
         else:
             self.adding.point(point)
 

@@ -49,7 +49,7 @@ class OutlineEditor:
         self._uid = ""
         self.assisted = False
         self.drew: Callable[[Draft], None] = lambda _: None
-        """Told of what is drawn after each stroke."""
+        """Called with what is drawn after each stroke."""
 
     def apply(self, old: State, new: State) -> None:
         """Make the layer when an edit begins, take it away when it ends, follow the tools."""
@@ -88,7 +88,7 @@ class OutlineEditor:
         if not places[0].size:
             return False
         self.assisted = True
-        with self._layer.block_history():  # so that it is said once it is done
+        with self._layer.block_history():  # so that one event follows once it is done
             self._layer.data_setitem(places, changed[places].tolist())
         return True
 

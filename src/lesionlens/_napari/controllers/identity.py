@@ -6,6 +6,7 @@ import logging
 
 import pydicom
 
+from lesionlens.base.dates import iso_date
 from lesionlens.records.study import Study, StudyKind
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,5 @@ def identity_of(study: Study) -> tuple[str, ...]:
     return tuple(line for line in lines if line)
 
 
-def _date(found: str) -> str:
-    """Write YYYYMMDD with hyphens."""
-    return f"{found[:4]}-{found[4:6]}-{found[6:8]}" if len(found) == 8 else found
+def _date(text: str) -> str:
+    return iso_date(text) or text

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
-class Worklist(Protocol):
+class WindowWorklist(Protocol):
     """The worklist of a window."""
 
     def step(self, by: int) -> bool:
@@ -36,7 +36,7 @@ class Marking(Viewing):
         super().__init__(session)
         self.viewer = viewer
         self.reading = Reading(session)
-        self.worklist: Worklist | None = None
+        self.worklist: WindowWorklist | None = None
         self.placing = False
 
     def _then(self, act: Callable[[], object]) -> bool:
@@ -55,14 +55,14 @@ class Marking(Viewing):
             self.reading.mark(self.travel.place.point_mm)
         elif self.reading.sitting is not None:
             self.placing = True
-            self.session.say("Click on the place to mark.")
+            self.session.notify("Click on the place to mark.")
 
     def place_mark(self, at_mm: tuple[float, float, float]) -> bool:
         """Take a click as the place of a mark, where one waits for it."""
         waited, self.placing = self.placing, False
         if waited:
             self.reading.mark(at_mm)
-            self.session.say("")
+            self.session.notify("")
         return waited
 
     def unmark(self, uid: str = "") -> None:
@@ -80,6 +80,6 @@ class Marking(Viewing):
     def _step_study(self, by: int) -> None:
         worklist = self.worklist
         if worklist is None:
-            self.session.say("Open a worklist first: Plugins → LesionLens → Worklist.")
+            self.session.notify("Open a worklist first: Plugins → LesionLens → Worklist.")
         else:
             self._then(lambda: worklist.step(by))

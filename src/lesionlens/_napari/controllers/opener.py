@@ -25,7 +25,7 @@ class Opener:
     Parameters
     ----------
     session : ReviewSession
-        Told of the study, of what failed and of what must be decided.
+        Called with the study, with what failed and with what must be decided.
     jobs : Jobs
         Reads it in a thread.
     viewer : ViewerModel

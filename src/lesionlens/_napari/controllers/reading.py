@@ -71,7 +71,7 @@ class Reading:
     # --- begin and end --------------------------------------------------------------------
 
     def expect(self, turn: Turn | None) -> None:
-        """Say whose read begins with the study that is opened next."""
+        """Report whose read begins with the study that is opened next."""
         self._turn = turn
 
     def release(self) -> None:
@@ -175,24 +175,24 @@ class Reading:
         if sitting is None or not sitting.closed:
             return False
         if sitting.locked:
-            self.session.say("This read is signed. Go to the next study.")
+            self.session.notify("This read is signed. Go to the next study.")
             return None
         if not self._act(lambda one: one.sign()):
             return None
         held, self._held = self._held, None
         if self.closed:
-            self.session.say("Signed. Go to the next study.")
+            self.session.notify("Signed. Go to the next study.")
             return None
         return held
 
     def _act(self, act: Callable[[Sitting], object]) -> bool:
         if self.sitting is None:
-            self.session.say("Marks belong to a worklist, or to a reading that begins unaided.")
+            self.session.notify("Marks belong to a worklist, or to a reading that begins unaided.")
             return False
         try:
             act(self.sitting)
         except LesionLensError as refusal:
-            self.session.say(f"{refusal.found}. {refusal.in_window}.".capitalize())
+            self.session.notify(f"{refusal.found}. {refusal.in_window}.".capitalize())
             return False
         except sqlite3.Error as error:
             self._not_kept(error)
@@ -267,7 +267,7 @@ def _reader() -> str:
 
 
 def phase_words(reading: Reading) -> str:
-    """Say in one line which part of the reading this is, and what ends it."""
+    """Describe in one line which part of the reading this is, and what ends it."""
     sitting = reading.sitting
     if sitting is None:
         return ""
@@ -286,7 +286,7 @@ def phase_words(reading: Reading) -> str:
 
 
 def analyse_words(reading: Reading) -> str | None:
-    """Say what *Analyse* does while a read is closed; empty where nothing is to be analysed.
+    """Report what *Analyse* does while a read is closed; empty where nothing is to be analysed.
 
     None where nothing is closed.
 
@@ -304,7 +304,7 @@ def analyse_words(reading: Reading) -> str | None:
 
 
 def sign_words(reading: Reading) -> str:
-    """Say what would be signed now.
+    """Report what would be signed now.
 
     Examples
     --------

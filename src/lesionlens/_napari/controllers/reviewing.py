@@ -13,7 +13,7 @@ from lesionlens._napari.model.overlays.redraw import redraws, reviewed
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens.base.errors import CancelledError, LesionLensError
-from lesionlens.base.labels import Drawn, ReviewState
+from lesionlens.base.labels import DrawingMethod, ReviewState
 from lesionlens.base.stages import Cancel, Progress, check
 from lesionlens.findings.edits import outline_of
 from lesionlens.records.review import WHOLE_STUDY
@@ -30,7 +30,7 @@ class Reviewing:
     Parameters
     ----------
     session : ReviewSession
-        Holds what was said.
+        Holds the decisions.
     jobs : Jobs
         Measures a changed outline anew.
     editor : OutlineEditor
@@ -72,7 +72,7 @@ class Reviewing:
         left = [c for c in candidates if not state.review.state_of(c.tracking_uid).decided]
         if left:
             many = "candidate is" if len(left) == 1 else "candidates are"
-            self.session.say(f"{len(left)} {many} not decided yet: then sign.")
+            self.session.notify(f"{len(left)} {many} not decided yet: then sign.")
             return False
         reason = "nothing further seen" if candidates else "nothing seen"
         reader = read_preferences().reader_name
@@ -134,7 +134,7 @@ class Reviewing:
 
         def make(log: ReviewLog) -> None:
             if candidate is None:
-                drawn = Drawn.SEMIAUTOMATIC if assisted else Drawn.MANUAL
+                drawn = DrawingMethod.SEMIAUTOMATIC if assisted else DrawingMethod.MANUAL
                 log.add(outline_of(analysis, uid, *sides), drawn, reader=reader)
             else:
                 outline = outline_of(analysis, candidate, *sides)
@@ -224,7 +224,7 @@ class Reviewing:
                 self.session.failed(replace(problem_of(error), cause=OUTLINE))
 
         if not self.jobs.start(words, task, done, refused):
-            self.session.say("Something still runs: wait for it or cancel it, then press again.")
+            self.session.notify("Something still runs: wait for it or cancel it, then press again.")
             return False
         self._hold(True)
         return True

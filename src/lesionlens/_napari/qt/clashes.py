@@ -19,7 +19,7 @@ def keymap_of(kind: type) -> dict[Any, Any]:
 
 
 def clashes(viewer: Any) -> tuple[str, ...]:
-    """Say which keys of ours another plugin, or napari as it is set, uses in this window too.
+    """Report which keys of ours another plugin, or napari as it is set, uses in this window too.
 
     While the panel is open, they do what LesionLens says.
 

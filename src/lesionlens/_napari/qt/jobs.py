@@ -27,7 +27,7 @@ Task = Callable[[Progress, Cancel], Any]
 
 
 class Listener(Protocol):
-    """Who is told of a job, on the main thread."""
+    """Who is notified of a job, on the main thread."""
 
     def begin(self, words: str) -> None:
         """Hear that something runs."""
@@ -59,7 +59,7 @@ class Jobs(QObject):
     Parameters
     ----------
     session : Listener
-        Told of begin, progress, end and failure, on the main thread.
+        Notified of begin, progress, end and failure, on the main thread.
     parent : QObject or None
         When it goes, the running task is asked to stop and its result is dropped.
     """
@@ -201,7 +201,7 @@ def work(task: Task, messenger: Messenger, cancel: threading.Event) -> None:
 
 
 def problem_of(error: BaseException) -> Problem:
-    """Say an error in the panel's words; a defect keeps its traceback for the report."""
+    """Write an error in the panel's words; a defect keeps its traceback for the report."""
     if isinstance(error, LesionLensError):
         return Problem(
             title="This did not work",

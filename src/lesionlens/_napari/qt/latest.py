@@ -17,7 +17,7 @@ from lesionlens._napari.model.acts.session import QUESTION, ReviewSession
 from lesionlens._napari.qt.jobs import Messenger, Task, problem_of, work
 
 
-class _Question(NamedTuple):
+class _PendingTask(NamedTuple):
     key: Hashable
     task: Task
     done: Callable[[Any], None]
@@ -30,7 +30,7 @@ class Latest(QObject):
     Parameters
     ----------
     session : ReviewSession
-        Told of failures, on the main thread.
+        Notified of failures, on the main thread.
     parent : QObject or None
         When it goes, what is being answered is dropped.
     """
@@ -38,8 +38,8 @@ class Latest(QObject):
     def __init__(self, session: ReviewSession, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._session = session
-        self._now: _Question | None = None
-        self._next: _Question | None = None
+        self._now: _PendingTask | None = None
+        self._next: _PendingTask | None = None
         self._messenger: Messenger | None = None
 
     @property
@@ -67,7 +67,7 @@ class Latest(QObject):
         refused : callable, optional
             Takes an error on the main thread; without it, the session shows the error.
         """
-        question = _Question(key, task, done, refused or self._fail)
+        question = _PendingTask(key, task, done, refused or self._fail)
         if self._now is None:
             self._start(question)
         elif self._now.key == key:
@@ -81,7 +81,7 @@ class Latest(QObject):
             self._messenger.finished.disconnect(self._on_finished)
         self._messenger = self._now = self._next = None
 
-    def _start(self, question: _Question) -> None:
+    def _start(self, question: _PendingTask) -> None:
         self._now = question
         self._messenger = Messenger()
         self._messenger.finished.connect(self._on_finished)

@@ -105,7 +105,7 @@ class Room(QObject):
         self._aside = ()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: ARG002
-        """Look again when the window's size changes."""
+        """Measure again when the window's size changes."""
         if event.type() in (QEvent.Type.Resize, QEvent.Type.Show) and not self._overruled:
             when_idle(self.make)
         return False

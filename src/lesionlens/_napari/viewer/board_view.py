@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QGridLayout, QWidget
 
-from lesionlens._napari.model.choices.views import Compared
+from lesionlens._napari.model.choices.views import ComparedPictures
 from lesionlens._napari.model.geometry.slices import Picture
 from lesionlens._napari.model.geometry.viewpoint import Place, Travel
 from lesionlens._napari.model.overlays.maps import contrast_limits
@@ -25,6 +25,16 @@ ZOOM_STEP = 1.15
 _FILL = 0.96
 _REACH = 8.0  # pixels from the end of a ruler at which it is taken hold of
 Window = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _OtherStudy:
+    """What takes the place of this study's pictures while a key is held."""
+
+    compared: ComparedPictures
+    artist: Artist
+    limits: Mapping[MrSequence, Window]
+    """Which values are black and white."""
 
 
 class BoardView(QWidget):
@@ -61,7 +71,7 @@ class BoardView(QWidget):
         self.board: Board | None = None
         self._alone: int | None = None
         self._artist = Artist({})
-        self._other: tuple[Compared, Artist, Mapping[MrSequence, Window]] | None = None
+        self._other: _OtherStudy | None = None
         self._fitted = True
         self._pressing = False
         self._turns = 0.0
@@ -189,29 +199,29 @@ class BoardView(QWidget):
         other = self._compared(tile)
         if other is None:
             return self._artist.draw(self.board, tile, self._travel.place)
-        place, flagged = self._travel.place, other[0].components
-        drawn = other[1].draw(self.board, tile, place)
-        marked = () if flagged is None else other[1].marked(self.board, tile, place, flagged)
-        words = (f"{other[0].words} · {drawn.words[0]}", *drawn.words[1:])
+        place, flagged = self._travel.place, other.compared.components
+        drawn = other.artist.draw(self.board, tile, place)
+        marked = () if flagged is None else other.artist.marked(self.board, tile, place, flagged)
+        words = (f"{other.compared.words} · {drawn.words[0]}", *drawn.words[1:])
         return replace(drawn, words=words, outlines=marked, map=None, box=None, rulers=())
 
-    def _compared(self, tile: Tile) -> tuple[Compared, Artist, Mapping[MrSequence, Window]] | None:
+    def _compared(self, tile: Tile) -> _OtherStudy | None:
         """Return what takes a tile's place while the key for that is held, where there is any."""
         views = None if self.board is None else self.board.views
         wanted = views is not None and (views.swapped or tile.prior)
         compared = views.compared if views is not None and wanted else None
         if compared is None or tile.sequence not in compared.volumes:
             return None
-        if self._other is None or self._other[0] is not compared:
+        if self._other is None or self._other.compared is not compared:
             pictures = {s: Picture.of(v.data, v.grid) for s, v in compared.volumes.items()}
             limits = {s: contrast_limits(v.data) for s, v in compared.volumes.items()}
-            self._other = (compared, Artist(pictures), limits)
+            self._other = _OtherStudy(compared, Artist(pictures), limits)
         return self._other
 
     def limits(self, tile: Tile) -> Window:
         """Return which values are black and white."""
         other = self._compared(tile)
-        return self._window_of(tile.sequence) if other is None else other[2][tile.sequence]
+        return self._window_of(tile.sequence) if other is None else other.limits[tile.sequence]
 
     def zoom(self) -> float:
         """Return pixels a millimetre."""
@@ -291,7 +301,7 @@ class BoardView(QWidget):
             self._travel.move(centre_mm=_point(np.asarray(place.centre_mm) + move))
 
     def hovered(self, tile: Tile | None, at: tuple[float, float]) -> None:
-        """Say the value under the pointer."""
+        """Show the value under the pointer."""
         point = None if tile is None else self._patient(tile, at)
         before, self._foot = self._foot, None
         if tile is not None and point is not None:

@@ -14,7 +14,7 @@ from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
 from lesionlens._napari.loading import KEY
-from lesionlens._napari.model.choices.views import Compared
+from lesionlens._napari.model.choices.views import ComparedPictures
 from lesionlens._napari.model.overlays.maps import (
     MapView,
     Overlays,
@@ -243,7 +243,9 @@ class Layers:
         if wanted is not None:
             self._viewer.layers.selection.active = wanted
 
-    def _show_compared(self, compared: Compared | None, sequence: MrSequence | None) -> None:
+    def _show_compared(
+        self, compared: ComparedPictures | None, sequence: MrSequence | None
+    ) -> None:
         """Let a picture of another study stand over the sequence shown, or take it away."""
         layer, below = self._get(COMPARED), self.picture(sequence)
         if compared is None or sequence is None or below is None:

@@ -27,7 +27,7 @@ class OutlineLayer(Labels):
         return "labels"
 
     def paint_polygon(self, points: Any, new_label: int) -> None:
-        """Paint a polygon; that it was painted is said once it is, as of a stroke."""
+        """Paint a polygon; one event follows once it is painted, as for a stroke."""
         with self.block_history():
             super().paint_polygon(points, new_label)
 

@@ -126,7 +126,7 @@ class SingleView:
             self._relabel()
 
     def caption(self, words: str) -> None:
-        """Say at the top left what is shown: "sequence · plane"; no plane in 3-D."""
+        """Report at the top left what is shown: "sequence · plane"; no plane in 3-D."""
         self._words = words
         shown = words if self._viewer.dims.ndisplay == 2 else words.partition(" · ")[0]
         if self._caption.text != shown:

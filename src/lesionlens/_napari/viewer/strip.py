@@ -33,6 +33,9 @@ _SWITCHES = (
     ("toggle_names", "names"),
 )
 
+_LINKED = ("toggle_slab", "toggle_rulers")
+"""What linked views alone can show, so not while an outline is redrawn."""
+
 _STYLE = """
 QToolButton { border: none; border-radius: 3px; padding: 4px %dpx; }
 QToolButton:hover { background: rgba(128, 140, 160, 60); }
@@ -62,6 +65,7 @@ class Strip(QWidget):
         super().__init__(parent)
         self.setObjectName("lesionlens_strip")
         self._is_roomy = False
+        self._stated: tuple[State, bool] | None = None
         row = QHBoxLayout(self)
         row.setContentsMargins(2, 2, 2, 2)
         row.setSpacing(1)
@@ -95,6 +99,7 @@ class Strip(QWidget):
         button.setCheckable(True)
         button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         button.clicked.connect(act)
+        button.clicked.connect(self._restate)
         return button
 
     def minimumSizeHint(self) -> QSize:
@@ -118,23 +123,40 @@ class Strip(QWidget):
         super().resizeEvent(event)
         self._fit()
 
-    def show_state(self, state: State) -> None:
-        """Show which of them hold."""
+    def _restate(self) -> None:
+        """Show again what holds: Qt turns a button that is clicked, whatever came of the click."""
+        if self._stated is not None:
+            self.show_state(self._stated[0], linked=self._stated[1])
+
+    def show_state(self, state: State, *, linked: bool) -> None:
+        """Show which of them hold.
+
+        Parameters
+        ----------
+        state : State
+            What was chosen.
+        linked : bool
+            Whether linked views are seen; else napari's canvas is, whatever layout was chosen.
+        """
+        self._stated = (state, linked)
         views, study = state.choices.views, state.study
         there = 0 if study is None else len(study.series)
+        layout_shown = views.layout if linked else Layout.SINGLE
         for layout, button in self.layouts.items():
-            button.setChecked(layout is views.layout)
-            button.setEnabled(layout.sequences <= max(there, 1))
+            button.setChecked(layout is layout_shown)
+            free = layout is Layout.SINGLE or state.editing is None
+            button.setEnabled(free and layout.sequences <= max(there, 1))
             button.setVisible(layout is not Layout.PRIOR or views.compared is not None)
         for window, button in self.windows.items():
             button.setChecked(window is views.window)
         held = {
             "toggle_cine": views.cine,
-            "toggle_slab": views.slab,
+            "toggle_slab": views.slab and linked,
             "toggle_isolines": views.isolines,
-            "toggle_rulers": views.rulers,
+            "toggle_rulers": views.rulers and linked,
             "toggle_names": views.named,
         }
         for act, button in self.switches.items():
             button.setChecked(held[act])
+            button.setEnabled(act not in _LINKED or state.editing is None)
         self.setVisible(study is not None)  # last: what is seen is laid out anew at every change

@@ -126,7 +126,7 @@ class TileView(QWidget):
         return known[1]
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Tell that the room has changed."""
+        """Signal that the room has changed."""
         super().resizeEvent(event)
         self._hears.resized()
 
@@ -194,6 +194,6 @@ class TileView(QWidget):
         event.accept()
 
     def leaveEvent(self, event: QEvent) -> None:
-        """Tell that the pointer is gone."""
+        """Signal that the pointer is gone."""
         super().leaveEvent(event)
         self._hears.hovered(None, (0.0, 0.0))

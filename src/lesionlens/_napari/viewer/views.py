@@ -16,7 +16,6 @@ from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QApplication,
     QLineEdit,
-    QMainWindow,
     QVBoxLayout,
     QWidget,
 )
@@ -24,15 +23,17 @@ from qtpy.QtWidgets import (
 from lesionlens._napari.model.geometry.slices import Picture
 from lesionlens._napari.model.geometry.viewpoint import Place
 from lesionlens._napari.model.overlays.window_level import dragged, limits_of
-from lesionlens._napari.model.screen.board import Board, board_of, stepped
+from lesionlens._napari.model.screen.board import Board, board_of
 from lesionlens._napari.model.screen.screen import Screen, ShownScene
 from lesionlens._napari.model.state.state import State
 from lesionlens._napari.qt.cine import Cine
+from lesionlens._napari.qt.keyboard import main_window
 from lesionlens._napari.viewer.board_view import BoardView, Window
 from lesionlens._napari.viewer.canvas_lines import CanvasLines
 from lesionlens._napari.viewer.layers import Layers
 from lesionlens._napari.viewer.mouse import CanvasMouse
 from lesionlens._napari.viewer.single import SPACE, SingleView
+from lesionlens._napari.viewer.slice_bar import SliceBar
 from lesionlens._napari.viewer.strip import Strip
 from lesionlens.base.labels import MrSequence
 from lesionlens.records.findings import Point
@@ -73,6 +74,7 @@ class Views(QObject):
         travel = acts.travel
         self._acts, self._cine = acts, Cine(acts.roll, self)
         self.strip: Strip | None = None
+        self.bar: SliceBar | None = None
         self.single = SingleView(viewer)
         self.lines = CanvasLines(viewer)
         self.linked: BoardView | None = None
@@ -83,7 +85,7 @@ class Views(QObject):
         self._pictures: dict[MrSequence, Picture] = {}
         self._presses = 0
         self._identity: tuple[str, ...] = ()
-        self._mouse = CanvasMouse(viewer, self._scroll, self._drag_shown)
+        self._mouse = CanvasMouse(viewer, acts.scroll, self._drag_shown)
         self._applied = self._wanted = ShownScene()
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -133,10 +135,15 @@ class Views(QObject):
             self._later.start()
         else:
             self.settle()
-        if self.strip is not None:
-            self.strip.show_state(state)
+        self._show_bars()
         if scene.visit is not None and scene.visit != before.visit:
             self.go_to(scene.visit.point_mm, scene.visit.box_mm)
+
+    def _show_bars(self) -> None:
+        """Say above and below the views what is seen in them."""
+        if self.strip is not None and self.bar is not None and self._board is not None:
+            self.strip.show_state(self._board.state, linked=self._is_linked)
+            self.bar.show_state(self._board.state, flat=self._viewer.dims.ndisplay < SPACE)
 
     def settle(self) -> None:
         """Bring napari's layers and sliders up to what is shown; linked views do not wait."""
@@ -151,6 +158,7 @@ class Views(QObject):
         self.settle()
         self._layers.show_dimensions(self._wanted)
         self._swap()
+        self._show_bars()
         self._draw_lines()
         if self._viewer.dims.ndisplay == SPACE:
             self.single.look_around()
@@ -180,7 +188,7 @@ class Views(QObject):
             shown.repaint()
 
     def identify(self, words: tuple[str, ...]) -> None:
-        """Say who is shown, at the top right of linked views."""
+        """Report who is shown, at the top right of linked views."""
         self._identity = words
         if self.linked is not None:
             self.linked.identity = words
@@ -208,11 +216,13 @@ class Views(QObject):
         if self.linked is not None:
             self.linked.release()
             self._reveal(False)
-        for ours in (self.linked, self.strip):
+        if self.bar is not None:
+            self.bar.release()
+        for ours in (self.linked, self.strip, self.bar):
             if ours is not None:
                 ours.hide()
                 ours.deleteLater()
-        self.linked = self.strip = None
+        self.linked = self.strip = self.bar = None
 
     # --- one or the other -----------------------------------------------------------------
 
@@ -235,9 +245,7 @@ class Views(QObject):
 
     def _make(self) -> None:
         """Lay the linked views into the place of napari's canvas; not before it is docked."""
-        window: QObject | None = self._docked
-        while window is not None and not isinstance(window, QMainWindow):
-            window = window.parent()
+        window = main_window(self._docked)
         middle = None if window is None else window.centralWidget()
         canvas = None if middle is None else middle.findChild(QOpenGLWidget)
         home = None if canvas is None else canvas.parentWidget()
@@ -255,6 +263,8 @@ class Views(QObject):
         self.strip = Strip(self._acts, home)
         layout.insertWidget(layout.indexOf(canvas), view, 1)
         layout.insertWidget(0, self.strip)
+        self.bar = SliceBar(self._acts, home)
+        layout.addWidget(self.bar)
         self.canvas, self.linked = canvas, view
         self.laid.emit(view, canvas)
 
@@ -265,7 +275,7 @@ class Views(QObject):
             (self.linked if linked else self.canvas).setFocus()
 
     def _enter(self) -> None:
-        """Look where napari's canvas looked, as near as it did."""
+        """Show what napari's canvas showed, as near as it did."""
         camera, dims = self._viewer.scene.camera, self._viewer.dims
         if self.linked is None or dims.ndim < SPACE:
             return
@@ -341,11 +351,6 @@ class Views(QObject):
     def _on_reset(self) -> None:
         if self.linked is not None and self._is_linked and not self._turning:
             self.linked.fit()
-
-    def _scroll(self, by: int) -> None:
-        if self._board is not None:
-            state, place = self._board.state, self._travel.place
-            self._travel.move(point_mm=stepped(state, state.choices.plane, place.point_mm, by))
 
     # --- voxels and brightness ------------------------------------------------------------
 

@@ -175,8 +175,8 @@ def _hint(screen: Screen, overlays: Overlays | None) -> str:
     ):
         return "Being computed; until then the map before it stays."
     _, view = shown_map(screen, overlays)
-    if view is not None and view.said:
-        return view.said
+    if view is not None and view.words:
+        return view.words
     if layer_choice is not None and isinstance(layer_choice.layer, Second):
         return _SECONDS[layer_choice.layer]
     return _offered(screen)

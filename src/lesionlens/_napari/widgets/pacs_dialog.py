@@ -191,7 +191,7 @@ class PacsDialog(QDialog):
         if server is None:
             return
         try:
-            query = archive.query_of(self.form.said())
+            query = archive.query_of(self.form.query_fields())
         except LesionLensError as refusal:
             self.session.failed(problem_of(refusal))
             return

@@ -155,7 +155,7 @@ class SearchForm(QWidget):
             layout.addWidget(field, 3 if name in ("patient_id", "name") else 2)
         layout.addWidget(self._modality)
 
-    def said(self) -> dict[str, str]:
+    def query_fields(self) -> dict[str, str]:
         """Return what is filled in, by name."""
         texts = {name: field.text() for name, field in self.fields.items()}
         return texts | {"modality": str(self._modality.currentData())}

@@ -111,6 +111,7 @@ class Panel(QWidget):
         self.assign = AssignmentEditor()
         self.quality = QualityBlock()
         self.preparation = PreparationBlock()
+        self.preparation.models_wanted.connect(lambda: self.actions_.name_models(self._show_models))
         self.preparation.show_preferences(read_preferences())
         self.run = RunBlock()
         self.reading = ReadingBlock(self.actions_.reading)
@@ -290,14 +291,14 @@ class Panel(QWidget):
         self.setMinimumWidth(round(WIDTH * (1 + 0.55 * max(size / PLAIN_PT - 1, 0.0))))
 
     def show_stops(self) -> None:
-        """Warn of stop rules that `lesionlens monitor` found broken when it looked last."""
+        """Warn of stop rules that `lesionlens monitor` found broken when it last ran."""
         found = standing()
         self._stops.setText(found.words if found else "")
         self._stops.setToolTip(found.page if found else "")
         self._stops.setVisible(bool(self._stops.text()))
 
     def show_clashes(self, words: Sequence[str]) -> None:
-        """Say which keys are somebody else's too."""
+        """Report which keys are somebody else's too."""
         self._clash.setText("\n".join(words))
         self._clash.setVisible(bool(words))
 
@@ -364,12 +365,17 @@ class Panel(QWidget):
         keep_preparation(brain_extraction, bias_correction)
         self.preparation.show_preferences(read_preferences())
 
-    def _ask_of(self, server: str) -> None:
+    def _ask_of(self, server: str, model: str) -> None:
         try:
-            keep_server(server)
+            keep_server(server, model)
         except LesionLensError as error:
             self.session.failed(problem_of(error))
         self.preparation.show_preferences(read_preferences())
+        self.actions_.name_models(self._show_models)
+
+    def _show_models(self, server: str, names: Sequence[str]) -> None:
+        if server == read_preferences().server:
+            self.preparation.show_models(names)
 
     def take_dropped(self, paths: Sequence[Path]) -> None:
         """Open what was dropped, on the panel or on the canvas; say why where it is no scan."""

@@ -33,7 +33,7 @@ class ReadingBlock(Section):
         self._list.itemClicked.connect(lambda item: self.gone_to.emit(self._mark_of(item).at_mm))
         self._confidence = QSpinBox()
         self._confidence.setRange(_UNSAID, 100)
-        self._confidence.setSpecialValueText("not said")
+        self._confidence.setSpecialValueText("not stated")
         self._confidence.setSuffix(" %")
         self._confidence.setSingleStep(10)
         self._confidence.setAccessibleName("How sure you are of the next mark or decision")
@@ -105,7 +105,7 @@ class ReadingBlock(Section):
 
 
 def words_of(number: int, mark: Mark, *, apart: bool) -> str:
-    """Say one mark in a line: the patient's side, millimetres, how sure, before or after.
+    """Write one mark in a line: the patient's side, millimetres, how sure, before or after.
 
     Examples
     --------

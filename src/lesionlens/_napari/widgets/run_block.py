@@ -62,7 +62,7 @@ class RunBlock(QWidget):
         return self._analyse, self._cancel
 
     def show_screen(self, screen: Screen) -> None:
-        """Show what runs and what was said."""
+        """Show what runs and the last message."""
         running = screen.activity is not None
         if running and self._screen.activity is None:
             self._began = time.monotonic()

@@ -78,7 +78,7 @@ class WorklistDock(QWidget):
         self._next = QPushButton("PgDown ▶")
         self._next.clicked.connect(lambda _=False: actions.next_study())
         self._title = label("", "title")
-        self._said = label("", "dim", wrap=True)
+        self._summary = label("", "dim", wrap=True)
         self._problem = label("", "warn", wrap=True)
         self._lay_out()
         self.session.changed.connect(self.show_state)
@@ -94,7 +94,7 @@ class WorklistDock(QWidget):
         column.addLayout(row(self._title, None, self._open))
         column.addLayout(row(self.filter, self._before, self._next, self._ahead))
         column.addWidget(self.table, 1)
-        column.addWidget(self._said)
+        column.addWidget(self._summary)
         column.addWidget(self._problem)
 
     def _set_up_table(self) -> None:
@@ -140,7 +140,7 @@ class WorklistDock(QWidget):
         )
         ahead = f"analysing {state.under_way or '…'}" if state.ahead else ""
         facts = (running, state.message, state.counted if opened else "", ahead)
-        self._said.setText(" · ".join(part for part in facts if part))
+        self._summary.setText(" · ".join(part for part in facts if part))
         problem = state.problem
         self._problem.setVisible(problem is not None)
         if problem is not None:

@@ -51,7 +51,7 @@ class Characters:
                     delimiters = _PERSON if person else _TEXT
                     return str(decode_bytes(text, self.encodings, delimiters))
             except (UserWarning, ValueError, LookupError):
-                pass  # it is not in the character set that it is said to be in
+                pass  # it is not in the declared character set
         try:
             return text.decode("utf-8")
         except UnicodeDecodeError:

@@ -28,7 +28,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from lesionlens.base import codes as own
-from lesionlens.base.labels import Drawn, Region, Source
+from lesionlens.base.labels import DrawingMethod, Region, Source
 from lesionlens.export.dicom import identity
 from lesionlens.export.dicom.axis import axis_of, coordinates, measured_region
 from lesionlens.export.dicom.ko import best_frame
@@ -69,7 +69,7 @@ def groups_of(
             group = _group(analysis, sources, part, objects["seg"])
             if index == 0:
                 _draw(group, analysis, sources, candidate)
-                group[0].ContentSequence.extend(_said(analysis, candidate))
+                group[0].ContentSequence.extend(_remarks(analysis, candidate))
             _explain(group, objects.get("attention"))
             found.append(group)
     return found
@@ -109,7 +109,7 @@ def _group(analysis: Analysis, sources: SourceFrames, part: Segment, seg: Datase
 
 
 def _time_point(analysis: Analysis) -> TimePointContext | None:
-    """Say which examination this is, where earlier ones are known (TID 1502).
+    """Report which examination this is, where earlier ones are known (TID 1502).
 
     Before or after which treatment it is, its type, only a person knows. Its order is a number:
     dcmqi and 3D Slicer would list it among the measures.
@@ -121,7 +121,7 @@ def _time_point(analysis: Analysis) -> TimePointContext | None:
 
 
 def _compared(analysis: Analysis, candidate: Candidate) -> str:
-    """Say how a candidate changed since the prior examination, in words; empty where none was."""
+    """Describe how a candidate changed since the prior examination; empty where none was."""
     found = analysis.compared
     uid = candidate.tracking_uid
     if found is None:
@@ -160,7 +160,7 @@ def _measures(candidate: Candidate, region: Region) -> list[Measurement]:
 
 
 def _draw(group: Any, analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> None:
-    """Say of the longest diameter where on a source image it lies."""
+    """Return where on a source image the longest diameter lies."""
     axis = axis_of(analysis, sources, candidate)
     for item in group[0].ContentSequence:
         name = item.ConceptNameCodeSequence[0].CodeValue
@@ -203,7 +203,7 @@ def _without_outline(analysis: Analysis, sources: SourceFrames, candidate: Candi
 
 def _algorithm(analysis: Analysis, candidate: Candidate) -> AlgorithmIdentification | None:
     """Name the engine that drew a candidate; a reader's own drawing has none."""
-    if candidate.drawn is Drawn.MANUAL:
+    if candidate.drawn is DrawingMethod.MANUAL:
         return None
     engine = analysis.run.engine
     digest = engine.weights_sha256
@@ -233,7 +233,7 @@ def _evaluations(analysis: Analysis, candidate: Candidate) -> list[QualitativeEv
     return [QualitativeEvaluation(identity.concept(n), identity.concept(v)) for n, v in codes]
 
 
-def _said(analysis: Analysis, candidate: Candidate) -> list[Any]:
+def _remarks(analysis: Analysis, candidate: Candidate) -> list[Any]:
     """Return place and state in words, the score, and who decided when and why."""
     made: list[Any]
     event = analysis.review.of(candidate.tracking_uid)
@@ -251,11 +251,11 @@ def _said(analysis: Analysis, candidate: Candidate) -> list[Any]:
             TextContentItem(identity.concept(own.COMMENT), words, CONTAINS),
             TextContentItem(identity.concept(score), percent, CONTAINS),
         ]
-    return made if event is None else made + who_said(event, own.REVIEW_REASON)
+    return made if event is None else made + signed_by(event, own.REVIEW_REASON)
 
 
-def who_said(event: ReviewEvent, reason: own.Code) -> list[Any]:
-    """Return who said something, when, and the reader's words under the name `reason`."""
+def signed_by(event: ReviewEvent, reason: own.Code) -> list[Any]:
+    """Return who decided something, when, and the reader's words under the name `reason`."""
     made: list[Any] = []
     if event.reader:
         name = event.reader.replace("\\", "/").replace("^", " ").replace("=", " ")[:64]

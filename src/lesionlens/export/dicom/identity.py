@@ -85,7 +85,7 @@ def decided(analysis: Analysis) -> int:
 
 
 def review_words(analysis: Analysis) -> str:
-    """Say in a few words how far the review is."""
+    """Describe in a few words how far the review is."""
     done, every = decided(analysis), len(analysis.findings.candidates)
     if not every:
         return "no candidate, signed" if analysis.review.signed else "no candidate"

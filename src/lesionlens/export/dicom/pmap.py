@@ -1,7 +1,7 @@
 """Parametric Maps of attention: float32, one object a region, coded Saliency.
 
 The maps are what the network's region queries attended to. That is neither a class activation nor
-a gradient-weighted map, so the general concept is used and the method is said in the label.
+a gradient-weighted map, so the general concept is used and the method is named in the label.
 
 Each object is cut to the box outside which its map stays below half a grey level of an eight-bit
 display: a map of a whole head in float32 is else larger than the study. Viewers take an object
@@ -38,7 +38,7 @@ from lesionlens.export.dicom.refs import SourceFrames
 from lesionlens.records.analysis import Analysis
 
 BODY_PART = "BRAIN"
-"""Said because a validator else asks for a laterality; highdicom copies none into maps."""
+"""Given because a validator else asks for a laterality; highdicom copies none into maps."""
 INVISIBLE = 1 / 512
 """Half a grey level: what lies outside the box is lower."""
 
@@ -229,7 +229,7 @@ def _pixels(made: Dataset) -> NDArray[Any]:
 
 
 def _mapping(region: Region, method: str, top: int) -> RealWorldValueMapping:
-    """Say what is stored: 0 to 1 as it is, or 0 to `top` that stands for it."""
+    """Report what is stored: 0 to 1 as it is, or 0 to `top` that stands for it."""
     return RealWorldValueMapping(
         lut_label=label_of(region),
         lut_explanation=f"{region.words}: {method}"[:64],

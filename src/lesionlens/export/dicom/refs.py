@@ -30,7 +30,7 @@ _GEOMETRY_TAGS = tuple(Tag(keyword) for keyword in GEOMETRY)
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class FramePlacement:
     """How one frame (rows, columns) is cut out of a volume (I, J, K)."""
 
     fixed: int
@@ -59,7 +59,7 @@ class SourceFrames:
     """Frame numbers (from 1) within the multi-frame instance."""
     planes: NDArray[np.float64]
     """(F, 3, 3) float64: of each frame: the map of (column, row, 1) to LPS+ mm."""
-    places: tuple[Placement, ...]
+    places: tuple[FramePlacement, ...]
     """Of each frame on the native grid."""
     rows: int
     columns: int
@@ -189,7 +189,7 @@ def _single_frames(headers: list[Dataset], grid: Grid) -> SourceFrames:
 def _multi_frame(header: Dataset, grid: Grid) -> SourceFrames:
     """Take the frames of a multi-frame instance that lie on the grid, one for each place."""
     shared = header.SharedFunctionalGroupsSequence[0]
-    kept: dict[int, tuple[int, Placement, NDArray[np.float64]]] = {}
+    kept: dict[int, tuple[int, FramePlacement, NDArray[np.float64]]] = {}
     for number, groups in enumerate(header.PerFrameFunctionalGroupsSequence, 1):
         position, orientation, spacing = (
             _macro(groups, shared, name, value)
@@ -245,7 +245,7 @@ def plane_matrix(position: Any, orientation: Any, spacing: Any) -> NDArray[np.fl
     return np.stack([cosines[:3] * column_step, cosines[3:] * row_step, origin], axis=1)
 
 
-def _placed(plane: NDArray[np.float64], rows: int, columns: int, grid: Grid) -> Placement:
+def _placed(plane: NDArray[np.float64], rows: int, columns: int, grid: Grid) -> FramePlacement:
     """Find where a frame lies on the grid.
 
     Raises
@@ -269,7 +269,7 @@ def _placed(plane: NDArray[np.float64], rows: int, columns: int, grid: Grid) -> 
         raise _beside(f"an image of {columns} by {rows} pixels on a grid of {shape} voxels")
     if (nearest >= np.asarray(shape)).any():
         raise _beside("an image outside the voxels of the result")
-    return Placement(
+    return FramePlacement(
         fixed=fixed,
         index=int(nearest[0, fixed]),
         row_axis=row_axis,

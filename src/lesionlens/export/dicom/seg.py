@@ -1,7 +1,7 @@
 """Segmentation (voxels 0 or 1): per candidate one segment for each region that it has.
 
 The regions are nested, so that segments overlap: whoever takes one segment has the whole of what
-the report measured, and the labels are told apart by which segments hold a voxel.
+the report measured, and the labels are distinguished by which segments hold a voxel.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pydicom.dataset import Dataset
 from lesionlens.base.codes import ABNORMAL_STRUCTURE, BRAIN, REGION_TYPES
 from lesionlens.base.errors import ExportError
 from lesionlens.base.geometry import Box
-from lesionlens.base.labels import Drawn, Region, ReviewState, Source
+from lesionlens.base.labels import DrawingMethod, Region, ReviewState, Source
 from lesionlens.export.dicom import even, identity
 from lesionlens.export.dicom.geometry import plane_positions
 from lesionlens.export.dicom.refs import SourceFrames
@@ -101,14 +101,14 @@ def frames_held(segments: tuple[Segment, ...], count: int) -> NDArray[np.bool_]:
 
 
 def algorithm_type(analysis: Analysis, candidate: Candidate) -> SegmentAlgorithmTypeValues:
-    """Say how a candidate was drawn (PS3.3 C.8.20.4, Segment Algorithm Type).
+    """Report how a candidate was drawn (PS3.3 C.8.20.4, Segment Algorithm Type).
 
     AUTOMATIC as the network drew it, SEMIAUTOMATIC where a reader changed that or the program grew
     it from where a reader pointed, MANUAL where a reader drew it.
     """
     uid, review = candidate.tracking_uid, analysis.review
     if candidate.source is Source.READER:
-        return SegmentAlgorithmTypeValues((candidate.drawn or Drawn.MANUAL).value.upper())
+        return SegmentAlgorithmTypeValues((candidate.drawn or DrawingMethod.MANUAL).value.upper())
     if review.state_of(uid) is ReviewState.EDITED or review.outline_of(uid) is not None:
         return SegmentAlgorithmTypeValues.SEMIAUTOMATIC
     return SegmentAlgorithmTypeValues.AUTOMATIC

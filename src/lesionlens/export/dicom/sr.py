@@ -125,7 +125,7 @@ def _about_the_whole(analysis: Analysis) -> ContainerContentItem:
             for name, value in items
         ]
         + [TextContentItem(identity.concept(own.COMMENT), _notice(analysis), contains)]
-        + [item for event in signed for item in groups.who_said(event, own.REVIEW_SIGNED)],
+        + [item for event in signed for item in groups.signed_by(event, own.REVIEW_SIGNED)],
         is_root=False,
     )
     return made

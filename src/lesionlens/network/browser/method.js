@@ -2,6 +2,7 @@
 // score. `run(x, shape, place)` runs it on (8, I, J, K) values and returns {logits, attention}.
 
 import { boundingBox, cropped, cut, each, apply, inverse, respaced, size, voxelMl } from "./grid.js";
+import { refined as outlinesRefined } from "./outline.js";
 import { near } from "./parts.js";
 import { quantile } from "./prepare.js";
 import { applied, matrices, smoothed } from "./resample.js";
@@ -194,6 +195,10 @@ export async function predict(run, prepared, notes, tell) {
   const probability = fine.map((l) => l.map((v, at) => sigmoid(v) * inside[at]));
   for (const r of [1, 2])
     probability[r] = probability[r].map((p, at) => Math.min(p, probability[r - 1][at]));
+  const images = prepared.channels.map((channel, c) =>
+    prepared.present[c] ? cut(channel, prepared.grid.shape, study.low, study.high) : null,
+  );
+  const redrawn = outlinesRefined(probability, images, inside, study.box.shape);
   const maps = attention.map((a) =>
     addUpToOne(home(smoothed(a, study.grid.shape, BLUR)).map((v, at) => v * inside[at])),
   );
@@ -204,7 +209,7 @@ export async function predict(run, prepared, notes, tell) {
   const rounded = (p) => Math.round(Math.min(Math.max(p, 0), 1) * 4096) / 4096;
   const whole = (values) => placed(values, prepared.grid.shape, study.low, study.high);
   return {
-    probability: probability.map((p) => whole(p.map(rounded))),
+    probability: redrawn.map((p) => whole(p.map(rounded))),
     attention: maps.map((m) => drawn(whole(m), prepared.brain)),
   };
 }

@@ -327,7 +327,7 @@ def _relevant(notices: list[tuple[str, str]], chosen: Mapping[MrSequence, Series
 
 
 def _beside(found: Scan) -> list[str]:
-    """Say what else lay in the folder."""
+    """Report what else lay in the folder."""
     notices = [
         f'{count} MR image(s) of series "{name}" were set aside: {words}.'
         for (name, words), count in found.problems.items()

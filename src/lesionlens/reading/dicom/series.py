@@ -36,7 +36,7 @@ class Stack:
 
     Parameters
     ----------
-    slices : tuple of Slice
+    slices : tuple of DicomSlice
         By rising position.
     grid : Grid
         i along the rows, j down the columns, k along the normal.
@@ -46,8 +46,6 @@ class Stack:
         Whether the slices lie on the grid's planes.
     notices : tuple of str
         What was odd.
-    problem : str or None
-        Why it cannot be used, or None.
     """
 
     slices: tuple[DicomSlice, ...]
@@ -267,7 +265,7 @@ def gap_problem(stack: Stack) -> str | None:
 
 
 def _differences(stacks: list[Stack]) -> list[str]:
-    """Say in words by what the stacks of one series differ."""
+    """Describe in words by what the stacks of one series differ."""
     one = stacks[0]
     notices = []
     for other in stacks[1:]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +23,6 @@ from lesionlens.reading.nifti.header import BROKEN, brief, open_image, read_head
 from lesionlens.reading.readers import ReadOptions
 from lesionlens.reading.series_selection import choose, nothing_recognised
 from lesionlens.records.study import Series, SourceFile, Study, StudyKind, Witness
-
-logger = logging.getLogger(__name__)
 
 _TRAILING = 2**20
 """Bytes after the voxels (extensions, padding) that are read to reach the end of the stream."""

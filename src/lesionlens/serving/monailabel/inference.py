@@ -24,7 +24,7 @@ from lesionlens.serving.turns import Job, Turns
 LABELS = {label.name.lower(): int(label) for label in Label if label}
 
 
-class Wanted(StrEnum):
+class RequestedOutput(StrEnum):
     """What MONAI Label's `output` may ask for."""
 
     IMAGE = "image"
@@ -43,7 +43,12 @@ class Inferred:
 
 
 def infer(
-    turns: Turns, owner: str, engine: Engine, image: Path, wishes: Mapping[str, Any], wanted: Wanted
+    turns: Turns,
+    owner: str,
+    engine: Engine,
+    image: Path,
+    wishes: Mapping[str, Any],
+    wanted: RequestedOutput,
 ) -> Inferred:
     """Analyse an image when its turn has come.
 
@@ -56,9 +61,9 @@ def infer(
 
     def work(job: Job) -> bytes:
         with tempfile.TemporaryDirectory(prefix=own_prefix()) as aside:
-            study = study_of(image, wishes, Path(aside), job.tell, job.cancel)
+            study = study_of(image, wishes, Path(aside), job.report, job.cancel)
             began = time.perf_counter()
-            result = Lens(engine=engine)(study, progress=job.tell, cancel=job.cancel)
+            result = Lens(engine=engine)(study, progress=job.report, cancel=job.cancel)
             seconds = time.perf_counter() - began
             found.append(_inferred(result.analysis, wanted, seconds))
         return b"done"
@@ -72,7 +77,7 @@ def infer(
     return found[0]
 
 
-def _inferred(analysis: Analysis, wanted: Wanted, seconds: float) -> Inferred:
+def _inferred(analysis: Analysis, wanted: RequestedOutput, seconds: float) -> Inferred:
     findings = tables.findings_json(analysis)
     params = {
         "label_names": LABELS,
@@ -80,10 +85,10 @@ def _inferred(analysis: Analysis, wanted: Wanted, seconds: float) -> Inferred:
         "findings": findings,
         "device": analysis.run.device,
     }
-    if wanted is Wanted.JSON:
+    if wanted is RequestedOutput.JSON:
         return Inferred(params)
     with tempfile.TemporaryDirectory(prefix=own_prefix()) as folder:
-        if wanted is Wanted.DICOM_SEG:
+        if wanted is RequestedOutput.DICOM_SEG:
             return Inferred(params, "seg.dcm", _segmentation(analysis, Path(folder)))
         place = Path(folder) / "label.nii.gz"
         nifti.write_volume(place, analysis.volumes.labels, codes=nifti.codes_of(analysis))

@@ -18,7 +18,7 @@ from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.serving.admission import Admission, RefusedError, admitted
 from lesionlens.serving.monailabel.datastore import FINAL, Datastore
 from lesionlens.serving.monailabel.images import image_name
-from lesionlens.serving.monailabel.inference import LABELS, Wanted, infer
+from lesionlens.serving.monailabel.inference import LABELS, RequestedOutput, infer
 from lesionlens.serving.monailabel.uploads import Uploads
 from lesionlens.serving.sessions import Sessions
 
@@ -172,7 +172,7 @@ def _add_infer(router: APIRouter) -> None:
         session_id: str = "",
         params: Annotated[str, Form()] = "{}",
         file: Annotated[UploadFile | None, File()] = None,
-        output: Wanted = Wanted.ALL,
+        output: RequestedOutput = RequestedOutput.ALL,
     ) -> Response:
         engine = adapter.sessions.models.get(model)
         if engine is None:
@@ -190,12 +190,14 @@ def _add_infer(router: APIRouter) -> None:
         return _response(found.params, found.file_name, found.content, output)
 
 
-def _response(params: dict[str, Any], name: str, content: bytes, output: Wanted) -> Response:
+def _response(
+    params: dict[str, Any], name: str, content: bytes, output: RequestedOutput
+) -> Response:
     about = json.dumps(params).encode()
-    if output is Wanted.JSON:
+    if output is RequestedOutput.JSON:
         return Response(about, media_type="application/json")
-    if output is not Wanted.ALL:
-        kind = "application/dicom" if output is Wanted.DICOM_SEG else _NIFTI
+    if output is not RequestedOutput.ALL:
+        kind = "application/dicom" if output is RequestedOutput.DICOM_SEG else _NIFTI
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return Response(content, media_type=kind, headers=headers)
     body, kind = encode_multipart_formdata(

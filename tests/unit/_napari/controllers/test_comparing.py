@@ -7,16 +7,16 @@ import numpy as np
 from lesionlens._napari.controllers.comparing import pictures_of
 from lesionlens.base.labels import MrSequence
 from lesionlens.followup.compare import compare
-from lesionlens.followup.patient import Visit
+from lesionlens.followup.patient import Examination
 from lesionlens.followup.prior import Prior
 
 
 def test_the_prior_lies_where_it_was_laid(analysis):
     moved = np.eye(4)
     moved[:3, 3] = (3.0, -2.0, 1.0)
-    after = compare(analysis, Visit(), Prior(Visit(), analysis))
+    after = compare(analysis, Examination(), Prior(Examination(), analysis))
     laid = replace(after.followup.alignment, matrix=tuple(map(tuple, moved.tolist())))
     after = replace(after, followup=replace(after.followup, alignment=laid))
-    found = pictures_of(Prior(Visit(), analysis), after)
+    found = pictures_of(Prior(Examination(), analysis), after)
     here = found.volumes[MrSequence.T1C].grid.to_mm([0, 0, 0])
     assert np.allclose(here, analysis.prepared.working.to_mm([0, 0, 0]) - moved[:3, 3])

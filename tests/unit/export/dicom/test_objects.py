@@ -743,7 +743,7 @@ def test_values_that_no_valid_object_can_hold_are_not_passed_on(make, tmp_path):
         assert ds.PatientName == "ONLY FAMILY"
 
 
-def test_a_study_that_has_gone_is_said_so(make, tmp_path):
+def test_a_study_that_has_gone_is_reported(make, tmp_path):
     analysis = make(dicom=True)
     analysis.study.series[MrSequence.T1C].files[3].path.unlink()
     with pytest.raises(ReadError, match="no longer"):

@@ -82,7 +82,7 @@ def enhance(folder):
     ds.save_as(path)
 
 
-def test_an_enhanced_file_is_told_by_its_functional_groups(classic, converted):
+def test_an_enhanced_file_is_reported_by_its_functional_groups(classic, converted):
     enhance(converted)
     series = open_study(converted).series[T2]
     assert "TE 95" in series.detected_by

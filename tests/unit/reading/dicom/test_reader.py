@@ -41,7 +41,7 @@ def rewrite(folder, change, only=None):
             ds.save_as(path)
 
 
-def test_every_series_is_told_and_lies_on_its_grid(make_study):
+def test_every_series_is_reported_and_lies_on_its_grid(make_study):
     study = open_study(make_study(dicom=True))
     assert list(study.series) == list(MrSequence)
     assert study.kind is StudyKind.DICOM
@@ -178,7 +178,7 @@ def test_two_images_at_one_position_keep_the_lower_number(one):
     assert any("duplicate" in notice for notice in study.notices)
 
 
-def test_time_points_of_one_series_are_told_apart(one):
+def test_time_points_of_one_series_are_distinguished(one):
     shutil.copytree(one / "S01", one / "later")
 
     def change(ds):
@@ -193,7 +193,7 @@ def test_time_points_of_one_series_are_told_apart(one):
     assert len(study.set_aside) == 1
 
 
-def test_echoes_of_one_series_are_told_apart(one):
+def test_echoes_of_one_series_are_distinguished(one):
     shutil.copytree(one / "S01", one / "echo2")
 
     def change(ds):

@@ -71,5 +71,5 @@ def test_volumes_equal_dcm2niix(folder, case):
         ("siemens_xa30_t1_enhanced", "t1"),
     ],
 )
-def test_the_sequence_of_real_series_is_told(folder, name, sequence):
+def test_the_sequence_of_real_series_is_reported(folder, name, sequence):
     assert [s.value for s in open_study(folder / name).series] == [sequence]

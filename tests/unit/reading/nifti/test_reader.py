@@ -144,7 +144,7 @@ def patched(path, offset, layout, *values):
         (lambda p: patched(p, 112, "<f", float("inf")), "slope"),
     ],
 )
-def test_damage_is_told_when_voxels_are_read(save, tmp_path, spoil, words):
+def test_damage_is_reported_when_voxels_are_read(save, tmp_path, spoil, words):
     spoil(save("t2.nii.gz"))
     series = open_study(tmp_path).series[MrSequence.T2]
     with pytest.raises(ReadError, match=words):

@@ -39,7 +39,7 @@ class Editing(StateHolder):
         if self._state.overlays is None:
             return
         if self._state.draft is not None and not changes:
-            self.say(_UNDECIDED)
+            self.notify(_UNDECIDED)
             return
         visible = replace(self._state.choices, hidden=False)
         self._set(editing=number, edited_uid=tracking_uid, choices=visible, **changes)
@@ -93,7 +93,7 @@ class Editing(StateHolder):
         tools, probability = Tools(ball=state.tools.ball, limit=limit), state.probability
         whole = state.analysis.volumes.probability.get(Region.WT)
         if limit is Limit.PROBABILITY and whole is None:
-            self.say("This result holds no probabilities: paint within intensities instead.")
+            self.notify("This result holds no probabilities: paint within intensities instead.")
             return
         if limit is Limit.PROBABILITY and whole is not None and probability is None:
             data = np.asarray(whole.data, np.float32)

@@ -140,34 +140,34 @@ class ReviewSession(Editing):
     # --- what runs, what failed -----------------------------------------------------------
 
     def begin(self, words: str) -> None:
-        """Say that something runs."""
+        """Report that something runs."""
         self._set(activity=Activity(words), problem=None, message="", query=None)
 
     def progressed(self, stage: str, fraction: float) -> None:
-        """Say how far it is."""
+        """Report how far it is."""
         activity = self._state.activity
         if activity is not None:
             self._set(activity=activity.at(stage, fraction))
 
     def stopping(self) -> None:
-        """Say that a stop was asked for."""
+        """Report that a stop was asked for."""
         if self._state.activity is not None:
             self._set(activity=replace(self._state.activity, stopping=True))
 
     def ended(self, message: str = "") -> None:
-        """Say that nothing runs any more."""
+        """Report that nothing runs any more."""
         self._set(activity=None, message=message, **without_first_look(self._state))
 
     def failed(self, problem: Problem) -> None:
-        """Say why something did not work; study, analysis and review stay."""
+        """Report why something did not work; study, analysis and review stay."""
         self._set(activity=None, problem=problem, **without_first_look(self._state))
 
     def refused(self, problem: Problem) -> None:
-        """Say why something did not work beside what runs; it goes on."""
+        """Report why something did not work beside what runs; it goes on."""
         self._set(problem=problem)
 
     def ask(self, query: Query, problem: Problem | None = None) -> None:
-        """Say what the reader must decide before a study can be opened; what is open stays."""
+        """Report what the reader must decide before a study can be opened; what is open stays."""
         self._set(activity=None, query=query, problem=problem)
 
     def dismiss(self) -> None:
@@ -310,7 +310,7 @@ class ReviewSession(Editing):
         return candidate
 
     def log(self) -> ReviewLog:
-        """Return a copy of the log: what is said in it holds once it is settled."""
+        """Return a copy of the log: what is recorded in it holds once it is settled."""
         return ReviewLog(self._log.review)
 
     def settle(self, log: ReviewLog, analysis: Analysis, overlays: Overlays | None) -> None:
@@ -344,7 +344,7 @@ class ReviewSession(Editing):
         self._moved_on()
 
     def _untold(self, review: Review) -> dict[str, str]:
-        """Return the reasons typed for candidates of which nothing new was said in a review."""
+        """Return the reasons typed for candidates on which nothing new was decided in a review."""
         decided = {e.tracking_uid for e in review.events[len(self._state.review.events) :]}
         return {uid: words for uid, words in self._state.typed.items() if uid not in decided}
 

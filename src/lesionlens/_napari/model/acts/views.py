@@ -5,13 +5,14 @@ from __future__ import annotations
 from lesionlens._napari.model.acts import hanging
 from lesionlens._napari.model.acts.session import ReviewSession
 from lesionlens._napari.model.choices.choices import Overlay, Second
-from lesionlens._napari.model.choices.views import Compared, Layout, Window
+from lesionlens._napari.model.choices.views import ComparedPictures, Layout, Window
 from lesionlens._napari.model.geometry.rulers import Ruler, rulers_of
 from lesionlens._napari.model.geometry.viewpoint import Travel
-from lesionlens._napari.model.screen.board import stepped
+from lesionlens._napari.model.screen.board import slices_of, stepped
 from lesionlens.records.findings import Point
 
 _ROWS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
+_DRAWING = "An outline is being redrawn, on napari's canvas alone. End that first (Shift+E)."
 _TO_THE_END = 1_000_000
 
 
@@ -33,10 +34,17 @@ class Viewing:
     def show_layout(self, layout: Layout) -> None:
         """Show these views, and remember them for studies of this kind."""
         study = self.session.state.study
-        if study is not None:
+        if study is not None and not self._is_drawing():
             self.session.choose_views(layout=layout)
             if layout is not Layout.PRIOR:  # which another study of the kind may not have
                 hanging.remember(study, layout)
+
+    def _is_drawing(self) -> bool:
+        """Whether an outline is being redrawn, which linked views cannot show; that is said."""
+        drawing = self.session.state.editing is not None
+        if drawing:
+            self.session.notify(_DRAWING)
+        return drawing
 
     def hang(self) -> None:
         """Show the views that were chosen last for a study of this kind, if any were."""
@@ -93,6 +101,12 @@ class Viewing:
         self.travel.move(point_mm=point)
         return point != before
 
+    def show_slice(self, number: int) -> None:
+        """Go to a slice of the plane shown, from 1."""
+        slices = slices_of(self.session.state, self.session.state.choices.plane)
+        if slices is not None:
+            self.travel.move(point_mm=slices.at(self.travel.place.point_mm, number))
+
     def roll(self) -> None:
         """One slice on; from the last one to the first."""
         before = self.travel.place.point_mm
@@ -127,20 +141,22 @@ class Viewing:
         """Show what is compared in place of this: a prior, else the sequence shown before."""
         self.session.choose_views(swapped=held)
 
-    def compare_with(self, compared: Compared | None) -> None:
+    def compare_with(self, compared: ComparedPictures | None) -> None:
         """Let the key that shows the other sequence show these pictures instead; None ends that."""
         self.session.choose_views(compared=compared, swapped=False)
 
     def prior_beside(self) -> None:
         """Show what is compared beside this study, or the single view again."""
         views = self.session.state.choices.views
-        if views.compared is not None:
+        if views.compared is not None and not self._is_drawing():
             turned = Layout.SINGLE if views.layout is Layout.PRIOR else Layout.PRIOR
             self.session.choose_views(layout=turned)
 
     def toggle_slab(self) -> None:
         """T1c as the brightest of a thick slab, or slice by slice."""
         views = self.session.state.choices.views
+        if self._is_drawing():
+            return
         if not views.slab and views.layout is Layout.SINGLE:
             self.session.choose_views(layout=Layout.ONE)
         self.session.choose_views(slab=not views.slab)
@@ -183,6 +199,8 @@ class Viewing:
         """Draw both diameters of the candidate in focus, on the slice where they lie, or not."""
         state, candidate = self.session.state, self.session.candidate()
         views = state.choices.views
+        if self._is_drawing():
+            return
         if views.rulers or candidate is None or state.analysis is None:
             self.session.choose_views(rulers=False, dragged=None)
             return

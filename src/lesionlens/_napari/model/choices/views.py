@@ -40,7 +40,7 @@ class Window(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Compared:
+class ComparedPictures:
     """Pictures that take the place of those shown while a key is held: of a prior study, say."""
 
     words: str
@@ -69,7 +69,7 @@ class ViewChoices:
     """Whether slices run one after the other."""
     swapped: bool = False
     """Whether the other sequence is shown in place of this one while a key is held."""
-    compared: Compared | None = None
+    compared: ComparedPictures | None = None
     """What is shown then, where it is not another sequence of this study."""
     slab: bool = False
     """Whether T1c is shown as the brightest of a thick slab."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 _TOWARDS, _AWAY = "RAS", "LPI"
-_ALSO = 0.4  # a second letter is said where its share is at least this of the first (about 22°)
+_ALSO = 0.4  # a second letter is shown where its share is at least this of the first (about 22°)
 
 
 class Plane(StrEnum):

@@ -44,7 +44,7 @@ class Travel:
         centre_mm: Point | None = None,
         zoom: float | None = None,
     ) -> None:
-        """Look elsewhere; what is None stays."""
+        """Move to another point; what is None stays."""
         now = self._place
         wanted = replace(
             now,

@@ -51,13 +51,13 @@ def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
         "of the first pass; with the other maps and the answer to no image they sum to it",
         low=-EVIDENCE_TOP,
         role="evidence",
-        said=f"{words}Exact Shapley values of the first pass, "
+        words=f"{words}Exact Shapley values of the first pass, "
         f"{float(evidence.grid.spacing_mm[0]):.2g} mm.",
     )
 
 
 def search_words(analysis: Analysis, trace: Trace, region: Region) -> str:
-    """Say where the first layer attends, before any outline was drawn, and what it decided from."""
+    """Report where the first layer attends, before any outline, and what it decided from."""
     if trace.layer_attention is None:
         return ""
     prepared, findings = analysis.prepared, analysis.findings

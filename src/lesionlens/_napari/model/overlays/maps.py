@@ -46,7 +46,7 @@ class MapView:
     """Value at the other full colour, of a map with a sign; else 0."""
     role: str = "attention"
     """Which colours it is drawn in."""
-    said: str = ""
+    words: str = ""
     """What was measured of this very map, in words."""
 
 

@@ -31,7 +31,7 @@ def probed(result: Any, prepared: PreparedStudy, voxel: tuple[int, int, int]) ->
     return probe_view(ask_raw(result.trace, prepared, voxel))
 
 
-def seen(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) -> MapView:
+def layer_view(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) -> MapView:
     """Ask for a layer, one of its heads or a second opinion.
 
     Parameters
@@ -60,7 +60,7 @@ def seen(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) -> Map
         return probed(result, prepared, (i, j, k))
     view = attention_view(layer_attention_raw(result.trace, prepared, region, int(layer), head))
     if layer == 0 and head is None:
-        return replace(view, said=search_words(result.analysis, result.trace, region))
+        return replace(view, words=search_words(result.analysis, result.trace, region))
     return view
 
 

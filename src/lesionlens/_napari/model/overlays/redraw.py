@@ -43,7 +43,7 @@ def reviewed(
     analysis, overlays
         As they are shown.
     review : Review
-        What was said up to now.
+        The decisions up to now.
     """
     anew = redraws(analysis, review)
     analysis = replace(analysis, review=review)

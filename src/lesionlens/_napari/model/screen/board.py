@@ -56,7 +56,7 @@ class Board:
 
 
 def board_of(state: State, scene: ShownScene) -> Board:
-    """Say which views stand together in a state; none while an outline is redrawn."""
+    """Report which views stand together in a state; none while an outline is redrawn."""
     free = state.study is not None and state.editing is None
     return Board(
         tiles=tiles_of(state) if free else (),
@@ -108,9 +108,13 @@ def shown_grid(state: State) -> Grid | None:
 
 
 def frame_of(state: State) -> Frame:
-    """Return the axes that the planes follow: the acquisition's, or the patient's own."""
+    """Return the axes that the planes follow: the acquisition's, or the patient's own.
+
+    napari's canvas, on which outlines are redrawn too, has the patient's alone.
+    """
     grid, views = shown_grid(state), state.choices.views
-    if grid is None or views.layout is Layout.SINGLE or not views.acquired:
+    canvas = views.layout is Layout.SINGLE or state.editing is not None
+    if grid is None or canvas or not views.acquired:
         return Frame.patient()
     if state.analysis is not None and state.overlays is not None and grid is state.overlays.grid:
         grid = state.analysis.prepared.native  # it was moved onto the reference
@@ -153,6 +157,46 @@ def kind_of(study: Study) -> str:
     return f"{study.kind.value}; {', '.join(parts) or 'no sequence'}"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Slices:
+    """The slices that Up and Down go through in one plane: one step each."""
+
+    picture: Picture
+    """Where the sequence shown lies; its voxels are not looked at."""
+    frame: Frame
+    plane: Plane
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self.picture.depths(self.frame, self.plane)[1]
+
+    @property
+    def interpolated(self) -> bool:
+        """Whether they lie between the voxels, because the plane is oblique to them."""
+        return not self.picture.straight(self.frame)
+
+    def number(self, point_mm: Point) -> int:
+        """Return the slice nearest to a point (RAS+), from 1; the first or last beyond them."""
+        depth = float(self.frame.depth(self.plane, point_mm))
+        nearest = self.picture.number_at(self.frame, self.plane, depth)
+        return min(max(nearest, 0), self.count - 1) + 1
+
+    def at(self, point_mm: Point, number: int) -> Point:
+        """Return the point (RAS+) straight above or below another, in a slice, from 1."""
+        now = self.number(point_mm)
+        return self.picture.stepped(self.frame, self.plane, point_mm, number - now)
+
+
+def slices_of(state: State, plane: Plane) -> Slices | None:
+    """Return the slices of the sequence shown, as the views cut it; None without a study."""
+    grid = shown_grid(state)
+    if grid is None:
+        return None
+    picture = Picture.of(np.broadcast_to(np.uint8(0), grid.shape), grid)
+    return Slices(picture, frame_of(state), plane)
+
+
 def stepped(state: State, plane: Plane, point_mm: Point, by: int) -> Point:
     """Return the point `by` slices on, on the slices of the sequence shown.
 
@@ -167,8 +211,7 @@ def stepped(state: State, plane: Plane, point_mm: Point, by: int) -> Point:
     by : int
         Towards the right, front or top; it ends at the last slice.
     """
-    grid, frame = shown_grid(state), frame_of(state)
-    if grid is None:
+    slices = slices_of(state, plane)
+    if slices is None:
         return point_mm
-    picture = Picture.of(np.broadcast_to(np.uint8(0), grid.shape), grid)
-    return picture.stepped(frame, plane, point_mm, by)
+    return slices.picture.stepped(slices.frame, plane, point_mm, by)

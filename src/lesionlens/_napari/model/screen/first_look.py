@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lesionlens._napari.model.choices.choices import Overlay
-from lesionlens._napari.model.screen.screen import Screen, ShownCandidate, ShownOutline, Visit
+from lesionlens._napari.model.screen.screen import (
+    Screen,
+    ShownCandidate,
+    ShownOutline,
+    VisitedCandidate,
+)
 from lesionlens._napari.model.state.state import State, listed_at_first
 from lesionlens._napari.model.wording.candidates import score_words, volume_words
 from lesionlens._napari.model.wording.review_signs import STATE_COLOURS
@@ -37,7 +42,7 @@ def with_first_look(screen: Screen, state: State) -> Screen:
     )
     visit = None
     if focus is not None:
-        visit = Visit(choices.visits, focus.centroid_mm, focus.bounding_box_mm)
+        visit = VisitedCandidate(choices.visits, focus.centroid_mm, focus.bounding_box_mm)
     many = "1 preliminary candidate" if len(rows) == 1 else f"{len(rows)} preliminary candidates"
     return replace(
         screen,

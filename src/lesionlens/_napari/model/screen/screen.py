@@ -7,7 +7,7 @@ from typing import Any
 
 from lesionlens._napari.model.choices.choices import Choices, LayerChoice, Overlay, Second
 from lesionlens._napari.model.choices.tools import Tools
-from lesionlens._napari.model.choices.views import Compared
+from lesionlens._napari.model.choices.views import ComparedPictures
 from lesionlens._napari.model.geometry.planes import Plane
 from lesionlens._napari.model.state.state import (
     Activity,
@@ -90,7 +90,7 @@ class ShownOutline:
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class VisitedCandidate:
     """A candidate that was gone to: which time that was, its middle and its box (RAS+ mm)."""
 
     number: int
@@ -110,12 +110,12 @@ class ShownScene:
     uncertainty: bool = False
     probe: bool = False
     opacity: float = 0.6
-    compared: Compared | None = None
+    compared: ComparedPictures | None = None
     """What stands in the place of the sequence now."""
     isolines: bool = False
     """Whether maps are drawn as lines, which are no layers."""
     plane: Plane = Plane.AXIAL
-    visit: Visit | None = None
+    visit: VisitedCandidate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ class Screen:
 
 
 def resolve(state: State) -> Screen:
-    """Say what the window shows in a state."""
+    """Report what the window shows in a state."""
     if state.study is None:
         return Screen(activity=state.activity, problem=state.problem, message=state.message)
     study, analysis, choices = state.study, state.analysis, state.choices
@@ -257,7 +257,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
 
 
 def _drawn(state: State, analysis: Analysis, focus: Candidate | None) -> dict[str, Any]:
-    """Say what is drawn, and with what."""
+    """Report what is drawn, and with what."""
     return {
         "editing": state.editing is not None,
         "tools": state.tools,
@@ -267,7 +267,7 @@ def _drawn(state: State, analysis: Analysis, focus: Candidate | None) -> dict[st
 
 
 def _about(state: State, focus: Candidate | None, capabilities: set[str]) -> dict[str, Any]:
-    """Say all that is known of the candidate in focus; nothing where none is."""
+    """Describe all that is known of the candidate in focus; nothing where none is."""
     if focus is None:
         return {}
     asked = state.without
@@ -315,7 +315,7 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
         plane=choices.plane,
         visit=None
         if focus is None
-        else Visit(choices.visits, focus.centroid_mm, focus.bounding_box_mm),
+        else VisitedCandidate(choices.visits, focus.centroid_mm, focus.bounding_box_mm),
     )
 
 

@@ -50,8 +50,8 @@ class StateHolder:
         wanted = self._state.choices.candidate
         return next((c for c in self.listed() if c.id == wanted), None)
 
-    def say(self, message: str) -> None:
-        """Say something beside what runs."""
+    def notify(self, message: str) -> None:
+        """Report something beside what runs."""
         self._set(message=message)
 
     def cured(self, cause: str) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lesionlens._napari.model.choices.choices import Choices, Second
 from lesionlens._napari.model.choices.tools import Tools
-from lesionlens._napari.model.choices.views import Compared
+from lesionlens._napari.model.choices.views import ComparedPictures
 from lesionlens._napari.model.overlays.maps import Overlays
 from lesionlens.base.labels import MrSequence
 from lesionlens.reading.series_selection import ListedStudy
@@ -197,7 +197,7 @@ def shown_sequence(state: State) -> MrSequence | None:
     return other_sequence(study, choices)
 
 
-def compared_now(state: State) -> Compared | None:
+def compared_now(state: State) -> ComparedPictures | None:
     """Return what stands in the place of the sequence shown while the key for that is held."""
     views, sequence = state.choices.views, state.choices.sequence
     found = views.compared if views.swapped else None

@@ -131,7 +131,7 @@ def query_of(fields: Mapping[str, str]) -> StudyQuery:
     Raises
     ------
     UnusableInputError
-        Nothing is said that narrows the search, or a day is none.
+        Nothing narrows the search, or a day is none.
     """
     first, last = day(fields["first"]), day(fields["last"])
     spans = {(True, True): f"{first}-{last}", (True, False): f"{first}-", (False, True): f"-{last}"}
@@ -172,7 +172,7 @@ def cells(study: FoundStudy) -> tuple[str, ...]:
 
 
 def in_the_dialogs_words(text: str) -> str:
-    """Say a command line's option as the field of the dialog that it is.
+    """Write a command line's option as the field of the dialog that it is.
 
     Examples
     --------
@@ -215,25 +215,25 @@ class ArchiveSession:
         return f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}{cut}."
 
     def begin(self, words: str) -> None:
-        """Say that something runs."""
+        """Report that something runs."""
         self._set(activity=Activity(words), problem=None, message="")
 
     def progressed(self, stage: str, fraction: float) -> None:
-        """Say how far it is."""
+        """Report how far it is."""
         if self.state.activity is not None:
             self._set(activity=replace(self.state.activity, stage=stage, fraction=fraction))
 
     def stopping(self) -> None:
-        """Say that a stop was asked for."""
+        """Report that a stop was asked for."""
         if self.state.activity is not None:
             self._set(activity=replace(self.state.activity, stopping=True))
 
     def ended(self, message: str = "") -> None:
-        """Say that nothing runs any more."""
+        """Report that nothing runs any more."""
         self._set(activity=None, message=message)
 
     def failed(self, problem: Problem) -> None:
-        """Say why something did not work; the list stays."""
+        """Report why something did not work; the list stays."""
         shown = replace(
             problem,
             found=in_the_dialogs_words(problem.found),

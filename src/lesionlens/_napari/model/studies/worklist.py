@@ -12,7 +12,7 @@ from lesionlens._napari.model.state.state import Activity, Problem
 from lesionlens.base.errors import LesionLensError, ReadError
 from lesionlens.worklist.ahead import CURSOR, UNDER_WAY
 from lesionlens.worklist.book import Book, open_book
-from lesionlens.worklist.protocol import Protocol, read_protocol
+from lesionlens.worklist.protocol import ReadingProtocol, read_protocol
 from lesionlens.worklist.records import ReadKey, StudyState, WorklistRow
 from lesionlens.worklist.rows import matching, rows_of, too_early
 
@@ -54,7 +54,7 @@ class WorklistSession:
     def __init__(self) -> None:
         self.state = WorklistState()
         self.book: Book | None = None
-        self.protocol: Protocol | None = None
+        self.protocol: ReadingProtocol | None = None
         self.reader, self.unaided_first = "", False
         self._all: tuple[WorklistRow, ...] = ()
         self._seen: tuple[int, int] | None = None
@@ -170,7 +170,7 @@ class WorklistSession:
             )
 
     def ahead(self, running: bool) -> None:
-        """Say whether studies are analysed ahead."""
+        """Report whether studies are analysed ahead."""
         now = self.state
         self._set(
             ahead=running,
@@ -181,21 +181,21 @@ class WorklistSession:
     # --- what runs, what failed (qt.jobs.Listener) ----------------------------------------
 
     def begin(self, words: str) -> None:
-        """Say that something runs."""
+        """Report that something runs."""
         self._set(activity=Activity(words), problem=None, message="")
 
     def progressed(self, stage: str, fraction: float) -> None:
-        """Say how far it is."""
+        """Report how far it is."""
         if self.state.activity is not None:
             self._set(activity=self.state.activity.at(stage, fraction))
 
     def stopping(self) -> None:
-        """Say that a stop was asked for."""
+        """Report that a stop was asked for."""
 
     def ended(self, message: str = "") -> None:
-        """Say that nothing runs any more."""
+        """Report that nothing runs any more."""
         self._set(activity=None, message=message)
 
     def failed(self, problem: Problem) -> None:
-        """Say why something did not work; the list stays."""
+        """Report why something did not work; the list stays."""
         self._set(activity=None, problem=problem)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lesionlens._napari.model.overlays.maps import UNCERTAIN
+from lesionlens.base.dates import iso_date
 from lesionlens.base.labels import Label, LesionClass, MrSequence, Region, Source
 from lesionlens.explain.shapley import deciding_words
 from lesionlens.records.analysis import Analysis
@@ -72,7 +73,7 @@ def point_at(points: Sequence[OperatingPoint], threshold: float) -> OperatingPoi
 
 
 def threshold_words(threshold: float) -> str:
-    """Say which candidates are listed.
+    """Report which candidates are listed.
 
     Examples
     --------
@@ -83,7 +84,7 @@ def threshold_words(threshold: float) -> str:
 
 
 def threshold_costs(point: OperatingPoint | None) -> str:
-    """Say what a threshold finds and what it costs, where that was measured.
+    """Report what a threshold finds and what it costs, where that was measured.
 
     Examples
     --------
@@ -97,7 +98,7 @@ def threshold_costs(point: OperatingPoint | None) -> str:
 
 
 def threshold_source(point: OperatingPoint | None, floor: float) -> str:
-    """Say in full what was measured, and on what, and where the network itself stops."""
+    """Describe in full what was measured, and on what, and where the network itself stops."""
     least = f". Below {floor:.2f} nothing is flagged" if floor else ""
     if point is None:
         return f"List only candidates that score at least this{least}"
@@ -108,13 +109,13 @@ def threshold_source(point: OperatingPoint | None, floor: float) -> str:
 
 
 def short_place(candidate: Candidate) -> str:
-    """Say where in as few words as fit a narrow table; the full words are in the tooltip."""
+    """Describe the place in few words for a narrow table; the full words are in the tooltip."""
     words = candidate.location.words.replace(" lobes", "").replace(" lobe", "")
     return words.replace(UNCERTAIN_PLACE, "?")
 
 
 def score_words(score: float | None) -> str:
-    """Say a score; never a certainty that no network has, nor one of what a reader added.
+    """Write a score; never a certainty that no network has, nor one of what a reader added.
 
     Examples
     --------
@@ -129,7 +130,7 @@ def score_words(score: float | None) -> str:
 
 
 def size_words(candidate: Candidate) -> str:
-    """Say the two diameters; a dash where they are not known."""
+    """Write the two diameters; a dash where they are not known."""
     long, short = candidate.longest_axial_diameter_mm, candidate.perpendicular_diameter_mm
     if long is None:
         return "–"
@@ -137,26 +138,24 @@ def size_words(candidate: Candidate) -> str:
 
 
 def size_cell(candidate: Candidate) -> str:
-    """Say the two diameters and what they are of, in the table's few words; mm is in the header."""
+    """Write the two diameters and what they are of for the table, whose header has the unit."""
     size = size_words(candidate).removesuffix(" mm")
     return size if size == "–" else f"{size} {'enh.' if candidate.has_enhancing else 'whole'}"
 
 
 def date_words(date: str) -> str:
-    """Say a DICOM date as ISO 8601; what is none is shown as it is.
+    """Write a DICOM date as ISO 8601; what is none is shown as it is.
 
     Examples
     --------
     >>> date_words("20260105"), date_words(""), date_words("1997.04")
     ('2026-01-05', 'date unknown', '1997.04')
     """
-    if len(date) == 8 and date.isdigit():
-        return f"{date[:4]}-{date[4:6]}-{date[6:]}"
-    return date or "date unknown"
+    return iso_date(date) or date or "date unknown"
 
 
 def volume_words(volume_ml: float | None) -> str:
-    """Say a volume with two significant figures below 10 ml, whole above.
+    """Write a volume with two significant figures below 10 ml, whole above.
 
     Examples
     --------
@@ -232,7 +231,7 @@ def _of(scores: Mapping[str, float | None] | None, sequence: MrSequence) -> floa
 
 
 def probe_words(analysis: Analysis, voxel: tuple[int, int, int]) -> str:
-    """Say what a probed voxel of the reference grid is taken for, and which sequence tells."""
+    """Report what a probed voxel of the reference grid is taken for, and which sequence tells."""
     number = int(analysis.findings.components[voxel])
     found = next((c for c in analysis.findings.candidates if c.id == number), None)
     if found is None:

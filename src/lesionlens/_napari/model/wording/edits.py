@@ -26,7 +26,7 @@ def draft_words(state: State, analysis: Analysis) -> str:
 
 
 def outline_words(state: State, analysis: Analysis, focus: Candidate | None) -> str:
-    """Say what is drawn, or how the outline in focus differs from the network's."""
+    """Report what is drawn, or how the outline in focus differs from the network's."""
     if state.editing == NEW:
         return "A new candidate: paint it with napari's tools, then press Done."
     if state.editing is not None:

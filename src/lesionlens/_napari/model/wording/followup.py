@@ -15,7 +15,7 @@ from lesionlens.records.followup import (
 
 
 def title_of(analysis: Analysis) -> str:
-    """Return since when, and whether the alignment is to be looked at."""
+    """Return since when, and whether the alignment is to be checked."""
     found = analysis.followup
     if found is None:
         return ""

@@ -25,7 +25,7 @@ def withheld(state: State) -> bool:
 
 
 def verdict(analysis: Analysis, state: State) -> Fact | None:
-    """Say what was checked of the very map that is shown, and no more than that."""
+    """Report what was checked of the very map that is shown, and no more than that."""
     choices = state.choices
     trust = None if analysis.maps is None else analysis.maps.checks.get(choices.region)
     if state.overlays is not None and state.overlays.probe is not None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,7 +62,7 @@ METHODS = {
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Seen:
+class _Examined:
     """One study, and the network's prediction: (R, I, J, K) shares on `study.grid`."""
 
     prepared: PreparedStudy
@@ -97,7 +96,7 @@ class BundleEngine:
     def __init__(
         self, device: str = "auto", *, bundle: Path, patience_s: float = PATIENCE_S
     ) -> None:
-        self.placement = devices.Placement(devices.choose(device), self._move)
+        self.placement = devices.DevicePlacement(devices.choose(device), self._move)
         self._bundle = files.read(bundle)
         self._network = self._bundle.network
         self._attends = bool(bundle_attention.blocks(self._network))
@@ -109,7 +108,7 @@ class BundleEngine:
         self._network.to(device)
         self._fast = devices.has_fast_bfloat16(device)
         self._memory = PassCache(self._bundle.spacing_mm, device)
-        self._last: _Seen | None = None
+        self._last: _Examined | None = None
 
     def forget(self) -> None:
         """Let go the last study; see `inference.engine.SupportsForgetting`."""
@@ -135,18 +134,18 @@ class BundleEngine:
         """Answer on the working grid; see `inference.engine.Engine.predict`."""
         with kept_memory():
             started = time.perf_counter()
-            seen = self._see(prepared, progress, cancel)
+            examined = self._examine(prepared, progress, cancel)
             pass_s = time.perf_counter() - started
             check(cancel, EXPLAIN)
             limit = TimeLimit(self._patience_s, cancel)
             trace = None
             with limit:
-                trace = self._trace(seen, progress, limit)
-            unperturbed, pass_s = self._unperturbed(seen, pass_s, progress, limit)
+                trace = self._trace(examined, progress, limit)
+            unperturbed, pass_s = self._unperturbed(examined, pass_s, progress, limit)
         late = () if trace is not None else (QuestionTime.left_out(["the attention maps"]),)
         return Prediction(
             probability=bundle_maps.nested(
-                seen.shares, self._channels(), seen.study.grid, prepared
+                examined.shares, self._channels(), examined.study.grid, prepared
             ),
             engine=self.info,
             trace=trace,
@@ -155,51 +154,51 @@ class BundleEngine:
             question_time=QuestionTime(limit.seconds_left, pass_s),
         )
 
-    def _see(self, prepared: PreparedStudy, progress: Progress, cancel: Cancel) -> _Seen:
+    def _examine(self, prepared: PreparedStudy, progress: Progress, cancel: Cancel) -> _Examined:
         """Run the network once on the whole study, as MONAI would; the last study is kept."""
         if self._last is None or self._last.prepared is not prepared:
             study = self._memory.of(prepared)
             passes = self._windows(study.grid)
             with interruptible(self._network, RUN, progress, cancel, passes=passes):
-                self._last = _Seen(prepared, study, self._shares(self._input(study)))
+                self._last = _Examined(prepared, study, self._shares(self._input(study)))
         return self._last
 
     def _unperturbed(
-        self, seen: _Seen, pass_s: float, progress: Progress, limit: TimeLimit
+        self, examined: _Examined, pass_s: float, progress: Progress, limit: TimeLimit
     ) -> tuple[PerturbedPrediction, float]:
         """Return the answer that perturbed inputs are compared with, and what one of them takes.
 
         It is computed as theirs are; the first answer takes its place where both are computed
         alike, and where time is up.
         """
-        whole, study = seen.shares[self._whole], seen.study
+        whole, study = examined.shares[self._whole], examined.study
         if not self._fast:
             self._memory.note(self._as_shown(InputPerturbation(), study), whole)
         elif pass_s <= limit.seconds_left:
             started = time.perf_counter()
             with limit:
                 found = self.predict_perturbed(
-                    seen.prepared, [InputPerturbation()], progress=progress, cancel=limit
+                    examined.prepared, [InputPerturbation()], progress=progress, cancel=limit
                 )
                 return found, time.perf_counter() - started
         return PerturbedPrediction(whole.cpu().numpy()[None], study.grid), pass_s
 
-    def _trace(self, seen: _Seen, progress: Progress, limit: TimeLimit) -> Trace:
+    def _trace(self, examined: _Examined, progress: Progress, limit: TimeLimit) -> Trace:
         """Return the maps, and who answers more questions where the network attends."""
         method = ATTENTION if self._attends else GRAD_CAM
         progress(EXPLAIN, 0.0)
         with interruptible(self._network, EXPLAIN, no_progress, limit):
-            cross, layer = self._explain(seen, method, tuple(self._channels()), limit)
+            cross, layer = self._explain(examined, method, tuple(self._channels()), limit)
         progress(EXPLAIN, 1.0)
         if method != ATTENTION:
             return Trace(cross, METHODS[method], (layer,))
-        shares = {region: seen.shares[channel] for region, channel in self._channels().items()}
+        shares = {region: examined.shares[channel] for region, channel in self._channels().items()}
         asked = Asked(
             self._reader,
-            lambda: self._input(self._memory.of(seen.prepared)),
+            lambda: self._input(self._memory.of(examined.prepared)),
             shares,
-            seen.study.grid,
-            seen.prepared,
+            examined.study.grid,
+            examined.prepared,
             bundle_maps.onto_working,
         )
         how, layers = METHODS[method], asked.attention_layers
@@ -222,16 +221,14 @@ class BundleEngine:
         study = self._memory.of(prepared)
         groups = [[self._as_shown(perturbation, study)] for perturbation in perturbations]
 
-        def take(inputs: Sequence[InputPerturbation]) -> list[Tensor]:
-            shares = (self._shares(self._input(study, one), fast=self._fast) for one in inputs)
-            return [share[self._whole] for share in shares]
-
-        def watch(count: int) -> AbstractContextManager[None]:
-            passes = count * self._windows(study.grid)
-            return interruptible(self._network, AGAIN, progress, cancel, passes=passes)
+        def take(inputs: Sequence[InputPerturbation]) -> Iterator[Tensor]:
+            passes = len(inputs) * self._windows(study.grid)
+            with interruptible(self._network, AGAIN, progress, cancel, passes=passes):
+                for one in inputs:
+                    yield self._shares(self._input(study, one), fast=self._fast)[self._whole]
 
         with kept_memory():
-            return self._memory.predict_perturbed(prepared, groups, take, watch)
+            return self._memory.predict_perturbed(prepared, groups, take)
 
     @devices.on_its_device
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
@@ -258,9 +255,9 @@ class BundleEngine:
             )
         limit = TimeLimit(self._patience_s)
         with limit, kept_memory():
-            seen = self._see(prepared, no_progress, limit)
+            examined = self._examine(prepared, no_progress, limit)
             with interruptible(self._network, RUN, no_progress, limit):
-                cross, _ = self._explain(seen, method, (target.region,), limit)
+                cross, _ = self._explain(examined, method, (target.region,), limit)
             return Volume(cross[target.region], prepared.working)
         raise ResourceError(
             found=f"more than {self._patience_s:.0f} s for {method}",
@@ -338,28 +335,30 @@ class BundleEngine:
         return self._channels()[Region.WT]
 
     def _explain(
-        self, seen: _Seen, method: str, regions: Sequence[Region], cancel: Cancel
+        self, examined: _Examined, method: str, regions: Sequence[Region], cancel: Cancel
     ) -> tuple[dict[Region, Floats], str]:
         """Return each region's weights on the working grid, and which layers they are of."""
         channels = {region: self._channels()[region] for region in regions}
         if method != ATTENTION:
-            return self._attributed(seen, method, channels, cancel)
-        shares = torch.stack([seen.shares[channel] for channel in channels.values()])
-        x = self._input(seen.study)
+            return self._attributed(examined, method, channels, cancel)
+        shares = torch.stack([examined.shares[channel] for channel in channels.values()])
+        x = self._input(examined.study)
         found = bundle_maps.attention(self._reader, x, shares)
         maps = dict(zip(channels, found, strict=True))
-        return bundle_maps.weights(maps, seen.study.grid, seen.prepared), "all transformer blocks"
+        return bundle_maps.weights(
+            maps, examined.study.grid, examined.prepared
+        ), "all transformer blocks"
 
     def _attributed(
-        self, seen: _Seen, method: str, channels: Mapping[Region, int], cancel: Cancel
+        self, examined: _Examined, method: str, channels: Mapping[Region, int], cancel: Cancel
     ) -> tuple[dict[Region, Floats], str]:
         """Ask at 2 mm or coarser, or in one window where the network reads no other size."""
-        study = seen.study
+        study = examined.study
         if self._bundle.fixed:
-            place = window_about_peak(seen.shares[self._whole], self._bundle.window)
+            place = window_about_peak(examined.shares[self._whole], self._bundle.window)
         else:
             edge_mm = max(_CAM_MM, self._bundle.spacing_mm)
-            study = network_input.make_network_input(seen.prepared, edge_mm, self._device)
+            study = network_input.make_network_input(examined.prepared, edge_mm, self._device)
             i, j, k = study.grid.shape
             place = slice(0, i), slice(0, j), slice(0, k)
         x = self._input(study)[(slice(None), slice(None), *place)]
@@ -377,7 +376,7 @@ class BundleEngine:
         for region, answer in answers.items():
             maps[region] = torch.zeros(study.grid.shape, device=self._device)
             maps[region][place] = answer[: size[0], : size[1], : size[2]]
-        return bundle_maps.weights(maps, study.grid, seen.prepared), name
+        return bundle_maps.weights(maps, study.grid, examined.prepared), name
 
     def _notices(self, prepared: PreparedStudy) -> tuple[str, ...]:
         there = {s for s, here in zip(MrSequence, prepared.present, strict=True) if here}

@@ -76,7 +76,7 @@ def attention(
     x : (1, C, I, J, K) Tensor
         The input.
     shares : (R, I, J, K) Tensor
-        What the network said, 0 to 1.
+        What the network predicted, 0 to 1.
     follow : callable
         How the attention is followed from where the regions are drawn.
     head : int or None
@@ -93,10 +93,10 @@ def attention(
         layers = reader.layers(x[(slice(None), slice(None), *place)], head)
         inside = focus[(slice(None), *place)]
         if layers:
-            looked = follow(layers, padded(inside, reader.window))
+            attended = follow(layers, padded(inside, reader.window))
             i, j, k = inside.shape[1:]
             share = inside.sum((1, 2, 3), keepdim=True)
-            total[(slice(None), *place)] += share * looked[:, :i, :j, :k]
+            total[(slice(None), *place)] += share * attended[:, :i, :j, :k]
     return total
 
 

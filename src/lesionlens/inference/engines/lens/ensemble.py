@@ -34,8 +34,8 @@ def of_whole_tumour(shown: Shown) -> tuple[Shown, ...]:
 def least_of_whole_tumour(shown: Shown) -> float:
     """Return the lowest probability that is drawn as whole tumour; 0 for what the weights say.
 
-    Without FLAIR and T2 oedema is guessed from what lies round a core. The guess is told from
-    what is seen by its probability, so only what is nearly certain is drawn.
+    Without FLAIR and T2 oedema is guessed from what lies round a core. The guess differs from
+    what is visible by its probability, so only what is nearly certain is drawn.
 
     Examples
     --------

@@ -7,9 +7,11 @@ inputs. Arrays stay torch's or numpy's (`base.array_ops`), as the passes return 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +32,11 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import Cancel, Progress
 from lesionlens.inference import network_input, rollout, separable, windows
-from lesionlens.inference.engines.lens import ensemble, patch_refinement
+from lesionlens.inference.engines.lens import (
+    ensemble,
+    outline_refinement,
+    patch_refinement,
+)
 from lesionlens.inference.engines.lens.attention import (
     AttentionRollout,
     CrossAttentionMaps,
@@ -55,6 +61,8 @@ from lesionlens.records.prediction import (
 from lesionlens.records.study import PreparedStudy
 
 Floats = NDArray[np.float32]
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 FIRST_PASS, REFINEMENT = "predicting the whole brain", "refining candidates"
 PERTURBATION = "predicting perturbed inputs"
 EVERYTHING = InputPerturbation()
@@ -99,7 +107,7 @@ class LensMethod(ABC):
         self._memory = self._fresh_memory(device)
 
     def _fresh_memory(self, device: Device) -> PassCache:
-        return PassCache(_SCALE * self._about.spacing_mm, device, self._together)
+        return PassCache(_SCALE * self._about.spacing_mm, device)
 
     def forget(self) -> None:
         """Let go the last study; see `inference.engine.SupportsForgetting`."""
@@ -129,6 +137,10 @@ class LensMethod(ABC):
         self, stage: str, progress: Progress, cancel: Cancel, passes: int
     ) -> AbstractContextManager[None]:
         """Return the context in which passes can be stopped and tell how far they are."""
+
+    def _each(self, run: Callable[[_T], _R], inputs: Sequence[_T]) -> Iterator[_R]:
+        """Run passes that do not wait for each other, in any order; return what each gives."""
+        return map(run, inputs)
 
     @property
     def info(self) -> EngineInfo:
@@ -168,7 +180,12 @@ class LensMethod(ABC):
         if refined is not None:
             fine[-1] += refined[0]
         brain = take(prepared.brain[box].copy(), self._device)
-        probability = _nested(fine) * brain
+        probability = outline_refinement.refine(
+            give(floats(_nested(fine) * brain)),
+            prepared.channels[(slice(None), *box)],
+            prepared.present,
+            prepared.brain[box],
+        )
         trace = None
         if self._attends:
             softened = separable.smooth(out.attention[0], _ATTENTION_BLUR_VOX)
@@ -199,14 +216,17 @@ class LensMethod(ABC):
 
         What everything shown calls core is whole tumour too, whatever FLAIR alone says of it.
         """
-        shown = _shown(study.present)
-        _, *others = ensemble.of_whole_tumour(shown)
-        with self._watch(FIRST_PASS, progress, cancel, 1 + len(others)):
-            out = self._pass(study.input_of(EVERYTHING), trace=True)
-            mean = sigmoid(self._calibrated(out.logits)[0])
-            for one in others:
-                other = self._pass(study.input_of(InputPerturbation.showing(one)))
-                mean[0] += sigmoid(self._calibrated(other.logits)[0, 0])
+        _, *others = ensemble.of_whole_tumour(_shown(study.present))
+        inputs = [EVERYTHING, *map(InputPerturbation.showing, others)]
+
+        def run(one: InputPerturbation) -> PassOutput:
+            return self._pass(study.input_of(one), trace=one is EVERYTHING)
+
+        with self._watch(FIRST_PASS, progress, cancel, len(inputs)):
+            out, *more = self._each(run, inputs)
+        mean = sigmoid(self._calibrated(out.logits)[0])
+        for other in more:
+            mean[0] += sigmoid(self._calibrated(other.logits)[0, 0])
         mean[0] = namespace(mean).maximum(mean[0] / (1 + len(others)), mean[1])
         return out, logit(mean, _EDGE)
 
@@ -244,15 +264,18 @@ class LensMethod(ABC):
         study = self._memory.of(prepared)
         groups = [self._ensemble(perturbation, study.present) for perturbation in perturbations]
 
-        def answer(inputs: Sequence[InputPerturbation]) -> Sequence[Array]:
-            shown = [study.input_of(one) for one in inputs]
+        def run(batch: Sequence[InputPerturbation]) -> Array:
+            shown = [study.input_of(one) for one in batch]
             x = shown[0] if len(shown) == 1 else namespace(shown[0]).concatenate(shown)
-            return list(sigmoid(self._calibrated(self._pass(x).logits)[:, 0]))
+            return sigmoid(self._calibrated(self._pass(x).logits)[:, 0])
 
-        def watch(passes: int) -> AbstractContextManager[None]:
-            return self._watch(PERTURBATION, progress, cancel, passes)
+        def answer(inputs: Sequence[InputPerturbation]) -> Iterator[Array]:
+            size = self._together
+            batches = [inputs[i : i + size] for i in range(0, len(inputs), size)]
+            with self._watch(PERTURBATION, progress, cancel, len(batches)):
+                yield from chain.from_iterable(self._each(run, batches))
 
-        return self._memory.predict_perturbed(prepared, groups, answer, watch)
+        return self._memory.predict_perturbed(prepared, groups, answer)
 
     def _ensemble(
         self, perturbation: InputPerturbation, present: Sequence[bool]
@@ -285,12 +308,14 @@ class LensMethod(ABC):
         study = network_input.make_network_input(prepared, spacing, self._device)
         x = study.input_of(EVERYTHING)
 
-        def run(window: windows.Window, place: Array) -> tuple[Array, Array]:
+        def run(window: windows.Window) -> tuple[Array, Array]:
+            place = windows.place_in(window, study.grid.shape, self._device)
             out = self._pass(x[(slice(None), slice(None), *window)], place=place)
             return self._calibrated(out.logits)[0, -1], out.attention[0, -1]
 
         with self._watch(REFINEMENT, progress, cancel, len(chosen.places)):
-            change, attended = patch_refinement.refine(chosen, logits[-1], study, run)
+            answers = list(self._each(run, chosen.places))
+        change, attended = patch_refinement.refine(chosen, logits[-1], study, answers)
         both = [change, separable.smooth(attended, _ATTENTION_BLUR_VOX)]
         along = separable.matrices(study.grid, first.cut, antialias=False)
         return separable.apply(namespace(change).stack(both), along)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from scipy import ndimage
@@ -24,13 +23,6 @@ _WINDOW_VOX = 96
 _FROM = 0.25  # probability of whole tumour from which a voxel is refined
 _MARGIN_MM = 6.0
 _FADE_VOX = 1.0  # of the first pass: how softly the surroundings of what is suspected end
-
-
-class Pass(Protocol):
-    """Runs the network on one window."""
-
-    def __call__(self, window: windows.Window, place: Array) -> tuple[Array, Array]:
-        """Return the enhancing tumour's logits and its query's attention, both (i, j, k)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,8 +62,10 @@ def plan(whole: Array, grid: Grid, fine: Grid) -> WindowPlan:
     return WindowPlan(near, there, tuple(windows.over(wanted, (_WINDOW_VOX,) * 3)))
 
 
-def refine(chosen: WindowPlan, known: Array, study: NetworkInput, run: Pass) -> Array:
-    """Refine every window of a plan.
+def refine(
+    chosen: WindowPlan, known: Array, study: NetworkInput, answers: Sequence[tuple[Array, Array]]
+) -> Array:
+    """Put together what the network made of every window of a plan.
 
     Parameters
     ----------
@@ -81,8 +75,8 @@ def refine(chosen: WindowPlan, known: Array, study: NetworkInput, run: Pass) -> 
         The first pass's logits of the enhancing tumour.
     study : NetworkInput
         At the finer voxel size.
-    run : callable
-        One pass of the network.
+    answers : sequence of pairs of (i, j, k) arrays
+        For each of its places the enhancing tumour's logits and its query's attention.
 
     Returns
     -------
@@ -92,8 +86,7 @@ def refine(chosen: WindowPlan, known: Array, study: NetworkInput, run: Pass) -> 
     """
     device, shape = device_of(known), study.grid.shape
     blend, attended = windows.Blend(shape, device), zeros(shape, device)
-    for window in chosen.places:
-        logits, attention = run(window, windows.place_in(window, shape, device))
+    for window, (logits, attention) in zip(chosen.places, answers, strict=True):
         blend.add(window, logits)
         attended[window] += attention * sigmoid(logits).sum()
     faded = separable.smooth(chosen.near, _FADE_VOX)

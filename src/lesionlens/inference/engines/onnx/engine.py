@@ -93,7 +93,7 @@ class OnnxEngine(LensMethod):
         path = exported_path(str(weights or "default")) if named else Path(str(weights))
         self._session = OnnxSession(path, device)
         super().__init__(_about(path, self._session), None)
-        self._said: tuple[str, Progress, Cancel] | None = None
+        self._stage: tuple[str, Progress, Cancel] | None = None
         self._done, self._passes = 0, 1
 
     @property
@@ -119,11 +119,11 @@ class OnnxEngine(LensMethod):
     @contextmanager
     def _watch(self, stage: str, progress: Progress, cancel: Cancel, passes: int) -> Iterator[None]:
         check(cancel, stage)
-        self._said, self._done, self._passes = (stage, progress, cancel), 0, max(passes, 1)
+        self._stage, self._done, self._passes = (stage, progress, cancel), 0, max(passes, 1)
         try:
             yield
         finally:
-            self._said = None
+            self._stage = None
 
     @override
     def _pass(self, x: Floats, *, place: Floats | None = None, trace: bool = False) -> _Pass:
@@ -146,7 +146,7 @@ class OnnxEngine(LensMethod):
         )
 
     def _run(self, x: Floats, place: Floats, wanted: list[str]) -> dict[str, Floats]:
-        stage, progress, cancel = self._said or ("the network", None, NEVER)
+        stage, progress, cancel = self._stage or ("the network", None, NEVER)
         if progress is not None:
             progress(stage, min(self._done / self._passes, 1.0))
         inputs = {"x": np.ascontiguousarray(x), "place": place}

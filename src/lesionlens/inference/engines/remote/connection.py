@@ -134,25 +134,43 @@ class Connection:
     def _send(self, method: str, path: str, **how: Any) -> requests.Response:
         if not hasattr(self._own, "http"):
             self._own.http = _http(self.address)
-        http: requests.Session = self._own.http
-        try:
-            answer = http.request(
-                method, self.address.url + path, timeout=(_CONNECT_S, _READ_S), **how
-            )
-        except SSLError as error:
-            raise _untrusted(self.address) from error
-        except (CutError, Timeout, ChunkedEncodingError) as error:
-            raise _cut(self.address) from error
-        except RequestException as error:
-            raise ServerError(
-                found=f"an address that cannot be used ({type(error).__name__})",
-                expected="a server of `lesionlens serve`",
-                next_step="Check the address",
-                in_window="Check the server's address",
-            ) from error
-        if not answer.ok:
-            _refused(answer, self.address)
-        return answer
+        return _send(self._own.http, self.address, method, path, **how)
+
+
+def models_of(address: ServerAddress) -> tuple[str, ...]:
+    """Return the names of a server's models, its first first; no session is begun.
+
+    Raises
+    ------
+    ServerError
+        It does not answer, refuses the key or speaks another version.
+    """
+    with _http(address) as http:
+        about = _send(http, address, "GET", "/v1/about").json()
+    _check_protocol(about, address)
+    return tuple(str(name) for name in about["models"])
+
+
+def _send(
+    http: requests.Session, address: ServerAddress, method: str, path: str, **how: Any
+) -> requests.Response:
+    """Send one request; what keeps it from being answered is said in words."""
+    try:
+        answer = http.request(method, address.url + path, timeout=(_CONNECT_S, _READ_S), **how)
+    except SSLError as error:
+        raise _untrusted(address) from error
+    except (CutError, Timeout, ChunkedEncodingError) as error:
+        raise _cut(address) from error
+    except RequestException as error:
+        raise ServerError(
+            found=f"an address that cannot be used ({type(error).__name__})",
+            expected="a server of `lesionlens serve`",
+            next_step="Check the address",
+            in_window="Check the server's address",
+        ) from error
+    if not answer.ok:
+        _refused(answer, address)
+    return answer
 
 
 def _http(address: ServerAddress) -> requests.Session:

@@ -215,7 +215,7 @@ def test_asking_for_uncertainty_switches_the_overlay_on(session):
     [((0.9, 0.08, 0.02), "network's nearest kind: tumour", None),
      ((0.2, 0.7, 0.1), "network's nearest kind: white-matter lesion", False)],
 )  # fmt: skip
-def test_what_a_candidate_looks_like_is_said_and_warned_of_where_it_is_no_tumour(
+def test_what_a_candidate_looks_like_is_reported_and_warned_of_where_it_is_no_tumour(
     result, shares, words, good
 ):
     candidate = result.analysis.findings.candidates[0]

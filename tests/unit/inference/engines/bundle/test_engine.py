@@ -13,7 +13,7 @@ import torch
 pytest.importorskip("monai")
 
 from monai.networks import nets
-from tests.bundles import SEGRESNET, write_bundle
+from tests.bundles import SEGRESNET, write_bundle, write_flagging_bundle
 
 from lesionlens.base.errors import ResourceError, UnusableInputError, WeightsError
 from lesionlens.base.labels import MrSequence, Region
@@ -203,7 +203,7 @@ def test_a_transformer_bundle_gives_grad_cam_beside(tmp_path, make_prepared):
     assert np.abs(cam - attention).max() > 1e-6
 
 
-def test_a_missing_sequence_is_said(bundle, make_prepared):
+def test_a_missing_sequence_is_reported(bundle, make_prepared):
     engine = BundleEngine("cpu", bundle=bundle)
     found = engine.predict(make_prepared(present={"flair"}), progress=no_progress, cancel=NEVER)
     assert "T1c, T1, T2" in found.notices[0]
@@ -226,7 +226,7 @@ def test_a_left_out_sequence_is_an_empty_image(bundle, make_prepared):
 
 
 @pytest.mark.parametrize("fast", [False, True])
-def test_no_variant_is_looked_at_twice(bundle, make_prepared, monkeypatch, fast):
+def test_no_perturbation_is_predicted_twice(bundle, make_prepared, monkeypatch, fast):
     """Where perturbed inputs are computed in bfloat16, so is the study as it is, once more."""
     engine, study = patient_engine(bundle), make_prepared(present={"flair", "t2"})
     asked = []
@@ -245,15 +245,8 @@ def test_no_variant_is_looked_at_twice(bundle, make_prepared, monkeypatch, fast)
 @pytest.fixture(scope="module")
 def keen_bundle(tmp_path_factory, bundle, make_prepared):
     """Return the same network, shifted so that it flags a thirtieth of the brain."""
-    engine = patient_engine(bundle)
-    with torch.inference_mode():
-        study = engine._memory.of(make_prepared())
-        shares = engine._shares(engine._input(study))[1][study.brain[0]]
-        shift = -torch.logit(shares.quantile(1 - 1 / 30))
-    state = engine._network.state_dict()
-    last = [n for n in state if n.startswith("conv_final") and n.endswith("conv.bias")][-1]
-    state[last] = state[last] + torch.tensor([0, float(shift), 0])
-    return write_bundle(tmp_path_factory.mktemp("bundle") / "keen", state=state, window=64)
+    folder = tmp_path_factory.mktemp("bundle") / "keen"
+    return write_flagging_bundle(folder, patient_engine(bundle), make_prepared())
 
 
 def test_the_whole_analysis_runs_on_a_bundle(keen_bundle, make_study):
@@ -284,7 +277,7 @@ def said_of_time(result):
     return " ".join(n for n in result.analysis.run.notices if n.startswith("Left out"))
 
 
-def test_without_patience_nothing_is_asked_and_that_is_said(keen_bundle, make_study):
+def test_without_patience_nothing_is_asked_and_that_is_reported(keen_bundle, make_study):
     engine = BundleEngine("cpu", bundle=keen_bundle, patience_s=0.0)
     result = Lens(engine=engine)(open_study(make_study()))
     assert result.candidates

@@ -72,7 +72,7 @@ def test_the_same_study_gives_the_same_answer(engine, study, prediction):
     np.testing.assert_array_equal(again.probability[Region.ET], prediction.probability[Region.ET])
 
 
-def test_a_glance_at_everything_is_the_predictions_own(engine, study, prediction):
+def test_an_unperturbed_pass_is_the_predictions_own(engine, study, prediction):
     assert isinstance(engine, SupportsPerturbation)
     everything = InputPerturbation((True,) * 4)
     seen = engine.predict_perturbed(study, [everything], progress=no_progress, cancel=NEVER)
@@ -81,7 +81,7 @@ def test_a_glance_at_everything_is_the_predictions_own(engine, study, prediction
     assert seen.grid.matches(engine.perturbation_grid(study))
 
 
-def test_variants_are_what_they_say(engine, study):
+def test_perturbations_are_what_they_declare(engine, study):
     grid = engine.perturbation_grid(study)
     hidden = np.zeros(grid.shape, bool)
     hidden[: grid.shape[0] // 2] = True
@@ -111,7 +111,7 @@ def glances(engine, monkeypatch):
     return taken
 
 
-def test_no_look_is_taken_twice(random_weights, make_prepared, monkeypatch):
+def test_no_pass_is_run_twice(random_weights, make_prepared, monkeypatch):
     engine, study = LensEngine("cpu", random_weights), make_prepared()
     taken = glances(engine, monkeypatch)
     some = [
@@ -157,7 +157,7 @@ def test_an_absent_sequence_stays_absent(engine, make_prepared):
     assert x[0, 6:].any()
 
 
-def test_a_mirrored_look_at_a_mirrored_input_is_the_plain_one(engine, study):
+def test_a_mirrored_pass_over_a_mirrored_input_is_the_plain_one(engine, study):
     plain = engine._memory.of(study).input_of(InputPerturbation((True,) * 4))
     mirrored = engine._memory.of(study).input_of(InputPerturbation((True,) * 4, mirrored=True))
     torch.testing.assert_close(mirrored, plain.flip(2))
@@ -196,31 +196,31 @@ def test_two_far_voxels_are_answered_differently(prediction, study):
 
 
 def test_it_stops_in_the_middle_of_a_pass(random_weights, study):
-    engine, stop, told = LensEngine("cpu", random_weights), threading.Event(), []
+    engine, stop, reported = LensEngine("cpu", random_weights), threading.Event(), []
 
     def progress(stage, fraction):
-        told.append(fraction)
+        reported.append(fraction)
         if fraction > 0.3:
             stop.set()
 
     with pytest.raises(CancelledError):
         engine.predict(study, progress=progress, cancel=stop)
-    assert max(told) < 0.5
+    assert max(reported) < 0.5
     engine.predict(study, progress=no_progress, cancel=NEVER)
 
 
 def test_progress_of_each_stage_reaches_the_end_and_never_falls(engine, study):
-    told = {}
+    reported = {}
     engine.predict(
-        study, progress=lambda stage, f: told.setdefault(stage, []).append(f), cancel=NEVER
+        study, progress=lambda stage, f: reported.setdefault(stage, []).append(f), cancel=NEVER
     )
-    assert len(told) == 2
-    for fractions in told.values():
+    assert len(reported) == 2
+    for fractions in reported.values():
         assert fractions == sorted(fractions)
         assert fractions[-1] > 0.9
 
 
-def test_too_little_memory_is_said_in_words(engine):
+def test_too_little_memory_is_reported_in_words(engine):
     def refuse():
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried")
 

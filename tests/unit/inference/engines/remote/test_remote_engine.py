@@ -143,18 +143,18 @@ def test_cancel_ends_the_question_here_and_there(study):
     hold = threading.Event()
     with serving({"slow": QuickEngine(hold)}) as server:
         engine, stop = connect(server=server.url), threading.Event()
-        told = []
+        reported = []
 
-        def tell(stage, fraction):
-            told.append(stage)
+        def report(stage, fraction):
+            reported.append(stage)
             if stage == "looking":
                 stop.set()
 
         began = time.monotonic()
         with pytest.raises(CancelledError):
-            predict(engine, study, progress=tell, cancel=stop)
+            predict(engine, study, progress=report, cancel=stop)
         assert time.monotonic() - began < 10
-        assert "looking" in told
+        assert "looking" in reported
         hold.set()
         assert predict(engine, study).probability  # and the next is served
         engine.close()
@@ -198,7 +198,7 @@ def test_another_protocol_is_explained(server, monkeypatch):
         connect(server=server.url)
 
 
-def test_another_version_that_speaks_the_same_is_told_to_the_reader(server, study):
+def test_another_version_that_speaks_the_same_is_reported_to_the_reader(server, study):
     engine = connect(server=server.url)
     engine._line.about["version"] = "9.9.9"
     assert any("9.9.9" in notice for notice in predict(engine, study).notices)
@@ -276,18 +276,18 @@ def test_a_line_cut_while_the_server_works_is_taken_up_again(study):
     quick = QuickEngine(hold)
     with serving({"slow": quick}) as server:
         cable = Cable(int(server.url.rsplit(":", 1)[1]))
-        engine, told = connect(server=cable.url), []
+        engine, reported = connect(server=cable.url), []
 
-        def tell(stage, fraction):
-            told.append(stage)
+        def report(stage, fraction):
+            reported.append(stage)
             if stage == "looking" and cable.whole and not hold.is_set():
                 cable.cut()
                 hold.set()
             elif "does not answer" in stage:
                 cable.mend()
 
-        found = predict(engine, study, progress=tell)
-        assert any("does not answer" in stage for stage in told)
+        found = predict(engine, study, progress=report)
+        assert any("does not answer" in stage for stage in reported)
         assert len(quick.order) == 1  # the work was done once
         share = predict(QuickEngine(), study).probability[Region.WT]
         assert np.array_equal(found.probability[Region.WT], share)

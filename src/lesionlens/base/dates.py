@@ -1,0 +1,17 @@
+"""Dates as DICOM files hold them and as people read them."""
+
+from __future__ import annotations
+
+
+def iso_date(text: str) -> str:
+    """Write YYYYMMDD, which DICOM requires, as ISO 8601; empty where it is no such date.
+
+    Examples
+    --------
+    >>> iso_date("20260105"), iso_date("2026-01-05"), iso_date("1997.04")
+    ('2026-01-05', '2026-01-05', '')
+    """
+    digits = text.replace("-", "")
+    if len(digits) != 8 or not digits.isdigit():
+        return ""
+    return f"{digits[:4]}-{digits[4:6]}-{digits[6:]}"

@@ -1,0 +1,111 @@
+// Outlines moved to where this patient's images have them, as
+// lesionlens.inference.engines.lens.outline_refinement does it; the constants are explained there.
+
+import { boundingBox, cut, each, size } from "./grid.js";
+import { smoothed } from "./resample.js";
+
+const STRENGTH = 0.5;
+const LIMIT = 2;
+const [INSIDE, OUTSIDE] = [0.8, 0.05];
+const LEAST = 300;
+const MARGIN = 12;
+const REACH = 2;
+const NEAREST = 0.01;
+const VARIANCE = 0.05;
+const EDGE = 1e-3;
+const UPTAKE = [0, 1]; // T1, T1c
+
+/** Refine three nested probabilities by the images [{values} or null for absent]; nested again. */
+export function refined(probability, images, brain, shape) {
+  const lesion = Uint8Array.from(probability[0], (p) => (p > 0.5 ? 1 : 0));
+  const found = boundingBox(lesion, shape);
+  if (!found) return probability;
+  const low = found[0].map((n) => Math.max(n - MARGIN, 0));
+  const high = found[1].map((n, a) => Math.min(n + MARGIN, shape[a]));
+  const here = (values) => cut(values, shape, low, high);
+  const [within, drawn] = [here(brain), here(lesion)];
+  const inLesion = drawn.map((v, at) => (v && within[at] ? 1 : 0));
+  const shown = images.map((one) => one && here(one));
+  const all = shown.filter(Boolean);
+  const uptake = UPTAKE.map((c) => shown[c]).filter(Boolean);
+  const small = high.map((h, a) => h - low[a]);
+  const asked = [[all, within], [all, inLesion], [uptake, inLesion]];
+  const [outer, core, enhancing] = asked.map(([seen, around], r) =>
+    refinedOne(here(probability[r]), seen, around, small),
+  );
+  const nested = [
+    outer.map((p, at) => Math.max(p, core[at])),
+    core,
+    enhancing.map((p, at) => Math.min(p, core[at])),
+  ];
+  return probability.map((whole, r) => {
+    const out = whole.slice();
+    let n = 0;
+    each(shape, low, high, (at) => {
+      out[at] = within[n] ? nested[r][n] : 0;
+      n++;
+    });
+    return out;
+  });
+}
+
+function refinedOne(probability, images, around, shape) {
+  const voxels = (chosen) => [...Array(size(shape)).keys()].filter(chosen);
+  const inside = voxels((v) => probability[v] > INSIDE);
+  const outside = voxels((v) => probability[v] < OUTSIDE && around[v]);
+  if (!images.length || Math.min(inside.length, outside.length) < LEAST) return probability;
+  const soft = smoothed(probability.map((p) => (p > 0.5 ? 1 : 0)), shape, REACH);
+  const scaled = standardised(images, [inside, outside]);
+  const [lesion, other] = [inside, outside].map((chosen) => gaussian(scaled, chosen));
+  return probability.map((p, v) => {
+    const nearness = 4 * soft[v] * (1 - soft[v]);
+    if (nearness <= NEAREST) return p;
+    const values = scaled.map((one) => one(v));
+    const ratio = logDensity(lesion, values) - logDensity(other, values);
+    const prior = Math.min(Math.max(p, EDGE), 1 - EDGE);
+    const shift = STRENGTH * nearness * Math.min(Math.max(ratio, -LIMIT), LIMIT);
+    return 1 / (1 + Math.exp(-(Math.log(prior / (1 - prior)) + shift)));
+  });
+}
+
+/** For each image a function of a voxel: its value, by mean and deviation of some voxels. */
+function standardised(images, groups) {
+  const count = groups.reduce((sum, chosen) => sum + chosen.length, 0);
+  const over = (value) => groups.reduce((s, g) => g.reduce((t, v) => t + value(v), s), 0) / count;
+  return images.map((image) => {
+    const mean = over((v) => image[v]);
+    const deviation = Math.sqrt(over((v) => (image[v] - mean) ** 2)) + 1e-6;
+    return (v) => (image[v] - mean) / deviation;
+  });
+}
+
+/** Mean, and the Cholesky factor of the covariance. */
+function gaussian(scaled, chosen) {
+  const mean = scaled.map((one) => chosen.reduce((sum, v) => sum + one(v), 0) / chosen.length);
+  const covariance = scaled.map((a, m) =>
+    scaled.map((b, n) => {
+      const sum = chosen.reduce((s, v) => s + (a(v) - mean[m]) * (b(v) - mean[n]), 0);
+      return sum / (chosen.length - 1) + (m === n ? VARIANCE : 0);
+    }),
+  );
+  const factor = covariance.map((row) => row.map(() => 0));
+  covariance.forEach((row, m) => {
+    for (let n = 0; n <= m; n++) {
+      const rest = row[n] - factor[m].reduce((sum, v, k) => (k < n ? sum + v * factor[n][k] : sum), 0);
+      factor[m][n] = m === n ? Math.sqrt(rest) : rest / factor[n][n];
+    }
+  });
+  return { mean, factor };
+}
+
+function logDensity({ mean, factor }, values) {
+  const solved = [];
+  let [distance, logDet] = [0, 0];
+  factor.forEach((row, m) => {
+    const rest = solved.reduce((sum, v, k) => sum + v * row[k], 0);
+    solved.push((values[m] - mean[m] - rest) / row[m]);
+    distance += solved[m] ** 2;
+    logDet += 2 * Math.log(row[m]);
+  });
+  return -0.5 * (distance + logDet);
+}

@@ -1,0 +1,46 @@
+"""Run passes of a network side by side on the cores of one processor.
+
+A convolution over a small volume does not keep two cores busy: two passes on a core each take two
+thirds of the time of one after the other on both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+R = TypeVar("R")
+_AT_ONCE = 2
+"""More would need more memory and bring little: each has its share of the threads."""
+
+
+def side_by_side(run: Callable[[T], R], inputs: Sequence[T]) -> Iterator[R]:
+    """Yield what `run` makes of each input, in order, two at a time.
+
+    Parameters
+    ----------
+    run : callable
+        One pass; called from threads other than the caller's, each with half of the threads that
+        torch has here.
+    inputs : sequence
+        What it is called with.
+
+    Raises
+    ------
+    Exception
+        What a pass raises; those not begun are left out, and none is running afterwards.
+    """
+    threads = torch.get_num_threads()
+    if threads < _AT_ONCE or len(inputs) < _AT_ONCE:
+        yield from map(run, inputs)
+        return
+    pool = ThreadPoolExecutor(_AT_ONCE, "pass", torch.set_num_threads, (threads // _AT_ONCE,))
+    try:
+        yield from pool.map(run, inputs)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # threads begun later take the last number that was set
