@@ -161,7 +161,7 @@ def _taken_off(streams: RandomStreams, frame: DrawnFrame, image: Tensor, brain: 
     return image
 
 
-def _seen(streams: RandomStreams, frame: DrawnFrame) -> Tensor:
+def _imaged(streams: RandomStreams, frame: DrawnFrame) -> Tensor:
     """Where an image has data: fields of view end within the head, some are thin slabs."""
     keep = torch.ones(len(streams), 1, *frame.shape, dtype=torch.bool)
     middle, half = spread(streams.uniform(-45, 45)), spread(streams.uniform(8, 40))
@@ -303,5 +303,5 @@ def _draw_one(
         crude = bool(streams.chance(0.06).any())
         image, brain = _crude_head(streams, frame) if crude else _head(streams, frame, head)
         image = _taken_off(streams, frame, _lesions(streams, frame, image, brain), brain)
-    seen = _seen(streams, frame)
+    seen = _imaged(streams, frame)
     return DrawnHeads(_acquired(streams, frame, image) * seen, brain * seen)

@@ -41,11 +41,11 @@ class Server:
         self._stop, self._open = threading.Event(), threading.Event()
         app = make_app(self.sessions, Admission(keys, where.hosts), datastore)
 
-        def tell(address: str) -> None:
+        def report(address: str) -> None:
             self.url = address
             self._open.set()
 
-        self._thread = threading.Thread(target=listen, args=(app, where, tell, self._stop))
+        self._thread = threading.Thread(target=listen, args=(app, where, report, self._stop))
         self._thread.start()
         assert self._open.wait(20)
 

@@ -14,6 +14,9 @@ FORBIDDEN = {
     "an absolute path of one machine": re.compile(r"(?<![\w.])/(?:home|root|work|Users|opt)/\w"),
     "a number of our own tracker": re.compile(r"\b(?:issue|fixes|closes|see) #\d+", re.IGNORECASE),
     "a package host": re.compile(r"(?:index-url|find-links|download\.pytorch)", re.IGNORECASE),
+    "a name that CONTRIBUTING replaced": re.compile(
+        r"\b(?:def|class) _?(?:glance|looks?|said|say|seen|tell|told)\b", re.IGNORECASE
+    ),
     "a note to finish later": re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b"),
 }
 IMAGES = REPOSITORY / "packaging"

@@ -42,7 +42,7 @@ def by_pydicom(path):
     )
 
 
-def said(header, key):
+def spoken(header, key):
     """Return value, its text and its kind, or the kind of error that asking for it is."""
     try:
         value = header.get(key)
@@ -56,7 +56,7 @@ def said(header, key):
 
 def assert_same(ours, theirs):
     for key in dicom_scan._TAGS:
-        assert said(ours, key) == said(theirs, key), key
+        assert spoken(ours, key) == spoken(theirs, key), key
 
 
 def nested(depth):

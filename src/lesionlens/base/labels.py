@@ -162,6 +162,23 @@ class ReviewAct(StrEnum):
     REDO = "redo"
 
 
+class QuestionKind(StrEnum):
+    """What a client asks a server of a study; the value is the key in messages."""
+
+    PREDICT = "predict"
+    PERTURBED = "perturbed"
+    FIRST_LOOK = "first look"
+    GRID = "grid"
+    ATTRIBUTE = "attribute"
+    PROBE = "probe"
+    LAYER = "layer"
+
+    @property
+    def needs_trace(self) -> bool:
+        """Whether it is answered from what the last prediction attended to."""
+        return self in {QuestionKind.PROBE, QuestionKind.LAYER}
+
+
 class MapExtent(StrEnum):
     """How much of the head an attention map in DICOM holds."""
 

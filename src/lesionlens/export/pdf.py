@@ -294,7 +294,7 @@ def _draw(canvas: Any, picture: ReportPicture, scale: float) -> None:
     canvas.setLineWidth(0.8)
     for outline in picture.outlines:
         canvas.setStrokeColor(outline.colour)
-        canvas.setDash((2, 1.5) if outline.kind == "attention" else ())
+        canvas.setDash((2, 1.5) if outline.region is None else ())
         canvas.drawPath(_path(canvas, outline.path, scale, high))
     canvas.setDash(())
     canvas.setStrokeColor("#ffffff")

@@ -35,7 +35,8 @@ BAR_MM = 50
 class ContourPath:
     """A closed line over a picture, in voxels of the picture."""
 
-    kind: str
+    region: Region | None
+    """What it is of; None: the attention."""
     colour: str
     path: str
 
@@ -191,12 +192,12 @@ def encoded(pixels: NDArray[np.uint8]) -> str:
 def outlines_of(scene: SliceScene, cut: Cut, *, attention: bool) -> tuple[ContourPath, ...]:
     """Return the outlines of the regions, largest first, and of the attention in a slice."""
     drawn = [
-        ContourPath(region.value, region.colour, path_of(scene.region(region, cut), 0.5))
+        ContourPath(region, region.colour, path_of(scene.region(region, cut), 0.5))
         for region in Region
     ]
     heat = scene.attention(Region.WT, cut) if attention else None
     if heat is not None:
-        drawn.append(ContourPath("attention", ATTENTION_COLOUR, path_of(heat, ATTENTION_LEVEL)))
+        drawn.append(ContourPath(None, ATTENTION_COLOUR, path_of(heat, ATTENTION_LEVEL)))
     return tuple(outline for outline in drawn if outline.path)
 
 

@@ -26,7 +26,7 @@ def component_score(
     Parameters
     ----------
     probability : (..., N) float
-        Whole-tumour probabilities of the component's N >= 1 voxels; leading axes are variants.
+        Whole-tumour probabilities of the component's N >= 1 voxels; leading axes are inputs.
     volume_ml : float
         Of the component.
     scoring : Scoring or None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.errors import LesionLensError, ServerError, UnusableInputError
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import QuestionKind, Region
 from lesionlens.inference.engine import Engine, SupportsFirstLook, SupportsPerturbation, Target
 from lesionlens.inference.engines.remote import messages
 from lesionlens.inference.engines.remote.messages import Arrays, Header
@@ -40,9 +40,10 @@ class Question:
     arrays: Arrays
 
     @property
-    def kind(self) -> str:
-        """Which of `KINDS`."""
-        return str(self.header.get("kind"))
+    def kind(self) -> QuestionKind | None:
+        """Which kind; None where its word is not known here."""
+        word = str(self.header.get("kind"))
+        return QuestionKind(word) if word in set(QuestionKind) else None
 
 
 Answer = tuple[Header, Arrays]
@@ -56,11 +57,10 @@ def answer(engine: Engine, study: HeldStudy, question: Question, job: Job) -> by
     ServerError
         There is no such question, or the engine cannot be asked it.
     """
-    ask = KINDS.get(question.kind)
-    if ask is None:
-        raise _unknown(question.kind)
+    if question.kind is None:
+        raise _unknown(str(question.header.get("kind")))
     try:
-        header, arrays = ask(engine, study, question, job)
+        header, arrays = _ASKED[question.kind](engine, study, question, job)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         if isinstance(error, LesionLensError):
             raise
@@ -76,10 +76,12 @@ def _predict(engine: Engine, study: HeldStudy, question: Question, job: Job) -> 
 
 
 def _perturbed(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
-    variants = messages.variants_in(question.header, question.arrays)
+    perturbations = messages.perturbations_in(question.header, question.arrays)
     able = _able(engine, SupportsPerturbation)
     return messages.perturbed_out(
-        able.predict_perturbed(study.prepared, variants, progress=job.report, cancel=job.cancel)
+        able.predict_perturbed(
+            study.prepared, perturbations, progress=job.report, cancel=job.cancel
+        )
     )
 
 
@@ -109,7 +111,7 @@ def _probe(engine: Engine, study: HeldStudy, question: Question, job: Job) -> An
     row = _trace_of(study).probe_row
     i, j, k = (int(v) for v in question.header["voxel"])
     if row is None:
-        raise _unknown("probe")
+        raise _unknown(QuestionKind.PROBE)
     return _values(row((i, j, k)))
 
 
@@ -118,18 +120,18 @@ def _layer(engine: Engine, study: HeldStudy, question: Question, job: Job) -> An
     header, trace = question.header, _trace_of(study)
     head = None if header["head"] is None else int(header["head"])
     if trace.layer_attention is None:
-        raise _unknown("layer")
+        raise _unknown(QuestionKind.LAYER)
     return _values(trace.layer_attention(Region(header["region"]), int(header["layer"]), head))
 
 
-KINDS: dict[str, Callable[[Engine, HeldStudy, Question, Job], Answer]] = {
-    "predict": _predict,
-    "perturbed": _perturbed,
-    "first look": _first_look,
-    "grid": _grid,
-    "attribute": _attribute,
-    "probe": _probe,
-    "layer": _layer,
+_ASKED: dict[QuestionKind, Callable[[Engine, HeldStudy, Question, Job], Answer]] = {
+    QuestionKind.PREDICT: _predict,
+    QuestionKind.PERTURBED: _perturbed,
+    QuestionKind.FIRST_LOOK: _first_look,
+    QuestionKind.GRID: _grid,
+    QuestionKind.ATTRIBUTE: _attribute,
+    QuestionKind.PROBE: _probe,
+    QuestionKind.LAYER: _layer,
 }
 
 
@@ -160,6 +162,6 @@ def _able(engine: Engine, protocol: Any) -> Any:
 def _unknown(kind: str) -> ServerError:
     return ServerError(
         found=f"a question that is not understood ({kind!r:.40})",
-        expected=f"one of {', '.join(KINDS)}, complete",
+        expected=f"one of {', '.join(QuestionKind)}, complete",
         next_step="Compare the versions of LesionLens on both sides",
     )

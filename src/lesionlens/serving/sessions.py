@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lesionlens.base.errors import FullError, GoneError, ServerError
+from lesionlens.base.labels import QuestionKind
 from lesionlens.inference.engine import Engine, SupportsForgetting
 from lesionlens.inference.engines.remote import messages
 from lesionlens.inference.engines.remote.packing import unpack
@@ -196,7 +197,7 @@ class Sessions:
             kept = session.studies.get(str(header.get("study")))
             if kept is None:
                 raise GoneError("study")
-            if question.kind in ("probe", "layer") and kept.study.trace is None:
+            if question.kind and question.kind.needs_trace and kept.study.trace is None:
                 raise GoneError("trace")
             job = Job(lambda mine: self._answer(session, kept, question, mine))
             kept.jobs.add(job)
@@ -212,7 +213,7 @@ class Sessions:
         except NoTraceError:
             raise GoneError("trace") from None
         finally:
-            if question.kind == "predict":
+            if question.kind is QuestionKind.PREDICT:
                 self._weigh(session, kept, engine)
             kept.used = time.monotonic()
 

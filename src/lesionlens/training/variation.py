@@ -112,7 +112,7 @@ def _scanned(packed: Packed, spacing_mm: float, streams: RandomStreams) -> Packe
         return packed
     before = torch.from_numpy(packed.channels.astype(np.float32))
     moved = _sample(before[None], where)
-    seen = _seen(streams, frame, moved, (code > 0)[None, None])
+    seen = _imaged(streams, frame, moved, (code > 0)[None, None])
     seen = _scaled_like(before[:, torch.from_numpy(packed.code > 0)], seen, code > 0)
     there = torch.from_numpy(packed.present)[:, None, None, None]
     return dataclasses.replace(
@@ -145,7 +145,7 @@ def _sample(volume: Tensor, where: Tensor, mode: str = "bilinear") -> Tensor:
     return functional.grid_sample(volume, where, mode=mode, align_corners=True)
 
 
-def _seen(streams: RandomStreams, frame: DrawnFrame, channels: Tensor, brain: Tensor) -> Tensor:
+def _imaged(streams: RandomStreams, frame: DrawnFrame, channels: Tensor, brain: Tensor) -> Tensor:
     """Put z-scores (1, 4, ...) through curves and a scanner; brightness, (4, I, J, K)."""
     lit = torch.stack([_lit(volume, brain[0, 0]) for volume in channels[0]])[None]
     curved = _curved(streams, lit) * brain

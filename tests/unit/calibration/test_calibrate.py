@@ -38,11 +38,11 @@ def _examined(patient, rng):
 def looked_at(monkeypatch):
     rng, asked = np.random.default_rng(3), []
 
-    def look(job, patient):
+    def examine_one(job, patient):
         asked.append(patient)
         return _examined(patient, rng)
 
-    monkeypatch.setattr(calibrate, "_examined", look)
+    monkeypatch.setattr(calibrate, "_examined", examine_one)
     return asked
 
 

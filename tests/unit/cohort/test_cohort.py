@@ -29,7 +29,7 @@ HERE = Crew()
 def studies(tmp_path, make_study):
     """Two studies that can be analysed and, between them, one that cannot."""
     for name in ("a", "c"):
-        make_study(name=f"studies/{name}", sequences={"t1c", "flair"})
+        make_study(name=f"studies/{name}", sequences={"flair"})
     broken = tmp_path / "studies" / "b"
     broken.mkdir()
     broken.joinpath("t1c.nii.gz").write_bytes(b"not a scan")

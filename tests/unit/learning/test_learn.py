@@ -272,12 +272,12 @@ def test_stopped_training_goes_on_and_a_request_to_stop_is_heard_while_judging(
 
     cancel = Late()
 
-    def tell(stage, fraction):
+    def report(stage, fraction):
         cancel.now = stage.startswith("before")
 
     from_there(begun, tmp_path)
     with pytest.raises(CancelledError):
-        learn(job(reviews, tmp_path, random_weights), progress=tell, cancel=cancel)
+        learn(job(reviews, tmp_path, random_weights), progress=report, cancel=cancel)
     assert not (tmp_path / "proposal.json").exists()
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lesionlens._napari.model.acts.session import QUESTION
 from lesionlens._napari.model.acts.views import Viewing
 from lesionlens._napari.model.choices.choices import LayerChoice
-from lesionlens._napari.model.overlays.on_demand import probed, seen
+from lesionlens._napari.model.overlays.on_demand import layer_view, probed
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens._napari.qt.latest import Latest
 from lesionlens.base.stages import Cancel, Progress
@@ -57,7 +57,7 @@ class Asking(Viewing):
         prepared = state.analysis.prepared
 
         def task(progress: Progress, cancel: Cancel) -> Any:  # noqa: ARG001
-            return seen(result, prepared, layer_choice)
+            return layer_view(result, prepared, layer_choice)
 
         def done(view: Any) -> None:
             overlays = self.session.state.overlays

@@ -31,7 +31,7 @@ def probed(result: Any, prepared: PreparedStudy, voxel: tuple[int, int, int]) ->
     return probe_view(ask_raw(result.trace, prepared, voxel))
 
 
-def seen(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) -> MapView:
+def layer_view(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) -> MapView:
     """Ask for a layer, one of its heads or a second opinion.
 
     Parameters

@@ -69,7 +69,7 @@ class Asked:
         """Return the (I, J, K) rollout of one working voxel within its window, maximum 1."""
         place = self._grid.to_voxel(self._prepared.working.to_mm(voxel))
         i, j, k = np.clip(np.rint(place), 0, np.array(self._grid.shape) - 1).astype(int).tolist()
-        window, layers = self._seen((i, j, k))
+        window, layers = self._layers_at((i, j, k))
         inside = torch.zeros(self._grid.shape)
         inside[i, j, k] = 1.0
         part = maps.padded(inside[None][(slice(None), *window)], self._reader.window)
@@ -88,7 +88,7 @@ class Asked:
         spread = self._onto_working(found, self._grid, self._prepared)
         return np.asarray(spread / max(float(spread.sum(dtype=np.float64)), 1e-12), np.float32)
 
-    def _seen(self, at: tuple[int, int, int]) -> tuple[Place, list[bundle_attention.Layer]]:
+    def _layers_at(self, at: tuple[int, int, int]) -> tuple[Place, list[bundle_attention.Layer]]:
         """Return a window that holds a voxel well inside, and its attention."""
         if self._last is None or not _well_inside(at, self._last[0], self._grid.shape):
             place = window_about(at, self._reader.window, self._grid.shape)

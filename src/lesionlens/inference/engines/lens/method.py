@@ -99,6 +99,8 @@ class LensMethod(ABC):
     """
 
     name: str
+    _together = 1
+    """How many perturbed inputs go into one pass."""
 
     def __init__(self, about: WeightsInfo, device: Device) -> None:
         self._about = about
@@ -135,11 +137,6 @@ class LensMethod(ABC):
         self, stage: str, progress: Progress, cancel: Cancel, passes: int
     ) -> AbstractContextManager[None]:
         """Return the context in which passes can be stopped and tell how far they are."""
-
-    @property
-    def _together(self) -> int:
-        """How many perturbed inputs go into one pass."""
-        return 1
 
     def _each(self, run: Callable[[_T], _R], inputs: Sequence[_T]) -> Iterator[_R]:
         """Run passes that do not wait for each other, in any order; return what each gives."""

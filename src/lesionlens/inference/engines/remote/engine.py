@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base.errors import GoneError, ResourceError, ServerError, UnusableInputError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import QuestionKind, Region
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
 from lesionlens.inference.engine import Target
 from lesionlens.inference.engines.remote import messages
@@ -76,7 +76,9 @@ class RemoteEngine:
 
     def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
         """Answer on the working grid; see `inference.engine.Engine.predict`."""
-        header, arrays = self._ask(prepared, _RemoteQuestion("predict"), progress, cancel)
+        header, arrays = self._ask(
+            prepared, _RemoteQuestion(QuestionKind.PREDICT), progress, cancel
+        )
         found = messages.prediction_in(
             header,
             arrays,
@@ -95,19 +97,21 @@ class RemoteEngine:
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
         """Explain by a method of the server's engine; see `inference.engine.Engine.attribute`."""
         about = {"region": target.region.value, "method": method}
-        _, arrays = self._ask(prepared, _RemoteQuestion("attribute", about), no_progress, NEVER)
+        _, arrays = self._ask(
+            prepared, _RemoteQuestion(QuestionKind.ATTRIBUTE, about), no_progress, NEVER
+        )
         return Volume(arrays["values"], prepared.working)
 
     def _probe(self, prepared: PreparedStudy, voxel: tuple[int, int, int]) -> Floats:
         return self._ask_trace(
-            prepared, _RemoteQuestion("probe", {"voxel": [int(v) for v in voxel]})
+            prepared, _RemoteQuestion(QuestionKind.PROBE, {"voxel": [int(v) for v in voxel]})
         )
 
     def _layer(
         self, prepared: PreparedStudy, region: Region, layer: int, head: int | None
     ) -> Floats:
         about = {"region": region.value, "layer": layer, "head": head}
-        return self._ask_trace(prepared, _RemoteQuestion("layer", about))
+        return self._ask_trace(prepared, _RemoteQuestion(QuestionKind.LAYER, about))
 
     def _ask_trace(self, prepared: PreparedStudy, question: _RemoteQuestion) -> Floats:
         """Ask what the server's trace answers; where it is gone, the study is predicted again."""
@@ -117,7 +121,7 @@ class RemoteEngine:
                 return self._ask(prepared, question, no_progress, NEVER)[1]["values"]
             except GoneError:
                 patience.one_more()
-                self._ask(prepared, _RemoteQuestion("predict"), no_progress, NEVER)
+                self._ask(prepared, _RemoteQuestion(QuestionKind.PREDICT), no_progress, NEVER)
 
     def _ask(
         self, prepared: PreparedStudy, question: _RemoteQuestion, progress: Progress, cancel: Cancel
@@ -137,7 +141,8 @@ class RemoteEngine:
             try:
                 self._send_study(study, progress, cancel)
                 asked = pack(
-                    {"kind": question.kind, "study": study.name, **question.about}, question.arrays
+                    {"kind": question.kind.value, "study": study.name, **question.about},
+                    question.arrays,
                 )
                 answer = self._run(asked, progress, cancel)
                 return messages.read_message(answer, np.asarray(prepared.brain))
@@ -229,7 +234,7 @@ class _Losses:
 class _RemoteQuestion:
     """What is asked of a study: the kind of question, what it is about, arrays that go with it."""
 
-    kind: str
+    kind: QuestionKind
     about: Header = field(default_factory=dict)
     arrays: Arrays = field(default_factory=dict)
 
@@ -239,7 +244,9 @@ class RemotePerturbable(RemoteEngine):
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`."""
-        return messages.grid_in(self._ask(prepared, _RemoteQuestion("grid"), no_progress, NEVER)[0])
+        return messages.grid_in(
+            self._ask(prepared, _RemoteQuestion(QuestionKind.GRID), no_progress, NEVER)[0]
+        )
 
     def predict_perturbed(
         self,
@@ -250,8 +257,8 @@ class RemotePerturbable(RemoteEngine):
         cancel: Cancel,
     ) -> PerturbedPrediction:
         """Run a pass on each input; see `inference.engine.SupportsPerturbation`."""
-        about, hidden = messages.variants_out(perturbations)
-        question = _RemoteQuestion("perturbed", about, hidden)
+        about, hidden = messages.perturbations_out(perturbations)
+        question = _RemoteQuestion(QuestionKind.PERTURBED, about, hidden)
         return messages.perturbed_in(*self._ask(prepared, question, progress, cancel))
 
 
@@ -262,7 +269,7 @@ class RemoteQuick(RemotePerturbable):
         self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel
     ) -> FirstLook:
         """Run a coarse pass; see `inference.engine.SupportsFirstLook`."""
-        question = _RemoteQuestion("first look")
+        question = _RemoteQuestion(QuestionKind.FIRST_LOOK)
         return messages.first_look_in(*self._ask(prepared, question, progress, cancel))
 
 

@@ -129,14 +129,14 @@ def _only_array(part: bytes, limit_bytes: int) -> NDArray[Any]:
     return unpack(part, limit_bytes=limit_bytes)[1]["values"]
 
 
-def variants_out(variants: Sequence[InputPerturbation]) -> tuple[Header, Arrays]:
+def perturbations_out(perturbations: Sequence[InputPerturbation]) -> tuple[Header, Arrays]:
     """Return perturbed inputs as a message."""
-    fields = [{"keep": v.keep, "mirrored": v.mirrored, "alone": v.alone} for v in variants]
-    hidden = {str(n): v.hidden for n, v in enumerate(variants) if v.hidden is not None}
+    fields = [{"keep": v.keep, "mirrored": v.mirrored, "alone": v.alone} for v in perturbations]
+    hidden = {str(n): v.hidden for n, v in enumerate(perturbations) if v.hidden is not None}
     return {"variants": fields}, hidden
 
 
-def variants_in(header: Header, arrays: Arrays) -> list[InputPerturbation]:
+def perturbations_in(header: Header, arrays: Arrays) -> list[InputPerturbation]:
     """Return perturbed inputs from a message."""
     found = []
     for number, fields in enumerate(header["variants"]):

@@ -10,7 +10,7 @@ from lesionlens._napari.model.acts.session import ReviewSession
 from lesionlens._napari.model.acts.views import Viewing
 from lesionlens._napari.model.choices.choices import LayerChoice, Overlay, Second
 from lesionlens._napari.model.overlays.maps import overlays_of
-from lesionlens._napari.model.overlays.on_demand import seen
+from lesionlens._napari.model.overlays.on_demand import layer_view
 from lesionlens._napari.model.screen.screen import resolve
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
@@ -46,14 +46,14 @@ def session(asked):
 
 
 def test_the_map_of_a_sequence_has_a_sign_and_says_what_was_measured(asked):
-    view = seen(asked, asked.analysis.prepared, LayerChoice(Region.ET, Second.BY_FLAIR))
+    view = layer_view(asked, asked.analysis.prepared, LayerChoice(Region.ET, Second.BY_FLAIR))
     assert view.data.max() == pytest.approx(0.6)
     assert view.low == -view.top
     assert "candidates · 1: +0.60, 2: +0.60" in view.words
-    against = seen(asked, asked.analysis.prepared, LayerChoice(Region.WT, Second.BY_T1C))
+    against = layer_view(asked, asked.analysis.prepared, LayerChoice(Region.WT, Second.BY_T1C))
     assert against.data.min() == pytest.approx(-0.1)
     with pytest.raises(UnusableInputError, match="T2"):
-        seen(asked, asked.analysis.prepared, LayerChoice(Region.WT, Second.BY_T2))
+        layer_view(asked, asked.analysis.prepared, LayerChoice(Region.WT, Second.BY_T2))
 
 
 def test_one_key_shows_each_sequences_evidence_and_then_the_attention_again(session):
@@ -83,7 +83,7 @@ def test_a_map_that_failed_its_checks_does_not_withhold_the_evidence(session):
 def test_the_first_look_says_where_it_went(session, asked):
     Viewing(session).toggle_first_layer()
     assert session.state.choices.layer == 0
-    view = seen(asked, asked.analysis.prepared, LayerChoice(Region.WT, 0))
+    view = layer_view(asked, asked.analysis.prepared, LayerChoice(Region.WT, 0))
     assert "First layer: 100% in candidates, 0% opposite them" in view.words
     Viewing(session).toggle_first_layer()
     assert session.state.choices.layer is None

@@ -145,14 +145,14 @@ def test_cancel_ends_the_question_here_and_there(study):
         engine, stop = connect(server=server.url), threading.Event()
         reported = []
 
-        def tell(stage, fraction):
+        def report(stage, fraction):
             reported.append(stage)
             if stage == "looking":
                 stop.set()
 
         began = time.monotonic()
         with pytest.raises(CancelledError):
-            predict(engine, study, progress=tell, cancel=stop)
+            predict(engine, study, progress=report, cancel=stop)
         assert time.monotonic() - began < 10
         assert "looking" in reported
         hold.set()
@@ -278,7 +278,7 @@ def test_a_line_cut_while_the_server_works_is_taken_up_again(study):
         cable = Cable(int(server.url.rsplit(":", 1)[1]))
         engine, reported = connect(server=cable.url), []
 
-        def tell(stage, fraction):
+        def report(stage, fraction):
             reported.append(stage)
             if stage == "looking" and cable.whole and not hold.is_set():
                 cable.cut()
@@ -286,7 +286,7 @@ def test_a_line_cut_while_the_server_works_is_taken_up_again(study):
             elif "does not answer" in stage:
                 cable.mend()
 
-        found = predict(engine, study, progress=tell)
+        found = predict(engine, study, progress=report)
         assert any("does not answer" in stage for stage in reported)
         assert len(quick.order) == 1  # the work was done once
         share = predict(QuickEngine(), study).probability[Region.WT]
