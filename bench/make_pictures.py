@@ -114,7 +114,7 @@ def main(
         studio.size = (width, height)
         first_look(studio, panel)
         run_study(panel, SAMPLE)
-        for take in (windows, linked, maps, questions, solid, edits):
+        for take in (windows, linked, maps, evidence, questions, solid, edits):
             take(studio, panel)
         viewer.close()
 
@@ -184,6 +184,21 @@ def maps(studio: Studio, panel: LesionLens) -> None:
     session.choose_region(Region.WT)
     session.choose_layer(1, 0)
     studio.part("pictures/one-head.png", block)
+    session.choose_layer(None)
+
+
+def evidence(studio: Studio, panel: LesionLens) -> None:
+    """Take what T1c adds beside what FLAIR adds."""
+    session, taken = panel.session, []
+    for wanted in (MrSequence.T1C, MrSequence.FLAIR):
+        second = next(one for one in session.state.seconds if one.sequence is wanted)
+        session.choose_overlay(Overlay.MAP)
+        session.choose_layer(second)
+        studio.settle()
+        size = (SIDE, SIDE)
+        shown = studio.viewer.screenshot(size=size, canvas_only=True, flash=False)[..., :3]
+        taken += [shown, np.full((SIDE, 4, 3), GROUND, np.uint8)]
+    save(np.concatenate(taken[:-1], axis=1), studio.docs / "pictures/evidence.png")
     session.choose_layer(None)
 
 

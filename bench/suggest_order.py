@@ -36,7 +36,7 @@ from lesionlens.training.config import (
     StageConfig,
     TrainConfig,
 )
-from lesionlens.training.data import VALIDATION_SEED, Source, mixed, pack
+from lesionlens.training.data import VALIDATION_SEED, BatchSource, mixed, pack
 from lesionlens.training.kept_volumes import FolderSource, Start, keep, read
 from lesionlens.training.loop import train
 from lesionlens.training.validate import dice
@@ -93,7 +93,7 @@ class Reviews:
     drawn: tuple[Path, ...]
     words: str = "drawn site"
 
-    def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> Source:
+    def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> BatchSource:
         """Serve what was read, varied, with drawn brains mixed in."""
         return mixed(
             lambda n: FolderSource(self.files, stage, config, Start(seed, n), MM),

@@ -2,7 +2,7 @@
 
     OHIF_DIST=…/@ohif/app/dist pytest -m slow tests/clients     # `npm pack @ohif/app` gives it
 
-Pictures go where OHIF_PICTURES says.
+Pictures go where OHIF_PICTURES says, of what has been drawn after OHIF_PICTURES_AFTER seconds.
 """
 
 import os
@@ -72,7 +72,7 @@ def _uid(page, words):
 
 def _picture(page, name):
     if "OHIF_PICTURES" in os.environ:
-        time.sleep(3)
+        time.sleep(float(os.environ.get("OHIF_PICTURES_AFTER", "3")))
         page.picture(Path(os.environ["OHIF_PICTURES"]) / f"{name}.png")
 
 
@@ -111,6 +111,14 @@ def test_every_voxel_of_the_segmentation_is_where_it_was_drawn(page, folder):
     _picture(page, "ohif-seg")
 
 
+def _show(page, uid):
+    page.run(
+        "const viewportId = services.viewportGridService.getActiveViewportId();"
+        "await commandsManager.run('setDisplaySetsForViewports', {viewportsToUpdate:"
+        f" [{{viewportId, displaySetInstanceUIDs: ['{uid}']}}]}});"
+    )
+
+
 def _skip_the_tour(page):
     time.sleep(1)
     page.run(
@@ -140,6 +148,8 @@ def test_a_map_at_the_sources_size_has_every_value(page, folder):
     ds = pydicom.dcmread(folder / "dicom" / "attention.dcm")
     stored = np.frombuffer(ds.PixelData, "<u2").astype(np.int64)
     assert (size, highest, total) == (stored.size, 100 * stored.max(), 100 * stored.sum())
+    _show(page, _uid(page, "whole tumour"))
+    _picture(page, "ohif-map")
 
 
 def test_the_report_lists_its_measures_and_jumps_to_the_longest_diameter(page, folder):
@@ -158,10 +168,6 @@ def test_the_report_lists_its_measures_and_jumps_to_the_longest_diameter(page, f
             "Volume", "Long axis", "Short axis", "Volume", "Volume",
         ]  # fmt: skip
         assert "research use only" in rows[0][0]
-    page.run(
-        "const viewportId = services.viewportGridService.getActiveViewportId();"
-        "await commandsManager.run('setDisplaySetsForViewports', {viewportsToUpdate:"
-        f" [{{viewportId, displaySetInstanceUIDs: ['{uid}']}}]}});"
-    )
+    _show(page, uid)
     page.until("cornerstone.getEnabledElements()[0].viewport.getCurrentImageIdIndex() > 0", 30)
     _picture(page, "ohif-sr")

@@ -49,6 +49,7 @@ def export(
     surfaces: options.Surfaces = False,
     maps: options.Maps = MapExtent.CUT,
     rest: options.Rest = False,
+    supersedes: options.Supersedes = None,
     debug: options.Debug = False,
 ) -> Answer:
     """Write a reviewed result anew: every file says what the readers decided.
@@ -74,7 +75,10 @@ def export(
 
         opened = options.open_named(study, options.named(t1, t1c, t2, flair), study_uid, progress)
         prepared = prepare(opened, StageClock(progress, STOP))
+        documents = options.superseded(supersedes, opened)
         analysis = replace(reopen_folder(result, opened, prepared), options=wanted)
+        run = replace(analysis.run, documents=(*documents, *analysis.run.documents))
+        analysis = replace(analysis, run=run)
         progress("writing the result", 0.0)
         if deidentify:
             folder, notes = _save_nameless(analysis, out, key, map_file, progress)

@@ -182,8 +182,8 @@ Supersedes = Annotated[
     typer.Option(
         "--supersedes",
         help="Name the newest report of ours on this study as the one that the new report comes "
-        "after: a result folder, or the study as fetched with its results. One in DIR is named "
-        "anyway.",
+        "after: a result folder, or the study as fetched with its results. One that was sent from "
+        "DIR, or fetched with the study, is named anyway.",
         metavar="DIR",
     ),
 ]

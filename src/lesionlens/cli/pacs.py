@@ -136,14 +136,15 @@ def send(
     """Send a result's DICOM objects (its folder `dicom`), or any folder of DICOM files."""
     del debug
     archive = connect(address, Access(user=user, ca=ca, certificate=cert, title=aet))
-    from lesionlens.pacs.outbox import files_to_send
+    from lesionlens.pacs.outbox import files_to_send, send_result
 
-    files = files_to_send(result)
-    notices: tuple[str, ...] = ()
+    files_to_send(result)  # asked before any work
     with TemporaryDirectory(prefix="lesionlens-") as place, progress_bar() as progress:
         if deidentify:
             files, notices = _nameless(result, Path(place), key, map_file)
-        taken = archive.send(files, progress=progress, cancel=STOP)
+            taken = archive.send(files, progress=progress, cancel=STOP)
+        else:
+            taken, notices = send_result(archive, result, address, progress=progress, cancel=STOP)
     return Answer((f"{taken} files stored",), notices)
 
 

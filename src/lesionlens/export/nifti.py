@@ -23,9 +23,9 @@ from lesionlens.export.written import Written
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import Volume
 
-GZIP_LEVEL = 1
-"""Measured on 240 by 240 by 155 float32 probabilities: levels 1 to 3 give one size and 0.14 s,
-level 6 saves 3 % and takes 0.18 to 0.4 s."""
+GZIP_LEVEL = 6
+"""Measured on the nine volumes of a head of 200 by 240 by 153 voxels, in steps of 1/4096: level 1
+2.9 MB in 0.5 s of processor time, 4 1.9 MB in 1.5, 6 1.7 MB in 1.5, 9 1.6 MB in 3.9."""
 SCANNER = (1, 1)
 """NIfTI's codes of sform and qform where millimetres are the scanner's, as DICOM's are."""
 NO_EVIDENCE = "nothing was flagged, or the engine cannot be asked without single sequences"

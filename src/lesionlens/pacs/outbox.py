@@ -10,8 +10,11 @@ from typing import Any
 
 import pydicom
 
-from lesionlens.base.errors import ExportError, ReadError, UnusableInputError
-from lesionlens.pacs.intake import DAMAGED
+from lesionlens.base.errors import ExportError, ReadError, ResourceError, UnusableInputError
+from lesionlens.base.provenance import utc_now
+from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
+from lesionlens.pacs.intake import DAMAGED, Pacs
+from lesionlens.reading.dicom.documents import note_sent
 from lesionlens.reading.dicom.scan import looks_like_dicom, walk
 
 BATCH_FILES, BATCH_BYTES = 20, 64 * 2**20
@@ -52,6 +55,44 @@ def files_to_send(result: Path) -> list[Path]:
             next_step="Analyse a DICOM study first: NIfTI input gives no DICOM objects",
         )
     return files
+
+
+def send_result(
+    archive: Pacs,
+    result: Path,
+    address: str,
+    *,
+    progress: Progress = no_progress,
+    cancel: Cancel = NEVER,
+) -> tuple[int, tuple[str, ...]]:
+    """Send a result's objects, and note in its folder that its report left.
+
+    Parameters
+    ----------
+    archive : Pacs
+        From `connect`.
+    result : Path
+        A result folder, its folder `dicom`, or any folder of DICOM files, where nothing is noted.
+    address : str
+        Of the archive, for the note.
+    progress, cancel : Progress, Cancel
+        As `Pacs.send` takes them.
+
+    Returns
+    -------
+    tuple of (int, tuple of str)
+        How many files were stored, and what could not be noted.
+    """
+    files = files_to_send(result)
+    taken = archive.send(files, progress=progress, cancel=cancel)
+    owner = result.resolve().parent if result.resolve().name == "dicom" else result
+    if not (owner / "run.json").is_file():
+        return taken, ()
+    try:
+        note_sent(owner, files, address, utc_now())
+    except ResourceError as error:
+        return taken, (f"That the report was sent could not be noted: {error}",)
+    return taken, ()
 
 
 def folder_to_send(result: Path) -> Path:

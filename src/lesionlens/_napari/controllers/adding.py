@@ -17,7 +17,7 @@ from lesionlens._napari.model.state.state import shown_sequence
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.jobs import problem_of
 from lesionlens.base.errors import LesionLensError
-from lesionlens.base.labels import DrawingMethod, ReviewState
+from lesionlens.base.labels import DrawingMethod, ReviewState, Source
 from lesionlens.findings import additions, edit_tools
 from lesionlens.findings.edits import outline_of
 from lesionlens.records.findings import Candidate, Point
@@ -95,7 +95,11 @@ class Adding:
         return self.session.state.editing is not None
 
     def merge(self, other: int | None = None) -> bool:
-        """Make the candidate in focus and another one (by its id), or the nearest, one."""
+        """Make the candidate in focus and another one (by its id), or the nearest, one.
+
+        It stays the one in focus, but where the network flagged the other alone: that one has a
+        score, and a reader did not add it.
+        """
         return self.reviewing.after_edit(lambda: self._merge(other))
 
     def _merge(self, other: int | None) -> bool:
@@ -110,16 +114,16 @@ class Adding:
             self.session.notify("There is no other candidate to merge with.")
             return False
         reader = read_preferences().reader_name
-        gone = replace(chosen)
+        kept, gone = _kept_first(into, chosen)
 
         def make(log: ReviewLog) -> None:
-            both, nothing = additions.merged(analysis, into, gone)
+            both, nothing = additions.merged(analysis, kept, gone)
             with log.one_act():
                 words = f"merged with candidate {gone.id}"
                 log.mark(
-                    into.tracking_uid, ReviewState.EDITED, reader=reader, reason=words, outline=both
+                    kept.tracking_uid, ReviewState.EDITED, reader=reader, reason=words, outline=both
                 )
-                words = f"merged into candidate {into.id}"
+                words = f"merged into candidate {kept.id}"
                 log.mark(
                     gone.tracking_uid,
                     ReviewState.EDITED,
@@ -129,8 +133,8 @@ class Adding:
                 )
 
         def then() -> None:
-            self.reviewing.go_to_uid(into.tracking_uid)
-            self.session.notify(f"Candidate {gone.id} is part of {into.id} now; U takes that back.")
+            self.reviewing.go_to_uid(kept.tracking_uid)
+            self.session.notify(f"Candidate {gone.id} is part of {kept.id} now; U takes that back.")
 
         return self.reviewing.change("Merging", make, then)
 
@@ -243,6 +247,13 @@ class Adding:
             return 0, 0, 0
         i, j, k = (round(float(v)) for v in overlays.grid.to_voxel(point_mm))
         return i, j, k
+
+
+def _kept_first(focused: Candidate, other: Candidate) -> tuple[Candidate, Candidate]:
+    """Return which of two stays when they are merged, then which goes."""
+    both = (focused, other)
+    flagged = [one.source is Source.NETWORK for one in both]
+    return (other, focused) if flagged == [False, True] else both
 
 
 def _gap(one: Candidate, other: Candidate) -> float:

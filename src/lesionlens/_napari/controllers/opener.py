@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lesionlens._napari.model.acts.session import ReviewSession
+from lesionlens._napari.model.acts.session import OPENING, ReviewSession
 from lesionlens._napari.model.state.state import Problem, Query, Request
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens.base.errors import CancelledError
@@ -80,7 +80,7 @@ class Opener:
             )
             self.session.ask(Query(request, study=error.study), problem)
         elif not isinstance(error, CancelledError):
-            self.session.failed(problem_of(error))
+            self.session.failed(replace(problem_of(error), cause=OPENING))
 
     def choose_study(self, uid: str) -> bool:
         """Open the study that the reader chose among several."""

@@ -13,9 +13,10 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QSlider, QStyle, QWidget
 
 from lesionlens._napari.model.acts.views import Viewing
 from lesionlens._napari.model.geometry.planes import Plane
+from lesionlens._napari.model.geometry.slices import Slices
 from lesionlens._napari.model.geometry.viewpoint import Place
 from lesionlens._napari.model.overlays.maps import AXIS_LABELS
-from lesionlens._napari.model.screen.board import Slices, slices_of
+from lesionlens._napari.model.screen.board import slices_of
 from lesionlens._napari.model.state.state import State
 
 _THROUGH = {Plane.SAGITTAL: 0, Plane.CORONAL: 1, Plane.AXIAL: 2}

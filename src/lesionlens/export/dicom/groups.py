@@ -53,19 +53,18 @@ def groups_of(
     """Return the groups of every candidate that is sent; see `sr.build_sr` for the parameters.
 
     Of a candidate the region whose diameters were measured comes first: it has all measures, and
-    the others the first of them; and a candidate whose diameters are known before one whose are
-    not. So a table whose columns are the first group's is right, and cells of what was not measured
-    stay empty. A score is text, never a row. Items without a value would say the same, but
+    the others the first of them; and a candidate of which more was measured before one of which
+    less was. So a table whose columns are the first group's is right, and cells of what was not
+    measured stay empty. A score is text, never a row. Items without a value would say the same, but
     highdicom (0.28) takes none; in a group without a segment, 3D Slicer would show the diameters in
     the column of volumes, and outside of the groups OHIF would not see them; the candidate's
     diameters repeated in each group would be read as those of another region.
     """
     found: list[Any] = []
-    for candidate in sorted(identity.exported(analysis), key=_unknown):
-        parts = [segment for segment in segments if segment.candidate is candidate]
+    rows = [(one, _parts(one, segments)) for one in identity.exported(analysis)]
+    for candidate, parts in sorted(rows, key=lambda row: -_known(*row)):
         if not parts:
             found.append(_without_outline(analysis, sources, candidate))
-        parts.sort(key=lambda part: part.region is not measured_region(candidate))
         for index, part in enumerate(parts):
             group = _group(analysis, sources, part, objects["seg"])
             if index == 0:
@@ -74,6 +73,17 @@ def groups_of(
             _explain(group, objects.get("attention"))
             found.append(group)
     return found
+
+
+def _parts(candidate: Candidate, segments: tuple[Segment, ...]) -> list[Segment]:
+    """Return a candidate's segments, that of the region whose diameters were measured first."""
+    mine = [segment for segment in segments if segment.candidate is candidate]
+    return sorted(mine, key=lambda part: part.region is not measured_region(candidate))
+
+
+def _known(candidate: Candidate, parts: list[Segment]) -> int:
+    """Count the measures of a candidate's first group: the fullest one names the columns."""
+    return len(_measures(candidate, parts[0].region if parts else Region.WT))
 
 
 def _group(analysis: Analysis, sources: SourceFrames, part: Segment, seg: Dataset) -> Any:
@@ -101,16 +111,13 @@ def _group(analysis: Analysis, sources: SourceFrames, part: Segment, seg: Datase
 def _time_point(analysis: Analysis) -> TimePointContext | None:
     """Report which examination this is, where earlier ones are known (TID 1502).
 
-    Before or after which treatment it is, its type, only a person knows.
+    Before or after which treatment it is, its type, only a person knows. Its order is a number:
+    dcmqi and 3D Slicer would list it among the measures.
     """
     found = analysis.compared
     if found is None:
         return None
-    order = len(found.points)
-    return TimePointContext(
-        time_point=found.points[-1].date or f"examination {order}",
-        time_point_order=order,
-    )
+    return TimePointContext(found.points[-1].date or f"examination {len(found.points)}")
 
 
 def _compared(analysis: Analysis, candidate: Candidate) -> str:
@@ -150,12 +157,6 @@ def _measures(candidate: Candidate, region: Region) -> list[Measurement]:
         for name, value, digits, unit in rows
         if value is not None
     ]
-
-
-def _unknown(candidate: Candidate) -> int:
-    """Count what is not known of a candidate's measures: the fullest group names the columns."""
-    rows = (candidate.longest_axial_diameter_mm, candidate.perpendicular_diameter_mm)
-    return rows.count(None)
 
 
 def _draw(group: Any, analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> None:

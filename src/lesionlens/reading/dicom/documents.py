@@ -1,25 +1,33 @@
-"""The report that an earlier saving of a result left, and that the next one comes after."""
+"""The report that was sent before, and that the next one of the same study comes after."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.whole_file import unwritten, write_whole
 from lesionlens.reading.dicom.scan import looks_like_dicom, walk
 from lesionlens.records.analysis import Document
 
-REPORT = Path("dicom") / "sr.dcm"
-"""Below a result folder."""
+SENT = "sent.json"
+"""In a result folder: which of its reports were sent where, the last one last."""
+SCHEMA = "lesionlens/sent/1"
 MANUFACTURER = "LesionLens"
 """Of every report of ours."""
 
 
 def documents_of(result: Path) -> tuple[Document, ...]:
-    """Return the report that lies in a result folder; nothing where there is none to be read.
+    """Return the last report that was sent from a result folder; nothing where none was.
+
+    One that never left is no document that another could come after: saving anew replaces it.
 
     Parameters
     ----------
@@ -27,9 +35,57 @@ def documents_of(result: Path) -> tuple[Document, ...]:
         A result folder, or one where a result is about to be written.
     """
     try:
-        return (_named(pydicom.dcmread(result / REPORT, stop_before_pixels=True)),)
-    except (OSError, InvalidDicomError, AttributeError, ValueError):
+        return (Document(**_sent(result / SENT)[-1]["document"]),)
+    except (OSError, ValueError, LookupError, TypeError):
         return ()
+
+
+def note_sent(result: Path, files: Iterable[Path], address: str, time: str) -> None:
+    """Note in a result folder that its report was sent; nothing where `files` hold none of ours.
+
+    Parameters
+    ----------
+    result : Path
+        The result folder.
+    files : iterable of Path
+        What the archive took.
+    address : str
+        Of the archive.
+    time : str
+        ISO 8601, UTC.
+
+    Raises
+    ------
+    ResourceError
+        The folder cannot be written.
+    """
+    reports = [one for one in map(_report_in, files) if one is not None]
+    if not reports:
+        return
+    place = result / SENT
+    try:
+        earlier = _sent(place)
+    except (OSError, ValueError, LookupError, TypeError):
+        earlier = []
+    rows = [{"to": address, "time": time, "document": asdict(one)} for one in reports]
+    content = {"schema": SCHEMA, "sent": [*earlier, *rows]}
+    try:
+        write_whole(place, json.dumps(content, indent=2) + "\n")
+    except OSError as error:
+        raise unwritten("what was sent", place, error) from error
+
+
+def _sent(place: Path) -> list[Any]:
+    return list(json.loads(place.read_text(encoding="utf-8"))["sent"])
+
+
+def _report_in(path: Path) -> Document | None:
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        ours = (header.Modality, header.Manufacturer) == ("SR", MANUFACTURER)
+        return _named(header) if ours else None
+    except (OSError, InvalidDicomError, AttributeError, ValueError):
+        return None
 
 
 def newest_document(place: Path, study_uid: str | None) -> Document:

@@ -21,11 +21,13 @@ from lesionlens.base.errors import ExportError, ReadError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import (
     RESEARCH_USE_NOTICE,
+    Drawn,
     Label,
     MapExtent,
     MrSequence,
     Region,
     ReviewState,
+    Source,
 )
 from lesionlens.export.dicom import even, pmap, refs, seg
 from lesionlens.export.dicom.axis import axis_of
@@ -33,7 +35,7 @@ from lesionlens.export.dicom.exporter import DicomExporter
 from lesionlens.export.exporter import save
 from lesionlens.findings.edits import applied
 from lesionlens.findings.measure import diameters
-from lesionlens.reading.dicom.documents import newest_document
+from lesionlens.reading.dicom.documents import newest_document, note_sent
 from lesionlens.records.export import ExportOptions
 from lesionlens.records.followup import Alignment, Change, Comparison, Measured, TimePoint
 from lesionlens.records.review import Outline, Review, ReviewEvent
@@ -336,6 +338,86 @@ def test_each_cell_of_slicers_table_stands_below_its_own_measure(make, tmp_path,
             assert row == pytest.approx(wanted, rel=1e-3)
 
 
+KINDS = {
+    "a box without an outline": {
+        "volume_ml": dict.fromkeys(Region),
+        "longest_axial_diameter_mm": None,
+        "perpendicular_diameter_mm": None,
+    },
+    "no diameters": {"longest_axial_diameter_mm": None, "perpendicular_diameter_mm": None},
+    "one diameter": {"perpendicular_diameter_mm": None},
+    "added by a reader": {"score": None, "source": Source.READER, "drawn": Drawn.MANUAL},
+    "grown by a reader": {"score": None, "source": Source.READER, "drawn": Drawn.SEMIAUTOMATIC},
+    "without enhancement": {},
+    "of the network": {},
+}
+"""What a candidate may be, and what differs then."""
+PLACES = (
+    (-30, 10, 25), (30, -40, 12), (28, 22, 38), (-28, -45, 30),
+    (30, 10, 0), (-30, 30, 0), (0, 45, 30),
+)  # fmt: skip
+MEASURES = ["Volume [cm3]", "Long axis [mm]", "Short axis [mm]"]
+
+
+def _of_every_kind(make):
+    """Return a reviewed analysis, compared with a prior, whose candidates are each of one kind."""
+    analysis = make(dicom=True, lesions=tuple(Lesion(p, 11.0) for p in PLACES))
+    labels, components = analysis.volumes.labels.data.copy(), analysis.findings.components
+    named = dict(zip(KINDS, analysis.findings.candidates, strict=True))
+    for kind, label in (("a box without an outline", None), ("without enhancement", Label.CORE)):
+        held = (components == named[kind].id) & (labels > 0)
+        labels[held] = 0 if label is None else label
+        if label is not None:
+            volumes = {**named[kind].volume_ml, Region.ET: 0.0}
+            named[kind] = replace(named[kind], volume_ml=volumes)
+    candidates = tuple(replace(named[kind], **differs) for kind, differs in KINDS.items())
+    states = (ReviewState.ACCEPTED, ReviewState.EDITED)
+    events = tuple(
+        ReviewEvent(c.tracking_uid, states[c.id % 2], "A", "2026-01-05T10:00:00Z")
+        for c in candidates
+    )
+    now = tuple(Measured.of(c) for c in candidates)
+    followup = Comparison(
+        (TimePoint("2026-01-05", "1.2.3", now), TimePoint("2026-03-05", None, now)),
+        tuple(Change(one, one) for one in now),
+        Alignment(tuple(map(tuple, np.eye(4).tolist())), 1.0, 2.0, False, "T1c"),
+    )
+    volumes = replace(analysis.volumes, labels=replace(analysis.volumes.labels, data=labels))
+    findings = replace(analysis.findings, candidates=candidates)
+    return replace(
+        analysis, volumes=volumes, findings=findings, review=Review(events), followup=followup
+    )
+
+
+def test_a_candidate_of_any_kind_has_the_same_measures_in_the_same_order(make, tmp_path):
+    analysis = _of_every_kind(make)
+    groups = _groups(_written(analysis, tmp_path)["sr"])
+    table = dict(_slicers_table(groups))
+    counts = [len(row) for row in table.values()]
+    assert counts[0] == 3
+    for row in table.values():
+        assert list(row) == MEASURES[: len(row)]
+    assert sorted(counts) == [0] + [1] * 12 + [2] + [3] * 4
+    for kind, candidate in zip(KINDS, analysis.findings.candidates, strict=True):
+        rows = {n: r for n, r in table.items() if n.startswith(f"Candidate {candidate.id}")}
+        fullest = max(rows.values(), key=len)
+        sizes = (candidate.longest_axial_diameter_mm, candidate.perpendicular_diameter_mm)
+        wanted = [v for v in sizes if v is not None]
+        assert list(fullest.values())[1:] == pytest.approx(wanted, rel=1e-3), kind
+        regions = {"a box without an outline": 1, "without enhancement": 2}.get(kind, 3)
+        assert len(rows) == regions, kind
+        for name, row in rows.items():
+            region = next((r for r in Region if name.endswith(r.words)), Region.WT)
+            volume = candidate.volume_ml[region]
+            assert row.get("Volume [cm3]") == (volume and pytest.approx(volume, rel=1e-3)), name
+    report = highdicom.sr.srread(tmp_path / "dicom" / "sr.dcm").content
+    read = [
+        *report.get_volumetric_roi_measurement_groups(),
+        *report.get_image_measurement_groups(),
+    ]
+    assert sorted(len(g.get_measurements()) for g in read) == sorted(counts)
+
+
 def test_the_long_axis_lies_on_a_source_image_and_has_its_length(make, tmp_path):
     """OHIF opens a report by it, jumps there and draws it."""
     analysis = make(dicom=True, spacing_mm=(2.0, 3.0, 4.0), tilt_deg=6)
@@ -442,11 +524,28 @@ def test_on_request_a_reviewed_result_sends_the_rest_too(make, tmp_path):
     assert len({s.TrackingUID for s in written["seg"].SegmentSequence}) == 2
 
 
-def test_a_second_export_is_later_and_names_the_first_report(make, tmp_path):
+def _sent(out):
+    """Note in a result folder that its objects were sent."""
+    files = sorted((out / "dicom").iterdir())
+    note_sent(out, files, "dicom://A@127.0.0.1:104", "2026-01-05T10:00:00Z")
+    return pydicom.dcmread(out / "dicom" / "sr.dcm")
+
+
+def _predecessors(out):
+    report = pydicom.dcmread(out / "dicom" / "sr.dcm")
+    return [
+        item.ReferencedSOPInstanceUID
+        for study in report.get("PredecessorDocumentsSequence", [])
+        for series in study.ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+    ]
+
+
+def test_a_second_export_is_later_and_names_the_report_that_was_sent(make, tmp_path):
     analysis = make(dicom=True, lesions=(Lesion(),))
     save(analysis, tmp_path / "out")
-    first = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
-    assert "PredecessorDocumentsSequence" not in first
+    assert _predecessors(tmp_path / "out") == []
+    first = _sent(tmp_path / "out")
     save(_states(analysis, ReviewState.ACCEPTED), tmp_path / "out")
     for path in (tmp_path / "out" / "dicom").iterdir():
         ds = pydicom.dcmread(path)
@@ -460,14 +559,23 @@ def test_a_second_export_is_later_and_names_the_first_report(make, tmp_path):
     assert (second.SeriesDate, second.SeriesTime) > (first.SeriesDate, first.SeriesTime)
 
 
-def test_an_analysis_begun_anew_in_the_same_folder_names_the_report_there(make, tmp_path):
+def test_a_report_that_never_left_is_nobodys_predecessor(make, tmp_path):
     analysis = make(dicom=True, lesions=(Lesion(),))
     save(analysis, tmp_path / "out")
-    first = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
-    save(replace(analysis, run=replace(analysis.run, started="later")), tmp_path / "out")
-    again = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
-    (series,) = again.PredecessorDocumentsSequence[0].ReferencedSeriesSequence
-    assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == first.SOPInstanceUID
+    save(_states(analysis, ReviewState.ACCEPTED), tmp_path / "out")
+    assert _predecessors(tmp_path / "out") == []
+
+
+def test_the_last_report_that_was_sent_is_named_not_one_that_was_only_written(make, tmp_path):
+    analysis = make(dicom=True, lesions=(Lesion(),))
+    save(analysis, tmp_path / "out")
+    first = _sent(tmp_path / "out")
+    for started in ("later", "later still"):  # the second of these replaces what was never sent
+        save(replace(analysis, run=replace(analysis.run, started=started)), tmp_path / "out")
+        assert _predecessors(tmp_path / "out") == [first.SOPInstanceUID]
+    third = _sent(tmp_path / "out")
+    save(analysis, tmp_path / "out")
+    assert _predecessors(tmp_path / "out") == [third.SOPInstanceUID]
 
 
 def test_the_newest_report_of_the_study_is_superseded(make, tmp_path):
@@ -489,6 +597,7 @@ def test_another_studys_report_is_no_predecessor(make, tmp_path):
     ds = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
     ds.StudyInstanceUID = "1.2.3"
     ds.save_as(tmp_path / "out" / "dicom" / "sr.dcm")
+    _sent(tmp_path / "out")
     save(analysis, tmp_path / "out")
     again = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
     assert "PredecessorDocumentsSequence" not in again
@@ -858,7 +967,6 @@ def test_a_report_says_which_examination_it_is_and_what_changed(make, tmp_path):
     report = _written(replace(analysis, followup=found), tmp_path)["sr"]
     items = list(report.iterall())
     said = [str(e.value) for e in items if e.keyword == "TextValue"]
-    orders = [e for e in items if e.keyword == "CodeValue" and e.value == "126073"]
-    assert said.count("2026-03-05") == len(orders) > 0
+    assert said.count("2026-03-05") == len(_groups(report)) > 0
     assert any("since 2026-01-05: volume +100.0 %" in words for words in said)
     assert any("not flagged on 2026-01-05" in words for words in said)

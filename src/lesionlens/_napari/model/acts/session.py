@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lesionlens._napari.model.overlays.maps import Overlays
 
 
-QUESTION, SAVING = "question", "saving"
+QUESTION, SAVING, OPENING = "question", "saving", "opening"
 """Causes of failures that go when it works again."""
 
 
@@ -188,7 +188,7 @@ class ReviewSession(Editing):
 
     def _moved_on(self) -> None:
         """Put away what was refused at a place that the reader has left."""
-        for cause in (QUESTION, OUTLINE):
+        for cause in (QUESTION, OUTLINE, OPENING):
             self.cured(cause)
 
     def step(self, by: int) -> None:

@@ -160,15 +160,6 @@ class Picture:
         first, _, step = self.depths(frame, plane)
         return first + number * step
 
-    def stepped(self, frame: Frame, plane: Plane, point_mm: Point, by: int) -> Point:
-        """Return the point `by` slices on, in the middle of that slice; it ends at the last."""
-        depth = float(frame.depth(plane, point_mm))
-        _, count, _ = self.depths(frame, plane)
-        number = min(max(self.number_at(frame, plane, depth) + by, 0), count - 1)
-        move = self.depth_of(frame, plane, number) - depth
-        x, y, z = (float(v) for v in np.asarray(point_mm) + move * frame.normal(plane))
-        return x, y, z
-
     def cut(
         self, frame: Frame, plane: Plane, number: int, *, nearest: bool = False, slab: int = 0
     ) -> Slice:
@@ -241,6 +232,43 @@ class Picture:
             step_mm=step,
             interpolated=True,
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slices:
+    """The slices that Up and Down go through in one plane: one step each."""
+
+    frame: Frame
+    plane: Plane
+    first_mm: float
+    """How deep (along the plane's normal) the first one lies."""
+    count: int
+    step_mm: float
+    interpolated: bool
+    """Whether they lie between the voxels, because the plane is oblique to them."""
+
+    @classmethod
+    def of(cls, picture: Picture, frame: Frame, plane: Plane) -> Slices:
+        """Count the slices of a volume; its voxels are not looked at."""
+        first, count, step = picture.depths(frame, plane)
+        return cls(frame, plane, first, count, step, not picture.straight(frame))
+
+    def number(self, point_mm: Point) -> int:
+        """Return the slice nearest to a point (RAS+), from 1; the first or last beyond them."""
+        depth = float(self.frame.depth(self.plane, point_mm))
+        nearest = int(np.floor((depth - self.first_mm) / self.step_mm + 0.5))
+        return min(max(nearest, 0), self.count - 1) + 1
+
+    def at(self, point_mm: Point, number: int) -> Point:
+        """Return the point (RAS+) straight above or below another in a slice, from 1."""
+        depth = self.first_mm + (number - 1) * self.step_mm
+        move = depth - float(self.frame.depth(self.plane, point_mm))
+        x, y, z = (float(v) for v in point_mm + move * self.frame.normal(self.plane))
+        return x, y, z
+
+    def stepped(self, point_mm: Point, by: int) -> Point:
+        """Return the point `by` slices on, in the middle of that slice; it ends at the last."""
+        return self.at(point_mm, min(max(self.number(point_mm) + by, 1), self.count))
 
 
 def plane_of_acquisition(grid: Grid) -> Plane | None:

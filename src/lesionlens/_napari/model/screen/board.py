@@ -12,6 +12,7 @@ from lesionlens._napari.model.geometry.planes import Plane
 from lesionlens._napari.model.geometry.slices import (
     Frame,
     Picture,
+    Slices,
     plane_of_acquisition,
     plane_to_open,
 )
@@ -157,44 +158,13 @@ def kind_of(study: Study) -> str:
     return f"{study.kind.value}; {', '.join(parts) or 'no sequence'}"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Slices:
-    """The slices that Up and Down go through in one plane: one step each."""
-
-    picture: Picture
-    """Where the sequence shown lies; its voxels are not looked at."""
-    frame: Frame
-    plane: Plane
-
-    @property
-    def count(self) -> int:
-        """How many there are."""
-        return self.picture.depths(self.frame, self.plane)[1]
-
-    @property
-    def interpolated(self) -> bool:
-        """Whether they lie between the voxels, because the plane is oblique to them."""
-        return not self.picture.straight(self.frame)
-
-    def number(self, point_mm: Point) -> int:
-        """Return the slice nearest to a point (RAS+), from 1; the first or last beyond them."""
-        depth = float(self.frame.depth(self.plane, point_mm))
-        nearest = self.picture.number_at(self.frame, self.plane, depth)
-        return min(max(nearest, 0), self.count - 1) + 1
-
-    def at(self, point_mm: Point, number: int) -> Point:
-        """Return the point (RAS+) straight above or below another, in a slice, from 1."""
-        now = self.number(point_mm)
-        return self.picture.stepped(self.frame, self.plane, point_mm, number - now)
-
-
 def slices_of(state: State, plane: Plane) -> Slices | None:
     """Return the slices of the sequence shown, as the views cut it; None without a study."""
     grid = shown_grid(state)
     if grid is None:
         return None
     picture = Picture.of(np.broadcast_to(np.uint8(0), grid.shape), grid)
-    return Slices(picture, frame_of(state), plane)
+    return Slices.of(picture, frame_of(state), plane)
 
 
 def stepped(state: State, plane: Plane, point_mm: Point, by: int) -> Point:
@@ -214,4 +184,4 @@ def stepped(state: State, plane: Plane, point_mm: Point, by: int) -> Point:
     slices = slices_of(state, plane)
     if slices is None:
         return point_mm
-    return slices.picture.stepped(slices.frame, plane, point_mm, by)
+    return slices.stepped(point_mm, by)

@@ -266,7 +266,7 @@ def retrieve(
 
 def send(server: Server, result: Path, progress: Progress, cancel: Cancel) -> int:
     """Send the DICOM objects of a result; return how many."""
-    from lesionlens.pacs.outbox import files_to_send  # noqa: PLC0415  slow: pydicom
+    from lesionlens.pacs.outbox import send_result  # noqa: PLC0415  slow: pydicom
 
     archive = connect(server.address, server.access())
-    return archive.send(files_to_send(result), progress=progress, cancel=cancel)
+    return send_result(archive, result, server.address, progress=progress, cancel=cancel)[0]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.reviewed_head import FakeResult
 
-from lesionlens._napari.model.acts.session import ReviewSession
+from lesionlens._napari.model.acts.session import OPENING, ReviewSession
 from lesionlens._napari.model.choices.choices import Choices, LayerChoice, Overlay
 from lesionlens._napari.model.overlays import maps as display
 from lesionlens._napari.model.screen.screen import resolve
@@ -103,6 +103,15 @@ def test_a_failure_keeps_study_analysis_and_review(session):
     assert session.state.review == kept.review
     session.dismiss()
     assert session.state.problem is None
+
+
+def test_what_could_not_be_opened_is_put_away_once_the_reader_goes_on(session):
+    session.failed(Problem("Failed", "no scan", cause=OPENING))
+    session.go_to(1)
+    assert session.state.problem is None
+    session.failed(Problem("Failed", "the analysis"))
+    session.step(1)
+    assert session.state.problem is not None
 
 
 def test_another_study_starts_anew(session, analysis):

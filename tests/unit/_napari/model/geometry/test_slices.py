@@ -12,6 +12,7 @@ from lesionlens._napari.model.geometry.planes import Plane, letters_of
 from lesionlens._napari.model.geometry.slices import (
     Frame,
     Picture,
+    Slices,
     plane_of_acquisition,
     plane_to_open,
 )
@@ -149,11 +150,26 @@ def test_a_step_goes_to_the_next_slice_and_ends_at_the_last():
     frame = Frame.acquired(grid)
     point, numbers = (0.0, 0.0, 0.0), []
     for _ in range(30):
-        point = picture.stepped(frame, Plane.AXIAL, point, 1)
+        point = Slices.of(picture, frame, Plane.AXIAL).stepped(point, 1)
         depth = float(frame.depth(Plane.AXIAL, point))
         numbers.append(picture.number_at(frame, Plane.AXIAL, depth))
     assert numbers == sorted(set(numbers)) + [numbers[-1]] * (len(numbers) - len(set(numbers)))
     assert numbers[-1] == grid.shape[2] - 1
+
+
+def test_the_point_at_a_slice_lies_straight_across_from_where_one_was():
+    """Of an oblique thick series: each slice is reached by its number, and nothing else moves."""
+    grid = grid_of((0, 1, 2), (1, 1, 1), (1.0, 1.0, 5.0), turned(15, 0))
+    frame = Frame.acquired(grid)
+    slices = Slices.of(Picture.of(np.zeros(grid.shape, np.float32), grid), frame, Plane.AXIAL)
+    assert (slices.count, slices.interpolated) == (grid.shape[2], False)
+    start = (3.0, -7.0, 2.0)
+    for number in range(1, slices.count + 1):
+        point = slices.at(start, number)
+        assert slices.number(point) == number
+        assert grid.to_voxel(point)[2] == pytest.approx(number - 1, abs=1e-6)
+        moved = np.subtract(point, start)
+        np.testing.assert_allclose(np.cross(moved, frame.normal(Plane.AXIAL)), 0, atol=1e-9)
 
 
 def test_the_brightest_of_a_slab_is_what_is_brightest_in_its_slices():
