@@ -11,7 +11,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "lesionlens"
 MODULES = sorted(SOURCE.rglob("*.py"))
 NEXT = re.compile(r"\n(?:Returns|Raises|Notes|Examples|Yields)\n-+")
 POINTER = re.compile(
-    r"(?<!`)`((?:[a-z_]+\.)+)(?!(?:jsonl?|dcm|sqlite|safetensors|toml)`)(\w+)`(?!`)"
+    r"(?<!`)`((?:[a-z_]+\.)+)(?!(?:csv|dcm|jsonl?|safetensors|sqlite|toml)`)(\w+)`(?!`)"
 )
 
 
