@@ -51,15 +51,16 @@ export function refined(probability, images, brain, shape) {
 
 function refinedOne(probability, images, around, shape) {
   const voxels = (chosen) => [...Array(size(shape)).keys()].filter(chosen);
-  const inside = voxels((v) => probability[v] > INSIDE);
-  const outside = voxels((v) => probability[v] < OUTSIDE && around[v]);
+  const scanned = (v) => images.every((one) => one[v] !== 0); // zero outside a field of view
+  const inside = voxels((v) => probability[v] > INSIDE && scanned(v));
+  const outside = voxels((v) => probability[v] < OUTSIDE && around[v] && scanned(v));
   if (!images.length || Math.min(inside.length, outside.length) < LEAST) return probability;
   const soft = smoothed(probability.map((p) => (p > 0.5 ? 1 : 0)), shape, REACH);
   const scaled = standardised(images, [inside, outside]);
   const [lesion, other] = [inside, outside].map((chosen) => gaussian(scaled, chosen));
   return probability.map((p, v) => {
     const nearness = 4 * soft[v] * (1 - soft[v]);
-    if (nearness <= NEAREST) return p;
+    if (nearness <= NEAREST || !scanned(v)) return p;
     const values = scaled.map((one) => one(v));
     const ratio = logDensity(lesion, values) - logDensity(other, values);
     const prior = Math.min(Math.max(p, EDGE), 1 - EDGE);

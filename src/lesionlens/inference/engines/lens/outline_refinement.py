@@ -62,7 +62,8 @@ def refine(probability: Floats, channels: Floats, present: Mask, brain: Mask) ->
     probability : (3, I, J, K) float32 array
         Of whole tumour, core and enhancing tumour, nested, on a grid of 1 mm.
     channels : (4, I, J, K) float32 array
-        In the order of `MrSequence`, in any units.
+        In the order of `MrSequence`, in any units; zero outside a field of view, where a voxel is
+        left as it is.
     present : (4,) bool array
         Which sequences there are.
     brain : (I, J, K) bool array
@@ -93,13 +94,14 @@ def refine(probability: Floats, channels: Floats, present: Mask, brain: Mask) ->
 
 def _refine_one(probability: Floats, images: Floats, around: Mask) -> Floats:
     """Refine one region's (I, J, K) by (C, I, J, K) images; `around` is what may surround it."""
-    inside, outside = probability > _INSIDE, (probability < _OUTSIDE) & around
+    scanned = (images != 0).all(0)
+    inside, outside = (probability > _INSIDE) & scanned, (probability < _OUTSIDE) & around & scanned
     counts = np.count_nonzero(inside), np.count_nonzero(outside)
     if min(counts) < _LEAST_VOX or not len(images):
         return probability
     soft = separable.smooth((probability > 0.5).astype(np.float32), _REACH_VOX)
     nearness = 4 * soft * (1 - soft)
-    near = nearness > _NEAREST
+    near = (nearness > _NEAREST) & scanned
     lesion, surroundings = images[:, inside].astype(float), images[:, outside].astype(float)
     both = np.concatenate([lesion, surroundings], 1)
     centre, scale = both.mean(1, keepdims=True), both.std(1, keepdims=True) + 1e-6

@@ -101,6 +101,14 @@ def test_an_absent_sequence_is_not_read(refined):
     assert not np.array_equal(first, refined)
 
 
+def test_where_a_sequence_was_not_scanned_voxels_stay_as_they_are():
+    slab = images()
+    slab[3, :, :, 30:] = 0
+    before, after = predicted() * BRAIN, refine(predicted(), slab, ALL, BRAIN)
+    np.testing.assert_array_equal(after[1][:, :, 30:], before[1][:, :, 30:])
+    assert dice(after[0] > 0.5, TRUTH[0]) > dice(before[0] > 0.5, TRUTH[0]) + 0.02
+
+
 def test_enhancement_is_left_alone_where_neither_t1_is_there():
     before = predicted()
     after = refine(before, images(), np.array([False, False, True, True]), BRAIN)
