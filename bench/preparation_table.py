@@ -156,7 +156,9 @@ def main() -> None:
             study, truth = made(clean, variant, number)
             moves: list[np.ndarray] = []
             steps.register = watched(moves)
-            prepared = prepare(study, StageClock(), PrepareOptions(cache=False, sides=False))
+            # one thread, for moves are kept in the order in which they are found
+            one_by_one = PrepareOptions(cache=False, sides=False, threads=1)
+            prepared = prepare(study, StageClock(), one_by_one)
             mask = resample(prepared.brain.astype(np.float32), prepared.working, target) > 0.5
             own = labels_of(lens, prepared)
             found = moved_to(own, prepared.native, target)
