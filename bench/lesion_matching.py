@@ -52,6 +52,8 @@ class Marked:
     components: NDArray[np.int32]
     grid: Grid
     holds: dict[int, set[int]]
+    made_of: dict[int, set[int]]
+    """As `holds`; a candidate too small a part of any lesion: the one that it has most of."""
 
 
 def marked(seed: int, scales: NDArray[np.float64], moved: NDArray[np.float64], how: Acquisition,

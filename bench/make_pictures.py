@@ -63,6 +63,7 @@ class Studio:
         self.settle()
         size = (SIDE, SIDE) if self.viewer.dims.ndisplay == 2 else None
         canvas = self.viewer.screenshot(size=size, canvas_only=True, flash=False)[..., :3]
+        self.settle()  # the block lays itself out anew after an answer that came meanwhile
         sides = [canvas] if block is None else [canvas, grabbed(block)]
         height = max(side.shape[0] for side in sides)
         save(np.concatenate([padded(side, height) for side in sides], axis=1), self.docs / name)
@@ -126,6 +127,7 @@ def first_look(studio: Studio, panel: LesionLens) -> None:
     panel.actions_.analyse()
     wait_for(lambda: panel.session.state.preliminary is not None or not panel.jobs.running)
     panel.actions_.next_candidate()
+    wait_for(lambda: False, at_most_s=3.0)  # the panel lays itself out, the analysis goes on
     shown = studio.viewer.screenshot(canvas_only=False, flash=False)
     save(shown[..., :3], studio.docs / "pictures/first-look.png", largest=400_000)
     panel.actions_.stop()

@@ -55,7 +55,7 @@ def listed(folder: Path, place: Path) -> None:
     """Make a list of three studies, of which the first two have a result."""
     book = open_book(folder)
     book.add_studies(
-        StudyEntry(name, str(place), name, "2026-01-05", SEQUENCES, candidates=1, highest=0.98)
+        StudyEntry(name, str(place), name, "2026-01-05", SEQUENCES, candidates=1, highest=0.97)
         for name in ("P001", "P002")
     )
     book.add_studies([StudyEntry("P003", str(place), "P003", "2026-01-06", SEQUENCES)])
@@ -91,13 +91,15 @@ def day(studio: Studio, panel: LesionLens, folder: Path) -> None:
     dock.parentWidget().hide()
 
 
-def prior(studio: Studio, panel: LesionLens, now: tuple[Path, Path], then: Path) -> None:
-    """Open a study with its result, and compare it with an earlier one."""
+def prior(
+    studio: Studio, panel: LesionLens, now: tuple[Path, Path], then: tuple[Path, Path]
+) -> None:
+    """Open a study with its result, and compare it with an earlier one: each images, result."""
     panel.actions_.open(now[0])
     settle(studio)
     panel.actions_.reopen(now[1])
     settle(studio)
-    panel.actions_.compare(then)
+    panel.actions_.compare(then[1], then[0])  # it was never opened here: else a dialog asks
     settle(studio)
     panel.session.choose_overlay(Overlay.CONTOUR)
     panel.actions_.go_to(1)
@@ -128,7 +130,8 @@ def main(
         studio = Studio(open_panel(viewer), docs)
         day(studio, studio.panel, root / "list")
         site.unlink()
-        prior(studio, studio.panel, (root / "P001", root / "list" / "P001"), root / "earlier")
+        now, then = (root / "P001", root / "list" / "P001"), (root / "then", root / "earlier")
+        prior(studio, studio.panel, now, then)
         viewer.close()
 
 

@@ -58,7 +58,7 @@ def analysed(job, choice, cancel, progress):
         aside.write_text('{"candidates": []}')
     with whole_file(job.out / "findings.csv") as aside:
         aside.write_text("id\\n")
-    return work.Outcome(job.name, work.Status.ANALYSED, 0, f"read {read:.0f} kB",
+    return work.StudyOutcome(job.name, work.Status.ANALYSED, 0, f"read {read:.0f} kB",
                         time.perf_counter() - start, 0, work.engine_of(lens, choice), 0.0)
 
 sys.meta_path.insert(0, _Light())

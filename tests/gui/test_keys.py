@@ -2,7 +2,8 @@
 
 from html import escape
 
-from qtpy.QtWidgets import QDialog, QLabel, QScrollArea
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication, QComboBox, QDialog, QLabel, QScrollArea
 
 from lesionlens._napari.model.acts.keys import KEYS
 
@@ -35,3 +36,25 @@ def test_all_keys_are_read_at_once_on_a_small_screen(panel):
     assert dialog.findChild(QScrollArea).widget() is table
     dialog.close()
     panel.window().hide()
+
+
+def test_keys_pressed_while_a_list_is_open_choose_in_it(reviewed, qtbot):
+    """Down went a slice on and A accepted, behind the open list."""
+    reviewed.window().show()
+    qtbot.waitUntil(lambda: reviewed.drops is not None)
+    reviewed.session.go_to(1)
+    regions = next(
+        one for one in reviewed.findChildren(QComboBox) if "Region" in one.accessibleName()
+    )
+    regions.showPopup()
+    opened = regions.view()
+    QApplication.instance().focusChanged.emit(None, opened)
+    slice_before = reviewed.views.bar.words.text()
+    qtbot.keyClick(opened, Qt.Key.Key_Down)
+    qtbot.keyClick(opened, Qt.Key.Key_A)
+    assert reviewed.views.bar.words.text() == slice_before
+    assert not reviewed.session.state.review.events
+    regions.hidePopup()
+    QApplication.instance().focusChanged.emit(opened, reviewed.candidates.table)
+    qtbot.keyClick(reviewed.candidates.table, Qt.Key.Key_A)
+    assert reviewed.session.state.review.events

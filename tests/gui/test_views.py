@@ -13,6 +13,7 @@ from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QFont, QFontMetricsF, QMouseEvent, QResizeEvent, QWheelEvent
 from qtpy.QtWidgets import QApplication, QToolButton
 
+from lesionlens._napari.dock import open_panel
 from lesionlens._napari.loading import layers_of
 from lesionlens._napari.model.acts import hanging
 from lesionlens._napari.model.choices.choices import Overlay
@@ -322,6 +323,20 @@ def test_every_view_act_has_a_button(shown):
         button.click()
         button.click()
     assert shown.session.state.choices.views.layout is Layout.FOUR
+
+
+def test_buttons_and_slices_stand_by_a_study_that_was_there_before_the_panel(
+    make_napari_viewer, plugin_settings, analysis, qtbot
+):
+    viewer = make_napari_viewer(strict_qt="raise")
+    for data in layers_of(analysis.study, no_progress, NEVER):
+        viewer.layers.append(Layer.create(*data))
+    panel = open_panel(viewer)
+    viewer.window._qt_window.show()
+    qtbot.waitUntil(lambda: panel.views.strip is not None and panel.views.strip.isVisible())
+    assert panel.views.bar.isVisible()
+    assert panel.session.state.study is not None
+    panel.release()
 
 
 def lit(panel):

@@ -176,14 +176,15 @@ class LesionLens(Panel):
 
     def _settle_in(self) -> None:
         """Hear keys and take drops on the canvas, once the panel is docked beside it."""
-        window = main_window(self) if self.here else None
-        if window is None or self.drops is not None:
+        window = main_window(self) if self.here and self.drops is None else None
+        if window is None:
             return
         canvas = canvas_of(window)
         self.drops = Drops(canvas, self.take_dropped, self)
         self.keyboard.listen(window, *canvas)
         self.show_clashes(clashes(self.viewer))
         self.room = Room(window, self)
+        self.views.show(self._screen.scene, self._screen, self._state)  # opened before the dock
         self._make_room()
         self._make_ready()
 
@@ -244,8 +245,7 @@ class LesionLens(Panel):
         """Let go of the viewer: nothing of it is heard or bound any more; once is enough."""
         if not self.here:
             return
-        self.here = False
-        viewer = self.viewer
+        self.here, viewer = False, self.viewer
         self.jobs.abandon()
         self.questions.abandon()
         if self.archive is not None:

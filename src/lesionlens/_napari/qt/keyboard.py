@@ -2,7 +2,8 @@
 
 napari hears keys on its canvas alone: after a click on a row of the table they would go to the
 table. So the widget in focus is listened to, whichever it is. What is typed into a text field stays
-there; a key that napari uses on the active layer of somebody else goes to napari.
+there, and what is pressed while a list or menu is open goes to that; a key that napari uses on the
+active layer of somebody else goes to napari.
 """
 
 from __future__ import annotations
@@ -115,6 +116,8 @@ class Keyboard(QObject):
             return False
         if event.type() == QEvent.Type.KeyRelease:
             return self._released(event)
+        if QApplication.activePopupWidget() is not None:  # arrows and letters choose in its list
+            return False
         return not is_typed_into(watched) and self._pressed(event)
 
     def _pressed(self, event: QKeyEvent) -> bool:

@@ -6,7 +6,6 @@ from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
 from lesionlens._napari.qt.keyboard import main_window
-from lesionlens._napari.qt.waiting import when_idle
 
 CANVAS_SHARE = 0.6
 """Of the window's width that the picture keeps."""
@@ -39,6 +38,9 @@ class Room(QObject):
         self._later.setSingleShot(True)
         self._later.setInterval(_SETTLED_MS)
         self._later.timeout.connect(self._narrow)
+        self._soon = QTimer(self)  # goes with it: nothing is measured once the panel is closed
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self.make)
         window.installEventFilter(self)
 
     def make(self) -> None:
@@ -107,7 +109,7 @@ class Room(QObject):
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: ARG002
         """Measure again when the window's size changes."""
         if event.type() in (QEvent.Type.Resize, QEvent.Type.Show) and not self._overruled:
-            when_idle(self.make)
+            self._soon.start(0)
         return False
 
 

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QSlider, QToolButton, QVBoxLayout
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QLabel,
+    QSizePolicy,
+    QSlider,
+    QToolButton,
+    QVBoxLayout,
+)
 
 from lesionlens._napari.model.choices.choices import Overlay, Second
 from lesionlens._napari.model.overlays.maps import MapView, Overlays
@@ -25,12 +33,13 @@ def _fact_rows(facts: list[QLabel]) -> QVBoxLayout:
 
 
 def _region_list() -> QComboBox:
-    """Return the list of regions, as narrow as the panel wants it."""
+    """Return the list of regions, which takes what room its row leaves."""
     made = QComboBox()
     for region in Region:
         made.addItem(region.words, region)
     made.setMinimumContentsLength(8)
     made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     made.setAccessibleName("Region whose outline and attention are shown")
     return made
 
@@ -93,7 +102,7 @@ class AttentionBlock(Section):
         self._lay_out()
 
     def _lay_out(self) -> None:
-        self.body.addLayout(row(self._region, None, self._overlay))
+        self.body.addLayout(row(self._region, self._overlay))
         self.body.addWidget(self.layer_chooser)
         self.body.addLayout(row(label("opacity", "dim"), self._opacity, self._uncertainty))
         self.body.addWidget(self._legend)
