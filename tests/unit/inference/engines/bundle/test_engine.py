@@ -331,7 +331,7 @@ def test_what_time_suffices_for_is_kept(keen_bundle, make_study, monkeypatch):
 def test_grad_cam_is_bounded_too(bundle, make_prepared):
     engine = slowed(BundleEngine("cpu", bundle=bundle, patience_s=0.2), 0.005)
     started = time.perf_counter()
-    engine._see(make_prepared(), no_progress, NEVER)
+    engine._examine(make_prepared(), no_progress, NEVER)
     first_pass = time.perf_counter() - started
     prediction = engine.predict(make_prepared(), progress=no_progress, cancel=NEVER)
     assert prediction.trace is None
