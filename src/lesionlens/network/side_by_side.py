@@ -1,7 +1,8 @@
 """Run passes of a network side by side on the cores of one processor.
 
-A convolution over a small volume does not keep two cores busy: two passes on a core each take two
-thirds of the time of one after the other on both.
+Two threads that share one pass meet after every layer: where other programs keep a core, each waits
+for the other, and an analysis takes a third longer than with a pass on each core. On a quiet
+machine both take the same time (`bench/RESULTS.md`).
 """
 
 from __future__ import annotations

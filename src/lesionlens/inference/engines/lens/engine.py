@@ -44,7 +44,7 @@ class LensEngine(LensMethod):
     """
 
     name = "lens"
-    _together = 2  # measured: a quarter less time than one by one; four do not fit into the cache
+    _together = 2  # measured: a seventh less time than one by one; four do not fit into the cache
 
     def __init__(self, device: str = "auto", weights: str | Path | None = None) -> None:
         place = devices.choose(device)
