@@ -138,9 +138,9 @@ def send(
     archive = connect(address, Access(user=user, ca=ca, certificate=cert, title=aet))
     from lesionlens.pacs.outbox import files_to_send, send_result
 
-    files_to_send(result)  # asked before any work
     with TemporaryDirectory(prefix="lesionlens-") as place, progress_bar() as progress:
         if deidentify:
+            files_to_send(result)  # asked before any work
             files, notices = _nameless(result, Path(place), key, map_file)
             taken = archive.send(files, progress=progress, cancel=STOP)
         else:

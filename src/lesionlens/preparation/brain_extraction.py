@@ -7,7 +7,8 @@ HD-BET and SynthStrip may take its place where installed (`preparation.skull_str
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,9 @@ def reading_grid(native: Grid) -> Grid:
     return Grid(shape, affine, native.frame_uid)
 
 
-def logits_of(images: Sequence[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+def logits_of(
+    images: Sequence[NDArray[np.float32]],
+) -> Generator[NDArray[np.float32], None, None]:
     """Yield the logit of brain in each image on `reading_grid`, (I, J, K) float32."""
     padded, kept = [], []
     for image in images:
@@ -75,11 +78,12 @@ def brain_logit(
     """
     shown = list(images.values())
     total, weight = 0.0, 0.0
-    for image, logit in zip(shown, logits_of(shown), strict=True):
-        check(cancel, "finding the brain")
-        seen = (image != 0).astype(np.float32) + np.float32(1e-3)
-        total = total + seen * logit
-        weight = weight + seen
+    with closing(logits_of(shown)) as logits:  # cancelled: no pass goes on behind it
+        for image in shown:
+            check(cancel, "finding the brain")
+            seen = (image != 0).astype(np.float32) + np.float32(1e-3)
+            total = total + seen * next(logits)
+            weight = weight + seen
     return np.asarray(total / weight, dtype=np.float32)
 
 

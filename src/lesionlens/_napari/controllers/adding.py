@@ -12,7 +12,6 @@ from lesionlens._napari.controllers.editor import OutlineEditor
 from lesionlens._napari.controllers.reviewing import Reviewing
 from lesionlens._napari.model.acts.editing import OUTLINE
 from lesionlens._napari.model.acts.session import ReviewSession
-from lesionlens._napari.model.geometry.planes import Plane
 from lesionlens._napari.model.state.state import shown_sequence
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.jobs import problem_of
@@ -23,7 +22,6 @@ from lesionlens.findings.edits import outline_of
 from lesionlens.records.findings import Candidate, Point
 from lesionlens.review.log import ReviewLog, new_tracking_uid
 
-_AXIS = {Plane.SAGITTAL: 0, Plane.CORONAL: 1, Plane.AXIAL: 2}
 _FIRST = "Edit a candidate first (Shift+E), or draw a new one (Shift+L)."
 _DONE_FIRST = "Press Done first (Shift+E): a new candidate can be split once it is there."
 _ONE = "Point at one half, then at the other: click, or press Shift+Y with the pointer there."
@@ -175,7 +173,7 @@ class Adding:
 
     def interpolate(self) -> None:
         """Draw the slices left out between those drawn, across the plane shown."""
-        axis, spacing = _AXIS[self.session.state.choices.plane], self._spacing()
+        axis, spacing = self.session.state.choices.plane.through, self._spacing()
         free = self.editor.allowed
         self.apply(
             lambda x: edit_tools.interpolated(x, axis, spacing, free),
@@ -210,7 +208,7 @@ class Adding:
 
     def split_at(self, point_mm: Point) -> None:
         """Split at the slice through a point, in the plane shown."""
-        axis = _AXIS[self.session.state.choices.plane]
+        axis = self.session.state.choices.plane.through
         index = self._voxel(point_mm)[axis]
         self._split(lambda x: edit_tools.split_at(x, axis, index))
 

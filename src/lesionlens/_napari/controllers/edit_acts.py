@@ -10,7 +10,6 @@ from lesionlens._napari.controllers.adding import Adding
 from lesionlens._napari.model.acts.views import Viewing
 from lesionlens._napari.model.choices.tools import Limit
 from lesionlens._napari.model.choices.views import Layout
-from lesionlens._napari.model.geometry.planes import Plane
 from lesionlens._napari.model.screen.board import frame_of
 from lesionlens.records.findings import Point
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 _STEP_MM = 2.0
-_SLICED = {Plane.SAGITTAL: 0, Plane.CORONAL: 1, Plane.AXIAL: 2}
 _NOWHERE = (
     "Point at it first; or show linked views (Shift+F): Control, Shift and the arrows move their "
     "crosshair."
@@ -57,7 +55,7 @@ class EditActs(Viewing):
         if self._is_linked():
             return crosshair
         x, y, z = (float(v) for v in self.viewer.cursor.position[-3:])
-        axis = _SLICED[self.session.state.choices.plane]
+        axis = self.session.state.choices.plane.through
         off = abs((x, y, z)[axis] - crosshair[axis])
         return (x, y, z) if off <= _SLICE_MM else None
 

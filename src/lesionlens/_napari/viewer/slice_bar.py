@@ -12,14 +12,12 @@ from qtpy.QtGui import QMouseEvent, QWheelEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSlider, QStyle, QWidget
 
 from lesionlens._napari.model.acts.views import Viewing
-from lesionlens._napari.model.geometry.planes import Plane
 from lesionlens._napari.model.geometry.slices import Slices
 from lesionlens._napari.model.geometry.viewpoint import Place
 from lesionlens._napari.model.overlays.maps import AXIS_LABELS
 from lesionlens._napari.model.screen.board import slices_of
 from lesionlens._napari.model.state.state import State
 
-_THROUGH = {Plane.SAGITTAL: 0, Plane.CORONAL: 1, Plane.AXIAL: 2}
 _STYLE = """
 QSlider::groove:horizontal { height: 4px; border-radius: 2px; background: rgba(128, 140, 160, 90); }
 QSlider::handle:horizontal { width: 14px; margin: -6px 0; border-radius: 7px; background: #2F6FB5; }
@@ -88,7 +86,7 @@ class SliceBar(QWidget):
         plane = state.choices.plane
         self._slices = slices_of(state, plane) if flat else None
         if self._slices is not None:
-            self.axis.setText(AXIS_LABELS[_THROUGH[plane]])
+            self.axis.setText(AXIS_LABELS[plane.through])
             self._silently(self.slider.setMaximum, self._slices.count)
             self._follow(self._acts.travel.place)
         self._aside(self._slices is not None)

@@ -15,7 +15,7 @@ const VARIANCE = 0.05;
 const EDGE = 1e-3;
 const UPTAKE = [0, 1]; // T1, T1c
 
-/** Refine three nested probabilities by the images [{values} or null for absent]; nested again. */
+/** Refine three nested probabilities by the images (null where absent); nested again. */
 export function refined(probability, images, brain, shape) {
   const lesion = Uint8Array.from(probability[0], (p) => (p > 0.5 ? 1 : 0));
   const found = boundingBox(lesion, shape);

@@ -19,6 +19,11 @@ class Plane(StrEnum):
     CORONAL = "coronal"
     SAGITTAL = "sagittal"
 
+    @property
+    def through(self) -> int:
+        """Which of napari's axes its slices are stacked along."""
+        return {Plane.SAGITTAL: 0, Plane.CORONAL: 1, Plane.AXIAL: 2}[self]
+
 
 class Edges(NamedTuple):
     """The letters at the four edges of a view; empty where none is known."""

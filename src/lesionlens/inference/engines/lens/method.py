@@ -32,11 +32,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import Cancel, Progress
 from lesionlens.inference import network_input, rollout, separable, windows
-from lesionlens.inference.engines.lens import (
-    ensemble,
-    outline_refinement,
-    patch_refinement,
-)
+from lesionlens.inference.engines.lens import ensemble, outline_refinement, patch_refinement
 from lesionlens.inference.engines.lens.attention import (
     AttentionRollout,
     CrossAttentionMaps,

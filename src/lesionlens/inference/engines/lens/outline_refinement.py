@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.array_ops import logit, sigmoid
 from lesionlens.base.geometry import bounding_box
 from lesionlens.base.labels import MrSequence
 from lesionlens.inference import separable
@@ -108,9 +109,7 @@ def _refine_one(probability: Floats, images: Floats, around: Mask) -> Floats:
     here = (images[:, near] - centre) / scale
     ratio = _Gaussian.of((lesion - centre) / scale).log_density(here)
     ratio -= _Gaussian.of((surroundings - centre) / scale).log_density(here)
-    prior = probability[near].clip(_EDGE, 1 - _EDGE).astype(float)
-    logit = np.log(prior / (1 - prior))
-    logit += _STRENGTH * nearness[near] * ratio.clip(-_LIMIT, _LIMIT)
+    prior = logit(probability[near].astype(float), _EDGE)
     refined = probability.copy()
-    refined[near] = 1 / (1 + np.exp(-logit))
+    refined[near] = sigmoid(prior + _STRENGTH * nearness[near] * ratio.clip(-_LIMIT, _LIMIT))
     return refined
