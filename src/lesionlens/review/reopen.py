@@ -105,8 +105,15 @@ def is_mask(place: Path) -> bool:
     return place.is_file() and sop_class(place) in SEGMENTATIONS
 
 
-def read_result(folder: Path) -> SavedResult:
+def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
     """Read a result folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The result.
+    maps : bool
+        Whether its maps are wanted too; the labels and the review alone take a tenth of the time.
 
     Raises
     ------
@@ -132,7 +139,9 @@ def read_result(folder: Path) -> SavedResult:
             attention=_regions(folder, "attention"),
             uncertainty=_optional(folder / "uncertainty.nii.gz"),
             evidence=_evidence(folder),
-        ),
+        )
+        if maps
+        else Volumes(labels, {}, {}),
         review=store.load(folder),
         run=replace(_run(run), documents=documents_of(folder)),
         reference=content.reference,
