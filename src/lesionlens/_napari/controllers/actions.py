@@ -196,7 +196,7 @@ class Actions(Marking, EditActs, Asking):
         preferences = read_preferences()
         try:
             address = preferences.server_address
-        except LesionLensError:  # said when the analysis is asked for
+        except LesionLensError:  # reported when the analysis is asked for
             return
         if address is None:
             return

@@ -42,7 +42,7 @@ class Viewing:
                 hanging.remember(study, layout)
 
     def _is_drawing(self) -> bool:
-        """Whether an outline is being redrawn, which linked views cannot show; that is said."""
+        """Whether an outline is being redrawn: linked views cannot show it; the reader is told."""
         drawing = self.session.state.editing is not None
         if drawing:
             self.session.notify(_DRAWING)

@@ -104,7 +104,7 @@ def test_perturbations_are_what_they_declare(engine, study):
     torch.testing.assert_close(masked[0, 4:], shown[0, 4:])
 
 
-def glances(engine, monkeypatch):
+def inputs_read(engine, monkeypatch):
     """Collect the inputs that the network reads from now on, however many in one pass."""
     taken = []
     taking = engine._pass
@@ -114,7 +114,7 @@ def glances(engine, monkeypatch):
 
 def test_no_pass_is_run_twice(random_weights, make_prepared, monkeypatch):
     engine, study = LensEngine("cpu", random_weights), make_prepared()
-    taken = glances(engine, monkeypatch)
+    taken = inputs_read(engine, monkeypatch)
     some = [
         InputPerturbation(),
         InputPerturbation.showing([MrSequence.FLAIR]),
