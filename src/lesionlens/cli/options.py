@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -315,6 +316,11 @@ def wishes(
         language=language,
         hidden=frozenset(hide or ()),
     )
+
+
+def with_saved(wanted: ExportOptions, reopened: Analysis) -> ExportOptions:
+    """Return what is asked of the files of a reopened result: evidence that it holds stays."""
+    return replace(wanted, evidence=reopened.options.evidence)
 
 
 def superseded(place: Path | None, study: Study) -> tuple[Document, ...]:

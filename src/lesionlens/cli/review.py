@@ -61,7 +61,8 @@ def review(
         wishes = options_for(result, PrepareOptions())
         prepared = prepare(opened, StageClock(progress, STOP), wishes)
         progress("reading the result", 0.0)
-        analysis = replace(reopen_folder(result, opened, prepared), options=wanted)
+        analysis = reopen_folder(result, opened, prepared)
+        analysis = replace(analysis, options=options.with_saved(wanted, analysis))
         notes = analysis.run.notices
         if out is not None:
             _, more = options.save(analysis, out, options.ResultLayout.OWN, progress)

@@ -61,6 +61,7 @@ def train(
         progress("loading", 0.0)
         from lesionlens.training.config import read_config
         from lesionlens.training.distributed import joined
+        from lesionlens.training.loop import Sitting
         from lesionlens.training.loop import train as run
 
         def report(event: TrainEvent) -> None:
@@ -76,10 +77,7 @@ def train(
             summary = run(
                 recipe,
                 out,
-                minutes=minutes,
-                team=team,
-                resume=not fresh,
-                cases=cases,
+                Sitting(minutes, not fresh, team, cases),
                 progress=report,
                 cancel=STOP,
             )

@@ -93,6 +93,24 @@ class Cases(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Sitting:
+    """How long one call of `train` goes on, with whom, and from what."""
+
+    minutes: float | None = None
+    """Stop after this long; the next call goes on."""
+    resume: bool = True
+    """Go on from the checkpoint in the output folder, if there is one."""
+    team: ProcessGroup | None = None
+    """The processes that train together, from `distributed.joined`; None for this one, on the CPU.
+    Each draws its own volumes, so a step reads as many times `batch`; one writes."""
+    cases: Cases | None = None
+    """Learn from these in the place of drawn brains."""
+
+
+TO_THE_END = Sitting()
+
+
 @dataclass(slots=True)
 class _TrainingRun:
     """State of one sitting."""
@@ -175,17 +193,16 @@ def _focus_mm(stage: StageConfig) -> float | None:
     return round(sum(stage.patches.spacing_mm) / 2, 2)
 
 
-def _begin(
-    config: TrainConfig, out: Path, team: ProcessGroup, *, resume: bool, cases: Cases | None
-) -> _TrainingRun:
+def _begin(config: TrainConfig, out: Path, sitting: Sitting) -> _TrainingRun:
+    team = sitting.team or ProcessGroup(choose("cpu"))
     torch.manual_seed(config.seed)
     begun, notes = initial_network(config)
     network = channels_last(begun.to(team.device))
     run = _TrainingRun(
-        config, out, team, network, Optimiser(network, config.optimiser), cases, notes
+        config, out, team, network, Optimiser(network, config.optimiser), sitting.cases, notes
     )
     out.mkdir(parents=True, exist_ok=True)
-    if resume:
+    if sitting.resume:
         run.restore()
     team.check_step(run.step)
     run.shared = team.share(network)
@@ -318,19 +335,15 @@ def _sit(run: _TrainingRun, limit_s: float, progress: Progress | None, cancel: C
         board.close()
 
 
-def train(  # noqa: PLR0913  (what the command line offers)
+def train(
     config: TrainConfig,
     out: Path,
+    sitting: Sitting = TO_THE_END,
     *,
-    minutes: float | None = None,
-    device: str = "cpu",
-    team: ProcessGroup | None = None,
-    resume: bool = True,
-    cases: Cases | None = None,
     progress: Progress | None = None,
     cancel: Cancel = NEVER,
 ) -> TrainSummary:
-    """Train, or go on training, until the recipe's steps or `minutes` are used up.
+    """Train, or go on training, until the recipe's steps or the sitting's minutes are used up.
 
     Parameters
     ----------
@@ -339,17 +352,8 @@ def train(  # noqa: PLR0913  (what the command line offers)
     out : Path
         Gets `checkpoint/`, `weights.safetensors` (the moving average), `log.jsonl`,
         `validation.jsonl` and, where TensorBoard is installed, `board/`.
-    minutes : float or None
-        Stop after this long; the next call goes on.
-    device : str
-        As `inference.device.choose` reads it.
-    team : ProcessGroup or None
-        The processes that train together, from `distributed.joined`; then `device` is not read.
-        Each draws its own volumes, so a step reads as many times `batch`; one writes.
-    resume : bool
-        Go on from the checkpoint in `out`, if there is one.
-    cases : Cases or None
-        Learn from these in the place of drawn brains.
+    sitting : Sitting
+        How long, with whom, from what.
     progress : callable or None
         Called every `_REPORT_EVERY` steps.
     cancel : Cancel
@@ -362,9 +366,8 @@ def train(  # noqa: PLR0913  (what the command line offers)
     ResourceError
         A checkpoint cannot be written; the last one is intact.
     """
-    together = team or ProcessGroup(choose(device))
-    run = _begin(config, out, together, resume=resume, cases=cases)
-    limit_s = float("inf") if minutes is None else minutes * 60
+    run = _begin(config, out, sitting)
+    limit_s = math.inf if sitting.minutes is None else 60 * sitting.minutes
     _sit(run, limit_s, progress, cancel)
     path = run.save()
     finished = run.step >= config.steps

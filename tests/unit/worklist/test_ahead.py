@@ -34,6 +34,7 @@ def list_of_three(tmp_path, monkeypatch):
 
     def analyse(job, choice, cancel, progress):
         begun.append(job.name)
+        assert choice.files.evidence, "so that its reader can ask without analysing again"
         if job.name == "b":
             return StudyOutcome("b", Status.FAILED, 2, "no brain in the scan")
         job.out.mkdir(exist_ok=True)

@@ -17,7 +17,7 @@ from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.config import preset
 from lesionlens.network.notes import WeightsNotes
-from lesionlens.records.prediction import Capability, InputPerturbation
+from lesionlens.records.prediction import InputPerturbation
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,8 @@ def test_probabilities_are_nested_and_only_in_the_brain(prediction, study):
     assert whole[study.brain].any()
 
 
-def test_a_core_is_not_voted_away_by_flair_alone(engine, study, monkeypatch):
+def test_a_core_is_not_voted_away_by_flair_alone(random_weights, study, monkeypatch):
+    engine = LensEngine("cpu", random_weights)
     real = engine._pass
 
     def answer(x, *, trace=False):
@@ -103,7 +104,7 @@ def test_perturbations_are_what_they_declare(engine, study):
     torch.testing.assert_close(masked[0, 4:], shown[0, 4:])
 
 
-def glances(engine, monkeypatch):
+def inputs_read(engine, monkeypatch):
     """Collect the inputs that the network reads from now on, however many in one pass."""
     taken = []
     taking = engine._pass
@@ -113,7 +114,7 @@ def glances(engine, monkeypatch):
 
 def test_no_pass_is_run_twice(random_weights, make_prepared, monkeypatch):
     engine, study = LensEngine("cpu", random_weights), make_prepared()
-    taken = glances(engine, monkeypatch)
+    taken = inputs_read(engine, monkeypatch)
     some = [
         InputPerturbation(),
         InputPerturbation.showing([MrSequence.FLAIR]),
@@ -211,6 +212,7 @@ def test_it_stops_in_the_middle_of_a_pass(random_weights, study):
 
 def test_progress_of_each_stage_reaches_the_end_and_never_falls(engine, study):
     reported = {}
+    engine.forget()  # what another test has asked of this study is not predicted again
     engine.predict(
         study, progress=lambda stage, f: reported.setdefault(stage, []).append(f), cancel=NEVER
     )
@@ -321,15 +323,3 @@ def test_a_second_opinion_by_gradients_lies_in_the_brain(engine, study):
     assert found.data.sum() == pytest.approx(1, abs=1e-2)
     with pytest.raises(UnusableInputError, match="grad-cam"):
         engine.attribute(study, Target(Region.TC), "tea leaves")
-
-
-def test_weights_without_attention_show_none(make_prepared, tmp_path):
-    network = build("cnn-only")
-    path = tmp_path / "w.safetensors"
-    notes = WeightsNotes(spacing_mm=8.0)
-    weights.save(path, network.config, network.state_dict(), notes)
-    engine = LensEngine("cpu", path)
-    prediction = engine.predict(make_prepared(), progress=no_progress, cancel=NEVER)
-    assert prediction.trace is None
-    assert not {Capability.ATTEND, Capability.PROBE} & engine.info.capabilities
-    assert Capability.SEGMENT in engine.info.capabilities
