@@ -685,15 +685,6 @@ def _files(analysis, folder, region):
     return DicomExporter().write(analysis, place).files
 
 
-def test_all_rejected_is_as_none(make, tmp_path):
-    analysis = make(dicom=True)
-    events = tuple(
-        ReviewEvent(c.tracking_uid, ReviewState.REJECTED, "A", "2026-01-05T10:00:00Z")
-        for c in analysis.findings.candidates
-    )
-    assert "seg" not in _written(replace(analysis, review=Review(events)), tmp_path)
-
-
 def test_a_single_segment_names_itself_at_each_frame(make, tmp_path):
     analysis = make(dicom=True, lesions=(Lesion(),))
     labels = np.where(analysis.volumes.labels.data > 0, Label.OEDEMA, 0).astype(np.uint8)
