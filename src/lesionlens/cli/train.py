@@ -68,20 +68,20 @@ def train(
             progress(f"step {event.step}, loss {event.loss:.3f}", event.step / event.steps)
 
         recipe, cases = read_config(config), None
-        with joined(device) as team:
+        with joined(device) as processes:
             if finetune is not None:
-                with team.first_alone():
+                with processes.first_alone():
                     recipe, cases = _real_cases(
                         recipe, out, finetune, studies, convention, progress
                     )
             summary = run(
                 recipe,
                 out,
-                Sitting(minutes, not fresh, team, cases),
+                Sitting(minutes, not fresh, processes, cases),
                 progress=report,
                 cancel=STOP,
             )
-    return _answer(summary, speak=team.leads)
+    return _answer(summary, speak=processes.leads)
 
 
 def _real_cases(

@@ -137,13 +137,13 @@ def learn(
     cases = RealCases(
         [one.case for one in gathered.reviews], job.out, recipe, _within(progress, 0, 0.1), cancel
     )
-    team = ProcessGroup(choose(job.device))
+    processes = ProcessGroup(choose(job.device))
 
     def report(event: TrainEvent) -> None:
         done = 0.1 + (_TRAINED - 0.1) * event.step / event.steps
         progress(f"step {event.step} of {event.steps}, loss {event.loss:.3f}", done)
 
-    sitting = Sitting(minutes, team=team, cases=cases)
+    sitting = Sitting(minutes, processes=processes, cases=cases)
     trained = train(recipe, job.out, sitting, progress=report, cancel=cancel)
     if not trained.finished:
         return Learnt(trained, gathered, None)
