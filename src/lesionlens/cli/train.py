@@ -61,7 +61,7 @@ def train(
         progress("loading", 0.0)
         from lesionlens.training.config import read_config
         from lesionlens.training.distributed import joined
-        from lesionlens.training.loop import Sitting
+        from lesionlens.training.loop import TrainOptions
         from lesionlens.training.loop import train as run
 
         def report(event: TrainEvent) -> None:
@@ -77,7 +77,7 @@ def train(
             summary = run(
                 recipe,
                 out,
-                Sitting(minutes, not fresh, processes, cases),
+                TrainOptions(minutes, not fresh, processes, cases),
                 progress=report,
                 cancel=STOP,
             )

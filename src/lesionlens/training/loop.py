@@ -94,7 +94,7 @@ class Cases(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Sitting:
+class TrainOptions:
     """How long one call of `train` goes on, with whom, and from what."""
 
     minutes: float | None = None
@@ -108,7 +108,7 @@ class Sitting:
     """Learn from these in the place of drawn brains."""
 
 
-TO_THE_END = Sitting()
+TO_THE_END = TrainOptions()
 
 
 @dataclass(slots=True)
@@ -193,16 +193,16 @@ def _focus_mm(stage: StageConfig) -> float | None:
     return round(sum(stage.patches.spacing_mm) / 2, 2)
 
 
-def _begin(config: TrainConfig, out: Path, sitting: Sitting) -> _TrainingRun:
-    processes = sitting.processes or ProcessGroup(choose("cpu"))
+def _begin(config: TrainConfig, out: Path, options: TrainOptions) -> _TrainingRun:
+    processes = options.processes or ProcessGroup(choose("cpu"))
     torch.manual_seed(config.seed)
     begun, notes = initial_network(config)
     network = channels_last(begun.to(processes.device))
     run = _TrainingRun(
-        config, out, processes, network, Optimiser(network, config.optimiser), sitting.cases, notes
+        config, out, processes, network, Optimiser(network, config.optimiser), options.cases, notes
     )
     out.mkdir(parents=True, exist_ok=True)
-    if sitting.resume:
+    if options.resume:
         run.restore()
     processes.check_step(run.step)
     run.shared = processes.share(network)
@@ -338,7 +338,7 @@ def _sit(run: _TrainingRun, limit_s: float, progress: Progress | None, cancel: C
 def train(
     config: TrainConfig,
     out: Path,
-    sitting: Sitting = TO_THE_END,
+    options: TrainOptions = TO_THE_END,
     *,
     progress: Progress | None = None,
     cancel: Cancel = NEVER,
@@ -352,7 +352,7 @@ def train(
     out : Path
         Gets `checkpoint/`, `weights.safetensors` (the moving average), `log.jsonl`,
         `validation.jsonl` and, where TensorBoard is installed, `board/`.
-    sitting : Sitting
+    options : TrainOptions
         How long, with whom, from what.
     progress : callable or None
         Called every `_REPORT_EVERY` steps.
@@ -366,8 +366,8 @@ def train(
     ResourceError
         A checkpoint cannot be written; the last one is intact.
     """
-    run = _begin(config, out, sitting)
-    limit_s = math.inf if sitting.minutes is None else 60 * sitting.minutes
+    run = _begin(config, out, options)
+    limit_s = math.inf if options.minutes is None else 60 * options.minutes
     _sit(run, limit_s, progress, cancel)
     path = run.save()
     finished = run.step >= config.steps

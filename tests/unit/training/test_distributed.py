@@ -15,7 +15,7 @@ import torch
 from lesionlens.base.errors import ConfigError
 from lesionlens.training.config import parse_config
 from lesionlens.training.distributed import ProcessGroup, joined
-from lesionlens.training.loop import Sitting, train
+from lesionlens.training.loop import TrainOptions, train
 
 from .runs import average_of
 
@@ -96,8 +96,8 @@ def test_another_process_than_the_first_writes_nothing(tmp_path):
     })  # fmt: skip
     lonely = ProcessGroup(torch.device("cpu"))
     second = dataclasses.replace(lonely, rank=1)
-    one = train(recipe, tmp_path / "a", Sitting(processes=lonely))
-    other = train(recipe, tmp_path / "b", Sitting(processes=second))
+    one = train(recipe, tmp_path / "a", TrainOptions(processes=lonely))
+    other = train(recipe, tmp_path / "b", TrainOptions(processes=second))
     assert other.finished
     assert one.loss != other.loss  # it drew volumes of its own
     assert average_of(tmp_path / "a")
