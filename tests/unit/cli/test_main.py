@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
-from lesionlens.cli import console, options
+from lesionlens.cli import checks, console, options
 from lesionlens.cli.console import Stop, plain
 from lesionlens.cli.main import explain
 
