@@ -472,12 +472,13 @@ def test_on_images_that_are_not_axial_a_point_is_drawn_not_a_line_too_short(make
 def _explanations(written):
     """Return of each group the instance that explains it, by the region it is of."""
     found = []
-    for group in _groups(written["sr"]):
-        (item,) = _named(group, own.VISUAL_EXPLANATION)
+    for items in _groups(written["sr"]):
+        (item,) = _named(items, own.VISUAL_EXPLANATION)
         (reference,) = item.ReferencedSOPSequence
         assert reference.ReferencedSOPClassUID == written["attention"].SOPClassUID
-        (named,) = [i.TextValue for i in group.ContentSequence if i.ValueType == "TEXT"
-                    and i.ConceptNameCodeSequence[0].CodeValue == "112039"]  # fmt: skip
+        (named,) = [
+            i.TextValue for i in items if i.ConceptNameCodeSequence[0].CodeValue == "112039"
+        ]
         region = next(r for r in Region if named.endswith(r.words))
         found.append((region, reference.ReferencedSOPInstanceUID))
     return found
