@@ -14,6 +14,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from variants import CNN_ONLY
 
 from lesionlens.inference.network_input import make_network_input
 from lesionlens.network import weights
@@ -29,7 +30,6 @@ OVERLAP = 0.5
 _ALL = InputPerturbation((True, True, True, True))
 _SEGRESNET_STEP = 8
 _MM = 1.0
-_NO_ATTENTION = "cnn-only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +106,8 @@ def _ours(prepared: PreparedStudy, device: torch.device, spacing: float) -> Iter
     reads = f"brain at {spacing:g} mm, one pass"
     for preset in (None, *PRESETS):
         name = "Lens, as shipped" if preset is None else f"Lens {preset}"
-        for form in Form if preset != _NO_ATTENTION else (Form.FLASH,):
-            words = form.value if preset != _NO_ATTENTION else ""
+        for form in Form if preset != CNN_ONLY else (Form.FLASH,):
+            words = form.value if preset != CNN_ONLY else ""
             yield from _in_both(Baseline(name, words, reads, maker(preset, form), whole_brain))
 
 

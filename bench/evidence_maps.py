@@ -24,11 +24,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from calibration.calibrate import prepared_of
 from numpy.typing import NDArray
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import NEVER, no_progress
-from lesionlens.calibration.calibrate import prepared_of
 from lesionlens.explain.shapley import evidence_maps, subsets_of, voxels_on
 from lesionlens.inference.engines.lens.engine import LensEngine
 from lesionlens.network.normalise import zscore

@@ -30,18 +30,18 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from page import put_between
-
-from lesionlens.base.errors import LesionLensError
-from lesionlens.calibration import calibrate as fitting
-from lesionlens.calibration.calibrate import (
+from calibration import calibrate as fitting
+from calibration.calibrate import (
     Calibration,
     CalibrationEffort,
     CalibrationScan,
     ExaminedScan,
     Voxels,
 )
-from lesionlens.calibration.held_out import SUBSETS, Fold, examine_folds
+from calibration.held_out import SUBSETS, Fold, examine_folds
+from page import put_between
+
+from lesionlens.base.errors import LesionLensError
 from lesionlens.evaluation.label_conventions import convention_reader
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork

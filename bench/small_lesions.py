@@ -15,12 +15,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from calibration.calibrate import prepared_of
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.labels import Region
 from lesionlens.base.stages import NEVER, no_progress
-from lesionlens.calibration.calibrate import prepared_of
 from lesionlens.evaluation.metrics import dice
 from lesionlens.findings.components import draw_components
 from lesionlens.inference.engines.lens.engine import LensEngine

@@ -23,6 +23,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import dev_eval
 from page import put_between
+from variants import CNN_ONLY, TRANSFORMER_ONLY
 
 from lesionlens.evaluation.summary import interval
 from lesionlens.network import weights
@@ -34,7 +35,7 @@ from lesionlens.training.data import VALIDATION_SEED
 from lesionlens.training.loop import train
 from lesionlens.training.validate import dice
 
-NETWORKS = ("base", "cnn-only", "transformer-only")
+NETWORKS = ("base", CNN_ONLY, TRANSFORMER_ONLY)
 REGIONS = ("wt", "tc", "et")
 MARKER = "why attention"
 _SUBSETS = ("all", "flair", "t1c")

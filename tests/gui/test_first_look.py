@@ -65,6 +65,33 @@ def test_preliminary_candidates_are_listed_gone_to_and_not_decided(looked, qtbot
     assert not panel.views.linked.drawing(view.tile).preliminary
 
 
+def test_what_needs_final_candidates_is_disabled_until_then_and_says_why(looked, qtbot):
+    panel, go_on = looked
+    acts = ("Accept A", "Reject R", "Defer D", "Edit", "Add the", "Draw a", "Merge with")
+    buttons = [control(panel, name) for name in acts]
+    hints = [button.toolTip() for button in buttons]
+    panel.actions_.next_candidate()
+    assert not any(button.isEnabled() for button in buttons)
+    assert all("wait for the final" in words for words in hints)
+    names = ("accept", "sign", "edit_outline", "draw_lesion", "merge")
+    for act in (*(getattr(panel.actions_, name) for name in names), add_left(panel)):
+        panel.session.notify("")
+        act()
+        assert "wait for the final" in panel.session.state.message
+        assert panel.session.state.editing is None
+    go_on.set()
+    qtbot.waitUntil(lambda: panel.session.state.analysis is not None, timeout=PATIENCE_MS)
+    assert "Go to a candidate" in control(panel, "Accept A").toolTip()  # none is in focus yet
+    panel.actions_.next_candidate()
+    assert all(button.isEnabled() for button in buttons)
+    assert "Shift+P" in control(panel, "Add the").toolTip()
+
+
+def add_left(panel):
+    """Ctrl and a click on the lesion at the left."""
+    return lambda: panel.actions_.adding.grow(LEFT)
+
+
 def test_a_stopped_analysis_takes_its_first_look_away(looked, qtbot):
     panel, _ = looked
     panel.actions_.stop()

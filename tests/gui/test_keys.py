@@ -1,8 +1,10 @@
 """Our keys beside napari's own."""
 
 from html import escape
+from itertools import pairwise
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QApplication, QComboBox, QDialog, QLabel, QScrollArea
 
 from lesionlens._napari.model.acts.keys import KEYS
@@ -58,3 +60,68 @@ def test_keys_pressed_while_a_list_is_open_choose_in_it(reviewed, qtbot):
     QApplication.instance().focusChanged.emit(opened, reviewed.candidates.table)
     qtbot.keyClick(reviewed.candidates.table, Qt.Key.Key_A)
     assert reviewed.session.state.review.events
+
+
+def settled_in(panel, qtbot):
+    panel.window().show()
+    qtbot.waitUntil(lambda: panel.drops is not None)
+    panel.session.go_to(1)
+
+
+def repeated(code):
+    """A press as X11 repeats it while the key stays down."""
+    modifier = Qt.KeyboardModifier.NoModifier
+    return QKeyEvent(QEvent.Type.KeyPress, code, modifier, "", autorep=True)
+
+
+def test_a_slice_key_held_goes_on_and_a_decision_is_made_once(reviewed, qtbot):
+    """As fast as the window paints: repeats that wait behind a picture are left out."""
+    settled_in(reviewed, qtbot)
+    target = reviewed.candidates.table
+    QApplication.instance().focusChanged.emit(None, target)
+    where = [reviewed.views.bar.words.text()]
+    for _ in range(3):
+        QApplication.sendEvent(target, repeated(Qt.Key.Key_Up))
+        QApplication.sendEvent(target, repeated(Qt.Key.Key_Up))
+        where.append(reviewed.views.bar.words.text())
+        qtbot.wait(20)
+    numbers = [int(words.split()[1]) for words in where]
+    assert [b - a for a, b in pairwise(numbers)] == [1, 1, 1]
+    QApplication.sendEvent(target, repeated(Qt.Key.Key_A))
+    assert not reviewed.session.state.review.events
+
+
+def test_a_reason_is_typed_and_left_without_a_mouse(reviewed, qtbot):
+    settled_in(reviewed, qtbot)
+    table = reviewed.candidates.table
+    QApplication.instance().focusChanged.emit(None, table)
+    both = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier
+    qtbot.keyClick(table, Qt.Key.Key_R, both)
+    field = reviewed.window().focusWidget()
+    assert field.accessibleName() == "Reason for the decision"
+    line = field.lineEdit()
+    qtbot.keyClicks(line, "rim")
+    qtbot.keyClick(line, Qt.Key.Key_Return)
+    assert reviewed.window().focusWidget() is table
+    QApplication.instance().focusChanged.emit(line, table)
+    qtbot.keyClick(table, Qt.Key.Key_A)
+    (event,) = reviewed.session.state.review.events
+    assert event.reason == "rim"
+    line.setFocus()
+    qtbot.keyClick(line, Qt.Key.Key_Escape)
+    assert reviewed.window().focusWidget() is table
+
+
+def test_the_key_of_the_reason_says_why_where_none_is_in_focus(reviewed, qtbot):
+    reviewed.window().show()
+    qtbot.waitUntil(lambda: reviewed.drops is not None)
+    reviewed.type_reason()
+    assert "Go to a candidate first" in reviewed.session.state.message
+
+
+def test_export_by_key_waits_for_a_result(loaded, monkeypatch):
+    asked = []
+    monkeypatch.setattr(loaded, "_ask_path", lambda *words: asked.append(words))
+    loaded.ask_export()
+    assert not asked
+    assert "no result to export" in loaded.session.state.message

@@ -82,7 +82,7 @@ class LesionLens(Panel):
         viewer.mouse_drag_callbacks.append(self._on_click)
         viewer.mouse_move_callbacks.append(self._on_move)
         acts: dict[Key, Callable[..., Any]] = {
-            key: getattr(self if key.act == "show_keys" else self.actions_, key.act) for key in KEYS
+            key: getattr(self if key.of_panel else self.actions_, key.act) for key in KEYS
         }
         self.keyboard = Keyboard(self, acts, self._is_left)
         self.here = True

@@ -10,7 +10,7 @@ import typer
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, MapExtent
-from lesionlens.cli import options
+from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
 
@@ -65,7 +65,7 @@ def export(
             expected="one of them: derivatives of BIDS name their sources",
             next_step="De-identify the study first, analyse that, and write BIDS of it",
         )
-    options.check_outside(study, out)
+    checks.check_outside(study, out)
     wanted = options.wishes(language, hide, surfaces, maps, rest)
     with progress_bar() as progress:
         progress("reading the result", 0.0)
@@ -76,7 +76,8 @@ def export(
         opened = options.open_named(study, options.named(t1, t1c, t2, flair), study_uid, progress)
         prepared = prepare(opened, StageClock(progress, STOP))
         documents = options.superseded(supersedes, opened)
-        analysis = replace(reopen_folder(result, opened, prepared), options=wanted)
+        analysis = reopen_folder(result, opened, prepared)
+        analysis = replace(analysis, options=options.with_saved(wanted, analysis))
         run = replace(analysis.run, documents=(*documents, *analysis.run.documents))
         analysis = replace(analysis, run=run)
         progress("writing the result", 0.0)

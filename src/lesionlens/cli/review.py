@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, MapExtent
-from lesionlens.cli import options
+from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def review(
     del debug
     if out is not None:
         options.check_layout(out, options.ResultLayout.OWN)
-        options.check_outside(study, out)
+        checks.check_outside(study, out)
     wanted = options.wishes(language, hide, False, MapExtent.CUT)
     with progress_bar() as progress:
         from lesionlens.base.stages import StageClock
@@ -61,7 +61,8 @@ def review(
         wishes = options_for(result, PrepareOptions())
         prepared = prepare(opened, StageClock(progress, STOP), wishes)
         progress("reading the result", 0.0)
-        analysis = replace(reopen_folder(result, opened, prepared), options=wanted)
+        analysis = reopen_folder(result, opened, prepared)
+        analysis = replace(analysis, options=options.with_saved(wanted, analysis))
         notes = analysis.run.notices
         if out is not None:
             _, more = options.save(analysis, out, options.ResultLayout.OWN, progress)

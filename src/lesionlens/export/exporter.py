@@ -32,7 +32,7 @@ from lesionlens.export.written import Written, reason_of
 from lesionlens.findings.edits import applied
 from lesionlens.reading.dicom.documents import documents_of
 from lesionlens.records.analysis import Analysis
-from lesionlens.records.files import left_out_warning
+from lesionlens.records.files import CONSIDERED, left_out_warning
 from lesionlens.records.review import Review
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ OURS = (
     ),
     "uncertainty.nii.gz",
     *(f"evidence_{name}.nii.gz" for name in (*MrSequence, "none")),
-    "considered.json",
+    CONSIDERED,
     "followup.json",
     "findings.json",
     "findings.csv",

@@ -22,6 +22,7 @@ from lesionlens.export import lookup
 from lesionlens.export.written import Written
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.arrays import Volume
+from lesionlens.records.files import CONSIDERED, ConsideredFile, ConsideredRow
 
 GZIP_LEVEL = 6
 """Measured on the nine volumes of a head of 200 by 240 by 153 voxels: 1.7 MB in .25 s of processor
@@ -69,18 +70,9 @@ class NiftiExporter:
 
 def _considered(analysis: Analysis, staged: Path) -> Path:
     """List what was drawn and scored too little to be flagged."""
-    rows = [
-        {
-            "score": round(one.score, 6),
-            "location": {"side": one.location.side, "region": one.location.region},
-            "centroid_mm": [round(v, 3) for v in one.centroid_mm],
-            "peak_mm": [round(v, 3) for v in one.peak_mm],
-            "volume_ml": round(one.volume_ml, 4),
-        }
-        for one in analysis.findings.considered
-    ]
-    content = {"schema": "lesionlens/considered/1", "considered": rows}
-    path = staged / "considered.json"
+    rows = tuple(ConsideredRow.of(one) for one in analysis.findings.considered)
+    content = ConsideredFile(considered=rows).model_dump(mode="json", by_alias=True)
+    path = staged / CONSIDERED
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return path
 

@@ -151,7 +151,7 @@ def locate(points_mm: Points, head: Head | None) -> Location:
         return Location(None, None)
     step = max(1, len(points_mm) // _SAMPLES)
     mni = head.to_mni(np.asarray(points_mm[::step], dtype=np.float64))
-    return Location(side_of(mni), region_words(shares_of(mni), agreement_of(mni)))
+    return Location(side_of(mni), region_words(*shares_of(mni)))
 
 
 def side_of(mni_mm: Points) -> str:
@@ -176,40 +176,37 @@ def side_of(mni_mm: Points) -> str:
     return "left" if left > right else "right"
 
 
-def shares_of(mni_mm: Points) -> dict[str, float]:
-    """Return which share of some places lies in each of `REGIONS`, the largest first.
+def shares_of(mni_mm: Points) -> tuple[dict[str, float], float]:
+    """Look some places up in the map of twenty heads.
 
     Parameters
     ----------
     mni_mm : (N, 3) float64
         Approximate MNI152 mm; at least one.
+
+    Returns
+    -------
+    shares : dict of str to float
+        Which share of them lies in each of `REGIONS`, the largest first.
+    agreement : float
+        How far the heads agree on what lies there, on average: 0 to 1; 1 where all lies outside
+        of every head.
     """
     shown = places.shares_at(mni_mm)
-    brain = shown.sum(axis=1)
-    held = _sharpened(shown) * np.minimum(brain, 1.0)[:, None]
+    brain, sharpened = shown.sum(axis=1), _sharpened(shown)
+    held = sharpened * np.minimum(brain, 1.0)[:, None]
     found = dict.fromkeys(REGIONS, 0.0)
     whose = cortical_of(mni_mm)
     for number, name in enumerate((*LOBES, *_WHITE)):
         found[name] = float(held[whose == number, 0].sum())
     for number, name in enumerate(places.STRUCTURES[2:], start=1):
         found[name] = float(held[:, number].sum())
-    found[OUTSIDE_BRAIN] = float((brain < _BRAIN_LEAST).sum())
+    inside = brain >= _BRAIN_LEAST
+    found[OUTSIDE_BRAIN] = float((~inside).sum())
     total = sum(found.values()) or 1.0
     ranked = sorted(found.items(), key=lambda item: -item[1])
-    return {name: share / total for name, share in ranked}
-
-
-def agreement_of(mni_mm: Points) -> float:
-    """Return how far the heads of the map agree on what lies at some places, on average: 0 to 1.
-
-    Parameters
-    ----------
-    mni_mm : (N, 3) float64
-        Approximate MNI152 mm; what lies outside of every head is not asked. 1 where all does.
-    """
-    shown = places.shares_at(mni_mm)
-    inside = shown.sum(axis=1) >= _BRAIN_LEAST
-    return float(_sharpened(shown[inside]).max(axis=1).mean()) if inside.any() else 1.0
+    agreement = float(sharpened[inside].max(axis=1).mean()) if inside.any() else 1.0
+    return {name: share / total for name, share in ranked}, agreement
 
 
 def _sharpened(shown: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -226,10 +223,8 @@ def region_words(shares: Mapping[str, float], agreement: float) -> str:
 
     Parameters
     ----------
-    shares : mapping of str to float
+    shares, agreement : mapping of str to float, and float
         As from `shares_of`.
-    agreement : float
-        As from `agreement_of`.
 
     Examples
     --------

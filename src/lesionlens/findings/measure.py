@@ -143,7 +143,7 @@ def is_rano_measurable(
             continue
         if probability is not None and float(probability[part].mean()) < _DOUBTFUL:
             continue
-        own = diameters(part, grid)
+        own = found if count == 1 else diameters(part, grid)
         if own is not None and own.perpendicular_mm >= RANO_MINIMUM_MM:
             return True
     return False

@@ -167,7 +167,7 @@ def _study_of(result: Path, given: Path | None) -> Study:
     """Open the study that a result was made of, from where it was or was named to be."""
     if given is not None:
         return open_study(given, study_uid=_uid_of(result), recall=True)
-    known = places.recall(read_result(result).run.inputs)
+    known = places.recall(read_result(result, maps=False).run.inputs)
     if known is None:
         raise PriorImagesError(
             found="a prior result whose study is not where it was analysed, or was analysed "

@@ -79,7 +79,7 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
     folders = results_in(results)
     patients = patients_table(results) if folders else {}
     places = studies_of(results, studies)
-    read = partial(read_signed, readers=(*readers, *readers_of(results)))
+    read = partial(read_signed, readers=(*readers, *readers_of(results)), maps=False)
     reviews: list[SignedReview] = []
     left_out: list[tuple[str, str]] = []
     for folder in folders:
@@ -107,7 +107,7 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
     return Gathered(tuple(reviews), tuple(left_out))
 
 
-def read_signed(folder: Path, readers: Sequence[str] = ()) -> SavedResult:
+def read_signed(folder: Path, readers: Sequence[str] = (), *, maps: bool = True) -> SavedResult:
     """Read a result with the review that was signed last: its own, or one kept on this machine.
 
     Parameters
@@ -116,8 +116,10 @@ def read_signed(folder: Path, readers: Sequence[str] = ()) -> SavedResult:
         The result.
     readers : sequence of str
         Who may have signed, beside a reader without a name.
+    maps : bool
+        As of `review.reopen.read_result`.
     """
-    saved = read_result(folder)
+    saved = read_result(folder, maps=maps)
     known = {one.tracking_uid for one in saved.findings.candidates}
     kept = (store.recover_of(saved.run, known, reader=who) for who in (*readers, None))
     signed = [review for review in (saved.review, *kept) if review.signed is not None]

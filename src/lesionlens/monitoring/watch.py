@@ -36,7 +36,7 @@ def watch(
     images : Path or None
         The studies, under the names of their results: contrast, noise and voxels are compared too.
     progress, cancel
-        Told of, and asked before, each study's images.
+        Called, and polled for a stop, before each study's images.
 
     Raises
     ------

@@ -5,13 +5,9 @@ from __future__ import annotations
 from lesionlens.base.errors import ConfigError
 from lesionlens.network.config import NetworkConfig, preset
 from lesionlens.network.model import LensNetwork
-from lesionlens.network.variants import ConvolutionalNetwork, TransformerNetwork
 
-_DESIGNS: dict[str, type[LensNetwork]] = {
-    "hybrid": LensNetwork,
-    "cnn-only": ConvolutionalNetwork,
-    "transformer-only": TransformerNetwork,
-}
+DESIGNS: dict[str, type[LensNetwork]] = {"hybrid": LensNetwork}
+"""Design to class; a script that compares designs adds its own, as `bench/variants.py` does."""
 
 
 def build(network: str | NetworkConfig) -> LensNetwork:
@@ -23,10 +19,10 @@ def build(network: str | NetworkConfig) -> LensNetwork:
         No preset, or no design, has this name.
     """
     config = preset(network) if isinstance(network, str) else network
-    if config.design not in _DESIGNS:
+    if config.design not in DESIGNS:
         raise ConfigError(
             found=f'a network of design "{config.design}"',
-            expected=f"one of {', '.join(_DESIGNS)}",
+            expected=f"one of {', '.join(DESIGNS)}",
             next_step="Choose a preset",
         )
-    return _DESIGNS[config.design](config)
+    return DESIGNS[config.design](config)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from lesionlens.base.errors import ConfigError
 
@@ -31,22 +29,17 @@ class NetworkConfig:
     inputs: int = 8
     """Sequences and presence channels."""
     design: str = "hybrid"
-    """"hybrid", or for comparison "cnn-only" and "transformer-only", as `network.variants` has it.
-    """
+    """A key of `network.build.DESIGNS`."""
 
 
-PRESETS: Mapping[str, NetworkConfig] = MappingProxyType({
+PRESETS: dict[str, NetworkConfig] = {
     "tiny": NetworkConfig(
         channels=(8, 16, 32, 64), blocks=(1, 1, 1), layers=2, query_dim=32, lesions=8),
     "base": NetworkConfig(channels=(16, 32, 64, 128), lesions=12),
     "large": NetworkConfig(
         channels=(16, 48, 96, 192), blocks=(2, 2, 2), layers=6, heads=6, lesions=16),
-    "cnn-only": NetworkConfig(
-        channels=(16, 32, 64, 128), blocks=(1, 2, 2), layers=0, design="cnn-only"),
-    "transformer-only": NetworkConfig(
-        channels=(16, 32, 64, 192), blocks=(0, 0, 0), heads=6, design="transformer-only"),
-})  # fmt: skip
-"""Name to sizes; the last two are for comparison."""
+}  # fmt: skip
+"""Name to sizes; a script that compares designs adds its own, as `bench/variants.py` does."""
 
 
 def preset(name: str) -> NetworkConfig:

@@ -15,11 +15,13 @@ from pydantic.dataclasses import dataclass
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, MrSequence, Region, ReviewState
 from lesionlens.base.stages import StageTime
 from lesionlens.records.attention import MapChecks
-from lesionlens.records.findings import Candidate
+from lesionlens.records.findings import Candidate, Considered, Location
 from lesionlens.records.review import Review, ReviewEvent, UnaidedRead
 from lesionlens.records.study import PreparationStep, QualityCheck
 
 PointMm = tuple[float, float, float]
+CONSIDERED = "considered.json"
+"""File of a result: a `ConsideredFile`."""
 
 
 class _Strict(BaseModel):
@@ -84,6 +86,46 @@ class FindingsFile(_Strict):
     warnings: tuple[str, ...] = ()
     signed: ReviewRow | None = None
     """What a reader signed of the whole study; null where nobody has."""
+
+
+class ConsideredRow(_Strict):
+    """What was drawn and scored too little to be flagged; millimetres are patient RAS+."""
+
+    score: float
+    location: Location
+    centroid_mm: PointMm
+    peak_mm: PointMm
+    volume_ml: float
+
+    @classmethod
+    def of(cls, one: Considered) -> ConsideredRow:
+        """Build the row of one, without its voxels."""
+        return cls(
+            score=round(one.score, 6),
+            location=one.location,
+            centroid_mm=_rounded(one.centroid_mm),
+            peak_mm=_rounded(one.peak_mm),
+            volume_ml=round(one.volume_ml, 4),
+        )
+
+    @property
+    def considered(self) -> Considered:
+        """What the row says; which voxels it was is not kept."""
+        return Considered(self.score, self.location, self.centroid_mm, self.peak_mm, self.volume_ml)
+
+
+def _rounded(point_mm: PointMm) -> PointMm:
+    x, y, z = (round(v, 3) for v in point_mm)
+    return x, y, z
+
+
+class ConsideredFile(_Strict):
+    """The whole of considered.json."""
+
+    schema_: Literal["lesionlens/considered/1"] = Field(
+        default="lesionlens/considered/1", validation_alias="schema", serialization_alias="schema"
+    )
+    considered: tuple[ConsideredRow, ...]
 
 
 class InputRow(_Strict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -151,6 +151,10 @@ class Candidate:
         return max(shares, key=lambda kind: shares[kind]) if shares else None
 
 
+def _no_voxels() -> NDArray[np.int32]:
+    return np.zeros((0, 3), np.int32)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Considered:
     """A region that was drawn and scored too little to be flagged: shown when asked for."""
@@ -164,8 +168,8 @@ class Considered:
     """(3,): patient RAS+: its middle, and its highest whole-tumour probability."""
     volume_ml: float
     """Of what was drawn."""
-    voxels: NDArray[np.int32]
-    """(N, 3) int32: indices on the native grid."""
+    voxels: NDArray[np.int32] = field(default_factory=_no_voxels)
+    """(N, 3) int32: indices on the native grid; none where it was read from files."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "voxels", frozen(self.voxels))

@@ -32,13 +32,16 @@ from lesionlens.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.records.arrays import Volume
 from lesionlens.records.attention import AttentionMaps
 from lesionlens.records.evidence import SequenceEvidence
+from lesionlens.records.export import ExportOptions
 from lesionlens.records.files import (
+    CONSIDERED,
     AttentionMethod,
+    ConsideredFile,
     FindingsFile,
     RunFile,
     left_out_warning,
 )
-from lesionlens.records.findings import Findings
+from lesionlens.records.findings import Considered, Findings
 from lesionlens.records.followup import Comparison
 from lesionlens.records.prediction import Capability, EngineInfo
 from lesionlens.records.review import Review
@@ -105,8 +108,15 @@ def is_mask(place: Path) -> bool:
     return place.is_file() and sop_class(place) in SEGMENTATIONS
 
 
-def read_result(folder: Path) -> SavedResult:
+def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
     """Read a result folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The result.
+    maps : bool
+        Whether its maps are wanted too; the labels and the review alone take a tenth of the time.
 
     Raises
     ------
@@ -125,6 +135,7 @@ def read_result(folder: Path) -> SavedResult:
             quality=content.quality,
             conclusion=content.conclusion,
             notices=content.warnings,
+            considered=_considered(folder),
         ),
         volumes=Volumes(
             labels=labels,
@@ -132,7 +143,9 @@ def read_result(folder: Path) -> SavedResult:
             attention=_regions(folder, "attention"),
             uncertainty=_optional(folder / "uncertainty.nii.gz"),
             evidence=_evidence(folder),
-        ),
+        )
+        if maps
+        else Volumes(labels, {}, {}),
         review=store.load(folder),
         run=replace(_run(run), documents=documents_of(folder)),
         reference=content.reference,
@@ -197,6 +210,7 @@ def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysi
         run=saved.run,
         review=saved.review,
         followup=saved.followup,
+        options=ExportOptions(evidence=saved.volumes.evidence is not None),
     )
     return applied(analysis)
 
@@ -270,6 +284,13 @@ def _evidence(folder: Path) -> SequenceEvidence | None:
     found = {s: _optional(folder / f"evidence_{s.value}.nii.gz") for s in MrSequence}
     shares = {s: volume.data for s, volume in found.items() if volume is not None}
     return SequenceEvidence(shares, base.data, base.grid) if base and shares else None
+
+
+def _considered(folder: Path) -> tuple[Considered, ...]:
+    """Read what was considered and dismissed, where that was saved."""
+    path = folder / CONSIDERED
+    rows = _model(path, ConsideredFile).considered if path.is_file() else ()
+    return tuple(row.considered for row in rows)
 
 
 def _followup(folder: Path) -> Comparison | None:

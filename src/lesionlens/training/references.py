@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from lesionlens.records.review import WHOLE_STUDY
 from lesionlens.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.review.reopen import SavedResult, difference, read_result, results_in
 
+_READ = partial(read_result, maps=False)
 Truth = tuple[NDArray[np.uint8], Grid]
 
 
@@ -136,7 +138,7 @@ def reviewed_case(
     folder: Path,
     place: Path,
     patient: str | None = None,
-    read: Callable[[Path], SavedResult] = read_result,
+    read: Callable[[Path], SavedResult] = _READ,
 ) -> RealCase:
     """Return a reviewed result as a case; what it holds is read again whenever it is asked for.
 
@@ -159,7 +161,7 @@ def reviewed_case(
     saved = read(folder)
     _judged(saved, folder.name)  # refuses now what would fail later
     key = _key(_files_of(folder), f"reviewed {saved.review.events}")
-    del saved  # its maps: of hundreds of results they do not fit
+    del saved  # its volumes: of hundreds of results they do not fit
 
     def study() -> Study:
         opened = open_study(place, recall=True)

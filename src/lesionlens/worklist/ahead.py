@@ -38,7 +38,8 @@ def run_ahead(
     book : Book
         Is called with each result; `cohort.worklist` of each outcome.
     choice : Choice
-        What analyses.
+        What analyses. What each sequence adds and what was dismissed is kept of every study, so
+        that its reader can ask for it without analysing again.
     progress, cancel
         As everywhere; a study that was not finished leaves nothing behind.
 
@@ -47,6 +48,7 @@ def run_ahead(
     tuple of StudyOutcome
         Of the studies that were begun here.
     """
+    choice = replace(choice, files=replace(choice.files, evidence=True))
     engine = engine_of(load_lens(choice), choice)
     done: dict[str, StudyOutcome] = {}
     with open_worklist(book.folder) as outcomes:

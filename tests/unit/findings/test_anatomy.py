@@ -35,7 +35,7 @@ LANDMARKS = {
 )
 def test_well_known_places_have_their_names(region, point):
     around = np.array(list(np.ndindex(5, 5, 5))) * 2.0 - 4
-    shares = anatomy.shares_of(around + point)
+    shares, _ = anatomy.shares_of(around + point)
     assert next(iter(shares)) == region
     assert sum(shares.values()) == pytest.approx(1.0)
 
@@ -109,7 +109,7 @@ def ball(centre, radius):
 
 
 def words_of(points):
-    return anatomy.region_words(anatomy.shares_of(points), anatomy.agreement_of(points))
+    return anatomy.region_words(*anatomy.shares_of(points))
 
 
 def test_a_large_temporal_mass_that_reaches_on_into_its_neighbours_is_not_uncertain():

@@ -14,6 +14,9 @@ from lesionlens.base.stages import StageClock
 from lesionlens.export.exporter import save
 from lesionlens.export.tables import findings_json
 from lesionlens.preparation.prepare import PrepareOptions, prepare
+from lesionlens.records.evidence import SequenceEvidence
+from lesionlens.records.export import ExportOptions
+from lesionlens.records.findings import Considered, Location
 from lesionlens.records.review import Outline
 from lesionlens.review.log import ReviewLog
 from lesionlens.review.reopen import (
@@ -59,6 +62,29 @@ def test_everything_is_as_it_was(closed):
     assert again.maps.raw_range == dict(analysis.maps.raw_range)
     assert again.maps.checks == analysis.maps.checks != {}
     assert again.run.inputs == analysis.run.inputs
+
+
+def test_what_was_saved_of_evidence_comes_back_and_stays_when_saved_again(closed, tmp_path):
+    analysis, _ = closed
+    grid = analysis.prepared.working
+    share = np.full(grid.shape, 0.25, np.float32)
+    evidence = SequenceEvidence({MrSequence.T1C: share}, share * 2, grid)
+    below = Considered(0.07, Location("left", "insula"), (1, 2, 3), (1, 2, 4), 0.4)
+    analysis = replace(
+        analysis,
+        volumes=replace(analysis.volumes, evidence=evidence),
+        findings=replace(analysis.findings, considered=(below,)),
+        options=ExportOptions(evidence=True),
+    )
+    save(analysis, tmp_path / "first")
+    once = reopen(read_result(tmp_path / "first"), analysis.study, analysis.prepared)
+    save(once, tmp_path / "first")
+    again = reopen(read_result(tmp_path / "first"), analysis.study, analysis.prepared)
+    np.testing.assert_array_equal(again.volumes.evidence.shares[MrSequence.T1C], share)
+    np.testing.assert_array_equal(again.volumes.evidence.base, share * 2)
+    (one,) = again.findings.considered
+    assert (one.location.words, one.score, one.peak_mm) == ("left insula", 0.07, (1, 2, 4))
+    assert one.voxels.shape == (0, 3)
 
 
 def test_maps_return_to_the_working_grid(closed):

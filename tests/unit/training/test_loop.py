@@ -14,12 +14,12 @@ from lesionlens.network.notes import WeightsNotes
 from lesionlens.training import checkpoint, loop
 from lesionlens.training.config import parse_config
 from lesionlens.training.data import SynthSource
-from lesionlens.training.distributed import ProcessGroup
-from lesionlens.training.loop import train
+from lesionlens.training.loop import TrainOptions, train
 
 from .runs import average_of, small_recipe
 
 RECIPE = small_recipe(4, 6.0)
+AT_ONCE = TrainOptions(minutes=0)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_weights_without_lesion_queries_may_be_gone_on_from(tmp_path):
     notes = WeightsNotes(spacing_mm=2.0)
     weights.save(tmp_path / "old.safetensors", old, build(old).state_dict(), notes)
     recipe = dataclasses.replace(RECIPE, init=str(tmp_path / "old.safetensors"))
-    train(recipe, tmp_path / "run", minutes=0)
+    train(recipe, tmp_path / "run", AT_ONCE)
     network, _ = weights.load(tmp_path / "run/weights.safetensors")
     start, _ = weights.load(tmp_path / "old.safetensors")
     assert network.config.lesions == preset("tiny").lesions
@@ -73,7 +73,7 @@ def test_a_finished_run_stays_finished(uninterrupted):
 
 
 def test_no_minutes_no_step(tmp_path):
-    summary = train(RECIPE, tmp_path, minutes=0)
+    summary = train(RECIPE, tmp_path, AT_ONCE)
     assert summary.step == 0
     assert not summary.finished
 
@@ -99,7 +99,7 @@ def test_a_log_that_cannot_be_written_is_reported(tmp_path):
 def test_training_starts_from_weights(uninterrupted, tmp_path):
     summary, out = uninterrupted
     started = dataclasses.replace(RECIPE, init=str(summary.weights))
-    train(started, tmp_path, minutes=0)
+    train(started, tmp_path, AT_ONCE)
     for name, value in average_of(out).items():
         torch.testing.assert_close(average_of(tmp_path)[name], value)
 
@@ -116,7 +116,6 @@ def test_validation_writes_a_line(tmp_path):
 def test_a_run_learns(tmp_path):
     config = dataclasses.replace(RECIPE, stages=(dataclasses.replace(RECIPE.stages[0], steps=8),))
     batch = SynthSource(config.draw, config.stages[0], config.data, 1, 0).batch(1)
-    alone = ProcessGroup(torch.device("cpu"))
-    run = loop._begin(config, tmp_path, alone, resume=False, cases=None)
+    run = loop._begin(config, tmp_path, TrainOptions(resume=False))
     losses = [loop.learn(run, batch)[0] for _ in range(8)]
     assert losses[-1] < losses[0]

@@ -34,11 +34,16 @@ def list_of_three(tmp_path, monkeypatch):
 
     def analyse(job, choice, cancel, progress):
         begun.append(job.name)
+        assert choice.files.evidence, "so that its reader can ask without analysing again"
         if job.name == "b":
             return StudyOutcome("b", Status.FAILED, 2, "no brain in the scan")
         job.out.mkdir(exist_ok=True)
-        said = {"candidates": [{"score": 0.9}, {"score": None}], "quality": [], "warnings": ["w"]}
-        (job.out / "findings.json").write_text(json.dumps(said))
+        reported = {
+            "candidates": [{"score": 0.9}, {"score": None}],
+            "quality": [],
+            "warnings": ["w"],
+        }
+        (job.out / "findings.json").write_text(json.dumps(reported))
         return StudyOutcome(job.name, Status.ANALYSED, 0, "", engine="x")
 
     monkeypatch.setattr(ahead, "analyse", analyse)

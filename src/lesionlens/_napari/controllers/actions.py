@@ -196,7 +196,7 @@ class Actions(Marking, EditActs, Asking):
         preferences = read_preferences()
         try:
             address = preferences.server_address
-        except LesionLensError:  # said when the analysis is asked for
+        except LesionLensError:  # reported when the analysis is asked for
             return
         if address is None:
             return
@@ -212,6 +212,14 @@ class Actions(Marking, EditActs, Asking):
             lambda names: done(preferences.server, names),
             lambda _: done(preferences.server, ()),
         )
+
+    def may_export(self) -> bool:
+        """Whether there is a result to export and nothing runs; say so where there is none."""
+        state = self.session.state
+        if state.analysis is None or state.activity is not None:
+            self.session.notify("There is no result to export yet.")
+            return False
+        return True
 
     def export(self, folder: Path) -> bool:
         """Write everything of the result, with the review, into a folder."""
@@ -311,6 +319,10 @@ class Actions(Marking, EditActs, Asking):
     def defer(self) -> None:
         """Leave it for later."""
         self.reviewing.mark(ReviewState.DEFERRED)
+
+    def explain_mark(self) -> None:
+        """Say why no candidate can be decided now."""
+        self.reviewing.explain()
 
     def sign(self) -> None:
         """Sign an unaided read; else that nothing further was seen, or nothing at all."""

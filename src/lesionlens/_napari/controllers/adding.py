@@ -13,6 +13,7 @@ from lesionlens._napari.controllers.reviewing import Reviewing
 from lesionlens._napari.model.acts.editing import OUTLINE
 from lesionlens._napari.model.acts.session import ReviewSession
 from lesionlens._napari.model.state.state import shown_sequence
+from lesionlens._napari.model.wording.edits import why_not_added, why_not_merged
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.jobs import problem_of
 from lesionlens.base.errors import LesionLensError
@@ -56,7 +57,7 @@ class Adding:
         analysis, uid = self.session.state.analysis, new_tracking_uid()
         reader, shown = read_preferences().reader_name, shown_sequence(self.session.state)
         if analysis is None:
-            self.session.notify("Analyse the study first: what is added stands beside its result.")
+            self.session.notify(f"{why_not_added(self.session.state)}.")
             return False
 
         def make(log: ReviewLog) -> None:
@@ -89,6 +90,9 @@ class Adding:
         self.reviewing.after_edit(self._draw)
 
     def _draw(self) -> bool:
+        words = why_not_added(self.session.state)
+        if words:
+            self.session.notify(f"{words}.")
         self.session.begin_new()
         return self.session.state.editing is not None
 
@@ -103,7 +107,7 @@ class Adding:
     def _merge(self, other: int | None) -> bool:
         analysis, into = self.session.state.analysis, self.session.candidate()
         if analysis is None or into is None:
-            self.session.notify("Go to a candidate first: the other one is joined to it.")
+            self.session.notify(f"{why_not_merged(self.session.state)}.")
             return False
         others = [c for c in self.session.listed() if c.id != into.id]
         near = sorted(others, key=lambda c: _gap(c, into))

@@ -10,6 +10,7 @@ from lesionlens._napari.controllers.editor import OutlineEditor
 from lesionlens._napari.model.acts.editing import OUTLINE
 from lesionlens._napari.model.acts.session import SAVING, ReviewSession
 from lesionlens._napari.model.overlays.redraw import redraws, reviewed
+from lesionlens._napari.model.wording.edits import why_not_marked
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.jobs import Jobs, problem_of
 from lesionlens.base.errors import CancelledError, LesionLensError
@@ -58,15 +59,21 @@ class Reviewing:
     def _mark(self, state: ReviewState) -> bool:
         self.session.reader = read_preferences().reader_name
         if self.session.mark(state) is None:
+            self.explain()
             return False
         self._autosave()
         return True
+
+    def explain(self) -> None:
+        """Say why no candidate can be decided or redrawn now."""
+        self.session.notify(f"{why_not_marked(self.session.state)}.")
 
     def sign(self) -> bool:
         """Sign the whole study: nothing further, or nothing seen where nothing is flagged."""
         state, log = self.session.state, self.session.log()
         analysis = state.analysis
         if analysis is None:
+            self.explain()
             return False
         candidates = analysis.findings.candidates
         left = [c for c in candidates if not state.review.state_of(c.tracking_uid).decided]
@@ -100,8 +107,8 @@ class Reviewing:
             return
         elif self.session.state.draft is not None:
             self.session.resume()
-        else:
-            self.session.begin_edit()
+        elif not self.session.begin_edit():
+            self.explain()
 
     def discard_edit(self) -> None:
         """Leave the outline as it was before; strokes that were interrupted are dropped."""

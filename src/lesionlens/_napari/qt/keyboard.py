@@ -26,6 +26,7 @@ from qtpy.QtWidgets import (
 )
 
 from lesionlens._napari.model.acts.keys import Key
+from lesionlens._napari.qt.waiting import when_idle
 
 _TYPED_INTO = (QLineEdit, QTextEdit, QPlainTextEdit, QAbstractSpinBox)
 _MODIFIERS = (
@@ -82,6 +83,7 @@ class Keyboard(QObject):
         self._acts = {key.key: (key, act) for key, act in acts.items()}
         self._left = left
         self._held: dict[int, Callable[[bool], Any]] = {}
+        self._painted = True
         QApplication.instance().focusChanged.connect(self._follow)
 
     def listen(self, *widgets: QWidget) -> None:
@@ -121,18 +123,26 @@ class Keyboard(QObject):
         return not is_typed_into(watched) and self._pressed(event)
 
     def _pressed(self, event: QKeyEvent) -> bool:
-        """Do what a key of ours says, once: key repeat does not."""
+        """Do what a key of ours says, once; where it repeats, as often as the window can paint."""
         key, act = self._acts.get(name_of(event), (None, None))
         if key is None or act is None or self._left(key):
             return False
-        if event.isAutoRepeat() or event.key() in self._held:
+        again = event.isAutoRepeat()
+        if event.key() in self._held or (again and not (key.repeats and self._painted)):
             return True
         if key.hold:
             self._held[event.key()] = act
             act(True)
-        else:
-            act()
+            return True
+        act()
+        if again:
+            self._painted = False
+            when_idle(self._ready)
         return True
+
+    def _ready(self) -> None:
+        """Take the next repeat: those that came while the window painted are left out."""
+        self._painted = True
 
     def _released(self, event: QKeyEvent) -> bool:
         """End what is held; a release that key repeat makes is none."""
@@ -144,12 +154,17 @@ class Keyboard(QObject):
 
 
 class Unwheeled(QObject):
-    """Keeps the wheel from changing values: over a list or slider it scrolls what lies behind."""
+    """Keeps the wheel from changing values: over a list or slider it scrolls what lies behind.
+
+    Nor does it bring the focus, for letters would then be typed into what was only scrolled over.
+    """
 
     def guard(self, *widgets: QWidget) -> None:
         """Guard some widgets."""
         for widget in widgets:
             widget.installEventFilter(self)
+            if widget.focusPolicy() == Qt.FocusPolicy.WheelFocus:
+                widget.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: ARG002
         """Hand a turn of the wheel on to the parent."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from qtpy.QtCore import QEvent, QModelIndex, Qt, Signal
 from qtpy.QtWidgets import (
-    QComboBox,
     QHeaderView,
     QPushButton,
     QSlider,
@@ -15,9 +14,17 @@ from lesionlens._napari.model.screen.screen import Screen
 from lesionlens._napari.qt.candidate_model import COLUMNS, ID_ROLE, CandidateModel, cells_of
 from lesionlens._napari.qt.waiting import when_idle
 from lesionlens._napari.widgets.edit_block import AddRow, EditTools
-from lesionlens._napari.widgets.parts import Section, flat_button, label, row, set_role, show_rows
+from lesionlens._napari.widgets.parts import (
+    Section,
+    flat_button,
+    label,
+    offer,
+    row,
+    set_role,
+    show_rows,
+)
+from lesionlens._napari.widgets.reason_box import ReasonBox
 
-REASONS = ("", "vessel", "postoperative change", "artefact", "white-matter lesion", "not certain")
 VISIBLE_ROWS = 5
 PLACE = 1
 LEAST = ("8", "", "8 × 8 enh.", "88 ml", "0.88", "○")
@@ -64,14 +71,10 @@ class CandidateBlock(Section):
         for part in (self.tools, self.adding):
             part.acted.connect(self.marked)
         self.adding.merged.connect(self.merged)
-        self._reason = QComboBox()
-        self._reason.setEditable(True)
-        self._reason.addItems(REASONS)
-        self._reason.lineEdit().setPlaceholderText("reason (optional)")
-        self._reason.setAccessibleName("Reason for the decision")
+        self._reason = ReasonBox()
         self._reason.currentTextChanged.connect(self.reason_changed)
-        self._reason.lineEdit().returnPressed.connect(self.reason_settled)
-        self._reason.activated.connect(lambda _: self.reason_settled.emit())
+        self._reason.settled.connect(self.reason_settled)
+        self._reason.left.connect(self.table.setFocus)
         self._undo.clicked.connect(lambda _=False: self.undone.emit())
         self._redo.clicked.connect(lambda _=False: self.redone.emit())
         self._lay_out()
@@ -128,9 +131,9 @@ class CandidateBlock(Section):
         self._fit_table()
         self._show_threshold(screen)
         for button in (self._accept, self._reject, self._defer):
-            button.setEnabled(screen.can_mark)
+            offer(button, screen.not_marked)
         self._show_reason(screen)
-        self._edit.setEnabled(screen.can_mark or screen.editing)
+        offer(self._edit, "" if screen.editing else screen.not_marked)
         self.tools.show_screen(screen)
         self.adding.show_screen(screen)
         self._edit.setText("Done ⇧E" if screen.editing else "Edit ⇧E")
@@ -195,9 +198,16 @@ class CandidateBlock(Section):
         if row_of is not None and row_of.id == clicked:
             self.gone_to.emit(clicked)
 
+    def type_reason(self) -> None:
+        """Put the cursor into the reason of the candidate in focus; say why where it cannot be."""
+        if self._reason.isVisible() and self._reason.isEnabled():
+            self._reason.setFocus(Qt.FocusReason.ShortcutFocusReason)
+        else:
+            self.marked.emit("explain_mark")
+
     def _show_reason(self, screen: Screen) -> None:
         """Show the reason of the candidate in focus; a cursor within the same words stays."""
-        self._reason.setEnabled(screen.can_mark)
+        offer(self._reason, screen.not_marked)
         if self._reason.currentText() != screen.reason:
             blocked = self._reason.blockSignals(True)
             self._reason.setCurrentText(screen.reason)

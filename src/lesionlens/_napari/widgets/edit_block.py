@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 from lesionlens._napari.model.acts.keys import KEYS
 from lesionlens._napari.model.choices.tools import Limit
 from lesionlens._napari.model.screen.screen import Screen
-from lesionlens._napari.widgets.parts import flat_button, label, row
+from lesionlens._napari.widgets.parts import flat_button, label, offer, row
 
 _TOOLS = (
     ("ball", "brush_ball"),
@@ -149,7 +149,9 @@ class AddRow(QWidget):
         """Show what can be done now."""
         self.setVisible(not screen.editing)
         others = [one for one in screen.candidates if not one.focus]
-        self._merge.setEnabled(screen.can_mark and bool(others))
+        offer(self._add, screen.not_added)
+        offer(self._draw, screen.not_added)
+        offer(self._merge, screen.not_merged)
         self._menu.clear()
         for one in others:
             act = self._menu.addAction(f"{one.id} · {one.place}")

@@ -358,8 +358,13 @@ class Panel(QWidget):
         self.archive.raise_()
 
     def ask_export(self) -> None:
-        """Ask for a folder and export into it."""
-        self._ask_path(self.actions_.export, "Export into this folder")
+        """Ask for a folder and export into it, once there is a result."""
+        if self.actions_.may_export():
+            self._ask_path(self.actions_.export, "Export into this folder")
+
+    def type_reason(self) -> None:
+        """Let the reader type the reason for a decision."""
+        self.candidates.type_reason()
 
     def _prepare_so(self, brain_extraction: str, bias_correction: bool) -> None:
         keep_preparation(brain_extraction, bias_correction)

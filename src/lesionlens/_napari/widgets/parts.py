@@ -51,6 +51,7 @@ QWidget#lesionlens QToolButton[role="flat"] {{
   color: {dim}; font-size: {plain}; }}
 QWidget#lesionlens QToolButton::menu-indicator {{ image: none; width: 0; }}
 QWidget#lesionlens QToolButton[role="flat"]:hover {{ color: {text}; }}
+QWidget#lesionlens QToolButton[role="flat"]:disabled {{ color: {off}; }}
 QWidget#lesionlens QPushButton {{
   padding: 4px 3px; border: 1px solid transparent; border-radius: 3px; min-width: 40px;
   font-size: {plain}; }}
@@ -151,6 +152,14 @@ def flat_button(text: str, tooltip: str) -> QToolButton:
     button.setAccessibleName(tooltip)
     button.setProperty("role", "flat")
     return button
+
+
+def offer(control: QWidget, why_not: str) -> None:
+    """Enable a control, or disable it and let its tooltip say why."""
+    if control.property("hint") is None:
+        control.setProperty("hint", control.toolTip())
+    control.setEnabled(not why_not)
+    control.setToolTip(why_not or control.property("hint"))
 
 
 class ElidedLabel(QLabel):

@@ -665,8 +665,8 @@ def test_a_redrawn_outline_is_exported_as_it_was_drawn(make, tmp_path):
         first.tracking_uid, ReviewState.ACCEPTED, "A", "2026-01-05T10:00:00Z", None,
         outline=outline.sha256,
     )  # fmt: skip
-    said = Review((event,), {outline.sha256: outline})
-    written = _written(applied(replace(analysis, review=said)), tmp_path)
+    reported = Review((event,), {outline.sha256: outline})
+    written = _written(applied(replace(analysis, review=reported)), tmp_path)
     mine = {
         s.SegmentNumber: s.SegmentAlgorithmType
         for s in written["seg"].SegmentSequence
@@ -711,15 +711,6 @@ def _files(analysis, folder, region):
     place = folder / region.value
     place.mkdir()
     return DicomExporter().write(analysis, place).files
-
-
-def test_all_rejected_is_as_none(make, tmp_path):
-    analysis = make(dicom=True)
-    events = tuple(
-        ReviewEvent(c.tracking_uid, ReviewState.REJECTED, "A", "2026-01-05T10:00:00Z")
-        for c in analysis.findings.candidates
-    )
-    assert "seg" not in _written(replace(analysis, review=Review(events)), tmp_path)
 
 
 def test_a_single_segment_names_itself_at_each_frame(make, tmp_path):
@@ -863,10 +854,10 @@ def test_a_missing_frame_is_noticed(make, tmp_path):
 def test_dciodvfy_finds_no_error(make, tmp_path, lesions):
     _written(make(dicom=True, lesions=lesions, tilt_deg=9), tmp_path)
     for path in (tmp_path / "dicom").iterdir():
-        said = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
+        reported = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
         errors = [
             line
-            for line in (said.stdout + said.stderr).splitlines()
+            for line in (reported.stdout + reported.stderr).splitlines()
             if line.startswith("Error") and "Laterality" not in line
         ]
         assert errors == [], path.name
@@ -994,7 +985,7 @@ def test_a_report_says_which_examination_it_is_and_what_changed(make, tmp_path):
     )
     report = _written(replace(analysis, followup=found), tmp_path)["sr"]
     items = list(report.iterall())
-    said = [str(e.value) for e in items if e.keyword == "TextValue"]
-    assert said.count("2026-03-05") == len(_groups(report)) > 0
-    assert any("since 2026-01-05: volume +100.0 %" in words for words in said)
-    assert any("not flagged on 2026-01-05" in words for words in said)
+    reported = [str(e.value) for e in items if e.keyword == "TextValue"]
+    assert reported.count("2026-03-05") == len(_groups(report)) > 0
+    assert any("since 2026-01-05: volume +100.0 %" in words for words in reported)
+    assert any("not flagged on 2026-01-05" in words for words in reported)

@@ -24,11 +24,12 @@ _UNDECIDED = "Strokes of an earlier session wait: continue them (Shift+E) or dro
 class Editing(StateHolder):
     """Begins and ends edits, and holds the tools in the reader's hand."""
 
-    def begin_edit(self) -> None:
-        """Begin to redraw the outline of the candidate in focus."""
+    def begin_edit(self) -> bool:
+        """Begin to redraw the outline of the candidate in focus; False where none is."""
         candidate = self.candidate()
         if candidate is not None:
             self._begin(candidate.id, candidate.tracking_uid)
+        return candidate is not None
 
     def begin_new(self) -> None:
         """Begin to draw a candidate that the network did not flag."""

@@ -21,6 +21,10 @@ class Key:
     """What it does, for the help."""
     hold: bool = False
     """Whether letting go ends it (the method is called with True, then with False)."""
+    repeats: bool = False
+    """Whether it goes on while the key stays down."""
+    of_panel: bool = False
+    """Whether `act` is a method of the panel."""
 
     @property
     def shown(self) -> str:
@@ -34,6 +38,12 @@ KEYS = (
     Key("A", "accept", "accept the candidate"),
     Key("R", "reject", "reject the candidate"),
     Key("D", "defer", "defer the candidate"),
+    Key(
+        "Control-Shift-R",
+        "type_reason",
+        "type the reason; Enter or Escape leads back to the candidates",
+        of_panel=True,
+    ),
     Key("Shift-A", "sign", "sign that nothing further was seen, once all is decided"),
     Key("Shift-E", "edit_outline", "redraw the candidate's outline, or end that and keep it"),
     Key("Shift-X", "mark_here", "mark the place under the pointer, in a worklist or unaided first"),
@@ -74,12 +84,17 @@ KEYS = (
     Key("Shift-J", "three_planes", "axial, coronal and sagittal together, or one view"),
     Key("Control-B", "prior_beside", "an earlier examination beside this one, or one view"),
     Key("Shift-O", "own_slices", "slices as they were acquired, or along the patient's axes"),
-    Key("Up", "next_slice", "next slice, towards the top, front or right"),
-    Key("Down", "previous_slice", "previous slice"),
-    Key("Control-Shift-Left", "crosshair_left", "move the crosshair of linked views to the left"),
-    Key("Control-Shift-Right", "crosshair_right", "move it to the right"),
-    Key("Control-Shift-Up", "crosshair_up", "move it up"),
-    Key("Control-Shift-Down", "crosshair_down", "move it down"),
+    Key("Up", "next_slice", "next slice, towards the top, front or right", repeats=True),
+    Key("Down", "previous_slice", "previous slice", repeats=True),
+    Key(
+        "Control-Shift-Left",
+        "crosshair_left",
+        "move the crosshair of linked views to the left",
+        repeats=True,
+    ),
+    Key("Control-Shift-Right", "crosshair_right", "move it to the right", repeats=True),
+    Key("Control-Shift-Up", "crosshair_up", "move it up", repeats=True),
+    Key("Control-Shift-Down", "crosshair_down", "move it down", repeats=True),
     Key("Shift-C", "toggle_cine", "let the slices run, or stand still"),
     Key("I", "hold_other", "the sequence shown before, while held", hold=True),
     Key("8", "window_auto", "brightness: as at first"),
@@ -89,6 +104,7 @@ KEYS = (
     Key("Shift-G", "toggle_isolines", "maps as lines of equal value, or as colour"),
     Key("Shift-D", "toggle_rulers", "both diameters of the candidate, to measure along"),
     Key("Shift-I", "toggle_names", "patient, date and series on linked views, or not"),
-    Key("K", "show_keys", "show these keys"),
+    Key("Control-Shift-S", "ask_export", "export the result and your review", of_panel=True),
+    Key("K", "show_keys", "show these keys", of_panel=True),
 )
 """Every key of the plugin; `tests/gui` holds it against napari's own."""

@@ -13,6 +13,8 @@ from lesionlens.records.findings import Point
 
 _ROWS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
 _DRAWING = "An outline is being redrawn, on napari's canvas alone. End that first (Shift+E)."
+_NO_EVIDENCE = "What each sequence adds was not saved with this result. Analyse again to see it."
+_NO_LAYERS = "The network's layers are not kept in files. Analyse again to see the first one."
 _TO_THE_END = 1_000_000
 
 
@@ -40,7 +42,7 @@ class Viewing:
                 hanging.remember(study, layout)
 
     def _is_drawing(self) -> bool:
-        """Whether an outline is being redrawn, which linked views cannot show; that is said."""
+        """Whether an outline is being redrawn: linked views cannot show it; the reader is told."""
         drawing = self.session.state.editing is not None
         if drawing:
             self.session.notify(_DRAWING)
@@ -171,6 +173,8 @@ class Viewing:
         at = maps.index(now) + 1 if isinstance(now, Second) and now in maps else 0
         if maps:
             self._show_map(maps[at] if at < len(maps) else None)
+        else:
+            self._not_in_files(_NO_EVIDENCE)
 
     def toggle_first_layer(self) -> None:
         """Show where the first layer attends, or what the network decided from."""
@@ -178,6 +182,14 @@ class Viewing:
         if state.attention_layers:
             shown = state.choices.overlay is Overlay.MAP and state.choices.layer == 0
             self._show_map(None if shown else 0)
+        else:
+            self._not_in_files(_NO_LAYERS)
+
+    def _not_in_files(self, words: str) -> None:
+        """Report what files do not hold, where the reader is shown maps at all."""
+        state = self.session.state
+        if state.reopened and state.overlays is not None and state.overlays.attention:
+            self.session.notify(words)
 
     def _show_map(self, layer: int | Second | None) -> None:
         self.session.choose_overlay(Overlay.MAP)

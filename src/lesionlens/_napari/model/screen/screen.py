@@ -34,7 +34,14 @@ from lesionlens._napari.model.wording.candidates import (
     volume_words,
 )
 from lesionlens._napari.model.wording.considered import ShownConsidered, shown_considered
-from lesionlens._napari.model.wording.edits import draft_words, outline_words, redrawn
+from lesionlens._napari.model.wording.edits import (
+    draft_words,
+    outline_words,
+    redrawn,
+    why_not_added,
+    why_not_marked,
+    why_not_merged,
+)
 from lesionlens._napari.model.wording.map_checks import verdict, withheld
 from lesionlens._napari.model.wording.review_signs import STATE_COLOURS
 from lesionlens._napari.model.wording.titles import caption, subtitle
@@ -144,7 +151,10 @@ class Screen:
     threshold_floor: float = 0.0
     below_threshold: int = 0
     considered: tuple[ShownConsidered, ...] = ()
-    can_mark: bool = False
+    not_marked: str = ""
+    """Why no candidate can be decided or redrawn now; empty where one can."""
+    not_added: str = ""
+    not_merged: str = ""
     editing: bool = False
     tools: Tools = field(default_factory=Tools)
     draft_words: str = ""
@@ -201,6 +211,9 @@ def resolve(state: State) -> Screen:
         "region": choices.region,
         "opacity": choices.opacity,
         "threshold": choices.threshold,
+        "not_marked": why_not_marked(state),
+        "not_added": why_not_added(state),
+        "not_merged": why_not_merged(state),
     }
     if analysis is None:
         scene = ShownScene(shown_sequence(state), compared=compared_now(state), plane=choices.plane)
@@ -228,7 +241,6 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         threshold_floor=analysis.run.engine.floor,
         below_threshold=total - len(rows),
         considered=shown_considered(analysis),
-        can_mark=focus is not None,
         **_drawn(state, analysis, focus),
         reason="" if focus is None else state.reason_of(focus.tracking_uid),
         can_undo=state.can_undo,

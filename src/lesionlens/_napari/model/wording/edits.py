@@ -3,11 +3,42 @@
 from __future__ import annotations
 
 from lesionlens._napari.model.choices.tools import NEW
-from lesionlens._napari.model.state.state import State
+from lesionlens._napari.model.state.state import State, listed
 from lesionlens._napari.model.wording.candidates import size_words, volume_words
 from lesionlens.base.labels import Region
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.findings import Candidate
+
+_PRELIMINARY = "Preliminary, from a first look: wait for the final candidates, then {}"
+_FOCUS = "Go to a candidate first: a click on its row, or N"
+
+
+def why_not_marked(state: State) -> str:
+    """Say why no candidate can be decided or redrawn now; empty where one can."""
+    if state.analysis is None:
+        return _waits(state, "decide")
+    rows = listed(state.analysis, state.choices.threshold)
+    if not rows:
+        return "No candidate is listed"
+    focused = any(c.id == state.choices.candidate for c in rows)
+    return "" if focused else _FOCUS
+
+
+def why_not_added(state: State) -> str:
+    """Say why no candidate can be added or drawn now; empty where one can."""
+    return _waits(state, "add") if state.analysis is None else ""
+
+
+def why_not_merged(state: State) -> str:
+    """Say why the candidate in focus cannot be merged now; empty where it can."""
+    if state.analysis is None:
+        return _waits(state, "merge")
+    one = len(listed(state.analysis, state.choices.threshold)) < 2
+    return "There is no other candidate to merge with" if one else why_not_marked(state)
+
+
+def _waits(state: State, act: str) -> str:
+    return "Analyse the study first" if state.preliminary is None else _PRELIMINARY.format(act)
 
 
 def redrawn(state: State, candidate: Candidate) -> bool:

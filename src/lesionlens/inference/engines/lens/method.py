@@ -72,7 +72,6 @@ _ATTENTION_BLUR_VOX = 0.7
 _CAPABILITIES = frozenset(
     {Capability.SEGMENT, Capability.ATTEND, Capability.PROBE, Capability.PERTURB}
 )
-_ATTENDING = frozenset({Capability.ATTEND, Capability.PROBE})
 METHOD = (
     "cross-attention of the region query to every voxel in the network's last layer, "
     "averaged over heads, smoothed over 0.7 voxels of the network's grid"
@@ -100,14 +99,14 @@ class LensMethod(ABC):
 
     def __init__(self, about: WeightsInfo, device: Device) -> None:
         self._about = about
-        self._memory = self._fresh_memory(device)
+        self._cache = self._fresh_cache(device)
 
-    def _fresh_memory(self, device: Device) -> PassCache:
+    def _fresh_cache(self, device: Device) -> PassCache:
         return PassCache(_SCALE * self._about.spacing_mm, device)
 
     def forget(self) -> None:
         """Let go the last study; see `inference.engine.SupportsForgetting`."""
-        self._memory = self._fresh_memory(self._device)
+        self._cache = self._fresh_cache(self._device)
 
     @property
     @abstractmethod
@@ -145,7 +144,7 @@ class LensMethod(ABC):
             name=self.name,
             version=self._about.version,
             weights_sha256=self._about.sha256,
-            capabilities=_CAPABILITIES if self._attends else _CAPABILITIES - _ATTENDING,
+            capabilities=_CAPABILITIES,
             device=self.device_words,
             calibrated=self._about.temperature != (1.0, 1.0, 1.0),
             operating_points=tuple(
@@ -159,11 +158,6 @@ class LensMethod(ABC):
     def _floor(self) -> float:
         """The score below which nothing is flagged."""
         return self._about.score_floor or _UNFITTED_FLOOR
-
-    @property
-    def _attends(self) -> bool:
-        """Whether the weights are of a design that has attention to show."""
-        return self._about.config.design != "cnn-only"
 
     def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
         """Answer on the working grid; see `inference.engine.Engine.predict`."""
@@ -182,20 +176,17 @@ class LensMethod(ABC):
             prepared.present,
             prepared.brain[box],
         )
-        trace = None
-        if self._attends:
-            softened = separable.smooth(out.attention[0], _ATTENTION_BLUR_VOX)
-            attention = separable.add_up_to_one(separable.apply(softened, along) * brain)
-            if refined is not None:
-                attended = separable.add_up_to_one(refined[1:] * brain)[0]
-                attention[-1] += patch_refinement.SHARE * (attended - attention[-1])
-            method = METHOD if refined is None else REFINED_METHOD
-            maps = _by_region(whole(attention, prepared, box))
-            trace = _trace(out, maps, method, study.grid, prepared)
+        softened = separable.smooth(out.attention[0], _ATTENTION_BLUR_VOX)
+        attention = separable.add_up_to_one(separable.apply(softened, along) * brain)
+        if refined is not None:
+            attended = separable.add_up_to_one(refined[1:] * brain)[0]
+            attention[-1] += patch_refinement.SHARE * (attended - attention[-1])
+        method = METHOD if refined is None else REFINED_METHOD
+        maps = _by_region(whole(attention, prepared, box))
         return Prediction(
             probability=_by_region(whole(probability, prepared, box)),
             engine=self.info,
-            trace=trace,
+            trace=_trace(out, maps, method, study.grid, prepared),
             notices=self._notices,
             unperturbed=self.predict_perturbed(
                 prepared, [EVERYTHING], progress=progress, cancel=cancel
@@ -257,7 +248,7 @@ class LensMethod(ABC):
         cancel: Cancel,
     ) -> PerturbedPrediction:
         """Run one fast pass on each input; see `inference.engine.SupportsPerturbation`."""
-        study = self._memory.of(prepared)
+        study = self._cache.of(prepared)
         groups = [self._ensemble(perturbation, study.present) for perturbation in perturbations]
 
         def run(batch: Sequence[InputPerturbation]) -> Array:
@@ -271,7 +262,7 @@ class LensMethod(ABC):
             with self._watch(PERTURBATION, progress, cancel, len(batches)):
                 yield from chain.from_iterable(self._each(run, batches))
 
-        return self._memory.predict_perturbed(prepared, groups, answer)
+        return self._cache.predict_perturbed(prepared, groups, answer)
 
     def _ensemble(
         self, perturbation: InputPerturbation, present: Sequence[bool]

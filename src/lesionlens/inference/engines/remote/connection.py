@@ -154,7 +154,7 @@ def models_of(address: ServerAddress) -> tuple[str, ...]:
 def _send(
     http: requests.Session, address: ServerAddress, method: str, path: str, **how: Any
 ) -> requests.Response:
-    """Send one request; what keeps it from being answered is said in words."""
+    """Send one request; what keeps it from being answered is reported in words."""
     try:
         answer = http.request(method, address.url + path, timeout=(_CONNECT_S, _READ_S), **how)
     except SSLError as error:

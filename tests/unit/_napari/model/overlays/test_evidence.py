@@ -1,6 +1,7 @@
 """What a map adds to a contour: evidence by sequence, the first layer, what was dismissed."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -87,6 +88,21 @@ def test_the_first_look_says_where_it_went(session, asked):
     assert "First layer: 100% in candidates, 0% opposite them" in view.words
     Viewing(session).toggle_first_layer()
     assert session.state.choices.layer is None
+
+
+def test_a_result_that_was_reopened_without_them_says_how_to_get_them(session, analysis):
+    reopened = SimpleNamespace(analysis=analysis, trace=None, engine=None)
+    session.analysed(reopened, overlays_of(analysis))
+    Viewing(session).next_evidence()
+    assert "Analyse again" in session.state.message
+    session.notify("")
+    Viewing(session).toggle_first_layer()
+    assert "Analyse again" in session.state.message
+    session.notify("")
+    bare = replace(overlays_of(analysis), attention={})
+    session.analysed(reopened, bare)
+    Viewing(session).next_evidence()
+    assert session.state.message == "", "an arm without maps says nothing of maps"
 
 
 def test_what_was_dismissed_is_listed_and_not_counted(session):

@@ -18,9 +18,15 @@ def test_a_first_look_is_nothing_beside_a_result_or_without_a_run(analysis, resu
     screen = with_first_look(resolve(session.state), session.state)
     assert screen.preliminary
     assert screen.scene.outline.visible
+    waits = (screen.not_marked, screen.not_added, screen.not_merged)
+    assert all(words.startswith("Preliminary") for words in waits)
     session.ended()
     session.analysed(result, overlays_of(result.analysis))
     session.begin("Analysing")
     session.preliminary_arrived(first)
     screen = resolve(session.state)
     assert with_first_look(screen, session.state) is screen
+    session.ended()
+    session.step(1)
+    shown = resolve(session.state)
+    assert (shown.not_marked, shown.not_added, shown.not_merged) == ("", "", "")

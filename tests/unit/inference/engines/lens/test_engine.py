@@ -17,7 +17,7 @@ from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.config import preset
 from lesionlens.network.notes import WeightsNotes
-from lesionlens.records.prediction import Capability, InputPerturbation
+from lesionlens.records.prediction import InputPerturbation
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,8 @@ def test_probabilities_are_nested_and_only_in_the_brain(prediction, study):
     assert whole[study.brain].any()
 
 
-def test_a_core_is_not_voted_away_by_flair_alone(engine, study, monkeypatch):
+def test_a_core_is_not_voted_away_by_flair_alone(random_weights, study, monkeypatch):
+    engine = LensEngine("cpu", random_weights)
     real = engine._pass
 
     def answer(x, *, trace=False):
@@ -93,17 +94,17 @@ def test_perturbations_are_what_they_declare(engine, study):
     ]
     said = engine.predict_perturbed(study, variants, progress=no_progress, cancel=NEVER).probability
     assert len({answer.tobytes() for answer in said}) == 4
-    only_flair = engine._memory.of(study).input_of(variants[1])
+    only_flair = engine._cache.of(study).input_of(variants[1])
     assert not only_flair[0, :3].any()
     assert not only_flair[0, 4:7].any()
     assert only_flair[0, 3].any()
-    shown, masked = (engine._memory.of(study).input_of(variants[n]) for n in (0, 3))
+    shown, masked = (engine._cache.of(study).input_of(variants[n]) for n in (0, 3))
     assert not masked[0, :4, hidden].any()
     torch.testing.assert_close(masked[0, :4, ~hidden], shown[0, :4, ~hidden])
     torch.testing.assert_close(masked[0, 4:], shown[0, 4:])
 
 
-def glances(engine, monkeypatch):
+def inputs_read(engine, monkeypatch):
     """Collect the inputs that the network reads from now on, however many in one pass."""
     taken = []
     taking = engine._pass
@@ -113,7 +114,7 @@ def glances(engine, monkeypatch):
 
 def test_no_pass_is_run_twice(random_weights, make_prepared, monkeypatch):
     engine, study = LensEngine("cpu", random_weights), make_prepared()
-    taken = glances(engine, monkeypatch)
+    taken = inputs_read(engine, monkeypatch)
     some = [
         InputPerturbation(),
         InputPerturbation.showing([MrSequence.FLAIR]),
@@ -151,15 +152,15 @@ def test_where_no_sequence_shows_oedema_only_what_is_nearly_certain_is_drawn(eng
 
 def test_an_absent_sequence_stays_absent(engine, make_prepared):
     study = make_prepared(present={"flair", "t2"})
-    x = engine._memory.of(study).input_of(InputPerturbation((True,) * 4))
+    x = engine._cache.of(study).input_of(InputPerturbation((True,) * 4))
     assert not x[0, :2].any()
     assert not x[0, 4:6].any()
     assert x[0, 6:].any()
 
 
 def test_a_mirrored_pass_over_a_mirrored_input_is_the_plain_one(engine, study):
-    plain = engine._memory.of(study).input_of(InputPerturbation((True,) * 4))
-    mirrored = engine._memory.of(study).input_of(InputPerturbation((True,) * 4, mirrored=True))
+    plain = engine._cache.of(study).input_of(InputPerturbation((True,) * 4))
+    mirrored = engine._cache.of(study).input_of(InputPerturbation((True,) * 4, mirrored=True))
     torch.testing.assert_close(mirrored, plain.flip(2))
 
 
@@ -211,6 +212,7 @@ def test_it_stops_in_the_middle_of_a_pass(random_weights, study):
 
 def test_progress_of_each_stage_reaches_the_end_and_never_falls(engine, study):
     reported = {}
+    engine.forget()  # what another test has asked of this study is not predicted again
     engine.predict(
         study, progress=lambda stage, f: reported.setdefault(stage, []).append(f), cancel=NEVER
     )
@@ -321,15 +323,3 @@ def test_a_second_opinion_by_gradients_lies_in_the_brain(engine, study):
     assert found.data.sum() == pytest.approx(1, abs=1e-2)
     with pytest.raises(UnusableInputError, match="grad-cam"):
         engine.attribute(study, Target(Region.TC), "tea leaves")
-
-
-def test_weights_without_attention_show_none(make_prepared, tmp_path):
-    network = build("cnn-only")
-    path = tmp_path / "w.safetensors"
-    notes = WeightsNotes(spacing_mm=8.0)
-    weights.save(path, network.config, network.state_dict(), notes)
-    engine = LensEngine("cpu", path)
-    prediction = engine.predict(make_prepared(), progress=no_progress, cancel=NEVER)
-    assert prediction.trace is None
-    assert not {Capability.ATTEND, Capability.PROBE} & engine.info.capabilities
-    assert Capability.SEGMENT in engine.info.capabilities

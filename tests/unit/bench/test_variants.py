@@ -1,6 +1,8 @@
 """The networks that the hybrid is measured against are what they are called, and as large."""
 
 import dataclasses
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +16,10 @@ from lesionlens.network.encoder import STRIDE
 from lesionlens.network.normalise import with_presence
 from lesionlens.network.notes import WeightsNotes
 
-VARIANTS = ("cnn-only", "transformer-only")
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "bench"))
+from variants import CNN_ONLY, TRANSFORMER_ONLY
+
+VARIANTS = (CNN_ONLY, TRANSFORMER_ONLY)
 ATTENTION = (SelfAttention, GridCrossAttention, AttentionGate, torch.nn.MultiheadAttention)
 
 
@@ -53,7 +58,7 @@ def test_every_parameter_of_a_variant_is_learnt(name):
 
 def test_the_convolutional_one_has_no_attention_and_points_nowhere():
     torch.manual_seed(0)
-    network = build("cnn-only").eval()
+    network = build(CNN_ONLY).eval()
     assert not [m for m in network.modules() if isinstance(m, ATTENTION)]
     with torch.no_grad():
         seen = network(_input(), trace=True)
@@ -63,7 +68,7 @@ def test_the_convolutional_one_has_no_attention_and_points_nowhere():
 
 def test_the_other_one_sees_patches_and_reads_nothing_before_they_attend():
     torch.manual_seed(0)
-    network = build("transformer-only").eval()
+    network = build(TRANSFORMER_ONLY).eval()
     convolutions = [m for m in network.encoder.modules() if isinstance(m, torch.nn.Conv3d)]
     assert [m.stride for m in convolutions] == [(STRIDE,) * 3]
     with torch.no_grad():

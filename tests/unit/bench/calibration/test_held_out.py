@@ -1,14 +1,19 @@
 """Real patients join the fit as what they show to weights that left them out."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from lesionlens.calibration.calibrate import FIRST_REAL, REAL_APART, VOXELS
-from lesionlens.calibration.held_out import Fold, examine_folds
 from lesionlens.evaluation.label_conventions import convention_reader
 from lesionlens.testing.files import write_nifti
 from lesionlens.testing.simple import Lesion, make_patient
 from lesionlens.training.references import find_real_cases
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "bench"))
+from calibration.calibrate import FIRST_REAL, REAL_APART, VOXELS
+from calibration.held_out import Fold, examine_folds
 
 LEFT = Lesion((-28.0, 8.0, 26.0), 20.0)
 

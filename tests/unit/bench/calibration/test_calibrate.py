@@ -1,17 +1,21 @@
 """Calibration recovers what was put in, and goes on where it stopped."""
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lesionlens.calibration import calibrate
-from lesionlens.calibration.calibrate import CalibrationEffort, CalibrationScan, ExaminedScan
-from lesionlens.calibration.scoring import Found
 from lesionlens.evaluation.metrics import reliability
 from lesionlens.network import weights
 from lesionlens.network.notes import WeightsNotes
 from lesionlens.synth.draw import DrawConfig
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "bench"))
+from calibration import calibrate
+from calibration.calibrate import CalibrationEffort, CalibrationScan, ExaminedScan
+from calibration.scoring import Found
 
 COARSE = DrawConfig(shape=(44, 54, 44), spacing_mm=(4.0, 4.0))
 
@@ -30,8 +34,8 @@ def _examined(patient, rng):
         Found(round(x, 3), 0.5, bool(rng.random() < 1 / (1 + np.exp(-x))), patient, frozenset({n}))
         for n, x in enumerate(logits, 1)
     )
-    said = rng.random(50)
-    return ExaminedScan(patient, 2, found, reliability(said, rng.random(50) < said))
+    reported = rng.random(50)
+    return ExaminedScan(patient, 2, found, reliability(reported, rng.random(50) < reported))
 
 
 @pytest.fixture

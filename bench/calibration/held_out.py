@@ -14,10 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.stages import NEVER, StageClock, no_progress
-from lesionlens.calibration.calibrate import (
+from calibration.calibrate import (
     FIRST_REAL,
     REAL_APART,
     VOXELS,
@@ -26,6 +23,9 @@ from lesionlens.calibration.calibrate import (
     candidates_of,
     logit,
 )
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.stages import NEVER, StageClock, no_progress
 from lesionlens.evaluation.label_conventions import region_mask
 from lesionlens.evaluation.metrics import reliability
 from lesionlens.findings.components import draw_components

@@ -22,12 +22,12 @@ import torch
 from numpy.typing import NDArray
 from torch import multiprocessing as processes
 
+from calibration import scoring
+from calibration.scoring import Found
 from lesionlens.base import array_ops
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region
 from lesionlens.base.stages import NEVER, Progress, no_progress
-from lesionlens.calibration import scoring
-from lesionlens.calibration.scoring import Found
 from lesionlens.evaluation.metrics import BINS, Bins, reliability
 from lesionlens.explain import shapley
 from lesionlens.findings.components import (

@@ -1,7 +1,8 @@
 """What the hybrid is measured against: Lens without attention, and Lens of attention alone.
 
 Both have about as many parameters as `base`, read the same input and answer alike, so that one
-recipe trains each of them; they serve the table that answers "why attention", not the product.
+recipe trains each of them. Importing this adds them to the designs and presets of
+`lesionlens.network`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from torch.nn import functional
 from typing_extensions import override
 
 from lesionlens.network.attention import SelfAttention
-from lesionlens.network.config import NetworkConfig
+from lesionlens.network.build import DESIGNS
+from lesionlens.network.config import PRESETS, NetworkConfig
 from lesionlens.network.decoder import Decoder, FeaturePyramid, GatedUp, SubvoxelUp
 from lesionlens.network.encoder import STRIDE, Encoder, Features, mix
 from lesionlens.network.model import LensNetwork
@@ -115,3 +117,15 @@ class TransformerNetwork(LensNetwork):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)
         self.encoder, self.decoder = PatchEncoder(config), TokenDecoder(config)
+
+
+CNN_ONLY, TRANSFORMER_ONLY = "cnn-only", "transformer-only"
+DESIGNS |= {CNN_ONLY: ConvolutionalNetwork, TRANSFORMER_ONLY: TransformerNetwork}
+PRESETS |= {
+    CNN_ONLY: NetworkConfig(
+        channels=(16, 32, 64, 128), blocks=(1, 2, 2), layers=0, design=CNN_ONLY
+    ),
+    TRANSFORMER_ONLY: NetworkConfig(
+        channels=(16, 32, 64, 192), blocks=(0, 0, 0), heads=6, design=TRANSFORMER_ONLY
+    ),
+}
