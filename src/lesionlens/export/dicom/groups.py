@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from highdicom.sr import (
@@ -44,11 +45,32 @@ CONTAINS = RelationshipTypeValues.CONTAINS
 """Of everything that stands directly in a group."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PointedAt:
+    """The objects of the same result that the report points at."""
+
+    seg: Dataset | None
+    """The Segmentation; None where there is no segment."""
+    maps: Mapping[Region, Dataset]
+    """Parametric Maps of attention, in the order of Region."""
+
+    def map_of(self, region: Region) -> Dataset | None:
+        """Return a region's own map; where there is none the first, which is the whole tumour's."""
+        return self.maps.get(region, next(iter(self.maps.values()), None))
+
+    def by(self, segments: Iterable[Segment]) -> list[Dataset]:
+        """Return each object that groups of these segments, or of no outline, point at."""
+        regions = {segment.region for segment in segments} or {Region.WT}
+        found = (self.map_of(region) for region in Region if region in regions)
+        maps = {id(one): one for one in found if one is not None}
+        return [*maps.values(), *([] if self.seg is None else [self.seg])]
+
+
 def groups_of(
     analysis: Analysis,
     sources: SourceFrames,
     segments: tuple[Segment, ...],
-    objects: Mapping[str, Dataset],
+    pointed_at: PointedAt,
 ) -> list[Any]:
     """Return the groups of every candidate that is sent; see `sr.build_sr` for the parameters.
 
@@ -63,14 +85,15 @@ def groups_of(
     found: list[Any] = []
     rows = [(one, _parts(one, segments)) for one in identity.exported(analysis)]
     for candidate, parts in sorted(rows, key=lambda row: -_known(*row)):
-        if not parts:
+        if pointed_at.seg is None or not parts:
             found.append(_without_outline(analysis, sources, candidate))
+            continue
         for index, part in enumerate(parts):
-            group = _group(analysis, sources, part, objects["seg"])
+            group = _group(analysis, sources, part, pointed_at.seg)
             if index == 0:
                 _draw(group, analysis, sources, candidate)
                 group[0].ContentSequence.extend(_remarks(analysis, candidate))
-            _explain(group, objects.get("attention"))
+            _explain(group, pointed_at.map_of(part.region))
             found.append(group)
     return found
 
@@ -169,7 +192,7 @@ def _draw(group: Any, analysis: Analysis, sources: SourceFrames, candidate: Cand
 
 
 def _explain(group: Any, attention: Dataset | None) -> None:
-    """Point at the attention map, in the slot that DICOM has for a visual explanation."""
+    """Point at an attention map, in the slot that DICOM has for a visual explanation."""
     if attention is not None:
         group[0].ContentSequence.append(
             ImageContentItem(

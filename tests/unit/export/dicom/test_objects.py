@@ -21,7 +21,7 @@ from lesionlens.base.errors import ExportError, ReadError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import (
     RESEARCH_USE_NOTICE,
-    Drawn,
+    DrawingMethod,
     Label,
     MapExtent,
     MrSequence,
@@ -346,8 +346,12 @@ KINDS = {
     },
     "no diameters": {"longest_axial_diameter_mm": None, "perpendicular_diameter_mm": None},
     "one diameter": {"perpendicular_diameter_mm": None},
-    "added by a reader": {"score": None, "source": Source.READER, "drawn": Drawn.MANUAL},
-    "grown by a reader": {"score": None, "source": Source.READER, "drawn": Drawn.SEMIAUTOMATIC},
+    "added by a reader": {"score": None, "source": Source.READER, "drawn": DrawingMethod.MANUAL},
+    "grown by a reader": {
+        "score": None,
+        "source": Source.READER,
+        "drawn": DrawingMethod.SEMIAUTOMATIC,
+    },
     "without enhancement": {},
     "of the network": {},
 }
@@ -465,13 +469,39 @@ def test_on_images_that_are_not_axial_a_point_is_drawn_not_a_line_too_short(make
     assert axis.ContentSequence[0].GraphicType == "POINT"
 
 
-def test_each_group_points_at_the_attention_map(exported):
-    written = _read(exported(dicom=True)[1])
-    for group in _groups(written["sr"]):
-        (item,) = _named(group, own.VISUAL_EXPLANATION)
+def _explanations(written):
+    """Return of each group the instance that explains it, by the region it is of."""
+    found = []
+    for items in _groups(written["sr"]):
+        (item,) = _named(items, own.VISUAL_EXPLANATION)
         (reference,) = item.ReferencedSOPSequence
-        assert reference.ReferencedSOPInstanceUID == written["attention"].SOPInstanceUID
         assert reference.ReferencedSOPClassUID == written["attention"].SOPClassUID
+        (named,) = [
+            i.TextValue for i in items if i.ConceptNameCodeSequence[0].CodeValue == "112039"
+        ]
+        region = next(r for r in Region if named.endswith(r.words))
+        found.append((region, reference.ReferencedSOPInstanceUID))
+    return found
+
+
+def test_each_group_points_at_the_map_of_its_own_region(exported):
+    written = _read(exported(dicom=True)[1])
+    found = _explanations(written)
+    assert {region for region, _ in found} == set(Region)
+    for region, uid in found:
+        assert uid == written[MAPS[region]].SOPInstanceUID
+    evidence = str(written["sr"].CurrentRequestedProcedureEvidenceSequence)
+    assert all(written[name].SOPInstanceUID in evidence for name in MAPS.values())
+
+
+def test_a_group_whose_region_has_no_map_points_at_the_whole_tumours(make, tmp_path):
+    analysis = make(dicom=True)
+    whole = {Region.WT: analysis.volumes.attention[Region.WT]}
+    other = replace(analysis, volumes=replace(analysis.volumes, attention=whole))
+    written = _written(other, tmp_path)
+    found = _explanations(written)
+    assert {region for region, _ in found} == set(Region)
+    assert {uid for _, uid in found} == {written["attention"].SOPInstanceUID}
 
 
 def _words_of(sr):
@@ -665,7 +695,7 @@ def test_without_t1c_there_is_no_map_of_enhancement(make, tmp_path):
     assert not (tmp_path / "dicom" / "attention_et.dcm").exists()
 
 
-def test_maps_of_every_frame_have_the_sources_size_in_16_bits(make, tmp_path):
+def test_maps_of_every_frame_have_the_sources_size_and_every_value(make, tmp_path):
     analysis = make(dicom=True, orientation="PIR", tilt_deg=11)
     full = replace(analysis, options=ExportOptions(maps=MapExtent.FULL))
     files = analysis.study.series[MrSequence.T1C].files
@@ -673,10 +703,8 @@ def test_maps_of_every_frame_have_the_sources_size_in_16_bits(make, tmp_path):
     for region, name in MAPS.items():
         ds = pydicom.dcmread(next(p for p in _files(full, tmp_path, region) if p.stem == name))
         assert (ds.Rows, ds.Columns, ds.NumberOfFrames) == (source.Rows, source.Columns, len(files))
-        mapping = ds.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
-        stored = ds.pixel_array * float(mapping.RealWorldValueSlope)
-        volume = analysis.volumes.attention[region].data
-        assert np.sort(stored.ravel()) == pytest.approx(np.sort(volume.ravel()), abs=1 / 600)
+        volume = analysis.volumes.attention[region]
+        np.testing.assert_array_equal(_put_back(ds, volume.grid), volume.data)
 
 
 def _files(analysis, folder, region):
