@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,19 +50,13 @@ class PointedAt:
 
     seg: Dataset | None
     """The Segmentation; None where there is no segment."""
-    maps: Mapping[Region, Dataset]
-    """Parametric Maps of attention, in the order of Region."""
+    attention: Dataset | None
+    """`attention.dcm`, of the whole tumour where the engine has a map of it."""
 
-    def map_of(self, region: Region) -> Dataset | None:
-        """Return a region's own map; where there is none the first, which is the whole tumour's."""
-        return self.maps.get(region, next(iter(self.maps.values()), None))
-
-    def by(self, segments: Iterable[Segment]) -> list[Dataset]:
-        """Return each object that groups of these segments, or of no outline, point at."""
-        regions = {segment.region for segment in segments} or {Region.WT}
-        found = (self.map_of(region) for region in Region if region in regions)
-        maps = {id(one): one for one in found if one is not None}
-        return [*maps.values(), *([] if self.seg is None else [self.seg])]
+    @property
+    def every(self) -> list[Dataset]:
+        """Those that are there."""
+        return [one for one in (self.attention, self.seg) if one is not None]
 
 
 def groups_of(
@@ -93,7 +86,7 @@ def groups_of(
             if index == 0:
                 _draw(group, analysis, sources, candidate)
                 group[0].ContentSequence.extend(_remarks(analysis, candidate))
-            _explain(group, pointed_at.map_of(part.region))
+            _explain(group, pointed_at.attention)
             found.append(group)
     return found
 
@@ -192,7 +185,7 @@ def _draw(group: Any, analysis: Analysis, sources: SourceFrames, candidate: Cand
 
 
 def _explain(group: Any, attention: Dataset | None) -> None:
-    """Point at an attention map, in the slot that DICOM has for a visual explanation."""
+    """Point at the attention map, in the slot that DICOM has for a visual explanation."""
     if attention is not None:
         group[0].ContentSequence.append(
             ImageContentItem(

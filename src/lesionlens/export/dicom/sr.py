@@ -62,7 +62,7 @@ def build_sr(
     root = _root(analysis, groups.groups_of(analysis, sources, segments, pointed_at))
     root.ContentSequence.append(_about_the_whole(analysis))
     return Comprehensive3DSR(
-        evidence=[*sources.datasets, *pointed_at.by(segments)],
+        evidence=[*sources.datasets, *pointed_at.every],
         content=root,
         is_complete=True,
         is_final=False,

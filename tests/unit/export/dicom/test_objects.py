@@ -469,39 +469,18 @@ def test_on_images_that_are_not_axial_a_point_is_drawn_not_a_line_too_short(make
     assert axis.ContentSequence[0].GraphicType == "POINT"
 
 
-def _explanations(written):
-    """Return of each group the instance that explains it, by the region it is of."""
-    found = []
+def test_each_group_points_at_the_attention_map_and_the_report_at_nothing_unknown(exported):
+    analysis, folder = exported(dicom=True)
+    written = _read(folder)
     for items in _groups(written["sr"]):
         (item,) = _named(items, own.VISUAL_EXPLANATION)
         (reference,) = item.ReferencedSOPSequence
+        assert reference.ReferencedSOPInstanceUID == written["attention"].SOPInstanceUID
         assert reference.ReferencedSOPClassUID == written["attention"].SOPClassUID
-        (named,) = [
-            i.TextValue for i in items if i.ConceptNameCodeSequence[0].CodeValue == "112039"
-        ]
-        region = next(r for r in Region if named.endswith(r.words))
-        found.append((region, reference.ReferencedSOPInstanceUID))
-    return found
-
-
-def test_each_group_points_at_the_map_of_its_own_region(exported):
-    written = _read(exported(dicom=True)[1])
-    found = _explanations(written)
-    assert {region for region, _ in found} == set(Region)
-    for region, uid in found:
-        assert uid == written[MAPS[region]].SOPInstanceUID
-    evidence = str(written["sr"].CurrentRequestedProcedureEvidenceSequence)
-    assert all(written[name].SOPInstanceUID in evidence for name in MAPS.values())
-
-
-def test_a_group_whose_region_has_no_map_points_at_the_whole_tumours(make, tmp_path):
-    analysis = make(dicom=True)
-    whole = {Region.WT: analysis.volumes.attention[Region.WT]}
-    other = replace(analysis, volumes=replace(analysis.volumes, attention=whole))
-    written = _written(other, tmp_path)
-    found = _explanations(written)
-    assert {region for region, _ in found} == set(Region)
-    assert {uid for _, uid in found} == {written["attention"].SOPInstanceUID}
+    known = {f.sop_instance_uid for f in analysis.study.series[MrSequence.T1C].files}
+    known |= {written[name].SOPInstanceUID for name in ("seg", "sr", "attention")}
+    named = {e.value for e in written["sr"].iterall() if e.keyword == "ReferencedSOPInstanceUID"}
+    assert named <= known
 
 
 def _words_of(sr):
