@@ -96,11 +96,11 @@ def test_classes_and_perturbed_inputs_are_those_of_torch(both, onnx, lens, study
     hidden = np.zeros(lens.perturbation_grid(study).shape, bool)
     hidden[:5] = True
     asked = [InputPerturbation(mirrored=True), InputPerturbation(hidden=hidden)]
-    said = [
+    reported = [
         e.predict_perturbed(study, asked, progress=no_progress, cancel=NEVER).probability
         for e in (onnx, lens)
     ]
-    np.testing.assert_allclose(said[0], said[1], atol=TINY_CLOSE)
+    np.testing.assert_allclose(reported[0], reported[1], atol=TINY_CLOSE)
 
 
 def test_it_says_who_it_is(onnx, lens):
