@@ -48,7 +48,7 @@ from lesionlens.result import Result
 from lesionlens.synth.draw import SyntheticBatch, draw
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import VALIDATION_SEED, SynthSource
-from lesionlens.training.loop import Sitting, train
+from lesionlens.training.loop import TrainOptions, train
 
 CPU = torch.device("cpu")
 NOISE = (0.05, 0.1, 0.2, 0.4, 0.8)
@@ -273,7 +273,7 @@ def label_randomisation(steps: int) -> dict[str, Any]:
     for name, mixed in (("true_labels", False), ("labels_of_others", True)):
         config = TrainConfig((stage,), network="tiny", data=DataConfig(workers=0, complete=1.0))
         with tempfile.TemporaryDirectory() as out:
-            done = train(config, Path(out), Sitting(cases=_Drawn(mixed=mixed)))
+            done = train(config, Path(out), TrainOptions(cases=_Drawn(mixed=mixed)))
             networks[name] = weight_files.load(done.weights)[0]
     torch.manual_seed(_RANDOM_SEED)
     networks["untrained"] = channels_last(build(networks["true_labels"].config)).eval()

@@ -4,7 +4,8 @@
 
 A case is a folder with t1, t1c, t2, flair and seg as .nii.gz on one grid. Every engine analyses
 every case in a process of its own, with the same number of threads; memory is that process's peak,
-imports included. CPU seconds are given because other programs may share the machine.
+imports included. CPU seconds are given because other programs may share the machine. The difference
+is that of probability at the worst voxel of the brain, from torch in float32.
 """
 
 from __future__ import annotations
@@ -17,20 +18,25 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+import torch
+
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import page
 
+from lesionlens.inference.device import has_fast_bfloat16
 from lesionlens.network.onnx_export import Precision, export_lens
 from lesionlens.network.weights import load_shipped, shipped_path
 
 MARKER = "onnx"
 REGIONS = ("wt", "tc", "et")
+_PLAIN = "torch, float32"
 _CHILD = """
 import json, resource, sys, time
 from pathlib import Path
 import numpy as np
 import nibabel as nib
-engine, weights, case = sys.argv[1:4]
+engine, weights, case, kept = sys.argv[1:5]
 from lesionlens import Lens, open_study
 from lesionlens.base.labels import MrSequence
 from lesionlens.preparation.prepare import PrepareOptions
@@ -51,6 +57,7 @@ found = np.asarray(result.labels.data)
 pairs = {"wt": (found > 0, truth > 0),
          "tc": (np.isin(found, (1, 3)), (truth == 1) | (truth >= 3)),
          "et": (found == 3, truth >= 3)}
+np.savez(kept, *(result.probability[r].data for r in pairs))
 dice = {r: float(2 * (a & b).sum() / max(a.sum() + b.sum(), 1)) for r, (a, b) in pairs.items()}
 print(json.dumps({"cpu": cpu, "wall": wall, "network": stages["network"], "loaded": loaded,
                   "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "dice": dice,
@@ -58,21 +65,26 @@ print(json.dumps({"cpu": cpu, "wall": wall, "network": stages["network"], "loade
 """
 
 
-def measured(engine: str, weights: Path | None, case: Path) -> dict:
-    """Return the figures of one engine on one case."""
-    command = [sys.executable, "-c", _CHILD, engine, str(weights or ""), str(case)]
+def measured(engine: str, weights: Path | None, case: Path, kept: Path) -> dict:
+    """Return the figures of one engine on one case; its probabilities are written to `kept`."""
+    command = [sys.executable, "-c", _CHILD, engine, str(weights or ""), str(case), str(kept)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def difference(one: Path, other: Path) -> float:
+    """Return the largest difference between two runs' probabilities."""
+    with np.load(one) as ours, np.load(other) as theirs:
+        return max(float(np.abs(ours[n] - theirs[n]).max()) for n in ours.files)
+
+
 def exported(folder: Path) -> dict[str, tuple[str, Path | None]]:
     """Write the exports; return each row's engine and file."""
-    rows: dict[str, tuple[str, Path | None]] = {
-        "torch, as shipped (bfloat16 where the CPU has it)": ("lens", shipped_path()),
-        "torch, float32": ("lens fp32", shipped_path()),
-    }
+    rows: dict[str, tuple[str, Path | None]] = {_PLAIN: ("lens fp32", shipped_path())}
+    if has_fast_bfloat16(torch.device("cpu")):
+        rows["torch, as shipped: bfloat16"] = ("lens", shipped_path())
     for precision in Precision:
         path = folder / f"{precision}.onnx"
         export_lens(*load_shipped(), path, precision)
@@ -90,7 +102,8 @@ def line(name: str, size_mb: float, runs: list[dict]) -> str:
     return (
         f"| {name} | {size_mb:.1f} | {mean([r['loaded'] for r in runs]):.0f} | "
         f"{max(r['peak'] for r in runs):.0f} | {mean([r['wall'] for r in runs]):.1f} | "
-        f"{mean([r['cpu'] for r in runs]):.1f} | {dice} |"
+        f"{mean([r['cpu'] for r in runs]):.1f} | {dice} | "
+        f"{max(r['difference'] for r in runs):.1e} |"
     )
 
 
@@ -105,16 +118,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = exported(Path(folder))
         runs = {name: [] for name in rows}
+        plain = Path()
         for case in a.cases:  # in turn, so that a machine's other work falls on all alike
             for name, (engine, path) in rows.items():
-                runs[name].append(measured(engine, path, case))
+                kept = Path(folder) / f"{engine}-{path.stem if path else ''}.npz"
+                plain = kept if name == _PLAIN else plain
+                found = measured(engine, path, case, kept)
+                runs[name].append({**found, "difference": difference(kept, plain)})
         threads = os.environ.get("OMP_NUM_THREADS", "all")
         lines = [
             f"{len(a.cases)} cases, {threads} thread(s) of torch or onnxruntime; means over "
             "the cases, of the whole analysis without cache.",
             "",
-            "| engine | file MB | MiB loaded | peak MiB | seconds | CPU s | WT | TC | ET |",
-            "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+            "| engine | file MB | MiB loaded | peak MiB | seconds | CPU s | WT | TC | ET "
+            "| difference |",
+            "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
         ]
         for name, (_, path) in rows.items():
             lines.append(line(name, path.stat().st_size / 1e6, runs[name]))

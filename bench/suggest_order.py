@@ -38,7 +38,7 @@ from lesionlens.training.config import (
 )
 from lesionlens.training.data import VALIDATION_SEED, BatchSource, mixed, pack
 from lesionlens.training.kept_volumes import FolderSource, Start, keep, read
-from lesionlens.training.loop import Sitting, train
+from lesionlens.training.loop import TrainOptions, train
 from lesionlens.training.validate import dice
 
 MM, SHAPE = 6.0, (28, 36, 28)
@@ -211,7 +211,7 @@ def main() -> None:
     begun = time.process_time()
     ordinary = tuple(one.file for one in draw_site(a.out / "drawn", KEPT, a.drawn, 0.0))
     start = Reviews(ordinary, ordinary)
-    base = train(recipe(a.base_steps, None, 5), a.out / "base", Sitting(cases=start)).weights
+    base = train(recipe(a.base_steps, None, 5), a.out / "base", TrainOptions(cases=start)).weights
     pool = draw_site(a.out / "pool", SITE, a.pool, SHARE_OF_OTHER)
     test = draw_site(a.out / "test", TEST, a.test, 0.5)
     network, _ = weights.load(base)
@@ -241,7 +241,7 @@ def main() -> None:
             for seed in range(a.seeds) if name == "suggest" else [at % a.seeds]:
                 out = a.out / f"{name.replace(' ', '-')}-{count}-{seed}"
                 cases = Reviews(tuple(one.file for one in chosen) or ordinary, ordinary)
-                done = train(recipe(a.steps, base, 11 + seed), out, Sitting(cases=cases))
+                done = train(recipe(a.steps, base, 11 + seed), out, TrainOptions(cases=cases))
                 scores = mean_dice(weights.load(done.weights)[0], test)
                 new = sum(one.other_scanner for one in chosen)
                 rows.append({"order": name, "read": count, "dice": scores, "other": new})

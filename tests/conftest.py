@@ -41,6 +41,20 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[f"XDG_{kind}_HOME"] = str(home / kind.lower())
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector):
+    """Fail on a test file that cannot be imported, which doctest would have skipped."""
+    report = yield
+    if (
+        report.skipped
+        and "unable to import module" in str(report.longrepr)
+        and Path(__file__).parent in collector.path.parents
+    ):
+        report.outcome = "failed"
+        report.longrepr = f"{collector.path} cannot be imported: its tests would not run"
+    return report
+
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 MakeStudy = Callable[..., Path]
 MakePrepared = Callable[..., PreparedStudy]

@@ -7,26 +7,17 @@ import re
 from functools import cache
 from pathlib import Path
 
-SOURCE = Path(__file__).resolve().parents[2] / "src" / "lesionlens"
-MODULES = sorted(SOURCE.rglob("*.py"))
+from tests.architecture.sources import MODULES, name_of, nodes_of, text_of
+
 NEXT = re.compile(r"\n(?:Returns|Raises|Notes|Examples|Yields)\n-+")
 POINTER = re.compile(
     r"(?<!`)`((?:[a-z_]+\.)+)(?!(?:csv|dcm|jsonl?|safetensors|sqlite|toml)`)(\w+)`(?!`)"
 )
 
 
-def name_of(path: Path) -> str:
-    return str(path.relative_to(SOURCE))
-
-
-@cache
-def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
 @cache
 def names_of(path: Path) -> frozenset[str]:
-    nodes = list(ast.walk(tree_of(path)))
+    nodes = nodes_of(path)
     named = {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
     stored = {n.id for n in nodes if isinstance(n, ast.Name)}
     return frozenset(named | stored | {n.attr for n in nodes if isinstance(n, ast.Attribute)})
@@ -52,7 +43,7 @@ def declared(node: ast.FunctionDef | ast.ClassDef) -> set[str]:
 def test_parameters_that_are_documented_exist():
     wrong = []
     for path in MODULES:
-        for node in ast.walk(tree_of(path)):
+        for node in nodes_of(path):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 text = ast.get_docstring(node) or ""
                 if "Parameters\n----------\n" in text and declared(node):
@@ -64,7 +55,7 @@ def test_parameters_that_are_documented_exist():
 def test_modules_that_are_pointed_at_hold_what_is_named():
     wrong = []
     for path in MODULES:
-        for modules, name in POINTER.findall(path.read_text(encoding="utf-8")):
+        for modules, name in POINTER.findall(text_of(path)):
             place = "/" + modules.rstrip(".").replace(".", "/")
             there = [p for p in MODULES if p.as_posix().endswith(f"{place}.py")]
             within = any(p.as_posix().endswith(f"{place}/{name}.py") for p in MODULES)

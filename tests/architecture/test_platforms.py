@@ -9,10 +9,8 @@ from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from tests.architecture.sources import MODULES, nodes_of
 
-import lesionlens
-
-SOURCE = Path(lesionlens.__file__).parent
 UNIX_MODULES = (
     "crypt", "curses", "fcntl", "grp", "nis", "posix", "pty", "pwd", "readline", "resource",
     "spwd", "syslog", "termios", "tty",
@@ -96,8 +94,8 @@ def test_whatever_is_imported_is_declared():
     declared = {_plain(Requirement(r).name) for r in metadata.requires("lesionlens") or ()}
     provided = metadata.packages_distributions()
     missing = {}
-    for path in SOURCE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for path in MODULES:
+        for node in nodes_of(path):
             if isinstance(node, ast.Import):
                 names = [name.name for name in node.names]
             elif isinstance(node, ast.ImportFrom) and not node.level:

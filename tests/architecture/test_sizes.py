@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
-import pytest
+from tests.architecture.sources import MODULES, SOURCE, name_of, nodes_of, text_of
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-SOURCE = REPOSITORY / "src" / "lesionlens"
-MODULES = sorted(SOURCE.rglob("*.py"))
 MODULE_LINES, FUNCTION_LINES, LAYOUT_LINES = 400, 50, 80
-LAYOUT = ("_napari/widgets",)
+LAYOUT = "_napari/widgets"
 """Where a function that lays out a form may be longer."""
-
-
-def name_of(path: Path) -> str:
-    return str(path.relative_to(SOURCE))
 
 
 def code_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
@@ -27,22 +19,22 @@ def code_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return (node.end_lineno or 0) - first.lineno + 1
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_module_stays_small(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= MODULE_LINES
+def test_modules_stay_small():
+    lines = {name_of(path): len(text_of(path).splitlines()) for path in MODULES}
+    assert {name: count for name, count in lines.items() if count > MODULE_LINES} == {}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_functions_stay_small(path):
-    limit = LAYOUT_LINES if name_of(path).startswith(LAYOUT) else FUNCTION_LINES
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-    long = {f.name: code_lines(f) for f in functions if code_lines(f) > limit}
-    assert not long
+def test_functions_stay_small():
+    long = {}
+    for path in MODULES:
+        limit = LAYOUT_LINES if name_of(path).startswith(LAYOUT) else FUNCTION_LINES
+        for node in nodes_of(path):
+            is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            if is_function and code_lines(node) > limit:
+                long[f"{name_of(path)}:{node.lineno} {node.name}"] = code_lines(node)
+    assert long == {}
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.name == "__init__.py"], ids=name_of)
-def test_only_the_facade_has_code_in_its_init(path):
-    if path.parent == SOURCE:
-        return
-    assert path.read_text(encoding="utf-8").strip() == ""
+def test_only_the_facade_has_code_in_its_init():
+    inits = [p for p in MODULES if p.name == "__init__.py" and p.parent != SOURCE]
+    assert [name_of(path) for path in inits if text_of(path).strip()] == []

@@ -92,8 +92,8 @@ def store(port, files):
         link = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         link.request("POST", "/instances", Path(file).read_bytes())
         answer = link.getresponse()
-        said = answer.read()
-        assert answer.status == 200, (file, said)
+        reported = answer.read()
+        assert answer.status == 200, (file, reported)
         link.close()
 
 

@@ -182,5 +182,5 @@ def test_the_browser_forbids_it_every_connection(shown):
     )
     assert tried == "refused"
     time.sleep(0.5)
-    said = "".join(shown.console[len(before) :])
-    assert "connect-src 'none'" in said
+    reported = "".join(shown.console[len(before) :])
+    assert "connect-src 'none'" in reported

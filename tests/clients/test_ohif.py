@@ -14,13 +14,15 @@ import numpy as np
 import pydicom
 import pytest
 from tests.clients import ohif
+from tests.clients.frames import in_frames
 
 from lesionlens.base.labels import MapExtent, MrSequence
 from lesionlens.export.dicom.exporter import DicomExporter
+from lesionlens.reading.readers import open_study
 from lesionlens.records.export import ExportOptions
-from lesionlens.records.study import StudyKind
 from lesionlens.testing.acquire import Acquisition
-from lesionlens.testing.analysis import make_analysis, write_study
+from lesionlens.testing.analysis import make_analysis
+from lesionlens.testing.files import write_dicom
 from lesionlens.testing.simple import Lesion, make_patient
 
 pytestmark = [
@@ -34,16 +36,25 @@ LOAD = (
 )
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+KINDS = {
+    "classic": Acquisition("LPS", matrix_step=8),
+    "oblique": Acquisition("LPS", (2.0, 3.0, 4.0), 17.0, matrix_step=2),
+    "5 mm": Acquisition("LPS", (2.0, 2.0, 5.0), matrix_step=2),
+    "enhanced": Acquisition("LPS", None, 8.0, matrix_step=2),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def folder(request, tmp_path_factory):
     """A study of two lesions and the objects of its result; maps at the source's size."""
-    place = tmp_path_factory.mktemp("ohif")
+    place = tmp_path_factory.mktemp(request.param.replace(" ", "-"), numbered=False)
     patient = make_patient(spacing_mm=2.0, lesions=(Lesion(), Lesion((30.0, -40.0, 12.0), 12.0)))
-    study = write_study(
-        patient, place / "study", kind=StudyKind.DICOM,
-        sequences=(MrSequence.T1C, MrSequence.FLAIR), how=Acquisition("LPS"),
-    )  # fmt: skip
-    analysis = replace(make_analysis(patient, study), options=ExportOptions(maps=MapExtent.FULL))
+    both = (MrSequence.T1C, MrSequence.FLAIR)
+    write_dicom(patient, place / "study", sequences=both, how=KINDS[request.param])
+    if request.param == "enhanced":
+        in_frames(place / "study", enhanced=True)
+    analysis = make_analysis(patient, open_study(place / "study"))
+    analysis = replace(analysis, options=ExportOptions(maps=MapExtent.FULL))
     assert DicomExporter().write(analysis, place).left_out == {}
     return place
 
@@ -52,6 +63,7 @@ def folder(tmp_path_factory):
 def page(folder):
     """The study in OHIF's viewer."""
     files = [p for part in ("study", "dicom") for p in (folder / part).rglob("*") if p.is_file()]
+    ours = len(list((folder / "dicom").iterdir()))
     uid = pydicom.dcmread(files[0], stop_before_pixels=True).StudyInstanceUID
     (folder / "archive").mkdir()
     with ohif.orthanc(folder / "archive") as port:
@@ -59,7 +71,7 @@ def page(folder):
         with ohif.pages(port) as web, ohif.browser(folder / "browser") as found:
             address = f"http://127.0.0.1:{web}/viewer?StudyInstanceUIDs={uid}"
             found.call("Page.navigate", url=address)
-            found.until(f"{SETS}.length >= 8", 180)
+            found.until(f"{SETS}.length >= {2 + ours}", 180)
             found.until("cornerstone.getEnabledElements().length > 0", 60)
             yield found
 
@@ -70,10 +82,10 @@ def _uid(page, words):
     return page.run(script + ".displaySetInstanceUID")
 
 
-def _picture(page, name):
+def _picture(page, folder, name):
     if "OHIF_PICTURES" in os.environ:
         time.sleep(float(os.environ.get("OHIF_PICTURES_AFTER", "3")))
-        page.picture(Path(os.environ["OHIF_PICTURES"]) / f"{name}.png")
+        page.picture(Path(os.environ["OHIF_PICTURES"]) / f"{name}-{folder.name}.png")
 
 
 def test_every_voxel_of_the_segmentation_is_where_it_was_drawn(page, folder):
@@ -85,9 +97,9 @@ def test_every_voxel_of_the_segmentation_is_where_it_was_drawn(page, folder):
             const data = image.voxelManager.getScalarData(), held = {};
             for (let i = 0; i < data.length; i++)
                 if (data[i]) (held[data[i]] = held[data[i]] || []).push(i);
-            const instance = image.referencedImageId.split('/instances/')[1].split('/')[0];
+            const [instance, , frame] = image.referencedImageId.split('/instances/')[1].split('/');
             for (const [number, places] of Object.entries(held))
-                out.push([Number(number), instance, places]);
+                out.push([Number(number), instance, Number(frame), places]);
         });
         return out;"""
     )
@@ -98,17 +110,19 @@ def test_every_voxel_of_the_segmentation_is_where_it_was_drawn(page, folder):
         source = groups.DerivationImageSequence[0].SourceImageSequence[0]
         if frame.any():
             places = np.flatnonzero(frame.ravel()).tolist()
-            meant[number, source.ReferencedSOPInstanceUID] = places
-    assert {(number, uid): places for number, uid, places in found} == meant
+            of_source = int(source.get("ReferencedFrameNumber", 1))
+            meant[number, source.ReferencedSOPInstanceUID, of_source] = places
+    assert {(number, uid, n): places for number, uid, n, places in found} == meant
     page.run(
         f"const ds = services.displaySetService.getDisplaySetByUID('{_uid(page, 'regions')}');"
         "const viewportId = services.viewportGridService.getActiveViewportId();"
         "await commandsManager.run('hydrateSecondaryDisplaySet', {displaySet: ds, viewportId});"
-        "await cornerstone.getEnabledElements()[0].viewport.setImageIdIndex(38);"
+        "const shown = cornerstone.getEnabledElements()[0].viewport;"
+        "await shown.setImageIdIndex(Math.floor(0.55 * shown.getImageIds().length));"
     )
     _skip_the_tour(page)
     page.run("document.querySelectorAll('[data-cy*=egmentation]').forEach(e => e.click())")
-    _picture(page, "ohif-seg")
+    _picture(page, folder, "ohif-seg")
 
 
 def _show(page, uid):
@@ -128,7 +142,7 @@ def _skip_the_tour(page):
 
 
 def test_a_map_at_the_sources_size_has_every_value(page, folder):
-    size, highest, total = page.run(
+    places, planes, window = page.run(
         f"const ds = services.displaySetService.getDisplaySetByUID('{_uid(page, 'whole tumour')}');"
         """
         const id = ds.getReferencedVolumeId();
@@ -141,13 +155,21 @@ def test_a_map_at_the_sources_size_has_every_value(page, folder):
         await ds.load({headers: {}});
         const volume = cornerstone.cache.getVolume(ds.displaySetInstanceUID);
         const data = volume.voxelManager.getCompleteScalarDataArray();
-        let highest = 0, total = 0;
-        for (const value of data) { highest = Math.max(highest, value); total += value; }
-        return [data.length, highest, total];"""
+        const places = cornerstone.cache.getVolume(id).imageIds.map(
+            each => cornerstone.metaData.get('imagePlaneModule', each).imagePositionPatient);
+        const size = data.length / places.length;
+        const planes = places.map((_, k) => Array.from(data.slice(k * size, (k + 1) * size)));
+        return [places.map(p => Array.from(p)), planes, volume.metadata.voiLut[0]];"""
     )
     ds = pydicom.dcmread(folder / "dicom" / "attention.dcm")
-    stored = np.frombuffer(ds.PixelData, "<u2").astype(np.int64)
-    assert (size, highest, total) == (stored.size, 100 * stored.max(), 100 * stored.sum())
+    meant = np.frombuffer(ds.FloatPixelData, "<f4").reshape(int(ds.NumberOfFrames), -1)
+    np.testing.assert_allclose(planes, 100 * meant, atol=1e-4)
+    of_frames = [
+        [float(v) for v in groups.PlanePositionSequence[0].ImagePositionPatient]
+        for groups in ds.PerFrameFunctionalGroupsSequence
+    ]
+    np.testing.assert_allclose(places, of_frames, atol=0.01)  # where OHIF puts each plane
+    assert window["windowWidth"] == pytest.approx(100 * meant.max(), abs=1.5)
 
 
 def test_the_report_lists_its_measures_and_jumps_to_the_longest_diameter(page, folder):
@@ -168,6 +190,6 @@ def test_the_report_lists_its_measures_and_jumps_to_the_longest_diameter(page, f
         assert "research use only" in rows[0][0]
     _show(page, uid)
     page.until("cornerstone.getEnabledElements()[0].viewport.getCurrentImageIdIndex() > 0", 30)
-    _picture(page, "ohif-sr")
+    _picture(page, folder, "ohif-sr")
     _show(page, _uid(page, "whole tumour"))
-    _picture(page, "ohif-map")
+    _picture(page, folder, "ohif-map")

@@ -6,22 +6,19 @@ Classic, oblique, 5 mm and multi-frame studies; by DICOMweb, C-GET and C-MOVE. A
 from what the archive gave alone.
 """
 
-import random
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pydicom
 import pytest
-from highdicom.legacy import LegacyConvertedEnhancedMRImage
-from pydicom.uid import generate_uid
 from tests.clients import ohif
+from tests.clients.frames import in_frames
 
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.export.dicom.exporter import DicomExporter
 from lesionlens.pacs.connect import connect
 from lesionlens.pacs.peer import Access, Retrieval, StudyQuery
-from lesionlens.reading.dicom.scan import ENHANCED_MR
 from lesionlens.reading.readers import open_study
 from lesionlens.records.review import Review, ReviewEvent
 from lesionlens.review.reopen import reopen_folder
@@ -63,25 +60,6 @@ def archive(tmp_path_factory):
         }
 
 
-def _in_frames(folder, *, enhanced):
-    """Put each series into one multi-frame file, its frames in no order."""
-    for number, place in enumerate(sorted(p for p in folder.iterdir() if p.is_dir()), 1):
-        datasets = [pydicom.dcmread(path) for path in sorted(place.iterdir())]
-        random.Random(3).shuffle(datasets)
-        image = LegacyConvertedEnhancedMRImage(
-            datasets,
-            series_instance_uid=generate_uid(),
-            series_number=number,
-            sop_instance_uid=generate_uid(),
-            instance_number=1,
-        )
-        image.SeriesDescription = datasets[0].SeriesDescription
-        if enhanced:
-            image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = ENHANCED_MR
-        shutil.rmtree(place)
-        image.save_as(folder / f"{number}.dcm")
-
-
 @pytest.fixture(scope="module", params=KINDS)
 def sent(request, archive, tmp_path_factory):
     """A study and its reviewed result, both in the archive; by DICOMweb and C-STORE in turns."""
@@ -98,7 +76,7 @@ def sent(request, archive, tmp_path_factory):
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
         dataset.save_as(path)
     if seed > 2:
-        _in_frames(place / "study", enhanced=request.param == "enhanced")
+        in_frames(place / "study", enhanced=request.param == "enhanced")
     analysis = make_analysis(patient, open_study(place / "study"))
     events = tuple(
         ReviewEvent(c.tracking_uid, state, "A. Reader", "2026-01-05T10:00:00Z", "as seen")

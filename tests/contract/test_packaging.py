@@ -19,6 +19,7 @@ CONDA_NAMES = {
     "python-gdcm": "gdcm",
     "torch": "pytorch",
     "typing-extensions": "typing_extensions",
+    "zlib-ng": "python-zlib-ng",
 }
 NOT_ON_CONDA = {"dicom-anonymizer"}
 CONTAINERS = sorted(PACKAGING.rglob("Containerfile"))

@@ -82,8 +82,8 @@ def dialog(peer, panel):
     return panel.archive
 
 
-def search(dialog, qtbot, **said):
-    for name, text in (said or {"patient_id": "7"}).items():
+def search(dialog, qtbot, **reported):
+    for name, text in (reported or {"patient_id": "7"}).items():
         dialog.form.fields[name].setText(text)
     control(dialog, "Search").click()
     qtbot.waitUntil(lambda: not dialog.jobs.running, timeout=10000)

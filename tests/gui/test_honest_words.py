@@ -22,8 +22,8 @@ PATIENCE_MS = 120_000
 
 def events(panel):
     ids = {c.tracking_uid: c.id for c in panel.session.state.analysis.findings.candidates}
-    said = panel.session.state.review.events
-    return [(ids[e.tracking_uid], e.state.value, e.reason) for e in said]
+    reported = panel.session.state.review.events
+    return [(ids[e.tracking_uid], e.state.value, e.reason) for e in reported]
 
 
 def reason(panel):

@@ -11,6 +11,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QKeyEvent, QWheelEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import (
+    QAbstractSpinBox,
     QApplication,
     QComboBox,
     QDockWidget,
@@ -184,6 +185,14 @@ def test_the_wheel_changes_no_value_of_the_panel(reviewed):
             turn_the_wheel(widget)
             assert shown == (widget.currentIndex() if kind is QComboBox else widget.value())
     assert reviewed.session.state.choices == before
+
+
+def test_the_wheel_brings_no_focus_so_that_letters_stay_keys(reviewed):
+    """Qt gives the focus on a real turn of the wheel, by the policy alone."""
+    by_wheel = Qt.FocusPolicy.WheelFocus
+    inputs = (*reviewed.findChildren(QComboBox), *reviewed.findChildren(QAbstractSpinBox))
+    assert inputs
+    assert [type(w).__name__ for w in inputs if w.focusPolicy() == by_wheel] == []
 
 
 def test_a_failure_pushes_nothing_down(reviewed):

@@ -245,10 +245,10 @@ def test_what_an_export_left_out_is_reported_in_the_panel(
     monkeypatch.setattr("lesionlens.export.pdf.PdfExporter.write", build)
     assert reviewed.actions_.export(tmp_path / "out")
     qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
-    said = reviewed.session.state.message
+    reported = reviewed.session.state.message
     assert reviewed.session.state.problem is None
-    assert "Saved in out." in said
-    assert "pdf was left out: " in said
+    assert "Saved in out." in reported
+    assert "pdf was left out: " in reported
 
 
 def test_the_demo_reopens_a_result_without_asking_the_network(

@@ -29,8 +29,8 @@ from lesionlens.worklist.records import Arm, Phase, ReadKey, StudyEntry, StudySt
 def prefer(monkeypatch, tmp_path):
     """`prefer(unaided_first=True)` sets preferences of a named reader."""
 
-    def set_(**said):
-        wanted = Preferences(reader_name="A. Reader", **said)
+    def set_(**reported):
+        wanted = Preferences(reader_name="A. Reader", **reported)
         for module in ("actions", "reading", "reviewing", "day"):
             monkeypatch.setattr(
                 f"lesionlens._napari.controllers.{module}.read_preferences", lambda: wanted

@@ -1,13 +1,5 @@
-"""Tests here open no window: what napari's pytest plugin does round each test is left out."""
+"""No test here opens a window."""
 
-import pytest
+from tests.no_window import _clean_themes, _disable_qt_warnings
 
-
-@pytest.fixture(autouse=True)
-def _disable_qt_warnings() -> None:
-    """Load no Qt: that took some seconds in every process."""
-
-
-@pytest.fixture(autouse=True)
-def _clean_themes() -> None:
-    """Load no napari."""
+__all__ = ["_clean_themes", "_disable_qt_warnings"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
-from lesionlens.cli import options
+from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def acceptance(
     """
     del debug
     options.check_layout(out, options.ResultLayout.OWN)
-    options.check_outside(cases, out)
+    checks.check_outside(cases, out)
     STOP.gently()
     with progress_bar() as progress:
         progress("looking for cases", 0.0)
@@ -66,7 +66,7 @@ def acceptance(
             choice=Choice(device, weights=weights),
             crew=Crew(workers),
             convention=convention,
-            signed_by=None if signed_by is None else options.person(signed_by),
+            signed_by=None if signed_by is None else checks.person(signed_by),
         )
         report = accept(test, progress=progress, cancel=STOP)
     return _answer(report, out)

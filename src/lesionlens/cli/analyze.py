@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, MapExtent, Region
-from lesionlens.cli import options
+from lesionlens.cli import checks, options
 from lesionlens.cli import prior as comparison
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
 from lesionlens.cli.network import ChosenNetwork, server_address
@@ -60,7 +60,7 @@ def analyze(
     """
     del debug
     options.check_layout(out, layout)
-    options.check_outside(study, out)
+    checks.check_outside(study, out)
     wanted = options.wishes(language, hide, surfaces, maps, evidence=evidence)
     address = server_address(server, api_key_file, server_ca, plain_http)
     network = ChosenNetwork(device, weights, bundle, engine, patience, address, fall_back)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, MapExtent
-from lesionlens.cli import options
+from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
 from lesionlens.cli.network import refuse_beside_server, server_address
 
@@ -72,7 +72,7 @@ def batch(
     """
     del debug
     results = options.check_layout(out, layout)
-    options.check_outside(studies, out)
+    checks.check_outside(studies, out)
     asked = options.wishes(language, hide, surfaces, maps)
     address = server_address(server, api_key_file, server_ca, plain_http)
     if address is not None:

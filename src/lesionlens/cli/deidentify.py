@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.staging import check_target
-from lesionlens.cli import options
+from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def deidentify(
     """
     del debug
     check_target(out)
-    options.check_outside(source, out)
+    checks.check_outside(source, out)
     with progress_bar() as progress:
         from lesionlens.deidentification.folder import deidentify_folder
         from lesionlens.deidentification.profile import Options

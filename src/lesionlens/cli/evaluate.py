@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.cli import options
+from lesionlens.cli import checks, options
 from lesionlens.cli.console import Answer, new_table, plain, progress_bar
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def evaluate(
     for place in (predictions, truth):
         _check_folder(place)
     for file in (json, plot):
-        options.check_file(file)
+        checks.check_file(file)
     with progress_bar() as progress:
         progress("looking for cases", 0.0)
         from lesionlens.evaluation.cases import find_cases

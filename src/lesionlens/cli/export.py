@@ -10,7 +10,7 @@ import typer
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, MapExtent
-from lesionlens.cli import options
+from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
 
@@ -65,7 +65,7 @@ def export(
             expected="one of them: derivatives of BIDS name their sources",
             next_step="De-identify the study first, analyse that, and write BIDS of it",
         )
-    options.check_outside(study, out)
+    checks.check_outside(study, out)
     wanted = options.wishes(language, hide, surfaces, maps, rest)
     with progress_bar() as progress:
         progress("reading the result", 0.0)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.cli import options
+from lesionlens.cli import checks, options
 from lesionlens.cli.console import Answer, plain
 
 
@@ -54,7 +54,7 @@ def export_model(
     from lesionlens.network.onnx_export import Precision, export_lens
     from lesionlens.network.weights import SHIPPED, load_chosen
 
-    options.check_file(out)
+    checks.check_file(out)
     if form is ModelFormat.WEB and (out is None or out.suffix.lower() not in (".html", ".htm")):
         raise UnusableInputError(
             found="a page without a name" if out is None else f"a page named {out.name}",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
-from lesionlens.cli import options
+from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def learn(
     del debug
     for place in (reviewed, studies):
         if place is not None:
-            options.check_outside(place, out)
+            checks.check_outside(place, out)
     STOP.gently()
     with progress_bar() as progress:
         progress("loading", 0.0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, MapExtent
-from lesionlens.cli import options
+from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def review(
     del debug
     if out is not None:
         options.check_layout(out, options.ResultLayout.OWN)
-        options.check_outside(study, out)
+        checks.check_outside(study, out)
     wanted = options.wishes(language, hide, False, MapExtent.CUT)
     with progress_bar() as progress:
         from lesionlens.base.stages import StageClock

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lesionlens.cli import options
+from lesionlens.cli import checks, options
 from lesionlens.cli.console import Answer, new_table, plain
 
 By = Annotated[str, typer.Option("--by", help="Who decides; stays on the record.", metavar="NAME")]
@@ -60,7 +60,7 @@ def accept(
     from lesionlens.learning.proposal import WEIGHTS, read_proposal
     from lesionlens.network.versions import Lineage, WeightsStore
 
-    name = options.person(by)
+    name = checks.person(by)
     found = read_proposal(proposed)
     lineage = Lineage(
         found.proposed.version, found.parent.sha256, found.learnt_from, found.held_out
@@ -87,7 +87,7 @@ def use(
     del debug
     from lesionlens.network.versions import WeightsStore
 
-    WeightsStore().use(version, by=options.person(by), why=why)
+    WeightsStore().use(version, by=checks.person(by), why=why)
     return Answer((f"{plain(version)} is in use from now on",))
 
 
@@ -98,5 +98,5 @@ def back(by: By, why: Why = "", debug: options.Debug = False) -> Answer:
 
     store = WeightsStore()
     taken = store.in_use
-    name = store.back(by=options.person(by), why=why)
+    name = store.back(by=checks.person(by), why=why)
     return Answer((f"{taken.name if taken else ''} taken back; {name} is in use from now on",))

@@ -155,7 +155,7 @@ def candidate_hits(
 
     Parameters
     ----------
-    candidates : sequence of ShownCandidate
+    candidates : sequence of CandidateRow
         From findings.json.
     predicted, truth : (I, J, K) bool
         Whole tumour.

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
+from PIL import Image
+
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.export.page import Page, page_of
 from lesionlens.export.pictures import ATTENTION_COLOUR, ReportPicture
@@ -22,6 +24,8 @@ from lesionlens.export.sections import CandidateSection
 from lesionlens.records.analysis import Analysis
 
 INK, SOFT, ACCENT = "#17232e", "#5a6b7a", "#0b6a8f"
+JPEG_QUALITY = 88
+"""High enough that nothing is seen to be lost of the WebP that it is made from."""
 POINTS_WIDE = 511.0
 """Width of the text on A4 with margins of 36 points, less the frame's own of 6."""
 
@@ -288,9 +292,8 @@ def _draw(canvas: Any, picture: ReportPicture, scale: float) -> None:
     """Draw a picture with its lines; y grows upwards in a PDF, downwards in a picture."""
     from reportlab.lib.utils import ImageReader  # noqa: PLC0415
 
-    raw = base64.b64decode(picture.href.partition(",")[2])
     wide, high = picture.width * scale, picture.height * scale
-    canvas.drawImage(ImageReader(io.BytesIO(raw)), 0, 0, wide, high)
+    canvas.drawImage(ImageReader(_jpeg(picture)), 0, 0, wide, high)
     canvas.setLineWidth(0.8)
     for outline in picture.outlines:
         canvas.setStrokeColor(outline.colour)
@@ -309,6 +312,15 @@ def _draw(canvas: Any, picture: ReportPicture, scale: float) -> None:
     canvas.setFont("Sans-Bold", 7)
     canvas.drawString(2, high / 2, picture.markers[0])
     canvas.drawRightString(wide - 2, high / 2, picture.markers[1])
+
+
+def _jpeg(picture: ReportPicture) -> io.BytesIO:
+    """Return a picture as JPEG, which a PDF holds as it is: WebP it would hold as plain pixels."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(base64.b64decode(picture.href.partition(",")[2]))) as shown:
+        shown.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    buffer.seek(0)
+    return buffer
 
 
 def _path(canvas: Any, text: str, scale: float, high: float) -> Any:

@@ -13,7 +13,7 @@ from lesionlens.base.geometry import Box
 from lesionlens.base.grid import Grid
 from lesionlens.inference import separable
 from lesionlens.network.normalise import with_presence, zscore
-from lesionlens.preparation.resampling import crop_grid
+from lesionlens.preparation.resampling import HALF, crop_grid
 from lesionlens.records.prediction import InputPerturbation
 from lesionlens.records.study import PreparedStudy
 
@@ -105,7 +105,7 @@ def make_network_input(prepared: PreparedStudy, spacing_mm: float, device: Devic
     target = _grid_over(cut, spacing_mm)
     inside = take(prepared.brain[box].copy(), device)
     along = separable.matrices(cut, target, antialias=True)
-    brain = separable.apply(floats(inside), along) > 0.5
+    brain = separable.apply(floats(inside), along) > HALF
     channels = zeros((1, len(prepared.present), *target.shape), device)
     for index in np.flatnonzero(prepared.present):
         values = np.array(prepared.channels[index][box], dtype=np.float32)

@@ -39,7 +39,7 @@ from lesionlens.network.notes import WeightsInfo, WeightsNotes
 from lesionlens.network.versions import WeightsStore
 from lesionlens.training.config import TrainConfig
 from lesionlens.training.distributed import ProcessGroup
-from lesionlens.training.loop import Sitting, TrainEvent, TrainSummary, train
+from lesionlens.training.loop import TrainEvent, TrainOptions, TrainSummary, train
 from lesionlens.training.real_cases import SPLIT_NAME, RealCases
 
 BEGUN = "begun.json"
@@ -137,13 +137,13 @@ def learn(
     cases = RealCases(
         [one.case for one in gathered.reviews], job.out, recipe, _within(progress, 0, 0.1), cancel
     )
-    team = ProcessGroup(choose(job.device))
+    processes = ProcessGroup(choose(job.device))
 
     def report(event: TrainEvent) -> None:
         done = 0.1 + (_TRAINED - 0.1) * event.step / event.steps
         progress(f"step {event.step} of {event.steps}, loss {event.loss:.3f}", done)
 
-    sitting = Sitting(minutes, team=team, cases=cases)
+    sitting = TrainOptions(minutes, processes=processes, cases=cases)
     trained = train(recipe, job.out, sitting, progress=report, cancel=cancel)
     if not trained.finished:
         return Learnt(trained, gathered, None)

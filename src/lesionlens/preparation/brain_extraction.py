@@ -24,7 +24,7 @@ from lesionlens.network.brain import (
     scaled,
 )
 from lesionlens.preparation.brain import BrainMask, filled, is_even, largest
-from lesionlens.preparation.resampling import crop_grid, resample
+from lesionlens.preparation.resampling import HALF, crop_grid, resample
 
 METHOD = "own network"
 FINER = 2
@@ -171,7 +171,7 @@ def share_of_brain(values: NDArray[np.float32], grid: Grid, mask: NDArray[np.boo
     image, small = _binned(values, grid, steps)
     outline, _ = _binned(mask.astype(np.float32), grid, steps)
     target = reading_grid(small)
-    inside = resample(outline, small, target) > 0.5
+    inside = resample(outline, small, target) > HALF
     (logit,) = logits_of([resample(image, small, target)])
     found = logit > SURE
     return float((found & inside).sum()) / max(float(inside.sum()), 1.0)

@@ -14,6 +14,9 @@ from lesionlens.base.geometry import Affine, Shape3
 from lesionlens.base.grid import Grid
 
 _EXACT_VOX = 1e-3
+HALF = 0.4999
+"""Share from which a voxel belongs to a mask that was resampled. Not one half: between symmetric
+neighbours the share is exactly that, and rounding would choose, otherwise on every machine."""
 
 
 def resample(

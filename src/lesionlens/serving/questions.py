@@ -95,7 +95,8 @@ def _first_look(engine: Engine, study: HeldStudy, question: Question, job: Job) 
 
 def _grid(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
     del question, job
-    return messages.grid_out(_able(engine, SupportsPerturbation).perturbation_grid(study.prepared))
+    grid = _able(engine, SupportsPerturbation).perturbation_grid(study.prepared)
+    return {"grid": messages.grid_out(grid)}, {}
 
 
 def _attribute(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:

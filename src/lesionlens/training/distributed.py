@@ -104,7 +104,7 @@ def _own_device(wish: str, local: int) -> torch.device:
 
 @contextmanager
 def joined(device: str) -> Iterator[ProcessGroup]:
-    """Join the processes that torchrun started; without it, a team of one.
+    """Join the processes that torchrun started; without it, a group of one.
 
     Parameters
     ----------

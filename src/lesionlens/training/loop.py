@@ -94,21 +94,21 @@ class Cases(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Sitting:
+class TrainOptions:
     """How long one call of `train` goes on, with whom, and from what."""
 
     minutes: float | None = None
     """Stop after this long; the next call goes on."""
     resume: bool = True
     """Go on from the checkpoint in the output folder, if there is one."""
-    team: ProcessGroup | None = None
+    processes: ProcessGroup | None = None
     """The processes that train together, from `distributed.joined`; None for this one, on the CPU.
     Each draws its own volumes, so a step reads as many times `batch`; one writes."""
     cases: Cases | None = None
     """Learn from these in the place of drawn brains."""
 
 
-TO_THE_END = Sitting()
+TO_THE_END = TrainOptions()
 
 
 @dataclass(slots=True)
@@ -117,7 +117,7 @@ class _TrainingRun:
 
     config: TrainConfig
     out: Path
-    team: ProcessGroup
+    processes: ProcessGroup
     network: LensNetwork
     optimiser: Optimiser
     cases: Cases | None = None
@@ -133,7 +133,7 @@ class _TrainingRun:
     def save(self) -> Path:
         """Checkpoint and averaged weights, of one process; returns the weights' path."""
         path = self.out / "weights.safetensors"
-        if not self.team.leads:
+        if not self.processes.leads:
             return path
         tensors = {f"network/{n}": p for n, p in self.network.state_dict().items()}
         tensors |= self.optimiser.state()
@@ -193,19 +193,19 @@ def _focus_mm(stage: StageConfig) -> float | None:
     return round(sum(stage.patches.spacing_mm) / 2, 2)
 
 
-def _begin(config: TrainConfig, out: Path, sitting: Sitting) -> _TrainingRun:
-    team = sitting.team or ProcessGroup(choose("cpu"))
+def _begin(config: TrainConfig, out: Path, options: TrainOptions) -> _TrainingRun:
+    processes = options.processes or ProcessGroup(choose("cpu"))
     torch.manual_seed(config.seed)
     begun, notes = initial_network(config)
-    network = channels_last(begun.to(team.device))
+    network = channels_last(begun.to(processes.device))
     run = _TrainingRun(
-        config, out, team, network, Optimiser(network, config.optimiser), sitting.cases, notes
+        config, out, processes, network, Optimiser(network, config.optimiser), options.cases, notes
     )
     out.mkdir(parents=True, exist_ok=True)
-    if sitting.resume:
+    if options.resume:
         run.restore()
-    team.check_step(run.step)
-    run.shared = team.share(network)
+    processes.check_step(run.step)
+    run.shared = processes.share(network)
     return run
 
 
@@ -220,7 +220,7 @@ def _rate(config: TrainConfig, step: int) -> float:
 
 def learn(run: _TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]:
     """One step on one batch; the loss and its parts."""
-    device = run.team.device
+    device = run.processes.device
     moved = Batch(*(t.to(device) for t in batch))
     x = with_presence(moved.channels, moved.present, moved.brain)
     x = x.contiguous(memory_format=torch.channels_last_3d)
@@ -228,7 +228,7 @@ def learn(run: _TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]:
         output = run.shared(x, place=moved.place)
     loss, parts = lens_loss(output, moved, run.config.loss)
     value = float(loss.detach())
-    if run.team.any(not math.isfinite(value)):
+    if run.processes.any(not math.isfinite(value)):
         logger.warning("step %d has no finite loss and is left out", run.step)
     else:
         parts["gradient"] = run.optimiser.step(loss, _rate(run.config, run.step), run.step)
@@ -239,15 +239,15 @@ def learn(run: _TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]:
 def _source(run: _TrainingRun, stage: int) -> BatchSource:
     """Seeds never meet: each run, stage and, with workers, sitting has a million of its own.
 
-    So has each process of a team, far beyond those of validation.
+    So has each process of a group, far beyond those of validation.
     """
-    config, rank = run.config, run.team.rank
+    config, rank = run.config, run.processes.rank
     own = stage if config.data.workers == 0 else run.sitting * 16 + stage
     first = config.seed * 50_000_000 + own * SEEDS_A_SOURCE + rank * _SEEDS_A_PROCESS
     done = config.stage_at(run.step)[1]
     plan = config.stages[stage]
     if run.cases is not None:
-        with run.team.first_alone():
+        with run.processes.first_alone():
             return run.cases.source(plan, config.data, config.seed + stage + 1000 * rank, done)
     if plan.patches is None:
         return SynthSource(config.draw, plan, config.data, first, done)
@@ -285,8 +285,8 @@ def _report(
 
 def _check(run: _TrainingRun, board: Any) -> None:
     """Validate on seeds and patients never trained on; one process writes a line."""
-    config, device = run.config, run.team.device
-    if not run.team.leads or (not config.validation_volumes and run.cases is None):
+    config, device = run.config, run.processes.device
+    if not run.processes.leads or (not config.validation_volumes and run.cases is None):
         return
     judge = channels_last(build(run.network.config).to(device))
     judge.load_state_dict(run.optimiser.average)
@@ -302,14 +302,14 @@ def _check(run: _TrainingRun, board: Any) -> None:
 
 def _sit(run: _TrainingRun, limit_s: float, progress: Progress | None, cancel: Cancel) -> None:
     """Step until the recipe or the time is used up, or the user asks to stop."""
-    config, leads = run.config, run.team.leads
+    config, leads = run.config, run.processes.leads
     board = open_event_writer(run.out if leads else None)
     begun, before = time.monotonic(), run.spent_s
     stage, source = -1, None
     saved = begun
     try:
         while run.step < config.steps:
-            if run.team.any(cancel.is_set() or time.monotonic() - begun >= limit_s):
+            if run.processes.any(cancel.is_set() or time.monotonic() - begun >= limit_s):
                 break
             now = config.stage_at(run.step)[0]
             if source is None or now != stage:
@@ -338,7 +338,7 @@ def _sit(run: _TrainingRun, limit_s: float, progress: Progress | None, cancel: C
 def train(
     config: TrainConfig,
     out: Path,
-    sitting: Sitting = TO_THE_END,
+    options: TrainOptions = TO_THE_END,
     *,
     progress: Progress | None = None,
     cancel: Cancel = NEVER,
@@ -352,7 +352,7 @@ def train(
     out : Path
         Gets `checkpoint/`, `weights.safetensors` (the moving average), `log.jsonl`,
         `validation.jsonl` and, where TensorBoard is installed, `board/`.
-    sitting : Sitting
+    options : TrainOptions
         How long, with whom, from what.
     progress : callable or None
         Called every `_REPORT_EVERY` steps.
@@ -366,8 +366,8 @@ def train(
     ResourceError
         A checkpoint cannot be written; the last one is intact.
     """
-    run = _begin(config, out, sitting)
-    limit_s = math.inf if sitting.minutes is None else 60 * sitting.minutes
+    run = _begin(config, out, options)
+    limit_s = math.inf if options.minutes is None else 60 * options.minutes
     _sit(run, limit_s, progress, cancel)
     path = run.save()
     finished = run.step >= config.steps

@@ -37,8 +37,8 @@ def test_codes_of_templates_alone_are_those_that_others_write():
 
 @pytest.mark.parametrize("name", STANDARD)
 def test_a_standard_code_means_what_the_standard_says(name):
-    said = meanings_of(ALL[name])
-    assert any(ALL[name].meaning.lower() in meaning for meaning in said), said
+    reported = meanings_of(ALL[name])
+    assert any(ALL[name].meaning.lower() in meaning for meaning in reported), reported
 
 
 @pytest.mark.parametrize("name", [n for n, code in ALL.items() if code.scheme == OWN])

@@ -24,10 +24,10 @@ def places(tmp_path):
 def test_a_study_is_copied_without_names(patient, tmp_path, places):
     study = write_study(patient, tmp_path / "study", kind=StudyKind.DICOM)
     answer = deidentify(tmp_path / "study", tmp_path / "out", json=True, **places)
-    said = json.loads(answer.output[0])
+    reported = json.loads(answer.output[0])
     files = list((tmp_path / "out").rglob("*.dcm"))
-    assert said["files"] == len(files) == sum(len(s.files) for s in study.series.values())
-    assert any("a brain without its head" in notice for notice in said["notices"])
+    assert reported["files"] == len(files) == sum(len(s.files) for s in study.series.values())
+    assert any("a brain without its head" in notice for notice in reported["notices"])
     first = pydicom.dcmread(files[0])
     assert first.PatientID.startswith("LL-")
     assert first.StudyDate != "20260105"

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
-from lesionlens.cli import console, options
+from lesionlens.cli import checks, console, options
 from lesionlens.cli.console import Stop, plain
 from lesionlens.cli.main import explain
 
@@ -82,8 +82,8 @@ def test_an_output_folder_in_the_study_is_refused(tmp_path, inside):
     study = tmp_path / "study"
     study.mkdir()
     with pytest.raises(UnusableInputError, match="within the study"):
-        options.check_outside(study, study / inside)
-    options.check_outside(study, tmp_path / "study_result")
+        checks.check_outside(study, study / inside)
+    checks.check_outside(study, tmp_path / "study_result")
 
 
 def test_a_reader_who_stops_reading_gets_no_traceback():

@@ -262,8 +262,8 @@ def test_a_result_points_at_the_deidentified_study(pair, tmp_path):
     groups = [i for i in _containers(report) if i.ConceptNameCodeSequence[0].CodeValue == "125007"]
     assert groups
     tracking = {s.TrackingUID for s in segmentation.SegmentSequence}
-    said = {i.UID for g in groups for i in g.ContentSequence if is_tracking(i)}
-    assert said <= tracking
+    reported = {i.UID for g in groups for i in g.ContentSequence if is_tracking(i)}
+    assert reported <= tracking
     numbers = [i for g in groups for i in g.ContentSequence if i.ValueType == "NUM"]
     assert numbers
     study = open_study(out)

@@ -109,8 +109,8 @@ def test_attention_points_or_does_not():
 
 
 def test_calibration_error_by_hand_and_pooled():
-    said, true = np.array([0.95, 0.95, 0.15, 0.15]), np.array([True, False, False, False])
-    bins = metrics.reliability(said, true)
+    reported, true = np.array([0.95, 0.95, 0.15, 0.15]), np.array([True, False, False, False])
+    bins = metrics.reliability(reported, true)
     assert bins.error == pytest.approx((2 * 0.45 + 2 * 0.15) / 4)
     assert (bins + bins).error == pytest.approx(bins.error)
     assert metrics.Bins().error == 0

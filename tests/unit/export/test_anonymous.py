@@ -85,11 +85,11 @@ def test_no_name_is_in_any_byte(analysis, tmp_path):
             assert candidate.tracking_uid.encode() not in held, path.name
         assert b"2026-01-05" not in held, path.name
         assert b"20260105" not in held, path.name
-    said = json.loads((tmp_path / "out" / "findings.json").read_text())
-    first = said["candidates"][0]
+    reported = json.loads((tmp_path / "out" / "findings.json").read_text())
+    first = reported["candidates"][0]
     assert first["review"]["state"] == "accepted"
     assert first["review"]["reader"] == "reader 1"
-    assert any("Faces remain" in warning for warning in said["warnings"])
+    assert any("Faces remain" in warning for warning in reported["warnings"])
 
 
 def test_without_it_the_names_are_there(analysis, tmp_path):
@@ -113,8 +113,8 @@ def test_it_fits_the_deidentified_study(analysis, tmp_path):
         assert one.StudyInstanceUID == segmentation.StudyInstanceUID
         assert one.PatientID == segmentation.PatientID
         assert one.StudyDate == segmentation.StudyDate
-    said = json.loads((tmp_path / "out" / "findings.json").read_text())
-    uids = {c["tracking_uid"] for c in said["candidates"]}
+    reported = json.loads((tmp_path / "out" / "findings.json").read_text())
+    uids = {c["tracking_uid"] for c in reported["candidates"]}
     assert {s.TrackingUID for s in segmentation.SegmentSequence} <= uids
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["study_uid"] == segmentation.StudyInstanceUID

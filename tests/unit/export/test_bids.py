@@ -58,9 +58,9 @@ def test_the_official_validator_finds_no_error(analysis, two_lesions, tmp_path):
     other = write_study(two_lesions, tmp_path / "Mr. X (2)", kind=StudyKind.DICOM)
     save_bids(make_analysis(two_lesions, other), out)
     assert (out / "sub-MrX2" / "anat" / "sub-MrX2_space-orig_dseg.nii.gz").is_file()
-    said = validated(out)
-    assert said["error"] == []
-    assert set(said["warning"]) <= MERELY_RECOMMENDED
+    reported = validated(out)
+    assert reported["error"] == []
+    assert set(reported["warning"]) <= MERELY_RECOMMENDED
     links = json.loads((out / "dataset_description.json").read_text())["DatasetLinks"]
     assert set(links) == {"ds", tmp_path.name.replace("_", "")}
     assert links["ds"] == "../ds"
@@ -93,12 +93,12 @@ def test_sidecars_name_their_sources(analysis, tmp_path):
     save_bids(analysis, out)
     anat = "bids:ds:sub-01/ses-2/anat/sub-01_ses-2"
     for place in sorted((out / "sub-01").rglob("*.json")):
-        said = json.loads(place.read_text())
-        assert said["SpatialReference"] == f"{anat}_ce-gd_T1w.nii.gz"
-        assert set(said["Sources"]) == {
+        reported = json.loads(place.read_text())
+        assert reported["SpatialReference"] == f"{anat}_ce-gd_T1w.nii.gz"
+        assert set(reported["Sources"]) == {
             f"{anat}_{s}.nii.gz" for s in ("T1w", "ce-gd_T1w", "T2w", "FLAIR")
         }
-        assert said["Description"]
+        assert reported["Description"]
     mask = json.loads((out / f"{STEM}_label-L_mask.json").read_text())
     assert mask["Type"] == "Lesion"
     assert mask["Manual"] is False

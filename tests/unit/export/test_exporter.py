@@ -196,11 +196,15 @@ def test_every_installed_exporter_keeps_the_protocol(make):
 
 
 def test_progress_ends_at_one(make, tmp_path):
-    said = []
-    save(make(), tmp_path / "out", progress=lambda stage, fraction: said.append((stage, fraction)))
-    fractions = [f for _, f in said]
+    reported = []
+    save(
+        make(),
+        tmp_path / "out",
+        progress=lambda stage, fraction: reported.append((stage, fraction)),
+    )
+    fractions = [f for _, f in reported]
     assert fractions == sorted(fractions)
-    assert said[-1] == ("saving", 1.0)
+    assert reported[-1] == ("saving", 1.0)
 
 
 def test_report_and_pdf_show_the_same_pictures_drawn_once(make, tmp_path, monkeypatch):

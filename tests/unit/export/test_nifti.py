@@ -12,8 +12,14 @@ from scipy.spatial.transform import Rotation
 
 from lesionlens.base.errors import ExportError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence
-from lesionlens.export.nifti import NiftiExporter, header_of, write_volume
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.export.nifti import (
+    STEPS,
+    UNCERTAINTY_STEPS,
+    NiftiExporter,
+    header_of,
+    write_volume,
+)
 from lesionlens.reading.readers import open_study
 from lesionlens.records.arrays import Volume
 from lesionlens.records.evidence import SequenceEvidence
@@ -41,16 +47,26 @@ def test_every_volume_lies_on_the_native_grid(make, tmp_path, orientation):
         np.testing.assert_allclose(image.get_qform(), native.affine, atol=1e-3)
 
 
-def test_values_and_types_are_kept(make, tmp_path):
+def test_types_are_kept_labels_exactly_and_shares_to_their_levels(make, tmp_path):
     analysis = make()
+    unsure = analysis.volumes.probability[Region.WT]
+    analysis = replace(analysis, volumes=replace(analysis.volumes, uncertainty=unsure))
     NiftiExporter().write(analysis, tmp_path)
     labels = nib.load(tmp_path / "segmentation.nii.gz")
     assert labels.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(np.asanyarray(labels.dataobj), analysis.volumes.labels.data)
-    for region, volume in analysis.volumes.attention.items():
-        image = nib.load(tmp_path / f"attention_{region}.nii.gz")
+    volumes = analysis.volumes
+    written = [
+        *((f"attention_{region}", volume, STEPS) for region, volume in volumes.attention.items()),
+        *((f"probability_{region}", v, STEPS) for region, v in volumes.probability.items()),
+        ("uncertainty", volumes.uncertainty, UNCERTAINTY_STEPS),
+    ]
+    for name, volume, steps in written:
+        image = nib.load(tmp_path / f"{name}.nii.gz")
         assert image.get_data_dtype() == np.float32
-        np.testing.assert_array_equal(np.asanyarray(image.dataobj), volume.data)
+        values = np.asanyarray(image.dataobj)
+        np.testing.assert_allclose(values, volume.data, rtol=0, atol=0.5 / steps + 1e-7)
+        np.testing.assert_array_equal(values * steps, np.rint(values * steps))
 
 
 def test_dicom_millimetres_are_called_scanner(make, tmp_path):

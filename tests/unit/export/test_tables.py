@@ -48,8 +48,8 @@ def test_the_json_holds_the_contracts_fields(make):
 
 def test_relevance_still_sums_to_the_score(make):
     for row in findings_json(make())["candidates"]:
-        said = [v for v in row["sequence_relevance"].values() if v is not None]
-        assert sum(said) == pytest.approx(row["score"], abs=1e-5)
+        reported = [v for v in row["sequence_relevance"].values() if v is not None]
+        assert sum(reported) == pytest.approx(row["score"], abs=1e-5)
 
 
 def test_what_each_sequence_alone_scores_is_there_and_absent_ones_are_null(make):
@@ -127,11 +127,11 @@ def test_a_formula_in_a_reason_is_defused(make, reason):
 def test_the_last_word_of_a_reader_is_in_both(make):
     analysis = make()
     uid = analysis.findings.candidates[1].tracking_uid
-    said = tuple(
+    reported = tuple(
         ReviewEvent(uid, state, "A. Reader", f"2026-01-05T10:0{n}:00Z", "vessel")
         for n, state in enumerate((ReviewState.ACCEPTED, ReviewState.REJECTED))
     )
-    rows = findings_json(replace(analysis, review=Review(said)))["candidates"]
+    rows = findings_json(replace(analysis, review=Review(reported)))["candidates"]
     assert rows[1]["review"] == {
         "state": "rejected",
         "reader": "A. Reader",

@@ -37,11 +37,11 @@ def test_the_side_is_the_patients_in_any_orientation(flip, right):
     affine = np.diag([4.0 * flip, 4.0, 4.0, 1.0])
     affine[:3, 3] = [-22.0 * flip, -22.0, -22.0]
     corner = (8, 4, 4) if right == (flip > 0) else (1, 4, 4)
-    said = class_probabilities.of_component(_part(affine, corner), _kinds())
-    assert sum(said.values()) == pytest.approx(1.0)
+    reported = class_probabilities.of_component(_part(affine, corner), _kinds())
+    assert sum(reported.values()) == pytest.approx(1.0)
     expected = {LesionClass.TUMOUR: 6 / 7} if right else {LesionClass.WHITE_MATTER: 3 / 4}
     for kind, value in expected.items():
-        assert said[kind] == pytest.approx(value)
+        assert reported[kind] == pytest.approx(value)
 
 
 def test_an_engine_that_names_nothing_leaves_it_empty():

@@ -9,7 +9,7 @@ from pydicom.uid import generate_uid
 
 from lesionlens.export.dicom.exporter import DicomExporter
 from lesionlens.followup.compare import compare
-from lesionlens.followup.patient import Visit
+from lesionlens.followup.patient import Examination
 from lesionlens.followup.prior import Prior
 from lesionlens.records.study import StudyKind
 from lesionlens.testing.acquire import Acquisition
@@ -42,7 +42,7 @@ def objects(tmp_path_factory):
     for number, (day, lesions) in enumerate(zip(DAYS, SEEN, strict=True)):
         place = folder / str(number)
         now = examined(place / "study", lesions)
-        visit = Visit("x", day, f"1.2.{number}")
+        visit = Examination("x", day, f"1.2.{number}")
         if before is not None:
             now = compare(now, visit, before)
         DicomExporter().write(now, place)

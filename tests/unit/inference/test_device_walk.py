@@ -137,7 +137,7 @@ def after_a_step(device):
     source = SynthSource(RECIPE.draw, stage, RECIPE.data, 11)
     run = SimpleNamespace(
         config=RECIPE,
-        team=ProcessGroup(device),
+        processes=ProcessGroup(device),
         shared=network,
         optimiser=Optimiser(network, RECIPE.optimiser),
         step=3,

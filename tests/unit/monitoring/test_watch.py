@@ -22,7 +22,7 @@ def result(folder, number, verdicts, *, day=START, score=0.9, brain=1300.0, adde
     place = folder / f"study{number}"
     place.mkdir(parents=True)
     rows, events = [], []
-    for n, said in enumerate(verdicts):
+    for n, reported in enumerate(verdicts):
         uid = f"2.25.{number}.{n}"
         rows.append(
             {"tracking_uid": uid, "score": score, "volume_ml": {"wt": 5.0 + n}, "uncertainty": 0.1,
@@ -30,7 +30,7 @@ def result(folder, number, verdicts, *, day=START, score=0.9, brain=1300.0, adde
         )  # fmt: skip
         events += [
             {"tracking_uid": uid, "state": state, "reader": reader, "time": "t", "added": None}
-            for reader, state in said
+            for reader, state in reported
         ]
     events += [
         {"tracking_uid": f"2.25.{number}.9", "state": "accepted", "reader": r, "added": "brush"}

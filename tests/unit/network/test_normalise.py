@@ -1,5 +1,6 @@
 """z-scores inside the brain."""
 
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,3 +52,13 @@ def test_presence_channels_hold_the_brain():
     assert not x[:, 1].any()
     assert not x[:, 5].any()
     assert torch.equal(x[0, 4] > 0, brain[0])
+
+
+def test_one_voxel_more_or_less_in_the_brain_moves_no_other():
+    shape = (48, 52, 50)
+    brain = np.ones((1, *shape), bool)
+    image = np.random.default_rng(0).gamma(2, size=(1, 1, *shape)).astype(np.float32)
+    less = brain.copy()
+    less[0, 1, 2, 3] = False
+    one, other = zscore(image, brain), zscore(image, less)
+    np.testing.assert_allclose(one[:, :, less[0]], other[:, :, less[0]], atol=1e-3)

@@ -56,18 +56,18 @@ def test_ctrl_c_on_a_silent_line_leaves_nothing(orthanc, password, sent, tmp_pat
             while not silent.wait(0.2):
                 assert process.poll() is None, process.stderr.read()
             process.send_signal(signal.SIGINT)
-            _, said = process.communicate(timeout=60)
+            _, reported = process.communicate(timeout=60)
         finally:
             over.set()
             process.kill()
             process.wait(10)
-    assert process.returncode == 130, said
-    assert "Traceback" not in said
+    assert process.returncode == 130, reported
+    assert "Traceback" not in reported
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "said"),
+    ("words", "status", "reported"),
     [
         (("find", "ftp://x"), 2, "AETITLE"),
         (("find", "https://me:hunter2@x"), 2, "bare address"),
@@ -77,11 +77,13 @@ def test_ctrl_c_on_a_silent_line_leaves_nothing(orthanc, password, sent, tmp_pat
     ],
     ids=["kind", "secret", "nobody", "uid", "nothing"],
 )
-def test_a_refusal_says_what_to_do_and_has_its_status(words, status, said, tmp_path, monkeypatch):
+def test_a_refusal_says_what_to_do_and_has_its_status(
+    words, status, reported, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     done = run(*words)
     assert done.returncode == status
-    assert said in done.stderr
+    assert reported in done.stderr
     assert "hunter2" not in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())

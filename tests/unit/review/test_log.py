@@ -35,8 +35,8 @@ class _Model:
         self.at = min(self.at + 1, len(self.decisions))
 
     def state_of(self, uid):
-        said = [s for u, s in self.decisions[: self.at] if u == uid]
-        return said[-1] if said else ReviewState.UNREVIEWED
+        reported = [s for u, s in self.decisions[: self.at] if u == uid]
+        return reported[-1] if reported else ReviewState.UNREVIEWED
 
 
 def _play(log, model, sequence):

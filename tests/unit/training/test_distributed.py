@@ -15,7 +15,7 @@ import torch
 from lesionlens.base.errors import ConfigError
 from lesionlens.training.config import parse_config
 from lesionlens.training.distributed import ProcessGroup, joined
-from lesionlens.training.loop import Sitting, train
+from lesionlens.training.loop import TrainOptions, train
 
 from .runs import average_of
 
@@ -71,14 +71,14 @@ def _together(code, arguments, size=2, timeout=900):
 
 def test_one_process_is_a_team_of_its_own(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with joined("cpu") as team:
-        assert (team.rank, team.size, team.leads) == (0, 1, True)
-        assert team.any(True)
-        assert not team.any(False)
+    with joined("cpu") as processes:
+        assert (processes.rank, processes.size, processes.leads) == (0, 1, True)
+        assert processes.any(True)
+        assert not processes.any(False)
         network = torch.nn.Linear(2, 2)
-        assert team.share(network) is network
-        team.check_step(7)
-        with team.first_alone():
+        assert processes.share(network) is network
+        processes.check_step(7)
+        with processes.first_alone():
             pass
 
 
@@ -96,8 +96,8 @@ def test_another_process_than_the_first_writes_nothing(tmp_path):
     })  # fmt: skip
     lonely = ProcessGroup(torch.device("cpu"))
     second = dataclasses.replace(lonely, rank=1)
-    one = train(recipe, tmp_path / "a", Sitting(team=lonely))
-    other = train(recipe, tmp_path / "b", Sitting(team=second))
+    one = train(recipe, tmp_path / "a", TrainOptions(processes=lonely))
+    other = train(recipe, tmp_path / "b", TrainOptions(processes=second))
     assert other.finished
     assert one.loss != other.loss  # it drew volumes of its own
     assert average_of(tmp_path / "a")
@@ -132,21 +132,21 @@ from lesionlens.base.errors import ResourceError
 from lesionlens.training.distributed import joined
 
 made = pathlib.Path(sys.argv[1])
-with joined("cpu") as team:
-    torch.manual_seed(team.rank)
+with joined("cpu") as processes:
+    torch.manual_seed(processes.rank)
     network = torch.nn.Linear(3, 2)
-    shared = team.share(network)
+    shared = processes.share(network)
     begun = network.weight.detach().clone()
-    shared(torch.full((1, 3), float(team.rank + 1))).sum().backward()
-    with team.first_alone():
+    shared(torch.full((1, 3), float(processes.rank + 1))).sum().backward()
+    with processes.first_alone():
         found = made.exists()
         made.write_text("")
     words = ""
     try:
-        team.check_step(5 + team.rank)
+        processes.check_step(5 + processes.rank)
     except ResourceError as error:
         words = str(error)
-    said = (team.any(team.rank == 1), team.any(False))
+    said = (processes.any(processes.rank == 1), processes.any(False))
     print(json.dumps([begun.tolist(), network.weight.grad.tolist(), said, found, words]))
 """
 

@@ -14,12 +14,12 @@ from lesionlens.network.notes import WeightsNotes
 from lesionlens.training import checkpoint, loop
 from lesionlens.training.config import parse_config
 from lesionlens.training.data import SynthSource
-from lesionlens.training.loop import Sitting, train
+from lesionlens.training.loop import TrainOptions, train
 
 from .runs import average_of, small_recipe
 
 RECIPE = small_recipe(4, 6.0)
-AT_ONCE = Sitting(minutes=0)
+AT_ONCE = TrainOptions(minutes=0)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +116,6 @@ def test_validation_writes_a_line(tmp_path):
 def test_a_run_learns(tmp_path):
     config = dataclasses.replace(RECIPE, stages=(dataclasses.replace(RECIPE.stages[0], steps=8),))
     batch = SynthSource(config.draw, config.stages[0], config.data, 1, 0).batch(1)
-    run = loop._begin(config, tmp_path, Sitting(resume=False))
+    run = loop._begin(config, tmp_path, TrainOptions(resume=False))
     losses = [loop.learn(run, batch)[0] for _ in range(8)]
     assert losses[-1] < losses[0]

@@ -33,7 +33,7 @@ from lesionlens.training.config import (
     read_config,
 )
 from lesionlens.training.kept_volumes import FolderSource, Start, read
-from lesionlens.training.loop import Sitting, train
+from lesionlens.training.loop import TrainOptions, train
 from lesionlens.training.real_cases import RealCases, pack_case, part, with_start
 from lesionlens.training.references import find_real_cases, split
 
@@ -192,7 +192,7 @@ RECIPE = small_recipe(3, 5.0)
 def test_a_run_learns_from_cases_and_judges_on_those_held_out(root, out, random_weights):
     recipe = dataclasses.replace(RECIPE, init=str(random_weights))
     cases = RealCases(find(root), out, recipe)
-    summary = train(recipe, out, Sitting(cases=cases))
+    summary = train(recipe, out, TrainOptions(cases=cases))
     assert summary.finished
     _, info = weights.load(summary.weights)
     learnt = cases.parts.training
@@ -232,7 +232,7 @@ def test_the_recipe_for_own_cases_goes_on_from_the_default_weights(root, out):
     shipped, about = weights.load_shipped()
     for step in (1, 2):  # the second sitting resumes
         one = dataclasses.replace(recipe, stages=(dataclasses.replace(small, steps=step),))
-        assert train(one, out, Sitting(cases=RealCases(find(root), out, one))).step == step
+        assert train(one, out, TrainOptions(cases=RealCases(find(root), out, one))).step == step
     learnt, info = weights.load(out / "weights.safetensors")
     assert info.config == about.config
     assert (info.temperature, info.thresholds) == (about.temperature, about.thresholds)

@@ -38,8 +38,12 @@ def list_of_three(tmp_path, monkeypatch):
         if job.name == "b":
             return StudyOutcome("b", Status.FAILED, 2, "no brain in the scan")
         job.out.mkdir(exist_ok=True)
-        said = {"candidates": [{"score": 0.9}, {"score": None}], "quality": [], "warnings": ["w"]}
-        (job.out / "findings.json").write_text(json.dumps(said))
+        reported = {
+            "candidates": [{"score": 0.9}, {"score": None}],
+            "quality": [],
+            "warnings": ["w"],
+        }
+        (job.out / "findings.json").write_text(json.dumps(reported))
         return StudyOutcome(job.name, Status.ANALYSED, 0, "", engine="x")
 
     monkeypatch.setattr(ahead, "analyse", analyse)

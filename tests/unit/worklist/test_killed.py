@@ -113,15 +113,15 @@ def in_book(place: Path) -> list[ActKind]:
     book.close()
     with closing(sqlite3.connect(place / NAME)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    said = [act for act in acts if act.kind is not ActKind.BEGIN]
-    numbers = [n for n in range(1, 2 * len(said) + 5) if n % 5 != 4][: len(said)]
-    for number, act in zip(numbers, said, strict=True):
+    reported = [act for act in acts if act.kind is not ActKind.BEGIN]
+    numbers = [n for n in range(1, 2 * len(reported) + 5) if n % 5 != 4][: len(reported)]
+    for number, act in zip(numbers, reported, strict=True):
         assert act.kind is OF[number % 5]
         if act.at_mm is not None:
             assert act.at_mm[0] == number
         if act.kind is ActKind.SIGN:
             assert act.words == str(number)
-    return [act.kind for act in said]
+    return [act.kind for act in reported]
 
 
 def left_by(place: Path, analysis: Analysis) -> Killed:

@@ -154,12 +154,17 @@ class Keyboard(QObject):
 
 
 class Unwheeled(QObject):
-    """Keeps the wheel from changing values: over a list or slider it scrolls what lies behind."""
+    """Keeps the wheel from changing values: over a list or slider it scrolls what lies behind.
+
+    Nor does it bring the focus, for letters would then be typed into what was only scrolled over.
+    """
 
     def guard(self, *widgets: QWidget) -> None:
         """Guard some widgets."""
         for widget in widgets:
             widget.installEventFilter(self)
+            if widget.focusPolicy() == Qt.FocusPolicy.WheelFocus:
+                widget.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: ARG002
         """Hand a turn of the wheel on to the parent."""

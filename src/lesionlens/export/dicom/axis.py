@@ -45,7 +45,10 @@ def axis_of(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> 
     """
     labels = analysis.volumes.labels
     region = measured_region(candidate)
-    mask = (analysis.findings.components == candidate.id) & np.isin(labels.data, region.labels)
+    mask = analysis.findings.components == candidate.id
+    box = geometry.bounding_box(mask)
+    if box is not None:
+        mask[box] &= np.isin(labels.data[box], region.labels)
     found = diameters(mask, labels.grid)
     if found is None or candidate.longest_axial_diameter_mm is None:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from highdicom.sr import (
@@ -44,11 +44,26 @@ CONTAINS = RelationshipTypeValues.CONTAINS
 """Of everything that stands directly in a group."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PointedAt:
+    """The objects of the same result that the report points at."""
+
+    seg: Dataset | None
+    """The Segmentation; None where there is no segment."""
+    attention: Dataset | None
+    """`attention.dcm`, of the whole tumour where the engine has a map of it."""
+
+    @property
+    def every(self) -> list[Dataset]:
+        """Those that are there."""
+        return [one for one in (self.attention, self.seg) if one is not None]
+
+
 def groups_of(
     analysis: Analysis,
     sources: SourceFrames,
     segments: tuple[Segment, ...],
-    objects: Mapping[str, Dataset],
+    pointed_at: PointedAt,
 ) -> list[Any]:
     """Return the groups of every candidate that is sent; see `sr.build_sr` for the parameters.
 
@@ -63,14 +78,15 @@ def groups_of(
     found: list[Any] = []
     rows = [(one, _parts(one, segments)) for one in identity.exported(analysis)]
     for candidate, parts in sorted(rows, key=lambda row: -_known(*row)):
-        if not parts:
+        if pointed_at.seg is None or not parts:
             found.append(_without_outline(analysis, sources, candidate))
+            continue
         for index, part in enumerate(parts):
-            group = _group(analysis, sources, part, objects["seg"])
+            group = _group(analysis, sources, part, pointed_at.seg)
             if index == 0:
                 _draw(group, analysis, sources, candidate)
                 group[0].ContentSequence.extend(_remarks(analysis, candidate))
-            _explain(group, objects.get("attention"))
+            _explain(group, pointed_at.attention)
             found.append(group)
     return found
 

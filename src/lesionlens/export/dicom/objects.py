@@ -11,7 +11,7 @@ from pydicom.charset import default_encoding
 from pydicom.dataset import Dataset
 
 from lesionlens.base.errors import ExportError
-from lesionlens.export.dicom import ko, pmap, refs, seg, sr
+from lesionlens.export.dicom import groups, ko, pmap, refs, seg, sr
 from lesionlens.export.written import Written, reason_of
 from lesionlens.records.analysis import Analysis
 
@@ -47,7 +47,7 @@ def write_all(analysis: Analysis, folder: Path) -> Written:
     folder.mkdir()
     writer = _Writer(folder)
     segments = seg.segments_of(analysis, sources)
-    objects: dict[str, Dataset] = {}
+    attention: Dataset | None = None
     for region, name in pmap.files_of(analysis).items():
         frames = pmap.frames_of(analysis, sources, region)
         made = writer.write(
@@ -55,15 +55,12 @@ def write_all(analysis: Analysis, folder: Path) -> Written:
             partial(pmap.build_pmap, analysis, sources, frames),
             partial(_check_map, sources, frames),
         )
-        if made is not None:
-            objects.setdefault("attention", made)
+        attention = attention or made
     segmentation = writer.write(
         "seg.dcm",
         lambda: seg.build_seg(analysis, sources, segments) if segments else None,
         lambda path, _: seg.check_seg(path, sources, segments),
     )
-    if segmentation is not None:
-        objects["seg"] = segmentation
 
     def report() -> Dataset:
         if segments and segmentation is None:
@@ -72,7 +69,7 @@ def write_all(analysis: Analysis, folder: Path) -> Written:
                 expected="a Segmentation",
                 next_step="See why seg.dcm was left out",
             )
-        return sr.build_sr(analysis, sources, segments, objects)
+        return sr.build_sr(analysis, sources, segments, groups.PointedAt(segmentation, attention))
 
     writer.write("sr.dcm", report, lambda path, _: sr.check_sr(path, analysis))
     writer.write("key_objects.dcm", lambda: ko.build_ko(analysis, sources), ko.check_ko)

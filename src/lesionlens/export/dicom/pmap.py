@@ -3,14 +3,14 @@
 The maps are what the network's region queries attended to. That is neither a class activation nor
 a gradient-weighted map, so the general concept is used and the method is named in the label.
 
-Each object is cut to the box outside which its map stays below half a grey level of an eight-bit
+Each object is cut to the box outside which its map stays below the first of 256 grey levels of a
 display: a map of a whole head in float32 is else larger than the study. Viewers take an object
 for one map on evenly spaced frames (3D Slicer's converter even in rising order), hence one region
 each and no frame left out in between.
 
 On request (`MapExtent.FULL`) every frame is written at the source's size, since OHIF shows no
-other: then in 16 bits, half the size, of which 327 levels are used, since OHIF multiplies what is
-stored by 100 in signed 16 bits.
+other. It multiplies what is stored by 100 and shows 0 to 100, so that integers, which would be half
+as large, come out in one colour; 3D Slicer's converter takes no integers either.
 """
 
 from __future__ import annotations
@@ -39,11 +39,8 @@ from lesionlens.records.analysis import Analysis
 
 BODY_PART = "BRAIN"
 """Given because a validator else asks for a laterality; highdicom copies none into maps."""
-INVISIBLE = 1 / 512
-"""Half a grey level: what lies outside the box is lower."""
-
-FULL_LEVELS = 327
-"""What stands for 1 in 16 bits."""
+INVISIBLE = 1 / 256
+"""The first grey level of a display: what lies outside the box is lower."""
 
 
 def files_of(analysis: Analysis) -> dict[Region, str]:
@@ -104,8 +101,8 @@ class MapFrames:
     """The frames of one region's map as they are stored, in rising order along the normal."""
 
     region: Region
-    pixels: NDArray[Any]
-    """(f, r, c): float32, or uint16 of `FULL_LEVELS` where all are wanted."""
+    pixels: NDArray[np.float32]
+    """(f, r, c): 0 to 1."""
     chosen: NDArray[np.intp]
     """(f,): of each frame the source's."""
     corner: tuple[int, int]
@@ -130,19 +127,13 @@ def frames_of(analysis: Analysis, sources: SourceFrames, region: Region) -> MapF
     values = analysis.volumes.attention[region].data
     order, frames = np.argsort(depths), sources.stack(values)
     visible = int(np.count_nonzero(values >= INVISIBLE))
-    if is_full(analysis):
-        levels = np.rint(frames[order] * FULL_LEVELS).astype(np.uint16)
-        return MapFrames(region, levels, order, (0, 0), visible)
+    if analysis.options.maps is MapExtent.FULL:
+        return MapFrames(region, frames[order], order, (0, 0), visible)
     across, rows, columns = box_of(frames)
     chosen = np.arange(across.start, across.stop)
     chosen = chosen[np.argsort(depths[chosen])]
     pixels = np.ascontiguousarray(frames[chosen, rows, columns])
     return MapFrames(region, pixels, chosen, (rows.start, columns.start), visible)
-
-
-def is_full(analysis: Analysis) -> bool:
-    """Whether maps of every frame at its own size were asked for."""
-    return analysis.options.maps is MapExtent.FULL
 
 
 def build_pmap(
@@ -160,16 +151,13 @@ def build_pmap(
         What it holds.
     """
     region = frames.region
-    top = FULL_LEVELS if is_full(analysis) else 1
     method = analysis.maps.method if analysis.maps is not None else "attention"
     made = highdicom.pm.ParametricMap(
         source_images=sources.images(frames.chosen),
         pixel_array=frames.pixels,
         contains_recognizable_visual_features=False,
-        real_world_value_mappings=[_mapping(region, method, top)],
-        voi_lut_transformations=[
-            highdicom.VOILUTTransformation(window_center=top / 2, window_width=top)
-        ],
+        real_world_value_mappings=[_mapping(region, method)],
+        voi_lut_transformations=[highdicom.VOILUTTransformation(window_center=0.5, window_width=1)],
         content_label="ATTENTION",
         content_description="Attention of the network, research use only",
         pixel_measures=_measures(sources),
@@ -215,27 +203,20 @@ def _rise(made: highdicom.pm.ParametricMap) -> None:
     for number, group in enumerate(groups, 1):
         group.FrameContentSequence[0].DimensionIndexValues = number
     made.PerFrameFunctionalGroupsSequence = groups
-    keyword, kind = _stored(made)
-    made[keyword].value = _pixels(made)[::-1].astype(kind).tobytes()
+    made.FloatPixelData = _pixels(made)[::-1].tobytes()
 
 
-def _stored(made: Dataset) -> tuple[str, str]:
-    return ("FloatPixelData", "<f4") if "FloatPixelData" in made else ("PixelData", "<u2")
+def _pixels(made: Dataset) -> NDArray[np.float32]:
+    return np.frombuffer(made.FloatPixelData, "<f4").reshape(-1, made.Rows, made.Columns)
 
 
-def _pixels(made: Dataset) -> NDArray[Any]:
-    keyword, kind = _stored(made)
-    return np.frombuffer(made[keyword].value, kind).reshape(-1, made.Rows, made.Columns)
-
-
-def _mapping(region: Region, method: str, top: int) -> RealWorldValueMapping:
-    """Report what is stored: 0 to 1 as it is, or 0 to `top` that stands for it."""
+def _mapping(region: Region, method: str) -> RealWorldValueMapping:
     return RealWorldValueMapping(
         lut_label=label_of(region),
         lut_explanation=f"{region.words}: {method}"[:64],
         unit=codes.UCUM.NoUnits,
-        value_range=(0.0, 1.0) if top == 1 else (0, top),
-        slope=1.0 / top,
+        value_range=(0.0, 1.0),
+        slope=1.0,
         intercept=0.0,
         quantity_definition=identity.concept(SALIENCY),
     )
@@ -261,7 +242,7 @@ def check_pmap(path: Path, sources: SourceFrames, frames: MapFrames) -> None:
     ]
     if np.shape(found) != wanted.shape or not np.allclose(found, wanted, rtol=0, atol=1e-3):
         raise _differs()
-    if pixels.dtype.kind == "f" and np.count_nonzero(pixels >= INVISIBLE) != frames.visible:
+    if np.count_nonzero(pixels >= INVISIBLE) != frames.visible:
         raise _differs()
 
 

@@ -9,7 +9,7 @@ is, that nothing was flagged) stands in a container of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def build_sr(
     analysis: Analysis,
     sources: SourceFrames,
     segments: tuple[Segment, ...],
-    objects: Mapping[str, Dataset],
+    pointed_at: groups.PointedAt,
 ) -> Comprehensive3DSR:
     """Build the report.
 
@@ -56,14 +56,13 @@ def build_sr(
         Of the reference series.
     segments : tuple of Segment
         What the Segmentation holds.
-    objects : mapping of str to Dataset
-        What was written before: "seg" where there is a segment, "attention" where there is a map:
-        `attention.dcm`, of the whole tumour where the engine has one.
+    pointed_at : groups.PointedAt
+        What was written before.
     """
-    root = _root(analysis, groups.groups_of(analysis, sources, segments, objects))
+    root = _root(analysis, groups.groups_of(analysis, sources, segments, pointed_at))
     root.ContentSequence.append(_about_the_whole(analysis))
     return Comprehensive3DSR(
-        evidence=[*sources.datasets, *objects.values()],
+        evidence=[*sources.datasets, *pointed_at.every],
         content=root,
         is_complete=True,
         is_final=False,
@@ -176,6 +175,6 @@ def check_sr(path: Path, analysis: Analysis) -> None:
 
 
 def _items(dataset: Dataset) -> Iterable[Dataset]:
-    for element in dataset.iterall():
-        if element.keyword == "ContentSequence":
-            yield from element.value
+    for item in dataset.get("ContentSequence", ()):
+        yield item
+        yield from _items(item)

@@ -5,7 +5,7 @@ import { boundingBox, cropped, cut, each, apply, inverse, respaced, size, voxelM
 import { refined as outlinesRefined } from "./outline.js";
 import { near } from "./parts.js";
 import { quantile } from "./prepare.js";
-import { applied, matrices, smoothed } from "./resample.js";
+import { HALF, applied, matrices, smoothed } from "./resample.js";
 
 const [FLAIR, T1C] = [3, 1];
 const SCALE = 1.5; // of the spacing, for the pass that candidates are scored by
@@ -24,19 +24,23 @@ function networkInput({ grid, channels, present, brain }, edge) {
   const target = respaced(box, edge);
   const along = matrices(box, target, true);
   const inside = Float32Array.from(cut(brain, grid.shape, low, high));
-  const mask = applied(inside, box.shape, along).values.map((v) => (v > 0.5 ? 1 : 0));
+  const mask = applied(inside, box.shape, along).values.map((v) => (v > HALF ? 1 : 0));
   const scaled = channels.map((channel, c) => {
     if (!present[c]) return new Float32Array(size(target.shape));
     const values = cut(channel, grid.shape, low, high).map((v, at) => v * inside[at]);
-    return zscored(applied(values, box.shape, along).values, mask);
+    return zscored(applied(values, box.shape, along).values, mask, target.shape);
   });
   return { scaled, mask, present, grid: target, box, low, high, inside };
 }
 
-function zscored(values, mask) {
+function zscored(values, mask, shape) {
   const inside = values.filter((_, at) => mask[at]);
-  const step = Math.max(1, Math.floor(inside.length / 20_000));
-  const sample = inside.filter((_, n) => n % step === 0).sort();
+  const step = Math.max(1, Math.round(Math.cbrt(inside.length / 20_000)));
+  const some = [];
+  each(shape, [0, 0, 0], shape, (at, i, j, k) => {
+    if (mask[at] && !(i % step) && !(j % step) && !(k % step)) some.push(values[at]);
+  });
+  const sample = (some.length ? Float32Array.from(some) : inside.slice()).sort();
   const [low, high] = [quantile(sample, 0.005), quantile(sample, 0.995)];
   const clip = (v) => Math.min(Math.max(v, low), high);
   const mean = inside.reduce((sum, v) => sum + clip(v), 0) / inside.length;
@@ -147,7 +151,7 @@ async function refinement(run, prepared, study, logits, notes) {
   const there = matrices(study.grid, fine.grid, false);
   const close = Float32Array.from(near(suspected, study.grid, MARGIN_MM));
   const bring = (values) => applied(values, study.grid.shape, there).values;
-  const wanted = Uint8Array.from(bring(close), (v) => (v > 0.5 ? 1 : 0));
+  const wanted = Uint8Array.from(bring(close), (v) => (v > HALF ? 1 : 0));
   const x = shownInput(fine, shownOf(prepared.present));
   const n = size(shape);
   const [sum, weight, attended] = [0, 0, 0].map(() => new Float32Array(n));

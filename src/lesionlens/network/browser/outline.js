@@ -10,6 +10,7 @@ const [INSIDE, OUTSIDE] = [0.8, 0.05];
 const LEAST = 300;
 const MARGIN = 12;
 const REACH = 2;
+const RAMP = 0.2;
 const NEAREST = 0.01;
 const VARIANCE = 0.05;
 const EDGE = 1e-3;
@@ -49,13 +50,15 @@ export function refined(probability, images, brain, shape) {
   });
 }
 
+const ramp = (p) => Math.min(Math.max((p - 0.5) / RAMP + 0.5, 0), 1);
+
 function refinedOne(probability, images, around, shape) {
   const voxels = (chosen) => [...Array(size(shape)).keys()].filter(chosen);
   const scanned = (v) => images.every((one) => one[v] !== 0); // zero outside a field of view
   const inside = voxels((v) => probability[v] > INSIDE && scanned(v));
   const outside = voxels((v) => probability[v] < OUTSIDE && around[v] && scanned(v));
   if (!images.length || Math.min(inside.length, outside.length) < LEAST) return probability;
-  const soft = smoothed(probability.map((p) => (p > 0.5 ? 1 : 0)), shape, REACH);
+  const soft = smoothed(probability.map(ramp), shape, REACH);
   const scaled = standardised(images, [inside, outside]);
   const [lesion, other] = [inside, outside].map((chosen) => gaussian(scaled, chosen));
   return probability.map((p, v) => {

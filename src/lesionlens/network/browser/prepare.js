@@ -7,7 +7,7 @@ import {
   apply, boundingBox, cropped, each, inverse, rasGrid, sameGrid, size, spacing, voxelMl,
 } from "./grid.js";
 import { largest, solid } from "./parts.js";
-import { applied, resample } from "./resample.js";
+import { HALF, applied, resample } from "./resample.js";
 
 export const SEQUENCES = ["t1", "t1c", "t2", "flair"];
 export const WORDS = { t1: "T1", t1c: "T1c", t2: "T2", flair: "FLAIR" };
@@ -230,7 +230,7 @@ export async function prepare(items, runBrain) {
   const brain = sameGrid(outline.grid, grid, 1e-6)
     ? outline.mask
     : Uint8Array.from(
-        resample(Float32Array.from(outline.mask), outline.grid, grid), (v) => (v >= 0.5 ? 1 : 0),
+        resample(Float32Array.from(outline.mask), outline.grid, grid), (v) => (v > HALF ? 1 : 0),
       );
   const channels = SEQUENCES.map((s) =>
     items[s] ? resample(items[s].values, items[s], grid) : new Float32Array(size(grid.shape)),

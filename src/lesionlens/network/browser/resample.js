@@ -2,6 +2,9 @@
 
 import { each, inverse, multiply, size } from "./grid.js";
 
+/** Share from which a voxel belongs to a mask that was resampled; see the module in Python. */
+export const HALF = 0.4999;
+
 /** Bring an image onto another grid: a copy where voxels coincide, else linear; zero outside. */
 export function resample(values, source, target) {
   const map = multiply(inverse(source.affine), target.affine);

@@ -34,8 +34,8 @@ def _examined(patient, rng):
         Found(round(x, 3), 0.5, bool(rng.random() < 1 / (1 + np.exp(-x))), patient, frozenset({n}))
         for n, x in enumerate(logits, 1)
     )
-    said = rng.random(50)
-    return ExaminedScan(patient, 2, found, reliability(said, rng.random(50) < said))
+    reported = rng.random(50)
+    return ExaminedScan(patient, 2, found, reliability(reported, rng.random(50) < reported))
 
 
 @pytest.fixture

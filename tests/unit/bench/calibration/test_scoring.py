@@ -62,8 +62,8 @@ def test_the_bounded_fit_is_the_best_one_within_the_bounds(seed, count, slope, v
     scale = features.std(0)
 
     def cost(weights):
-        said = weights[0] + features @ weights[1:]
-        loss = np.logaddexp(0, np.where(right, -said, said)).sum()
+        reported = weights[0] + features @ weights[1:]
+        loss = np.logaddexp(0, np.where(right, -reported, reported)).sum()
         return loss + ((weights[1:] * scale) ** 2).sum() / 2
 
     assert (fitted[1:] >= 0).all()

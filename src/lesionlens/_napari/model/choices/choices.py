@@ -34,7 +34,7 @@ class Second(StrEnum):
     def words(self) -> str:
         """In the panel."""
         if self.sequence is not None:
-            return f"evidence of {self.sequence.words}"
+            return f"{self.sequence.words} evidence"
         return {Second.GRADIENTS: "Grad-CAM", Second.ROLLOUT: "rollout"}[self]
 
 

@@ -107,7 +107,7 @@ class BundleEngine:
     def _move(self, device: torch.device) -> None:
         self._network.to(device)
         self._fast = devices.has_fast_bfloat16(device)
-        self._memory = PassCache(self._bundle.spacing_mm, device)
+        self._cache = PassCache(self._bundle.spacing_mm, device)
         self._last: _Examined | None = None
 
     def forget(self) -> None:
@@ -157,7 +157,7 @@ class BundleEngine:
     def _examine(self, prepared: PreparedStudy, progress: Progress, cancel: Cancel) -> _Examined:
         """Run the network once on the whole study, as MONAI would; the last study is kept."""
         if self._last is None or self._last.prepared is not prepared:
-            study = self._memory.of(prepared)
+            study = self._cache.of(prepared)
             passes = self._windows(study.grid)
             with interruptible(self._network, RUN, progress, cancel, passes=passes):
                 self._last = _Examined(prepared, study, self._shares(self._input(study)))
@@ -173,7 +173,7 @@ class BundleEngine:
         """
         whole, study = examined.shares[self._whole], examined.study
         if not self._fast:
-            self._memory.note(self._as_shown(InputPerturbation(), study), whole)
+            self._cache.note(self._as_shown(InputPerturbation(), study), whole)
         elif pass_s <= limit.seconds_left:
             started = time.perf_counter()
             with limit:
@@ -195,7 +195,7 @@ class BundleEngine:
         shares = {region: examined.shares[channel] for region, channel in self._channels().items()}
         asked = Asked(
             self._reader,
-            lambda: self._input(self._memory.of(examined.prepared)),
+            lambda: self._input(self._cache.of(examined.prepared)),
             shares,
             examined.study.grid,
             examined.prepared,
@@ -218,7 +218,7 @@ class BundleEngine:
         cancel: Cancel,
     ) -> PerturbedPrediction:
         """Run the network on each perturbation; see `inference.engine.SupportsPerturbation`."""
-        study = self._memory.of(prepared)
+        study = self._cache.of(prepared)
         groups = [[self._as_shown(perturbation, study)] for perturbation in perturbations]
 
         def take(inputs: Sequence[InputPerturbation]) -> Iterator[Tensor]:
@@ -228,7 +228,7 @@ class BundleEngine:
                     yield self._shares(self._input(study, one), fast=self._fast)[self._whole]
 
         with kept_memory():
-            return self._memory.predict_perturbed(prepared, groups, take)
+            return self._cache.predict_perturbed(prepared, groups, take)
 
     @devices.on_its_device
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:

@@ -54,7 +54,7 @@ class LensEngine(LensMethod):
 
     def _move(self, device: torch.device) -> None:
         self._network.to(device)
-        self._memory = self._fresh_memory(device)
+        self._cache = self._fresh_cache(device)
 
     @property
     @override

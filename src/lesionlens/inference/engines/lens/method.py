@@ -99,14 +99,14 @@ class LensMethod(ABC):
 
     def __init__(self, about: WeightsInfo, device: Device) -> None:
         self._about = about
-        self._memory = self._fresh_memory(device)
+        self._cache = self._fresh_cache(device)
 
-    def _fresh_memory(self, device: Device) -> PassCache:
+    def _fresh_cache(self, device: Device) -> PassCache:
         return PassCache(_SCALE * self._about.spacing_mm, device)
 
     def forget(self) -> None:
         """Let go the last study; see `inference.engine.SupportsForgetting`."""
-        self._memory = self._fresh_memory(self._device)
+        self._cache = self._fresh_cache(self._device)
 
     @property
     @abstractmethod
@@ -248,7 +248,7 @@ class LensMethod(ABC):
         cancel: Cancel,
     ) -> PerturbedPrediction:
         """Run one fast pass on each input; see `inference.engine.SupportsPerturbation`."""
-        study = self._memory.of(prepared)
+        study = self._cache.of(prepared)
         groups = [self._ensemble(perturbation, study.present) for perturbation in perturbations]
 
         def run(batch: Sequence[InputPerturbation]) -> Array:
@@ -262,7 +262,7 @@ class LensMethod(ABC):
             with self._watch(PERTURBATION, progress, cancel, len(batches)):
                 yield from chain.from_iterable(self._each(run, batches))
 
-        return self._memory.predict_perturbed(prepared, groups, answer)
+        return self._cache.predict_perturbed(prepared, groups, answer)
 
     def _ensemble(
         self, perturbation: InputPerturbation, present: Sequence[bool]

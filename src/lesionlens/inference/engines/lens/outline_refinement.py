@@ -28,6 +28,7 @@ _INSIDE, _OUTSIDE = 0.8, 0.05  # probabilities from which a voxel is certain
 _LEAST_VOX = 300  # of either side, for a covariance that says something
 _MARGIN_VOX = 12  # how far round the whole tumour its surroundings are looked at
 _REACH_VOX = 2.0  # deviation of the Gaussian by which nearness to the outline falls off
+_RAMP = 0.2  # of probability round .5, over which a voxel goes from outside to inside
 _NEAREST = 0.01  # nearness below which a voxel is left alone
 _VARIANCE = 0.05  # added to each standardised variance
 _EDGE = 1e-3  # probabilities are kept this far from 0 and 1
@@ -100,7 +101,9 @@ def _refine_one(probability: Floats, images: Floats, around: Mask) -> Floats:
     counts = np.count_nonzero(inside), np.count_nonzero(outside)
     if min(counts) < _LEAST_VOX or not len(images):
         return probability
-    soft = separable.smooth((probability > 0.5).astype(np.float32), _REACH_VOX)
+    # by degrees: a voxel at .5 would else move its neighbours by a rounding error
+    drawn = ((probability - 0.5) / _RAMP + 0.5).clip(0, 1)
+    soft = separable.smooth(drawn.astype(np.float32), _REACH_VOX)
     nearness = 4 * soft * (1 - soft)
     near = (nearness > _NEAREST) & scanned
     lesion, surroundings = images[:, inside].astype(float), images[:, outside].astype(float)

@@ -16,6 +16,7 @@ from lesionlens.base.array_ops import Array, device_of, give, namespace, sigmoid
 from lesionlens.base.grid import Grid
 from lesionlens.inference import separable, windows
 from lesionlens.inference.network_input import NetworkInput
+from lesionlens.preparation.resampling import HALF
 
 SHARE = 0.7
 """Weight of the refinement in the prediction, and in the attention map."""
@@ -58,7 +59,7 @@ def plan(whole: Array, grid: Grid, fine: Grid) -> WindowPlan:
         return WindowPlan(zeros(whole.shape, device_of(whole)), there, ())
     away = ndimage.distance_transform_edt(~suspected, sampling=grid.spacing_mm)
     near = take((away <= _MARGIN_MM).astype(np.float32), device_of(whole))
-    wanted = give(separable.apply(near, there)) > 0.5
+    wanted = give(separable.apply(near, there)) > HALF
     return WindowPlan(near, there, tuple(windows.over(wanted, (_WINDOW_VOX,) * 3)))
 
 

@@ -25,7 +25,7 @@ from lesionlens.inference.engines.remote import messages
 from lesionlens.inference.engines.remote.address import ServerAddress
 from lesionlens.inference.engines.remote.connection import WAITING, Connection
 from lesionlens.inference.engines.remote.messages import Arrays, Header
-from lesionlens.inference.engines.remote.packing import pack
+from lesionlens.inference.engines.remote.packing import pack, unpack
 from lesionlens.records.arrays import Volume
 from lesionlens.records.prediction import (
     Capability,
@@ -145,7 +145,7 @@ class RemoteEngine:
                     question.arrays,
                 )
                 answer = self._run(asked, progress, cancel)
-                return messages.read_message(answer, np.asarray(prepared.brain))
+                return unpack(answer, np.asarray(prepared.brain))
             except GoneError as error:
                 self._held.discard((session, study.name))
                 if error.what == "trace":
@@ -244,9 +244,9 @@ class RemotePerturbable(RemoteEngine):
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`."""
-        return messages.grid_in(
-            self._ask(prepared, _RemoteQuestion(QuestionKind.GRID), no_progress, NEVER)[0]
-        )
+        question = _RemoteQuestion(QuestionKind.GRID)
+        header, _ = self._ask(prepared, question, no_progress, NEVER)
+        return messages.grid_in(header["grid"])
 
     def predict_perturbed(
         self,

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from lesionlens.base.errors import LesionLensError, ServerError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.inference.engines.remote.packing import Mask, pack, unpack
+from lesionlens.inference.engines.remote.packing import pack, unpack
 from lesionlens.records.arrays import Volume
 from lesionlens.records.prediction import (
     ClassProbabilities,
@@ -83,7 +83,7 @@ def take_apart(prepared: PreparedStudy) -> TravellingStudy:
         for channel, there in zip(prepared.channels, prepared.present, strict=True)
     ]
     manifest = {
-        "grid": _grid_out(prepared.working),
+        "grid": grid_out(prepared.working),
         "reference": prepared.reference.value,
         "brain": add(brain),
         "channels": channels,
@@ -109,7 +109,7 @@ def put_together(manifest: Header, parts: Mapping[str, bytes], limit_bytes: int)
         The parts do not fit together, or it would be larger than `limit_bytes`.
     """
     try:
-        grid, voxels = _grid_in(manifest["grid"]), voxels_of(manifest)
+        grid, voxels = grid_in(manifest["grid"]), voxels_of(manifest)
         if voxels * BYTES_PER_VOXEL > limit_bytes:
             raise _odd("a study too large for the server's memory")
         brain = _only_array(parts[manifest["brain"]], voxels)
@@ -182,7 +182,7 @@ def prediction_out(found: Prediction) -> tuple[Header, dict[str, NDArray[Any]]]:
         arrays["uncertainty"] = found.uncertainty
     for name, one in (("unperturbed", found.unperturbed), ("classes", found.class_probabilities)):
         if one is not None:
-            header[name] = _grid_out(one.grid)
+            header[name] = grid_out(one.grid)
             arrays[name] = one.share if isinstance(one, ClassProbabilities) else one.probability
     trace = found.trace
     if trace is not None:
@@ -225,12 +225,12 @@ def prediction_in(
             notices=tuple(str(notice) for notice in header["notices"]),
             unperturbed=None
             if unperturbed is None
-            else PerturbedPrediction(arrays["unperturbed"], _grid_in(unperturbed)),
+            else PerturbedPrediction(arrays["unperturbed"], grid_in(unperturbed)),
             thresholds={Region(key): float(v) for key, v in header["thresholds"].items()},
             scoring=_SCORING.validate_python(header["scoring"]),
             class_probabilities=None
             if classes is None
-            else ClassProbabilities(arrays["classes"], _grid_in(classes)),
+            else ClassProbabilities(arrays["classes"], grid_in(classes)),
             question_time=_TIME.validate_python(header["question_time"]),
         )
     except (KeyError, TypeError, ValueError, LesionLensError) as error:
@@ -256,12 +256,12 @@ def _of_regions(arrays: Arrays, prefix: str) -> dict[Region, NDArray[np.float32]
 
 def perturbed_out(found: PerturbedPrediction) -> tuple[Header, Arrays]:
     """Return answers to perturbed inputs as a message."""
-    return {"grid": _grid_out(found.grid)}, {"probability": found.probability}
+    return {"grid": grid_out(found.grid)}, {"probability": found.probability}
 
 
 def perturbed_in(header: Header, arrays: Arrays) -> PerturbedPrediction:
     """Return answers to perturbed inputs from a message."""
-    return PerturbedPrediction(arrays["probability"], _grid_in(header["grid"]))
+    return PerturbedPrediction(arrays["probability"], grid_in(header["grid"]))
 
 
 def first_look_out(found: FirstLook) -> tuple[Header, Arrays]:
@@ -279,33 +279,20 @@ def first_look_in(header: Header, arrays: Arrays) -> FirstLook:
 
 def volume_out(found: Volume) -> tuple[Header, Arrays]:
     """Return a volume as a message."""
-    return {"grid": _grid_out(found.grid)}, {"values": found.data}
+    return {"grid": grid_out(found.grid)}, {"values": found.data}
 
 
-def grid_out(grid: Grid) -> tuple[Header, Arrays]:
-    """Return a grid as a message."""
-    return {"grid": _grid_out(grid)}, {}
-
-
-def grid_in(header: Header) -> Grid:
-    """Return a grid from a message."""
-    return _grid_in(header["grid"])
-
-
-def _grid_out(grid: Grid) -> Header:
+def grid_out(grid: Grid) -> Header:
+    """Return a grid as the fields of a header."""
     return {"shape": grid.shape, "affine": np.asarray(grid.affine, np.float64).tolist()}
 
 
-def _grid_in(fields: Any) -> Grid:
+def grid_in(fields: Any) -> Grid:
+    """Return a grid from the fields of a header."""
     i, j, k = (int(n) for n in fields["shape"])
     if min(i, j, k) < 1:
         raise ValueError("an empty grid")
     return Grid((i, j, k), np.array(fields["affine"], np.float64))
-
-
-def read_message(message: bytes, inside: Mask | None = None) -> tuple[Header, Arrays]:
-    """Return header and arrays of an answer."""
-    return unpack(message, inside)
 
 
 def _odd(what: str) -> ServerError:
@@ -319,6 +306,6 @@ def _odd(what: str) -> ServerError:
 def voxels_of(manifest: Header) -> int:
     """Return how many voxels the grid of a study has."""
     try:
-        return int(np.prod(_grid_in(manifest["grid"]).shape, dtype=np.int64))
+        return int(np.prod(grid_in(manifest["grid"]).shape, dtype=np.int64))
     except (KeyError, TypeError, ValueError, LesionLensError) as error:
         raise _odd("a manifest of a study") from error

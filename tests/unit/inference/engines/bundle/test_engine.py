@@ -211,7 +211,7 @@ def test_a_missing_sequence_is_reported(bundle, make_prepared):
 
 def test_a_left_out_sequence_is_an_empty_image(bundle, make_prepared):
     engine, study = patient_engine(bundle), make_prepared()
-    ready_study = engine._memory.of(study)
+    ready_study = engine._cache.of(study)
     plain = engine._input(ready_study)
     only = engine._input(ready_study, InputPerturbation.showing([MrSequence.FLAIR]))
     assert not only[0, :3].any()
@@ -283,10 +283,10 @@ def test_without_patience_nothing_is_asked_and_that_is_reported(keen_bundle, mak
     assert result.candidates
     assert all(c.sequence_relevance is c.uncertainty is None for c in result.candidates)
     assert result.analysis.maps is None
-    said = said_of_time(result)
-    assert "the attention maps" in said
-    assert "the uncertainty, which sequence mattered" in said
-    assert "--patience" in said
+    reported = said_of_time(result)
+    assert "the attention maps" in reported
+    assert "the uncertainty, which sequence mattered" in reported
+    assert "--patience" in reported
 
 
 def test_patience_bounds_what_is_asked_of_a_network_that_grows_slow(

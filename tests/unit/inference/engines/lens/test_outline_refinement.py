@@ -152,3 +152,9 @@ def test_the_page_in_a_browser_draws_the_same_outlines(tmp_path, present):
     theirs = np.asarray(json.loads(out.stdout)).reshape(3, *SHAPE)
     ours = refine(predicted().round(5), images().round(5), np.array(present, bool), BRAIN)
     np.testing.assert_allclose(theirs, ours, atol=1e-4)
+
+
+def test_a_rounding_error_of_the_network_stays_one(refined):
+    noise = np.random.default_rng(3).uniform(-1e-4, 1e-4, (3, *SHAPE)).astype(np.float32)
+    nudged = np.sort((predicted() + noise).clip(0, 1), axis=0)[::-1]
+    assert np.abs(refine(nudged, images(), ALL, BRAIN) - refined).max() < 1e-3

@@ -1,0 +1,63 @@
+"""Checks of what a user typed that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.cli.console import plain
+
+
+def check_file(file: Path | None) -> None:
+    """Refuse a file to write that has no place; None is none.
+
+    Raises
+    ------
+    UnusableInputError
+        It is a folder, or its folder is not there.
+    """
+    if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+        raise UnusableInputError(
+            found=f"{file.name!r}, which is a folder or lies in none",
+            expected="a file in a folder that is there",
+            next_step="Make the folder first, or choose another place",
+        )
+
+
+def check_outside(study: Path, out: Path) -> None:
+    """Refuse an output folder within the study, which is never written to.
+
+    Raises
+    ------
+    UnusableInputError
+        The output folder is the study or lies in it.
+    """
+    try:
+        place = out.resolve()
+        inside = study.is_dir() and study.resolve() in (place, *place.parents)
+    except (OSError, RuntimeError):
+        return  # a loop of links: opening the study says so
+    if inside:
+        raise UnusableInputError(
+            found="an output folder within the study",
+            expected="a folder outside it: a study is never written to",
+            next_step="Choose another folder with --out",
+        )
+
+
+def person(name: str) -> str:
+    """Return a name without surplus spaces or control characters; an empty one decides nothing.
+
+    Raises
+    ------
+    UnusableInputError
+        It is empty.
+    """
+    known = " ".join(plain(name).split())
+    if not known:
+        raise UnusableInputError(
+            found="an empty name",
+            expected="the name of the person who decides",
+            next_step='Give it, such as "A. Reader"',
+        )
+    return known
