@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from napari.layers import Layer
-from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtCore import QEvent, QObject, QPoint, QPointF, Qt
 from qtpy.QtGui import QFont, QFontMetricsF, QMouseEvent, QResizeEvent, QWheelEvent
 from qtpy.QtWidgets import QApplication, QToolButton
 
@@ -287,6 +287,30 @@ def test_views_are_remembered_by_kind_of_study(shown, analysis):
     assert shown.session.state.choices.views.layout is Layout.FOUR
     fewer = replace(analysis.study, series=dict(list(analysis.study.series.items())[:2]))
     assert hanging.recall(fewer) is None
+
+
+class Shows(QObject):
+    """Counts how often a widget is shown."""
+
+    times = 0
+
+    def eventFilter(self, watched, event):
+        self.times += event.type() == QEvent.Type.Show
+        return False
+
+
+def test_the_next_study_of_the_kind_opens_in_linked_views_at_once(shown, analysis):
+    """napari's canvas was shown in between, and painted twice for nobody."""
+    shown.actions_.four_views()
+    counted = Shows()
+    shown.views.canvas.installEventFilter(counted)
+    for data in layers_of(replace(analysis.study), no_progress, NEVER):
+        shown.viewer.layers.append(Layer.create(*data))
+    assert shown.session.state.analysis is None
+    assert shown.session.state.choices.views.layout is Layout.FOUR
+    assert len(tiles(shown)) == 4
+    assert counted.times == 0
+    shown.views.canvas.removeEventFilter(counted)
 
 
 def test_the_other_sequence_is_shown_while_its_key_is_held(shown):

@@ -19,7 +19,6 @@ from lesionlens._napari.controllers.identity import identity_of
 from lesionlens._napari.loading import KEY
 from lesionlens._napari.model.acts.keys import KEYS, Key
 from lesionlens._napari.model.acts.session import ReviewSession
-from lesionlens._napari.model.choices.choices import Overlay
 from lesionlens._napari.model.overlays.maps import overlays_of
 from lesionlens._napari.model.screen.first_look import with_first_look
 from lesionlens._napari.model.screen.screen import Screen, ShownScene, resolve
@@ -29,7 +28,7 @@ from lesionlens._napari.qt.clashes import clashes, keymap_of
 from lesionlens._napari.qt.drops import Drops, canvas_of
 from lesionlens._napari.qt.keyboard import Keyboard, main_window
 from lesionlens._napari.qt.room import Room
-from lesionlens._napari.qt.waiting import when_idle
+from lesionlens._napari.qt.waiting import once_idle, when_idle
 from lesionlens._napari.viewer.layers import Layers
 from lesionlens._napari.viewer.marks import Marks
 from lesionlens._napari.viewer.single import plane_of
@@ -64,6 +63,7 @@ class LesionLens(Panel):
         self._screen = Screen()
         self._state = session.state
         self._drawing = self._moving = False
+        self._resting = once_idle(rest, self)
         self.layers = Layers(viewer)
         self.views = Views(viewer, self.layers, self.actions_, self)
         self.views.asked.connect(self.actions_.probe)
@@ -102,6 +102,7 @@ class LesionLens(Panel):
         self._drawing = True
         try:
             while self._state is not self.session.state:
+                self.actions_.hang(self._state.study)
                 old, self._state = self._state, self.session.state
                 self._draw(old, self._state)
         finally:
@@ -125,11 +126,11 @@ class LesionLens(Panel):
             self.layers.take(new.overlays, new.study)
             when_idle(self._make_room)
             if old.overlays is None or new.overlays is None:
-                when_idle(rest)
+                self._resting.start(0)
             if bare:
                 self.views.fit()
         elif new.study is not old.study is not None:
-            when_idle(rest, _SOON_MS)
+            self._resting.start(_SOON_MS)
         if new.marks != old.marks or new.study is not old.study:
             self.marks.show(new.marks, new.study)
         self.views.show(before, screen, new)
@@ -137,7 +138,6 @@ class LesionLens(Panel):
         self.actions_.editor.apply(old, new)
         self.show_screen(screen, new)
         if new.study is not old.study:
-            self.actions_.hang()
             self._make_ready()
 
     def _make_ready(self) -> None:
@@ -391,10 +391,7 @@ def show(result: Any, *, block: bool | None = None) -> napari.Viewer:
     viewer = napari.Viewer(title="LesionLens")
     panel = open_panel(viewer)
     panel.actions_.take(result, overlays_of(result.analysis))
-    candidates = result.analysis.findings.candidates
-    if candidates:
-        panel.session.choose_overlay(Overlay.CONTOUR)
-        panel.session.go_to(candidates[0].id)
+    panel.session.step(1)
     if block is not False:
         napari.run()
     return viewer

@@ -26,6 +26,8 @@ from lesionlens.records.analysis import Analysis
 INK, SOFT, ACCENT = "#17232e", "#5a6b7a", "#0b6a8f"
 JPEG_QUALITY = 88
 """High enough that nothing is seen to be lost of the WebP that it is made from."""
+EDGES = ((-0.7, 0.0), (0.7, 0.0), (0.0, -0.7), (0.0, 0.7))
+"""Where the dark edge of a letter lies, in points: white alone is lost on a bright scalp."""
 POINTS_WIDE = 511.0
 """Width of the text on A4 with margins of 36 points, less the frame's own of 6."""
 
@@ -306,12 +308,15 @@ def _draw(canvas: Any, picture: ReportPicture, scale: float) -> None:
         canvas.setLineWidth(0.5)
         top = high - (box.y + box.height) * scale
         canvas.rect(box.x * scale, top, box.width * scale, box.height * scale)
-    canvas.setLineWidth(1.4)
-    canvas.line(wide - (picture.bar + 4) * scale, 4, wide - 4 * scale, 4)
-    canvas.setFillColor("#ffffff")
     canvas.setFont("Sans-Bold", 7)
-    canvas.drawString(2, high / 2, picture.markers[0])
-    canvas.drawRightString(wide - 2, high / 2, picture.markers[1])
+    for colour, thick, offsets in (("#000000", 2.6, EDGES), ("#ffffff", 1.4, ((0.0, 0.0),))):
+        canvas.setStrokeColor(colour)
+        canvas.setLineWidth(thick)
+        canvas.line(wide - (picture.bar + 4) * scale, 4, wide - 4 * scale, 4)
+        canvas.setFillColor(colour)
+        for right, up in offsets:
+            canvas.drawString(2 + right, high / 2 + up, picture.markers[0])
+            canvas.drawRightString(wide - 2 + right, high / 2 + up, picture.markers[1])
 
 
 def _jpeg(picture: ReportPicture) -> io.BytesIO:

@@ -10,7 +10,8 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.export.pdf import PdfExporter
 from lesionlens.records.findings import Agreement, Location
 
-reportlab = pytest.importorskip("reportlab", reason="the extra pdf is not installed")
+Canvas = pytest.importorskip("reportlab.pdfgen.canvas", reason="the extra pdf is missing").Canvas
+colors = pytest.importorskip("reportlab.lib.colors")
 
 HOSTILE = "<script>alert('x')</script><font size=99>&nbsp;</para>"
 
@@ -36,6 +37,27 @@ def test_the_same_analysis_gives_the_same_bytes(make, tmp_path):
         (tmp_path / name).mkdir()
         documents.append(PdfExporter().write(analysis, tmp_path / name)[0].read_bytes())
     assert documents[0] == documents[1]
+
+
+def test_sides_and_bar_have_a_dark_edge_and_pictures_are_jpeg(make, tmp_path, monkeypatch):
+    """White letters alone cannot be seen over a bright scalp."""
+    drawn, colour = [], [None]
+    fill, write = Canvas.setFillColor, Canvas.drawString
+
+    def filled(canvas, value, *more):
+        colour[0] = value
+        fill(canvas, value, *more)
+
+    def written(canvas, x, y, text, *more, **how):
+        drawn.append((text, colour[0]))
+        write(canvas, x, y, text, *more, **how)
+
+    monkeypatch.setattr(Canvas, "setFillColor", filled)
+    monkeypatch.setattr(Canvas, "drawString", written)
+    (path,) = PdfExporter().write(make(sequences=(MrSequence.FLAIR,)), tmp_path)
+    sides = [colour for text, colour in drawn if text == "R"]
+    assert sides.count(colors.black) == 4 * sides.count(colors.white) > 0
+    assert path.read_bytes().count(b"/DCTDecode") >= sides.count(colors.white)
 
 
 def test_hostile_texts_stay_texts(make, tmp_path):

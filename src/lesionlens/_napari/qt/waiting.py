@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from qtpy.QtCore import QEventLoop, QThread, QTimer
+from qtpy.QtCore import QEventLoop, QObject, QThread, QTimer
 from qtpy.QtWidgets import QApplication
 
 T = TypeVar("T")
@@ -46,6 +46,14 @@ def painted(work: Callable[[], T]) -> T:
     if "error" in answer:
         raise answer["error"]
     return answer["value"]  # type: ignore[no-any-return]
+
+
+def once_idle(act: Callable[[], object], parent: QObject) -> QTimer:
+    """Return a timer that calls something once, as long as it is started anew meanwhile."""
+    timer = QTimer(parent)
+    timer.setSingleShot(True)
+    timer.timeout.connect(act)
+    return timer
 
 
 def when_idle(act: Callable[[], object], after_ms: int = 0) -> None:

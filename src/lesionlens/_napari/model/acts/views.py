@@ -10,6 +10,7 @@ from lesionlens._napari.model.geometry.rulers import Ruler, rulers_of
 from lesionlens._napari.model.geometry.viewpoint import Travel
 from lesionlens._napari.model.screen.board import slices_of, stepped
 from lesionlens.records.findings import Point
+from lesionlens.records.study import Study
 
 _ROWS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
 _DRAWING = "An outline is being redrawn, on napari's canvas alone. End that first (Shift+E)."
@@ -48,10 +49,10 @@ class Viewing:
             self.session.notify(_DRAWING)
         return drawing
 
-    def hang(self) -> None:
-        """Show the views that were chosen last for a study of this kind, if any were."""
+    def hang(self, before: Study | None) -> None:
+        """Show the views that were chosen last for this kind of study, if it is another one."""
         study = self.session.state.study
-        layout = None if study is None else hanging.recall(study)
+        layout = None if study is None or study is before else hanging.recall(study)
         if layout is not None:
             self.session.choose_views(layout=layout)
 
