@@ -24,8 +24,8 @@ export function refined(probability, images, brain, shape) {
   const low = found[0].map((n) => Math.max(n - MARGIN, 0));
   const high = found[1].map((n, a) => Math.min(n + MARGIN, shape[a]));
   const here = (values) => cut(values, shape, low, high);
-  const [within, drawn] = [here(brain), here(lesion)];
-  const inLesion = drawn.map((v, at) => (v && within[at] ? 1 : 0));
+  const within = here(brain);
+  const inLesion = here(probability[0]).map((p, at) => within[at] * byDegrees(p - 0.5));
   const shown = images.map((one) => one && here(one));
   const all = shown.filter(Boolean);
   const uptake = UPTAKE.map((c) => shown[c]).filter(Boolean);
@@ -50,15 +50,18 @@ export function refined(probability, images, brain, shape) {
   });
 }
 
-const ramp = (p) => Math.min(Math.max((p - 0.5) / RAMP + 0.5, 0), 1);
+const byDegrees = (above) => Math.min(Math.max(above / RAMP + 0.5, 0), 1);
 
 function refinedOne(probability, images, around, shape) {
   const voxels = (chosen) => [...Array(size(shape)).keys()].filter(chosen);
   const scanned = (v) => images.every((one) => one[v] !== 0); // zero outside a field of view
-  const inside = voxels((v) => probability[v] > INSIDE && scanned(v));
-  const outside = voxels((v) => probability[v] < OUTSIDE && around[v] && scanned(v));
-  if (!images.length || Math.min(inside.length, outside.length) < LEAST) return probability;
-  const soft = smoothed(probability.map(ramp), shape, REACH);
+  const seen = voxels(scanned);
+  const weighed = (weight) =>
+    seen.map((v) => ({ v, weight: weight(v) })).filter((one) => one.weight > 0);
+  const inside = weighed((v) => (probability[v] > INSIDE ? 1 : 0));
+  const outside = weighed((v) => (probability[v] < OUTSIDE ? around[v] : 0));
+  if (!images.length || Math.min(total(inside), total(outside)) < LEAST) return probability;
+  const soft = smoothed(probability.map((p) => byDegrees(p - 0.5)), shape, REACH);
   const scaled = standardised(images, [inside, outside]);
   const [lesion, other] = [inside, outside].map((chosen) => gaussian(scaled, chosen));
   return probability.map((p, v) => {
@@ -73,10 +76,13 @@ function refinedOne(probability, images, around, shape) {
   });
 }
 
-/** For each image a function of a voxel: its value, by mean and deviation of some voxels. */
+const total = (chosen, value = () => 1) =>
+  chosen.reduce((sum, { v, weight }) => sum + weight * value(v), 0);
+
+/** For each image a function of a voxel: its value, by mean and deviation of weighed voxels. */
 function standardised(images, groups) {
-  const count = groups.reduce((sum, chosen) => sum + chosen.length, 0);
-  const over = (value) => groups.reduce((s, g) => g.reduce((t, v) => t + value(v), s), 0) / count;
+  const count = groups.reduce((sum, chosen) => sum + total(chosen), 0);
+  const over = (value) => groups.reduce((sum, chosen) => sum + total(chosen, value), 0) / count;
   return images.map((image) => {
     const mean = over((v) => image[v]);
     const deviation = Math.sqrt(over((v) => (image[v] - mean) ** 2)) + 1e-6;
@@ -84,13 +90,15 @@ function standardised(images, groups) {
   });
 }
 
-/** Mean, and the Cholesky factor of the covariance. */
+/** Mean, and the Cholesky factor of the covariance, of weighed voxels. */
 function gaussian(scaled, chosen) {
-  const mean = scaled.map((one) => chosen.reduce((sum, v) => sum + one(v), 0) / chosen.length);
+  const count = total(chosen);
+  const free = count - chosen.reduce((sum, { weight }) => sum + weight ** 2, 0) / count;
+  const mean = scaled.map((one) => total(chosen, one) / count);
   const covariance = scaled.map((a, m) =>
     scaled.map((b, n) => {
-      const sum = chosen.reduce((s, v) => s + (a(v) - mean[m]) * (b(v) - mean[n]), 0);
-      return sum / (chosen.length - 1) + (m === n ? VARIANCE : 0);
+      const sum = total(chosen, (v) => (a(v) - mean[m]) * (b(v) - mean[n]));
+      return sum / free + (m === n ? VARIANCE : 0);
     }),
   );
   const factor = covariance.map((row) => row.map(() => 0));

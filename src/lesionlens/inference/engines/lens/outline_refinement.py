@@ -28,7 +28,7 @@ _INSIDE, _OUTSIDE = 0.8, 0.05  # probabilities from which a voxel is certain
 _LEAST_VOX = 300  # of either side, for a covariance that says something
 _MARGIN_VOX = 12  # how far round the whole tumour its surroundings are looked at
 _REACH_VOX = 2.0  # deviation of the Gaussian by which nearness to the outline falls off
-_RAMP = 0.2  # of probability round .5, over which a voxel goes from outside to inside
+_RAMP = 0.2  # of probability, over which a voxel goes from outside to inside
 _NEAREST = 0.01  # taken off nearness; what is left below zero is left alone
 _VARIANCE = 0.05  # added to each standardised variance
 _EDGE = 1e-3  # probabilities are kept this far from 0 and 1
@@ -44,10 +44,11 @@ class _Gaussian:
     covariance: NDArray[np.float64]
 
     @classmethod
-    def of(cls, values: NDArray[np.float64]) -> _Gaussian:
-        """Fit to (C, N) standardised intensities."""
+    def of(cls, values: NDArray[np.float64], weights: NDArray[np.float64]) -> _Gaussian:
+        """Fit to (C, N) standardised intensities, each counted by its (N,) weight."""
         noise = _VARIANCE * np.eye(len(values))
-        return cls(values.mean(1), np.cov(values).reshape(noise.shape) + noise)
+        spread = np.cov(values, aweights=weights).reshape(noise.shape)
+        return cls(np.average(values, 1, weights), spread + noise)
 
     def log_density(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return (N,) log densities of (C, N) intensities, but for a constant."""
@@ -79,8 +80,9 @@ def refine(probability: Floats, channels: Floats, present: Mask, brain: Mask) ->
     if box is None:
         return probability
     cut, within, images = probability[:, *box], brain[box], channels[:, *box]
-    lesion = (cut[0] > 0.5) & within
-    asked = ((present, within), (present, lesion), (present & _UPTAKE, lesion))
+    whole = within.astype(np.float32)
+    lesion = _by_degrees(cut[0] - 0.5) * whole
+    asked = ((present, whole), (present, lesion), (present & _UPTAKE, lesion))
     refined = np.stack(
         [
             _refine_one(before, images[shown], around)
@@ -94,24 +96,28 @@ def refine(probability: Floats, channels: Floats, present: Mask, brain: Mask) ->
     return out
 
 
-def _refine_one(probability: Floats, images: Floats, around: Mask) -> Floats:
-    """Refine one region's (I, J, K) by (C, I, J, K) images; `around` is what may surround it."""
+def _by_degrees(above: Floats) -> Floats:
+    """Go from 0 to 1 over `_RAMP` round zero; a step would magnify rounding errors."""
+    return np.asarray((above / _RAMP + 0.5).clip(0, 1), np.float32)
+
+
+def _refine_one(probability: Floats, images: Floats, around: Floats) -> Floats:
+    """Refine one region's (I, J, K) by (C, I, J, K) images; `around` weighs its surroundings."""
     scanned = (images != 0).all(0)
-    inside, outside = (probability > _INSIDE) & scanned, (probability < _OUTSIDE) & around & scanned
-    counts = np.count_nonzero(inside), np.count_nonzero(outside)
-    if min(counts) < _LEAST_VOX or not len(images):
+    inside = (probability > _INSIDE) & scanned
+    outside = around * ((probability < _OUTSIDE) & scanned)
+    if min(inside.sum(), outside.sum()) < _LEAST_VOX or not len(images):
         return probability
-    # by degrees: a voxel at .5 would else move its neighbours by a rounding error
-    drawn = ((probability - 0.5) / _RAMP + 0.5).clip(0, 1)
-    soft = separable.smooth(drawn.astype(np.float32), _REACH_VOX)
+    soft = separable.smooth(_by_degrees(probability - 0.5), _REACH_VOX)
     nearness = 4 * soft * (1 - soft) - _NEAREST  # from zero on, so that nothing jumps where it ends
     near = (nearness > 0) & scanned
-    lesion, surroundings = images[:, inside].astype(float), images[:, outside].astype(float)
-    both = np.concatenate([lesion, surroundings], 1)
-    centre, scale = both.mean(1, keepdims=True), both.std(1, keepdims=True) + 1e-6
+    certain = (inside > 0) | (outside > 0)
+    values, weights = images[:, certain].astype(float), np.stack([inside, outside])[:, certain]
+    centre = np.average(values, 1, weights.sum(0))[:, None]
+    scale = np.sqrt(np.average((values - centre) ** 2, 1, weights.sum(0)))[:, None] + 1e-6
     here = (images[:, near] - centre) / scale
-    ratio = _Gaussian.of((lesion - centre) / scale).log_density(here)
-    ratio -= _Gaussian.of((surroundings - centre) / scale).log_density(here)
+    lesion, other = (_Gaussian.of((values - centre) / scale, w.astype(float)) for w in weights)
+    ratio = lesion.log_density(here) - other.log_density(here)
     prior = logit(probability[near].astype(float), _EDGE)
     moved = sigmoid(prior + _STRENGTH * nearness[near] * ratio.clip(-_LIMIT, _LIMIT))
     refined = probability.copy()
