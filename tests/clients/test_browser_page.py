@@ -35,8 +35,8 @@ REPOSITORY = Path(__file__).parents[2]
 TINY = REPOSITORY / "tests/unit/inference/engines/onnx/tiny.onnx"
 CLOSE = 2e-3
 """Of probability at every voxel, five times as much of attention."""
-WITH_SKULL = 2e-2
-"""Of the sample, whose brain is found first; measured: .0120, of attention .0154."""
+WITH_SKULL = 4e-3
+"""Of the sample, whose brain is found first; measured: .0025, of attention .0014."""
 SEND = """
 const said = (a) => {
   const bytes = new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
@@ -118,13 +118,13 @@ def test_it_prepares_a_study_as_the_program_does(shown, expected):
 
 
 def test_probability_and_attention_are_the_programs(shown, expected, network):
-    close = CLOSE if network == TINY else WITH_SKULL
+    close, alike = (CLOSE, 5 * CLOSE) if network == TINY else (WITH_SKULL, WITH_SKULL)
     prediction, maps = expected._prediction, expected.analysis.maps
     for index, region in enumerate(Region):
         theirs = array(shown, f"probability[{index}]")
         assert np.abs(theirs - prediction.probability[region]).max() < close
         attention = array(shown, f"attention[{index}].map")
-        assert np.abs(attention - maps.maps[region]).max() < 5 * close
+        assert np.abs(attention - maps.maps[region]).max() < alike
 
 
 def test_its_candidates_are_the_programs(shown, expected):

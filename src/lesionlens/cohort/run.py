@@ -159,6 +159,23 @@ def _within(progress: Progress, number: int, count: int) -> Progress:
 def _on_cluster(
     jobs: Sequence[StudyJob], choice: Choice, crew: Crew, cancel: Cancel
 ) -> Iterator[StudyOutcome]:
+    """Hand every study to the cluster; a scheduler that is gone is an error that says so."""
+    from distributed.comm import CommClosedError  # noqa: PLC0415  (an extra)
+
+    try:
+        yield from _handed_out(jobs, choice, crew, cancel)
+    except CommClosedError as error:
+        raise ResourceError(
+            found="a dask scheduler that no longer answers",
+            expected="one that runs until the last study is analysed",
+            next_step="Start it again, then give the same command with --resume: "
+            "what is complete is kept",
+        ) from error
+
+
+def _handed_out(
+    jobs: Sequence[StudyJob], choice: Choice, crew: Crew, cancel: Cancel
+) -> Iterator[StudyOutcome]:
     """Hand every study to the cluster and yield what comes back, until nothing is under way."""
     import distributed  # noqa: PLC0415  (an extra)
 

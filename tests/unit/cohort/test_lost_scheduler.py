@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lesionlens.base.errors import ResourceError
 from lesionlens.base.stages import NEVER
 from lesionlens.cohort import run
 from lesionlens.cohort.run import CohortRun, Crew
@@ -61,3 +62,14 @@ def test_an_outcome_that_went_with_its_worker_is_waited_for(monkeypatch):
     monkeypatch.setattr(run, "_client", lambda _: nullcontext(Client()))
     found = list(run._on_cluster([JOB], Choice(), Crew(scheduler="tcp://here:1"), NEVER))
     assert [one.status for one in found] == [Status.ANALYSED]
+
+
+def test_a_scheduler_that_is_gone_is_named_and_the_way_on(monkeypatch):
+    comm = pytest.importorskip("distributed.comm")
+
+    def gone(_):
+        raise comm.CommClosedError("in <TCP>: Stream is closed")
+
+    monkeypatch.setattr(run, "_client", gone)
+    with pytest.raises(ResourceError, match="--resume"):
+        list(run._on_cluster([JOB], Choice(), Crew(scheduler="tcp://here:1"), NEVER))

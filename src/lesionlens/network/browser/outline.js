@@ -62,13 +62,14 @@ function refinedOne(probability, images, around, shape) {
   const scaled = standardised(images, [inside, outside]);
   const [lesion, other] = [inside, outside].map((chosen) => gaussian(scaled, chosen));
   return probability.map((p, v) => {
-    const nearness = 4 * soft[v] * (1 - soft[v]);
-    if (nearness <= NEAREST || !scanned(v)) return p;
+    const nearness = 4 * soft[v] * (1 - soft[v]) - NEAREST;
+    if (nearness <= 0 || !scanned(v)) return p;
     const values = scaled.map((one) => one(v));
     const ratio = logDensity(lesion, values) - logDensity(other, values);
     const prior = Math.min(Math.max(p, EDGE), 1 - EDGE);
     const shift = STRENGTH * nearness * Math.min(Math.max(ratio, -LIMIT), LIMIT);
-    return 1 / (1 + Math.exp(-(Math.log(prior / (1 - prior)) + shift)));
+    const moved = 1 / (1 + Math.exp(-(Math.log(prior / (1 - prior)) + shift)));
+    return Math.min(Math.max(p + moved - prior, 0), 1);
   });
 }
 

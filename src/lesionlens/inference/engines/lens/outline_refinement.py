@@ -29,7 +29,7 @@ _LEAST_VOX = 300  # of either side, for a covariance that says something
 _MARGIN_VOX = 12  # how far round the whole tumour its surroundings are looked at
 _REACH_VOX = 2.0  # deviation of the Gaussian by which nearness to the outline falls off
 _RAMP = 0.2  # of probability round .5, over which a voxel goes from outside to inside
-_NEAREST = 0.01  # nearness below which a voxel is left alone
+_NEAREST = 0.01  # taken off nearness; what is left below zero is left alone
 _VARIANCE = 0.05  # added to each standardised variance
 _EDGE = 1e-3  # probabilities are kept this far from 0 and 1
 _UPTAKE = np.array([one in {MrSequence.T1, MrSequence.T1C} for one in MrSequence])
@@ -104,8 +104,8 @@ def _refine_one(probability: Floats, images: Floats, around: Mask) -> Floats:
     # by degrees: a voxel at .5 would else move its neighbours by a rounding error
     drawn = ((probability - 0.5) / _RAMP + 0.5).clip(0, 1)
     soft = separable.smooth(drawn.astype(np.float32), _REACH_VOX)
-    nearness = 4 * soft * (1 - soft)
-    near = (nearness > _NEAREST) & scanned
+    nearness = 4 * soft * (1 - soft) - _NEAREST  # from zero on, so that nothing jumps where it ends
+    near = (nearness > 0) & scanned
     lesion, surroundings = images[:, inside].astype(float), images[:, outside].astype(float)
     both = np.concatenate([lesion, surroundings], 1)
     centre, scale = both.mean(1, keepdims=True), both.std(1, keepdims=True) + 1e-6
@@ -113,6 +113,7 @@ def _refine_one(probability: Floats, images: Floats, around: Mask) -> Floats:
     ratio = _Gaussian.of((lesion - centre) / scale).log_density(here)
     ratio -= _Gaussian.of((surroundings - centre) / scale).log_density(here)
     prior = logit(probability[near].astype(float), _EDGE)
+    moved = sigmoid(prior + _STRENGTH * nearness[near] * ratio.clip(-_LIMIT, _LIMIT))
     refined = probability.copy()
-    refined[near] = sigmoid(prior + _STRENGTH * nearness[near] * ratio.clip(-_LIMIT, _LIMIT))
+    refined[near] = (probability[near] + moved - sigmoid(prior)).clip(0, 1)
     return refined
