@@ -247,6 +247,20 @@ class Browser:
             time.sleep(0.5)
         raise AssertionError(f"not within {seconds} s: {condition}; {self.console[-5:]}")
 
+    def click(self, words, times=1):
+        """Click as a user does on the first text that has these words."""
+        x, y = self.run(
+            f"const words = {json.dumps(words)};"
+            "const found = [...document.querySelectorAll('*')].find("
+            "e => !e.children.length && e.textContent.includes(words));"
+            "const box = found.getBoundingClientRect();"
+            "return [box.x + box.width / 2, box.y + box.height / 2];"
+        )
+        at = {"x": x, "y": y, "button": "left"}
+        for count in range(1, times + 1):
+            for kind in ("mousePressed", "mouseReleased"):
+                self.call("Input.dispatchMouseEvent", type=kind, clickCount=count, **at)
+
     def choose(self, selector, files):
         """Put files into a page's input, as a user's dialog does."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]

@@ -113,15 +113,18 @@ def test_every_voxel_of_the_segmentation_is_where_it_was_drawn(page, folder):
             of_source = int(source.get("ReferencedFrameNumber", 1))
             meant[number, source.ReferencedSOPInstanceUID, of_source] = places
     assert {(number, uid, n): places for number, uid, n, places in found} == meant
-    page.run(
-        f"const ds = services.displaySetService.getDisplaySetByUID('{_uid(page, 'regions')}');"
-        "const viewportId = services.viewportGridService.getActiveViewportId();"
-        "await commandsManager.run('hydrateSecondaryDisplaySet', {displaySet: ds, viewportId});"
-        "const shown = cornerstone.getEnabledElements()[0].viewport;"
-        "await shown.setImageIdIndex(Math.floor(0.55 * shown.getImageIds().length));"
-    )
     _skip_the_tour(page)
-    page.run("document.querySelectorAll('[data-cy*=egmentation]').forEach(e => e.click())")
+    page.click("LesionLens regions", times=2)
+    page.until("document.body.innerText.includes('open this Segmentation')")
+    page.click("Yes")
+    shown = "services.segmentationService.getSegmentations()"
+    page.until(f"{shown}.length === 1")
+    names = page.run(f"return Object.values({shown}[0].segments).map(s => s.label)")
+    assert names == [segment.SegmentLabel for segment in ds.SegmentSequence]
+    page.run(
+        "const shown = cornerstone.getEnabledElements()[0].viewport;"
+        "await shown.setImageIdIndex(Math.floor(0.48 * shown.getImageIds().length));"
+    )
     _picture(page, folder, "ohif-seg")
 
 
