@@ -72,7 +72,9 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
     from lesionlens.records.followup import ChangeKind
 
     day = found.points[-2].date or "an earlier day"
-    table = new_table(("", "where", "ml before", "ml now", "change", "product"), words=2)
+    table = new_table(
+        ("", "where", "ml before", "ml now", "change", "together", "product"), words=2
+    )
     for change in found.changes:
         shown = change.now or change.before
         if shown is None:
@@ -84,6 +86,7 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
             _ml(change.before.whole_ml if change.before else None),
             _ml(change.now.whole_ml if change.now else None),
             _percent(change.volume_percent) if matched else change.kind.value,
+            change.joint.words if change.joint else "",
             _percent(change.product_percent) if matched else "",
         )
     doubt = ". The alignment is doubtful: check it by eye" if found.alignment.doubtful else ""

@@ -17,6 +17,7 @@ from lesionlens.records.followup import (
     Change,
     ChangeKind,
     Comparison,
+    JointChange,
     Measured,
     percent,
 )
@@ -149,7 +150,16 @@ def _note(change: Change, found: Comparison, words: Words) -> str:
         before, now = (words.volume(ml) for ml in together)
         changed = _signed(percent(*together), words)
         parts.append(words("fu_together", before=before, now=now, changed=changed))
+    if change.joint is not None:
+        parts.append(words("fu_joint", changed=_joint(change.joint, words)))
     return "; ".join(parts)
+
+
+def _joint(joint: JointChange, words: Words) -> str:
+    if joint.percent is None or joint.plus_minus is None:
+        return words("fu_unmeasurable", why=words(f"fu_why_{joint.reason}"))
+    changed, off = f"{joint.percent:+.0f}", f"{joint.plus_minus:.0f}"
+    return words("fu_joint_value", changed=changed, off=off)
 
 
 def _sums(found: Comparison, words: Words) -> tuple[FollowupRow, ...]:

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from lesionlens.base.stages import NEVER, Cancel
+from lesionlens.base.stages import NEVER, Cancel, check
 from lesionlens.findings.edits import applied
 from lesionlens.followup.alignment import align
+from lesionlens.followup.joint import Side, joint_change
 from lesionlens.followup.matching import Matches, match
 from lesionlens.followup.patient import Examination
 from lesionlens.followup.prior import Prior
@@ -19,6 +20,7 @@ from lesionlens.records.findings import Findings
 from lesionlens.records.followup import (
     Alignment,
     Change,
+    ChangeKind,
     Comparison,
     Measured,
     TimePoint,
@@ -62,7 +64,32 @@ def compare(now: Analysis, visit: Examination, prior: Prior, *, cancel: Cancel =
     earlier = () if before.followup is None else before.followup.points[:-1]
     points = (*earlier, _point(before, prior.visit), _point(named, visit))
     changes = _changes(points[-2], points[-1], matches)
-    return replace(named, followup=Comparison(points, changes, _alignment(found, sequence.words)))
+    laid = Comparison(points, changes, _alignment(found, sequence.words))
+    joint = tuple(_joint(c, laid, (before, named), found, cancel) for c in changes)
+    return replace(named, followup=replace(laid, changes=joint))
+
+
+def _joint(
+    change: Change,
+    found: Comparison,
+    sides: tuple[Analysis, Analysis],
+    laid: Registration,
+    cancel: Cancel,
+) -> Change:
+    """Measure a matched lesion by one criterion, with all that merged with it or split from it.
+
+    Where a person drew one of these outlines, it counts alone.
+    """
+    if change.kind is not ChangeKind.MATCHED:
+        return change
+    check(cancel, "comparing")
+    group = found.linked(change)
+    lesions = [[c.before for c in group if c.before], [c.now for c in group if c.now]]
+    both = tuple(zip(sides, lesions, strict=True))
+    if any(one.tracking_uid in side.review.outlined for side, ours in both for one in ours):
+        return change
+    first, second = (Side(side, frozenset(one.id for one in ours)) for side, ours in both)
+    return replace(change, joint=joint_change(first, second, np.asarray(laid.moved)))
 
 
 def _names(matches: Matches, before: Findings, now: Findings) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, ClassVar
 
-from lesionlens.base.file_fields import STRICT, Keys
+from lesionlens.base.file_fields import STRICT, Decimals, Keys
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.records.findings import Candidate, Mm, Share
 from lesionlens.records.review import Review
@@ -27,6 +27,24 @@ class ChangeKind(StrEnum):
     """Part of a lesion of now that was matched with another."""
 
 
+class Unmeasurable(StrEnum):
+    """Why a change cannot be measured by one criterion; the value is the word in files."""
+
+    PROBABILITIES = "no_probabilities"
+    OUTLINES = "outlines_disagree"
+    TISSUE = "little_normal_tissue"
+    INTENSITIES = "intensities_unmatched"
+    FAINT = "faint"
+
+
+_REASONS = {
+    Unmeasurable.PROBABILITIES: "a result holds no probabilities",
+    Unmeasurable.OUTLINES: "the outlines agree on too little",
+    Unmeasurable.TISSUE: "too little normal tissue around it",
+    Unmeasurable.INTENSITIES: "the intensities of both examinations cannot be matched",
+    Unmeasurable.FAINT: "it hardly differs from the tissue around it",
+}
+_ROUNDED_ML = 1e-3
 TARGETS = 3
 """Lesions at most that RANO 2.0 sums the products of."""
 PRODUCT_LIMITS, VOLUME_LIMITS = (-50.0, 25.0), (-65.0, 40.0)
@@ -134,6 +152,37 @@ class Alignment:
 
 
 @dataclass(frozen=True, slots=True)
+class JointChange:
+    """Change of a lesion's volume by one criterion applied to both examinations together.
+
+    Of a lesion with others that merged with it or split from it: of all of them.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+
+    percent: Annotated[float, Decimals(2)] | None
+    """None where it cannot be measured."""
+    plus_minus: Annotated[float, Decimals(2)] | None
+    """How far it may be off, in points of `percent`: what most drawn pairs kept."""
+    reason: Unmeasurable | None = None
+    """Why there is no figure."""
+
+    @classmethod
+    def unknown(cls, reason: Unmeasurable) -> JointChange:
+        """Return one that cannot be measured."""
+        return cls(None, None, reason)
+
+    @property
+    def words(self) -> str:
+        """In words: the change and how far it may be off, or why it is not known."""
+        if self.reason is not None or self.percent is None or self.plus_minus is None:
+            return f"not measurable ({_REASONS[self.reason] if self.reason else 'unknown'})"
+        if abs(self.percent) <= self.plus_minus:
+            return f"{self.percent:+.0f} %, within ± {self.plus_minus:.0f} %"
+        return f"{self.percent:+.0f} ± {self.plus_minus:.0f} %"
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One lesion before and now; None on one side where it is new, or gone.
 
@@ -146,6 +195,8 @@ class Change:
     before: Measured | None
     now: Measured | None
     beside: tuple[int, ...] = ()
+    joint: JointChange | None = None
+    """None where a person drew an outline of it, which then counts alone, and unless matched."""
 
     @property
     def kind(self) -> ChangeKind:
@@ -191,13 +242,25 @@ class Comparison:
         now = tuple(Measured.of(c, review.state_of(c.tracking_uid)) for c in candidates)
         by_uid = {one.tracking_uid: one for one in now}
         last = replace(self.points[-1], lesions=now)
-        changes = tuple(
-            c if c.now is None else replace(c, now=by_uid.get(c.now.tracking_uid, c.now))
-            for c in self.changes
+        redrawn = frozenset(
+            one.id for one in self.points[-1].lesions if _redrawn(one, by_uid.get(one.tracking_uid))
         )
+        changes = tuple(self._of_now(c, by_uid, redrawn) for c in self.changes)
         known = {c.now.tracking_uid for c in changes if c.now is not None}
         added = tuple(Change(None, one) for one in now if one.tracking_uid not in known)
         return replace(self, points=(*self.points[:-1], last), changes=(*changes, *added))
+
+    def _of_now(
+        self, change: Change, by_uid: Mapping[str, Measured], redrawn: frozenset[int]
+    ) -> Change:
+        """Return it as measured now; where a person redrew an outline, that one counts alone."""
+        if change.now is None:
+            return change
+        now = by_uid.get(change.now.tracking_uid, change.now)
+        own = change.joint is not None and any(
+            c.now is not None and c.now.id in redrawn for c in self.linked(change)
+        )
+        return replace(change, now=now, joint=None if own else change.joint)
 
     def together(self, change: Change) -> tuple[float, float] | None:
         """Return the ml before and now of all lesions that merged with this one, or split from it.
@@ -205,15 +268,15 @@ class Comparison:
         None where it is alone, or a volume is not known. Change in percent of such a lesion by
         itself says little; that of the sum does.
         """
-        group = self._linked(change)
+        group = self.linked(change)
         if len(group) < 2:
             return None
         before = [c.before.whole_ml for c in group if c.before is not None]
         now = [c.now.whole_ml for c in group if c.now is not None]
         return None if None in (*before, *now) else (_total(before), _total(now))
 
-    def _linked(self, change: Change) -> tuple[Change, ...]:
-        """Return the changes that share a lesion with this one, directly or through others."""
+    def linked(self, change: Change) -> tuple[Change, ...]:
+        """Return this change and those that share a lesion with it, also through others."""
         links = [(c, _sides(c)) for c in self.changes]
         held = _sides(change)
         group: tuple[Change, ...] = (change,)
@@ -275,6 +338,12 @@ class Comparison:
         if not found or any(b < a for a, b in pairwise(found)) or found[0] == found[-1]:
             return tuple(float(n) for n in range(len(self.points)))
         return tuple(float(day - found[0]) for day in found)
+
+
+def _redrawn(before: Measured, now: Measured | None) -> bool:
+    """Return whether a lesion's volume is another than it was, but for rounding in files."""
+    volumes = [0.0 if one is None else one.whole_ml or 0.0 for one in (before, now)]
+    return abs(volumes[0] - volumes[1]) > _ROUNDED_ML
 
 
 def _sides(change: Change) -> frozenset[tuple[str, int]]:

@@ -302,7 +302,8 @@ def _followup(folder: Path) -> Comparison | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         known = {name: content[name] for name in ("points", "changes", "alignment")}
         known["changes"] = [
-            {name: row[name] for name in ("before", "now", "beside")} for row in known["changes"]
+            {name: row.get(name) for name in ("before", "now", "beside", "joint")}
+            for row in known["changes"]
         ]
         return TypeAdapter(Comparison).validate_json(json.dumps(known))
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -9,6 +9,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from lesionlens._napari.model.wording.followup import lines_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Identity, Region, ReviewState
@@ -34,6 +35,7 @@ from lesionlens.records.followup import (
     TimePoint,
     percent,
 )
+from lesionlens.records.review import Outline
 from lesionlens.review.log import ReviewLog
 from lesionlens.review.reopen import read_result
 from lesionlens.testing.analysis import make_analysis, write_study
@@ -105,6 +107,37 @@ def test_a_lesion_keeps_its_name_and_its_growth_is_measured(compared, before):
     assert 60 < grown.volume_percent < 85  # a radius of 18 instead of 15 mm: +73 %
     gone = next(c for c in compared.followup.changes if c.kind == "gone")
     assert gone.volume_percent is None
+
+
+def test_growth_is_measured_by_one_criterion_too_and_written(compared):
+    grown = next(c for c in compared.followup.changes if c.kind == "matched")
+    assert grown.joint.percent == pytest.approx(grown.volume_percent, abs=15)
+    assert abs(grown.joint.percent - grown.volume_percent) <= grown.joint.plus_minus
+    others = [c.joint for c in compared.followup.changes if c.kind != "matched"]
+    assert others == [None, None]
+    said = f"one criterion for both examinations: {grown.joint.percent:+.0f} %"
+    assert said in _note(grown, compared.followup, load("en"))
+    assert f"criterion for both {grown.joint.words}" in lines_of(compared)[0][1]
+
+
+def test_an_outline_that_a_person_drew_counts_alone(compared, before, now):
+    grown = next(c for c in compared.followup.changes if c.kind == "matched")
+    smaller = replace(
+        compared.findings.candidates[grown.now.id - 1],
+        volume_ml=dict.fromkeys(Region, 1.0),
+    )
+    after = [smaller if c.id == smaller.id else c for c in compared.findings.candidates]
+    redrawn = compared.followup.at(after, compared.review)
+    assert next(c for c in redrawn.changes if c.kind == "matched").joint is None
+    same = compared.followup.at(compared.findings.candidates, compared.review)
+    assert next(c for c in same.changes if c.kind == "matched").joint == grown.joint
+    log = ReviewLog()
+    drawn = before.volumes.labels.data * (before.findings.components == grown.before.id)
+    uid = before.findings.candidates[grown.before.id - 1].tracking_uid
+    log.mark(uid, ReviewState.EDITED, outline=Outline(uid, (0, 0, 0), drawn))
+    prior = Prior(Examination("x", "2026-01-05"), replace(before, review=log.review))
+    again = compare(now, Examination("x", "2026-03-05"), prior).followup
+    assert [c.joint for c in again.changes if c.kind == "matched"] == [None]
 
 
 def test_what_a_reader_decided_goes_on_under_the_new_name(compared):
@@ -182,6 +215,9 @@ def test_the_comparison_is_written_and_read_back(compared, tmp_path, monkeypatch
     for one, other in zip(read.changes, compared.followup.changes, strict=True):
         assert (one.kind, one.beside) == (other.kind, other.beside)
         assert one.volume_percent == pytest.approx(other.volume_percent, abs=0.01)
+        assert (one.joint is None) == (other.joint is None)
+        if one.joint is not None:
+            assert one.joint.percent == pytest.approx(other.joint.percent, abs=0.01)
     content = json.loads((out / "followup.json").read_text())
     assert {row["kind"] for row in content["changes"]} == {"gone", "matched", "new"}
     page = (out / "report.html").read_text()

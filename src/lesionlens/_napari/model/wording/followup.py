@@ -68,6 +68,8 @@ def _words(change: Change, found: Comparison) -> str:
     together = found.together(change) if change.kind is ChangeKind.MATCHED else None
     if together is not None:
         words += f"; with all that merged or split {_signed(percent(*together))}"
+    if change.joint is not None:
+        words += f"; by one criterion for both {change.joint.words}"
     return f"{place}{words}{f' (overlaps {beside} too)' if beside else ''}"
 
 
