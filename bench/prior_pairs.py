@@ -8,7 +8,7 @@ with other noise, field and artefacts, and volumes that change by -30 to +60 %. 
 truths and the movement. The truth path takes the drawn masks through registration, matching and
 measures; the network path (for the first few pairs, as it is slow) analyses both scans. Printed:
 error of the alignment over the brain, share of lesions matched, error of the change of volume (now
-by before) of lesions above 1 ml.
+by before) of lesions above 1 ml, by the outlines and by one criterion for both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from lesionlens.preparation.prepare import PrepareOptions, prepare
 from lesionlens.reading.readers import open_study
 from lesionlens.records.analysis import Analysis, Volumes
 from lesionlens.records.arrays import Volume
+from lesionlens.records.followup import Change
 from lesionlens.synth import draw as drawing
 from lesionlens.synth import tumour
 from lesionlens.synth.artefacts import Damage
@@ -189,6 +190,10 @@ class Tally:
     matched: int = 0
     pairs: int = 0
     wrong_percent: list[float] | None = None
+    joint_percent: list[float] = field(default_factory=list)
+    """Of the change by one criterion for both, where it was measured."""
+    kept: int = 0
+    """How many of these lie within their own ±."""
 
 
 def count(
@@ -217,9 +222,21 @@ def count(
             true = 100 * (after - before) / before
             error = 100 * abs((100 + change.volume_percent) / (100 + true) - 1)
             (tally.wrong_percent if tally.wrong_percent is not None else []).append(error)
+            words = "" if change.joint is None else change.joint.words
             print_line(
-                f"    {before:.1f} ml: {true:+.1f} % drawn, {change.volume_percent:+.1f} % found"
+                f"    {before:.1f} ml: {true:+.1f} % drawn, {change.volume_percent:+.1f} % by "
+                f"outlines, by one criterion {words}"
             )
+            count_joint(tally, change, true)
+
+
+def count_joint(tally: Tally, change: Change, true: float) -> None:
+    """Add a change by one criterion, where there is one."""
+    joint = change.joint
+    if joint is None or joint.percent is None or joint.plus_minus is None:
+        return
+    tally.joint_percent.append(100 * abs((100 + joint.percent) / (100 + true) - 1))
+    tally.kept += abs(joint.percent - true) <= joint.plus_minus
 
 
 def pairs(
@@ -247,6 +264,12 @@ def summarise(name: str, tally: Tally) -> None:
         f"{max(tally.errors_mm):.2f} mm; matched {tally.matched} of {tally.pairs}; volume now by "
         f"volume before off by median {np.median(wrong):.1f} %, worst {max(wrong):.1f} %, within "
         f"3 %: {sum(w <= 3 for w in wrong)} of {len(wrong)} lesions"
+    )
+    joint = tally.joint_percent or [float("nan")]
+    print_line(
+        f"{name}, by one criterion: {len(tally.joint_percent)} measured, median "
+        f"{np.median(joint):.1f} %, mean {np.mean(joint):.1f} %, worst {max(joint):.1f} %, within "
+        f"10 %: {sum(w <= 10 for w in joint)}, within its own ±: {tally.kept}"
     )
 
 

@@ -72,9 +72,8 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
     from lesionlens.records.followup import ChangeKind
 
     day = found.points[-2].date or "an earlier day"
-    table = new_table(
-        ("", "where", "ml before", "ml now", "change", "together", "product"), words=2
-    )
+    heads = ("", "where", "ml before", "ml now", "change", "by one criterion", "product")
+    table = new_table(heads, words=2)
     for change in found.changes:
         shown = change.now or change.before
         if shown is None:

@@ -49,6 +49,9 @@ the regression answers inside and outside."""
 _ERROR, _OF_DISAGREEMENT, _OF_CHANGE = 0.10, 0.25, 0.3
 """Of the ratio's logarithm, as it was on drawn pairs; what is added by how far the outlines say
 otherwise, and by the change itself, as the mean volume is that of outlines."""
+_OVERLOOKED, _DIFFERS = 0.1, 2.5
+"""Share of the volume from which contrary outlines count, and by how much more than in normal
+tissue the images must differ there."""
 _MOST_CHANGED = 1.6
 """Difference of both volumes, in their mean: a ratio of nine; beyond, no ratio is believed."""
 
@@ -117,7 +120,7 @@ def joint_change(before: Side, now: Side, moved: Affine) -> JointChange:
 def change_of(before: Scan, now: Scan) -> JointChange:
     """Measure the change between two examinations that lie in one frame; see `joint_change`."""
     where = _places(before, now)
-    volume = (_soft_volume(before, where) + _soft_volume(now, where)) / 2
+    volume = _soft_mean(before, now, where)
     refused = _refused(where, volume)
     pairs = () if refused else ((before, now), (now, before))
     differences = [_difference(one, other, where, volume) for one, other in pairs]
@@ -162,12 +165,37 @@ def _difference(one: Scan, other: Scan, where: _Places, volume: float) -> float 
     contrast = found.inside - found.outside
     if contrast < _CONTRAST:
         return Unmeasurable.FAINT
-    more = float((found.now - found.before).sum()) / contrast / volume
-    return more if abs(more) <= _MOST_CHANGED else Unmeasurable.OUTLINES
+    more = (found.now - found.before) / contrast / volume
+    if abs(more.sum()) > _MOST_CHANGED or _overlooked(one, other, where, images, more):
+        return Unmeasurable.OUTLINES
+    return float(more.sum())
 
 
-def _soft_volume(scan: Scan, where: _Places) -> float:
-    return float(scan.probability[where.band].sum(dtype=float))
+def _overlooked(
+    one: Scan, other: Scan, where: _Places, images: tuple[Floats, Floats], more: NDArray[np.float64]
+) -> bool:
+    """Return whether lesion came or went that looks otherwise than what taught.
+
+    So it is where one outline is sure, the other of the contrary, the images do differ there, and
+    `more` (by voxel of the band) holds less than half of it.
+    """
+    came = (one.probability < _SURE_NOT) & (other.probability > _SURE)
+    went = (one.probability > _SURE) & (other.probability < _SURE_NOT)
+    flipped = (came | went) & where.band
+    if np.count_nonzero(flipped) < _OVERLOOKED * (volume := _soft_mean(one, other, where)):
+        return False
+    apart = [
+        np.sqrt((np.diff(np.stack(images), axis=0)[0][:, mask] ** 2).mean(1))
+        for mask in (flipped, where.normal)
+    ]
+    sign = np.where(came, 1.0, -1.0)[where.band]
+    told = float((more * sign)[flipped[where.band]].sum()) * volume
+    return bool((apart[0] > _DIFFERS * apart[1]).any()) and told < np.count_nonzero(flipped) / 2
+
+
+def _soft_mean(one: Scan, other: Scan, where: _Places) -> float:
+    """Return the mean volume by probability, voxels."""
+    return float((one.probability + other.probability)[where.band].sum(dtype=float)) / 2
 
 
 def _places(before: Scan, now: Scan) -> _Places:
