@@ -6,7 +6,7 @@ DIR holds folders of t1, t1c, t2, flair and seg, co-registered and stripped. Eve
 reference is moved by up to 15 mm and turned by up to 15 degrees, all are resampled to
 1 x 1 x 5 mm and get a skull-like rim. The result is scored on the clean grid, to which 5 mm slices
 cannot bring a thin rim, and ("own") on the grid where it lies, against the truth brought there.
-"Ceiling" is what the truth itself scores on that grid, acquired as the images are and cut at one half.
+"Ceiling" is what the truth itself scores on that grid, acquired as the images are, cut at one half.
 """
 
 from __future__ import annotations
