@@ -226,7 +226,9 @@ class _Steps:
                 expected="one of each region",
                 next_step="Report this to the engine's authors",
             )
-        criteria = CandidateCriteria(self._prediction.thresholds)
+        criteria = CandidateCriteria(
+            self._prediction.thresholds, slight_enhancement=self._prediction.slight_enhancement
+        )
         return draw_components(probability, self._prepared.native, criteria)
 
     def _flag(self, marked: ComponentMask) -> tuple[ComponentMask, list[ComponentVoxels]]:

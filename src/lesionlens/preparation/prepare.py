@@ -17,7 +17,7 @@ from lesionlens.base.stages import StageClock, check
 from lesionlens.preparation import brain as brains
 from lesionlens.preparation import quality
 from lesionlens.preparation.laterality_check import sides
-from lesionlens.preparation.resampling import HALF, crop_grid, resample
+from lesionlens.preparation.resampling import crop_grid, resample, resample_mask
 from lesionlens.preparation.steps import (
     Loaded,
     Notes,
@@ -192,7 +192,7 @@ def _resample_all(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
     """Bring mask and sequences onto the working grid; outside of the brain stays as scanned."""
     same = where.matches(working)
-    brain = mask if same else resample(mask.astype(np.float32), where, working) > HALF
+    brain = mask if same else resample_mask(mask, where, working)
     channels = np.zeros((len(MrSequence), *working.shape), dtype=np.float32)
     present = np.zeros(len(MrSequence), dtype=bool)
     for index, sequence in enumerate(MrSequence):
@@ -202,7 +202,7 @@ def _resample_all(
             channels[index] = resample(values, grid, working, moved=item.moved)
             present[index] = True
             check(clock.cancel, "resample")
-    return channels, present, np.asarray(brain)
+    return channels, present, brain
 
 
 def _quality(
