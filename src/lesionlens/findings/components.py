@@ -37,6 +37,10 @@ class CandidateCriteria:
     slight_enhancement: SlightEnhancement = field(default_factory=SlightEnhancement)
     """What of a core's enhancement is not drawn."""
 
+    def smallest_vox(self, grid: Grid) -> int:
+        """Return how many voxels a connected part has at least."""
+        return max(1, round(self.smallest_ml / grid.voxel_ml))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ComponentMask:
@@ -78,7 +82,7 @@ def draw_components(
     components = np.zeros(grid.shape, np.int32)
     if box is None:
         return ComponentMask(labels, components, 0, grid)
-    smallest = max(1, round(rules.smallest_ml / grid.voxel_ml))
+    smallest = rules.smallest_vox(grid)
     region = _without_specks(filled(whole[box]), smallest)
     part = np.where(region, np.uint8(Label.OEDEMA), np.uint8(0))
     core = region & (probability[Region.TC][box] >= rules.thresholds[Region.TC])
@@ -90,6 +94,34 @@ def draw_components(
     labels[box] = part
     components[box], count = merged(part > 0, grid, rules.merge_mm)
     return ComponentMask(labels, components, count, grid)
+
+
+def doubtful_ml(
+    marked: ComponentMask, enhancing: Floats, rules: CandidateCriteria | None = None
+) -> float:
+    """Return how much of the drawn cores was left out of the enhancing tumour as doubtful.
+
+    Parameters
+    ----------
+    marked : ComponentMask
+        As `draw_components` gives it, or some of its components.
+    enhancing : (I, J, K) float32 array
+        Probability of enhancing tumour on the same grid.
+    rules : CandidateCriteria or None
+        Those that it was drawn by.
+
+    Returns
+    -------
+    float
+        ml, in parts that are no specks.
+    """
+    rules = rules or CandidateCriteria()
+    left = (marked.labels == Label.CORE) & (enhancing >= rules.thresholds[Region.ET])
+    box = bounding_box(left)
+    if box is None:
+        return 0.0
+    parts = _without_specks(left[box], rules.smallest_vox(marked.grid))
+    return float(np.count_nonzero(parts)) * marked.grid.voxel_ml
 
 
 def filled(mask: Mask) -> Mask:

@@ -15,6 +15,7 @@ from lesionlens.findings.candidates import Context, Evidence, describe, tracking
 from lesionlens.findings.components import (
     CandidateCriteria,
     components_of,
+    doubtful_ml,
     draw_components,
     keep,
 )
@@ -301,6 +302,9 @@ def test_enhancement_is_left_out_where_it_is_both_little_and_doubtful(share, cha
     everything = enhancing_ml(probability, CandidateCriteria())
     assert everything == pytest.approx(part.sum() / 1000)
     assert enhancing_ml(probability) == (everything if drawn_at_all else 0)
+    marked = draw_components(probability, make_grid(), SLIGHT)
+    untold = doubtful_ml(marked, probability[Region.ET], SLIGHT)
+    assert untold == pytest.approx(0 if drawn_at_all else everything)
 
 
 def test_each_core_is_asked_for_itself_whether_it_enhances():
