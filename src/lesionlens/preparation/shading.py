@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 STRONGEST = 3.0
 """Ratio of the field within the brain (98th over 2nd percentile) from which it is taken out.
-Measured: 1.1 to 2.6 in 70 sequences of twenty people, 3.4 in one that it made a false candidate
+Measured: 1.1 to 2.6 in 73 sequences of twenty-one people, 3.4 in one that it made a false candidate
 of."""
 _SAMPLE = 40  # about so many voxels along each axis
 _LEAST_VOX = 500
