@@ -57,12 +57,13 @@ def network():
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, network):
-    """A head with its skull off, stored as a scanner does: turned axes, other slices for FLAIR."""
+    """A head with its skull off, stored as a scanner does: turned axes, thick slices for FLAIR."""
     if network != TINY:
         return REPOSITORY / "sample_data" / "study"
     folder = tmp_path_factory.mktemp("study")
-    write_study(make_patient(spacing_mm=3.0), folder, sequences=(MrSequence.T1C, MrSequence.FLAIR),
-                how=Acquisition("LPS"))  # fmt: skip
+    thick = Acquisition("LPS", (3.0, 3.0, 6.0))
+    for sequence, how in ((MrSequence.T1C, Acquisition("LPS")), (MrSequence.FLAIR, thick)):
+        write_study(make_patient(spacing_mm=3.0), folder, sequences=(sequence,), how=how)
     return folder
 
 

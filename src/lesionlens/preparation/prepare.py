@@ -26,6 +26,7 @@ from lesionlens.preparation.steps import (
     bring_together,
     take_bias_out,
 )
+from lesionlens.preparation.thick_slices import divided
 from lesionlens.records.study import (
     PreparedStudy,
     QualityCheck,
@@ -197,7 +198,8 @@ def _resample_all(
     for index, sequence in enumerate(MrSequence):
         if sequence in loaded:
             item = loaded[sequence]
-            channels[index] = resample(item.values, item.series.grid, working, moved=item.moved)
+            values, grid = divided(item.values, item.series.grid, min(working.spacing_mm))
+            channels[index] = resample(values, grid, working, moved=item.moved)
             present[index] = True
             check(clock.cancel, "resample")
     return channels, present, brain
