@@ -18,6 +18,7 @@ from lesionlens.preparation import brain as brains
 from lesionlens.preparation import quality
 from lesionlens.preparation.laterality_check import sides
 from lesionlens.preparation.resampling import crop_grid, resample, resample_mask
+from lesionlens.preparation.shading import evened
 from lesionlens.preparation.steps import (
     Loaded,
     Notes,
@@ -28,6 +29,7 @@ from lesionlens.preparation.steps import (
 )
 from lesionlens.preparation.thick_slices import divided
 from lesionlens.records.study import (
+    PreparationStep,
     PreparedStudy,
     QualityCheck,
     Series,
@@ -82,6 +84,7 @@ def prepare(
     with clock.stage("resample"):
         working = _working_grid(mask, where, native, options.edge_mm)
         channels, present, brain = _resample_all(loaded, mask, where, working, clock)
+        _even_out(channels, brain, notes)
     if options.bias:
         with clock.stage(StepName.BIAS):
             take_bias_out(channels, brain, working, clock, options, notes)
@@ -203,6 +206,21 @@ def _resample_all(
             present[index] = True
             check(clock.cancel, "resample")
     return channels, present, brain
+
+
+def _even_out(channels: NDArray[np.float32], brain: NDArray[np.bool_], notes: Notes) -> None:
+    """Take strong shading out of every sequence that has it, in place."""
+    for sequence, values in zip(MrSequence, channels, strict=True):
+        even, strength = evened(values, brain)
+        if even is values:
+            continue
+        values[...] = even
+        words = f"Strong shading of {strength:.1f} to 1 within the brain taken out."
+        notes.steps.append(PreparationStep(StepName.BIAS, sequence, True, words, strength))
+        notes.notices.append(
+            f"{sequence.words} is shaded {strength:.1f} to 1 within the brain, as by a surface "
+            "coil. That was taken out; check candidates on the bright side by eye."
+        )
 
 
 def _quality(
