@@ -82,10 +82,9 @@ def test_the_cuda_image_takes_no_torch_without_cuda(tmp_path, torch):
     pip.parent.mkdir(parents=True)
     pip.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n', "utf-8")
     pip.chmod(0o755)
-    script = step.replace("python -m venv /opt/lesionlens", "true")
-    script = script.replace("/opt/lesionlens", str(tmp_path / "opt")).replace(
-        "/wheels", str(wheels)
-    )
+    place = re.match(r"python -m venv (\S+)", step)[1]
+    script = step.replace(f"python -m venv {place}", "true").replace(place, str(tmp_path / "opt"))
+    script = script.replace("/wheels", str(wheels))
     done = subprocess.run(
         ["sh", "-c", script],
         env={"PATH": os.environ["PATH"], "TORCH": torch},
