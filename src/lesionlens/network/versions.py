@@ -177,7 +177,7 @@ class WeightsStore:
                 shutil.copyfile(file, aside)
         except OSError as error:
             raise _unwritable(error) from error
-        act = UseAct(use=new.name, by=by, time=new.accepted, why=_said("accepted", note))
+        act = UseAct(use=new.name, by=by, time=new.accepted, why=_reason("accepted", note))
         self._write(_Log(versions=(*log.versions, new), acts=(*log.acts, act)))
         return new
 
@@ -220,7 +220,7 @@ class WeightsStore:
             )
         parent = self.of(now.parent_sha256)
         name = SHIPPED_NAME if parent is None else parent.name
-        self.use(name, by=by, why=_said(f"{now.name} taken back", why))
+        self.use(name, by=by, why=_reason(f"{now.name} taken back", why))
         return name
 
     def verified(self, version: WeightsVersion) -> Path:
@@ -268,7 +268,7 @@ class WeightsStore:
             raise _unwritable(error) from error
 
 
-def _said(act: str, why: str) -> str:
+def _reason(act: str, why: str) -> str:
     return f"{act}: {why}" if why else act
 
 

@@ -163,14 +163,13 @@ def test_the_brain_is_found_alike_by_either_runtime():
         np.testing.assert_allclose(one, other, atol=TINY_CLOSE)
 
 
-def test_sums_over_a_large_volume_stay_exact_in_float32():
-    """Measured: 2.5e-4, most of it torch's own; 1.04e-3 with one sum for a whole group."""
-    head = make_patient(spacing_mm=4.0, skull=True).sequences
-    image = next(iter(head.values())).data[:32, :48, :32]
-    read = brain.scaled(np.ascontiguousarray(image)[None, None])[0, 0]
-    large = np.tile(read, (4, 3, 4))
-    (one,), (other,) = (list(run([large])) for run in (brain._by_onnxruntime(), brain._by_torch()))
-    np.testing.assert_allclose(one, other, atol=5e-4)
+def test_no_runtime_is_asked_for_one_sum_over_a_whole_group_of_channels():
+    """In float32 such a sum erred by .003 of the brain's logits, in a browser by .034."""
+    for path in (HERE / "tiny.onnx", brain.shipped_file(brain.ONNX_NAME, "onnx_sha256")):
+        written = path.read_bytes()
+        assert b"ReduceMean" in written
+        assert b"InstanceNormalization" not in written
+        assert b"GroupNormalization" not in written
 
 
 def test_a_head_is_analysed_without_torch(tmp_path, make_study):
