@@ -74,13 +74,14 @@ def export(name: str, case: Path, folder: Path) -> dict[str, Any]:
     import torch
 
     from lesionlens.network.attention import Form
-    from lesionlens.network.onnx_export import OPSET, Precision, shrink
+    from lesionlens.network.onnx_export import OPSET, Precision, shrink, with_short_sums
     from lesionlens.network.weights import load_shipped
 
     network, x, passes = network_and_input(name, case)
     if name == "ours":
         network = load_shipped()[0].eval()
         network.set_attention(Form.READABLE)
+        network = with_short_sums(network)
 
     class Plain(torch.nn.Module):
         """The logits alone."""

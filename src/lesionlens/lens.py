@@ -26,6 +26,7 @@ from lesionlens.findings.components import (
     CandidateCriteria,
     ComponentMask,
     component_voxels,
+    doubtful_ml,
     draw_components,
     keep,
     plain_scores,
@@ -198,6 +199,7 @@ class _Steps:
             attention = native.bring_regions(maps.maps if maps else {}, prepared, nested=False)
         with self._clock.stage("candidates"):
             marked, spots = self._flag(self._mark(probability))
+            self._tell_doubtful(marked, probability[Region.ET])
         with self._clock.stage("explanations"):
             evidence = self._evidence(marked, spots, probability, attention)
             if maps is not None:
@@ -226,8 +228,20 @@ class _Steps:
                 expected="one of each region",
                 next_step="Report this to the engine's authors",
             )
-        criteria = CandidateCriteria(self._prediction.thresholds)
-        return draw_components(probability, self._prepared.native, criteria)
+        return draw_components(probability, self._prepared.native, self._criteria)
+
+    @property
+    def _criteria(self) -> CandidateCriteria:
+        found = self._prediction
+        return CandidateCriteria(found.thresholds, slight_enhancement=found.slight_enhancement)
+
+    def _tell_doubtful(self, marked: ComponentMask, enhancing: Floats) -> None:
+        ml = doubtful_ml(marked, enhancing, self._criteria)
+        if ml:
+            self._notices.append(
+                f"{ml:.1f} ml of the tumour core may enhance, too doubtful to be outlined: look at "
+                "T1c and at the probability of enhancing tumour"
+            )
 
     def _flag(self, marked: ComponentMask) -> tuple[ComponentMask, list[ComponentVoxels]]:
         """Keep the components that score enough, where the engine can score them."""

@@ -35,8 +35,10 @@ REPOSITORY = Path(__file__).parents[2]
 TINY = REPOSITORY / "tests/unit/inference/engines/onnx/tiny.onnx"
 CLOSE = 2e-3
 """Of probability at every voxel, five times as much of attention."""
-WITH_SKULL = 4e-3
-"""Of the sample, whose brain is found first; measured: .0025, of attention .0014."""
+WITH_SKULL = 1e-3
+"""Of the sample, whose brain is found first; measured: 1.3e-4, of attention 2.3e-5."""
+MOST_OTHERS = 5
+"""Voxels of brain that may lie on the other side of the cut; measured: none."""
 SEND = """
 const said = (a) => {
   const bytes = new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
@@ -55,12 +57,13 @@ def network():
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, network):
-    """A head with its skull off, stored as a scanner does: turned axes, other slices for FLAIR."""
+    """A head with its skull off, stored as a scanner does: turned axes, thick slices for FLAIR."""
     if network != TINY:
         return REPOSITORY / "sample_data" / "study"
     folder = tmp_path_factory.mktemp("study")
-    write_study(make_patient(spacing_mm=3.0), folder, sequences=(MrSequence.T1C, MrSequence.FLAIR),
-                how=Acquisition("LPS"))  # fmt: skip
+    thick = Acquisition("LPS", (3.0, 3.0, 6.0))
+    for sequence, how in ((MrSequence.T1C, Acquisition("LPS")), (MrSequence.FLAIR, thick)):
+        write_study(make_patient(spacing_mm=3.0), folder, sequences=(sequence,), how=how)
     return folder
 
 
@@ -110,7 +113,7 @@ def test_it_prepares_a_study_as_the_program_does(shown, expected):
     assert tuple(grid["shape"]) == prepared.working.shape
     np.testing.assert_allclose(grid["affine"], prepared.working.affine, atol=1e-4)
     brain = array(shown, "brain", np.uint8).astype(bool)
-    assert (brain != prepared.brain).mean() < 1e-4
+    assert np.count_nonzero(brain != prepared.brain) <= MOST_OTHERS
     for index, there in enumerate(prepared.present):
         if there:
             ours, theirs = prepared.channels[index], array(shown, f"channels[{index}]")

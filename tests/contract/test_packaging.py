@@ -69,6 +69,36 @@ def test_containers_pass_the_linter(path):
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.skipif(shutil.which("sh") is None, reason="no POSIX shell")
+@pytest.mark.parametrize("torch", ["cpu", "cuda"])
+def test_the_cuda_image_takes_no_torch_without_cuda(tmp_path, torch):
+    """The step that installs, with a `pip` that writes down what it is asked for."""
+    text = (PACKAGING / "Containerfile").read_text("utf-8")
+    (step,) = re.findall(r"^RUN (python -m venv .+?[^\\])$", text, re.MULTILINE | re.DOTALL)
+    wheels, asked = tmp_path / "wheels", tmp_path / "asked"
+    wheels.mkdir()
+    (wheels / "torch-2.0.0+cpu-cp312-cp312-linux_x86_64.whl").touch()
+    pip = tmp_path / "opt/bin/pip"
+    pip.parent.mkdir(parents=True)
+    pip.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n', "utf-8")
+    pip.chmod(0o755)
+    place = re.match(r"python -m venv (\S+)", step)[1]
+    script = step.replace(f"python -m venv {place}", "true").replace(place, str(tmp_path / "opt"))
+    script = script.replace("/wheels", str(wheels))
+    done = subprocess.run(
+        ["sh", "-c", script],
+        env={"PATH": os.environ["PATH"], "TORCH": torch},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    *wheel, package = asked.read_text("utf-8").splitlines()
+    assert [("+cpu" in line) for line in wheel] == ([True] if torch == "cpu" else [])
+    assert all("-c constraints.txt" in line for line in (*wheel, package))
+    assert package.endswith("onnx]")
+
+
 @pytest.fixture
 def manifests():
     """Return the MONAI application package's two manifests, by name."""

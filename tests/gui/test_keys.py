@@ -42,9 +42,7 @@ def test_all_keys_are_read_at_once_on_a_small_screen(panel):
 
 def test_keys_pressed_while_a_list_is_open_choose_in_it(reviewed, qtbot):
     """Down went a slice on and A accepted, behind the open list."""
-    reviewed.window().show()
-    qtbot.waitUntil(lambda: reviewed.drops is not None)
-    reviewed.session.go_to(1)
+    settled_in(reviewed, qtbot)
     regions = next(
         one for one in reviewed.findChildren(QComboBox) if "Region" in one.accessibleName()
     )

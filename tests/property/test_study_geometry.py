@@ -6,13 +6,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+from tests.storage_order import grid_stored, orders, stored
 
 from lesionlens.base.geometry import apply, index_map
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import StageClock
 from lesionlens.preparation.prepare import PrepareOptions, prepare
-from lesionlens.preparation.resampling import resample
+from lesionlens.preparation.resampling import resample, resample_mask
 from lesionlens.records.study import Series, Study, StudyKind
 
 FEW = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -103,6 +104,32 @@ def check_return(prepared, native):
     inside &= resample(prepared.brain.astype(np.float32), prepared.working, native) > 0.999
     error = np.abs(returned - original)[inside]
     assert np.median(error) < 0.03 * original.max()
+
+
+@FEW
+@given(
+    seed=st.integers(0, 999),
+    order=orders(),
+    edge=st.sampled_from((0.9, 1.2, 3.3)),
+    first=st.floats(-90, 90),
+)
+def test_a_mask_halved_between_its_voxels_is_the_same_however_it_is_stored(
+    seed, order, edge, first
+):
+    """Every voxel of the target lies midway, so that half of the shares are ties."""
+    affine = np.diag([edge, edge, edge, 1.0])
+    affine[:3, 3] = first, -first / 3, first / 7
+    source = Grid((8, 9, 7), affine)
+    midway = affine.copy()
+    midway[:3, 3] = source.to_mm((0.5, 0.5, 0.5))
+    target = Grid((7, 8, 6), midway)
+    mask = np.random.default_rng(seed).random(source.shape) < 0.5
+    found = resample_mask(mask, source, target)
+    np.testing.assert_array_equal(
+        found, resample_mask(stored(mask, order), grid_stored(source, order), target)
+    )
+    corners = [mask[a : a + 7, b : b + 8, c : c + 6] for a, b, c in np.ndindex(2, 2, 2)]
+    np.testing.assert_array_equal(found, np.sum(corners, axis=0) >= 4)
 
 
 @FEW

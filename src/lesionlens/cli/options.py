@@ -317,9 +317,9 @@ def wishes(
     )
 
 
-def with_saved(wanted: ExportOptions, reopened: Analysis) -> ExportOptions:
-    """Return what is asked of the files of a reopened result: evidence that it holds stays."""
-    return replace(wanted, evidence=reopened.options.evidence)
+def with_wishes(reopened: Analysis, wanted: ExportOptions) -> Analysis:
+    """Return a reopened result with what is asked of its files; evidence that it holds stays."""
+    return replace(reopened, options=replace(wanted, evidence=reopened.options.evidence))
 
 
 def superseded(place: Path | None, study: Study) -> tuple[Document, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,8 +60,7 @@ def review(
         wishes = options_for(result, PrepareOptions())
         prepared = prepare(opened, StageClock(progress, STOP), wishes)
         progress("reading the result", 0.0)
-        analysis = reopen_folder(result, opened, prepared)
-        analysis = replace(analysis, options=options.with_saved(wanted, analysis))
+        analysis = options.with_wishes(reopen_folder(result, opened, prepared), wanted)
         notes = analysis.run.notices
         if out is not None:
             _, more = options.save(analysis, out, options.ResultLayout.OWN, progress)

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from lesionlens.base.geometry import Affine, apply, ras_grid
 from lesionlens.base.grid import Grid
-from lesionlens.preparation.resampling import resample
+from lesionlens.preparation.resampling import HALF, resample
 
 SAFE_MM = 7.0
 """Nothing nearer to the brain is taken off."""
@@ -146,8 +146,8 @@ def fit(
         turn[:3, 3] = there - turn[:3, :3] @ here
         found.append(_least_squares(points, wanted, target, turn))
     affine, _ = min(found, key=lambda one: one[1])
-    laid = resample(model, model_grid, grid, moved=affine) > 0.5
-    own = brain > 0.5
+    laid = resample(model, model_grid, grid, moved=affine) > HALF
+    own = brain > HALF
     return affine, 2 * float((laid & own).sum()) / max(float(laid.sum() + own.sum()), 1.0)
 
 

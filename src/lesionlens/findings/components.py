@@ -15,7 +15,7 @@ from lesionlens.base.labels import Label, Region
 from lesionlens.explain.shapley import ComponentVoxels, voxels_on
 from lesionlens.inference.component_score import component_score
 from lesionlens.records.findings import Findings
-from lesionlens.records.prediction import DEFAULT_THRESHOLDS, Prediction
+from lesionlens.records.prediction import DEFAULT_THRESHOLDS, Prediction, SlightEnhancement
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -34,6 +34,12 @@ class CandidateCriteria:
     them."""
     smallest_ml: float = 0.1
     """Connected parts below this are dropped, in each region."""
+    slight_enhancement: SlightEnhancement = field(default_factory=SlightEnhancement)
+    """What of a core's enhancement is not drawn."""
+
+    def smallest_vox(self, grid: Grid) -> int:
+        """Return how many voxels a connected part has at least."""
+        return max(1, round(self.smallest_ml / grid.voxel_ml))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,18 +82,46 @@ def draw_components(
     components = np.zeros(grid.shape, np.int32)
     if box is None:
         return ComponentMask(labels, components, 0, grid)
-    smallest = max(1, round(rules.smallest_ml / grid.voxel_ml))
+    smallest = rules.smallest_vox(grid)
     region = _without_specks(filled(whole[box]), smallest)
     part = np.where(region, np.uint8(Label.OEDEMA), np.uint8(0))
-    for inner, label in ((Region.TC, Label.CORE), (Region.ET, Label.ENHANCING)):
-        found = region & (probability[inner][box] >= rules.thresholds[inner])
-        if inner is Region.TC:
-            found = filled(found) & region
-        region = _without_specks(found, smallest)
-        part[region] = label
+    core = region & (probability[Region.TC][box] >= rules.thresholds[Region.TC])
+    core = _without_specks(filled(core) & region, smallest)
+    part[core] = Label.CORE
+    enhancing = probability[Region.ET][box]
+    found = _without_specks(core & (enhancing >= rules.thresholds[Region.ET]), smallest)
+    part[found & ~_doubtful(core, found, enhancing, rules.slight_enhancement)] = Label.ENHANCING
     labels[box] = part
     components[box], count = merged(part > 0, grid, rules.merge_mm)
     return ComponentMask(labels, components, count, grid)
+
+
+def doubtful_ml(
+    marked: ComponentMask, enhancing: Floats, rules: CandidateCriteria | None = None
+) -> float:
+    """Return how much of the drawn cores was left out of the enhancing tumour as doubtful.
+
+    Parameters
+    ----------
+    marked : ComponentMask
+        As `draw_components` gives it, or some of its components.
+    enhancing : (I, J, K) float32 array
+        Probability of enhancing tumour on the same grid.
+    rules : CandidateCriteria or None
+        Those that it was drawn by.
+
+    Returns
+    -------
+    float
+        ml, in parts that are no specks.
+    """
+    rules = rules or CandidateCriteria()
+    left = (marked.labels == Label.CORE) & (enhancing >= rules.thresholds[Region.ET])
+    box = bounding_box(left)
+    if box is None:
+        return 0.0
+    parts = _without_specks(left[box], rules.smallest_vox(marked.grid))
+    return float(np.count_nonzero(parts)) * marked.grid.voxel_ml
 
 
 def filled(mask: Mask) -> Mask:
@@ -129,6 +163,18 @@ def _without_specks(mask: Mask, smallest: int) -> Mask:
     keep = np.bincount(parts.ravel()) >= smallest
     keep[0] = False
     return np.asarray(keep[parts])
+
+
+def _doubtful(core: Mask, found: Mask, probability: Floats, slight: SlightEnhancement) -> Mask:
+    """Return what is slight and doubtful of the enhancement found in each connected core."""
+    cores, _ = ndimage.label(core, structure=TOUCHING)
+    doubtful = np.zeros_like(found)
+    for number in np.unique(cores[found]):
+        whole = cores == number
+        part = whole & found
+        if part.sum() < slight.share * whole.sum():
+            doubtful |= part & bool(np.median(probability[part]) < slight.median)
+    return doubtful
 
 
 def merged(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32], int]:

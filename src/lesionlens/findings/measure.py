@@ -14,6 +14,7 @@ from skimage.measure import find_contours
 
 from lesionlens.base import geometry
 from lesionlens.base.grid import Grid
+from lesionlens.preparation.resampling import HALF
 from lesionlens.records.findings import Point
 
 Mask = NDArray[np.bool_]
@@ -172,7 +173,7 @@ def _axial_planes(mask: Mask, grid: Grid, edge_mm: float) -> Iterator[tuple[Mask
                 order=1,
                 mode="constant",
             )
-            >= 0.5 - 1e-6
+            > HALF
         )
     for k in range(cube.shape[2]):
         if cube[:, :, k].any():

@@ -16,6 +16,7 @@ from lesionlens.preparation.registration import (
     pyramid,
     register,
 )
+from lesionlens.preparation.resampling import HALF
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.study import PreparedStudy
 
@@ -70,9 +71,10 @@ def changed(analysis: Analysis) -> Excluded | None:
     prepared = analysis.prepared
     lesions = (analysis.findings.components > 0).astype(np.float32)
     inside, grid = on_ras_grid(lesions, prepared.native, _GRID_MM)
-    if not (inside >= 0.5).any():
+    left = inside <= HALF
+    if left.all():
         return None
-    near = ndimage.distance_transform_edt(inside < 0.5, sampling=grid.spacing_mm) <= CHANGED_MM
+    near = ndimage.distance_transform_edt(left, sampling=grid.spacing_mm) <= CHANGED_MM
     brain = grid.to_voxel(prepared.working.to_mm(np.argwhere(prepared.brain)[::101]))
     at = np.rint(brain).astype(int)
     within = np.all((at >= 0) & (at < grid.shape), axis=1)

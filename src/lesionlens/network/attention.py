@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
+from lesionlens.network.convolution import Conv3d
+
 QUERY_BLOCK = 1024
 """Queries that `readable` holds weights of at a time when they are not kept."""
 
@@ -187,9 +189,9 @@ class AttentionGate(nn.Module):
     def __init__(self, features: int) -> None:
         super().__init__()
         hidden = max(8, features // 4)
-        self.skip = nn.Conv3d(features, hidden, 1)
-        self.guide = nn.Conv3d(features, hidden, 1, bias=False)
-        self.gate = nn.Conv3d(hidden, 1, 1)
+        self.skip = Conv3d(features, hidden, 1)
+        self.guide = Conv3d(features, hidden, 1, bias=False)
+        self.gate = Conv3d(hidden, 1, 1)
         with torch.no_grad():
             self.gate.bias.fill_(2.0)  # type: ignore[union-attr]
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
+from lesionlens.network.convolution import Conv3d
 from lesionlens.network.encoder import Residual
 
 WIDTHS = (24, 32, 48, 64)
@@ -47,9 +48,9 @@ class BrainUNet(nn.Module):
             for level, (a, b) in enumerate(zip(inputs, WIDTHS, strict=True))
         )
         self.up = nn.ModuleList(Residual(fine + coarse, fine) for fine, coarse in pairwise(WIDTHS))
-        self.open = nn.Conv3d(WIDTHS[0], 8 * _FINE, 1)
-        self.fine = nn.Conv3d(_FINE + 1, 2 * _FINE, 3, padding=1)
-        self.last = nn.Conv3d(2 * _FINE, 1, 3, padding=1)
+        self.open = Conv3d(WIDTHS[0], 8 * _FINE, 1)
+        self.fine = Conv3d(_FINE + 1, 2 * _FINE, 3, padding=1)
+        self.last = Conv3d(2 * _FINE, 1, 3, padding=1)
 
     @override
     def forward(self, image: Tensor) -> Tensor:

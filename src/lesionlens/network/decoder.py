@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from lesionlens.network.attention import AttentionGate
 from lesionlens.network.config import NetworkConfig
+from lesionlens.network.convolution import Conv3d
 from lesionlens.network.encoder import Features, Residual
 
 
@@ -27,7 +28,7 @@ class GatedUp(nn.Module):
 
     def __init__(self, coarse: int, fine: int) -> None:
         super().__init__()
-        self.narrow = nn.Conv3d(coarse, fine, 1)
+        self.narrow = Conv3d(coarse, fine, 1)
         self.gate = AttentionGate(fine)
         self.mix = Residual(2 * fine, fine)
 
@@ -47,8 +48,8 @@ class SubvoxelUp(nn.Module):
 
     def __init__(self, coarse: int, fine: int) -> None:
         super().__init__()
-        self.expand = nn.Conv3d(coarse, 8 * fine, 1)
-        self.mix = nn.Conv3d(fine, fine, 3, 1, 1)
+        self.expand = Conv3d(coarse, 8 * fine, 1)
+        self.mix = Conv3d(fine, fine, 3, 1, 1)
 
     @override
     def forward(self, coarse: Tensor, skip: Tensor | None = None) -> Tensor:

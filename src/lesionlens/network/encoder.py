@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from lesionlens.network.attention import SelfAttention, SelfTrace
 from lesionlens.network.config import NetworkConfig
+from lesionlens.network.convolution import Conv3d
 
 STRIDE = 8
 """Voxels along an axis that one token stands for."""
@@ -26,12 +27,12 @@ class Residual(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
-        self.conv1 = nn.Conv3d(inputs, outputs, 3, stride, 1, bias=False)
+        self.conv1 = Conv3d(inputs, outputs, 3, stride, 1, bias=False)
         self.norm1 = _group_norm(outputs)
-        self.conv2 = nn.Conv3d(outputs, outputs, 3, 1, 1, bias=False)
+        self.conv2 = Conv3d(outputs, outputs, 3, 1, 1, bias=False)
         self.norm2 = _group_norm(outputs)
         same = inputs == outputs and stride == 1
-        self.short = nn.Identity() if same else nn.Conv3d(inputs, outputs, 1, stride, bias=False)
+        self.short = nn.Identity() if same else Conv3d(inputs, outputs, 1, stride, bias=False)
 
     @override
     def forward(self, x: Tensor) -> Tensor:
@@ -97,7 +98,7 @@ class Encoder(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         full, half, quarter, eighth = config.channels
-        self.stem = nn.Conv3d(config.inputs, full, 3, 1, 1)
+        self.stem = Conv3d(config.inputs, full, 3, 1, 1)
         self.to_half = self._stage(full, half, config.blocks[0])
         self.to_quarter = self._stage(half, quarter, config.blocks[1])
         self.to_eighth = self._stage(quarter, eighth, config.blocks[2])

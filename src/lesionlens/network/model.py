@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from lesionlens.network.attention import Form, GridCrossAttention, SelfAttention, SelfTrace
 from lesionlens.network.config import NetworkConfig
+from lesionlens.network.convolution import Conv3d
 from lesionlens.network.decoder import Decoder
 from lesionlens.network.encoder import STRIDE, Encoder
 from lesionlens.network.lesion_queries import LesionOutput, LesionQueries
@@ -73,7 +74,7 @@ class LensNetwork(nn.Module):
         scales = tuple(zip((quarter, half, full), config.query_heads, strict=True))
         self.queries = QueryDecoder(config.regions, config.query_dim, scales)
         self.lesions = LesionQueries(config) if config.lesions else None
-        self.refine = nn.Conv3d(config.channels[0], config.regions, 1)
+        self.refine = Conv3d(config.channels[0], config.regions, 1)
         self.exists = nn.Linear(config.query_dim, 1)
         nn.init.zeros_(self.refine.weight)
         if self.refine.bias is not None:

@@ -6,6 +6,7 @@ Needs the extra `onnx`.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import logging
@@ -54,6 +55,43 @@ class _Lens(nn.Module):
     def forward(self, x: Tensor, place: Tensor) -> tuple[Tensor, ...]:
         """Return the tensors that `names` names."""
         return tuple(_named(self.network(x, place=place, trace=True)).values())
+
+
+class _GroupNorm(nn.Module):
+    """Group norm whose means are taken axis by axis, so that each sum is short.
+
+    Exported as it is, group norm becomes InstanceNormalization, which onnxruntime sums in float32
+    over all voxels of a group: logits of the brain erred by .003 on a CPU, .034 in a browser.
+    """
+
+    def __init__(self, like: nn.GroupNorm) -> None:
+        super().__init__()
+        self.groups, self.eps = like.num_groups, like.eps
+        self.weight = nn.Parameter(like.weight.detach()[:, None, None, None])
+        self.bias = nn.Parameter(like.bias.detach()[:, None, None, None])
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Return the mean of each channel's group, (B, C, 1, 1, 1)."""
+        by_channel = x.mean(4).mean(3).mean(2).reshape(len(x), self.groups, -1)
+        by_group = by_channel.mean(2, keepdim=True).expand_as(by_channel)
+        return by_group.reshape(len(x), -1, 1, 1, 1)
+
+    @override
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, I, J, K) to the same."""
+        around = x - self.mean(x)
+        scale = self.weight * torch.rsqrt(self.mean(around * around) + self.eps)
+        return around * scale + self.bias
+
+
+def with_short_sums(network: nn.Module) -> nn.Module:
+    """Return a copy of a network whose group norms take their means axis by axis, for export."""
+    made = copy.deepcopy(network)
+    for part in list(made.modules()):
+        for name, norm in part.named_children():
+            if isinstance(norm, nn.GroupNorm):
+                setattr(part, name, _GroupNorm(norm))
+    return made
 
 
 def _named(out: LensOutput) -> dict[str, Tensor]:
@@ -147,7 +185,9 @@ def _exported(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporter's own parts, to one another
             program = torch.onnx.export(
-                network.to(memory_format=torch.contiguous_format).eval(),  # type: ignore[call-overload]
+                with_short_sums(network)
+                .to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+                .eval(),
                 tuple(inputs.values()),
                 dynamo=True,
                 opset_version=OPSET,

@@ -177,7 +177,7 @@ class WeightsStore:
                 shutil.copyfile(file, aside)
         except OSError as error:
             raise _unwritable(error) from error
-        act = UseAct(use=new.name, by=by, time=new.accepted, why="accepted")
+        act = UseAct(use=new.name, by=by, time=new.accepted, why=_reason("accepted", note))
         self._write(_Log(versions=(*log.versions, new), acts=(*log.acts, act)))
         return new
 
@@ -220,7 +220,7 @@ class WeightsStore:
             )
         parent = self.of(now.parent_sha256)
         name = SHIPPED_NAME if parent is None else parent.name
-        self.use(name, by=by, why=why or f"{now.name} taken back")
+        self.use(name, by=by, why=_reason(f"{now.name} taken back", why))
         return name
 
     def verified(self, version: WeightsVersion) -> Path:
@@ -266,6 +266,10 @@ class WeightsStore:
             write_whole(self.folder / LOG_NAME, content)
         except OSError as error:
             raise _unwritable(error) from error
+
+
+def _reason(act: str, why: str) -> str:
+    return f"{act}: {why}" if why else act
 
 
 def _unwritable(error: OSError) -> ResourceError:

@@ -17,7 +17,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import NEVER, Cancel
 from lesionlens.preparation.registration import one_level, roughly
-from lesionlens.preparation.resampling import resample
+from lesionlens.preparation.resampling import HALF, resample
 from lesionlens.records.study import QualityCheck
 
 BINS = 32
@@ -63,7 +63,7 @@ def sides(
         return None
     small = {s: averaged(values, grid) for s, values in channels.items()}
     fixed, where = small[reference]
-    inside = averaged(brain.astype(np.float32), grid)[0] > 0.5
+    inside = averaged(brain.astype(np.float32), grid)[0] > HALF
     reflection = symmetry(fixed, where, cancel=cancel)
     gains = {
         s: gain_of_mirror(fixed, values, inside, where, reflection)

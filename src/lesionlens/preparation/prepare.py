@@ -17,7 +17,8 @@ from lesionlens.base.stages import StageClock, check
 from lesionlens.preparation import brain as brains
 from lesionlens.preparation import quality
 from lesionlens.preparation.laterality_check import sides
-from lesionlens.preparation.resampling import HALF, crop_grid, resample
+from lesionlens.preparation.resampling import crop_grid, resample, resample_mask
+from lesionlens.preparation.shading import evened
 from lesionlens.preparation.steps import (
     Loaded,
     Notes,
@@ -26,7 +27,9 @@ from lesionlens.preparation.steps import (
     bring_together,
     take_bias_out,
 )
+from lesionlens.preparation.thick_slices import divided
 from lesionlens.records.study import (
+    PreparationStep,
     PreparedStudy,
     QualityCheck,
     Series,
@@ -81,6 +84,7 @@ def prepare(
     with clock.stage("resample"):
         working = _working_grid(mask, where, native, options.edge_mm)
         channels, present, brain = _resample_all(loaded, mask, where, working, clock)
+        _even_out(channels, brain, notes)
     if options.bias:
         with clock.stage(StepName.BIAS):
             take_bias_out(channels, brain, working, clock, options, notes)
@@ -191,16 +195,32 @@ def _resample_all(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
     """Bring mask and sequences onto the working grid; outside of the brain stays as scanned."""
     same = where.matches(working)
-    brain = mask if same else resample(mask.astype(np.float32), where, working) > HALF
+    brain = mask if same else resample_mask(mask, where, working)
     channels = np.zeros((len(MrSequence), *working.shape), dtype=np.float32)
     present = np.zeros(len(MrSequence), dtype=bool)
     for index, sequence in enumerate(MrSequence):
         if sequence in loaded:
             item = loaded[sequence]
-            channels[index] = resample(item.values, item.series.grid, working, moved=item.moved)
+            values, grid = divided(item.values, item.series.grid, min(working.spacing_mm))
+            channels[index] = resample(values, grid, working, moved=item.moved)
             present[index] = True
             check(clock.cancel, "resample")
-    return channels, present, np.asarray(brain)
+    return channels, present, brain
+
+
+def _even_out(channels: NDArray[np.float32], brain: NDArray[np.bool_], notes: Notes) -> None:
+    """Take strong shading out of every sequence that has it, in place."""
+    for sequence, values in zip(MrSequence, channels, strict=True):
+        even, strength = evened(values, brain)
+        if even is values:
+            continue
+        values[...] = even
+        words = f"Strong shading of {strength:.1f} to 1 within the brain taken out."
+        notes.steps.append(PreparationStep(StepName.BIAS, sequence, True, words, strength))
+        notes.notices.append(
+            f"{sequence.words} is shaded {strength:.1f} to 1 within the brain, as by a surface "
+            "coil. That was taken out; check candidates on the bright side by eye."
+        )
 
 
 def _quality(

@@ -17,7 +17,7 @@ from scipy import ndimage
 from lesionlens.base.geometry import Affine, ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.stages import NEVER, Cancel, check
-from lesionlens.preparation.resampling import resample
+from lesionlens.preparation.resampling import resample, resample_mask
 
 COARSE_MM, FINE_MM, FINEST_MM = 4.0, 2.0, 1.0
 HEAD_SHARE, NEAR_MM = 0.1, 8.0
@@ -152,7 +152,7 @@ def _level(
     capped = _compressed(values)
     near = _near(capped, grid) if near is None else near
     if excluded is not None:
-        out = resample(excluded.mask.astype(np.float32), excluded.grid, grid) >= 0.5
+        out = resample_mask(excluded.mask, excluded.grid, grid)
         near = np.where(out, np.float32(0.0), near)
     mask = sitk.Cast(_image(near, grid), sitk.sitkUInt8)
     return Level(_image(capped, grid), mask, excluded is not None)
@@ -202,7 +202,7 @@ def pyramid(
     last = None
     if finest:
         image, image_grid = on_ras_grid(values, grid, FINEST_MM)
-        there = (resample(near, fine_grid, image_grid) >= 0.5).astype(np.float32)
+        there = resample_mask(near > 0, fine_grid, image_grid).astype(np.float32)
         last = _level(image, image_grid, there, excluded)
     return ResolutionPyramid(
         _level(coarse, coarse_grid),

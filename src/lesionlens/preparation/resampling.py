@@ -55,6 +55,26 @@ def resample(
     return _interpolate(smooth, index_map, target.shape, nearest=nearest)
 
 
+def resample_mask(
+    mask: NDArray[np.bool_], source: Grid, target: Grid, *, moved: Affine | None = None
+) -> NDArray[np.bool_]:
+    """Bring a mask from one grid onto another: what it covers by half or more, ties included.
+
+    Parameters
+    ----------
+    mask : (I, J, K) bool
+        On `source`.
+    source, target, moved
+        As for `resample`.
+
+    Returns
+    -------
+    (I', J', K') bool
+        On `target`, False outside of the source's field of view.
+    """
+    return np.asarray(resample(mask.astype(np.float32), source, target, moved=moved) > HALF)
+
+
 def antialias(values: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:
     """Smooth along each source axis by what a coarser target can no longer show.
 

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, MrSequence, Region, ReviewState
 from lesionlens.base.stages import StageTime
 from lesionlens.records.attention import MapChecks
-from lesionlens.records.findings import Candidate, Considered, Location
+from lesionlens.records.findings import Candidate, Considered, Location, Point, Score, Share
 from lesionlens.records.review import Review, ReviewEvent, UnaidedRead
 from lesionlens.records.study import PreparationStep, QualityCheck
 
@@ -91,32 +91,21 @@ class FindingsFile(_Strict):
 class ConsideredRow(_Strict):
     """What was drawn and scored too little to be flagged; millimetres are patient RAS+."""
 
-    score: float
+    score: Score
     location: Location
-    centroid_mm: PointMm
-    peak_mm: PointMm
-    volume_ml: float
+    centroid_mm: Point
+    peak_mm: Point
+    volume_ml: Share
 
     @classmethod
     def of(cls, one: Considered) -> ConsideredRow:
         """Build the row of one, without its voxels."""
-        return cls(
-            score=round(one.score, 6),
-            location=one.location,
-            centroid_mm=_rounded(one.centroid_mm),
-            peak_mm=_rounded(one.peak_mm),
-            volume_ml=round(one.volume_ml, 4),
-        )
+        return cls(**{name: getattr(one, name) for name in cls.model_fields})
 
     @property
     def considered(self) -> Considered:
         """What the row says; which voxels it was is not kept."""
-        return Considered(self.score, self.location, self.centroid_mm, self.peak_mm, self.volume_ml)
-
-
-def _rounded(point_mm: PointMm) -> PointMm:
-    x, y, z = (round(v, 3) for v in point_mm)
-    return x, y, z
+        return Considered(**dict(self))
 
 
 class ConsideredFile(_Strict):

@@ -171,6 +171,19 @@ class QuestionTime:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class SlightEnhancement:
+    """Enhancing tumour that is not drawn: whether a core enhances is asked before where.
+
+    What a core has of it is left out where it is both little and doubtful.
+    """
+
+    share: float = 0.0
+    """Of the core's volume, below which it is little."""
+    median: float = 0.0
+    """Of its voxels' probability, below which it is doubtful."""
+
+
 DEFAULT_THRESHOLDS: Mapping[Region, float] = dict.fromkeys(Region, 0.5)
 
 
@@ -194,6 +207,8 @@ class Prediction:
     perturbed inputs are compared."""
     thresholds: Mapping[Region, float] = field(default_factory=lambda: DEFAULT_THRESHOLDS)
     """Probability from which a voxel is drawn as part of the region."""
+    slight_enhancement: SlightEnhancement = field(default_factory=SlightEnhancement)
+    """What of a core's enhancement is not drawn."""
     scoring: Scoring = Scoring()
     """How components are scored from the first pass."""
     class_probabilities: ClassProbabilities | None = None

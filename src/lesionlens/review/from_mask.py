@@ -24,7 +24,7 @@ from lesionlens.base.provenance import sha256_of, versions
 from lesionlens.findings import anatomy
 from lesionlens.findings.candidates import Context, Evidence, describe
 from lesionlens.findings.components import ComponentMask
-from lesionlens.preparation.resampling import resample
+from lesionlens.preparation.resampling import HALF, resample
 from lesionlens.reading.nifti.header import read_header
 from lesionlens.reading.nifti.reader import read_voxels
 from lesionlens.reading.readers import hashes_of
@@ -39,6 +39,8 @@ NO_PARTS = (
     "The mask does not tell an enhancing part from the rest: its volume and the RANO rule are left "
     "empty"
 )
+_TIE = np.float32(1 - 2 * HALF)
+"""Two numbers whose shares of a voxel differ by less cover it alike: the larger has it."""
 _WHOLE = np.ones((3, 3, 3), bool)
 _PARTS: Mapping[int, Label] = {1: Label.CORE, 2: Label.OEDEMA, 3: Label.ENHANCING}
 _PARTS_BEFORE_2023 = {1: Label.CORE, 2: Label.OEDEMA, 4: Label.ENHANCING}
@@ -165,12 +167,12 @@ def _onto(
     (I, J, K) int32
         On `grid`; where two numbers meet, the one that covers more.
     """
-    most = np.full(grid.shape, np.float32(0.5))
+    most = np.full(grid.shape, np.float32(HALF))
     found = np.zeros(grid.shape, np.int32)
     for number in sorted(numbers):
         share = resample((values == number).astype(np.float32), source, grid)
-        better = (share >= most) & (share > 0)
-        found[better], most[better] = number, share[better]
+        better = share > most
+        found[better], most[better] = number, share[better] - _TIE
     return found
 
 

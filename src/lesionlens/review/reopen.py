@@ -75,6 +75,8 @@ class SavedResult:
     """How the attention maps were made, and what was checked of them."""
     followup: Comparison | None = None
     """What was compared with earlier examinations."""
+    evidence_asked: bool = False
+    """Whether it was saved with evidence by sequence, or with what was considered alone."""
 
 
 def is_result(folder: Path) -> bool:
@@ -151,6 +153,8 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
         reference=content.reference,
         attention=run.attention,
         followup=_followup(folder),
+        evidence_asked=(folder / CONSIDERED).is_file()
+        or (folder / "evidence_none.nii.gz").is_file(),
     )
 
 
@@ -210,7 +214,7 @@ def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysi
         run=saved.run,
         review=saved.review,
         followup=saved.followup,
-        options=ExportOptions(evidence=saved.volumes.evidence is not None),
+        options=ExportOptions(evidence=saved.evidence_asked),
     )
     return applied(analysis)
 

@@ -20,7 +20,7 @@ from lesionlens.base import codes, geometry
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label
-from lesionlens.preparation.resampling import resample
+from lesionlens.preparation.resampling import resample_mask
 
 BESIDE_VOX = 0.05
 """How far a pixel may lie from the voxel that it is."""
@@ -202,11 +202,11 @@ def _resampled(frames: list[Frame], grid: Grid) -> NDArray[np.bool_]:
     low = int(np.argmin(depths))
     index = np.rint((depths - depths[low]) / step).astype(int) + 1
     rows, columns = frames[0][1].shape
-    volume = np.zeros((columns, rows, int(index.max()) + 2), np.float32)
+    volume = np.zeros((columns, rows, int(index.max()) + 2), bool)
     for k, (_, marked, _) in zip(index, frames, strict=True):
         volume[:, :, k] = marked.T
     lps = np.eye(4)
     lps[:3, :2], lps[:3, 2] = first[:, :2], normal * step
     lps[:3, 3] = frames[low][2][:, 2] - normal * step
     source = Grid(volume.shape, geometry.ras_from_lps(lps), grid.frame_uid)
-    return np.asarray(resample(volume, source, grid) >= 0.5)
+    return resample_mask(volume, source, grid)

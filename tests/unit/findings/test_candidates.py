@@ -15,9 +15,11 @@ from lesionlens.findings.candidates import Context, Evidence, describe, tracking
 from lesionlens.findings.components import (
     CandidateCriteria,
     components_of,
+    doubtful_ml,
     draw_components,
     keep,
 )
+from lesionlens.records.prediction import SlightEnhancement
 
 SHAPE = (60, 50, 40)
 
@@ -277,3 +279,52 @@ def test_candidates_cannot_be_changed():
         findings.candidates[0].score = 1.0
     with pytest.raises(ValueError, match="read-only"):
         findings.components[0, 0, 0] = 1
+
+
+SLIGHT = CandidateCriteria(slight_enhancement=SlightEnhancement(share=0.2, median=0.6))
+
+
+def enhancing_ml(probability, rules=SLIGHT):
+    labels = draw_components(probability, make_grid(), rules).labels
+    return np.count_nonzero(labels == Label.ENHANCING) / 1000
+
+
+@pytest.mark.parametrize(
+    ("share", "chance", "drawn_at_all"),
+    [(0.5, 0.55, False), (0.5, 0.75, True), (0.9, 0.55, True)],
+    ids=["little and doubtful", "little, certain", "much, doubtful"],
+)
+def test_enhancement_is_left_out_where_it_is_both_little_and_doubtful(share, chance, drawn_at_all):
+    probability = drawn(((20, 25, 20), 14))
+    probability[Region.ET][:] = 0.02
+    part = ball((20, 25, 20), 14 * 0.7 * share)
+    probability[Region.ET][part] = chance
+    everything = enhancing_ml(probability, CandidateCriteria())
+    assert everything == pytest.approx(part.sum() / 1000)
+    assert enhancing_ml(probability) == (everything if drawn_at_all else 0)
+    marked = draw_components(probability, make_grid(), SLIGHT)
+    untold = doubtful_ml(marked, probability[Region.ET], SLIGHT)
+    assert untold == pytest.approx(0 if drawn_at_all else everything)
+
+
+def test_each_core_is_asked_for_itself_whether_it_enhances():
+    probability = drawn(((15, 25, 20), 12), ((45, 25, 20), 12))
+    sure, unsure = ball((15, 25, 20), 3), ball((45, 25, 20), 3)
+    probability[Region.ET][:] = 0.02
+    probability[Region.ET][sure], probability[Region.ET][unsure] = 0.9, 0.55
+    labels = draw_components(probability, make_grid(), SLIGHT).labels
+    np.testing.assert_array_equal(labels == Label.ENHANCING, sure)
+    assert (labels[unsure] == Label.CORE).all()
+
+
+@settings(max_examples=10, deadline=None)
+@given(orders())
+def test_what_is_slight_does_not_depend_on_how_the_scan_is_stored(order):
+    probability = drawn(((15, 25, 20), 12), ((45, 25, 20), 12))
+    probability[Region.ET][ball((45, 25, 20), 6)] = 0.02
+    probability[Region.ET][ball((45, 25, 20), 3)] = 0.55
+    on = grid_stored(make_grid(), order)
+    maps = {region: stored(values, order) for region, values in probability.items()}
+    found = draw_components(maps, on, SLIGHT).labels
+    plain = draw_components(probability, make_grid(), SLIGHT).labels
+    np.testing.assert_array_equal(found, stored(plain, order))

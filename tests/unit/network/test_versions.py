@@ -46,13 +46,20 @@ def test_a_version_is_taken_back_to_its_parent_and_nothing_is_deleted(
     accepted(store, random_weights, tmp_path)
     second = accepted(store, random_weights, tmp_path, b" ")
     assert (second.name, second.parent_sha256) == ("v2", store.versions[0].sha256)
-    assert [store.back(by="B"), store.back(by="B")] == ["v1", "default"]
+    assert [store.back(by="B", why="worse on ours"), store.back(by="B")] == ["v1", "default"]
     assert store.in_use is None
     with pytest.raises(WeightsError, match="the weights of the package in use"):
         store.back(by="B")
     store.use("v2", by="B", why="again")
     assert store.in_use is not None
     assert [act.use for act in store.acts] == ["v1", "v2", "v1", "default", "v2"]
+    assert [act.why for act in store.acts] == [
+        "accepted: better on ours",
+        "accepted: better on ours",
+        "v2 taken back: worse on ours",
+        "v1 taken back",
+        "again",
+    ]
     assert all(store.path(one.name).is_file() for one in store.versions)
 
 

@@ -89,6 +89,22 @@ def test_what_was_saved_of_evidence_comes_back_and_stays_when_saved_again(closed
     assert one.voxels.shape == (0, 3)
 
 
+def test_what_was_considered_stays_where_there_is_no_evidence_by_sequence(closed, tmp_path):
+    analysis, _ = closed
+    below = Considered(0.07, Location("left", "insula"), (1, 2, 3), (1, 2, 4), 0.4)
+    for name, considered in {"one": (below,), "none": ()}.items():
+        findings = replace(analysis.findings, considered=considered)
+        options = ExportOptions(evidence=True)
+        save(replace(analysis, findings=findings, options=options), tmp_path / name)
+        again = reopen(read_result(tmp_path / name), analysis.study, analysis.prepared)
+        save(again, tmp_path / f"{name} again")
+        files = [tmp_path / place / "considered.json" for place in (name, f"{name} again")]
+        assert files[0].read_bytes() == files[1].read_bytes()
+    save(analysis, tmp_path / "without")
+    again = reopen(read_result(tmp_path / "without"), analysis.study, analysis.prepared)
+    assert not again.options.evidence
+
+
 def test_maps_return_to_the_working_grid(closed):
     analysis, folder = closed
     again = reopen(read_result(folder), analysis.study, analysis.prepared)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
 from lesionlens._napari.qt.keyboard import main_window
+from lesionlens._napari.qt.waiting import once_idle
 
 CANVAS_SHARE = 0.6
 """Of the window's width that the picture keeps."""
@@ -34,13 +35,8 @@ class Room(QObject):
         self._taken = 0
         self._overruled = False
         self._kept: int | None = None
-        self._later = QTimer(self)
-        self._later.setSingleShot(True)
-        self._later.setInterval(_SETTLED_MS)
-        self._later.timeout.connect(self._narrow)
-        self._soon = QTimer(self)  # goes with it: nothing is measured once the panel is closed
-        self._soon.setSingleShot(True)
-        self._soon.timeout.connect(self.make)
+        self._later = once_idle(self._narrow, self, _SETTLED_MS)
+        self._soon = once_idle(self.make, self)
         window.installEventFilter(self)
 
     def make(self) -> None:
@@ -109,7 +105,7 @@ class Room(QObject):
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: ARG002
         """Measure again when the window's size changes."""
         if event.type() in (QEvent.Type.Resize, QEvent.Type.Show) and not self._overruled:
-            self._soon.start(0)
+            self._soon.start()
         return False
 
 

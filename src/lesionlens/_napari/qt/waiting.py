@@ -48,10 +48,14 @@ def painted(work: Callable[[], T]) -> T:
     return answer["value"]  # type: ignore[no-any-return]
 
 
-def once_idle(act: Callable[[], object], parent: QObject) -> QTimer:
-    """Return a timer that calls something once, as long as it is started anew meanwhile."""
+def once_idle(act: Callable[[], object], parent: QObject, after_ms: int = 0) -> QTimer:
+    """Return a timer that calls something once, however often it is started until then.
+
+    It goes with its parent: nothing is called once that is closed.
+    """
     timer = QTimer(parent)
     timer.setSingleShot(True)
+    timer.setInterval(after_ms)
     timer.timeout.connect(act)
     return timer
 

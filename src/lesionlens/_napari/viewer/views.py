@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
@@ -28,6 +28,7 @@ from lesionlens._napari.model.screen.screen import Screen, ShownScene
 from lesionlens._napari.model.state.state import State
 from lesionlens._napari.qt.cine import Cine
 from lesionlens._napari.qt.keyboard import main_window
+from lesionlens._napari.qt.waiting import once_idle
 from lesionlens._napari.viewer.board_view import BoardView, Window
 from lesionlens._napari.viewer.canvas_lines import CanvasLines
 from lesionlens._napari.viewer.layers import Layers
@@ -87,10 +88,7 @@ class Views(QObject):
         self._identity: tuple[str, ...] = ()
         self._mouse = CanvasMouse(viewer, acts.scroll, self._drag_shown)
         self._applied = self._wanted = ShownScene()
-        self._later = QTimer(self)
-        self._later.setSingleShot(True)
-        self._later.setInterval(_IDLE_MS)
-        self._later.timeout.connect(self.settle)
+        self._later = once_idle(self.settle, self, _IDLE_MS)
         travel.changed.connect(self._on_travel)
         viewer.dims.events.point.connect(self._on_point)
         viewer.dims.events.order.connect(self._draw_lines)

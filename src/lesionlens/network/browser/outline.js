@@ -25,7 +25,7 @@ export function refined(probability, images, brain, shape) {
   const high = found[1].map((n, a) => Math.min(n + MARGIN, shape[a]));
   const here = (values) => cut(values, shape, low, high);
   const within = here(brain);
-  const inLesion = here(probability[0]).map((p, at) => within[at] * byDegrees(p - 0.5));
+  const inLesion = here(probability[0]).map((p, at) => within[at] * byDegrees(p));
   const shown = images.map((one) => one && here(one));
   const all = shown.filter(Boolean);
   const uptake = UPTAKE.map((c) => shown[c]).filter(Boolean);
@@ -50,7 +50,7 @@ export function refined(probability, images, brain, shape) {
   });
 }
 
-const byDegrees = (above) => Math.min(Math.max(above / RAMP + 0.5, 0), 1);
+const byDegrees = (p) => Math.min(Math.max((p - 0.5) / RAMP + 0.5, 0), 1);
 
 function refinedOne(probability, images, around, shape) {
   const voxels = (chosen) => [...Array(size(shape)).keys()].filter(chosen);
@@ -61,7 +61,7 @@ function refinedOne(probability, images, around, shape) {
   const inside = weighed((v) => (probability[v] > INSIDE ? 1 : 0));
   const outside = weighed((v) => (probability[v] < OUTSIDE ? around[v] : 0));
   if (!images.length || Math.min(total(inside), total(outside)) < LEAST) return probability;
-  const soft = smoothed(probability.map((p) => byDegrees(p - 0.5)), shape, REACH);
+  const soft = smoothed(probability.map((p) => byDegrees(p)), shape, REACH);
   const scaled = standardised(images, [inside, outside]);
   const [lesion, other] = [inside, outside].map((chosen) => gaussian(scaled, chosen));
   return probability.map((p, v) => {

@@ -125,6 +125,7 @@ function withoutSpecks(mask, shape, smallest) {
 }
 
 const SMALLEST_ML = 0.1;
+const SLIGHT = { share: 0.4, median: 0.6 };
 const MERGE_MM = 3;
 
 /** Draw regions and components from the three probabilities: {labels, components, count}. */
@@ -144,7 +145,9 @@ export function drawn(probability, grid, thresholds) {
     const inner = cut(probability[index], shape, low, high);
     let mask = region.map((r, at) => (r && inner[at] >= thresholds[index] ? 1 : 0));
     if (index === 1) mask = filled(mask, part.shape).map((m, at) => m & region[at]);
-    region = withoutSpecks(mask, part.shape, smallest);
+    mask = withoutSpecks(mask, part.shape, smallest);
+    if (index === 2) mask = withoutSlight(region, mask, inner, part.shape);
+    region = mask;
     region.forEach((r, at) => r && (found[at] = label));
   }
   const groups = merged(found, part);
@@ -154,6 +157,28 @@ export function drawn(probability, grid, thresholds) {
     components[at] = groups.labels[n++];
   });
   return { labels, components, count: groups.count };
+}
+
+/** Leave out what is little and doubtful of the enhancement in each connected core. */
+function withoutSlight(core, mask, probability, shape) {
+  const { labels, sizes } = labelled(core, shape);
+  const chances = new Map();
+  mask.forEach((m, at) => {
+    if (!m) return;
+    if (!chances.has(labels[at])) chances.set(labels[at], []);
+    chances.get(labels[at]).push(probability[at]);
+  });
+  const slight = new Set();
+  for (const [number, own] of chances)
+    if (own.length < SLIGHT.share * sizes[number] && median(own) < SLIGHT.median)
+      slight.add(number);
+  return mask.map((m, at) => (m && !slight.has(labels[at]) ? 1 : 0));
+}
+
+function median(values) {
+  const sorted = Float64Array.from(values).sort();
+  const half = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 }
 
 /** Number connected parts; parts with a small gap between them share a number. */

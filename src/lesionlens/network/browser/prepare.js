@@ -8,6 +8,7 @@ import {
 } from "./grid.js";
 import { largest, solid } from "./parts.js";
 import { HALF, applied, resample } from "./resample.js";
+import { divided } from "./thick_slices.js";
 
 export const SEQUENCES = ["t1", "t1c", "t2", "flair"];
 export const WORDS = { t1: "T1", t1c: "T1c", t2: "T2", flair: "FLAIR" };
@@ -232,9 +233,11 @@ export async function prepare(items, runBrain) {
     : Uint8Array.from(
         resample(Float32Array.from(outline.mask), outline.grid, grid), (v) => (v > HALF ? 1 : 0),
       );
-  const channels = SEQUENCES.map((s) =>
-    items[s] ? resample(items[s].values, items[s], grid) : new Float32Array(size(grid.shape)),
-  );
+  const channels = SEQUENCES.map((s) => {
+    if (!items[s]) return new Float32Array(size(grid.shape));
+    const thin = divided(items[s], Math.min(...spacing(grid)));
+    return resample(thin.values, thin, grid);
+  });
   const others = SEQUENCES.filter((s) => !items[s]).map((s) => WORDS[s]);
   if (others.length) notices.push(`Missing: ${others.join(", ")}. The answer is less sure.`);
   if (Object.keys(items).length > 1)

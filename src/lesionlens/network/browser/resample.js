@@ -63,7 +63,7 @@ function mirrored(n, length) {
 function interpolated(values, shape, m, wanted) {
   const out = new Float32Array(size(wanted));
   const [I, J, K] = shape;
-  const beyond = (p, n) => p < -0.5 || p > n - 0.5;
+  const beyond = (p, n) => p < -0.5 || p >= n - 0.5;
   const within = (n, length) => Math.min(Math.max(n, 0), length - 1);
   each(wanted, [0, 0, 0], wanted, (at, i, j, k) => {
     const x = m[0][0] * i + m[0][1] * j + m[0][2] * k + m[0][3];

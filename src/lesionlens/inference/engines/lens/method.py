@@ -52,6 +52,7 @@ from lesionlens.records.prediction import (
     PerturbedPrediction,
     Prediction,
     Scoring,
+    SlightEnhancement,
     Trace,
 )
 from lesionlens.records.study import PreparedStudy
@@ -67,6 +68,9 @@ _SCALE = 1.5
 """Perturbed inputs are predicted at this many times the spacing: another scale, at which false
 regions seldom show again, and quick enough for every subset of sequences."""
 _UNFITTED_FLOOR = 0.2  # score from which a region is flagged, for weights that name none
+_SLIGHT_ENHANCEMENT = SlightEnhancement(share=0.4, median=0.6)
+"""True enhancement of the development cases has a median above .7, false rims and specks about
+cysts lie below this (`docs/experiments.md`, "Does it enhance at all?")."""
 _ATTENTION_BLUR_VOX = 0.7
 """On the network's grid: takes away the checkerboard of period two that upsampling leaves."""
 _CAPABILITIES = frozenset(
@@ -192,6 +196,7 @@ class LensMethod(ABC):
                 prepared, [EVERYTHING], progress=progress, cancel=cancel
             ),
             thresholds=self._thresholds(study.present),
+            slight_enhancement=_SLIGHT_ENHANCEMENT,
             scoring=self._scoring,
             class_probabilities=_class_probabilities(out, study.grid),
         )

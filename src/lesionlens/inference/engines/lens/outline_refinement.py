@@ -81,7 +81,7 @@ def refine(probability: Floats, channels: Floats, present: Mask, brain: Mask) ->
         return probability
     cut, within, images = probability[:, *box], brain[box], channels[:, *box]
     whole = within.astype(np.float32)
-    lesion = _by_degrees(cut[0] - 0.5) * whole
+    lesion = _by_degrees(cut[0]) * whole
     asked = ((present, whole), (present, lesion), (present & _UPTAKE, lesion))
     refined = np.stack(
         [
@@ -96,9 +96,9 @@ def refine(probability: Floats, channels: Floats, present: Mask, brain: Mask) ->
     return out
 
 
-def _by_degrees(above: Floats) -> Floats:
-    """Go from 0 to 1 over `_RAMP` round zero; a step would magnify rounding errors."""
-    return np.asarray((above / _RAMP + 0.5).clip(0, 1), np.float32)
+def _by_degrees(probability: Floats) -> Floats:
+    """Go from 0 to 1 over `_RAMP` round one half; a step would magnify rounding errors."""
+    return np.asarray(((probability - 0.5) / _RAMP + 0.5).clip(0, 1), np.float32)
 
 
 def _refine_one(probability: Floats, images: Floats, around: Floats) -> Floats:
@@ -108,7 +108,7 @@ def _refine_one(probability: Floats, images: Floats, around: Floats) -> Floats:
     outside = around * ((probability < _OUTSIDE) & scanned)
     if min(inside.sum(), outside.sum()) < _LEAST_VOX or not len(images):
         return probability
-    soft = separable.smooth(_by_degrees(probability - 0.5), _REACH_VOX)
+    soft = separable.smooth(_by_degrees(probability), _REACH_VOX)
     nearness = 4 * soft * (1 - soft) - _NEAREST  # from zero on, so that nothing jumps where it ends
     near = (nearness > 0) & scanned
     certain = (inside > 0) | (outside > 0)

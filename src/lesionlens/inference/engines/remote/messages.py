@@ -30,6 +30,7 @@ from lesionlens.records.prediction import (
     Prediction,
     QuestionTime,
     Scoring,
+    SlightEnhancement,
     Trace,
 )
 from lesionlens.records.study import PreparedStudy
@@ -40,6 +41,7 @@ Parts = dict[str, bytes]
 BYTES_PER_VOXEL = 4 * len(MrSequence) + 1
 """Of a study as an engine reads it: its channels and the brain."""
 _INFO, _SCORING, _TIME = TypeAdapter(EngineInfo), TypeAdapter(Scoring), TypeAdapter(QuestionTime)
+_SLIGHT = TypeAdapter(SlightEnhancement)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,7 @@ def prediction_out(found: Prediction) -> tuple[Header, dict[str, NDArray[Any]]]:
         "engine": info_out(found.engine),
         "notices": found.notices,
         "thresholds": {region.value: value for region, value in found.thresholds.items()},
+        "slight_enhancement": _SLIGHT.dump_python(found.slight_enhancement),
         "scoring": _SCORING.dump_python(found.scoring),
         "question_time": _TIME.dump_python(found.question_time),
         "trace": None,
@@ -227,6 +230,7 @@ def prediction_in(
             if unperturbed is None
             else PerturbedPrediction(arrays["unperturbed"], grid_in(unperturbed)),
             thresholds={Region(key): float(v) for key, v in header["thresholds"].items()},
+            slight_enhancement=_SLIGHT.validate_python(header["slight_enhancement"]),
             scoring=_SCORING.validate_python(header["scoring"]),
             class_probabilities=None
             if classes is None

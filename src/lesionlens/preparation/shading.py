@@ -1,0 +1,71 @@
+"""Take out a surface coil's strong shading, through which the network was not trained to read.
+
+The bright side of such an image looks like enhancement or oedema. N4 (`bias_field`) leaves most of
+it, for its field is drawn towards zero where intensities differ that much.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+STRONGEST = 3.0
+"""Ratio of the field within the brain (98th over 2nd percentile) from which it is taken out.
+Measured: 1.1 to 2.6 in 73 sequences of twenty-one people, 3.4 in one that it made a false candidate
+of."""
+_SAMPLE = 40  # about so many voxels along each axis
+_LEAST_VOX = 500
+_ROUNDS = 5
+_OUTLIER = 2.0  # deviations from which a voxel counts less than half
+
+
+def evened(values: Floats, brain: NDArray[np.bool_]) -> tuple[Floats, float]:
+    """Divide strong shading out of an image.
+
+    Parameters
+    ----------
+    values : (I, J, K) float32 array
+        One sequence; what is not positive counts as unseen.
+    brain : (I, J, K) bool array
+        Where the shading is looked for.
+
+    Returns
+    -------
+    (I, J, K) float32 array, float
+        As given where the shading is weaker than `STRONGEST`; and how strong it is.
+
+    Notes
+    -----
+    The field's logarithm is a quadratic in the three axes, fitted to that of the intensities by
+    least squares, reweighed so that lesions, vessels and fluid count little.
+    """
+    steps = tuple(slice(None, None, max(length // _SAMPLE, 1)) for length in values.shape)
+    seen = brain[steps] & (values[steps] > 0)
+    if int(seen.sum()) < _LEAST_VOX:
+        return values, 1.0
+    axes = [np.linspace(-1, 1, length) for length in values.shape]
+    some = _terms(*(axis[step] for axis, step in zip(axes, steps, strict=True)))[:, seen].T
+    found = np.log(values[steps][seen].astype(np.float64))
+    weights = np.ones(len(found))
+    factors: NDArray[np.floating] = np.zeros(some.shape[1])
+    for _ in range(_ROUNDS):
+        factors = np.linalg.lstsq(some * weights[:, None], found * weights, rcond=None)[0]
+        apart = found - some @ factors
+        spread = 1.48 * float(np.median(np.abs(apart))) + 1e-6
+        weights = 1 / np.sqrt(1 + (apart / (_OUTLIER * spread)) ** 2)
+    low, middle, high = np.percentile(some @ factors, (2, 50, 98))
+    strength = float(np.exp(high - low))
+    if strength < STRONGEST:
+        return values, strength
+    field = np.tensordot(factors, _terms(*axes), 1) - middle
+    # beyond the brain a quadratic runs away
+    field = np.exp(-field.clip(low - middle, high - middle))
+    return np.asarray(values * field, dtype=np.float32), strength
+
+
+def _terms(x: NDArray[np.float64], y: NDArray[np.float64], z: NDArray[np.float64]) -> Floats:
+    """Return the (10, I, J, K) terms of a quadratic on a grid of three axes."""
+    a, b, c = np.meshgrid(x, y, z, indexing="ij")
+    terms = [np.ones_like(a), a, b, c, a * a, b * b, c * c, a * b, a * c, b * c]
+    return np.stack(terms).astype(np.float32)
