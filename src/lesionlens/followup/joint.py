@@ -190,7 +190,8 @@ def _overlooked(
     ]
     sign = np.where(came, 1.0, -1.0)[where.band]
     told = float((more * sign)[flipped[where.band]].sum()) * volume
-    return bool((apart[0] > _DIFFERS * apart[1]).any()) and told < np.count_nonzero(flipped) / 2
+    differs = bool((apart[0] > _DIFFERS * apart[1]).any())
+    return differs and told < int(np.count_nonzero(flipped)) / 2
 
 
 def _soft_mean(one: Scan, other: Scan, where: _Places) -> float:
