@@ -45,7 +45,7 @@ def likeness(
         Where there are images, what is asked, and what is lesion and tissue at both examinations.
     """
     places = [thinned(inside, _MOST_TAUGHT), thinned(outside, _MOST_TAUGHT), np.flatnonzero(asked)]
-    seen = [[_looks(image, brain, at) for at in places] for image in images]
+    seen = [[_features(image, brain, at) for at in places] for image in images]
     every = np.concatenate([rows for one in seen for rows in one[:2]])
     design = _Design.of(every)
     taught = design.rows(every)
@@ -85,7 +85,7 @@ def _products(plain: Rows) -> Rows:
     return np.concatenate([plain, plain[:, a] * plain[:, b]], axis=1)
 
 
-def _looks(image: Floats, brain: Mask, at: NDArray[np.intp]) -> Rows:
+def _features(image: Floats, brain: Mask, at: NDArray[np.intp]) -> Rows:
     """Return (n, features): each sequence, smoothed twice within the brain."""
     rows = []
     for width in _SMOOTHED_MM:

@@ -26,6 +26,7 @@ from lesionlens.followup.matching import match
 from lesionlens.followup.patient import Examination, check_same_patient, visit_of, visit_of_result
 from lesionlens.followup.prior import Prior, find_prior, latest_before, open_prior
 from lesionlens.reading.readers import open_study
+from lesionlens.records.arrays import Volume
 from lesionlens.records.export import ExportOptions
 from lesionlens.records.followup import (
     Alignment,
@@ -60,7 +61,10 @@ def analysis_of(folder: Path, lesions, moved=None):
         return made
     prepared = made.prepared
     working, native = (Grid(g.shape, moved @ g.affine) for g in (prepared.working, prepared.native))
-    return replace(made, prepared=replace(prepared, working=working, native=native))
+    likely = {r: Volume(v.data, native) for r, v in made.volumes.probability.items()}
+    volumes = replace(made.volumes, probability=likely)
+    prepared = replace(prepared, working=working, native=native)
+    return replace(made, prepared=prepared, volumes=volumes)
 
 
 @pytest.fixture(scope="module")
