@@ -125,7 +125,7 @@ function withoutSpecks(mask, shape, smallest) {
 }
 
 const SMALLEST_ML = 0.1;
-const SLIGHT = { share: 0.4, median: 0.6 };
+const SLIGHT = { share: 0.15, median: 0.6 };
 const MERGE_MM = 3;
 
 /** Draw regions and components from the three probabilities: {labels, components, count}. */

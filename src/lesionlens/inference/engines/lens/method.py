@@ -68,7 +68,7 @@ _SCALE = 1.5
 """Perturbed inputs are predicted at this many times the spacing: another scale, at which false
 regions seldom show again, and quick enough for every subset of sequences."""
 _UNFITTED_FLOOR = 0.2  # score from which a region is flagged, for weights that name none
-_SLIGHT_ENHANCEMENT = SlightEnhancement(share=0.4, median=0.6)
+_SLIGHT_ENHANCEMENT = SlightEnhancement(share=0.15, median=0.6)
 """True enhancement of the development cases has a median above .7, false rims and specks about
 cysts lie below this (`docs/experiments.md`, "Does it enhance at all?")."""
 _ATTENTION_BLUR_VOX = 0.7
