@@ -30,6 +30,7 @@ from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import NEVER, check, no_progress
 from lesionlens.export.exporter import save
 from lesionlens.findings.edits import outline_of
+from lesionlens.followup import places
 from lesionlens.review.reopen import read_result
 
 PATIENCE_MS = 120_000
@@ -265,6 +266,34 @@ def test_the_demo_reopens_a_result_without_asking_the_network(
 def test_a_result_without_its_study_says_to_open_it_first(panel, tmp_path: Path):
     assert not panel.actions_.reopen(tmp_path)
     assert "Open" in panel.session.state.problem.next_step
+
+
+def test_a_result_opens_with_its_study_where_that_is_remembered(
+    panel, analysis, qtbot, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr("lesionlens.followup.places.place", lambda: tmp_path / "studies.json")
+    save(analysis, tmp_path / "out")
+    places.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)
+    panel.take_dropped([tmp_path / "out"])
+    qtbot.waitUntil(lambda: panel.session.state.analysis is not None, timeout=PATIENCE_MS)
+    assert panel.session.state.problem is None
+    assert panel.session.state.reopened
+    assert panel.session.state.study.root == analysis.study.root
+    found = panel.session.state.analysis.findings.candidates
+    assert [one.tracking_uid for one in found] == [
+        one.tracking_uid for one in analysis.findings.candidates
+    ]
+
+
+def test_what_was_exported_in_the_window_opens_again_by_itself(
+    reviewed, qtbot, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr("lesionlens.followup.places.place", lambda: tmp_path / "studies.json")
+    assert reviewed.actions_.export(tmp_path / "out")
+    qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
+    study = reviewed.session.state.study
+    inputs = reviewed.session.state.analysis.run.inputs
+    assert places.recall(inputs) == (study.root.absolute(), study.uid)
 
 
 def test_opening_through_napari_shows_layers_and_the_panel(

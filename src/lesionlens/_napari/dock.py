@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import napari
 from napari.settings import get_settings
-from npe2 import PluginManager
 from qtpy.QtCore import QEvent
 
 from lesionlens._napari.controllers.identity import identity_of
@@ -22,7 +20,7 @@ from lesionlens._napari.model.acts.session import ReviewSession
 from lesionlens._napari.model.overlays.maps import overlays_of
 from lesionlens._napari.model.screen.first_look import with_first_look
 from lesionlens._napari.model.screen.screen import Screen, ShownScene, resolve
-from lesionlens._napari.model.state.state import Request, State, only_further
+from lesionlens._napari.model.state.state import State, only_further
 from lesionlens._napari.preferences import read_preferences
 from lesionlens._napari.qt.clashes import clashes, keymap_of
 from lesionlens._napari.qt.drops import Drops, canvas_of
@@ -35,7 +33,7 @@ from lesionlens._napari.viewer.single import plane_of
 from lesionlens._napari.viewer.views import Views
 from lesionlens._napari.widgets.panel import Panel
 from lesionlens._napari.widgets.worklist_dock import WorklistDock
-from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.errors import ResourceError
 from lesionlens.base.memory import rest
 
 _SOON_MS = 500
@@ -346,32 +344,6 @@ def open_archive() -> None:
     viewer = napari.current_viewer()
     if viewer is not None:
         open_panel(viewer).ask_archive()
-
-
-def ask_in_panel(places: tuple[Path, ...], error: UnusableInputError) -> bool:
-    """Ask in the window of now what must be decided before a study can be opened.
-
-    Returns
-    -------
-    bool
-        False where there is no window to ask in.
-    """
-    viewer = napari.current_viewer()
-    if viewer is None or "lesionlens" not in PluginManager.instance():
-        return False
-    when_idle(lambda: open_panel(viewer).actions_.opener.refused(Request.of(places), error))
-    return True
-
-
-def offer_panel() -> None:
-    """Open the panel in the window of now, where there is one and the preferences say so."""
-    viewer = napari.current_viewer()
-    if (
-        viewer is not None
-        and "lesionlens" in PluginManager.instance()
-        and read_preferences().open_panel
-    ):
-        open_panel(viewer)
 
 
 def show(result: Any, *, block: bool | None = None) -> napari.Viewer:

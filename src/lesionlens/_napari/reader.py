@@ -48,7 +48,10 @@ def read(path: str | list[str]) -> list[LayerData]:
         return read_study(places)
     from lesionlens._napari.qt.waiting import painted, when_idle  # noqa: PLC0415
     from lesionlens.reading.series_selection import NothingRecognisedError, SeveralStudiesError  # noqa: PLC0415
+    from lesionlens.review.reopen import is_result  # noqa: PLC0415
 
+    if len(places) == 1 and is_result(places[0]) and _reopen_in_panel(places[0]):
+        return NOTHING_YET
     try:
         layers = painted(lambda: read_study(places))
     except (SeveralStudiesError, NothingRecognisedError) as error:
@@ -60,12 +63,18 @@ def read(path: str | list[str]) -> list[LayerData]:
 
 
 def _offer_panel() -> None:
-    from lesionlens._napari.dock import offer_panel  # noqa: PLC0415
+    from lesionlens._napari.current_window import offer_panel  # noqa: PLC0415
 
     offer_panel()
 
 
+def _reopen_in_panel(result: Path) -> bool:
+    from lesionlens._napari.current_window import reopen_in_panel  # noqa: PLC0415
+
+    return reopen_in_panel(result)
+
+
 def _ask_in_panel(places: tuple[Path, ...], error: UnusableInputError) -> bool:
-    from lesionlens._napari.dock import ask_in_panel  # noqa: PLC0415
+    from lesionlens._napari.current_window import ask_in_panel  # noqa: PLC0415
 
     return ask_in_panel(places, error)

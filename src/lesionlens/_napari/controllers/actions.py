@@ -19,6 +19,7 @@ from lesionlens._napari.controllers.edit_acts import EditActs
 from lesionlens._napari.controllers.editor import OutlineEditor
 from lesionlens._napari.controllers.marking import Marking
 from lesionlens._napari.controllers.opener import Opener
+from lesionlens._napari.controllers.reopening import reopen
 from lesionlens._napari.controllers.reviewing import Reviewing
 from lesionlens._napari.controllers.units import read_units, take_units
 from lesionlens._napari.loading import SAMPLES
@@ -26,16 +27,16 @@ from lesionlens._napari.model.acts.session import ReviewSession
 from lesionlens._napari.model.choices.choices import Overlay
 from lesionlens._napari.model.geometry.planes import Plane
 from lesionlens._napari.model.overlays.maps import overlays_of
-from lesionlens._napari.model.state.state import Problem, Request
+from lesionlens._napari.model.state.state import Request
 from lesionlens._napari.preferences import Preferences, read_preferences
 from lesionlens._napari.qt.jobs import Jobs
 from lesionlens._napari.qt.latest import Latest
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
-from lesionlens.base.stages import Cancel, Progress, StageClock
-from lesionlens.preparation.prepare import prepare
+from lesionlens.base.stages import Cancel, Progress
+from lesionlens.followup import places
 from lesionlens.review import journal, store
-from lesionlens.review.reopen import is_mask, is_result, options_for, reopen_folder
+from lesionlens.review.reopen import is_mask, is_result
 from lesionlens.worklist.records import Mark
 
 if TYPE_CHECKING:
@@ -241,39 +242,14 @@ class Actions(Marking, EditActs, Asking):
 
         def done(of_writing: tuple[str, ...]) -> str:
             self.exported = folder
+            places.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)
             return " ".join((f"Saved in {folder.name}.", *(f"{words}." for words in of_writing)))
 
         return self.jobs.start("Exporting", task, done)
 
-    def reopen(self, folder: Path) -> bool:
-        """Show a saved result of the open study again, with its review."""
-        study = self.session.state.study
-        if study is None:
-            self.session.failed(
-                Problem(
-                    "Open the study first",
-                    found="no open study; a result folder holds no images",
-                    expected="the study that was analysed",
-                    next_step="Open its folder, then reopen the result",
-                )
-            )
-            return False
-        preferences = read_preferences()
-
-        def task(progress: Progress, cancel: Cancel) -> Any:
-            from lesionlens.result import Result  # noqa: PLC0415
-
-            options = options_for(folder, preferences.preparation)
-            prepared = prepare(study, StageClock(progress, cancel), options)
-            analysis = reopen_folder(folder, study, prepared)
-            return Result(analysis), overlays_of(analysis)
-
-        def done(value: Any) -> None:
-            result, overlays = value
-            if self.session.state.study is study:
-                self.take(result, overlays, preferences)
-
-        return self.jobs.start("Reopening", task, done)
+    def reopen(self, place: Path) -> bool:
+        """Show a saved result, or a segmentation, with its review; its study is opened first."""
+        return reopen(self.session, self.jobs, self.opener, place, self.take)
 
     def compare(self, place: Path, study: Path | None = None) -> bool:
         """Compare the open result with an earlier one; its pictures stand beside this study's."""

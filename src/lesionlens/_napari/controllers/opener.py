@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lesionlens._napari.model.acts.session import OPENING, ReviewSession
 from lesionlens._napari.model.state.state import Problem, Query, Request
 from lesionlens._napari.qt.jobs import Jobs, problem_of
+from lesionlens._napari.qt.waiting import when_idle
 from lesionlens.base.errors import CancelledError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import Cancel, Progress
@@ -37,8 +38,8 @@ class Opener:
         self.arrived: Callable[[], object] = lambda: None
         """Called when the first picture is there, before the others take their time."""
 
-    def open(self, request: Request) -> bool:
-        """Open a request; False where something else runs."""
+    def open(self, request: Request, then: Callable[[], object] | None = None) -> bool:
+        """Open a request, and act then once the window is idle; False where something runs."""
 
         def task(progress: Progress, cancel: Cancel) -> Any:
             from lesionlens._napari.loading import read_study  # noqa: PLC0415
@@ -64,6 +65,8 @@ class Opener:
                     self.arrived()
             if found:
                 layers.selection.active = layers[-1]
+                if then is not None:
+                    when_idle(then)
 
         return self.jobs.start("Opening", task, done, lambda error: self.refused(request, error))
 

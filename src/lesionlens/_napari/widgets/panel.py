@@ -106,7 +106,7 @@ class Panel(QWidget):
 
     def _build(self) -> None:
         self.study = StudyBlock(self._menu())
-        self.empty = empty_state([one for one in self._openers() if "result" not in one[0]])
+        self.empty = empty_state([one for one in self._openers() if "earlier" not in one[0]])
         self.problem = ProblemBlock()
         self.assign = AssignmentEditor()
         self.quality = QualityBlock()
