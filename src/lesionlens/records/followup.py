@@ -32,7 +32,7 @@ class Unmeasurable(StrEnum):
 
     PROBABILITIES = "no_probabilities"
     OUTLINES = "outlines_disagree"
-    TISSUE = "little_normal_tissue"
+    TISSUE = "little_tissue"
     INTENSITIES = "intensities_unmatched"
     FAINT = "faint"
 
@@ -40,7 +40,7 @@ class Unmeasurable(StrEnum):
 _REASONS = {
     Unmeasurable.PROBABILITIES: "a result holds no probabilities",
     Unmeasurable.OUTLINES: "the outlines agree on too little",
-    Unmeasurable.TISSUE: "too little normal tissue around it",
+    Unmeasurable.TISSUE: "too little tissue without lesions lies around it",
     Unmeasurable.INTENSITIES: "the intensities of both examinations cannot be matched",
     Unmeasurable.FAINT: "it hardly differs from the tissue around it",
 }
