@@ -25,7 +25,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.followup.lesion_likeness import likeness
 from lesionlens.followup.matched_intensity import match_intensities
-from lesionlens.preparation.resampling import resample
+from lesionlens.preparation.resampling import resample, resample_mask
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.followup import JointChange, Unmeasurable
 
@@ -246,7 +246,7 @@ def _brought(side: Side, to_middle: Affine, frame: Grid, channels: Collection[in
     return Scan(
         np.stack([onto(prepared.channels[n] * prepared.brain, prepared.working) for n in channels]),
         onto(whole.data, whole.grid),
-        onto(prepared.brain, prepared.working) > 0.5,
-        onto(lesion, prepared.native) >= 0.5,
-        onto((components > 0) & ~lesion, prepared.native) >= 0.5,
+        resample_mask(prepared.brain, prepared.working, frame, moved=back),
+        resample_mask(lesion, prepared.native, frame, moved=back),
+        resample_mask((components > 0) & ~lesion, prepared.native, frame, moved=back),
     )

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from lesionlens.base.array_ops import sigmoid
-from lesionlens.followup.sharpness import thinned
+from lesionlens.followup.sharpness import smoothed_within, thinned
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.float64]
@@ -87,12 +86,9 @@ def _products(plain: Rows) -> Rows:
 
 def _features(image: Floats, brain: Mask, at: NDArray[np.intp]) -> Rows:
     """Return (n, features): each sequence, smoothed twice within the brain."""
-    rows = []
+    rows: list[Floats] = []
     for width in _SMOOTHED_MM:
-        share = ndimage.gaussian_filter(brain.astype(np.float32), width) + 1e-6
-        for channel in image:
-            smooth = ndimage.gaussian_filter(np.where(brain, channel, 0), width)
-            rows.append((smooth / share).ravel()[at])
+        rows += [smooth.ravel()[at] for smooth in smoothed_within(brain, image, width)]
     return np.stack(rows, axis=1).astype(np.float64)
 
 

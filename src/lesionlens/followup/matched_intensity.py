@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from lesionlens.followup.sharpness import equally_sharp, thinned
+from lesionlens.base.polynomials import quadratic, weighted_fit
+from lesionlens.followup.sharpness import equally_sharp, smoothed_within, thinned
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.float64]
@@ -46,23 +46,12 @@ def match_intensities(
     MatchedPair
         The curve is of second degree in log intensity, the field of second degree in place.
     """
-    field = _field(brain.shape)
+    field = quadratic(*(np.linspace(-1, 1, n) for n in brain.shape))
     scaled = [_scaled(images, brain, normal) for images in (before, now)]
     sharp = [equally_sharp(a, b, normal, field) for a, b in zip(*scaled, strict=True)]
     pairs = [_matched(a, b, brain, normal, near, field) for a, b in sharp]
     first, second, alike = zip(*pairs, strict=True)
     return MatchedPair(np.stack(first), np.stack(second), np.asarray(alike))
-
-
-def _field(shape: tuple[int, ...]) -> Floats:
-    """Return (10, I, J, K) polynomials of place up to second degree."""
-    axes = np.meshgrid(
-        *(np.linspace(-1, 1, n, dtype=np.float32) for n in shape), indexing="ij", sparse=True
-    )
-    powers = [(i, j, k) for i in range(3) for j in range(3 - i) for k in range(3 - i - j)]
-    return np.stack(
-        [np.broadcast_to(axes[0] ** i * axes[1] ** j * axes[2] ** k, shape) for i, j, k in powers]
-    )
 
 
 def _matched(
@@ -73,29 +62,23 @@ def _matched(
     terms = np.concatenate([np.stack([x, x**2]), field]).reshape(2 + len(field), -1)
     calm, every = thinned(normal, _MOST_FITTED), thinned(normal | near, _MOST_FITTED)
     rows, asked = terms[:, calm].T.astype(float), y.ravel()[calm]
-    slope, spread = _weighted(rows, asked, np.ones(len(asked))), 1.0
+    slope, spread = weighted_fit(rows, asked, np.ones(len(asked))), 1.0
     for _ in range(_ALONE):
         left = asked - rows @ slope
         spread = 1.4826 * float(np.median(np.abs(left - np.median(left)))) + 1e-6
-        slope = _weighted(rows, asked, (1 + (left / (2 * spread)) ** 2) ** -2.0)
+        slope = weighted_fit(rows, asked, (1 + (left / (2 * spread)) ** 2) ** -2.0)
     wide, wanted = terms[:, every].T.astype(float), y.ravel()[every]
     for _ in range(_TOGETHER):
         left = (wanted - wide @ slope) / (2 * spread)
-        slope = _weighted(wide, wanted, np.exp(-0.5 * left**2))
+        slope = weighted_fit(wide, wanted, np.exp(-0.5 * left**2))
     fitted = np.tensordot(slope, terms, 1).reshape(x.shape).astype(np.float32)
     alike = float(np.corrcoef(rows @ slope, asked)[0, 1])
     return fitted, y, alike
 
 
-def _weighted(rows: Rows, asked: Floats, weight: Rows) -> Rows:
-    root = np.sqrt(weight)
-    return np.asarray(np.linalg.lstsq(rows * root[:, None], asked * root, rcond=None)[0])
-
-
 def _log(image: Floats, brain: Mask, normal: Mask) -> Floats:
     """Return log intensities by the median of normal tissue, smoothed within the brain."""
-    share = ndimage.gaussian_filter(brain.astype(np.float32), _SMOOTHED_MM) + 1e-6
-    smooth = ndimage.gaussian_filter(np.where(brain, image, 0), _SMOOTHED_MM) / share
+    (smooth,) = smoothed_within(brain, [image], _SMOOTHED_MM)
     middle = float(np.median(smooth[normal]))
     return np.asarray(np.log(np.maximum(smooth / middle, 1e-3)), np.float32)
 

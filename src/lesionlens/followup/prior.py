@@ -15,7 +15,7 @@ from lesionlens.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prep
 from lesionlens.reading.readers import open_study
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.study import Study
-from lesionlens.review.reopen import is_result, read_result, reopen_folder
+from lesionlens.review.reopen import is_result, read_run, reopen_folder
 
 Analyse = Callable[[Study], Analysis]
 
@@ -167,7 +167,7 @@ def _study_of(result: Path, given: Path | None) -> Study:
     """Open the study that a result was made of, from where it was or was named to be."""
     if given is not None:
         return open_study(given, study_uid=_uid_of(result), recall=True)
-    known = places.recall(read_result(result, maps=False).run.inputs)
+    known = places.recall(read_run(result).inputs)
     if known is None:
         raise PriorImagesError(
             found="a prior result whose study is not where it was analysed, or was analysed "

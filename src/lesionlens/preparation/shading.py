@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.polynomials import quadratic, weighted_fit
+
 Floats = NDArray[np.float32]
 STRONGEST = 3.0
 """Ratio of the field within the brain (98th over 2nd percentile) from which it is taken out.
@@ -45,27 +47,20 @@ def evened(values: Floats, brain: NDArray[np.bool_]) -> tuple[Floats, float]:
     if int(seen.sum()) < _LEAST_VOX:
         return values, 1.0
     axes = [np.linspace(-1, 1, length) for length in values.shape]
-    some = _terms(*(axis[step] for axis, step in zip(axes, steps, strict=True)))[:, seen].T
+    some = quadratic(*(axis[step] for axis, step in zip(axes, steps, strict=True)))[:, seen].T
     found = np.log(values[steps][seen].astype(np.float64))
     weights = np.ones(len(found))
-    factors: NDArray[np.floating] = np.zeros(some.shape[1])
+    factors = np.zeros(some.shape[1])
     for _ in range(_ROUNDS):
-        factors = np.linalg.lstsq(some * weights[:, None], found * weights, rcond=None)[0]
+        factors = weighted_fit(some, found, weights)
         apart = found - some @ factors
         spread = 1.48 * float(np.median(np.abs(apart))) + 1e-6
-        weights = 1 / np.sqrt(1 + (apart / (_OUTLIER * spread)) ** 2)
+        weights = 1 / (1 + (apart / (_OUTLIER * spread)) ** 2)
     low, middle, high = np.percentile(some @ factors, (2, 50, 98))
     strength = float(np.exp(high - low))
     if strength < STRONGEST:
         return values, strength
-    field = np.tensordot(factors, _terms(*axes), 1) - middle
+    field = np.tensordot(factors, quadratic(*axes), 1) - middle
     # beyond the brain a quadratic runs away
     field = np.exp(-field.clip(low - middle, high - middle))
     return np.asarray(values * field, dtype=np.float32), strength
-
-
-def _terms(x: NDArray[np.float64], y: NDArray[np.float64], z: NDArray[np.float64]) -> Floats:
-    """Return the (10, I, J, K) terms of a quadratic on a grid of three axes."""
-    a, b, c = np.meshgrid(x, y, z, indexing="ij")
-    terms = [np.ones_like(a), a, b, c, a * a, b * b, c * c, a * b, a * c, b * c]
-    return np.stack(terms).astype(np.float32)

@@ -158,6 +158,11 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
     )
 
 
+def read_run(folder: Path) -> RunInfo:
+    """Read who made a result and of which files, without its volumes; errors as `read_result`."""
+    return _run(_model(folder / "run.json", RunFile))
+
+
 def difference(saved: SavedResult, study: Study) -> str | None:
     """Describe in words how a study differs from the one a result was made of; None where it is it.
 

@@ -16,7 +16,7 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.stages import Cancel, Progress, StageClock
 from lesionlens.followup import places
 from lesionlens.preparation.prepare import prepare
-from lesionlens.review.reopen import is_result, options_for, read_result, reopen_folder
+from lesionlens.review.reopen import is_result, options_for, read_run, reopen_folder
 
 Take = Callable[[Any, Any, Preferences], None]
 
@@ -67,7 +67,7 @@ def _open_first(
 ) -> bool:
     """Open the study of a result, and go on; say what to do where it is not known."""
     try:
-        inputs = read_result(place, maps=False).run.inputs if is_result(place) else ()
+        inputs = read_run(place).inputs if is_result(place) else ()
     except LesionLensError as error:
         session.failed(problem_of(error))
         return False

@@ -1,0 +1,37 @@
+"""Smooth fields over a volume: polynomials of place, fitted with weights."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def quadratic(*axes: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return the terms of a quadratic in three axes.
+
+    Parameters
+    ----------
+    axes : three (I,), (J,), (K,) arrays
+        Places along each axis, such as from -1 to 1.
+
+    Returns
+    -------
+    (10, I, J, K) float32 array
+        1, the axes, their squares and products.
+
+    Examples
+    --------
+    >>> quadratic(*[np.array([2.0])] * 3).ravel().tolist()
+    [1.0, 2.0, 2.0, 2.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0]
+    """
+    a, b, c = np.meshgrid(*axes, indexing="ij")
+    terms = [np.ones_like(a), a, b, c, a * a, b * b, c * c, a * b, a * c, b * c]
+    return np.stack(terms).astype(np.float32)
+
+
+def weighted_fit(
+    rows: NDArray[np.floating], values: NDArray[np.floating], weights: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Return the (T,) factors by which (N, T) rows are nearest to (N,) values, weighted squares."""
+    root = np.sqrt(weights)
+    return np.asarray(np.linalg.lstsq(rows * root[:, None], values * root, rcond=None)[0], float)
