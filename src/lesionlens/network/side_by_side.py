@@ -20,13 +20,13 @@ _AT_ONCE = 2
 
 
 def side_by_side(run: Callable[[T], R], inputs: Sequence[T]) -> Iterator[R]:
-    """Yield what `run` makes of each input, in order, two at a time.
+    """Yield what `run` makes of each input, in order, two at a time; an odd last one by itself.
 
     Parameters
     ----------
     run : callable
         One pass; called from threads other than the caller's, each with half of the threads that
-        torch has here.
+        torch has here. The odd one is run by the caller, with all of them.
     inputs : sequence
         What it is called with.
 
@@ -39,9 +39,11 @@ def side_by_side(run: Callable[[T], R], inputs: Sequence[T]) -> Iterator[R]:
     if threads < _AT_ONCE or len(inputs) < _AT_ONCE:
         yield from map(run, inputs)
         return
+    paired = len(inputs) - len(inputs) % _AT_ONCE
     pool = ThreadPoolExecutor(_AT_ONCE, "pass", torch.set_num_threads, (threads // _AT_ONCE,))
     try:
-        yield from pool.map(run, inputs)
+        yield from pool.map(run, inputs[:paired])
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # threads begun later take the last number that was set
+    yield from map(run, inputs[paired:])

@@ -28,6 +28,13 @@ def test_answers_come_in_the_order_of_their_inputs_from_two_threads_that_share_t
     assert torch.get_num_threads() == 4
 
 
+def test_an_odd_one_out_gets_all_threads():
+    here = threading.get_ident()
+    *paired, last = side_by_side(lambda _: (threading.get_ident(), torch.get_num_threads()), "abc")
+    assert last == (here, 4)
+    assert all(thread != here and count == 2 for thread, count in paired)
+
+
 def test_one_input_or_one_thread_stays_on_the_callers_thread():
     here = threading.get_ident()
     assert list(side_by_side(lambda _: threading.get_ident(), [1])) == [here]

@@ -94,15 +94,34 @@ const ensemble = (shown) =>
   shown.includes(FLAIR) && shown.length > 1 ? [shown, [FLAIR]] : [shown];
 const calibrated = (notes, logits) => logits.map((l, r) => l.map((v) => v / notes.temperature[r]));
 
+/** Left and right exchanged: (C, I, J, K) values. */
+function exchanged(values, shape) {
+  const slice = shape[1] * shape[2];
+  const out = new values.constructor(values.length);
+  for (let first = 0; first < values.length; first += size(shape))
+    for (let i = 0; i < shape[0]; i++) {
+      const from = first + (shape[0] - 1 - i) * slice;
+      out.set(values.subarray(from, from + slice), first + i * slice);
+    }
+  return out;
+}
+
 async function firstPass(run, study, notes) {
   const [shown, ...others] = ensemble(shownOf(study.present));
-  const out = await pass(run, shownInput(study, shown), study.grid.shape);
-  const mean = calibrated(notes, out.logits).map((l) => l.map(sigmoid));
+  const { shape } = study.grid;
+  const x = shownInput(study, shown);
+  const out = await pass(run, x, shape);
+  const back = await pass(run, exchanged(x, shape), shape);
+  const mirrored = calibrated(notes, back.logits).map((l) => exchanged(l, shape));
+  const sums = calibrated(notes, out.logits).map((logits, r) =>
+    logits.map((l, at) => sigmoid(l) + sigmoid(mirrored[r][at])),
+  );
+  const mean = sums.map((values) => values.map((v) => v / 2));
   for (const one of others) {
-    const other = await pass(run, shownInput(study, one), study.grid.shape);
-    calibrated(notes, other.logits)[0].forEach((l, at) => (mean[0][at] += sigmoid(l)));
+    const other = await pass(run, shownInput(study, one), shape);
+    calibrated(notes, other.logits)[0].forEach((l, at) => (sums[0][at] += sigmoid(l)));
   }
-  mean[0] = mean[0].map((p, at) => Math.max(p / (1 + others.length), mean[1][at]));
+  mean[0] = sums[0].map((sum, at) => Math.max(sum / (2 + others.length), mean[1][at]));
   const logit = (p) => {
     const inside = Math.min(Math.max(p, 1e-6), 1 - 1e-6);
     return Math.log(inside) - Math.log1p(-inside);

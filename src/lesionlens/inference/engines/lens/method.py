@@ -62,7 +62,7 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 FIRST_PASS, REFINEMENT = "predicting the whole brain", "refining candidates"
 PERTURBATION = "predicting perturbed inputs"
-EVERYTHING = InputPerturbation()
+EVERYTHING, MIRRORED = InputPerturbation(), InputPerturbation(mirrored=True)
 _EDGE = 1e-6
 _SCALE = 1.5
 """Perturbed inputs are predicted at this many times the spacing: another scale, at which false
@@ -209,17 +209,20 @@ class LensMethod(ABC):
         What everything shown calls core is whole tumour too, whatever FLAIR alone says of it.
         """
         _, *others = ensemble.of_whole_tumour(_shown(study.present))
-        inputs = [EVERYTHING, *map(InputPerturbation.showing, others)]
+        inputs = [EVERYTHING, MIRRORED, *map(InputPerturbation.showing, others)]
 
         def run(one: InputPerturbation) -> PassOutput:
             return self._pass(study.input_of(one), trace=one is EVERYTHING)
 
         with self._watch(FIRST_PASS, progress, cancel, len(inputs)):
-            out, *more = self._each(run, inputs)
-        mean = sigmoid(self._calibrated(out.logits)[0])
+            out, mirrored, *more = self._each(run, inputs)
+        xp = namespace(out.logits)
+        there, back = (sigmoid(self._calibrated(one.logits)[0]) for one in (out, mirrored))
+        sums = there + xp.flip(back, (1,))
+        mean = sums / 2
         for other in more:
-            mean[0] += sigmoid(self._calibrated(other.logits)[0, 0])
-        mean[0] = namespace(mean).maximum(mean[0] / (1 + len(others)), mean[1])
+            sums[0] += sigmoid(self._calibrated(other.logits)[0, 0])
+        mean[0] = xp.maximum(sums[0] / len(inputs), mean[1])
         return out, logit(mean, _EDGE)
 
     def _thresholds(self, present: Sequence[bool]) -> dict[Region, float]:

@@ -1,6 +1,7 @@
 """The Lens engine on a phantom with untrained weights: shapes, laws, cancelling, memory."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,6 +60,17 @@ def test_a_core_is_not_voted_away_by_flair_alone(random_weights, study, monkeypa
     monkeypatch.setattr(engine, "_pass", answer)
     said = engine.predict(study, progress=no_progress, cancel=NEVER).probability
     assert said[Region.TC][study.brain].min() > 0.9
+
+
+def test_core_and_enhancement_are_those_of_the_mirror_image(engine, study):
+    shown = network_input.make_network_input(study, 8.0, torch.device("cpu"))
+    turned = replace(shown, channels=shown.channels.flip(2), brain=shown.brain.flip(1))
+    (one, here), (_, there) = (
+        engine._first_pass(either, no_progress, NEVER) for either in (shown, turned)
+    )
+    torch.testing.assert_close(there.flip(1)[1:], here[1:], atol=1e-4, rtol=1e-4)
+    alone = engine._calibrated(one.logits)[0]
+    assert not torch.allclose(alone[1:], here[1:], atol=0.01)  # else one pass would do
 
 
 def test_attention_is_a_share_of_the_brain(prediction, study):
