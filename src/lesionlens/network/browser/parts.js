@@ -124,6 +124,23 @@ function withoutSpecks(mask, shape, smallest) {
   return mask.map((_, at) => (labels[at] && sizes[labels[at]] >= smallest ? 1 : 0));
 }
 
+const [LEAST_OF_CORE, BINS] = [0.2, 200];
+
+/** As `cuts.of_core`: half of the highest expected Dice, within limits. */
+export function cutOfCore(probability, usual) {
+  const counts = new Float64Array(BINS);
+  for (const p of probability) counts[Math.min(Math.floor(p * BINS), BINS - 1)]++;
+  const middle = (n) => (n + 0.5) / BINS;
+  const all = counts.reduce((sum, count, n) => (n ? sum + count * middle(n) : sum), 0);
+  let [hit, voxels, best] = [0, 0, 0];
+  for (let n = BINS - 1; n > 0; n--) {
+    hit += counts[n] * middle(n);
+    voxels += counts[n];
+    best = Math.max(best, hit / Math.max(voxels + all, 1));
+  }
+  return Math.min(usual, Math.max(LEAST_OF_CORE, best));
+}
+
 const SMALLEST_ML = 0.1;
 const SLIGHT = { share: 0.15, median: 0.6 };
 const MERGE_MM = 3;

@@ -5,7 +5,7 @@ import * as ort from "onnxruntime-web/wasm";
 
 import { size } from "./grid.js";
 import { candidates, predict } from "./method.js";
-import { drawn } from "./parts.js";
+import { cutOfCore, drawn } from "./parts.js";
 import { prepare, read, Unusable } from "./prepare.js";
 
 const tensor = (values, dims) => new ort.Tensor("float32", values, dims);
@@ -34,10 +34,10 @@ async function analyse({ files, runtime, networks, notes }) {
     return { logits: answer.logits.data, attention: answer.attention.data };
   };
   const { probability, attention } = await predict(run, prepared, notes, tell);
-  // as `ensemble.least_of_whole_tumour`: without FLAIR and T2 oedema is a guess
+  // as `cuts.least_of_whole_tumour`: without FLAIR and T2 oedema is a guess
   const least = items.flair || items.t2 ? 0 : 0.8;
-  const [outer, ...inner] = notes.thresholds;
-  const cuts = [Math.max(outer, least), ...inner];
+  const [outer, inner, enhancing] = notes.thresholds;
+  const cuts = [Math.max(outer, least), cutOfCore(probability[1], inner), enhancing];
   const marked = drawn(probability, prepared.grid, cuts);
   const found = await candidates(run, prepared, marked, notes, tell);
   const kept = new Set(found.map((one) => one.component));

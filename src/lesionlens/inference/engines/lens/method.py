@@ -32,7 +32,12 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.stages import Cancel, Progress
 from lesionlens.inference import network_input, rollout, separable, windows
-from lesionlens.inference.engines.lens import ensemble, outline_refinement, patch_refinement
+from lesionlens.inference.engines.lens import (
+    cuts,
+    ensemble,
+    outline_refinement,
+    patch_refinement,
+)
 from lesionlens.inference.engines.lens.attention import (
     AttentionRollout,
     CrossAttentionMaps,
@@ -195,7 +200,7 @@ class LensMethod(ABC):
             unperturbed=self.predict_perturbed(
                 prepared, [EVERYTHING], progress=progress, cancel=cancel
             ),
-            thresholds=self._thresholds(study.present),
+            thresholds=self._thresholds(study.present, probability[1]),
             slight_enhancement=_SLIGHT_ENHANCEMENT,
             scoring=self._scoring,
             class_probabilities=_class_probabilities(out, study.grid),
@@ -225,11 +230,17 @@ class LensMethod(ABC):
         mean[0] = xp.maximum(sums[0] / len(inputs), mean[1])
         return out, logit(mean, _EDGE)
 
-    def _thresholds(self, present: Sequence[bool]) -> dict[Region, float]:
-        """Return the probability from which each region is drawn, by what was shown."""
-        least = ensemble.least_of_whole_tumour(_shown(present))
-        outer, *inner = self._about.thresholds
-        return dict(zip(Region, (max(outer, least), *inner), strict=True))
+    def _thresholds(self, present: Sequence[bool], core: Floats) -> dict[Region, float]:
+        """Return the probability from which each region is drawn; `core` is that of the core."""
+        _, inner, enhancing = self._about.thresholds
+        return {
+            Region.WT: self._least_of_whole_tumour(present),
+            Region.TC: cuts.of_core(core, inner),
+            Region.ET: enhancing,
+        }
+
+    def _least_of_whole_tumour(self, present: Sequence[bool]) -> float:
+        return max(self._about.thresholds[0], cuts.least_of_whole_tumour(_shown(present)))
 
     @property
     def _scoring(self) -> Scoring:
@@ -240,7 +251,7 @@ class LensMethod(ABC):
     ) -> FirstLook:
         """Predict at the spacing of perturbed inputs; see `inference.engine.SupportsFirstLook`."""
         seen = self.predict_perturbed(prepared, [EVERYTHING], progress=progress, cancel=cancel)
-        cut = self._thresholds(prepared.present.tolist())[Region.WT]
+        cut = self._least_of_whole_tumour(prepared.present.tolist())
         return FirstLook(seen, cut, self._scoring)
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
