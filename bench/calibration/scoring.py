@@ -17,7 +17,7 @@ Flags = NDArray[np.bool_]
 RIDGE = 0.2
 """Penalty on the square of a slope per standard deviation: a normal prior of deviation 2.2, wider
 than any slope that was ever fitted, so that few candidates cannot run away."""
-MOST_FALSE = 0.3
+MOST_FALSE = 0.1
 """False candidates a scan at the default operating point."""
 LEAST_SLOPES = (0.1, 0.0)
 """Of the mean logit and of the logarithm of the volume: a score always depends on what the network

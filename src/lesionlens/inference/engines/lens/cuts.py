@@ -53,8 +53,8 @@ def of_highest_expected_dice(probability: NDArray[np.float32]) -> float:
     """Return the cut at which the expected Dice of what is drawn is highest.
 
     It is half of that Dice: what a network is unsure of as a whole is drawn from lower on, or the
-    surest part of it alone would stand for all (Lipton, Elkan and Narayanaswamy 2014,
-    arXiv 1402.1892, theorem 1).
+    surest part of it alone would stand for all (Lipton et al. 2014,
+    doi 10.1007/978-3-662-44851-9_15, for F1, which is Dice).
 
     Parameters
     ----------
