@@ -89,12 +89,12 @@ def threshold_costs(point: OperatingPoint | None) -> str:
     Examples
     --------
     >>> threshold_costs(OperatingPoint(0.3, 0.95, 0.214))
-    'finds 95 % of lesions, 0.2 false candidates a scan (drawn scans)'
+    'finds 95 % of lesions, 0.2 false candidates a scan (test scans)'
     """
     if point is None:
         return ""
     found, false = 100 * point.sensitivity, point.false_per_scan
-    return f"finds {found:.0f} % of lesions, {false:.1f} false candidates a scan (drawn scans)"
+    return f"finds {found:.0f} % of lesions, {false:.1f} false candidates a scan (test scans)"
 
 
 def threshold_source(point: OperatingPoint | None, floor: float) -> str:
@@ -103,7 +103,7 @@ def threshold_source(point: OperatingPoint | None, floor: float) -> str:
     if point is None:
         return f"List only candidates that score at least this{least}"
     return (
-        f"On drawn (synthetic) scans, from {point.threshold:.2f} on: {point.sensitivity:.0%} of "
+        f"On test scans, drawn and real, from {point.threshold:.2f} on: {point.sensitivity:.0%} of "
         f"lesions found, {point.false_per_scan:.2f} false candidates a scan{least}"
     )
 
