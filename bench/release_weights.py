@@ -76,7 +76,9 @@ def options() -> argparse.Namespace:
     p.add_argument("--workers", type=int, default=1, help="processes of one thread")
     p.add_argument("--minutes", type=float, default=float("inf"), help="for the patients")
     p.add_argument("--thresholds", type=float, nargs=3, default=(0.5, 0.4, 0.3), help="WT, TC, ET")
-    p.add_argument("--most-false", type=float, default=scoring.MOST_FALSE, help="a scan, at the threshold")
+    p.add_argument(
+        "--most-false", type=float, default=scoring.MOST_FALSE, help="a scan, at the threshold"
+    )
     p.add_argument("--recipe", default="configs/default.toml", help="for the record")
     p.add_argument("--target", type=Path, default=TARGET)
     p.add_argument("--results", type=Path, default=HERE / "RESULTS.md")

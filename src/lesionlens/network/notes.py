@@ -40,8 +40,8 @@ class WeightsNotes:
     thresholds: tuple[float, float, float] = (0.5, 0.5, 0.5)
     """(3,) float: probability of WT, TC, ET from which a voxel is drawn. The cut with the best
     expected Dice lies at half of the Dice that can be reached, below one half where a region is
-    hard (Lipton et al. 2014, doi 10.1007/978-3-662-44851-9_15, for F1, which is Dice); a core that is
-    doubtful as a whole is drawn from lower."""
+    hard (Lipton et al. 2014, doi 10.1007/978-3-662-44851-9_15, for F1, which is Dice); a core
+    that is doubtful as a whole is drawn from lower."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
