@@ -103,8 +103,9 @@ def threshold_source(point: OperatingPoint | None, floor: float) -> str:
     if point is None:
         return f"List only candidates that score at least this{least}"
     return (
-        f"On test scans, drawn and real, from {point.threshold:.2f} on: {point.sensitivity:.0%} of "
-        f"lesions found, {point.false_per_scan:.2f} false candidates a scan{least}"
+        f"On test scans, synthetic and real, from {point.threshold:.2f} on: "
+        f"{point.sensitivity:.0%} of lesions found, {point.false_per_scan:.2f} false candidates "
+        f"a scan{least}"
     )
 
 
