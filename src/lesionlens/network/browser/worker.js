@@ -34,7 +34,7 @@ async function analyse({ files, runtime, networks, notes }) {
     return { logits: answer.logits.data, attention: answer.attention.data };
   };
   const { probability, attention } = await predict(run, prepared, notes, tell);
-  // as `cuts.least_of_whole_tumour`: without FLAIR and T2 oedema is a guess
+  // as `cuts.of_whole_tumour`: without FLAIR and T2 oedema is a guess
   const least = items.flair || items.t2 ? 0 : 0.8;
   const [outer, inner, enhancing] = notes.thresholds;
   const cuts = [Math.max(outer, least), cutOfCore(probability[1], inner), enhancing];

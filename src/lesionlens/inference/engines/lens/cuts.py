@@ -15,20 +15,20 @@ _LEAST_OF_CORE = 0.2
 _BINS = 200
 
 
-def least_of_whole_tumour(shown: Collection[MrSequence]) -> float:
-    """Return the lowest probability that is drawn as whole tumour; 0 for what the weights say.
+def of_whole_tumour(shown: Collection[MrSequence], usual: float) -> float:
+    """Return the lowest probability that is drawn as whole tumour, `usual` where water is shown.
 
     Without FLAIR and T2 oedema is guessed from what lies round a core. The guess differs from
     what is visible by its probability, so only what is nearly certain is drawn.
 
     Examples
     --------
-    >>> least_of_whole_tumour(frozenset({MrSequence.T1C}))
+    >>> of_whole_tumour({MrSequence.T1C}, 0.5)
     0.8
-    >>> least_of_whole_tumour(frozenset({MrSequence.T1C, MrSequence.T2}))
-    0.0
+    >>> of_whole_tumour({MrSequence.T1C, MrSequence.T2}, 0.5)
+    0.5
     """
-    return 0.0 if _WATER & set(shown) else _CERTAIN
+    return usual if _WATER & set(shown) else max(usual, _CERTAIN)
 
 
 def of_core(probability: NDArray[np.float32], usual: float) -> float:

@@ -232,15 +232,12 @@ class LensMethod(ABC):
 
     def _thresholds(self, present: Sequence[bool], core: Floats) -> dict[Region, float]:
         """Return the probability from which each region is drawn; `core` is that of the core."""
-        _, inner, enhancing = self._about.thresholds
+        outer, inner, enhancing = self._about.thresholds
         return {
-            Region.WT: self._least_of_whole_tumour(present),
+            Region.WT: cuts.of_whole_tumour(_shown(present), outer),
             Region.TC: cuts.of_core(core, inner),
             Region.ET: enhancing,
         }
-
-    def _least_of_whole_tumour(self, present: Sequence[bool]) -> float:
-        return max(self._about.thresholds[0], cuts.least_of_whole_tumour(_shown(present)))
 
     @property
     def _scoring(self) -> Scoring:
@@ -251,7 +248,8 @@ class LensMethod(ABC):
     ) -> FirstLook:
         """Predict at the spacing of perturbed inputs; see `inference.engine.SupportsFirstLook`."""
         seen = self.predict_perturbed(prepared, [EVERYTHING], progress=progress, cancel=cancel)
-        cut = self._least_of_whole_tumour(prepared.present.tolist())
+        shown = _shown(prepared.present.tolist())
+        cut = cuts.of_whole_tumour(shown, self._about.thresholds[0])
         return FirstLook(seen, cut, self._scoring)
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
