@@ -124,10 +124,15 @@ def largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Fill what the mask encloses on all sides."""
-    parts, count = ndimage.label(np.pad(~mask, 1, constant_values=True))
+    box = bounding_box(mask)  # what lies beyond is enclosed by nothing
+    if box is None:
+        return mask
+    parts, count = ndimage.label(np.pad(~mask[box], 1, constant_values=True))
     if count <= 1:
         return mask
-    return np.asarray((parts != parts[0, 0, 0])[1:-1, 1:-1, 1:-1])
+    full = np.zeros_like(mask)
+    full[box] = (parts != parts[0, 0, 0])[1:-1, 1:-1, 1:-1]
+    return full
 
 
 def eroded(mask: NDArray[np.bool_], distance_vox: float) -> NDArray[np.bool_]:

@@ -24,7 +24,7 @@ from lesionlens.network.brain import (
     scaled,
 )
 from lesionlens.preparation.brain import BrainMask, filled, is_even, largest
-from lesionlens.preparation.resampling import HALF, crop_grid, resample
+from lesionlens.preparation.resampling import HALF, block_means, crop_grid, resample
 
 METHOD = "own network"
 FINER = 2
@@ -167,26 +167,14 @@ def share_of_brain(values: NDArray[np.float32], grid: Grid, mask: NDArray[np.boo
     mask : (I, J, K) bool
         Its outline.
     """
-    steps = np.maximum(np.rint(SPACING_MM / grid.spacing_mm), 1).astype(int)
-    image, small = _binned(values, grid, steps)
-    outline, _ = _binned(mask.astype(np.float32), grid, steps)
+    i, j, k = (max(round(SPACING_MM / edge), 1) for edge in grid.spacing_mm)
+    image, small = block_means(values, grid, (i, j, k))
+    outline, _ = block_means(mask.astype(np.float32), grid, (i, j, k))
     target = reading_grid(small)
     inside = resample(outline, small, target) > HALF
     (logit,) = logits_of([resample(image, small, target)])
     found = logit > SURE
     return float((found & inside).sum()) / max(float(inside.sum()), 1.0)
-
-
-def _binned(
-    values: NDArray[np.float32], grid: Grid, steps: NDArray[np.int_]
-) -> tuple[NDArray[np.float32], Grid]:
-    """Average blocks of voxels, (I // a, J // b, K // c) float32, and their grid."""
-    i, j, k = (int(n) for n in np.asarray(values.shape) // steps)
-    a, b, c = (int(n) for n in steps)
-    blocks = values[: i * a, : j * b, : k * c].reshape(i, a, j, b, k, c)
-    affine = grid.affine @ np.diag([*steps.astype(float), 1.0])
-    affine[:3, 3] = grid.to_mm((steps - 1) / 2)
-    return blocks.mean(axis=(1, 3, 5), dtype=np.float32), Grid((i, j, k), affine, grid.frame_uid)
 
 
 def _finer(grid: Grid) -> Grid:

@@ -17,11 +17,11 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import NEVER, Cancel
 from lesionlens.preparation.registration import one_level, roughly
-from lesionlens.preparation.resampling import HALF, resample
+from lesionlens.preparation.resampling import HALF, block_means, resample
 from lesionlens.records.study import QualityCheck
 
 BINS = 32
-BLOCK = 3
+BLOCK = (3, 3, 3)
 """Voxels of the working grid that are averaged along each axis."""
 MIRRORED_ABOVE = 0.0
 """Gain of the mirror image from which sides count as swapped.
@@ -61,9 +61,9 @@ def sides(
     """
     if len(channels) < 2:
         return None
-    small = {s: averaged(values, grid) for s, values in channels.items()}
+    small = {s: block_means(values, grid, BLOCK) for s, values in channels.items()}
     fixed, where = small[reference]
-    inside = averaged(brain.astype(np.float32), grid)[0] > HALF
+    inside = block_means(brain.astype(np.float32), grid, BLOCK)[0] > HALF
     reflection = symmetry(fixed, where, cancel=cancel)
     gains = {
         s: gain_of_mirror(fixed, values, inside, where, reflection)
@@ -82,22 +82,6 @@ def sides(
         f"{one} seems mirrored, left and right swapped, against the other sequences (mirrored "
         f"they fit {reference.words}: {listed}). Check the sides before you trust any.",
     )
-
-
-def averaged(values: NDArray[np.float32], grid: Grid) -> tuple[NDArray[np.float32], Grid]:
-    """Average blocks of `BLOCK` voxels along each axis; what is left over at the end is dropped."""
-    i, j, k = (n // BLOCK for n in values.shape)
-    mean = values[: i * BLOCK, : j * BLOCK, : k * BLOCK]
-    for axis in range(3):  # slabs one by one, several times as quick as one mean over blocks
-        along = np.moveaxis(mean, axis, 0)
-        total = along[::BLOCK] + along[1::BLOCK]
-        for offset in range(2, BLOCK):
-            total += along[offset::BLOCK]
-        mean = np.moveaxis(total / np.float32(BLOCK), 0, axis)
-    affine = np.array(grid.affine)
-    affine[:3, :3] *= BLOCK
-    affine[:3, 3] = grid.to_mm(np.full(3, (BLOCK - 1) / 2))
-    return mean, Grid((i, j, k), affine, grid.frame_uid)
 
 
 def symmetry(values: NDArray[np.float32], grid: Grid, *, cancel: Cancel = NEVER) -> Affine:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,11 +90,11 @@ def prepare(
         with clock.stage(StepName.BIAS):
             take_bias_out(channels, brain, working, clock, options, notes)
     with clock.stage("check quality"):
-        agreement = None
-        if options.sides:
-            there = {s: channels[i] for i, s in enumerate(MrSequence) if present[i]}
-            agreement = sides(there, reference, brain, working, cancel=clock.cancel)
-        checks = _quality(loaded, channels, brain, working, notes, agreement)
+        there = {s: channels[i] for i, s in enumerate(MrSequence) if present[i]}
+        with ThreadPoolExecutor(1) as aside:  # a registration, which leaves Python to the rest
+            compare = partial(sides, there, reference, brain, working, cancel=clock.cancel)
+            agreement = aside.submit(compare) if options.sides else None
+            checks = _quality(loaded, there, brain, working, notes, agreement)
     return PreparedStudy(
         channels=channels,
         present=present,
@@ -225,15 +226,14 @@ def _even_out(channels: NDArray[np.float32], brain: NDArray[np.bool_], notes: No
 
 def _quality(
     loaded: Mapping[MrSequence, Loaded],
-    channels: NDArray[np.float32],
+    by_sequence: Mapping[MrSequence, NDArray[np.float32]],
     brain: NDArray[np.bool_],
     working: Grid,
     notes: Notes,
-    agreement: QualityCheck | None,
+    agreement: Future[QualityCheck | None] | None,
 ) -> tuple[QualityCheck, ...]:
     series = {sequence: item.series for sequence, item in loaded.items()}
     acquired = {sequence: (item.values, item.series.grid) for sequence, item in loaded.items()}
-    by_sequence = {s: channels[i] for i, s in enumerate(MrSequence) if s in series}
     valid = {s: values != 0 for s, values in by_sequence.items()}
     volume = float(brain.sum()) * working.voxel_ml
     found = [
@@ -244,6 +244,6 @@ def _quality(
         quality.noise(by_sequence, brain),
         quality.contrast_agent(by_sequence, brain),
         quality.registration(notes.registered),
-        agreement,
+        agreement.result() if agreement else None,
     ]
     return tuple(item for item in found if item is not None)

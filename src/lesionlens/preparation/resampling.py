@@ -150,6 +150,39 @@ def _interpolate(
     return array
 
 
+def block_means(
+    values: NDArray[np.float32], grid: Grid, edges: Shape3
+) -> tuple[NDArray[np.float32], Grid]:
+    """Average blocks of voxels; what is left over at the end of an axis is dropped.
+
+    Parameters
+    ----------
+    values : (I, J, K) float32
+        On `grid`.
+    grid : Grid
+        Any.
+    edges : (3,) int
+        Voxels of a block along each axis.
+
+    Returns
+    -------
+    (I // a, J // b, K // c) float32, Grid
+        The means, and where they lie.
+    """
+    shape = np.asarray(values.shape) // edges
+    for axis, (edge, count) in enumerate(zip(edges, shape, strict=True)):
+        # slabs one by one, several times as quick as one mean over blocks
+        along = np.moveaxis(values, axis, 0)[: edge * count]
+        total = along[::edge].astype(np.float32)
+        for offset in range(1, edge):
+            total += along[offset::edge]
+        total /= np.float32(edge)
+        values = np.moveaxis(total, 0, axis)
+    affine = grid.affine @ np.diag([*np.asarray(edges, float), 1.0])
+    affine[:3, 3] = grid.to_mm((np.asarray(edges) - 1) / 2)
+    return values, Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine, grid.frame_uid)
+
+
 def crop_grid(grid: Grid, low: Shape3, high: Shape3) -> Grid:
     """Return the grid of the voxels low ≤ index < high of another grid.
 

@@ -192,6 +192,16 @@ def test_the_brain_under_a_drawn_skull_is_found(case, sequences):
     assert found.doubtful is None
 
 
+def test_what_a_mask_encloses_is_filled_wherever_it_lies():
+    mask = np.zeros((12, 9, 10), bool)
+    mask[6:12, 1:6, 2:7] = True
+    whole = mask.copy()
+    mask[8:10, 3, 4] = False  # a hole
+    mask[11, 3, 3:6] = whole[11, 3, 3:6] = False  # a notch in the outermost slice
+    np.testing.assert_array_equal(filled(mask), whole)
+    assert not filled(np.zeros_like(mask)).any()
+
+
 def test_the_largest_part_is_found_wherever_it_lies():
     mask = np.zeros((20, 18, 16), bool)
     mask[1:3, 1:3, 1:3] = True

@@ -7,7 +7,7 @@ import pytest
 from lesionlens.base.geometry import centre_mm
 from lesionlens.base.grid import Grid
 from lesionlens.base.stages import StageClock
-from lesionlens.preparation.laterality_check import averaged, mutual_information, symmetry
+from lesionlens.preparation.laterality_check import mutual_information, symmetry
 from lesionlens.preparation.prepare import PrepareOptions, prepare
 from lesionlens.reading.readers import open_study
 
@@ -61,16 +61,6 @@ def test_the_reflection_lies_on_the_head_s_own_plane():
     middle = grid.to_mm((20.0, 20.0, 20.0))
     assert centre_mm(affine, values.shape)[0] != middle[0]
     np.testing.assert_allclose((found @ [*middle, 1.0])[:3], middle, atol=1.0)
-
-
-def test_blocks_keep_their_place():
-    values = np.zeros((9, 9, 10), np.float32)
-    values[3:6, 0:3, 6:9] = 2.0
-    grid = Grid(values.shape, np.diag([1.0, 1.0, 2.0, 1.0]))
-    small, where = averaged(values, grid)
-    assert small.shape == where.shape == (3, 3, 3)
-    assert small[1, 0, 2] == 2.0
-    np.testing.assert_allclose(where.to_mm((1, 0, 2)), grid.to_mm((4, 1, 7)))
 
 
 def test_information_is_of_order_alone_and_none_between_strangers():

@@ -10,6 +10,7 @@ added to its logit, near the outline alone. Nothing is found or lost elsewhere.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,12 +84,12 @@ def refine(probability: Floats, channels: Floats, present: Mask, brain: Mask) ->
     whole = within.astype(np.float32)
     lesion = _by_degrees(cut[0]) * whole
     asked = ((present, whole), (present, lesion), (present & _UPTAKE, lesion))
-    refined = np.stack(
-        [
-            _refine_one(before, images[shown], around)
+    with ThreadPoolExecutor(len(asked)) as pool:
+        jobs = [
+            pool.submit(_refine_one, before, images[shown], around)
             for before, (shown, around) in zip(cut, asked, strict=True)
         ]
-    )
+    refined = np.stack([job.result() for job in jobs])
     refined[0] = np.maximum(refined[0], refined[1])
     refined[2] = np.minimum(refined[2], refined[1])
     out = probability.copy()
