@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.whole_file import write_whole
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import Answer, new_table, plain, progress_bar
 
@@ -160,7 +161,7 @@ def _write_json(file: Path, scores: Sequence[CaseScore], summary: Summary) -> No
             "candidates": _bins(summary.candidates),
         },
     }
-    file.write_text(json_text.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_whole(file, json_text.dumps(content, indent=1) + "\n")
 
 
 def _bins(bins: Bins) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import shutil
@@ -12,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from lesionlens.base import whole_file
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.cli.evaluate import evaluate as command
 from lesionlens.evaluation.cases import find_cases
@@ -235,6 +237,21 @@ def test_the_image_that_the_result_lies_on_is_asked_not_another_of_the_case(coho
     (score,) = evaluate(results, find_cases(cases), lambda _: None)
     assert not score.failed
     assert score.metrics["wt"] == 1
+
+
+def test_a_full_disk_leaves_earlier_figures_as_they_were(cohort, tmp_path, monkeypatch):
+    json_file, picture = tmp_path / "s.json", tmp_path / "s.png"
+    for file in (json_file, picture):
+        file.write_bytes(b"earlier")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(whole_file.os, "fsync", full)
+    for how in ({"json": json_file}, {"plot": picture}):
+        with pytest.raises(OSError, match="No space"):
+            command(*cohort, **how)
+    assert sorted(p.read_bytes() for p in tmp_path.iterdir()) == [b"earlier", b"earlier"]
 
 
 def test_the_command_refuses_a_place_that_cannot_be(cohort, tmp_path):
