@@ -206,12 +206,14 @@ def _what_is_there(place: Path) -> str:
     """Describe in words what a path holds instead of scans."""
     if place.is_file():
         return f"{_kind_of(place)} named {place.name!r}: not a NIfTI or DICOM file"
-    folders, kinds = 0, Counter[str]()
+    folders, links, kinds = 0, 0, Counter[str]()
     for base, inner, names in os.walk(place):
         folders += len(inner)
+        links += sum(Path(base, name).is_symlink() for name in inner)
         kinds.update(_state_of(Path(base, name)) for name in names)
     if not kinds:
         inside = f", only {folders} folder(s)" if folders else ""
+        inside += f", {links} of them links, which are not followed" if links else ""
         return f"no image: the folder {place.name!r} is empty, no file in it{inside}"
     parts = [f"no image among the {kinds.total()} file(s) found in {place.name!r}"]
     parts += [f"{count} of them {state}" for state, count in kinds.items() if state]
