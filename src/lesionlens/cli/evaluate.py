@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.whole_file import write_whole
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import Answer, new_table, plain, progress_bar
 
@@ -84,6 +87,7 @@ def evaluate(
         progress("looking for cases", 0.0)
         from lesionlens.evaluation.cases import find_cases
         from lesionlens.evaluation.evaluate import evaluate as score
+        from lesionlens.evaluation.evaluate import without_truth
         from lesionlens.evaluation.label_conventions import convention_reader
         from lesionlens.evaluation.summary import summarise
 
@@ -97,10 +101,22 @@ def evaluate(
 
             draw(scores, summary, plot)
     notes = [f"{s.case}: {problem}" for s in scores for problem in s.problems]
+    notes += _left_out(without_truth(predictions, cases))
+    engines = Counter(s.made_by for s in scores if s.made_by)
+    if len(engines) > 1:
+        notes.append(f"Results of {len(engines)} engines or weights are scored together")
     files = tuple(f"Written: {plain(str(file))}" for file in (json, plot) if file is not None)
     return Answer(
-        (_case_table(scores), _summary_table(summary), *_last(summary), *files), (*notes,)
+        (_case_table(scores), _summary_table(summary), *_last(summary, engines), *files), (*notes,)
     )
+
+
+def _left_out(names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    shown = ", ".join(plain(name) for name in names[:5])
+    return [f"No case of the truth bears the name of {shown}{more}: left out"]
 
 
 def _check_folder(place: Path) -> None:
@@ -127,11 +143,13 @@ def _write_json(file: Path, scores: Sequence[CaseScore], summary: Summary) -> No
             ],
             "problems": s.problems,
             "failed": s.failed,
+            "made_by": s.made_by or None,
         }
         for s in scores
     ]
     content = {
         "schema": "lesionlens/evaluation/1",
+        "lesionlens": version("lesionlens"),
         "cases": cases,
         "means": summary.means,
         "medians": summary.medians,
@@ -143,7 +161,7 @@ def _write_json(file: Path, scores: Sequence[CaseScore], summary: Summary) -> No
             "candidates": _bins(summary.candidates),
         },
     }
-    file.write_text(json_text.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_whole(file, json_text.dumps(content, indent=1) + "\n")
 
 
 def _bins(bins: Bins) -> dict[str, Any]:
@@ -182,7 +200,7 @@ def _summary_table(summary: Summary) -> Table:
     return table
 
 
-def _last(summary: Summary) -> tuple[str, ...]:
+def _last(summary: Summary, engines: Counter[str]) -> tuple[str, ...]:
     points = ", ".join(
         f"{row['fp_per_scan']:g}: {_cell(row['sensitivity'], 2)} at {_cell(row['threshold'], 2)}"
         for row in summary.froc
@@ -193,4 +211,5 @@ def _last(summary: Summary) -> tuple[str, ...]:
     if summary.candidates.count.any():
         lines.append(f"Calibration error of candidates' scores: {summary.candidates.error:.3f}")
     lines.append(f"Failed: {int(summary.means['failures'] or 0)}")
+    lines += [f"{count} made by {plain(name)}" for name, count in engines.items()]
     return tuple(lines)

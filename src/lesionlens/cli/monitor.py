@@ -54,7 +54,10 @@ def monitor(
     write(watched, out)
     standing.keep(watched.stops, out / PAGE)
     judged = sum(group.verdicts for group in watched.weeks)
-    parts = [f"{len(watched.studies)} studies, {judged} verdicts in {len(watched.weeks)} weeks"]
+    counts = (("study", "studies", len(watched.studies)), ("verdict", "verdicts", judged))
+    seen = ", ".join(f"{n} {one if n == 1 else many}" for one, many, n in counts)
+    weeks = len(watched.weeks)
+    parts = [f"{seen} in {weeks} week{'' if weeks == 1 else 's'}"]
     parts += [f"STOP AND LOOK  {plain(one)}" for one in watched.stops]
     parts.append(f"Page: {plain(str(out / PAGE))}")
     return Answer(tuple(parts), watched.notices)

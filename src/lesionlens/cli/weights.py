@@ -15,8 +15,14 @@ Why = Annotated[str, typer.Option("--why", help="In your words; stays on the rec
 
 
 def show(debug: options.Debug = False) -> Answer:
-    """List the weights of this machine's user: those of the package and all accepted versions."""
+    """List the weights of this machine's user: those of the package and all accepted versions.
+
+    `synthetic` learnt from no patient and is there for single runs, by --weights synthetic.
+    """
     del debug
+    import json
+    from importlib.resources import files
+
     from rich.text import Text
 
     from lesionlens.network.versions import SHIPPED_NAME, WeightsStore
@@ -24,8 +30,11 @@ def show(debug: options.Debug = False) -> Answer:
     store = WeightsStore()
     used = store.in_use
     table = new_table(("", "weights", "version", "SHA-256", "from", "accepted by"), words=6)
-    mark = "in use" if used is None else ""
-    table.add_row(mark, SHIPPED_NAME, "of the package", "", "", "")
+    for name in (SHIPPED_NAME, "synthetic"):
+        about = json.loads((files("lesionlens.weights") / f"{name}.json").read_text("utf-8"))
+        mark = "in use" if used is None and name == SHIPPED_NAME else ""
+        number = f"{about['version']}, of the package"
+        table.add_row(mark, name, number, f"{about['sha256'][:12]}…", "", "")
     for one in store.versions:
         parent = store.of(one.parent_sha256)
         table.add_row(

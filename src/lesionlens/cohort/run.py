@@ -18,7 +18,7 @@ from lesionlens.base.errors import MissingPluginError, ResourceError
 from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
 from lesionlens.cohort.studies import StudyJob, find_jobs, fingerprint
 from lesionlens.cohort.work import Choice, Status, StudyOutcome, analyse, engine_of, load_lens
-from lesionlens.cohort.worklist import open_worklist
+from lesionlens.cohort.worklist import alone_in, open_worklist
 from lesionlens.reading.bids import refuse_one_label
 
 _POLL_S = 0.2
@@ -99,7 +99,7 @@ def run_cohort(
     Raises
     ------
     UnusableInputError
-        There is no study.
+        There is no study, or another batch is at work in the output folder.
     MissingPluginError
         A scheduler was named and dask.distributed is not installed.
     ResourceError
@@ -112,7 +112,7 @@ def run_cohort(
     here = crew.scheduler is None or cohort.resume
     engine = engine_of(load_lens(choice), choice) if here else ""
     outcomes: dict[str, StudyOutcome] = {}
-    with open_worklist(cohort.out) as worklist:
+    with alone_in(cohort.out), open_worklist(cohort.out) as worklist:
         prints = {job.name: fingerprint(job.study) for job in jobs}
         for job in jobs if cohort.resume else ():
             known = worklist.complete(job, prints[job.name], engine)

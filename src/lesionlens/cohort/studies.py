@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.text import writable
 from lesionlens.reading import bids
 from lesionlens.reading.nifti.folder import is_nifti
 from lesionlens.reading.sequences import is_label_name
@@ -52,7 +53,8 @@ def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
             expected="one sub-folder a study",
             next_step="For a single study use `lesionlens analyze`",
         )
-    return tuple(StudyJob(place.name, place, out / place.name) for place in places)
+    named = ((writable(place.name), place) for place in places)
+    return tuple(StudyJob(name, place, out / name) for name, place in named)
 
 
 def _bids_jobs(dataset: Path, out: Path) -> tuple[StudyJob, ...]:

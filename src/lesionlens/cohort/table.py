@@ -65,8 +65,11 @@ def _rows(out: Path, outcome: StudyOutcome) -> Iterator[dict[str, str | int | fl
     }
     found: list[dict[str, str]] = []
     if outcome.status is Status.ANALYSED:
-        with (out / outcome.name / "findings.csv").open(encoding="utf-8", newline="") as lines:
-            found = list(csv.DictReader(lines))
+        try:
+            with (out / outcome.name / "findings.csv").open(encoding="utf-8", newline="") as lines:
+                found = list(csv.DictReader(lines))
+        except OSError as error:  # the others' rows are not lost with it
+            about["message"] = f"{about['message']}; findings.csv cannot be read: {error.strerror}"
     known = set(columns())
     for row in found:
         yield {**about, **{key: cell for key, cell in row.items() if key in known}}

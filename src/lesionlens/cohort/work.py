@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from lesionlens.base.errors import LesionLensError, is_lack_of_memory
 from lesionlens.base.stages import Cancel, Progress, no_progress
+from lesionlens.base.text import writable
 from lesionlens.cohort.studies import StudyJob
 from lesionlens.records.export import ExportOptions
 
@@ -96,11 +97,22 @@ def load_lens(choice: Choice) -> Lens:
 
 
 def engine_of(lens: Lens, choice: Choice) -> str:
-    """Name what decides: another engine, weights or preparation has another name."""
+    """Name what decides, and what was asked of the files: another choice has another name."""
     about = lens.engine.info
     stripper = "" if choice.stripper == "auto" else choice.stripper
     parts = (about.name, about.version, about.weights_sha256, stripper, "N4" if choice.bias else "")
-    return " ".join(part for part in parts if part)
+    return " ".join(part for part in (*parts, *_asked(choice.files)) if part)
+
+
+def _asked(files: ExportOptions) -> tuple[str, ...]:
+    """Name what is not the default, so that runs before this was named stay known."""
+    usual = ExportOptions()
+    return (
+        "" if files.language == usual.language else f"language={files.language}",
+        f"hide={','.join(sorted(files.hidden))}" if files.hidden else "",
+        "surfaces" if files.surfaces else "",
+        "" if files.maps is usual.maps else f"maps={files.maps.value}",
+    )
 
 
 def analyse(
@@ -116,7 +128,8 @@ def analyse(
         logger.debug("a study of the cohort failed", exc_info=True)
         status, message = failure(error)
         state = Status.STOPPED if status == 130 else Status.FAILED
-        return StudyOutcome(job.name, state, status, message, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        return StudyOutcome(job.name, state, status, writable(message), seconds)
     return done
 
 

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lesionlens.base.errors import ReadError, ResourceError
+from lesionlens.base.errors import ReadError, ResourceError, UnusableInputError
 from lesionlens.base.provenance import utc_now
 from lesionlens.cohort.studies import StudyJob
 from lesionlens.cohort.work import Status, StudyOutcome
 
-NAME = "worklist.sqlite"
-RESULT = "findings.json"
+NAME, LOCK = "worklist.sqlite", ".worklist.lock"
+RESULT = ("findings.json", "findings.csv")
+"""Without one of these a result is not there."""
 _TABLE = """CREATE TABLE IF NOT EXISTS studies (
   name TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, status TEXT NOT NULL,
   exit_status INTEGER NOT NULL, message TEXT NOT NULL, seconds REAL NOT NULL,
@@ -64,7 +65,41 @@ class CohortWorklist:
         if found is None or known is None or known.status is not Status.ANALYSED:
             return None
         same = found[0] == fingerprint and known.engine == engine
-        return known if same and (job.out / RESULT).is_file() else None
+        whole = all((job.out / name).is_file() for name in RESULT)
+        return known if same and whole else None
+
+
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Keep a second batch out of an output folder while the block runs.
+
+    A lock of SQLite, which the system drops with the process however that ends.
+
+    Raises
+    ------
+    UnusableInputError
+        Another batch is at work there.
+    ResourceError
+        The folder cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(out / LOCK, timeout=0.0)
+    except (OSError, sqlite3.OperationalError) as error:
+        raise _unwritable(out, error) from error
+    try:
+        connection.execute("BEGIN EXCLUSIVE")
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            raise _unwritable(out, error) from error
+        raise UnusableInputError(
+            found=f"another batch at work on {out.name!r}",
+            expected="one at a time in an output folder",
+            next_step="Wait until it has ended or stop it, or choose another folder with --out",
+        ) from error
+    finally:
+        connection.close()
 
 
 @contextmanager

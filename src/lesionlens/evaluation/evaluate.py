@@ -26,7 +26,7 @@ from lesionlens.evaluation.label_conventions import region_mask, translate
 from lesionlens.evaluation.lesionwise import lesion_wise
 from lesionlens.evaluation.summary import CaseScore
 from lesionlens.preparation.resampling import resample
-from lesionlens.records.files import FindingsFile
+from lesionlens.records.files import FindingsFile, RunFile
 
 SEGMENTATION = "segmentation.nii.gz"
 _SAME_MM, _SLACK = 2e-3, 1e-4
@@ -77,6 +77,13 @@ def evaluate(
     return scores
 
 
+def without_truth(predictions: Path, cases: Sequence[Case]) -> tuple[str, ...]:
+    """Return the names of results that no case of the truth bears, which `evaluate` leaves out."""
+    known = {_place(predictions, case, alone=len(cases) == 1) for case in cases}
+    results = (place for place in sorted(predictions.iterdir()) if place not in known)
+    return tuple(place.name for place in results if (place / SEGMENTATION).is_file())
+
+
 def _place(predictions: Path, case: Case, *, alone: bool) -> Path:
     whole = predictions / case.name
     if alone and not whole.is_dir() and (predictions / SEGMENTATION).is_file():
@@ -123,12 +130,13 @@ def _truth(case: Case, convention: str | None) -> _Truth | None:
 
 def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> None:
     labels, grid = _labels(result)
-    image = _reference(score, case, grid)
+    findings = _findings(result)
+    score.made_by = _made_by(result)
+    image = _reference(score, case, findings, grid)
     truth = np.zeros(grid.shape, np.uint8) if known is None else _onto(known, grid)
     predicted = {region: region_mask(labels, region) for region in Region}
     if not score.healthy:
         _score_regions(score, predicted, truth, grid)
-    findings = _findings(result)
     score.hits, counted = metrics.candidate_hits(
         findings.candidates, predicted[Region.WT], region_mask(truth, Region.WT), grid
     )
@@ -175,14 +183,28 @@ def _findings(result: Path) -> FindingsFile:
         raise _Unscorable("findings.json cannot be read") from error
 
 
-def _reference(score: CaseScore, case: Case, grid: Grid) -> NDArray[Any] | None:
-    """Return the reference image, which must share the result's grid; None where none is there."""
-    if case.reference is None:
+def _made_by(result: Path) -> str:
+    try:
+        run = RunFile.model_validate_json((result / "run.json").read_bytes())
+    except (OSError, ValidationError):
+        return ""
+    return " ".join(part for part in (run.engine, run.engine_version, run.weights_sha256) if part)
+
+
+def _reference(
+    score: CaseScore, case: Case, findings: FindingsFile, grid: Grid
+) -> NDArray[Any] | None:
+    """Return the result's reference image, whose grid it must share; None where none is there.
+
+    It is that of the case where the result was made without it.
+    """
+    own_choice = findings.reference if findings.reference in case.images else case.reference
+    if own_choice is None:
         score.problems.append(_NO_IMAGE)
         return None
-    image, own = read_volume(case.images[case.reference])
+    image, own = read_volume(case.images[own_choice])
     if not own.matches(grid, _SAME_MM):
-        raise _Unscorable(f"{SEGMENTATION} is not on the grid of {case.reference.words}")
+        raise _Unscorable(f"{SEGMENTATION} is not on the grid of {own_choice.words}")
     return image
 
 

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Label, Region
+from lesionlens.base.whole_file import whole_file
 from lesionlens.evaluation.metrics import BINS, Bins
 from lesionlens.evaluation.summary import CaseScore, Summary, column
 
@@ -40,7 +41,8 @@ def plot(scores: Sequence[CaseScore], summary: Summary, path: Path) -> None:
     _reliability(calibration, summary)
     _strips(attention, scores, "mass_", "share of attention inside", _pointing(scores))
     figure.suptitle(f"{len(scores)} cases. {RESEARCH_USE_NOTICE}", fontsize=10, color=_GREY)
-    figure.savefig(path, dpi=120, format="png")
+    with whole_file(path) as aside:
+        figure.savefig(aside, dpi=120, format="png")
 
 
 def _strips(axes: Any, scores: Sequence[CaseScore], prefix: str, what: str, title: str) -> None:

@@ -36,6 +36,8 @@ class CaseScore:
     """What a reader of the table must know."""
     failed: bool = False
     """There is no usable result; it counts as Dice 0 and sensitivity 0."""
+    made_by: str = ""
+    """Name and version of the engine, SHA-256 of its weights; empty where that is not known."""
 
     @property
     def regions(self) -> tuple[str, ...]:

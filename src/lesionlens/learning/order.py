@@ -70,7 +70,7 @@ class Suggestion:
     def _doubt(self) -> str:
         if self.card.features.get("candidates") == 0:
             return "nothing is flagged, and that is unsure"
-        return f"outline unsure: expected Dice {1 - self.card.unsure:.2f}"
+        return f"expected Dice of its outline {1 - self.card.unsure:.2f}"
 
     @property
     def _novel(self) -> str:

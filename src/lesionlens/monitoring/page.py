@@ -113,7 +113,9 @@ def csv_table(watched: Watched) -> str:
             verdicts = one.verdicts.items() or [("", "unreviewed")]
             for reader, verdict in verdicts:
                 volume = "" if one.volume_ml is None else one.volume_ml
-                writer.writerow((*about, one.tracking_uid, one.score, volume, one.added,
+                score = "" if one.added else one.score  # the network gave none
+                added = "true" if one.added else "false"
+                writer.writerow((*about, one.tracking_uid, score, volume, added,
                                  safe_text(reader), str(verdict)))  # fmt: skip
     return text.getvalue()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
 from lesionlens.base.staging import check_target
+from lesionlens.base.whole_file import write_whole
 from lesionlens.monitoring import figures, page, stop_rules
 from lesionlens.monitoring.gather import gather, with_images
 from lesionlens.monitoring.stop_rules import StopBounds
@@ -76,7 +77,6 @@ def write(watched: page.Watched, out: Path) -> tuple[Path, ...]:
         (TABLE, page.csv_table(watched)),
         (PROMETHEUS, page.prometheus(watched)),
     ):
-        aside = out / f"{name}.part"
-        aside.write_text(text, "utf-8")
-        written.append(aside.replace(out / name))
+        write_whole(out / name, text)
+        written.append(out / name)
     return tuple(written)

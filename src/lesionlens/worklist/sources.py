@@ -12,7 +12,8 @@ from pathlib import Path
 from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.stages import NEVER, Cancel
-from lesionlens.cohort.studies import find_jobs
+from lesionlens.base.text import writable
+from lesionlens.cohort.studies import StudyJob, find_jobs
 from lesionlens.pacs.connect import connect
 from lesionlens.pacs.peer import Access, FoundStudy, StudyQuery
 from lesionlens.pacs.server import Server
@@ -44,9 +45,22 @@ def studies_at(place: Path, folder: Path) -> tuple[StudyEntry, ...]:
         return _of_table(place)
     inside = place.resolve() in folder.resolve().parents
     jobs = [job for job in find_jobs(place, folder) if not (inside and _is_ours(job.study))]
+    _refuse_unwritable(jobs)
     return tuple(
         StudyEntry(job.name, str(job.study.resolve()), patient=_subject(job.name)) for job in jobs
     )
+
+
+def _refuse_unwritable(jobs: Iterable[StudyJob]) -> None:
+    """Refuse a path that the list's database cannot hold; a batch can do without it."""
+    for job in jobs:
+        path = str(job.study.resolve())
+        if writable(path) != path:
+            raise UnusableInputError(
+                found=f"a folder whose path is not UTF-8: {job.name!r}",
+                expected="names that can be written into a list",
+                next_step="Rename it; `lesionlens batch` analyses it as it is",
+            )
 
 
 def _is_ours(folder: Path) -> bool:

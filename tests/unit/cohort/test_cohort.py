@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 import threading
 from dataclasses import replace
 
 import pytest
 
 from lesionlens.base.errors import MissingPluginError, ReadError, UnusableInputError
+from lesionlens.base.labels import Identity
 from lesionlens.cohort import run, work
 from lesionlens.cohort.run import Cohort, Crew, run_cohort
 from lesionlens.cohort.studies import StudyJob, find_jobs, fingerprint
 from lesionlens.cohort.table import write_table
 from lesionlens.cohort.work import Choice, Status, StudyOutcome
-from lesionlens.cohort.worklist import open_worklist
+from lesionlens.cohort.worklist import RESULT, alone_in, open_worklist
 from lesionlens.export.tables import TablesExporter
 from lesionlens.lens import Lens
 from lesionlens.reading.readers import open_study
+from lesionlens.records.export import ExportOptions
 from lesionlens.testing.analysis import make_analysis
 
 CPU = Choice("cpu")
@@ -86,7 +89,7 @@ def test_a_resumed_run_leaves_complete_studies_alone(quick, studies, tmp_path, m
     assert begun == ["b"]
     assert done.kept == 2
     (studies / "a" / "more.txt").write_text("a later file")
-    (out / "c" / "findings.json").unlink()
+    (out / "c" / "findings.csv").unlink()
     begun.clear()
     run_cohort(Cohort(studies, out, resume=True), CPU, HERE)
     assert begun == ["a", "b", "c"]
@@ -94,6 +97,48 @@ def test_a_resumed_run_leaves_complete_studies_alone(quick, studies, tmp_path, m
 
 def _failed(job):
     return StudyOutcome(job.name, Status.FAILED, 1, "no memory")
+
+
+def test_a_resumed_run_that_asks_for_other_files_writes_them(quick, studies, tmp_path):
+    out, hide = tmp_path / "out", ExportOptions(hidden=frozenset({Identity.PATIENT}))
+    run_cohort(Cohort(studies, out), CPU, HERE)
+    asked = replace(CPU, files=hide)
+    assert run_cohort(Cohort(studies, out, resume=True), asked, HERE).kept == 0
+    assert run_cohort(Cohort(studies, out, resume=True), asked, HERE).kept == 2
+
+
+def test_a_result_that_lost_its_table_costs_the_other_rows_nothing(quick, studies, tmp_path):
+    out = tmp_path / "out"
+    done = run_cohort(Cohort(studies, out), CPU, HERE)
+    (out / "a" / "findings.csv").unlink()
+    with write_table(out, done.outcomes)[0].open(newline="") as lines:
+        rows = {row["study"]: row for row in csv.DictReader(lines)}
+    assert "findings.csv cannot be read" in rows["a"]["message"]
+    assert rows["c"]["score"]
+
+
+def test_a_second_batch_in_one_folder_is_refused(quick, studies, tmp_path):
+    out = tmp_path / "out"
+    with alone_in(out), pytest.raises(UnusableInputError, match="another batch at work"):
+        run_cohort(Cohort(studies, out), CPU, HERE)
+    assert run_cohort(Cohort(studies, out), CPU, HERE).exit_status == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are always Unicode")
+def test_a_name_that_is_no_utf8_stops_nothing(studies, tmp_path):
+    odd = b"M\xfcller".decode("utf-8", "surrogateescape")
+    (studies / "c").rename(studies / odd)
+    for file in (studies / odd).iterdir():
+        file.rename(file.with_name(f"{odd}_{file.name}"))
+    (studies / odd / "t1c.nii.gz").write_bytes(b"")
+    broken = run_cohort(Cohort(studies, tmp_path / "out"), CPU, HERE)
+    assert states(broken) == {"M\\udcfcller": "failed", "a": "analysed", "b": "failed"}
+    (studies / odd / "t1c.nii.gz").unlink()
+    done = run_cohort(Cohort(studies, tmp_path / "out", resume=True), CPU, HERE)
+    assert states(done) == {"M\\udcfcller": "analysed", "a": "analysed", "b": "failed"}
+    assert write_table(tmp_path / "out", done.outcomes)
+    report = (tmp_path / "out" / "M\\udcfcller" / "report.html").read_text("utf-8")
+    assert "M\\udcfcller_flair.nii.gz" in report
 
 
 def test_a_defect_is_reported_in_words_and_wins_over_unusable_input(
@@ -218,7 +263,8 @@ def test_a_worklist_that_is_none_is_refused(tmp_path):
 def test_another_engine_analyses_again(tmp_path):
     job = StudyJob("a", tmp_path / "a", tmp_path / "out" / "a")
     job.out.mkdir(parents=True)
-    job.out.joinpath("findings.json").write_text("{}")
+    for name in RESULT:
+        job.out.joinpath(name).touch()
     with open_worklist(tmp_path / "out") as worklist:
         worklist.record(StudyOutcome("a", Status.ANALYSED, 0, "", engine="lens 1"), "f")
         assert worklist.complete(job, "f", "lens 1") is not None

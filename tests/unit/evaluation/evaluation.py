@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lesionlens.export.nifti import NiftiExporter
+from lesionlens.export.run import write_run
 from lesionlens.export.tables import TablesExporter
 from lesionlens.testing.analysis import make_analysis, write_study
 from lesionlens.testing.files import write_nifti
@@ -32,6 +33,7 @@ def write_result(folder: Path, answered: Patient, scratch: Path) -> Path:
     folder.mkdir(parents=True)
     for exporter in (NiftiExporter(), TablesExporter()):
         exporter.write(analysis, folder)
+    write_run(analysis, folder)
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import shutil
@@ -12,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from lesionlens.base import whole_file
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.cli.evaluate import evaluate as command
 from lesionlens.evaluation.cases import find_cases
@@ -205,6 +207,51 @@ def test_the_command_writes_json_and_a_picture(cohort, tmp_path):
     assert sum(content["reliability"]["voxels_wt"]["count"]) > 0
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
     assert any("no result" in note for note in answer.notes)
+    assert content["cases"][0]["made_by"].startswith("phantom 1")
+    assert content["cases"][3]["made_by"] is None
+    assert "lesionlens" in content
+
+
+def test_results_that_no_case_names_and_mixed_weights_are_told(cohort, tmp_path):
+    results, cases = tmp_path / "results", cohort[1]
+    shutil.copytree(cohort[0], results)
+    (results / "a").rename(results / "of another")
+    shutil.copytree(cohort[0] / "a", results / "a")
+    run = json.loads((results / "a" / "run.json").read_text())
+    (results / "a" / "run.json").write_text(json.dumps(run | {"weights_sha256": "ab" * 32}))
+    notes = command(results, cases).notes
+    assert "No case of the truth bears the name of of another: left out" in notes
+    assert "Results of 2 engines or weights are scored together" in notes
+
+
+def test_the_image_that_the_result_lies_on_is_asked_not_another_of_the_case(cohort, tmp_path):
+    """A result without T1c lies on FLAIR; the case's T1c may have another grid."""
+    results, cases = tmp_path / "results", tmp_path / "cases"
+    shutil.copytree(cohort[0] / "a", results / "a")
+    shutil.copytree(cohort[1] / "a", cases / "a")
+    image = nib.load(cases / "a" / "t1c.nii.gz")
+    nib.save(image, cases / "a" / "flair.nii.gz")
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4)), cases / "a" / "t1c.nii.gz")
+    found = json.loads((results / "a" / "findings.json").read_text())
+    (results / "a" / "findings.json").write_text(json.dumps(found | {"reference": "flair"}))
+    (score,) = evaluate(results, find_cases(cases), lambda _: None)
+    assert not score.failed
+    assert score.metrics["wt"] == 1
+
+
+def test_a_full_disk_leaves_earlier_figures_as_they_were(cohort, tmp_path, monkeypatch):
+    json_file, picture = tmp_path / "s.json", tmp_path / "s.png"
+    for file in (json_file, picture):
+        file.write_bytes(b"earlier")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(whole_file.os, "fsync", full)
+    for how in ({"json": json_file}, {"plot": picture}):
+        with pytest.raises(OSError, match="No space"):
+            command(*cohort, **how)
+    assert sorted(p.read_bytes() for p in tmp_path.iterdir()) == [b"earlier", b"earlier"]
 
 
 def test_the_command_refuses_a_place_that_cannot_be(cohort, tmp_path):

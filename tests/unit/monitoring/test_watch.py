@@ -46,6 +46,13 @@ def result(folder, number, verdicts, *, day=START, score=0.9, brain=1300.0, adde
         (place / f"{name}.json").write_text(json.dumps(content))
 
 
+def test_the_table_gives_no_score_that_the_network_did_not(tmp_path):
+    result(tmp_path, 1, [[("A", "accepted")]], added=["A"])
+    flagged, added = page.csv_table(watch(tmp_path, BOUNDS)).splitlines()[1:]
+    assert flagged.split(",")[5:] == ["0.9", "5.0", "false", "A", "accepted"]
+    assert added.split(",")[5:] == ["", "", "true", "A", "accepted"]
+
+
 def test_verdicts_are_counted_by_week_and_reader(tmp_path):
     result(tmp_path, 1, [[("A", "accepted")], [("A", "rejected"), ("A", "accepted")]])
     result(tmp_path, 2, [[("A", "edited"), ("B", "rejected")]], added=["B"])

@@ -28,14 +28,15 @@ def test_a_known_movement_is_found(head, turn_deg, shift_mm):
     found = register(pyramid(fixed.data, fixed.grid), pyramid(moving.data, elsewhere))
     points = head.brain.grid.to_mm(np.argwhere(head.brain.data)[::500])
     error = points @ (found.moved - moved)[:3, :3].T + (found.moved - moved)[:3, 3]
-    assert np.median(np.linalg.norm(error, axis=1)) < 1.0
+    assert np.median(np.linalg.norm(error, axis=1)) < 0.5
     assert not found.doubtful
     assert np.linalg.det(found.moved[:3, :3]) == pytest.approx(1.0, abs=1e-9)
 
 
-def test_an_image_without_structure_is_doubtful(head):
+@pytest.mark.parametrize("seed", [0, 1])
+def test_an_image_without_structure_is_doubtful(head, seed):
     fixed = head.sequences[MrSequence.T1C]
-    noise = np.random.default_rng(0).uniform(0, 900, fixed.data.shape).astype(np.float32)
+    noise = np.random.default_rng(seed).uniform(0, 900, fixed.data.shape).astype(np.float32)
     found = register(pyramid(fixed.data, fixed.grid), pyramid(noise, fixed.grid))
     assert found.doubtful
 

@@ -44,6 +44,7 @@ def list_of_three(tmp_path, monkeypatch):
             "warnings": ["w"],
         }
         (job.out / "findings.json").write_text(json.dumps(reported))
+        (job.out / "findings.csv").touch()
         return StudyOutcome(job.name, Status.ANALYSED, 0, "", engine="x")
 
     monkeypatch.setattr(ahead, "analyse", analyse)

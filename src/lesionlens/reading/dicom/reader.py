@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, how_to_name
+from lesionlens.base.text import writable
 from lesionlens.reading import sequences, unlabelled_series
 from lesionlens.reading.dicom import scan as dicom_scan
 from lesionlens.reading.dicom.pixels import load_stack
@@ -70,7 +71,7 @@ class DicomReader:
         series, seen = unlabelled_series.judge_by_image(series, wanted, cancel=options.cancel)
         chosen, set_aside, why = choose(series, wanted)
         study = Study(
-            name=root.name or root.resolve().name,
+            name=writable(root.name or root.resolve().name),
             kind=StudyKind.DICOM,
             series=chosen,
             root=path,

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from lesionlens.base.text import writable
 from lesionlens.reading import bids
 from lesionlens.reading.series_selection import ListedStudy, several_studies
 from lesionlens.records.study import StudyKind
@@ -32,7 +33,7 @@ def _study_of(path: Path, root: Path) -> str:
     subject, session = bids.entities(path.name)
     if subject:
         return f"sub-{subject}" + (f"/ses-{session}" if session else "")
-    return path.parent.relative_to(root).as_posix()
+    return writable(path.parent.relative_to(root).as_posix())
 
 
 def one_study(files: list[Path], root: Path, wanted: str | None) -> list[Path]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence, how_to_name
 from lesionlens.base.stages import check
+from lesionlens.base.text import writable
 from lesionlens.reading import bids, sequences, unlabelled_series
 from lesionlens.reading.nifti import folder
 from lesionlens.reading.nifti.folder import is_nifti
@@ -63,8 +64,7 @@ class NiftiReader:
         _refuse_two_patients([s.files[0].path for s in chosen.values()])
         study = Study(
             name=bids.name_of(s.files[0].path.name for s in chosen.values())
-            or path.name
-            or path.resolve().name,
+            or writable(path.name or path.resolve().name),
             kind=StudyKind.NIFTI,
             series=chosen,
             root=path,
@@ -176,7 +176,7 @@ def _make(path: Path, root: Path, guess: sequences.Guess, notices: list[str]) ->
         grid=header.grid,
         files=(SourceFile(path, shown_name(path, root)),),
         load=_loader(path, header.grid.shape),
-        description=path.name,
+        description=writable(path.name),
         witness=guess.witness,
         nifti_codes=header.codes,
     )
@@ -185,9 +185,9 @@ def _make(path: Path, root: Path, guess: sequences.Guess, notices: list[str]) ->
 def shown_name(path: Path, root: Path) -> str:
     """Return the path below the study with forward slashes, or the bare name outside of it."""
     try:
-        return path.relative_to(root).as_posix()
+        return writable(path.relative_to(root).as_posix())
     except ValueError:
-        return path.name
+        return writable(path.name)
 
 
 def _loader(path: Path, shape: tuple[int, int, int]) -> Callable[[], NDArray[np.float32]]:

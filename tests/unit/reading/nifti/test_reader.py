@@ -245,3 +245,12 @@ def test_folders_named_together_are_listed_never_mixed(make_study):
 def test_nothing_named_is_refused_in_words():
     with pytest.raises(UnusableInputError, match="nothing to open"):
         open_study([])
+
+
+def test_a_folder_that_is_a_link_is_named_where_nothing_else_is_there(tmp_path):
+    (tmp_path / "scans").mkdir()
+    study = tmp_path / "study"
+    study.mkdir()
+    (study / "anat").symlink_to(tmp_path / "scans")
+    with pytest.raises(UnusableInputError, match=r"1 of them links, which are not followed"):
+        open_study(study)
