@@ -27,6 +27,7 @@ from lesionlens.base.provenance import versions
 from lesionlens.findings import anatomy
 from lesionlens.findings.candidates import Context, Evidence, describe
 from lesionlens.findings.components import ComponentMask
+from lesionlens.reading.dicom.documents import MANUFACTURER
 from lesionlens.reading.dicom.scan import looks_like_dicom, walk
 from lesionlens.reading.readers import hashes_of
 from lesionlens.records.analysis import Analysis, Document, RunInfo, Volumes
@@ -60,7 +61,8 @@ def find_objects(place: Path, study: Study) -> Objects:
     Raises
     ------
     ReadError
-        There is neither a Segmentation nor a report of ours.
+        There is neither a Segmentation nor a report of ours, or by the newest report a reader
+        accepted no candidate.
     """
     seen: dict[str, list[Dataset]] = {}
     for path in [place] if place.is_file() else walk(place):
@@ -69,11 +71,22 @@ def find_objects(place: Path, study: Study) -> Objects:
             kind = str(header.get("SOPClassUID", ""))
             if kind in (*SEGMENTATIONS, *REPORTS, MAP) and _belongs(header, study):
                 seen.setdefault(kind, []).append(header)
-    seg = _newest([ds for kind in SEGMENTATIONS for ds in seen.get(kind, [])])
     reports = [ds for kind in REPORTS for ds in seen.get(kind, [])]
+    segs = [ds for kind in SEGMENTATIONS for ds in seen.get(kind, [])]
+    ours = _newest([ds for ds in reports if report_items.is_ours(ds)])
+    if ours is not None:  # what a later report leaves out holds no longer
+        known = _referenced(ours)
+        segs = [ds for ds in segs if str(ds.SOPInstanceUID) in known or not _superseded(ds, ours)]
+    seg = _newest(segs)
     if seg is not None:
         reports = [ds for ds in reports if str(seg.SOPInstanceUID) in _referenced(ds)]
     report = _newest([ds for ds in reports if seg is not None or report_items.is_ours(ds)])
+    if seg is None and report is not None and report_items.accepts_none(report):
+        raise ReadError(
+            found=f"a report of {_day(report)}, the newest: a reader accepted no candidate",
+            expected="objects with candidates: those that were not accepted were not sent",
+            next_step="Open the result folder itself, or analyse the study again",
+        )
     if seg is None and report is None:
         raise ReadError(
             found=f"no Segmentation of this study in {place.name}",
@@ -108,6 +121,15 @@ def _age(ds: Dataset) -> tuple[str, ...]:
     names = ("SeriesDate", "SeriesTime", "ContentDate", "ContentTime")
     dated = tuple(str(ds.get(name) or "") for name in names)
     return dated if dated[0] else (*dated[2:], *dated[2:])
+
+
+def _superseded(seg: Dataset, report: Dataset) -> bool:
+    """Whether a Segmentation of ours is older than a report of ours."""
+    return seg.get("Manufacturer") == MANUFACTURER and _age(seg) < _age(report)
+
+
+def _day(report: Dataset) -> str:
+    return report_items.iso(_age(report)[0] + _age(report)[1])[:16] or "an unknown day"
 
 
 def _newest(found: Sequence[Dataset]) -> Dataset | None:

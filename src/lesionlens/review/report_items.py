@@ -66,6 +66,12 @@ def is_ours(report: Dataset) -> bool:
     return any(_name(item) == codes.REVIEW.value for item in _below(report))
 
 
+def accepts_none(report: Dataset) -> bool:
+    """Whether it says that a reader accepted no candidate of those that there were."""
+    said = (item.get("ConceptCodeSequence") or [Dataset()] for item in _below(report))
+    return any(codes.NONE_ACCEPTED.value == str(one[0].get("CodeValue")) for one in said)
+
+
 def is_calibrated(report: Dataset) -> bool:
     """Whether its scores are called probabilities."""
     return any(_name(item) == codes.PROBABILITY.value for item in _below(report))

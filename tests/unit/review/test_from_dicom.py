@@ -153,6 +153,23 @@ def test_the_newest_of_several_is_taken(analysed, tmp_path):
     assert states == {ReviewState.ACCEPTED, ReviewState.DEFERRED}
 
 
+def test_what_a_later_report_accepts_no_more_does_not_come_back(analysed, tmp_path):
+    """The archive keeps the Segmentation of a candidate that was accepted first, then rejected."""
+    analysis = analysed()
+    accepted = _reviewed(analysis, ReviewState.ACCEPTED, ReviewState.ACCEPTED)
+    first = _sent(replace(accepted, options=ExportOptions()), tmp_path)
+    for name in ("seg", "sr"):
+        shutil.move(first / f"{name}.dcm", first / f"earlier_{name}.dcm")
+    rejected = _reviewed(analysis, ReviewState.REJECTED, ReviewState.REJECTED)
+    _sent(replace(rejected, options=ExportOptions()), tmp_path)
+    assert not (first / "seg.dcm").exists()
+    with pytest.raises(ReadError, match="the newest: a reader accepted no candidate"):
+        reopen_folder(first, analysis.study, analysis.prepared)
+    (first / "sr.dcm").unlink()
+    again = reopen_folder(first, analysis.study, analysis.prepared)
+    assert len(again.findings.candidates) == 2
+
+
 def test_a_study_without_a_candidate_reopens_without_one(tmp_path):
     nobody = make_patient(spacing_mm=4.0, lesions=())
     study = write_study(nobody, tmp_path / "study", kind=StudyKind.DICOM, sequences=BOTH)
