@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base import plugins
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
@@ -35,6 +34,7 @@ from lesionlens.inference import native
 from lesionlens.inference.engine import Engine
 from lesionlens.inference.engines.remote.address import ServerAddress
 from lesionlens.inference.kept_memory import kept_memory
+from lesionlens.inference.plugged_in import make_engine, predict
 from lesionlens.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.reading.readers import hashes_of
 from lesionlens.records.analysis import Analysis, RunInfo, Volumes
@@ -105,13 +105,12 @@ class Lens:
             return
         if server is not None:
             model = None if engine == "lens" else engine
-            connect = plugins.load(plugins.ENGINES, "remote")
-            self._engine = connect(device=device, server=server, model=model)
+            self._engine = make_engine("remote", device=device, server=server, model=model)
             return
         name = engine if bundle is None else "monai-bundle"
         given = {"weights": weights, "bundle": None if bundle is None else Path(bundle)}
         options = {key: value for key, value in given.items() if value is not None}
-        self._engine = plugins.load(plugins.ENGINES, name)(device=device, **options)
+        self._engine = make_engine(name, device=device, **options)
 
     @property
     def engine(self) -> Engine:
@@ -152,7 +151,7 @@ class Lens:
             prepared = prepare(study, clock, options)
             preliminary.notify(self._engine, prepared, clock, first)
             with clock.stage("network"):
-                prediction = self._engine.predict(prepared, progress=progress, cancel=cancel)
+                prediction = predict(self._engine, prepared, progress=progress, cancel=cancel)
             found = _Steps(self._engine, prepared, prediction, clock).run(study, hashes)
         run = RunInfo(
             engine=prediction.engine,
@@ -221,13 +220,6 @@ class _Steps:
         return _Found(maps, volumes, findings, tuple(self._notices))
 
     def _mark(self, probability: Mapping[Region, Floats]) -> ComponentMask:
-        missing = [region.value for region in Region if region not in probability]
-        if missing:
-            raise UnusableInputError(
-                found=f"no probability of {', '.join(missing)} from {self._prediction.engine.name}",
-                expected="one of each region",
-                next_step="Report this to the engine's authors",
-            )
         return draw_components(probability, self._prepared.native, self._criteria)
 
     @property

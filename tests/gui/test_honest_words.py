@@ -129,7 +129,7 @@ def test_nothing_further_is_signed_once_all_is_decided(reviewed, analysis, tmp_p
     reviewed.actions_.accept()
     control(reviewed, "Nothing further").click()
     assert reviewed.session.state.review.signed is None
-    assert "1 candidate is not decided" in reviewed.session.state.message
+    assert "Not decided yet: 2. Accept or reject" in reviewed.session.state.message
     reviewed.session.go_to(2)
     reviewed.actions_.reject()
     control(reviewed, "Nothing further").click()

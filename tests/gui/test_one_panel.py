@@ -16,7 +16,9 @@ from qtpy.QtWidgets import (
     QComboBox,
     QDockWidget,
     QHeaderView,
+    QLabel,
     QPushButton,
+    QScrollArea,
     QScrollBar,
     QSlider,
     QToolButton,
@@ -436,3 +438,51 @@ def test_what_is_painted_by_hand_follows_the_font_of_napari(reviewed):
     finally:
         settings.font_size = before
         reviewed.window().hide()
+
+
+def test_a_window_that_grew_by_the_panel_ends_where_its_screen_does(loaded, qtbot):
+    """With the panel and the buttons above the views it went on beyond a small screen's edge."""
+    settled_in(loaded, qtbot)
+    window = loaded.window()
+    window.show()
+    screen = window.screen().availableGeometry()
+    window.resize(screen.width() + 200, 500)
+    window.move(screen.left() + 100, screen.top())
+    qtbot.waitUntil(lambda: screen.contains(window.frameGeometry()), timeout=10_000)
+
+
+def test_napari_s_controls_come_back_while_an_outline_is_drawn(reviewed, qtbot):
+    """They hold the eraser, the size of the brush and the parts; a narrow window hides them."""
+    settled_in(reviewed, qtbot)
+    window = reviewed.window()
+    names = {d.windowTitle(): d for d in window.findChildren(QDockWidget)}
+    controls, layers = names["layer controls"], names["layer list"]
+    window.resize(1100, 700)
+    window.show()
+    qtbot.waitUntil(lambda: controls.isHidden() and layers.isHidden(), timeout=10_000)
+    reviewed.session.go_to(1)
+    reviewed.actions_.edit_outline()
+    assert controls.isVisible()
+    assert not layers.isVisible()
+    reviewed.actions_.discard_edit()
+    assert not controls.isVisible()
+
+
+def test_what_the_panel_says_is_in_sight_wherever_it_is_scrolled_to(reviewed, qtbot):
+    """The last message stood below *Analyse*, out of sight of who pressed a button at the end."""
+    settled_in(reviewed, qtbot)
+    window = reviewed.window()
+    window.resize(1100, 500)
+    window.show()
+    QApplication.processEvents()
+    sign = control(reviewed, "Nothing further")
+    (scroll,) = reviewed.findChildren(QScrollArea)
+    scroll.ensureWidgetVisible(sign)
+    sign.click()
+    QApplication.processEvents()
+    (said,) = [w for w in reviewed.findChildren(QLabel) if w.text().startswith("Not decided yet")]
+    assert not said.visibleRegion().isEmpty()
+    reviewed.session.begin("Exporting")
+    QApplication.processEvents()
+    seen = [w.text() for w in reviewed.findChildren(QLabel) if not w.visibleRegion().isEmpty()]
+    assert "Exporting…" in seen

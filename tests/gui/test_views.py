@@ -587,3 +587,33 @@ def test_words_at_the_top_of_a_narrow_view_do_not_meet(qtbot):
     assert rows_below(metrics, left, right, 2 * wide + 80) == 0
     assert rows_below(metrics, left, right, 2 * wide + 10) == 2
     assert rows_below(metrics, left, (), 50.0) == 0
+
+
+def test_the_first_picture_is_as_large_as_the_canvas_until_it_is_moved(loaded, qtbot):
+    """It was fitted once, to a size that the canvas had before the window was laid out."""
+    viewer, window = loaded.viewer, loaded.window()
+    window.show()
+    for height in (500, 900):
+        window.resize(1100, height)
+        qtbot.waitUntil(lambda h=height: abs(viewer.canvas.size[0] - h) < 200, timeout=10_000)
+        zoom = viewer.scene.camera.zoom
+        viewer.reset_view()
+        assert viewer.scene.camera.zoom == pytest.approx(zoom)
+        loaded.views.fit()
+    viewer.scene.camera.zoom = zoom = 2 * viewer.scene.camera.zoom
+    window.resize(1100, 500)
+    qtbot.waitUntil(lambda: viewer.canvas.size[0] < 500, timeout=10_000)
+    assert viewer.scene.camera.zoom == pytest.approx(zoom)
+
+
+def test_the_canvas_comes_back_as_high_as_the_linked_views_were(shown):
+    """Beside them for a moment it had half of their height, and the next study was as small."""
+    shown.actions_.four_views()
+    QApplication.processEvents()
+    height = shown.views.linked.height()
+    sizes = []
+    shown.viewer.canvas.events.size.connect(lambda _: sizes.append(shown.viewer.canvas.size[0]))
+    shown.actions_.four_views()
+    QApplication.processEvents()
+    assert all(size > 0.9 * height for size in sizes)
+    assert shown.viewer.canvas.size[0] > 0.9 * height

@@ -133,10 +133,16 @@ class LesionLens(Panel):
             self.marks.show(new.marks, new.study)
         self.views.show(before, screen, new)
         self._ask_for(screen.scene, new)
-        self.actions_.editor.apply(old, new)
+        self._edit(old, new)
         self.show_screen(screen, new)
         if new.study is not old.study:
             self._make_ready()
+
+    def _edit(self, old: State, new: State) -> None:
+        """Show the layer in which an outline is drawn, and napari's controls beside it."""
+        self.actions_.editor.apply(old, new)
+        if self.room is not None:
+            self.room.draw(new.editing is not None)
 
     def _make_ready(self) -> None:
         """Load the network soon, where a reader may ask for it."""

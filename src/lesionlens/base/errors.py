@@ -80,6 +80,29 @@ class MissingPluginError(LesionLensError):
     """A reader, engine, exporter or viewer that is not installed."""
 
 
+class PluginError(LesionLensError):
+    """A plug-in of another package that fails, or gives what no plug-in may (exit status 1).
+
+    Parameters
+    ----------
+    who, why : str
+        "the engine 'mine' of a package 0.1"; what is wrong, in words of ours, which name nobody.
+    message : str
+        What the plug-in itself said; it may hold names and paths, and goes into no file.
+    expected : str
+        What it should be or give.
+    """
+
+    def __init__(self, *, who: str, why: str, message: str = "", expected: str) -> None:
+        self.brief = f"{who} {why}"
+        super().__init__(
+            found=f"that {self.brief}{f': {message}' * bool(message)}",
+            expected=expected,
+            next_step="Update or uninstall that package, or tell its authors what --debug shows",
+            in_window="Update or uninstall that package, or tell its authors",
+        )
+
+
 class ServerError(LesionLensError):
     """A server that cannot be reached, refuses, or speaks another version (exit status 1)."""
 

@@ -55,6 +55,7 @@ def examine() -> dict[str, Any]:
         "weights_in_use": in_use,
         "extras": {extra: _extra(extra, parts) for extra, parts in _EXTRAS.items()},
         "plugins": {group: list(plugins.names(group)) for group in _GROUPS},
+        "plugins_failing": {group: plugins.failing(group) for group in _GROUPS},
         "display": _has_display(),
         "ready": all(core.values()) and weights["verified"] and in_use["verified"],
     }
@@ -159,6 +160,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
         lines.append(f"{extra:<11} {words if state['installed'] else 'missing; ' + state['add']}")
     for group, names in found["plugins"].items():
         lines.append(f"{group.removeprefix('lesionlens.'):<11} {', '.join(names) or 'none'}")
+        failing = found["plugins_failing"][group].values()
+        lines += [f"{'':<11} NOT USABLE: {reason.removeprefix('that ')}" for reason in failing]
     lines.append("Ready." if found["ready"] else "Not ready: see what is missing above.")
     return lines
 

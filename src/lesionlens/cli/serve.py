@@ -142,10 +142,12 @@ def load_models(wanted: ServedNetwork, bundles: list[Path] | None) -> dict[str, 
     UnusableInputError
         A weights file beside bundles, or bundles of one name.
     """
+    from lesionlens.inference.plugged_in import make_engine
+
     device, weights, engine = wanted.device, wanted.weights, wanted.engine
     if not bundles:
         given: dict[str, Any] = {} if weights is None else {"weights": weights}
-        return {engine: plugins.load(plugins.ENGINES, engine)(device=device, **given)}
+        return {engine: make_engine(engine, device=device, **given)}
     named = [folder.resolve().name for folder in bundles]
     twice = sorted({name for name in named if named.count(name) > 1})
     if twice:

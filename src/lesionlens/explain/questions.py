@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lesionlens.base import plugins
 from lesionlens.base.stages import NEVER, Cancel, Progress, TimeLimit, no_progress
 from lesionlens.inference.engine import SupportsPerturbation
 from lesionlens.records.prediction import (
@@ -86,7 +87,9 @@ class Questions:
             self._limit = TimeLimit(self._seconds, self._cancel)
         needed = (len(perturbations) if passes is None else passes) * self._pass_s
         if needed <= self._limit.seconds_left:
-            with self._limit:
+            name = f"engine {type(self._engine).__name__!r}"
+            when = "when it predicted perturbed inputs"
+            with self._limit, plugins.blamed(self._engine, name, when):
                 return self._engine.predict_perturbed(
                     self._prepared, perturbations, progress=self._progress, cancel=self._limit
                 )

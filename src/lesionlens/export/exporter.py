@@ -21,16 +21,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lesionlens.base import plugins
+from lesionlens.base.errors import PluginError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.peak_memory import peak_memory_mib
 from lesionlens.base.stages import Progress, StageTime, no_progress
 from lesionlens.base.staging import staged
 from lesionlens.export.original import write_original
 from lesionlens.export.page import kept_pages
+from lesionlens.export.plugged_in import write_by
 from lesionlens.export.run import ExportRecord, warnings_of, write_run
 from lesionlens.export.written import Written, reason_of
 from lesionlens.findings.edits import applied
-from lesionlens.reading.dicom.documents import documents_of
+from lesionlens.reading.dicom.documents import SENT, documents_of
 from lesionlens.records.analysis import Analysis
 from lesionlens.records.files import CONSIDERED, left_out_warning
 from lesionlens.records.review import Review
@@ -100,9 +102,9 @@ class Exporter(Protocol):
         """
 
 
-def exporters() -> tuple[Exporter, ...]:
-    """Return every installed exporter, by name."""
-    return tuple(made() for made in plugins.load_all(plugins.EXPORTERS))
+def exporters() -> tuple[dict[str, Exporter], dict[str, PluginError]]:
+    """Return every installed exporter, and why one of another package cannot be had, by name."""
+    return plugins.make_all(plugins.EXPORTERS)
 
 
 def save(
@@ -183,17 +185,22 @@ def _write_all(analysis: Analysis, aside: Path, progress: Progress) -> ExportRec
     times: list[StageTime] = []
     left_out: dict[str, str] = {}
     notices: list[str] = []
-    every = exporters()
-    for index, exporter in enumerate(every):
-        stage = f"export: {exporter.name}"
+    every, failed = exporters()
+    for name, error in failed.items():
+        left_out[name] = error.brief
+        notices.append(left_out_warning(name, error.brief))
+    for index, (name, exporter) in enumerate(every.items()):
+        stage = f"export: {name}"
         progress("saving", index / len(every))
-        reason = exporter.missing(analysis)
-        if reason is not None:
-            logger.info("%s was left out: %s", stage, reason)
-            left_out[exporter.name] = reason
-            continue
         start = time.perf_counter()
-        done = _attempt(exporter, analysis, aside)
+        if plugins.is_ours(exporter):
+            done = exporter.missing(analysis) or _attempt(exporter, analysis, aside)
+        else:
+            done = write_by(exporter, name, analysis, aside, (*OURS, EARLIER, SENT))
+        if isinstance(done, str):
+            logger.info("%s was left out: %s", stage, done)
+            left_out[name] = done
+            continue
         left_out.update(done.left_out)
         notices += (*done.notices, *(left_out_warning(*item) for item in done.left_out.items()))
         times.append(StageTime(stage, time.perf_counter() - start, peak_memory_mib()))

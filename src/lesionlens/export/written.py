@@ -10,6 +10,7 @@ from pathlib import Path
 from lesionlens.base.errors import (
     CancelledError,
     LesionLensError,
+    PluginError,
     ResourceError,
     is_lack_of_memory,
 )
@@ -47,6 +48,8 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, CancelledError | ResourceError) or system or is_lack_of_memory(error):
         raise error
     logger.debug("a file of the result was left out", exc_info=error)
+    if isinstance(error, PluginError):
+        return error.brief
     if isinstance(error, LesionLensError):
         return error.found
     return f"a defect of this program ({type(error).__name__}); please report it"

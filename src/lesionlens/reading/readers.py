@@ -8,15 +8,16 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from lesionlens.base import plugins
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
 from lesionlens.reading import remembered_series
+from lesionlens.reading.plugged_in import read_by, surest_reader
 from lesionlens.reading.series_selection import NothingRecognisedError
 from lesionlens.records.study import Study
 
@@ -100,19 +101,17 @@ def open_study(
         check_path(one)
     place = places[0] if len(places) == 1 else _common_folder(places)
     wanted = {MrSequence(key): str(value) for key, value in (named or {}).items()}
-    readers = [factory() for factory in plugins.load_all(plugins.READERS)]
-    claims = [(min(reader.claims(one) for one in places), reader) for reader in readers]
-    surest, reader = max(claims, key=lambda pair: pair[0])
-    if surest <= 0:
+    reader, notices = surest_reader(places)
+    if reader is None:
         raise UnusableInputError(
-            found=_what_is_there(place),
+            found=". ".join((_what_is_there(place), *notices)),
             expected="a folder of NIfTI files (.nii, .nii.gz) or of DICOM files, or one NIfTI file",
             next_step="Choose the folder that holds the scans themselves",
         )
     options = ReadOptions(study_uid, progress, cancel, places if len(places) > 1 else ())
     study = _read(reader, place, wanted, options, recall=recall and not wanted)
     progress("open", 1.0)
-    return study
+    return replace(study, notices=(*study.notices, *notices)) if notices else study
 
 
 def _read(
@@ -125,7 +124,7 @@ def _read(
 ) -> Study:
     """Read a study, as the user chose before where that is to be recalled."""
     try:
-        study = reader.read(place, wanted, options)
+        study = read_by(reader, partial(reader.read, place, wanted, options))
     except NothingRecognisedError as error:
         earlier = remembered_series.recall(error.study) if recall else {}
         if not earlier:
@@ -134,7 +133,7 @@ def _read(
         earlier = remembered_series.recall(study) if recall else {}
         if not earlier:
             return study
-    again = reader.read(place, earlier, options)
+    again = read_by(reader, partial(reader.read, place, earlier, options))
     notice = (
         "The sequences are those that you chose for this study before; name them anew to change."
     )

@@ -15,6 +15,7 @@ from lesionlens.inference.engine import Engine, SupportsFirstLook, SupportsPertu
 from lesionlens.inference.engines.remote import messages
 from lesionlens.inference.engines.remote.messages import Arrays, Header
 from lesionlens.inference.engines.remote.packing import pack
+from lesionlens.inference.plugged_in import predict
 from lesionlens.records.prediction import Trace
 from lesionlens.records.study import PreparedStudy
 from lesionlens.serving.turns import Job
@@ -70,7 +71,7 @@ def answer(engine: Engine, study: HeldStudy, question: Question, job: Job) -> by
 
 def _predict(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
     del question
-    found = engine.predict(study.prepared, progress=job.report, cancel=job.cancel)
+    found = predict(engine, study.prepared, progress=job.report, cancel=job.cancel)
     study.trace = found.trace
     return messages.prediction_out(found)
 

@@ -1,8 +1,9 @@
-"""Plugins that are missing."""
+"""Plugins that are missing, of other packages, and broken."""
 
 from __future__ import annotations
 
 import pytest
+from tests.third_party import install
 
 from lesionlens.base import errors, plugins
 
@@ -10,3 +11,48 @@ from lesionlens.base import errors, plugins
 def test_a_missing_plugin_names_what_is_installed():
     with pytest.raises(errors.MissingPluginError, match=r"(?s)'toaster'.*dicom.*nifti"):
         plugins.load(plugins.READERS, "toaster")
+
+
+def test_a_plugin_that_cannot_be_imported_names_its_package(monkeypatch, tmp_path):
+    install(monkeypatch, tmp_path, "import nothing_like_this", readers="mine = Reader")
+    expected = r"'mine' of crooked 0\.7 .*ModuleNotFoundError.*nothing_like_this"
+    with pytest.raises(errors.PluginError, match=expected) as caught:
+        plugins.load(plugins.READERS, "mine")
+    assert caught.value.exit_status == 1
+    made, failed = plugins.make_all(plugins.READERS)
+    assert set(made) == {"dicom", "nifti"}
+    assert set(failed) == {"mine"} == set(plugins.failing(plugins.READERS))
+
+
+def test_what_goes_to_files_does_not_repeat_what_the_plugin_said(monkeypatch, tmp_path):
+    code = "raise RuntimeError('cannot read doe^jane.dcm')"
+    install(monkeypatch, tmp_path, code, exporters="mine = Writer")
+    error = plugins.make_all(plugins.EXPORTERS)[1]["mine"]
+    assert "jane" in str(error)
+    assert "jane" not in error.brief
+
+
+def test_no_package_takes_the_name_of_one_of_ours(monkeypatch, tmp_path):
+    ours = plugins.load(plugins.READERS, "nifti")
+    install(monkeypatch, tmp_path, "class Reader: ...", readers="nifti = Reader")
+    assert plugins.load(plugins.READERS, "nifti") is ours
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(28, "No space"), KeyboardInterrupt()])
+def test_what_is_nobodys_fault_is_not_blamed_on_a_plugin(error):
+    with pytest.raises(type(error)) as caught, plugins.blamed("crooked", "reader", "now"):
+        raise error
+    assert caught.value is error
+
+
+def test_a_defect_of_ours_is_not_blamed_on_others():
+    with pytest.raises(ZeroDivisionError), plugins.blamed("lesionlens.lens", "reader", "now"):
+        raise ZeroDivisionError
+
+
+def test_a_plugin_that_ends_the_process_is_stopped():
+    with (
+        pytest.raises(errors.PluginError, match="SystemExit"),
+        plugins.blamed("a", "reader", "now"),
+    ):
+        raise SystemExit(3)

@@ -78,8 +78,8 @@ class Reviewing:
         candidates = analysis.findings.candidates
         left = [c for c in candidates if not state.review.state_of(c.tracking_uid).decided]
         if left:
-            many = "candidate is" if len(left) == 1 else "candidates are"
-            self.session.notify(f"{len(left)} {many} not decided yet: then sign.")
+            open_ones = ", ".join(str(c.id) for c in left)
+            self.session.notify(f"Not decided yet: {open_ones}. Accept or reject, then sign.")
             return False
         reason = "nothing further seen" if candidates else "nothing seen"
         reader = read_preferences().reader_name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
 from lesionlens._napari.qt.keyboard import main_window
@@ -12,7 +13,8 @@ CANVAS_SHARE = 0.6
 """Of the window's width that the picture keeps."""
 _SPARE = 120  # pixels beside that before they come back: they may want more than they had
 _SETTLED_MS = 250  # after which a new font has reached every dock
-_ASIDE = ("layer controls", "layer list")
+_CONTROLS = "layer controls"
+_ASIDE = (_CONTROLS, "layer list")
 
 
 class Room(QObject):
@@ -33,10 +35,11 @@ class Room(QObject):
         super().__init__(panel)
         self._aside: tuple[str, ...] = ()
         self._taken = 0
-        self._overruled = False
+        self._overruled = self._drawing = False
         self._kept: int | None = None
         self._later = once_idle(self._narrow, self, _SETTLED_MS)
         self._soon = once_idle(self.make, self)
+        self._onto_screen = once_idle(self._place, self, _SETTLED_MS)
         window.installEventFilter(self)
 
     def make(self) -> None:
@@ -44,6 +47,8 @@ class Room(QObject):
         panel = self.parent()
         window = main_window(panel)
         if window is None or window.centralWidget() is None or not isinstance(panel, QWidget):
+            return
+        if self._drawing:
             return
         shown = [dock for dock in _own(window) if dock.isVisible()]
         self._overruled |= any(dock.windowTitle() in self._aside for dock in shown)
@@ -64,6 +69,17 @@ class Room(QObject):
                 dock.hide()
         elif self._aside and free >= wanted + _SPARE:
             self._show_again(window)
+
+    def draw(self, drawing: bool) -> None:
+        """Show napari's controls while an outline is drawn: eraser, brush size and colours."""
+        window = main_window(self.parent())
+        if window is None or drawing is self._drawing or self._overruled:
+            return
+        self._drawing = drawing
+        for dock in _own(window):
+            if dock.windowTitle() == _CONTROLS and _CONTROLS in self._aside:
+                dock.setVisible(drawing)
+        self.make()
 
     @property
     def keeps(self) -> bool:
@@ -88,6 +104,11 @@ class Room(QObject):
             window.layout().activate()
             window.resize(width, window.height())
 
+    def _place(self) -> None:
+        window = main_window(self.parent())
+        if window is not None:
+            _onto_screen(window)
+
     def release(self) -> None:
         """Give napari its docks back."""
         window = main_window(self.parent())
@@ -103,10 +124,28 @@ class Room(QObject):
         self._aside = ()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: ARG002
-        """Measure again when the window's size changes."""
+        """Measure again when the size changes; what the reader did not draw larger is placed."""
+        grew = isinstance(event, QResizeEvent) and not event.spontaneous()
+        if grew or event.type() == QEvent.Type.Show:
+            self._onto_screen.start()
         if event.type() in (QEvent.Type.Resize, QEvent.Type.Show) and not self._overruled:
             self._soon.start()
         return False
+
+
+def _onto_screen(window: QMainWindow) -> None:
+    """Let a window that grew by the panel end where its screen does."""
+    screen = window.screen()
+    if screen is None or window.isMaximized() or window.isFullScreen():
+        return
+    room, frame = screen.availableGeometry(), window.frameGeometry()
+    beside = frame.size() - window.size()
+    window.resize(window.size().boundedTo(room.size() - beside))
+    frame = window.frameGeometry()
+    left = max(min(frame.left(), room.right() + 1 - frame.width()), room.left())
+    top = max(min(frame.top(), room.bottom() + 1 - frame.height()), room.top())
+    if (left, top) != (frame.left(), frame.top()):
+        window.move(left, top)
 
 
 def _own(window: QMainWindow) -> list[QDockWidget]:

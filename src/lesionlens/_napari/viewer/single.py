@@ -59,6 +59,7 @@ class SingleView:
         self._ready = False
         self._words = ""
         self._picture: Any = None
+        self._fitted: tuple[float, ...] = ()
         boxed = {"box": True, "box_color": _BEHIND_WORDS}
         self._letters = [TextOverlay(position=place, **boxed) for place in _PLACES]
         self._caption = TextOverlay(position="top_left", **boxed)
@@ -70,6 +71,7 @@ class SingleView:
             self._add_overlays()
             for event in self._heard():
                 event.connect(self._relabel)
+            self._viewer.canvas.events.size.connect(self._on_size)
         self.set_right()
 
     def _heard(self) -> tuple[Any, ...]:
@@ -105,6 +107,7 @@ class SingleView:
         self.watch(None)
         for event in self._heard():
             event.disconnect(self._relabel)
+        self._viewer.canvas.events.size.disconnect(self._on_size)
 
     def set_right(self) -> None:
         """Turn the view back to radiological convention, whatever turned it round."""
@@ -169,6 +172,22 @@ class SingleView:
         if viewer.dims.ndim == SPACE:
             for axis, (low, high, _) in enumerate(viewer.dims.range):
                 viewer.dims.set_point(axis, (low + high) / 2)
+        self._fitted = self._seen()
+
+    def _seen(self) -> tuple[float, ...]:
+        """Return how near and where the camera looks on the slice."""
+        camera = self._viewer.scene.camera
+        return (float(camera.zoom), *(float(v) for v in camera.center[-2:]))
+
+    def _on_size(self) -> None:
+        """Fit the study into the new size, until the reader has moved or zoomed the view."""
+        viewer = self._viewer
+        if viewer.dims.ndisplay == SPACE or not self._fitted:
+            return
+        if np.allclose(self._seen(), self._fitted, rtol=1e-4, atol=1e-3):
+            with viewer.events.reset_view.blocker():
+                viewer.fit_to_view()
+            self._fitted = self._seen()
 
     def look_around(self) -> None:
         """Fit the study in three dimensions, seen from the front, the left and a little above."""

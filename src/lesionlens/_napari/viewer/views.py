@@ -268,9 +268,10 @@ class Views(QObject):
 
     def _reveal(self, linked: bool) -> None:
         if self.linked is not None and self.canvas is not None:
-            self.canvas.setVisible(not linked)
-            self.linked.setVisible(linked)
-            (self.linked if linked else self.canvas).setFocus()
+            shown, gone = (self.linked, self.canvas) if linked else (self.canvas, self.linked)
+            gone.hide()  # first: beside each other both would have half of the height
+            shown.show()
+            shown.setFocus()
 
     def _enter(self) -> None:
         """Show what napari's canvas showed, as near as it did."""

@@ -51,7 +51,7 @@ from lesionlens._napari.widgets.pacs_dialog import PacsDialog
 from lesionlens._napari.widgets.parts import label, row, set_role, style_sheet
 from lesionlens._napari.widgets.preparation_block import PreparationBlock
 from lesionlens._napari.widgets.reading_block import ReadingBlock
-from lesionlens._napari.widgets.run_block import ProblemBlock, RunBlock
+from lesionlens._napari.widgets.run_block import MessageBlock, ProblemBlock, RunBlock
 from lesionlens._napari.widgets.studies_dialog import StudiesDialog
 from lesionlens._napari.widgets.study_block import (
     AssignmentEditor,
@@ -107,7 +107,7 @@ class Panel(QWidget):
     def _build(self) -> None:
         self.study = StudyBlock(self._menu())
         self.empty = empty_state([one for one in self._openers() if "earlier" not in one[0]])
-        self.problem = ProblemBlock()
+        self.problem, self.message = ProblemBlock(), MessageBlock()
         self.assign = AssignmentEditor()
         self.quality = QualityBlock()
         self.preparation = PreparationBlock()
@@ -131,9 +131,7 @@ class Panel(QWidget):
         self.show_stops()
         self._footer = QWidget()
         self._sign = QPushButton()
-        self._sign.setToolTip(
-            "Sign the whole study under your name, once every candidate is decided"
-        )
+        self._sign.setToolTip("Sign the study under your name, once every candidate is decided")
         self._sign.clicked.connect(lambda _=False: self.actions_.sign())
         ending = QVBoxLayout(self._footer)
         ending.setContentsMargins(0, 0, 0, 0)
@@ -146,7 +144,7 @@ class Panel(QWidget):
         self.lead_tabs()
 
     def _lay_out(self) -> None:
-        """Put the blocks into a column that scrolls, with failures below it, always in sight."""
+        """Put the blocks into a column that scrolls; messages and failures stay in sight below."""
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(12, 10, 12, 10)
@@ -170,6 +168,7 @@ class Panel(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll)
+        outer.addWidget(self.message)
         outer.addWidget(self.problem)
 
     def lead_tabs(self, *views: QWidget) -> None:
@@ -263,6 +262,7 @@ class Panel(QWidget):
         self._ask(state.query)
         self._show_closed()
         self.run.show_screen(screen)
+        self.message.show_screen(screen, self.run)
         self.candidates.show_screen(screen)
         self.considered.show_screen(screen)
         self.followup.show_analysis(state.analysis)

@@ -41,7 +41,6 @@ class RunBlock(QWidget):
         self._stage = ElidedLabel("dim")
         self._cancel = QPushButton("Cancel")
         self._cancel.clicked.connect(lambda _=False: self.cancel.emit())
-        self._message = label("", "good", wrap=True)
         line = QHBoxLayout()
         line.setContentsMargins(0, 0, 0, 0)
         line.addWidget(self._stage, 1)
@@ -49,7 +48,6 @@ class RunBlock(QWidget):
         layout.addWidget(self._analyse)
         layout.addLayout(line)
         layout.addWidget(self._bar)
-        layout.addWidget(self._message)
         self._began = 0.0
         self._closed: str | None = None
         self._screen = Screen()
@@ -62,7 +60,7 @@ class RunBlock(QWidget):
         return self._analyse, self._cancel
 
     def show_screen(self, screen: Screen) -> None:
-        """Show what runs and the last message."""
+        """Show what runs."""
         running = screen.activity is not None
         if running and self._screen.activity is None:
             self._began = time.monotonic()
@@ -73,10 +71,8 @@ class RunBlock(QWidget):
         self._show_button()
         for widget in (self._bar, self._stage, self._cancel):
             widget.setVisible(running)
-        self._message.setText(screen.message)
-        self._message.setVisible(bool(screen.message))
         self._tick()
-        self.setVisible(running or bool(screen.title) or bool(screen.message))
+        self.setVisible(running or bool(screen.title))
 
     def show_closed(self, words: str | None) -> None:
         """Show that what an analysis finds stays closed now, in words for the button.
@@ -105,6 +101,25 @@ class RunBlock(QWidget):
         self._stage.show_text(f"{words.removesuffix(' · ')} · {seconds:.0f} s")
         self._bar.setValue(round(1000 * min(max(activity.fraction, 0.0), 1.0)))
         self._cancel.setEnabled(not activity.stopping)
+
+
+class MessageBlock(QWidget):
+    """The last message, or what runs where its progress was scrolled out of sight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._words = label("", "good", wrap=True)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(12, 4, 12, 8)
+        layout.addWidget(self._words)
+
+    def show_screen(self, screen: Screen, run: RunBlock) -> None:
+        """Show the last message; without one, what runs unless `run` can be seen."""
+        words = screen.message
+        if not words and screen.activity and run.isVisible() and run.visibleRegion().isEmpty():
+            words = f"{screen.activity.words}…"
+        self._words.setText(words)
+        self.setVisible(bool(words))
 
 
 class ProblemBlock(QFrame):

@@ -1,0 +1,63 @@
+"""The package that docs/plugins.md shows works as it stands there."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.contract.test_examples import blocks
+
+from lesionlens import Lens, open_study
+from lesionlens.base.labels import MrSequence
+from lesionlens.preparation.prepare import PrepareOptions
+from lesionlens.testing import engine_contract
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "plugins.md"
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Install the page's package as pip would."""
+    about = tomllib.loads(blocks(PAGE, "toml")[0])["project"]
+    place = tmp_path / "elsewhere"
+    for block in blocks(PAGE, "python"):
+        path = place / block.partition("\n")[0].removeprefix("# ")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block)
+    (place / "my_package" / "__init__.py").touch()
+    info = place / "my_package-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {about['name']}\nVersion: 0.1\n")
+    points = [
+        "\n".join((f"[{group}]", *(f"{name} = {value}" for name, value in named.items())))
+        for group, named in about["entry-points"].items()
+    ]
+    (info / "entry_points.txt").write_text("\n".join(points) + "\n")
+    for name in [name for name in sys.modules if name.startswith("my_package")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(str(place))
+
+
+@pytest.mark.usefixtures("package")
+def test_reader_engine_and_exporter_of_the_page_make_a_result(patient, tmp_path):
+    scans = {s.value: patient.sequences[s].data for s in MrSequence}
+    file = tmp_path / "head.npz"
+    np.savez(file, affine=patient.sequences[MrSequence.FLAIR].grid.affine, **scans)
+    study = open_study(file)
+    result = Lens(engine="mine")(study, PrepareOptions(edge_mm=4.0))
+    assert result.candidates
+    assert any("no network" in notice for notice in result.analysis.run.notices)
+    result.save(tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary == {"candidates": len(result.candidates)}
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert [row["file"] for row in run["inputs"]] == ["head.npz"]
+
+
+@pytest.mark.usefixtures("package")
+def test_the_engine_of_the_page_keeps_the_contract():
+    assert engine_contract.failures(Lens(engine="mine").engine) == {}
