@@ -462,8 +462,10 @@ def test_napari_s_controls_come_back_while_an_outline_is_drawn(reviewed, qtbot):
     qtbot.waitUntil(lambda: controls.isHidden() and layers.isHidden(), timeout=10_000)
     reviewed.session.go_to(1)
     reviewed.actions_.edit_outline()
-    assert controls.isVisible()
+    qtbot.waitUntil(controls.isVisible, timeout=10_000)
     assert not layers.isVisible()
+    assert window.width() == 1100
+    assert reviewed.width() >= reviewed.minimumWidth()
     reviewed.actions_.discard_edit()
     assert not controls.isVisible()
 
