@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
@@ -10,12 +11,14 @@ from dataclasses import dataclass, field
 from lesionlens.base.errors import (
     CancelledError,
     LesionLensError,
+    PluginError,
     ResourceError,
     ServerError,
     is_lack_of_memory,
 )
 from lesionlens.base.stages import check
 
+logger = logging.getLogger(__name__)
 WAITING = "waiting for a turn"
 
 
@@ -137,9 +140,13 @@ def run(job: Job) -> None:
     try:
         check(job.cancel, WAITING)
         job.finish(job.work(job), None)
+    except PluginError as error:
+        logger.warning("an engine of another package failed", exc_info=error)
+        job.finish(None, _defect(f"{error.brief}, on the server"))
     except LesionLensError as error:
         job.finish(None, error)
-    except Exception as error:  # noqa: BLE001  the worker serves others after this
+    except Exception as error:
+        logger.warning("a question was not answered", exc_info=error)
         job.finish(None, _as_ours(error))
 
 
@@ -150,8 +157,14 @@ def _as_ours(error: Exception) -> LesionLensError:
             expected="a few GB that are free there",
             next_step="Try again later, or analyse on this machine",
         )
+    return _defect(f"a defect on the server ({type(error).__name__})")
+
+
+def _defect(found: str) -> ServerError:
+    """Return what a client is told; the error's own words, which may be of a study, stay here."""
     return ServerError(
-        found=f"a defect on the server ({type(error).__name__})",
+        found=found,
         expected="an answer",
-        next_step="Tell whoever runs the server; its log says more",
+        next_step="Tell whoever runs the server: started with --debug, it shows where",
+        in_window="Tell whoever runs the server",
     )

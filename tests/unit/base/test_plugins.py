@@ -25,7 +25,7 @@ def test_a_plugin_that_cannot_be_imported_names_its_package(monkeypatch, tmp_pat
 
 
 def test_what_goes_to_files_does_not_repeat_what_the_plugin_said(monkeypatch, tmp_path):
-    code = "raise RuntimeError('cannot read /home/jane/doe^jane.dcm')"
+    code = "raise RuntimeError('cannot read doe^jane.dcm')"
     install(monkeypatch, tmp_path, code, exporters="mine = Writer")
     error = plugins.make_all(plugins.EXPORTERS)[1]["mine"]
     assert "jane" in str(error)

@@ -227,8 +227,13 @@ def test_a_question_that_makes_no_sense_is_refused_and_the_next_is_served(make):
     assert unpack(predict(sessions, session, study, "after"), prepared_head().brain)
 
 
-def test_a_defect_of_an_engine_is_reported_as_one_and_ends_nothing(make):
+@pytest.mark.parametrize("package", [__name__, "lesionlens.inference.engines.broken"])
+def test_a_defect_of_an_engine_is_reported_as_one_and_ends_nothing(make, caplog, package):
+    """The client is not told its words, which may be of a study; the server's own log is."""
+
     class Broken(QuickEngine):
+        __module__ = package
+
         def predict(self, prepared, **how):
             raise ZeroDivisionError("the patient's name")
 
@@ -238,6 +243,7 @@ def test_a_defect_of_an_engine_is_reported_as_one_and_ends_nothing(make):
     with pytest.raises(ServerError, match="ZeroDivisionError") as caught:
         predict(sessions, session, study)
     assert "patient" not in str(caught.value)
+    assert "the patient's name" in caplog.text
 
 
 def test_turns_rotate_among_clients_however_many_jobs_one_sends():
