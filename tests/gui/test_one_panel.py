@@ -460,10 +460,13 @@ def test_napari_s_controls_come_back_while_an_outline_is_drawn(reviewed, qtbot):
     window.resize(1100, 700)
     window.show()
     qtbot.waitUntil(lambda: controls.isHidden() and layers.isHidden(), timeout=10_000)
+    window.resize(1200, 700)
     reviewed.session.go_to(1)
     reviewed.actions_.edit_outline()
-    assert controls.isVisible()
+    qtbot.waitUntil(controls.isVisible, timeout=10_000)
     assert not layers.isVisible()
+    assert window.width() == 1200
+    assert reviewed.width() >= reviewed.minimumWidth()
     reviewed.actions_.discard_edit()
     assert not controls.isVisible()
 

@@ -102,6 +102,8 @@ class LesionLens(Panel):
             while self._state is not self.session.state:
                 self.actions_.hang(self._state.study)
                 old, self._state = self._state, self.session.state
+                if self.room is not None:
+                    self.room.draw(self._state.editing is not None)
                 self._draw(old, self._state)
         finally:
             self._drawing = False
@@ -133,16 +135,10 @@ class LesionLens(Panel):
             self.marks.show(new.marks, new.study)
         self.views.show(before, screen, new)
         self._ask_for(screen.scene, new)
-        self._edit(old, new)
+        self.actions_.editor.apply(old, new)
         self.show_screen(screen, new)
         if new.study is not old.study:
             self._make_ready()
-
-    def _edit(self, old: State, new: State) -> None:
-        """Show the layer in which an outline is drawn, and napari's controls beside it."""
-        self.actions_.editor.apply(old, new)
-        if self.room is not None:
-            self.room.draw(new.editing is not None)
 
     def _make_ready(self) -> None:
         """Load the network soon, where a reader may ask for it."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,18 +26,19 @@ from lesionlens.base.provenance import sha256_of, utc_now, versions
 from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
 from lesionlens.base.staging import staged
 from lesionlens.cohort.run import Cohort, Crew, run_cohort
-from lesionlens.cohort.work import Choice
+from lesionlens.cohort.work import Choice, Status
 from lesionlens.evaluation.cases import Case, find_cases
-from lesionlens.evaluation.evaluate import evaluate
+from lesionlens.evaluation.evaluate import evaluate, score_case
 from lesionlens.evaluation.label_conventions import convention_reader
 from lesionlens.evaluation.summary import CaseScore, column, interval
 from lesionlens.export.run import read_run
 
-RECORD, PAGE, SUMS, RESULTS = (
+RECORD, PAGE, SUMS, RESULTS, SIGNED = (
     "acceptance.json",
     "acceptance.html",
     "acceptance.sha256",
     "results",
+    "signed",
 )
 _ANALYSED = 0.95  # share of the progress bar that the analyses get
 
@@ -87,12 +91,31 @@ def accept(
     if run.exit_status == 130:
         raise CancelledError("the acceptance test")
     convention = convention_reader(test.convention, test.cases)
-    scores = evaluate(test.out / RESULTS, cases, convention, progress)
+    failed = {o.name: o.message for o in run.outcomes if o.status is not Status.ANALYSED}
+    if failed and len(failed) == len(run.outcomes):
+        raise UnusableInputError(
+            found=f"no case that can be analysed; the first: {next(iter(failed.values()))}",
+            expected="cases that `lesionlens analyze` can read",
+            next_step="Mend what the message names, then give the same command",
+        )
+    scores = [
+        _lost(case, failed[case.name], test.out, convention(case)) if case.name in failed else score
+        for case, score in zip(
+            cases, evaluate(test.out / RESULTS, cases, convention, progress), strict=True
+        )
+    ]
     scanners = scanners_table(test.cases)
     facts = [facts_of(test.cases / case.name, scanners.get(case.name)) for case in cases]
     report = _report(test, scores, facts)
     _write(report, test.out)
     return report
+
+
+def _lost(case: Case, why: str, out: Path, convention: str | None) -> CaseScore:
+    """Score a case that was not analysed: what lies in its folder is of earlier weights."""
+    score = score_case(case, out / RESULTS / ".none", convention)
+    score.problems[0] = f"not analysed: {why}"
+    return score
 
 
 def _cases(root: Path) -> tuple[Case, ...]:
@@ -119,7 +142,7 @@ def _report(
         for score, fact in zip(scores, facts, strict=True):
             by.setdefault(fact.groups[dimension], []).append(score)
         groups += [_group(*key, by[key], bounds.groups, bounds) for key in sorted(by)]
-    runs = [read_run(test.out / RESULTS / score.case) for score in scores]
+    runs = [{} if s.failed else read_run(test.out / RESULTS / s.case) for s in scores]
     first = next((run for run in runs if run), {})
     failed = any(row.verdict is BoundVerdict.FAILED for one in groups for row in one.judged)
     return AcceptanceReport(
@@ -183,9 +206,25 @@ def _inputs(run: Mapping[str, Any]) -> str | None:
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest() if hashes else None
 
 
+def _keep_signed(out: Path, place: Path) -> None:
+    """Keep an earlier report that somebody signed, under `signed/` and the time of its making."""
+    try:
+        earlier = json.loads((out / RECORD).read_text("utf-8"))
+        signed, made = earlier["signed_by"], str(earlier["made"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if signed:
+        kept = place / SIGNED / re.sub(r"[^0-9T]", "", made[:19])
+        kept.mkdir(parents=True)
+        for name in (RECORD, PAGE, SUMS):
+            if (out / name).is_file():
+                shutil.copy2(out / name, kept / name)
+
+
 def _write(report: AcceptanceReport, out: Path) -> None:
     """Write report, page and their hashes together, in the format of sha256sum."""
     with staged(out) as place:
+        _keep_signed(out, place)
         text = report.model_dump_json(by_alias=True, indent=1)
         (place / RECORD).write_text(text + "\n", "utf-8")
         (place / PAGE).write_text(html(report), "utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -24,20 +25,23 @@ class Metric(NamedTuple):
         In words.
     better : int
         1 where more is better, so that the bound is the least; -1 where it is the most.
+    most : float
+        The figure cannot be above; it cannot be below 0.
     """
 
     key: str
     title: str
     better: int
+    most: float = 1.0
 
 
 METRICS: Mapping[str, Metric] = MappingProxyType({
     "dice_wt": Metric("wt", "Dice, whole tumour", 1),
     "dice_tc": Metric("tc", "Dice, tumour core", 1),
     "dice_et": Metric("et", "Dice, enhancing", 1),
-    "hd95_wt_mm": Metric("hd95_wt", "HD95, whole tumour (mm)", -1),
+    "hd95_wt_mm": Metric("hd95_wt", "HD95, whole tumour (mm)", -1, inf),
     "lesions_found": Metric("sensitivity", "lesions found (share a case)", 1),
-    "false_candidates": Metric("fp", "false candidates a case", -1),
+    "false_candidates": Metric("fp", "false candidates a case", -1, inf),
     "calibration_error": Metric("ece", "calibration error, voxels", -1),
     "failures": Metric("failures", "cases without a result (share)", -1),
 })  # fmt: skip
@@ -78,7 +82,7 @@ def read_bounds(path: Path | None) -> AcceptanceBounds:
     Raises
     ------
     ConfigError
-        An unknown key or metric, a wrong type, or no TOML.
+        An unknown key or metric, a wrong type, a bound that cannot be, or no TOML.
     """
     if path is None:
         return AcceptanceBounds()
@@ -95,6 +99,10 @@ def read_bounds(path: Path | None) -> AcceptanceBounds:
     unknown = [name for name in (*found.overall, *found.groups) if name not in METRICS]
     if unknown:
         raise _refused(path, f"the metric {unknown[0]!r}")
+    for name, bound in (*found.overall.items(), *found.groups.items()):
+        if not 0 <= bound <= METRICS[name].most:
+            between = "0 or more" if METRICS[name].most == inf else "from 0 to 1"
+            raise _refused(path, f"{name} = {bound:g}, not {between}")
     return found
 
 

@@ -88,8 +88,7 @@ class AcceptanceReport(FileModel):
         return (
             *few,
             *(
-                f"{one.dimension}: {one.group}: {_title(row)} {number(row.mean, '.3f')}, "
-                f"{_asked(row)} was asked"
+                f"{named(one)}: {_title(row)} {_found(row)}, {_asked(row)} was asked"
                 for one in self.groups
                 for row in one.judged
                 if row.verdict is BoundVerdict.FAILED
@@ -99,6 +98,20 @@ class AcceptanceReport(FileModel):
 
 def _title(row: Judged) -> str:
     return METRICS[row.metric].title
+
+
+def named(one: GroupReport) -> str:
+    """Return what a group's cases share, such as "scanner: not known"."""
+    return one.group if one.dimension == "all" else f"{one.dimension}: {one.group}"
+
+
+def _found(row: Judged) -> str:
+    """Return the mean; with the interval where that alone breaks the bound."""
+    mean = number(row.mean, ".3f")
+    if row.mean is None or row.interval is None:
+        return mean
+    kept = (row.mean - row.bound) * METRICS[row.metric].better >= 0
+    return f"{mean} ({row.interval[0]:.3f} – {row.interval[1]:.3f})" if kept else mean
 
 
 def _asked(row: Judged) -> str:

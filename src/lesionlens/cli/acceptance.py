@@ -97,13 +97,14 @@ def _table(report: AcceptanceReport) -> Table:
     from rich.text import Text
 
     from lesionlens.acceptance.bounds import METRICS
+    from lesionlens.acceptance.report import named
 
     table = new_table(("", "figure", "cases", "mean", "asked", ""), words=2)
     for one in report.groups:
         for row in one.judged:
             about = METRICS[row.metric]
             table.add_row(
-                Text(plain(one.group)),
+                Text(plain(named(one))),
                 about.title,
                 str(row.cases),
                 "–" if row.mean is None else f"{row.mean:.3f}",

@@ -17,13 +17,20 @@ def monitor(
     ],
     out: options.Out,
     baseline_weeks: Annotated[
-        int, typer.Option("--baseline-weeks", help="First weeks that later ones are compared with.")
+        int,
+        typer.Option(
+            "--baseline-weeks", help="First weeks that later ones are compared with.", min=1
+        ),
     ] = 4,
     least_acceptance: Annotated[
-        float, typer.Option("--least-acceptance", help="Stop rule: share of judged candidates.")
+        float,
+        typer.Option(
+            "--least-acceptance", help="Stop rule: share of judged candidates.", min=0.0, max=1.0
+        ),
     ] = 0.5,
     most_candidates: Annotated[
-        float, typer.Option("--most-candidates", help="Stop rule: candidates a study in a week.")
+        float,
+        typer.Option("--most-candidates", help="Stop rule: candidates a study in a week.", min=0.0),
     ] = 3.0,
     studies: Annotated[
         Path | None,

@@ -57,7 +57,7 @@ def _refuse_unwritable(jobs: Iterable[StudyJob]) -> None:
         path = str(job.study.resolve())
         if writable(path) != path:
             raise UnusableInputError(
-                found=f"a folder whose path is not UTF-8: {job.name!r}",
+                found=f"a folder whose path is not UTF-8: '{job.name}'",
                 expected="names that can be written into a list",
                 next_step="Rename it; `lesionlens batch` analyses it as it is",
             )

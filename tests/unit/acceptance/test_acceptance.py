@@ -14,7 +14,8 @@ from lesionlens.acceptance.bounds import AcceptanceBounds, read_bounds
 from lesionlens.acceptance.facts import Facts, facts_of
 from lesionlens.acceptance.report import html
 from lesionlens.base.errors import CancelledError, ConfigError, UnusableInputError
-from lesionlens.cohort.work import Choice
+from lesionlens.cohort.run import CohortRun
+from lesionlens.cohort.work import Choice, Status, StudyOutcome
 from lesionlens.evaluation.summary import CaseScore
 from lesionlens.testing.acquire import AXIAL, Acquisition
 from lesionlens.testing.files import write_dicom, write_nifti
@@ -55,6 +56,10 @@ def test_bounds_are_read_and_unknown_ones_refused(tmp_path):
     place.write_text("[overall]\ndice = 0.8\n")
     with pytest.raises(ConfigError, match="the metric 'dice'"):
         read_bounds(place)
+    for cannot_be in ("dice_wt = 80", "failures = 1.2", "hd95_wt_mm = -1"):
+        place.write_text(f"[overall]\n{cannot_be}\n")
+        with pytest.raises(ConfigError, match=r", not (from 0 to 1|0 or more)"):
+            read_bounds(place)
     place.write_text("least_cases = 'ten'\n")
     with pytest.raises(ConfigError, match="least_cases"):
         read_bounds(place)
@@ -128,8 +133,6 @@ def test_a_site_is_tested_signed_and_what_was_changed_is_seen(site, tmp_path, ra
 
 def test_a_case_that_fails_fails_the_test(site, tmp_path, monkeypatch):
     """Nothing is analysed: every case is without a result but one that is scored."""
-    from lesionlens.cohort.run import CohortRun
-
     monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
     monkeypatch.setattr(
         module, "evaluate",
@@ -141,9 +144,49 @@ def test_a_case_that_fails_fails_the_test(site, tmp_path, monkeypatch):
     assert "Bounds that are not kept" in html(report)
 
 
-def test_too_few_cases_in_all_pass_nothing(site, tmp_path, monkeypatch):
-    from lesionlens.cohort.run import CohortRun
+def test_a_result_of_earlier_weights_is_not_scored_where_these_failed(site, tmp_path, monkeypatch):
+    outcomes = (
+        StudyOutcome("case0", Status.ANALYSED, 0, ""),
+        StudyOutcome("case1", Status.FAILED, 1, "too little memory"),
+        StudyOutcome("case2", Status.ANALYSED, 0, ""),
+    )
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun(outcomes, 0))
+    monkeypatch.setattr(module, "evaluate", lambda *_: scores([1.0] * 3, sensitivity=1.0))
+    report = accept(SiteTest(site, tmp_path, AcceptanceBounds(least_cases_in_all=1)))
+    assert report.cases[1].metrics["wt"] == report.cases[1].metrics["sensitivity"] == 0
+    assert report.cases[1].problems == ("not analysed: too little memory",)
+    assert any("cases without a result (share) 0.333" in one for one in report.broken)
+    none = CohortRun((outcomes[1],), 0)
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: none)
+    with pytest.raises(UnusableInputError, match="too little memory"):
+        accept(SiteTest(site, tmp_path))
 
+
+def test_what_somebody_signed_stays(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
+    monkeypatch.setattr(module, "evaluate", lambda _, cases, *__: scores([1.0] * len(cases)))
+    accept(SiteTest(site, tmp_path, signed_by="A. Physicist"))
+    signed = (tmp_path / "acceptance.json").read_bytes()
+    accept(SiteTest(site, tmp_path))
+    accept(SiteTest(site, tmp_path))
+    (kept,) = (tmp_path / "signed").iterdir()
+    assert (kept / "acceptance.json").read_bytes() == signed
+    assert {p.name for p in kept.iterdir()} == {
+        "acceptance.json", "acceptance.html", "acceptance.sha256",
+    }  # fmt: skip
+
+
+def test_a_bound_that_the_interval_alone_breaks_shows_it(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
+    monkeypatch.setattr(module, "evaluate", lambda *_: scores([0.6, 1.0, 1.0]))
+    bounds = AcceptanceBounds(
+        least_cases=3, least_cases_in_all=3, surely=True, overall={"dice_wt": 0.8}, groups={}
+    )
+    (broken,) = accept(SiteTest(site, tmp_path, bounds)).broken
+    assert broken == "all cases: Dice, whole tumour 0.867 (0.600 – 1.000), at least 0.8 was asked"
+
+
+def test_too_few_cases_in_all_pass_nothing(site, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
     monkeypatch.setattr(module, "evaluate", lambda _, cases, *__: scores([1.0] * len(cases)))
     monkeypatch.setattr(module, "facts_of", lambda *_: Facts())
@@ -153,9 +196,6 @@ def test_too_few_cases_in_all_pass_nothing(site, tmp_path, monkeypatch):
 
 
 def test_a_request_to_stop_leaves_no_report(site, tmp_path, monkeypatch):
-    from lesionlens.cohort.run import CohortRun
-    from lesionlens.cohort.work import Status, StudyOutcome
-
     stopped = CohortRun((StudyOutcome("case0", Status.STOPPED, 130, "not begun"),), 0)
     monkeypatch.setattr(module, "run_cohort", lambda *_, **__: stopped)
     with pytest.raises(CancelledError):

@@ -13,6 +13,7 @@ CANVAS_SHARE = 0.6
 """Of the window's width that the picture keeps."""
 _SPARE = 120  # pixels beside that before they come back: they may want more than they had
 _SETTLED_MS = 250  # after which a new font has reached every dock
+_LAID_MS = 60  # after which the views' buttons that an edit does without have made room
 _CONTROLS = "layer controls"
 _ASIDE = (_CONTROLS, "layer list")
 
@@ -39,6 +40,7 @@ class Room(QObject):
         self._kept: int | None = None
         self._later = once_idle(self._narrow, self, _SETTLED_MS)
         self._soon = once_idle(self.make, self)
+        self._lent = once_idle(self._lend, self, _LAID_MS)
         self._onto_screen = once_idle(self._place, self, _SETTLED_MS)
         window.installEventFilter(self)
 
@@ -76,10 +78,17 @@ class Room(QObject):
         if window is None or drawing is self._drawing or self._overruled:
             return
         self._drawing = drawing
-        for dock in _own(window):
+        if drawing:
+            self._lent.start()
+        else:
+            self._lend()
+            self.make()
+
+    def _lend(self) -> None:
+        window = main_window(self.parent())
+        for dock in _own(window) if window is not None else ():
             if dock.windowTitle() == _CONTROLS and _CONTROLS in self._aside:
-                dock.setVisible(drawing)
-        self.make()
+                dock.setVisible(self._drawing)
 
     @property
     def keeps(self) -> bool:

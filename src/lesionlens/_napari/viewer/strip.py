@@ -146,7 +146,7 @@ class Strip(QWidget):
             button.setChecked(layout is layout_shown)
             free = layout is Layout.SINGLE or state.editing is None
             button.setEnabled(free and layout.sequences <= max(there, 1))
-            button.setVisible(layout is not Layout.PRIOR or views.compared is not None)
+            button.setVisible(free and (layout is not Layout.PRIOR or views.compared is not None))
         for window, button in self.windows.items():
             button.setChecked(window is views.window)
         held = {
@@ -158,5 +158,7 @@ class Strip(QWidget):
         }
         for act, button in self.switches.items():
             button.setChecked(held[act])
-            button.setEnabled(act not in _LINKED or state.editing is None)
+            free = act not in _LINKED or state.editing is None
+            button.setEnabled(free)
+            button.setVisible(free)  # napari's controls want the room
         self.setVisible(study is not None)  # last: what is seen is laid out anew at every change
