@@ -68,7 +68,10 @@ def find(
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> Answer:
-    """List the studies of an archive that match."""
+    """List the studies of an archive that match.
+
+    Day, Study UID, images, Patient ID, name, accession number, description.
+    """
     del debug
     query = StudyQuery(
         patient_id=patient,
@@ -84,7 +87,8 @@ def find(
     if json:
         return Answer((json_text.dumps([asdict(study) for study in found], indent=1),), notes)
     rows = [
-        f"{s.study_date or '-':8}  {s.study_uid}  {s.instances or '?'} images  {s.description}"
+        f"{s.study_date or '-':8}  {s.study_uid}  {s.instances or '?'} images  "
+        f"{s.patient_id or '-'}  {s.patient_name or '-'}  {s.accession or '-'}  {s.description}"
         for s in found
     ]
     return Answer((*(plain(row) for row in rows), f"{len(found)} studies"), notes)

@@ -122,11 +122,7 @@ class Peer:
             _keep_answers(link)
             return link
         if link.is_rejected:
-            raise unreachable(
-                self.address,
-                f"it refused our AE title {self.access.title} or its own {self.title}",
-                "Ask its administrator to enter our AE title, or give the right one with --aet",
-            )
+            raise unreachable(self.address, *self._rejection(link))
         if events:
             raise unreachable(
                 self.address,
@@ -137,6 +133,26 @@ class Peer:
             self.address,
             "no connection" + (", or no trust between the certificates" if self.secure else ""),
             "Check host and port" + (", --ca and --cert" if self.secure else ""),
+        )
+
+    def _rejection(self, link: Any) -> tuple[str, str]:
+        """Return why the archive rejected the association, and what to do."""
+        ours, theirs = self.access.title, self.title
+        reason = getattr(link.acceptor.primitive, "diagnostic", None)
+        source = getattr(link.acceptor.primitive, "result_source", None)
+        if (source, reason) == (1, 7):
+            return (
+                f"it is not called {theirs} (the called AE title)",
+                "Ask its administrator for its AE title, which stands before @ in the address",
+            )
+        if (source, reason) == (1, 3):
+            return (
+                f"it does not know our AE title {ours}",
+                "Ask its administrator to enter our AE title, or give one that it knows with --aet",
+            )
+        return (
+            f"it refused our AE title {ours} or its own {theirs}, or is too busy",
+            "Try again later, or ask its administrator",
         )
 
     def broke(self, answers: int) -> ResourceError:

@@ -153,6 +153,7 @@ def _study(item: Any) -> FoundStudy:
         patient_name=_text(item, "PatientName"),
         study_date=_text(item, "StudyDate"),
         description=_text(item, "StudyDescription"),
+        accession=_text(item, "AccessionNumber"),
         modalities=(modalities,) if isinstance(modalities, str) else tuple(map(str, modalities)),
         instances=int(count) if count.isdecimal() else None,
     )

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 
-ADDRESS_EXAMPLES = "https://pacs.example/dicom-web, dicom://AETITLE@host:104 or, with TLS, dicoms:"
+ADDRESS_EXAMPLES = "https://pacs.example/dicom-web, dicom://AETITLE@host:104 or, with TLS, dicoms://AETITLE@host:2762"
 LIMIT = 500
 """Studies listed at most for one query."""
 MOST_IMAGES = 200_000
@@ -124,6 +124,7 @@ class FoundStudy:
     description: str
     modalities: tuple[str, ...]
     instances: int | None = None
+    accession: str = ""
     patient_name: str = field(default="", repr=False)
 
 
@@ -148,7 +149,9 @@ def check_address(address: str) -> str:
             next_step="Give --user, and the password by LESIONLENS_PACS_PASSWORD or the keyring",
             in_window="Name the user, and the password, in fields of their own",
         )
-    if not parts.hostname or not (web or (parts.scheme in DIMSE and parts.username)):
+    if parts.hostname and parts.scheme in DIMSE and not parts.username:
+        raise _no_address("an address without the archive's AE title")
+    if not parts.hostname or not (web or parts.scheme in DIMSE):
         raise _no_address(f"an address of another kind{f': {parts.scheme}' * bool(parts.scheme)}")
     return parts.scheme
 

@@ -12,13 +12,22 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     JPEG2000,
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    EnhancedMRImageStorage,
+    EnhancedSRStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    KeyObjectSelectionDocumentStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
+    ParametricMapStorage,
     RLELossless,
+    SegmentationStorage,
 )
 from pynetdicom import AE, build_context, build_role, evt
 from pynetdicom.presentation import AllStoragePresentationContexts, PresentationContext
@@ -45,11 +54,23 @@ SYNTAXES = (
     JPEGLSLossless, RLELossless, JPEGLossless, JPEG2000,
 )  # fmt: skip
 """What the reader can decode, the plain ones first."""
+FIRST_KINDS = (
+    MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage,
+    SegmentationStorage, ParametricMapStorage, KeyObjectSelectionDocumentStorage,
+    Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage,
+)  # fmt: skip
+"""What a study of ours holds: agreed on before all others where the archive lists no classes."""
 LATE_SECONDS = 30.0
 """How long after "done" an image may still arrive by C-MOVE."""
 _NOT_OFFERED = (0x0122, 0x0211, 0xA900)
 _PENDING = (0xFF00, 0xFF01)
 _OK, _REFUSED = 0x0000, 0xC000
+
+
+_SOME_CAME = (
+    "It may not send all kinds of objects this way: try --by get, --by move or its DICOMweb "
+    "address; nothing was kept"
+)
 
 
 def fetch(peer: Peer, study_uid: str, intake: Intake, cancel: Cancel) -> None:
@@ -120,6 +141,8 @@ def _follow(peer: Peer, answers: Any, stop: _Either, intake: Intake, next_step: 
             continue
         if status.Status in _NOT_OFFERED:
             return False
+        if intake.count:  # it knows us
+            next_step = _SOME_CAME
         raise unreachable(
             peer.address,
             f"status {status.Status:#06x} with {intake.count} of {len(intake.listed)} images here",
@@ -150,7 +173,7 @@ def _kinds(intake: Intake) -> list[str]:
     if len(listed) == len(set(intake.listed.values())):
         return listed[: MOST_CONTEXTS - 1]
     usual = [str(context.abstract_syntax) for context in AllStoragePresentationContexts]
-    return [*listed, *(kind for kind in usual if kind not in listed)][: MOST_CONTEXTS - 1]
+    return list(dict.fromkeys((*listed, *FIRST_KINDS, *usual)))[: MOST_CONTEXTS - 1]
 
 
 def _storage(kinds: Sequence[str]) -> list[PresentationContext]:

@@ -51,6 +51,7 @@ _TAGS = {
     "patient_name": "00100010",
     "study_date": "00080020",
     "description": "00081030",
+    "accession": "00080050",
 }
 _WHOLE_FILES = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
