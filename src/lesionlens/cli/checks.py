@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError
@@ -14,13 +15,19 @@ def check_file(file: Path | None) -> None:
     Raises
     ------
     UnusableInputError
-        It is a folder, or its folder is not there.
+        It is a folder, or its folder is not there or may not be written.
     """
     if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
         raise UnusableInputError(
             found=f"{file.name!r}, which is a folder or lies in none",
             expected="a file in a folder that is there",
             next_step="Make the folder first, or choose another place",
+        )
+    if file is not None and not os.access(file.absolute().parent, os.W_OK | os.X_OK):
+        raise UnusableInputError(
+            found=f"no permission to write {file.name!r} there",
+            expected="a file in a folder that you may write",
+            next_step="Choose another place",
         )
 
 

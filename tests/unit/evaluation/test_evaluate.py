@@ -15,6 +15,7 @@ import pytest
 
 from lesionlens.base import whole_file
 from lesionlens.base.errors import ConfigError, UnusableInputError
+from lesionlens.cli import checks
 from lesionlens.cli.evaluate import evaluate as command
 from lesionlens.evaluation.cases import find_cases
 from lesionlens.evaluation.evaluate import evaluate, score_case
@@ -254,11 +255,14 @@ def test_a_full_disk_leaves_earlier_figures_as_they_were(cohort, tmp_path, monke
     assert sorted(p.read_bytes() for p in tmp_path.iterdir()) == [b"earlier", b"earlier"]
 
 
-def test_the_command_refuses_a_place_that_cannot_be(cohort, tmp_path):
+def test_the_command_refuses_a_place_that_cannot_be(cohort, tmp_path, monkeypatch):
     with pytest.raises(UnusableInputError, match="lies in none"):
         command(*cohort, json=tmp_path / "not there" / "s.json")
     with pytest.raises(UnusableInputError, match="no folder"):
         command(tmp_path / "nothing", cohort[1])
+    monkeypatch.setattr(checks.os, "access", lambda *_: False)
+    with pytest.raises(UnusableInputError, match=r"no permission to write 's\.json'"):
+        command(*cohort, json=tmp_path / "s.json")
 
 
 def test_conventions_come_by_name_or_table(cohort, tmp_path):
