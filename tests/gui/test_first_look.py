@@ -9,6 +9,7 @@ import pytest
 from tests.gui.conftest import LEFT
 from tests.gui.window import control, reads
 
+from lesionlens._napari.model.choices.choices import Overlay
 from lesionlens._napari.model.choices.views import Layout
 from lesionlens.base.stages import check
 
@@ -93,10 +94,14 @@ def add_left(panel):
 
 
 def test_a_stopped_analysis_takes_its_first_look_away(looked, qtbot):
+    """With the contour that came with one of its candidates: the next one begins unaided."""
     panel, _ = looked
+    panel.actions_.next_candidate()
+    assert panel.session.state.choices.overlay is Overlay.CONTOUR
     panel.actions_.stop()
     qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
     assert panel.session.state.preliminary is None
+    assert panel.session.state.choices.overlay is Overlay.OFF
     assert not panel.candidates.isVisibleTo(panel)
 
 

@@ -460,7 +460,9 @@ def test_napari_s_controls_come_back_while_an_outline_is_drawn(reviewed, qtbot):
     window.resize(1100, 700)
     window.show()
     qtbot.waitUntil(lambda: controls.isHidden() and layers.isHidden(), timeout=10_000)
+    QApplication.processEvents()
     window.resize(1200, 700)
+    assert window.width() == 1200
     reviewed.session.go_to(1)
     reviewed.actions_.edit_outline()
     qtbot.waitUntil(controls.isVisible, timeout=10_000)

@@ -13,6 +13,7 @@ from tests.reviewed_head import without_right
 
 from lesionlens._napari.model.overlays.maps import overlays_of
 from lesionlens._napari.preferences import Preferences
+from lesionlens._napari.qt.worklist_model import COLUMNS, cells
 from lesionlens.base.labels import MrSequence, ReviewState, Source
 from lesionlens.export.nifti import NiftiExporter
 from lesionlens.export.run import write_run
@@ -22,7 +23,7 @@ from lesionlens.followup.prior import Prior
 from lesionlens.review.store import ReviewExporter
 from lesionlens.testing.analysis import make_analysis, write_study
 from lesionlens.worklist.book import open_book
-from lesionlens.worklist.records import Arm, Phase, ReadKey, StudyEntry, StudyState
+from lesionlens.worklist.records import Arm, Phase, ReadKey, StudyEntry, StudyState, WorklistRow
 
 
 @pytest.fixture
@@ -371,3 +372,9 @@ def test_an_unaided_arm_has_nothing_to_analyse(panel, listed, qtbot):
     panel.actions_.sign()
     assert control(panel.run, "Analyse").isHidden()
     assert panel.session.state.analysis is None
+
+
+def test_a_list_never_shows_a_certainty_that_no_network_has():
+    """It rounded to 1.00 what the panel calls >0.99."""
+    row = WorklistRow(StudyEntry("A", "", candidates=1, highest=0.998), StudyState.ANALYSED)
+    assert cells(row)[COLUMNS.index("Score")] == ">0.99"

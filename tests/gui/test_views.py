@@ -617,3 +617,27 @@ def test_the_canvas_comes_back_as_high_as_the_linked_views_were(shown):
     QApplication.processEvents()
     assert all(size > 0.9 * height for size in sizes)
     assert shown.viewer.canvas.size[0] > 0.9 * height
+
+
+def test_layers_that_come_and_go_leave_the_reader_at_the_place_looked_at(shown, monkeypatch):
+    """Layers of an analysis have steps of their own, to which napari went; the slice changed."""
+    viewer, take = shown.viewer, shown.layers.take
+    viewer.dims.set_point((0, 1, 2), (6.0, -4.0, 2.0))
+    QApplication.processEvents()
+    before = shown.actions_.travel.place.point_mm
+    finer = Layer.create(np.zeros((9, 9, 9)), {"scale": (1.7, 1.7, 1.7)}, "image")
+
+    def come(overlays, study):
+        take(overlays, study)
+        viewer.layers.append(finer)
+
+    def go(overlays, study):
+        take(overlays, study)
+        viewer.layers.remove(finer)
+
+    for change in (come, go):
+        monkeypatch.setattr(shown.layers, "take", change)
+        shown.session.layer_arrived(replace(shown.session.state.overlays))
+        QApplication.processEvents()
+        assert shown.actions_.travel.place.point_mm == before
+    assert viewer.dims.point == pytest.approx(before)

@@ -123,7 +123,7 @@ class LesionLens(Panel):
                 self.views.set_wheel(zooms=read_preferences().wheel_zooms)
         if new.overlays is not old.overlays:
             bare = not any(KEY in layer.metadata for layer in self.viewer.layers)
-            self.layers.take(new.overlays, new.study)
+            self.views.still(lambda: self.layers.take(new.overlays, new.study))
             when_idle(self._make_room)
             if old.overlays is None or new.overlays is None:
                 self._resting.start(0)

@@ -205,7 +205,9 @@ def _last(summary: Summary, engines: Counter[str]) -> tuple[str, ...]:
         f"{row['fp_per_scan']:g}: {_cell(row['sensitivity'], 2)} at {_cell(row['threshold'], 2)}"
         for row in summary.froc
     )
-    lines = [f"FROC (false candidates a scan: lesions found, at score): {points}"]
+    lines = []
+    if any(row["sensitivity"] is not None for row in summary.froc):
+        lines.append(f"FROC (false candidates a scan: lesions found, at score): {points}")
     if summary.voxels.count.any():
         lines.append(f"Calibration error of all voxels together: {summary.voxels.error:.4f}")
     if summary.candidates.count.any():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
+import os
 import sys
 import threading
 from dataclasses import asdict
@@ -186,8 +187,11 @@ def ahead(
 
 
 def _until_end_of_input() -> None:
-    """Wait for the end of standard input: whoever started this has closed its end, or died."""
-    while sys.stdin.buffer.read(4096):
+    """Wait for the end of standard input: whoever started this has closed its end, or died.
+
+    Unbuffered: Python aborts at its end where a thread still waits in a buffered read.
+    """
+    while os.read(sys.stdin.fileno(), 4096):
         pass
     STOP.set()
 

@@ -268,6 +268,8 @@ def read_volume(image: ImageFile | Path) -> tuple[NDArray[Any], Grid]:
         proxy = file.dataobj
         data = np.asanyarray(proxy if wanted.channel is None else proxy[..., wanted.channel])
         affine = np.asarray(file.affine, np.float64)
+        if set(data.shape[3:]) == {1}:  # as an analysis reads it
+            data = data.reshape(data.shape[:3])
     except _UNREADABLE as error:
         raise ReadError(
             found=f"{path.parent.name}/{path.name}, which cannot be read ({error})",

@@ -27,6 +27,10 @@ from lesionlens.records.followup import (
 )
 from lesionlens.records.review import Review
 
+_UNTOLD = (
+    "Neither names nor headers say that the earlier examination is of the same patient: make sure"
+)
+
 
 def compare(now: Analysis, visit: Examination, prior: Prior, *, cancel: Cancel = NEVER) -> Analysis:
     """Return an analysis with its comparison; matched candidates take the prior's tracking UIDs.
@@ -45,7 +49,8 @@ def compare(now: Analysis, visit: Examination, prior: Prior, *, cancel: Cancel =
     Returns
     -------
     Analysis
-        `followup` holds all time points: those the prior knew, the prior, this one.
+        `followup` holds all time points: those the prior knew, the prior, this one. A notice says
+        so where nothing tells that both are of one patient.
     """
     now, before = applied(now), applied(prior.analysis)
     found, sequence = align(now, before, cancel=cancel)
@@ -66,7 +71,14 @@ def compare(now: Analysis, visit: Examination, prior: Prior, *, cancel: Cancel =
     changes = _changes(points[-2], points[-1], matches)
     laid = Comparison(points, changes, _alignment(found, sequence.words))
     joint = tuple(_joint(c, laid, (before, named), found, cancel) for c in changes)
-    return replace(named, followup=replace(laid, changes=joint))
+    done = replace(named, followup=replace(laid, changes=joint))
+    return done if visit.patient and prior.visit.patient else _untold(done)
+
+
+def _untold(analysis: Analysis) -> Analysis:
+    """Tell the reader that names and headers do not say whose the two examinations are."""
+    notices = tuple(dict.fromkeys((*analysis.run.notices, _UNTOLD)))
+    return replace(analysis, run=replace(analysis.run, notices=notices))
 
 
 def _joint(

@@ -117,6 +117,17 @@ def test_a_truth_on_another_grid_is_brought_over(cohort, tmp_path):
     assert score.metrics["wt"] == 1
 
 
+def test_a_fourth_axis_of_length_one_is_a_volume(cohort, tmp_path):
+    case = tmp_path / "cases" / "a"
+    shutil.copytree(cohort[1] / "a", case)
+    for name in ("seg", "t1c"):
+        image = nib.load(case / f"{name}.nii.gz")
+        data = np.asanyarray(image.dataobj)[..., None]
+        nib.save(nib.Nifti1Image(data, image.affine), case / f"{name}.nii.gz")
+    (score,) = evaluate(cohort[0], find_cases(case.parent), lambda _: None)
+    assert score.metrics["wt"] == 1
+
+
 @pytest.mark.parametrize("damage", ["missing", "other grid", "no json", "label 7"])
 def test_a_damaged_result_fails_alone(cohort, tmp_path, damage):
     results, cases = tmp_path / "results", cohort[1]

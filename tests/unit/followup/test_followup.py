@@ -18,6 +18,7 @@ from lesionlens.export.exporter import save
 from lesionlens.export.followup import _note
 from lesionlens.export.page import page_of
 from lesionlens.export.report import report_html
+from lesionlens.export.run import warnings_of
 from lesionlens.export.words import load
 from lesionlens.followup import places
 from lesionlens.followup.alignment import changed
@@ -142,6 +143,14 @@ def test_an_outline_that_a_person_drew_counts_alone(compared, before, now):
     prior = Prior(Examination("x", "2026-01-05"), replace(before, review=log.review))
     again = compare(now, Examination("x", "2026-03-05"), prior).followup
     assert [c.joint for c in again.changes if c.kind == "matched"] == [None]
+
+
+def test_a_reader_is_told_where_nothing_says_whose_the_examinations_are(compared, before, now):
+    told = "Neither names nor headers say that the earlier examination is of the same patient"
+    assert not any(told in one for one in warnings_of(compared))
+    untold = compare(now, Examination("x", "2026-03-05"), Prior(Examination(), before))
+    again = compare(untold, Examination(), Prior(Examination("x"), before))
+    assert sum(told in one for one in warnings_of(again)) == 1
 
 
 def test_what_a_reader_decided_goes_on_under_the_new_name(compared):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -184,3 +186,21 @@ def test_a_study_without_a_folder_or_an_archive_fails_alone(tmp_path, monkeypatc
     assert outcome.exit_status == 2
     assert "knows no archive" in book.entries()[0].warnings[0]
     book.close()
+
+
+def test_what_a_window_has_analysed_ahead_ends_well_while_the_window_stays_open(tmp_path):
+    """Python aborted at its end, and a list that was complete was said to have ended early."""
+    open_book(tmp_path / "list").close()
+    command = ["-m", "lesionlens", "worklist", "ahead", str(tmp_path / "list"), "--while-open"]
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        status = process.wait(120)  # its input is open all the while
+        assert (status, process.stderr.read()) == (0, b"")
+    finally:
+        process.stdin.close()
+        process.stderr.close()

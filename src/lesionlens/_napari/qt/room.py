@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtGui import QResizeEvent
-from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
+from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
 
 from lesionlens._napari.qt.keyboard import main_window
 from lesionlens._napari.qt.waiting import once_idle
@@ -13,7 +13,6 @@ CANVAS_SHARE = 0.6
 """Of the window's width that the picture keeps."""
 _SPARE = 120  # pixels beside that before they come back: they may want more than they had
 _SETTLED_MS = 250  # after which a new font has reached every dock
-_LAID_MS = 60  # after which the views' buttons that an edit does without have made room
 _CONTROLS = "layer controls"
 _ASIDE = (_CONTROLS, "layer list")
 
@@ -40,7 +39,7 @@ class Room(QObject):
         self._kept: int | None = None
         self._later = once_idle(self._narrow, self, _SETTLED_MS)
         self._soon = once_idle(self.make, self)
-        self._lent = once_idle(self._lend, self, _LAID_MS)
+        self._lent = once_idle(self._lend, self)
         self._onto_screen = once_idle(self._place, self, _SETTLED_MS)
         window.installEventFilter(self)
 
@@ -85,7 +84,9 @@ class Room(QObject):
             self.make()
 
     def _lend(self) -> None:
+        """Show or hide the controls, once what stepped aside for them is laid out."""
         window = main_window(self.parent())
+        QApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest.value)
         for dock in _own(window) if window is not None else ():
             if dock.windowTitle() == _CONTROLS and _CONTROLS in self._aside:
                 dock.setVisible(self._drawing)

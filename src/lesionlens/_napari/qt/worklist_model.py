@@ -7,6 +7,7 @@ from typing import Any
 from qtpy.QtCore import QModelIndex, QObject, Qt
 from qtpy.QtGui import QFont
 
+from lesionlens._napari.model.wording.candidates import score_words
 from lesionlens._napari.qt.rows_model import RowsModel
 from lesionlens.worklist.records import StudyState, WorklistRow
 
@@ -75,7 +76,7 @@ def cells(row: WorklistRow) -> tuple[str, ...]:
         f"{SIGNS[row.state]} {row.state.value}",
         ", ".join(f"{name} {SIGNS[state]}" for name, state in row.others),
         "" if entry.candidates is None else str(entry.candidates),
-        "" if entry.highest is None else f"{entry.highest:.2f}",
+        "" if entry.highest is None else score_words(entry.highest),
         f"⚠ {warned}: {entry.warnings[0]}" if warned else "",
     )
 

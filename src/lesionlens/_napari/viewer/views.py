@@ -7,18 +7,13 @@ place, zoom and brightness the same in both.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
-from qtpy.QtWidgets import (
-    QAbstractSpinBox,
-    QApplication,
-    QLineEdit,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QLineEdit, QVBoxLayout, QWidget
 
 from lesionlens._napari.model.geometry.slices import Picture
 from lesionlens._napari.model.geometry.viewpoint import Place
@@ -339,6 +334,13 @@ class Views(QObject):
         dims.set_point(tuple(range(more, dims.ndim)), place.point_mm)
         self._moving = False
         self._draw_lines()
+
+    def still(self, change: Callable[[], object]) -> None:
+        """Change layers and stay where the reader is: napari goes to the nearest step of theirs."""
+        self._moving = True
+        change()
+        self._moving = False
+        self._follow(self._travel.place)
 
     def _on_pointed(self, point_mm: Point) -> None:
         """Let napari know where the pointer is, for keys that ask there."""

@@ -156,11 +156,14 @@ class ReviewSession(Editing):
 
     def ended(self, message: str = "") -> None:
         """Report that nothing runs any more."""
-        self._set(activity=None, message=message, **without_first_look(self._state))
+        self._set(activity=None, message=message, **self._settled())
 
     def failed(self, problem: Problem) -> None:
         """Report why something did not work; study, analysis and review stay."""
-        self._set(activity=None, problem=problem, **without_first_look(self._state))
+        self._set(activity=None, problem=problem, **self._settled())
+
+    def _settled(self) -> dict[str, Any]:
+        return without_first_look(self._state, self.defaults.overlay)
 
     def refused(self, problem: Problem) -> None:
         """Report why something did not work beside what runs; it goes on."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens._napari.model.choices.choices import Choices, Second
+from lesionlens._napari.model.choices.choices import Choices, Overlay, Second
 from lesionlens._napari.model.choices.tools import Tools
 from lesionlens._napari.model.choices.views import ComparedPictures
 from lesionlens._napari.model.overlays.maps import Overlays
@@ -173,11 +173,16 @@ def listed_ids(state: State) -> list[int]:
     return [c.id for c in listed_at_first(state.preliminary, threshold)]
 
 
-def without_first_look(state: State) -> dict[str, Any]:
-    """Return what changes when a first look goes: the focus on one of its candidates too."""
+def without_first_look(state: State, at_first: Overlay) -> dict[str, Any]:
+    """Return what changes when a first look goes: the focus on one of its candidates too.
+
+    Where no analysis took its place, an overlay that came with a candidate goes as well.
+    """
     if state.preliminary is None:
         return {}
-    return {"preliminary": None, "choices": replace(state.choices, candidate=None)}
+    stays = state.analysis is not None or state.choices.asked
+    overlay = state.choices.overlay if stays else at_first
+    return {"preliminary": None, "choices": replace(state.choices, candidate=None, overlay=overlay)}
 
 
 def only_further(old: State, new: State) -> bool:

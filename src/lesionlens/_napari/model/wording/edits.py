@@ -70,7 +70,7 @@ def outline_words(state: State, analysis: Analysis, focus: Candidate | None) -> 
     drew = {c.tracking_uid: c for c in analysis.original.findings.candidates}
     own = drew.get(focus.tracking_uid)
     if own is None:
-        return "Added by a reader: the network did not flag it, so it has no score."
+        return "Added by a reader: the network gave it no score."
     volume = volume_words(own.volume_ml.get(Region.WT))
     size = f"{size_words(own)} of the {own.measured}"
     return f"Outline redrawn. The network drew {volume}, {size} (white)."
