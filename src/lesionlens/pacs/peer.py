@@ -124,8 +124,8 @@ class FoundStudy:
     description: str
     modalities: tuple[str, ...]
     instances: int | None = None
-    accession: str = ""
     patient_name: str = field(default="", repr=False)
+    accession: str = field(default="", repr=False)
 
 
 def check_address(address: str) -> str:
