@@ -60,6 +60,7 @@ def _refuse_unwritable(jobs: Iterable[StudyJob]) -> None:
                 found=f"a folder whose path is not UTF-8: '{job.name}'",
                 expected="names that can be written into a list",
                 next_step="Rename it; `lesionlens batch` analyses it as it is",
+                in_window="Rename it",
             )
 
 

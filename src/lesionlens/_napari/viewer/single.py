@@ -172,9 +172,9 @@ class SingleView:
         if viewer.dims.ndim == SPACE:
             for axis, (low, high, _) in enumerate(viewer.dims.range):
                 viewer.dims.set_point(axis, (low + high) / 2)
-        self._fitted = self._seen()
+        self._fitted = self._pose()
 
-    def _seen(self) -> tuple[float, ...]:
+    def _pose(self) -> tuple[float, ...]:
         """Return how near and where the camera looks on the slice."""
         camera = self._viewer.scene.camera
         return (float(camera.zoom), *(float(v) for v in camera.center[-2:]))
@@ -184,10 +184,10 @@ class SingleView:
         viewer = self._viewer
         if viewer.dims.ndisplay == SPACE or not self._fitted:
             return
-        if np.allclose(self._seen(), self._fitted, rtol=1e-4, atol=1e-3):
+        if np.allclose(self._pose(), self._fitted, rtol=1e-4, atol=1e-3):
             with viewer.events.reset_view.blocker():
                 viewer.fit_to_view()
-            self._fitted = self._seen()
+            self._fitted = self._pose()
 
     def look_around(self) -> None:
         """Fit the study in three dimensions, seen from the front, the left and a little above."""
