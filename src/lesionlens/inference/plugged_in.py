@@ -47,7 +47,8 @@ def predict(
 ) -> Prediction:
     """Return what an engine predicts; of one of another package, only what no rule forbids.
 
-    Our own engines are held to the same rules by tests, and are not asked again here.
+    Our own engines are held to the same rules by tests, and are not asked again here. What
+    another's draws outside the brain is left out, with a notice.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ def predict(
     ------
     PluginError
         It fails, or gives what no prediction may be: another grid, values that are no
-        probabilities, regions that are not nested, a lesion outside the brain.
+        probabilities, regions that are not nested.
     """
     if plugins.is_ours(engine):
         return engine.predict(prepared, progress=progress, cancel=cancel)
@@ -80,23 +81,31 @@ def _checked(engine: Engine, found: Any, prepared: PreparedStudy) -> Prediction:
     if set(found.probability) != set(Region):
         given = ", ".join(str(region) for region in found.probability) or "none"
         raise _refused(engine, f"the regions {given}", ", ".join(Region))
-    shape, outside = prepared.working.shape, ~prepared.brain
+    shape = prepared.working.shape
     taken: dict[Region, Floats] = {}
     for region in Region:
         values = found.probability[region]
         wrong = _not_a_map(values, shape) or _no_probability(values, taken)
         if wrong:
             raise _refused(engine, f"{region} {wrong[0]}", wrong[1])
-        if float(values.max(where=outside, initial=0)) >= found.thresholds[region]:
-            raise _refused(
-                engine, f"{region} that is drawn outside the brain", "zero outside its mask"
-            )
         taken[region] = values.astype(np.float32, copy=False)
     for region, weights in (found.trace.cross if found.trace else {}).items():
         wrong = _not_a_map(weights, shape)
         if wrong:
             raise _refused(engine, f"attention of {region} {wrong[0]}", wrong[1])
-    return replace(found, probability=taken)
+    return _within_brain(replace(found, probability=taken), prepared)
+
+
+def _within_brain(found: Prediction, prepared: PreparedStudy) -> Prediction:
+    """Leave out what lies outside the brain, and say how much of it would have been drawn."""
+    whole = found.probability[Region.WT] >= found.thresholds[Region.WT]
+    ml = np.count_nonzero(whole & ~prepared.brain) * prepared.working.voxel_ml
+    words = f"{ml:.1f} ml that the engine drew outside the brain were left out."
+    return replace(
+        found,
+        probability={region: p * prepared.brain for region, p in found.probability.items()},
+        notices=(*found.notices, words) if ml else found.notices,
+    )
 
 
 def _not_a_map(values: Any, shape: tuple[int, ...]) -> tuple[str, str] | None:

@@ -47,8 +47,14 @@ def test_a_prediction_as_it_should_be_is_taken_as_float32(kind):
         np.testing.assert_allclose(taken.probability[region], values, atol=1e-3)
 
 
-def test_what_is_too_little_to_be_drawn_may_lie_outside_the_brain():
-    assert answered(Prediction(each(lambda v: np.maximum(v, np.float32(0.05))), INFO))
+@pytest.mark.parametrize(("floor", "told"), [(0.05, 0), (0.6, 1)])
+def test_what_lies_outside_the_brain_is_left_out_and_told_where_it_would_be_drawn(floor, told):
+    found = answered(Prediction(each(lambda v: np.maximum(v, np.float32(floor))), INFO))
+    assert all(not values[~HEAD.brain].any() for values in found.probability.values())
+    assert found.probability[Region.WT][HEAD.brain].min() == np.float32(0.9)
+    assert len(found.notices) == told
+    ml = (~HEAD.brain).sum() * HEAD.working.voxel_ml
+    assert all(words.startswith(f"{ml:.1f} ml that the engine drew") for words in found.notices)
 
 
 def with_nan(values):
@@ -64,7 +70,6 @@ CROOKED = {
     "from -0.4": each(lambda v: v - 0.4),
     "none of them NaN": each(with_nan),
     "tc above the region round it": {**shares(), Region.TC: shares()[Region.WT] * 1.1},
-    "wt that is drawn outside the brain": each(lambda v: np.maximum(v, np.float32(0.6))),
     "the regions wt": {Region.WT: shares()[Region.WT]},
 }
 
