@@ -13,7 +13,7 @@ EVERY_ERROR = [
 ]
 
 
-WORDED = (errors.CancelledError, errors.GoneError)
+WORDED = (errors.CancelledError, errors.GoneError, errors.PluginError)
 """Errors that bring their own words."""
 
 
@@ -29,6 +29,14 @@ def test_an_error_says_what_was_found_expected_and_to_do(kind):
 def test_what_a_server_no_longer_holds_is_named_and_to_be_sent_again():
     assert "Found a study that" in str(errors.GoneError("study"))
     assert str(errors.GoneError("study")).endswith("Send it again.")
+
+
+def test_a_plugin_that_fails_is_named_and_its_own_words_only_in_the_message():
+    who = "the engine 'mine' of a-package 0.1"
+    error = errors.PluginError(who=who, why="failed", message="Doe.nii", expected="one that works")
+    assert str(error).startswith(f"Found that {who} failed: Doe.nii. Expected one that works.")
+    assert error.brief == f"{who} failed"
+    assert error.exit_status == 1
 
 
 def test_what_the_user_can_mend_ends_with_2():
