@@ -6,6 +6,8 @@ arguments, so that none is forgotten.
 
 from __future__ import annotations
 
+import errno
+
 _MEMORY_WORDS = (
     "out of memory",
     "not enough memory",
@@ -25,6 +27,17 @@ def is_lack_of_memory(error: BaseException) -> bool:
     """
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(word in text for word in _MEMORY_WORDS)
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether the disk, or the user's share of it, is full.
+
+    Examples
+    --------
+    >>> is_full_disk(OSError(errno.ENOSPC, "")), is_full_disk(FileNotFoundError())
+    (True, False)
+    """
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class LesionLensError(Exception):

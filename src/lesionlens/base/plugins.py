@@ -6,7 +6,6 @@ program, and what they have no part in goes on without them.
 
 from __future__ import annotations
 
-import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from lesionlens.base.errors import (
     LesionLensError,
     MissingPluginError,
     PluginError,
+    is_full_disk,
     is_lack_of_memory,
 )
 
@@ -26,7 +26,6 @@ ENGINES = "lesionlens.engines"
 EXPORTERS = "lesionlens.exporters"
 VIEWERS = "lesionlens.viewers"
 _OURS = __name__.partition(".")[0]
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @cache
@@ -137,9 +136,8 @@ def blamed(plugin: object, what: str, when: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        full = isinstance(error, OSError) and error.errno in _DISK_FULL
-        known = isinstance(error, LesionLensError) or is_lack_of_memory(error) or full
-        if known or is_ours(plugin):
+        known = isinstance(error, LesionLensError)
+        if known or is_lack_of_memory(error) or is_full_disk(error) or is_ours(plugin):
             raise
         words = next(iter(str(error).strip().splitlines()), "")
         why = f"failed {when} ({type(error).__name__})"

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.errors import ResourceError, UnusableInputError, is_full_disk
 
 _CHOOSE, _CHOOSE_IN_WINDOW = "Choose another folder with --out", "Choose another folder"
 
@@ -184,7 +184,7 @@ def _remove(work: Path, made: list[Path]) -> None:
 
 
 def _explained(error: OSError, target: Path) -> ResourceError | UnusableInputError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full_disk(error):
         return ResourceError(
             found="a full disk while writing the result",
             expected=f"room in {target.name}",

@@ -82,11 +82,7 @@ def alone_in(out: Path) -> Iterator[None]:
     ResourceError
         The folder cannot be written.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(out / LOCK, timeout=0.0)
-    except (OSError, sqlite3.OperationalError) as error:
-        raise _unwritable(out, error) from error
+    connection = _connected(out, LOCK, 0.0)
     try:
         connection.execute("BEGIN EXCLUSIVE")
         yield
@@ -113,11 +109,7 @@ def open_worklist(out: Path) -> Iterator[CohortWorklist]:
     ResourceError
         The folder cannot be written.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(out / NAME, timeout=10.0)
-    except (OSError, sqlite3.OperationalError) as error:
-        raise _unwritable(out, error) from error
+    connection = _connected(out, NAME, 10.0)
     try:
         with connection:
             connection.execute(_TABLE)
@@ -132,6 +124,15 @@ def open_worklist(out: Path) -> Iterator[CohortWorklist]:
         ) from error
     finally:
         connection.close()
+
+
+def _connected(out: Path, name: str, timeout_s: float) -> sqlite3.Connection:
+    """Open a database in an output folder; both are made where they are not there."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return sqlite3.connect(out / name, timeout=timeout_s)
+    except (OSError, sqlite3.OperationalError) as error:
+        raise _unwritable(out, error) from error
 
 
 def _unwritable(out: Path, error: Exception) -> ResourceError:
